@@ -1,0 +1,37 @@
+//! The control protocol of einhyrningsins: what is said over its control socket, without any I/O.
+//!
+//! A client sends one JSON object per line, a [`Request`]; the master answers each with one or more
+//! [`Reply`] lines, of which exactly the last has no `wait`. [`LineBuffer`] cuts a byte stream into such
+//! lines. [`COMMANDS`] is the ledger: every command, its arguments, and the protocol version that
+//! brought it. [`Status`] is the typed answer to `status`, [`Notice`] one thing that happened, as it
+//! travels in `events` and in the progress of an `upgrade`.
+//!
+//! ```
+//! use einhorn_proto::{Command, Request};
+//!
+//! let request = Request::from_json(br#"{"command":"inc","args":["2"],"id":7}"#).unwrap();
+//! assert_eq!(request.command, Command::Inc { by: 2 });
+//! ```
+
+mod command;
+mod frame;
+mod ledger;
+mod notice;
+mod reply;
+mod request;
+mod status;
+
+pub use command::{Command, SignalName};
+pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
+pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, Support, command_info};
+pub use notice::{AckSource, Death, Notice, Severity, Termination};
+pub use reply::{Outcome, Reply, Resized, UpgradeReport};
+pub use request::{Request, RequestError, RequestErrorKind, RequestId};
+pub use status::{
+    ListenerStatus, MasterState, MasterStatus, SlotStatus, Status, UpgradeStatus, WorkerState, WorkerStatus,
+};
+
+/// The largest number of workers that one master runs.
+///
+/// Far above what one machine serves with; it bounds tables, replies and a slip of the finger.
+pub const WORKERS_MAX: u32 = 10_000;

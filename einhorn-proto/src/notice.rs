@@ -1,0 +1,390 @@
+//! What happened: one vocabulary for the log, for `events` and for the progress of an upgrade.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Termination {
+    /// It exited with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Killed {
+        /// The signal's name, for instance `SIGKILL`.
+        signal: String,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+}
+
+impl fmt::Display for Termination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exited with status {status}"),
+            Self::Killed { signal, core_dumped: false } => write!(f, "was killed by {signal}"),
+            Self::Killed { signal, core_dumped: true } => write!(f, "was killed by {signal} (core dumped)"),
+        }
+    }
+}
+
+/// The end of a worker, or of the attempt to have one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Its pid; `None` if it could not be spawned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Its generation.
+    pub generation: u64,
+    /// How it ended, in words: `exited with status 1`, `cannot execute /srv/app: ...`.
+    pub reason: String,
+    /// How it ended, for programs; `None` if it could not be spawned or still lives past its boot deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination: Option<Termination>,
+    /// Its age, in milliseconds since it was spawned.
+    pub age_ms: u64,
+    /// Whether it had acked.
+    pub acked: bool,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, reason, .. } = self;
+        let Some(pid) = self.pid else {
+            return write!(f, "spawn (generation {generation}) failed: {reason}");
+        };
+        write!(f, "worker {pid} (generation {generation}) {reason} after {}", Seconds(self.age_ms))?;
+        if self.acked { Ok(()) } else { f.write_str(", unacked") }
+    }
+}
+
+/// Who said that a worker takes traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AckSource {
+    /// The worker, over the control socket.
+    Control,
+    /// The worker, with `READY=1` to the notify socket.
+    Notify,
+    /// Nobody: the time of `--ack-mode SECONDS` passed and it was alive.
+    Timer,
+}
+
+/// How much a notice matters, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Wakes someone.
+    Error,
+    /// Odd, but handled.
+    Warn,
+    /// A transition.
+    Info,
+    /// A decision.
+    Debug,
+}
+
+/// One thing that happened. Its `Display` is the line in the log; as JSON it has a tag, `event`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Notice {
+    /// A worker was spawned.
+    Spawned {
+        /// Its slot.
+        slot: u32,
+        /// Its index.
+        index: u32,
+        /// Its pid.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+    },
+    /// A worker takes traffic.
+    Acked {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+        /// Who says so.
+        source: AckSource,
+        /// Its age, in milliseconds since it was spawned.
+        age_ms: u64,
+    },
+    /// A worker was asked to stop.
+    Draining {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+        /// The signal it got.
+        signal: String,
+        /// Why.
+        why: String,
+    },
+    /// A worker that had been asked to stop has gone.
+    Drained {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+        /// How it ended.
+        termination: Termination,
+        /// How long it took, in milliseconds since its stop signal.
+        took_ms: u64,
+    },
+    /// A worker did not stop within its grace period and gets the next signal.
+    Escalated {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+        /// The signal it gets now.
+        signal: String,
+        /// How long it had, in milliseconds.
+        after_ms: u64,
+    },
+    /// A worker died, or could not be spawned, or missed its boot deadline.
+    Died {
+        /// Its slot.
+        slot: u32,
+        /// How it ended.
+        death: Death,
+        /// When its slot is filled again, in milliseconds from now; `None` if not by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_spawn_ms: Option<u64>,
+        /// What happens next, in words.
+        next: String,
+    },
+    /// A slot has no worker and gets none by itself.
+    GivenUp {
+        /// The slot.
+        slot: u32,
+        /// Spawns in a row without an ack.
+        tries: u32,
+    },
+    /// The pool has as many acked workers as it should.
+    Ready {
+        /// How many.
+        workers: u32,
+        /// Their generation.
+        generation: u64,
+        /// Since the master started, in milliseconds.
+        after_ms: u64,
+    },
+    /// The number of workers was changed.
+    Resized {
+        /// From.
+        from: u32,
+        /// To.
+        to: u32,
+    },
+    /// An upgrade began.
+    UpgradeStarted {
+        /// The generation that it brings.
+        generation: u64,
+        /// How many workers it replaces.
+        workers: u32,
+    },
+    /// An upgrade ended and every worker runs the new release.
+    UpgradeDone {
+        /// The generation that it brought.
+        generation: u64,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// Old workers that still finish what they have.
+        draining: u32,
+    },
+    /// An upgrade was given up.
+    UpgradeFailed {
+        /// The generation that it would have brought.
+        generation: u64,
+        /// Why.
+        reason: String,
+        /// What serves now.
+        serving: String,
+    },
+    /// A worker said something of itself (`STATUS=`).
+    StatusText {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+        /// What it said.
+        text: String,
+    },
+    /// A worker said that it is stopping by itself (`STOPPING=1`).
+    Stopping {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+    },
+    /// The master is stopping.
+    MasterStopping {
+        /// The signal that the workers get.
+        signal: String,
+        /// How many workers there are.
+        workers: u32,
+        /// Who asked.
+        why: String,
+    },
+    /// The master ends.
+    MasterExiting {
+        /// With this exit code.
+        code: u8,
+        /// Why.
+        why: String,
+    },
+    /// A request was not carried out, or something was ignored.
+    Refused {
+        /// What, and why.
+        message: String,
+    },
+    /// A decision that only somebody who looks for a fault wants to read.
+    Decided {
+        /// What, and why.
+        message: String,
+    },
+}
+
+impl Notice {
+    /// How much it matters.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::GivenUp { .. } | Self::UpgradeFailed { .. } => Severity::Error,
+            Self::MasterExiting { code, .. } if *code != 0 => Severity::Error,
+            Self::Died { .. } | Self::Escalated { .. } | Self::Refused { .. } => Severity::Warn,
+            Self::Decided { .. } | Self::StatusText { .. } => Severity::Debug,
+            _ => Severity::Info,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spawned { slot, index, pid, generation } => {
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) spawned, index {index}")
+            }
+            Self::Acked { slot, pid, generation, source, age_ms } => {
+                let how = match source {
+                    AckSource::Control => "acked",
+                    AckSource::Notify => "acked by READY=1",
+                    AckSource::Timer => "taken as acked",
+                };
+                let age = Seconds(*age_ms);
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) {how} after {age}")
+            }
+            Self::Draining { slot, pid, generation, signal, why } => {
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) draining with {signal}: {why}")
+            }
+            Self::Drained { slot, pid, generation, termination, took_ms } => {
+                let took = Seconds(*took_ms);
+                write!(
+                    f,
+                    "slot {slot}: worker {pid} (generation {generation}) drained in {took}: it {termination}"
+                )
+            }
+            Self::Escalated { slot, pid, generation, signal, after_ms } => {
+                let after = Seconds(*after_ms);
+                write!(
+                    f,
+                    "slot {slot}: worker {pid} (generation {generation}) still runs {after} after its stop \
+                     signal; it gets {signal}"
+                )
+            }
+            Self::Died { slot, death, next, .. } => write!(f, "slot {slot}: {death}; {next}"),
+            Self::GivenUp { slot, tries } => write!(
+                f,
+                "slot {slot}: given up after {tries} spawns in a row without an ack; it stays empty until \
+                 \"respawn\", \"upgrade\" or \"inc\""
+            ),
+            Self::Ready { workers, generation, after_ms } => write!(
+                f,
+                "{workers} of {workers} workers up (generation {generation}), {} after start",
+                Seconds(*after_ms)
+            ),
+            Self::Resized { from, to } => write!(f, "number of workers {from} -> {to}"),
+            Self::UpgradeStarted { generation, workers } => {
+                write!(f, "upgrade to generation {generation} of {workers} workers began")
+            }
+            Self::UpgradeDone { generation, took_ms, draining } => {
+                write!(f, "upgrade to generation {generation} done in {}", Seconds(*took_ms))?;
+                if *draining > 0 {
+                    write!(f, "; {draining} old workers still finish their requests")?;
+                }
+                Ok(())
+            }
+            Self::UpgradeFailed { generation, reason, serving } => {
+                write!(f, "upgrade to generation {generation} failed: {reason}; {serving}")
+            }
+            Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} says: {text}"),
+            Self::Stopping { slot, pid } => write!(f, "slot {slot}: worker {pid} says that it is stopping"),
+            Self::MasterStopping { signal, workers, why } => {
+                write!(f, "stopping ({why}): {signal} to {workers} workers")
+            }
+            Self::MasterExiting { code: 0, why } => write!(f, "exiting: {why}"),
+            Self::MasterExiting { code, why } => write!(f, "exiting with {code}: {why}"),
+            Self::Refused { message } | Self::Decided { message } => f.write_str(message),
+        }
+    }
+}
+
+/// A duration in milliseconds, for people: `0.4s`, `12.0s`.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ms @ 0..100 => write!(f, "{ms}ms"),
+            ms => write!(f, "{}.{}s", ms / 1000, ms % 1000 / 100),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_tells_slot_pid_generation_reason_age_and_what_is_next() {
+        let death = Death {
+            pid: Some(4711),
+            generation: 7,
+            reason: Termination::Exited(1).to_string(),
+            termination: Some(Termination::Exited(1)),
+            age_ms: 440,
+            acked: false,
+        };
+        let next = "next spawn in 2.2s".to_owned();
+        let notice = Notice::Died { slot: 3, death, next_spawn_ms: Some(2200), next };
+        assert_eq!(
+            notice.to_string(),
+            "slot 3: worker 4711 (generation 7) exited with status 1 after 0.4s, unacked; next spawn in 2.2s"
+        );
+    }
+
+    #[test]
+    fn a_notice_survives_the_wire() {
+        let notice = Notice::Drained {
+            slot: 0,
+            pid: 5,
+            generation: 2,
+            termination: Termination::Killed { signal: "SIGSEGV".into(), core_dumped: true },
+            took_ms: 3,
+        };
+        let json = serde_json::to_string(&notice).unwrap();
+        assert!(json.starts_with(r#"{"event":"drained","slot":0"#), "{json}");
+        assert_eq!(serde_json::from_str::<Notice>(&json).unwrap(), notice);
+    }
+}

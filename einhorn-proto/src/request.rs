@@ -1,0 +1,228 @@
+//! One request line.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Command;
+
+/// A client's own name for a request, given back in each reply to it as `request_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// A number, kept as it was written.
+    Number(serde_json::Number),
+    /// A string.
+    Text(String),
+}
+
+impl From<u64> for RequestId {
+    fn from(number: u64) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// A command and the name that the client gave to its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Given back in each reply.
+    pub id: Option<RequestId>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A request that cannot be carried out, with the id to answer to where it had a readable one.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct RequestError {
+    /// The request's id.
+    pub id: Option<RequestId>,
+    /// What is wrong with it.
+    pub kind: RequestErrorKind,
+}
+
+/// What is wrong with a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestErrorKind {
+    /// The line is not JSON.
+    #[error("cannot parse the request: {0}")]
+    NotJson(serde_json::Error),
+    /// The line is JSON, but no object.
+    #[error("a request is a JSON object such as {{\"command\":\"status\"}}")]
+    NotAnObject,
+    /// The `id` is neither number nor string.
+    #[error("\"id\" must be a number or a string")]
+    BadId,
+    /// There is no `command`, or it is no string.
+    #[error("no \"command\" parameter provided; not sure what you want me to do")]
+    NoCommand,
+    /// There is no such command.
+    #[error("unrecognized command: \"{command}\"; \"help\" lists the commands")]
+    UnknownCommand {
+        /// The name as it was sent.
+        command: String,
+    },
+    /// The command lacks an argument, or has one that it cannot take.
+    #[error("{command}: {argument} {why}")]
+    BadArgument {
+        /// The command.
+        command: String,
+        /// The argument's name.
+        argument: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Request {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// [`RequestError`] for anything that is no request; it never panics, whatever the bytes.
+    pub fn from_json(line: &[u8]) -> Result<Self, RequestError> {
+        let fields = match serde_json::from_slice(line) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(RequestError { id: None, kind: RequestErrorKind::NotAnObject }),
+            Err(error) => return Err(RequestError { id: None, kind: RequestErrorKind::NotJson(error) }),
+        };
+        let id = match fields.get("id") {
+            None | Some(Value::Null) => None,
+            Some(Value::Number(number)) => Some(RequestId::Number(number.clone())),
+            Some(Value::String(text)) => Some(RequestId::Text(text.clone())),
+            Some(_) => return Err(RequestError { id: None, kind: RequestErrorKind::BadId }),
+        };
+        match Self::command(&fields) {
+            Ok(command) => Ok(Self { id, command }),
+            Err(kind) => Err(RequestError { id, kind }),
+        }
+    }
+
+    fn command(fields: &Map<String, Value>) -> Result<Command, RequestErrorKind> {
+        match fields.get("command") {
+            Some(Value::String(name)) => Command::from_fields(name, fields),
+            _ => Err(RequestErrorKind::NoCommand),
+        }
+    }
+
+    /// Writes the request as one line, with its newline.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut fields = self.command.to_fields();
+        match &self.id {
+            None => {}
+            Some(RequestId::Number(number)) => {
+                fields.insert("id".into(), Value::Number(number.clone()));
+            }
+            Some(RequestId::Text(text)) => {
+                fields.insert("id".into(), text.as_str().into());
+            }
+        }
+        format!("{}\n", Value::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SignalName;
+    use proptest::prelude::*;
+
+    fn read(line: &str) -> Result<Request, String> {
+        Request::from_json(line.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_einhorn_workers_ack_is_read() {
+        let request = read(r#"{"command":"worker:ack","pid":4711}"#).unwrap();
+        assert_eq!(request, Request { id: None, command: Command::WorkerAck { pid: 4711 } });
+    }
+
+    #[test]
+    fn arguments_come_by_position_or_by_name() {
+        let by_position = read(r#"{"command":"set_workers","args":["8"]}"#).unwrap();
+        let by_name = read(r#"{"command":"set_workers","count":8}"#).unwrap();
+        assert_eq!(by_position.command, Command::SetWorkers { count: 8 });
+        assert_eq!(by_name, by_position);
+    }
+
+    #[test]
+    fn signal_names_are_taken_in_any_case_with_or_without_sig() {
+        let request = read(r#"{"command":"signal","args":["sigusr1","Term"]}"#).unwrap();
+        let signals = vec![SignalName::new("USR1"), SignalName::new("TERM")];
+        assert_eq!(request.command, Command::Signal { signals });
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        for (line, message) in [
+            ("[]", "a request is a JSON object such as {\"command\":\"status\"}"),
+            ("{}", "no \"command\" parameter provided; not sure what you want me to do"),
+            (r#"{"command":7}"#, "no \"command\" parameter provided; not sure what you want me to do"),
+            (r#"{"command":"x"}"#, "unrecognized command: \"x\"; \"help\" lists the commands"),
+            (r#"{"command":"status","id":[]}"#, "\"id\" must be a number or a string"),
+            (r#"{"command":"worker:ack"}"#, "worker:ack: pid is missing"),
+            (r#"{"command":"worker:ack","pid":-1}"#, "worker:ack: pid must be a process id, not \"-1\""),
+            (
+                r#"{"command":"inc","args":["0"]}"#,
+                "inc: by must be a whole number from 1 to 10000, not \"0\"",
+            ),
+            (r#"{"command":"status","args":["now"]}"#, "status: args has \"now\" too many"),
+            (r#"{"command":"inc","args":"1"}"#, "inc: args must be a list of strings"),
+        ] {
+            assert_eq!(read(line).unwrap_err(), message, "for {line}");
+        }
+    }
+
+    #[test]
+    fn a_bad_request_is_answered_to_its_id() {
+        let error = Request::from_json(br#"{"command":"x","id":"a"}"#).unwrap_err();
+        assert_eq!(error.id, Some(RequestId::Text("a".into())));
+    }
+
+    fn any_command() -> impl Strategy<Value = Command> {
+        let signal = "[A-RT-Z][A-Z0-9]{0,6}".prop_map(|name| SignalName::new(&name));
+        prop_oneof![
+            Just(Command::Help),
+            Just(Command::Status),
+            Just(Command::Events),
+            proptest::option::of(".{0,20}").prop_map(|user| Command::Ehlo { user }),
+            (1_u32..=crate::WORKERS_MAX).prop_map(|by| Command::Inc { by }),
+            (1_u32..=crate::WORKERS_MAX).prop_map(|count| Command::SetWorkers { count }),
+            proptest::collection::vec(signal.clone(), 0..4).prop_map(|signals| Command::Signal { signals }),
+            proptest::option::of(signal).prop_map(|signal| Command::Die { signal }),
+            (1..=i32::MAX, proptest::option::of(".{0,20}"))
+                .prop_map(|(pid, request_id)| Command::WorkerPing { pid, request_id }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Request::from_json(&bytes);
+        }
+
+        #[test]
+        fn any_fields_are_read_or_refused(name in "[a-z_:]{0,12}", key in "[a-z]{1,8}", value in any::<i64>()) {
+            let _ = read(&format!(r#"{{"command":"{name}","{key}":{value},"args":[{value},"{key}"]}}"#));
+        }
+
+        #[test]
+        fn what_is_written_can_be_read(command in any_command(), id in proptest::option::of(any::<u64>())) {
+            let request = Request { id: id.map(RequestId::from), command };
+            let line = request.to_json();
+            prop_assert!(line.ends_with('\n') && !line[..line.len() - 1].contains('\n'));
+            prop_assert_eq!(Request::from_json(line.as_bytes()).unwrap(), request);
+        }
+    }
+}

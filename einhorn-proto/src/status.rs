@@ -1,0 +1,160 @@
+//! The typed answer to `status`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Death;
+
+/// How the pool is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The master.
+    pub master: MasterStatus,
+    /// Its listeners, in the order of `-b`.
+    pub listeners: Vec<ListenerStatus>,
+    /// Its slots, by number.
+    pub slots: Vec<SlotStatus>,
+    /// Every live worker, by slot and then by age, oldest first.
+    pub workers: Vec<WorkerStatus>,
+    /// The upgrade that runs now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+/// What the master is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MasterState {
+    /// The first workers have not all acked yet.
+    Starting,
+    /// It supervises.
+    Running,
+    /// An upgrade runs.
+    Upgrading,
+    /// It waits for the last workers to go.
+    Stopping,
+}
+
+/// The master.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MasterStatus {
+    /// Its pid.
+    pub pid: i32,
+    /// The version of the program.
+    pub version: String,
+    /// Its name, from `--command-name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is doing.
+    pub state: MasterState,
+    /// Since it started, in milliseconds.
+    pub age_ms: u64,
+    /// The generation that new workers get.
+    pub generation: u64,
+    /// What it runs.
+    pub command: Vec<String>,
+    /// Where it runs it.
+    pub directory: String,
+    /// Its control socket.
+    pub socket: String,
+    /// Workers asked for.
+    pub wanted: u32,
+    /// Workers that have acked and are not draining.
+    pub up: u32,
+    /// Workers that have not acked and are not draining.
+    pub starting: u32,
+    /// Workers that were asked to stop.
+    pub draining: u32,
+}
+
+/// One listening socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Its place in the order of `-b`, from 0.
+    pub index: u32,
+    /// The descriptor that workers find it at.
+    pub fd: i32,
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: String,
+    /// The address that it really has.
+    pub address: String,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: String,
+    /// The queue length that was asked for and what the system made of it.
+    pub backlog: u32,
+}
+
+/// One seat of the pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// Its number.
+    pub slot: u32,
+    /// How many workers of it died and were replaced, upgrades not counted.
+    pub restarts: u64,
+    /// Spawns in a row without an ack.
+    pub tries: u32,
+    /// Whether it stays empty until somebody acts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
+    /// If it waits for its next spawn: how long still, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_spawn_ms: Option<u64>,
+    /// How its last dead worker died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_death: Option<Death>,
+    /// How long ago that was, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_death_age_ms: Option<u64>,
+}
+
+/// The state of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// Spawned, not acked.
+    Starting,
+    /// Acked.
+    Up,
+    /// Asked to stop.
+    Draining,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its slot.
+    pub slot: u32,
+    /// Its index (`EINHORN_CHILD_INDEX`).
+    pub index: u32,
+    /// Its pid.
+    pub pid: i32,
+    /// Its generation.
+    pub generation: u64,
+    /// Its state.
+    pub state: WorkerState,
+    /// Since it was spawned, in milliseconds.
+    pub age_ms: u64,
+    /// From its spawn to its ack, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_ms: Option<u64>,
+    /// Since its last `worker:ping` or `WATCHDOG=1`, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinged_ms: Option<u64>,
+    /// What it last said of itself (`STATUS=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// An upgrade that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeStatus {
+    /// The generation that it brings.
+    pub generation: u64,
+    /// Slots whose worker is up with it.
+    pub upgraded: u32,
+    /// Slots in all.
+    pub wanted: u32,
+    /// New workers that have not acked.
+    pub starting: u32,
+    /// Since it began, in milliseconds.
+    pub age_ms: u64,
+}
