@@ -1,0 +1,212 @@
+//! The whole vocabulary between the supervisor and the world: what it hears and what it asks for.
+
+use std::fmt;
+
+use einhorn_proto::{AckSource, Notice, Resized, Termination, UpgradeReport};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// One worker, from the decision to spawn it until it is reaped. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub(super) u64);
+
+/// A seat of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotNumber(pub u32);
+
+/// Which round of code a worker came from: 1 at start, one more per upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+/// A request that waits for its last reply. The shell knows whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestKey(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The master is ready to spawn. Once, and first.
+    Started,
+    /// A [`Action::Spawn`] worked.
+    Spawned {
+        /// The worker of the action.
+        worker: WorkerId,
+        /// The process that it is now.
+        pid: Pid,
+    },
+    /// A [`Action::Spawn`] did not work.
+    SpawnFailed {
+        /// The worker of the action.
+        worker: WorkerId,
+        /// What failed and why, in words.
+        reason: String,
+        /// Whether the same spawn can work a little later with nothing changed but the system's load.
+        transient: bool,
+    },
+    /// A child of the master was reaped: a worker, or a stranger that was left to the master.
+    Exited {
+        /// Its pid, which the kernel may now use again.
+        pid: Pid,
+        /// How it ended.
+        termination: Termination,
+    },
+    /// A worker says that it takes traffic. The shell has checked who speaks.
+    Acked {
+        /// The worker's pid.
+        pid: Pid,
+        /// How it said so.
+        source: AckSource,
+    },
+    /// A worker says that it is still well.
+    Pinged {
+        /// The worker's pid.
+        pid: Pid,
+    },
+    /// A worker says something of itself.
+    StatusText {
+        /// The worker's pid.
+        pid: Pid,
+        /// What it says.
+        text: String,
+    },
+    /// A worker says that it is stopping.
+    StopAnnounced {
+        /// The worker's pid.
+        pid: Pid,
+    },
+    /// Somebody wants something: a client, or a signal to the master (no request to answer).
+    Command {
+        /// What to answer.
+        request: Option<RequestKey>,
+        /// What to do.
+        command: PoolCommand,
+    },
+    /// Nobody waits for the answer to this request any more.
+    RequestAbandoned {
+        /// The request.
+        request: RequestKey,
+    },
+    /// A [`Action::ResolveRelease`] worked.
+    ReleaseResolved {
+        /// The generation of the action.
+        generation: Generation,
+    },
+    /// A [`Action::ResolveRelease`] did not work.
+    ReleaseFailed {
+        /// The generation of the action.
+        generation: Generation,
+        /// What failed and why, in words.
+        reason: String,
+    },
+    /// The time that [`super::Supervisor::next_deadline`] named has come. Early is harmless.
+    DeadlineReached,
+}
+
+/// A command that the pool carries out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolCommand {
+    /// More workers, by at least 1.
+    Inc(u32),
+    /// Fewer workers, by at least 1.
+    Dec(u32),
+    /// This many workers, at least 1.
+    SetWorkers(u32),
+    /// Replace every worker, smoothly.
+    Upgrade,
+    /// Fill empty slots now.
+    Respawn,
+    /// Send these to every worker.
+    Signal(Vec<Signal>),
+    /// Stop all workers, and then the master.
+    Stop {
+        /// How.
+        how: Stop,
+        /// Who asked, for the log.
+        why: String,
+    },
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The graceful signal to all; wait for them.
+    Gracefully,
+    /// This signal to all; wait for them.
+    With(Signal),
+    /// As [`Stop::Gracefully`]; then, each time it is asked again, one step harder: TERM, KILL.
+    Escalating,
+    /// This signal to all, and exit 1 without waiting.
+    AtOnce(Signal),
+}
+
+/// Something that the shell must now do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Spawn a process and answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn {
+        /// What the answer is for.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotNumber,
+        /// Its `EINHORN_CHILD_INDEX`.
+        index: u32,
+        /// Whose release it runs.
+        generation: Generation,
+    },
+    /// Send a signal to a worker. It has not been reaped.
+    Signal {
+        /// To this process.
+        pid: Pid,
+        /// This signal.
+        signal: Signal,
+    },
+    /// Resolve what this generation will run and answer with [`Event::ReleaseResolved`] or
+    /// [`Event::ReleaseFailed`].
+    ResolveRelease {
+        /// The generation.
+        generation: Generation,
+    },
+    /// No worker of this generation will be spawned any more.
+    ForgetRelease {
+        /// The generation.
+        generation: Generation,
+    },
+    /// Log this and send it to whoever follows events.
+    Notice {
+        /// What happened.
+        notice: Notice,
+        /// Send it to this request too, as progress.
+        progress_of: Option<RequestKey>,
+    },
+    /// Give the last reply to a request.
+    Reply {
+        /// The request.
+        request: RequestKey,
+        /// Whether the command did what was asked.
+        ok: bool,
+        /// For people.
+        message: String,
+        /// For programs.
+        data: Option<ReplyData>,
+    },
+    /// End the master.
+    Exit {
+        /// With this exit code.
+        code: u8,
+    },
+}
+
+/// What a last reply carries for programs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReplyData {
+    /// Of `inc`, `dec`, `set_workers`.
+    Resized(Resized),
+    /// Of `upgrade`.
+    Upgrade(UpgradeReport),
+}

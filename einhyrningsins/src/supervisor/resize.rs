@@ -1,0 +1,131 @@
+//! More workers, fewer workers, and the commands that touch every worker.
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use einhorn_proto::{Notice, Resized, WORKERS_MAX};
+use nix::sys::signal::Signal;
+
+use super::Supervisor;
+use super::event::{Action, ReplyData, RequestKey, SlotNumber};
+use super::timers::Timer;
+
+impl Supervisor {
+    pub(super) fn on_dec(&mut self, now: Instant, request: Option<RequestKey>, by: u32) {
+        match self.wanted() {
+            1 => {
+                let message = "can't decrease number of workers (already at 1); \"die\" stops the master";
+                self.reply(request, false, message.into(), None);
+            }
+            wanted if by >= wanted => {
+                let message = format!(
+                    "can't decrease number of workers by {by}: there are {wanted}, and one must stay; \"die\" \
+                     stops the master"
+                );
+                self.reply(request, false, message, None);
+            }
+            wanted => self.resize(now, request, wanted - by),
+        }
+    }
+
+    pub(super) fn resize(&mut self, now: Instant, request: Option<RequestKey>, to: u32) {
+        let from = self.wanted();
+        if to > WORKERS_MAX {
+            let message =
+                format!("refused: {to} workers are more than the {WORKERS_MAX} that one master runs");
+            return self.reply(request, false, message, None);
+        }
+        if to != from {
+            self.tell(Notice::Resized { from, to });
+        }
+        if to > from {
+            self.grow(to - from);
+        } else {
+            self.shrink(now, from - to);
+        }
+        let message = if to == from {
+            format!("number of workers is {to} already")
+        } else {
+            format!("number of workers {from} -> {to}")
+        };
+        self.reply(request, true, message, Some(ReplyData::Resized(Resized { from, to })));
+        self.finish_rollout_if_done(now);
+        self.pump(now);
+    }
+
+    /// Opens seats, and gives slots that were given up another chance: somebody wants more workers.
+    fn grow(&mut self, by: u32) {
+        self.reopen_given_up();
+        for _ in 0..by {
+            let slot = self.pool.open_slot(self.generation);
+            if !self.enqueue_in_rollout(slot) {
+                self.make_due(slot);
+            }
+        }
+    }
+
+    /// Closes seats: empty ones first, then unacked workers', then the youngest's.
+    ///
+    /// A slot keeps its number as long as it is there: a worker's `EINHORN_SLOT` stays true, and no two workers
+    /// ever read the same one but a worker and its own successor.
+    fn shrink(&mut self, now: Instant, by: u32) {
+        let mut candidates: Vec<_> = self.pool.slots.iter().collect();
+        candidates.sort_by_key(|(number, slot)| {
+            let worker = slot.current.and_then(|id| self.pool.get(id));
+            let rank = worker.map_or(0, |worker| if worker.is_unacked() { 1 } else { 2 });
+            (rank, Reverse(slot.current), Reverse(**number))
+        });
+        let closed: Vec<SlotNumber> =
+            candidates.iter().take(by as usize).map(|(number, _)| **number).collect();
+        for number in closed {
+            let Some(slot) = self.pool.slots.remove(&number) else { continue };
+            self.timers.clear(Timer::Spawn(number));
+            self.timers.clear(Timer::Succeed(number));
+            for worker in [slot.current, slot.successor].into_iter().flatten() {
+                self.cull(now, worker, "fewer workers were asked for");
+            }
+        }
+        self.forget_releases();
+    }
+
+    pub(super) fn on_respawn(&mut self, now: Instant, request: Option<RequestKey>) {
+        let empty = |slot: &&super::pool::Slot| slot.current.is_none();
+        let count = self.pool.slots.values().filter(empty).count();
+        self.reopen_given_up();
+        let numbers: Vec<_> = self.pool.slots.keys().copied().collect();
+        for number in numbers {
+            if let Some(slot) = self.pool.slots.get_mut(&number).filter(|slot| slot.current.is_none()) {
+                slot.forgive();
+                self.make_due(number);
+            }
+        }
+        let message = match count {
+            0 => "no slot is empty".to_owned(),
+            1 => "filling 1 empty slot".to_owned(),
+            count => format!("filling {count} empty slots"),
+        };
+        self.reply(request, true, message, None);
+        self.pump(now);
+    }
+
+    fn reopen_given_up(&mut self) {
+        let given_up: Vec<_> =
+            self.pool.slots.iter().filter(|(_, slot)| slot.given_up).map(|(number, _)| *number).collect();
+        for number in given_up {
+            if let Some(slot) = self.pool.slots.get_mut(&number) {
+                slot.forgive();
+            }
+            self.make_due(number);
+        }
+    }
+
+    pub(super) fn on_signal(&mut self, request: Option<RequestKey>, signals: &[Signal]) {
+        let pids: Vec<_> = self.pool.workers().filter_map(|worker| worker.pid).collect();
+        for &signal in signals {
+            self.actions.extend(pids.iter().map(|&pid| Action::Signal { pid, signal }));
+        }
+        let names: Vec<_> = signals.iter().map(|signal| signal.as_str()).collect();
+        let message = format!("sent {} to {} workers", names.join(", "), pids.len());
+        self.reply(request, true, message, None);
+    }
+}

@@ -1,0 +1,120 @@
+//! How the pool is, for `status` and `state`.
+
+use std::time::Instant;
+
+use einhorn_proto::{MasterState, SlotStatus, UpgradeStatus, WorkerState, WorkerStatus};
+use nix::unistd::Pid;
+
+use super::timers::Timer;
+use super::worker::{State, Worker};
+use super::{Generation, Phase, Supervisor, milliseconds};
+
+/// How the pool is at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// What the master is doing.
+    pub state: MasterState,
+    /// The generation that new workers get.
+    pub generation: Generation,
+    /// Workers asked for.
+    pub wanted: u32,
+    /// Workers that are acked and undrained.
+    pub up: u32,
+    /// Workers that are unacked and undrained.
+    pub starting: u32,
+    /// Workers that are draining.
+    pub draining: u32,
+    /// Each slot, by number.
+    pub slots: Vec<SlotStatus>,
+    /// Each worker that has a pid, by slot and then by age.
+    pub workers: Vec<WorkerStatus>,
+    /// The upgrade that runs.
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+impl Supervisor {
+    /// How the pool is now.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let mut workers: Vec<_> = self.pool.workers().filter_map(|worker| status_of(worker, now)).collect();
+        // Stable: within a slot the order of ids, which is that of age, stays.
+        workers.sort_by_key(|worker| worker.slot);
+        Snapshot {
+            state: self.master_state(),
+            generation: self.rollout.as_ref().map_or(self.generation, super::Rollout::generation),
+            wanted: self.wanted(),
+            up: count(self.pool.up()),
+            starting: count(self.pool.unacked()),
+            draining: count(self.pool.draining()),
+            slots: self.slot_statuses(now),
+            workers,
+            upgrade: self.upgrade_status(now),
+        }
+    }
+
+    /// Whether `pid` is a live worker: only then may an ack be believed.
+    #[must_use]
+    pub fn is_worker(&self, pid: Pid) -> bool {
+        self.pool.by_pid(pid).is_some()
+    }
+
+    fn master_state(&self) -> MasterState {
+        match self.phase {
+            Phase::Stopping { .. } | Phase::Exited => MasterState::Stopping,
+            _ if self.rollout.is_some() => MasterState::Upgrading,
+            _ if !self.was_ready => MasterState::Starting,
+            _ => MasterState::Running,
+        }
+    }
+
+    fn slot_statuses(&self, now: Instant) -> Vec<SlotStatus> {
+        let slots = self.pool.slots.iter().map(|(number, slot)| SlotStatus {
+            slot: number.0,
+            restarts: slot.restarts,
+            tries: slot.attempts.tries,
+            given_up: slot.given_up,
+            next_spawn_ms: match self.timers.at(Timer::Spawn(*number)) {
+                Some(at) => Some(milliseconds(at.saturating_duration_since(now))),
+                None => slot.is_due.then_some(0),
+            },
+            last_death: slot.last_death.as_ref().map(|(_, death)| death.clone()),
+            last_death_age_ms: slot.last_death.as_ref().map(|(at, _)| milliseconds(now - *at)),
+        });
+        slots.collect()
+    }
+
+    fn upgrade_status(&self, now: Instant) -> Option<UpgradeStatus> {
+        let generation = self.rollout.as_ref()?.generation();
+        let is_new = |worker: &&Worker| worker.generation == generation && worker.is_unacked();
+        Some(UpgradeStatus {
+            generation: generation.0,
+            upgraded: self.upgraded(generation),
+            wanted: self.wanted(),
+            starting: count(self.pool.workers().filter(is_new).count()),
+            age_ms: self.rollout_since().map_or(0, |since| milliseconds(now - since)),
+        })
+    }
+}
+
+fn status_of(worker: &Worker, now: Instant) -> Option<WorkerStatus> {
+    let pid = worker.pid?;
+    Some(WorkerStatus {
+        slot: worker.slot.0,
+        index: worker.index,
+        pid: pid.as_raw(),
+        generation: worker.generation.0,
+        state: match worker.state {
+            State::Spawning | State::Starting => WorkerState::Starting,
+            State::Up => WorkerState::Up,
+            State::Draining(_) => WorkerState::Draining,
+        },
+        age_ms: milliseconds(now - worker.spawned_at),
+        boot_ms: worker.acked_at.map(|at| milliseconds(at - worker.spawned_at)),
+        pinged_ms: worker.pinged_at.map(|at| milliseconds(now - at)),
+        text: worker.text.clone(),
+    })
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

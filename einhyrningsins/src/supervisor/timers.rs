@@ -1,0 +1,64 @@
+//! The deadlines that are pending: a closed list of kinds, at most one of each per owner.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use super::event::{SlotNumber, WorkerId};
+
+/// What to do when a time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Timer {
+    /// The worker has lived long enough to be taken as acked (`--ack-mode SECONDS`).
+    Ack(WorkerId),
+    /// The worker should have acked by now (`--ack-timeout`).
+    Boot(WorkerId),
+    /// The worker's grace period is over (`--signal-timeout`).
+    Kill(WorkerId),
+    /// The empty slot may be filled again.
+    Spawn(SlotNumber),
+    /// The slot may try its next successor again.
+    Succeed(SlotNumber),
+}
+
+/// The pending deadlines, earliest first.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    by_time: BTreeSet<(Instant, Timer)>,
+    by_timer: HashMap<Timer, Instant>,
+}
+
+impl Timers {
+    /// Sets `timer` to `at`, in place of the time that it had.
+    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
+        self.clear(timer);
+        self.by_time.insert((at, timer));
+        self.by_timer.insert(timer, at);
+    }
+
+    /// Forgets `timer`.
+    pub(super) fn clear(&mut self, timer: Timer) {
+        if let Some(at) = self.by_timer.remove(&timer) {
+            self.by_time.remove(&(at, timer));
+        }
+    }
+
+    /// When `timer` is due.
+    pub(super) fn at(&self, timer: Timer) -> Option<Instant> {
+        self.by_timer.get(&timer).copied()
+    }
+
+    /// When the first of all is due.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the first that is due at `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        let &(at, timer) = self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.clear(timer);
+        Some(timer)
+    }
+}

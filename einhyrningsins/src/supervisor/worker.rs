@@ -1,0 +1,96 @@
+//! One worker and its states.
+//!
+//! ```text
+//!            Spawned            Acked, or its time passed
+//! Spawning ---------> Starting --------------------------> Up
+//!    |                   |                                  |
+//!    +-------------------+---------- asked to stop ---------+---> Draining ---> gone when reaped
+//! ```
+//! A death is possible in every state with a pid and always ends in "gone". What the *slot* then does is
+//! decided in `lifecycle.rs`: a worker knows nothing of its seat but the number.
+
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::event::{Generation, SlotNumber, WorkerId};
+
+/// A live worker, or one that is about to be.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) slot: SlotNumber,
+    pub(super) index: u32,
+    pub(super) generation: Generation,
+    pub(super) state: State,
+    /// `None` until the shell says that the spawn worked.
+    pub(super) pid: Option<Pid>,
+    pub(super) spawned_at: Instant,
+    pub(super) acked_at: Option<Instant>,
+    pub(super) pinged_at: Option<Instant>,
+    /// What it last said of itself.
+    pub(super) text: Option<String>,
+}
+
+/// What a worker is doing, as far as the master knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The shell was asked to spawn it and has not answered.
+    Spawning,
+    /// It runs and has not acked.
+    Starting,
+    /// It runs and has acked.
+    Up,
+    /// It was asked to stop, or will be as soon as it has a pid.
+    Draining(Drain),
+}
+
+/// A stop in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Drain {
+    /// When it was asked.
+    pub(super) since: Instant,
+    /// The last stop signal that it got, or gets once it has a pid.
+    pub(super) signal: Signal,
+    /// All that it got, a bit for each number.
+    sent: u64,
+}
+
+impl Drain {
+    pub(super) fn new(since: Instant, signal: Signal) -> Self {
+        Self { since, signal, sent: bit(signal) }
+    }
+
+    /// The stop after `signal` too; `None` if it has had that one, or SIGKILL.
+    pub(super) fn escalate(self, signal: Signal) -> Option<Self> {
+        let has_had = self.sent & (bit(signal) | bit(Signal::SIGKILL)) != 0;
+        (!has_had).then_some(Self { signal, sent: self.sent | bit(signal), ..self })
+    }
+
+    /// Whether the worker has had `signal`, or SIGKILL, after which there is nothing to add.
+    pub(super) fn has_had(self, signal: Signal) -> bool {
+        self.escalate(signal).is_none()
+    }
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as u32)
+}
+
+impl Worker {
+    /// Whether it holds or will hold a seat: everything but draining.
+    pub(super) fn is_undrained(&self) -> bool {
+        !matches!(self.state, State::Draining(_))
+    }
+
+    /// Whether it is undrained and has not acked.
+    pub(super) fn is_unacked(&self) -> bool {
+        matches!(self.state, State::Spawning | State::Starting)
+    }
+
+    /// Whether it has acked and was not asked to stop.
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+}
