@@ -1,1 +1,10 @@
-//! The seam to the kernel.
+//! The seam to the kernel: one module per thing that the daemon asks of it, and the only `unsafe` there is.
+//!
+//! Nothing here decides anything; it asks, and answers in types. What may block says so.
+
+pub mod process;
+pub mod reap;
+pub mod signals;
+pub mod spawn;
+#[cfg(test)]
+mod testing;

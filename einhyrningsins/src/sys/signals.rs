@@ -1,0 +1,278 @@
+//! Signals to the master, read from a descriptor instead of handled.
+
+use std::mem::offset_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::{fmt, io};
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, read};
+
+/// Signals taken up by one read. Most often it is one; more than a few kinds at once are rare.
+const BATCH: usize = 8;
+
+/// The size of what the kernel writes for each signal, in bytes.
+const RECORD_BYTES: usize = size_of::<libc::signalfd_siginfo>();
+
+/// A signal that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Which one. Signals of a kind that arrive before they are read are one.
+    pub signal: Signal,
+    /// Who sent it: a process, or for SIGCHLD the child; `None` if the kernel did, such as for Ctrl-C, or
+    /// somebody outside of our pid namespace.
+    pub sender: Option<Pid>,
+}
+
+/// The signals that the master handles, as something to poll and read.
+#[derive(Debug)]
+pub struct Signals {
+    fd: SignalFd,
+}
+
+impl Signals {
+    /// Takes over `handled`: blocks them in this thread, and in those that it makes from now on, and opens a
+    /// descriptor on which they arrive. Call it before the first thread is made: one that does not block a
+    /// signal takes it, with its default effect.
+    ///
+    /// SIGCHLD gets its default disposition, because one that ignores it is inherited across exec and makes the
+    /// kernel reap our children itself. Children that stop or go on are not told of.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE or ENOMEM.
+    ///
+    /// # Source
+    /// `signalfd(2)`; `sigaction(2)` on SA_NOCLDSTOP.
+    pub fn new(handled: &[Signal]) -> Result<Self, Errno> {
+        let action = SigAction::new(SigHandler::SigDfl, SaFlags::SA_NOCLDSTOP, SigSet::empty());
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+        let handled: SigSet = handled.iter().copied().collect();
+        handled.thread_block()?;
+        let fd = SignalFd::with_flags(&handled, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { fd })
+    }
+
+    /// Takes what has arrived; empty if nothing has. It never blocks.
+    ///
+    /// # Errors
+    /// None is known; whatever the kernel says.
+    pub fn drain(&mut self) -> Result<Vec<Received>, Errno> {
+        let mut received = Vec::new();
+        let mut buffer = [0; BATCH * RECORD_BYTES];
+        loop {
+            let count = match read(&self.fd, &mut buffer) {
+                Ok(count) => count,
+                Err(Errno::EAGAIN) => return Ok(received),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno),
+            };
+            received.extend(buffer[..count].chunks_exact(RECORD_BYTES).filter_map(decode));
+            // The queue was empty at a short read, and what comes later makes the descriptor ready anew.
+            if count < buffer.len() {
+                return Ok(received);
+            }
+        }
+    }
+}
+
+/// Reads the two fields that matter from a `signalfd_siginfo`.
+fn decode(record: &[u8]) -> Option<Received> {
+    let field = |offset: usize| {
+        let bytes = record.get(offset..offset + size_of::<u32>())?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let signal = c_int::try_from(field(offset_of!(libc::signalfd_siginfo, ssi_signo))?).ok()?;
+    let sender = i32::try_from(field(offset_of!(libc::signalfd_siginfo, ssi_pid))?).ok()?;
+    Some(Received {
+        signal: Signal::try_from(signal).ok()?,
+        sender: (sender > 0).then(|| Pid::from_raw(sender)),
+    })
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Source for Signals {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).deregister(registry)
+    }
+}
+
+/// A text that names no signal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no signal \"{}\"; name one as kill -l does, such as USR2, SIGTERM or 15", .name.escape_debug())]
+pub struct UnknownSignal {
+    /// The text.
+    pub name: String,
+}
+
+/// Reads a signal's name, in any case, with or without `SIG`; or its number.
+///
+/// # Errors
+/// [`UnknownSignal`], also for realtime signals: no command sends one.
+pub fn parse_signal(name: &str) -> Result<Signal, UnknownSignal> {
+    let unknown = || UnknownSignal { name: name.to_owned() };
+    let text = name.trim();
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let number = text.parse::<c_int>().map_err(|_| unknown())?;
+        return Signal::try_from(number).map_err(|_| unknown());
+    }
+    let text = text.to_ascii_uppercase();
+    let bare = text.strip_prefix("SIG").unwrap_or(&text);
+    format!("SIG{bare}").parse().map_err(|_| unknown())
+}
+
+/// A signal by its number, named: `SIGTERM`, `SIGRTMIN+3`.
+///
+/// `nix` knows no realtime signals, but a worker can die of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalNumber(pub c_int);
+
+impl fmt::Display for SignalNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Ok(signal) = Signal::try_from(self.0) {
+            return f.write_str(signal.as_str());
+        }
+        match self.0 - libc::SIGRTMIN() {
+            0 => f.write_str("SIGRTMIN"),
+            offset if offset > 0 && self.0 <= libc::SIGRTMAX() => write!(f, "SIGRTMIN+{offset}"),
+            _ => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+    use nix::sys::signal::{kill, raise};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::getpid;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sys::testing::isolated;
+
+    #[test]
+    fn signals_arrive_on_the_descriptor_with_their_sender() {
+        isolated("sys::signals::tests::signals_arrive_on_the_descriptor_with_their_sender", || {
+            let mut signals = Signals::new(&[Signal::SIGUSR1, Signal::SIGHUP, Signal::SIGTERM]).unwrap();
+            assert_eq!(signals.drain(), Ok(vec![]));
+            let mut poll = Poll::new().unwrap();
+            poll.registry().register(&mut signals, Token(7), Interest::READABLE).unwrap();
+            for signal in [Signal::SIGUSR1, Signal::SIGHUP, Signal::SIGUSR1] {
+                raise(signal).unwrap();
+            }
+            let mut events = Events::with_capacity(4);
+            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert_eq!(events.iter().map(mio::event::Event::token).collect::<Vec<_>>(), [Token(7)]);
+            let sender = Some(getpid());
+            let mut received = signals.drain().unwrap();
+            received.sort_by_key(|received| received.signal as c_int);
+            assert_eq!(
+                received,
+                [Received { signal: Signal::SIGHUP, sender }, Received { signal: Signal::SIGUSR1, sender }]
+            );
+            assert_eq!(signals.drain(), Ok(vec![]));
+        });
+    }
+
+    #[test]
+    fn more_signals_than_one_read_takes_all_arrive() {
+        isolated("sys::signals::tests::more_signals_than_one_read_takes_all_arrive", || {
+            let fatal = [Signal::SIGKILL, Signal::SIGSTOP];
+            let handled: Vec<_> = Signal::iterator().filter(|signal| !fatal.contains(signal)).collect();
+            assert!(handled.len() > 3 * BATCH);
+            let mut signals = Signals::new(&handled).unwrap();
+            for signal in &handled {
+                raise(*signal).unwrap();
+            }
+            // Stop signals and SIGCONT cancel each other while they wait.
+            let received: Vec<_> = signals.drain().unwrap().iter().map(|received| received.signal).collect();
+            assert!(received.len() >= handled.len() - 4, "{received:?}");
+        });
+    }
+
+    #[test]
+    fn a_childs_death_is_told_though_sigchld_was_ignored_by_who_started_us() {
+        isolated(
+            "sys::signals::tests::a_childs_death_is_told_though_sigchld_was_ignored_by_who_started_us",
+            || {
+                let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+                // SAFETY: ignoring runs no code.
+                unsafe { sigaction(Signal::SIGCHLD, &ignore) }.unwrap();
+                let mut signals = Signals::new(&[Signal::SIGCHLD]).unwrap();
+                let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+                let pid = Pid::from_raw(child.id() as i32);
+                kill(pid, Signal::SIGSTOP).unwrap();
+                let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED));
+                assert_eq!(stopped, Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
+                assert_eq!(signals.drain(), Ok(vec![]), "a stop is not told");
+                kill(pid, Signal::SIGKILL).unwrap();
+                let mut poll = Poll::new().unwrap();
+                poll.registry().register(&mut signals, Token(0), Interest::READABLE).unwrap();
+                let mut events = Events::with_capacity(4);
+                poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+                let expected = Received { signal: Signal::SIGCHLD, sender: Some(pid) };
+                assert_eq!(signals.drain().unwrap(), [expected]);
+                assert!(!child.wait().unwrap().success());
+            },
+        );
+    }
+
+    #[test]
+    fn names_are_read_in_every_usual_form() {
+        for name in ["USR2", "usr2", "SIGUSR2", "sigUsr2", "12", " USR2 "] {
+            assert_eq!(parse_signal(name), Ok(Signal::SIGUSR2), "for {name}");
+        }
+        for name in ["", "0", "FOO", "SIG", "SIGSIGTERM", "64", "-9", "99999999999", "RTMIN", "+9"] {
+            assert!(parse_signal(name).is_err(), "for {name}");
+        }
+        assert_eq!(
+            parse_signal("F\"OO\n").unwrap_err().to_string(),
+            r#"there is no signal "F\"OO\n"; name one as kill -l does, such as USR2, SIGTERM or 15"#
+        );
+    }
+
+    #[test]
+    fn every_number_has_a_name() {
+        assert_eq!(SignalNumber(9).to_string(), "SIGKILL");
+        assert_eq!(SignalNumber(libc::SIGRTMIN()).to_string(), "SIGRTMIN");
+        assert_eq!(SignalNumber(libc::SIGRTMIN() + 3).to_string(), "SIGRTMIN+3");
+        assert_eq!(SignalNumber(33).to_string(), "signal 33");
+        assert_eq!(SignalNumber(200).to_string(), "signal 200");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_names_a_signal_or_is_refused(text in ".{0,12}") {
+            if let Ok(signal) = parse_signal(&text) {
+                prop_assert_eq!(parse_signal(signal.as_str()), Ok(signal));
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Spawning a worker: clone, the steps that make the new process a worker, exec.
+//!
+//! `std::process::Command` is not used because of what it leaves to a worker (a blocked signal mask, ignored
+//! signals, the master's process group) and because an error of one of its own steps tells neither which step
+//! it was nor, once descriptors are renumbered, that there was one. Here the child shares the master's memory
+//! until its exec (`CLONE_VM | CLONE_VFORK`), so a spawn costs the same however large the master is, and the
+//! child reports what failed by writing it down.
+
+mod child;
+mod error;
+mod stack;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::{fs, ptr};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, getpid};
+
+use self::child::{Failure, KERNEL_SIGSET_BYTES, PID_BYTES_MAX, Plan};
+pub use self::error::{ExecFault, SpawnError, Stage};
+use self::stack::Stack;
+use super::process::OpenFilesLimit;
+
+/// The descriptor at which a worker finds its first socket; below are standard input, output and error.
+pub const FIRST_SOCKET: RawFd = 3;
+
+/// What a worker is to be.
+///
+/// Besides what stands here it gets: descriptors 0 to 2 of the master, a process group of its own, the default
+/// disposition for every signal, an empty signal mask. No other descriptor stays open.
+#[derive(Debug, Clone, Copy)]
+pub struct SpawnSpec<'a> {
+    /// The path to execute. It is not looked up in `PATH`; a relative one counts from `directory`.
+    pub program: &'a CStr,
+    /// The arguments, the program's own name first.
+    pub argv: &'a [CString],
+    /// Variables as `NAME=value` that many workers share, for instance those of a generation.
+    pub env: &'a [CString],
+    /// Variables as `NAME=value` of this worker alone. No name may stand in `env` too: which of two wins is
+    /// for each language to say.
+    pub worker_env: &'a [CString],
+    /// Names of variables whose value is the worker's own pid, such as `LISTEN_PID`; in neither `env` nor
+    /// `worker_env`.
+    pub pid_variables: &'a [&'a str],
+    /// Where to run it, the master's directory if `None`; a descriptor opened with `O_PATH` will do.
+    pub directory: Option<BorrowedFd<'a>>,
+    /// What it finds at [`FIRST_SOCKET`] and up, in this order.
+    pub sockets: &'a [BorrowedFd<'a>],
+    /// A connection to the control socket, found right after the sockets.
+    pub control: Option<BorrowedFd<'a>>,
+    /// Its nice value, from -20 to 19; the master's if `None`.
+    pub nice: Option<i32>,
+    /// Its file mode creation mask; the master's if `None`.
+    pub umask: Option<Mode>,
+    /// Its limit on open files, where the master has raised its own.
+    pub open_files: Option<OpenFilesLimit>,
+    /// What it is sent when the master dies. The kernel goes by the *thread* that called [`Spawner::spawn`], so
+    /// with this set that must be the main thread.
+    pub parent_death_signal: Option<Signal>,
+}
+
+impl<'a> SpawnSpec<'a> {
+    /// A worker that runs `program` with these arguments and variables; all else as the master has it.
+    #[must_use]
+    pub fn new(program: &'a CStr, argv: &'a [CString], env: &'a [CString]) -> Self {
+        Self {
+            program,
+            argv,
+            env,
+            worker_env: &[],
+            pid_variables: &[],
+            directory: None,
+            sockets: &[],
+            control: None,
+            nice: None,
+            umask: None,
+            open_files: None,
+            parent_death_signal: None,
+        }
+    }
+}
+
+/// Spawns workers; keeps between spawns what each of them needs again.
+///
+/// It belongs to one thread, which is suspended for the some 100 microseconds that a spawn takes.
+#[derive(Debug)]
+pub struct Spawner {
+    stack: Stack,
+    /// Signal n is bit n-1: those whose disposition is not the default.
+    reset: u64,
+    /// Whether the kernel can mark a range of descriptors close-on-exec (Linux 5.11).
+    close_range: bool,
+    scratch: Scratch,
+}
+
+/// Buffers that are filled anew for each spawn.
+#[derive(Debug, Default)]
+struct Scratch {
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    /// `NAME=` and room for a pid, one after the other.
+    pid_variables: Vec<u8>,
+    /// Where in `pid_variables` each variable starts, and where its digits go.
+    pid_offsets: Vec<(usize, usize)>,
+    pid_places: Vec<*mut c_char>,
+    descriptors: Vec<RawFd>,
+}
+
+impl Spawner {
+    /// Prepares for spawning. Which signals have a disposition that a worker must not inherit is looked up
+    /// here, once: call it after the last change to one.
+    ///
+    /// # Errors
+    /// ENOMEM if there is no room for the child's stack.
+    pub fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            stack: Stack::new()?,
+            reset: signals_not_at_default(),
+            close_range: has_close_range(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// Spawns a worker. When this returns `Ok`, the worker has been executed, or has been killed shortly before.
+    ///
+    /// # Errors
+    /// [`SpawnError`] names the step that failed; the child that tried is gone and reaped.
+    ///
+    /// # Source
+    /// `clone(2)`, `vfork(2)`: the calling thread stands still until the child executes or exits.
+    pub fn spawn(&mut self, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
+        debug_assert!(no_variable_twice(spec), "a variable is given twice");
+        if !self.close_range {
+            mark_close_on_exec().map_err(|errno| SpawnError::new(Stage::Descriptors, errno, spec))?;
+        }
+        self.scratch.fill(spec);
+        let mut plan = Plan {
+            program: spec.program.as_ptr(),
+            argv: self.scratch.argv.as_ptr(),
+            envp: self.scratch.envp.as_ptr(),
+            pid_places: self.scratch.pid_places.as_ptr(),
+            pid_place_count: self.scratch.pid_places.len(),
+            descriptors: self.scratch.descriptors.as_mut_ptr(),
+            descriptor_count: self.scratch.descriptors.len() as c_int,
+            close_range: self.close_range,
+            nice: spec.nice,
+            umask: spec.umask.map(|umask| umask.bits()),
+            open_files: spec.open_files.map(OpenFilesLimit::to_rlimit),
+            directory: spec.directory.map(|directory| directory.as_raw_fd()),
+            parent_death_signal: spec.parent_death_signal.map(|signal| signal as c_int),
+            parent: getpid().as_raw(),
+            reset: self.reset,
+            failure: None,
+        };
+        let cloned = self.clone_child(&mut plan);
+        self.scratch.clear();
+        let pid = cloned.map_err(|errno| SpawnError::new(Stage::Clone, errno, spec))?;
+        let Some(Failure { stage, errno }) = plan.failure else { return Ok(pid) };
+        while waitpid(pid, None) == Err(Errno::EINTR) {}
+        Err(SpawnError::new(stage, Errno::from_raw(errno), spec))
+    }
+
+    /// Starts the child and waits until it has left our memory.
+    fn clone_child(&mut self, plan: &mut Plan) -> Result<Pid, Errno> {
+        // A handler must not run in the child, where it would change our memory behind our back.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: the child runs `child::main` on a stack that nothing else uses (`&mut self`), in our memory.
+        // CLONE_VFORK suspends this thread until the child is out of it, so that `plan`, and what it points
+        // at in `self.scratch` and in the caller's spec, outlives its use and is not touched meanwhile. The
+        // child upholds the rules of its module: no allocation, no locks, no unwinding.
+        let pid = unsafe { libc::clone(child::main, self.stack.top(), flags, ptr::from_mut(plan).cast()) };
+        let pid = Errno::result(pid);
+        mask.thread_set_mask()?;
+        pid.map(Pid::from_raw)
+    }
+}
+
+impl Scratch {
+    /// Lays out `spec` for the kernel. The pointers are good until the spec or this changes.
+    fn fill(&mut self, spec: &SpawnSpec<'_>) {
+        self.clear();
+        self.argv.extend(spec.argv.iter().map(|argument| argument.as_ptr()));
+        self.argv.push(ptr::null());
+
+        for name in spec.pid_variables {
+            let start = self.pid_variables.len();
+            self.pid_variables.extend_from_slice(name.as_bytes());
+            self.pid_variables.push(b'=');
+            self.pid_offsets.push((start, self.pid_variables.len()));
+            self.pid_variables.extend_from_slice(&[0; PID_BYTES_MAX]);
+        }
+        let pid_variables = self.pid_variables.as_mut_ptr().cast::<c_char>();
+        for (start, digits) in &self.pid_offsets {
+            self.envp.push(pid_variables.wrapping_add(*start));
+            self.pid_places.push(pid_variables.wrapping_add(*digits));
+        }
+        let variables = spec.worker_env.iter().chain(spec.env);
+        self.envp.extend(variables.map(|variable| variable.as_ptr()));
+        self.envp.push(ptr::null());
+
+        let descriptors = spec.sockets.iter().chain(&spec.control);
+        self.descriptors.extend(descriptors.map(AsRawFd::as_raw_fd));
+    }
+
+    /// Forgets the last spec, of which nothing may be pointed at for longer than its spawn.
+    fn clear(&mut self) {
+        self.argv.clear();
+        self.envp.clear();
+        self.pid_variables.clear();
+        self.pid_offsets.clear();
+        self.pid_places.clear();
+        self.descriptors.clear();
+    }
+}
+
+/// The signals that this process ignores or handles.
+///
+/// The C library hides two that it uses itself; one of them is ignored in whatever `posix_spawn` started, and
+/// would be so in every worker. Therefore the kernel is asked.
+fn signals_not_at_default() -> u64 {
+    (1..=u64::BITS)
+        .filter(|signal| {
+            // Longer than any `struct sigaction` of the kernel, whose first field is the handler.
+            let mut action = [0_usize; 8];
+            // SAFETY: asks only (the new action is null), and writes no more than `action` has room for.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    c_long::from(*signal),
+                    ptr::null::<usize>(),
+                    action.as_mut_ptr(),
+                    KERNEL_SIGSET_BYTES,
+                )
+            };
+            action[0] != libc::SIG_DFL
+        })
+        .fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+fn has_close_range() -> bool {
+    let none = libc::c_uint::MAX;
+    // SAFETY: no memory is involved, and no descriptor has this number.
+    unsafe { libc::syscall(libc::SYS_close_range, none, none, libc::CLOSE_RANGE_CLOEXEC) == 0 }
+}
+
+/// For kernels without `close_range`: marks what we have open ourselves, before each spawn. We open everything
+/// close-on-exec, but who started us may have left something open, and a library may be careless.
+fn mark_close_on_exec() -> Result<(), Errno> {
+    let io_errno = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    for entry in fs::read_dir("/proc/self/fd").map_err(io_errno)? {
+        let name = entry.map_err(io_errno)?.file_name();
+        let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
+        if fd >= FIRST_SOCKET {
+            // SAFETY: borrowed for one call, which fails on a descriptor that is gone and closes nothing.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            match fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
+                Ok(_) | Err(Errno::EBADF) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_variable_twice(spec: &SpawnSpec<'_>) -> bool {
+    let name = |variable: &CString| {
+        let bytes = variable.to_bytes();
+        bytes[..bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len())].to_vec()
+    };
+    let mut names: Vec<_> = spec.env.iter().chain(spec.worker_env).map(name).collect();
+    names.extend(spec.pid_variables.iter().map(|name| name.as_bytes().to_vec()));
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    names.len() == count
+}

@@ -1,0 +1,570 @@
+//! Spawning real processes. A worker stops itself when it runs; what it was given is then read from `/proc`.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Instant;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, kill, killpg, raise, sigaction};
+use nix::sys::wait::{WaitPidFlag, WaitStatus};
+use nix::unistd::{Uid, geteuid, getpgid, pipe, setgroups, setpgid, setuid};
+
+use super::*;
+use crate::sys::testing::{PATIENCE, eventually, isolated};
+
+fn text(text: &str) -> CString {
+    CString::new(text).unwrap()
+}
+
+fn texts(words: &[&str]) -> Vec<CString> {
+    words.iter().map(|word| text(word)).collect()
+}
+
+/// A worker that has stopped itself; killed and reaped when dropped.
+struct Worker(Pid);
+
+impl Worker {
+    /// Spawns what `spec` says, which is to be a shell that stops itself, and waits until it has.
+    fn stopped(spawner: &mut Spawner, spec: &SpawnSpec<'_>) -> Self {
+        let worker = Self(spawn(spawner, spec).unwrap());
+        let status = waitpid(worker.0, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(status, WaitStatus::Stopped(worker.0, Signal::SIGSTOP));
+        worker
+    }
+
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.0)
+    }
+
+    /// What it has open, as (number, target), without what our own standard streams are.
+    fn descriptors(&self) -> Vec<(RawFd, String)> {
+        let mut open: Vec<_> = fs::read_dir(self.proc("fd"))
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let target = fs::read_link(entry.path()).unwrap();
+                (entry.file_name().to_str().unwrap().parse().unwrap(), target.display().to_string())
+            })
+            .collect();
+        open.sort();
+        open
+    }
+
+    /// A field of /proc/PID/status that is a set of signals.
+    fn signals(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
+        u64::from_str_radix(value.unwrap(), 16).unwrap()
+    }
+
+    fn environment(&self) -> Vec<String> {
+        let bytes = fs::read(self.proc("environ")).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+        let _ = waitpid(self.0, None);
+    }
+}
+
+/// Spawns, again while a script that a test has just written is still open in a child of another test's.
+fn spawn(spawner: &mut Spawner, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match spawner.spawn(spec) {
+            Err(error) if error.errno == Errno::ETXTBSY && Instant::now() < deadline => {}
+            result => return result,
+        }
+    }
+}
+
+const SHELL: &CStr = c"/bin/sh";
+
+/// The arguments of a shell that stops itself as soon as it runs.
+fn stopping_shell() -> Vec<CString> {
+    texts(&["sh", "-c", "kill -STOP $$"])
+}
+
+fn target(fd: impl AsFd) -> String {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    fs::read_link(link).unwrap().display().to_string()
+}
+
+/// Puts the descriptor of `socket` at `number`, which must be free or one of the test's own.
+fn place(socket: &OwnedFd, number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: no memory is involved; the isolated test that calls this owns the number.
+    let placed = unsafe { libc::dup3(socket.as_raw_fd(), number, libc::O_CLOEXEC) };
+    assert_eq!(placed, number);
+    // SAFETY: open until the process of the isolated test ends.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+fn sockets(count: usize) -> Vec<OwnedFd> {
+    (0..count).map(|_| UnixStream::pair().unwrap().0.into()).collect()
+}
+
+/// Spawns with sockets at every kind of awkward number and checks what the worker finds.
+fn check_descriptors(close_range: bool) {
+    let sockets = sockets(4);
+    // The targets are 3 to 7: one is at its target, two are swapped, one is elsewhere, the last one is the
+    // same as another. A file that somebody left open across exec lies in between.
+    let high: Vec<_> = sockets.iter().zip([100, 101, 102, 103]).map(|(fd, to)| place(fd, to)).collect();
+    let owned: Vec<OwnedFd> = high.iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    drop(sockets);
+    let given =
+        [place(&owned[0], 3), place(&owned[1], 5), place(&owned[2], 4), place(&owned[3], 50), high[0]];
+    let leaked = File::open("/dev/null").unwrap();
+    // SAFETY: no memory is involved; the number is free.
+    assert_eq!(unsafe { libc::dup2(leaked.as_raw_fd(), 90) }, 90);
+    let expected: Vec<_> = given.iter().map(target).collect();
+
+    let argv = stopping_shell();
+    let mut spawner = Spawner::new().unwrap();
+    assert!(spawner.close_range, "this kernel is expected to have close_range");
+    spawner.close_range = close_range;
+    let spec =
+        SpawnSpec { sockets: &given[..4], control: Some(given[4]), ..SpawnSpec::new(SHELL, &argv, &[]) };
+    for _ in 0..3 {
+        let worker = Worker::stopped(&mut spawner, &spec);
+        let found = worker.descriptors();
+        assert_eq!(found.iter().map(|(fd, _)| *fd).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
+        let found: Vec<_> = found.into_iter().skip(3).map(|(_, target)| target).collect();
+        assert_eq!(found, expected);
+    }
+    for (fd, expected) in given.iter().zip(&expected) {
+        assert_eq!(&target(fd), expected, "the master's own are as before");
+    }
+}
+
+#[test]
+fn a_worker_has_its_sockets_in_order_and_nothing_else() {
+    isolated("sys::spawn::tests::a_worker_has_its_sockets_in_order_and_nothing_else", || {
+        check_descriptors(true);
+    });
+}
+
+#[test]
+fn nor_has_it_anything_else_on_a_kernel_without_close_range() {
+    isolated("sys::spawn::tests::nor_has_it_anything_else_on_a_kernel_without_close_range", || {
+        check_descriptors(false);
+    });
+}
+
+#[test]
+fn a_worker_without_sockets_has_the_standard_streams_only() {
+    let argv = stopping_shell();
+    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(SHELL, &argv, &[]));
+    assert_eq!(worker.descriptors().iter().map(|(fd, _)| *fd).collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+extern "C" fn handler(_: c_int) {}
+
+#[test]
+fn signals_ignored_handled_or_blocked_by_the_master_are_as_new_in_a_worker() {
+    isolated(
+        "sys::spawn::tests::signals_ignored_handled_or_blocked_by_the_master_are_as_new_in_a_worker",
+        || {
+            let ignored = [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGCHLD];
+            for signal in ignored {
+                let action = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+                // SAFETY: ignoring runs no code.
+                unsafe { sigaction(signal, &action) }.unwrap();
+            }
+            let realtime = libc::SIGRTMIN() + 1;
+            // SAFETY: ignoring runs no code.
+            unsafe { libc::signal(realtime, libc::SIG_IGN) };
+            let handled = SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
+            // SAFETY: the handler does nothing.
+            unsafe { sigaction(Signal::SIGUSR1, &handled) }.unwrap();
+            let blocked: SigSet = [Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGHUP].into_iter().collect();
+            blocked.thread_block().unwrap();
+            raise(Signal::SIGUSR1).unwrap();
+
+            let mut spawner = Spawner::new().unwrap();
+            for signal in ignored.map(|signal| signal as c_int).into_iter().chain([realtime, 10]) {
+                assert!(spawner.reset & 1 << (signal - 1) != 0, "signal {signal} needs a reset");
+            }
+            // A death that SIGCHLD's disposition hides could not be waited for.
+            let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { sigaction(Signal::SIGCHLD, &default) }.unwrap();
+            let argv = stopping_shell();
+            let worker = Worker::stopped(&mut spawner, &SpawnSpec::new(SHELL, &argv, &[]));
+            assert_eq!(worker.signals("SigBlk"), 0);
+            assert_eq!(worker.signals("SigIgn"), 0);
+            // A shell may handle some for itself, but none that we did.
+            assert_eq!(worker.signals("SigCgt") & 1 << (Signal::SIGUSR1 as c_int - 1), 0);
+            assert_eq!(SigSet::thread_get_mask().unwrap(), blocked, "the master's mask is as before");
+        },
+    );
+}
+
+#[test]
+fn a_worker_leads_its_own_process_group() {
+    let argv = stopping_shell();
+    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(SHELL, &argv, &[]));
+    assert_eq!(getpgid(Some(worker.0)), Ok(worker.0));
+}
+
+#[test]
+fn what_the_masters_group_is_sent_while_a_worker_is_spawned_does_not_reach_the_worker() {
+    isolated(
+        "sys::spawn::tests::what_the_masters_group_is_sent_while_a_worker_is_spawned_does_not_reach_the_worker",
+        || {
+            setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
+            // For the harness's own thread; the worker gets the default back, which is to die.
+            let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::empty());
+            // SAFETY: the handler does nothing.
+            unsafe { sigaction(Signal::SIGINT, &action) }.unwrap();
+            let group = getpid();
+            let done = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        killpg(group, Signal::SIGINT).unwrap();
+                    }
+                });
+                let argv = texts(&["true"]);
+                let mut spawner = Spawner::new().unwrap();
+                let ends: Vec<_> = (0..300)
+                    .map(|_| {
+                        let pid = spawner.spawn(&SpawnSpec::new(c"/bin/true", &argv, &[])).unwrap();
+                        waitpid(pid, None).unwrap()
+                    })
+                    .collect();
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+                let killed = ends.iter().filter(|end| !matches!(end, WaitStatus::Exited(_, 0))).count();
+                assert_eq!(killed, 0, "of {}", ends.len());
+            });
+        },
+    );
+}
+
+#[test]
+fn variables_arrive_and_the_pid_is_digits_and_nothing_more() {
+    let argv = stopping_shell();
+    let env = texts(&["SHARED=1", "EMPTY=", "UTF8=\u{e9}"]);
+    let worker_env = texts(&["EINHORN_CHILD_INDEX=4"]);
+    let spec = SpawnSpec {
+        worker_env: &worker_env,
+        pid_variables: &["LISTEN_PID", "WATCHDOG_PID"],
+        ..SpawnSpec::new(SHELL, &argv, &env)
+    };
+    let mut spawner = Spawner::new().unwrap();
+    for _ in 0..2 {
+        let worker = Worker::stopped(&mut spawner, &spec);
+        let expected = [
+            format!("LISTEN_PID={}", worker.0),
+            format!("WATCHDOG_PID={}", worker.0),
+            "EINHORN_CHILD_INDEX=4".to_owned(),
+            "SHARED=1".to_owned(),
+            "EMPTY=".to_owned(),
+            "UTF8=\u{e9}".to_owned(),
+        ];
+        assert_eq!(worker.environment(), expected);
+    }
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    let argv = texts(&["my own name", "-c", "kill -STOP $$", "", "two words", "\u{e9}\n"]);
+    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(SHELL, &argv, &[]));
+    let found = fs::read_to_string(worker.proc("cmdline")).unwrap();
+    assert_eq!(found, "my own name\0-c\0kill -STOP $$\0\0two words\0\u{e9}\n\0");
+}
+
+#[test]
+fn a_worker_has_the_directory_nice_value_umask_and_limit_it_was_given() {
+    isolated("sys::spawn::tests::a_worker_has_the_directory_nice_value_umask_and_limit_it_was_given", || {
+        let directory = tempfile::tempdir().unwrap();
+        write_script(&directory.path().join("here"), "#!/bin/sh\nkill -STOP $$\n");
+        let fd = open(directory.path(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let argv = texts(&["here"]);
+        let spec = SpawnSpec {
+            directory: Some(fd.as_fd()),
+            nice: Some(7),
+            umask: Some(Mode::from_bits_truncate(0o027)),
+            open_files: Some(OpenFilesLimit { soft: soft - 1, hard }),
+            ..SpawnSpec::new(c"./here", &argv, &[])
+        };
+        let here = std::env::current_dir().unwrap();
+        let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
+        assert_eq!(fs::read_link(worker.proc("cwd")).unwrap(), directory.path());
+        let stat = fs::read_to_string(worker.proc("stat")).unwrap();
+        let after_name: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        assert_eq!(after_name[16], "7", "nice in {stat}");
+        let status = fs::read_to_string(worker.proc("status")).unwrap();
+        assert!(status.contains("Umask:\t0027"), "{status}");
+        let limits = fs::read_to_string(worker.proc("limits")).unwrap();
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let files: Vec<_> = files.split_whitespace().collect();
+        assert_eq!(files[3..5], [(soft - 1).to_string(), hard.to_string()]);
+
+        assert_eq!(std::env::current_dir().unwrap(), here, "the master's own directory is as before");
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((soft, hard)), "so are its limits");
+    });
+}
+
+fn write_script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Spawns `program` in `directory` and returns how that failed, with the master having no zombie left.
+fn failure(directory: &Path, program: &str) -> SpawnError {
+    let fd = open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+    let program = text(program);
+    let argv = texts(&["program"]);
+    let spec = SpawnSpec { directory: Some(fd.as_fd()), ..SpawnSpec::new(&program, &argv, &[]) };
+    let error = spawn(&mut Spawner::new().unwrap(), &spec).unwrap_err();
+    assert_eq!(error.stage, Stage::Exec);
+    error
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    write_script(&file("no-interpreter"), "#! /no/such/ruby -w\n");
+    write_script(&file("dos"), "#!/bin/sh\r\nexit 0\r\n");
+    write_script(&file("plain"), "echo this is no script\n");
+    write_script(&file("empty"), "");
+    write_script(&file("bad-interpreter"), "#!./plain-data\n");
+    fs::write(file("plain-data"), "data").unwrap();
+    fs::write(file("no-mode"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(file("no-mode"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::create_dir(file("directory")).unwrap();
+
+    for (program, errno, message, hint) in [
+        ("./gone", Errno::ENOENT, "cannot execute ./gone: No such file or directory (os error 2)", None),
+        ("plain/x", Errno::ENOTDIR, "cannot execute plain/x: Not a directory (os error 20)", None),
+        (
+            "./no-interpreter",
+            Errno::ENOENT,
+            "cannot execute ./no-interpreter: its #! interpreter /no/such/ruby is missing",
+            None,
+        ),
+        (
+            "./dos",
+            Errno::ENOENT,
+            r"cannot execute ./dos: its #! interpreter /bin/sh\r is missing",
+            Some(r"the script has line ends of another system; sed -i 's/\r$//' ./dos"),
+        ),
+        (
+            "./plain",
+            Errno::ENOEXEC,
+            "cannot execute ./plain: it is neither a binary that this kernel runs nor a script with #!",
+            None,
+        ),
+        (
+            "./empty",
+            Errno::ENOEXEC,
+            "cannot execute ./empty: it is neither a binary that this kernel runs nor a script with #!",
+            None,
+        ),
+        (
+            "./bad-interpreter",
+            Errno::EACCES,
+            "cannot execute ./bad-interpreter: its #! interpreter ./plain-data cannot be executed",
+            None,
+        ),
+        (
+            "./no-mode",
+            Errno::EACCES,
+            "cannot execute ./no-mode: it has no execute permission (mode 0640)",
+            Some("chmod +x ./no-mode"),
+        ),
+        ("./directory", Errno::EACCES, "cannot execute ./directory: it is a directory", None),
+    ] {
+        let error = failure(directory.path(), program);
+        assert_eq!(error.errno, errno, "{program}");
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.hint().as_deref(), hint, "{program}");
+        assert!(!error.is_transient(), "{program}");
+    }
+}
+
+#[test]
+fn a_binary_whose_loader_is_missing_is_told_from_one_that_is_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bytes = fs::read("/bin/true").unwrap();
+    let loader = bytes.windows(5).position(|window| window == b"/lib6" || window == b"/lib/").unwrap();
+    bytes[loader + 1] = b'X';
+    let path = directory.path().join("foreign");
+    fs::write(&path, bytes).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let error = failure(directory.path(), "./foreign");
+    assert_eq!(error.fault, Some(ExecFault::LoaderMissing));
+    assert_eq!(
+        error.to_string(),
+        "cannot execute ./foreign: the dynamic loader that it was linked for is missing"
+    );
+}
+
+#[test]
+fn arguments_longer_than_the_kernel_takes_are_named() {
+    let argv = [text(&"x".repeat(200_000))];
+    let error = Spawner::new().unwrap().spawn(&SpawnSpec::new(c"/bin/true", &argv, &[])).unwrap_err();
+    assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::E2BIG));
+    assert_eq!(
+        error.to_string(),
+        "cannot execute /bin/true: its arguments and variables are longer than the kernel takes"
+    );
+    assert!(!error.is_transient());
+}
+
+#[test]
+fn a_program_that_is_being_written_is_transient() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("busy");
+    fs::copy("/bin/true", &path).unwrap();
+    let _open = File::options().write(true).open(&path).unwrap();
+    let program = text(path.to_str().unwrap());
+    let argv = texts(&["busy"]);
+    let error = Spawner::new().unwrap().spawn(&SpawnSpec::new(&program, &argv, &[])).unwrap_err();
+    assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::ETXTBSY));
+    assert!(error.is_transient());
+}
+
+#[test]
+fn a_directory_that_is_none_is_named_as_the_step_that_failed() {
+    let file = File::open("/dev/null").unwrap();
+    let argv = texts(&["true"]);
+    let spec = SpawnSpec { directory: Some(file.as_fd()), ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
+    let error = Spawner::new().unwrap().spawn(&spec).unwrap_err();
+    assert_eq!((error.stage, error.errno), (Stage::Directory, Errno::ENOTDIR));
+    assert_eq!(
+        error.to_string(),
+        "cannot enter the working directory for /bin/true: Not a directory (os error 20)"
+    );
+}
+
+#[test]
+fn sockets_beyond_the_limit_on_open_files_are_transient() {
+    isolated("sys::spawn::tests::sockets_beyond_the_limit_on_open_files_are_transient", || {
+        let sockets = sockets(8);
+        let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        let argv = texts(&["true"]);
+        let mut spawner = Spawner::new().unwrap();
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        // 8: the targets do not fit. 11: they do, but there is no number to lift one to.
+        for soft in [8, 11] {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            let spec = SpawnSpec { sockets: &borrowed, ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
+            let error = spawner.spawn(&spec).unwrap_err();
+            assert_eq!((error.stage, error.errno), (Stage::Descriptors, Errno::EMFILE), "limit {soft}");
+            assert!(error.is_transient());
+            assert!(error.hint().unwrap().contains("open files"));
+        }
+    });
+}
+
+#[test]
+fn a_process_too_many_is_transient_and_a_nice_value_that_is_not_allowed_is_not() {
+    isolated(
+        "sys::spawn::tests::a_process_too_many_is_transient_and_a_nice_value_that_is_not_allowed_is_not",
+        || {
+            if geteuid().is_root() {
+                setgroups(&[]).unwrap();
+                setuid(Uid::from_raw(65_534)).unwrap();
+            }
+            let argv = texts(&["true"]);
+            let mut spawner = Spawner::new().unwrap();
+            setrlimit(Resource::RLIMIT_NICE, 0, 0).unwrap();
+            let spec = SpawnSpec { nice: Some(-5), ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
+            let error = spawner.spawn(&spec).unwrap_err();
+            assert_eq!((error.stage, error.errno), (Stage::Nice, Errno::EACCES));
+            assert!(!error.is_transient());
+
+            setrlimit(Resource::RLIMIT_NPROC, 0, 0).unwrap();
+            let error = spawner.spawn(&SpawnSpec::new(c"/bin/true", &argv, &[])).unwrap_err();
+            assert_eq!((error.stage, error.errno), (Stage::Clone, Errno::EAGAIN));
+            assert!(error.is_transient());
+            assert_eq!(
+                error.to_string(),
+                "cannot make a process for /bin/true: Resource temporarily unavailable (os error 11)"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_failed_spawn_leaves_no_zombie_and_no_descriptor() {
+    isolated("sys::spawn::tests::a_failed_spawn_leaves_no_zombie_and_no_descriptor", || {
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = open();
+        let argv = texts(&["gone"]);
+        let mut spawner = Spawner::new().unwrap();
+        for _ in 0..20 {
+            spawner.spawn(&SpawnSpec::new(c"/no/such/program", &argv, &[])).unwrap_err();
+        }
+        assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
+        assert_eq!(open(), before);
+    });
+}
+
+#[test]
+fn a_worker_dies_with_its_master_if_asked_to() {
+    // A process of its own plays the master. It and its worker hold the pipe, whose end is the end of both.
+    const NAME: &str = "sys::spawn::tests::a_worker_dies_with_its_master_if_asked_to";
+    const PIPE: &str = "EINHYRNINGSINS_TEST_PIPE";
+    if let Ok(number) = std::env::var(PIPE) {
+        // SAFETY: inherited from the test below, and nobody else's.
+        let pipe = unsafe { BorrowedFd::borrow_raw(number.parse().unwrap()) };
+        let argv = texts(&["sleep", "60"]);
+        let spec = SpawnSpec {
+            sockets: &[pipe],
+            parent_death_signal: Some(Signal::SIGUSR2),
+            ..SpawnSpec::new(c"/bin/sleep", &argv, &[])
+        };
+        let pid = Spawner::new().unwrap().spawn(&spec).unwrap();
+        nix::unistd::write(pipe, &pid.as_raw().to_ne_bytes()).unwrap();
+        raise(Signal::SIGKILL).unwrap();
+    }
+    let (reader, writer) = pipe().unwrap();
+    let inherited = nix::unistd::dup(&writer).unwrap();
+    let mut master = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
+        .env(PIPE, inherited.as_raw_fd().to_string())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    drop((writer, inherited));
+    let mut pid = [0; 4];
+    let mut reader = File::from(reader);
+    reader.read_exact(&mut pid).unwrap();
+    let worker = Pid::from_raw(i32::from_ne_bytes(pid));
+    master.wait().unwrap();
+    let mut end = [0; 1];
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    eventually("the worker's death", || reader.read(&mut end).is_ok());
+    assert!(kill(worker, None).is_err() || is_zombie(worker));
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+#[test]
+fn the_program_is_not_looked_up_in_path_and_a_script_runs_by_its_interpreter() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("script");
+    write_script(&path, "#!/bin/sh\nkill -STOP $$\n");
+    let argv = texts(&["other name"]);
+    let program = text(path.to_str().unwrap());
+    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(&program, &argv, &[]));
+    let shell = fs::metadata(worker.proc("exe")).unwrap();
+    assert_eq!(shell.ino(), fs::metadata("/bin/sh").unwrap().ino());
+    let error = Spawner::new().unwrap().spawn(&SpawnSpec::new(c"true", &argv, &[])).unwrap_err();
+    assert_eq!(error.errno, Errno::ENOENT);
+}

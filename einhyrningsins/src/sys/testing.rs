@@ -1,0 +1,39 @@
+//! What the tests of several modules need.
+
+use std::env;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a condition may take. Far more than it does: only a broken test waits this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+const MARKER: &str = "EINHYRNINGSINS_TEST_ISOLATED";
+
+/// Runs `body` in a process of its own, beside nothing but the harness's idle main thread: for tests of what a
+/// process has only once, such as dispositions, children to reap and limits. `name` is the test's path within
+/// the crate.
+pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
+    if env::var_os(MARKER).is_some_and(|marker| marker == name) {
+        return body();
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(MARKER, name);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let ran_one = text.contains("1 passed");
+    assert!(
+        output.status.success() && ran_one,
+        "{name} in its own process: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Waits until `condition` holds, and panics naming it as `what` if it never does.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
