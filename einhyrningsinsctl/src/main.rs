@@ -1,2 +1,30 @@
-//! Client.
-fn main() {}
+//! The control client of einhyrningsins: a shell for people, and a one-shot command for deploy scripts.
+
+mod cli;
+mod commands;
+mod complete;
+mod connection;
+mod error;
+mod interrupt;
+mod output;
+mod repl;
+mod run;
+mod session;
+mod table;
+mod text;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return error::exit_with_clap(&answer),
+    };
+    match run::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::exit(&error),
+    }
+}

@@ -1,0 +1,384 @@
+//! `status`: the pool at a glance.
+
+use std::fmt::Display;
+
+use einhorn_proto::{
+    self as proto, Death, ListenerStatus, MasterState, SlotStatus, Status, Termination, UpgradeStatus,
+    WorkerState, WorkerStatus,
+};
+
+use crate::cli::Answer;
+use crate::error::Error;
+use crate::output::Output;
+use crate::session::Session;
+use crate::table::{Align, Line, Span, Style, Table};
+use crate::text::{age, coarse_age};
+
+use super::{accepted, typed};
+
+/// Shows the typed answer as a table, or the message of a master whose answer is of another type.
+pub(super) fn run(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
+    let request = proto::Command::Status;
+    let reply = session.request(&request, answer.timeout, &mut |_| Ok(()))?;
+    let reply = accepted(reply, &request)?;
+    match reply.data.as_deref().and_then(typed::<Status>) {
+        Some(status) => output.lines(&render(&status)),
+        None => output.text(&reply.message),
+    }
+}
+
+fn render(status: &Status) -> Vec<Line> {
+    let mut lines = master_lines(status);
+    lines.extend(status.upgrade.as_ref().map(upgrade_line));
+    lines.push(fact("runs", &shell_words::join(&status.master.command)));
+    lines.push(fact("in", &status.master.directory));
+    lines.push(fact("control", &status.master.socket));
+    lines.extend(status.listeners.iter().map(listener_line));
+    lines.push(Line::new());
+    lines.extend(worker_table(status).lines());
+    lines
+}
+
+/// A line of the head: what, and how it is.
+fn fact(name: &str, value: &str) -> Line {
+    vec![heading(name), Span::plain(value)]
+}
+
+fn heading(name: &str) -> Span {
+    Span::new(&format!("{name:<8}  "), Style::Strong)
+}
+
+fn master_lines(status: &Status) -> Vec<Line> {
+    let master = &status.master;
+    let (state, style) = match master.state {
+        MasterState::Starting => ("starting", Style::Busy),
+        MasterState::Running => ("running", Style::Good),
+        MasterState::Upgrading => ("upgrading", Style::Busy),
+        MasterState::Stopping => ("stopping", Style::Busy),
+    };
+    let name = master.name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+    let first = vec![
+        heading("master"),
+        Span::plain(&format!("{name}pid {}, version {}, ", master.pid, master.version)),
+        Span::new(state, style),
+        Span::plain(&format!(", started {} ago", age(master.age_ms))),
+    ];
+    let up = format!("{} of {} up", master.up, master.wanted);
+    let style = if master.up >= master.wanted { Style::Good } else { Style::Bad };
+    let mut rest = String::new();
+    for (count, what) in [(master.starting, "starting"), (master.draining, "draining")] {
+        if count > 0 {
+            rest.push_str(&format!(", {count} {what}"));
+        }
+    }
+    rest.push_str(&format!(", generation {}", master.generation));
+    vec![first, vec![heading("workers"), Span::new(&up, style), Span::plain(&rest)]]
+}
+
+fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
+    let UpgradeStatus { generation, upgraded, wanted, starting, age_ms } = upgrade;
+    let progress = format!(
+        "to generation {generation}: {upgraded} of {wanted} upgraded, {starting} starting, for {}",
+        age(*age_ms)
+    );
+    vec![heading("upgrade"), Span::new(&progress, Style::Busy)]
+}
+
+fn listener_line(listener: &ListenerStatus) -> Line {
+    let ListenerStatus { fd, name, address, backlog, .. } = listener;
+    fact("listens", &format!("{address}, fd {fd}, name {name}, backlog {backlog}"))
+}
+
+fn worker_table(status: &Status) -> Table {
+    let mut table = Table::new(&[
+        ("SLOT", Align::Right),
+        ("INDEX", Align::Right),
+        ("PID", Align::Right),
+        ("GEN", Align::Right),
+        ("STATE", Align::Left),
+        ("AGE", Align::Right),
+        ("RESTARTS", Align::Right),
+        ("LAST DEATH", Align::Left),
+    ]);
+    let mut workers = status.workers.as_slice();
+    for slot in &status.slots {
+        let others = workers.partition_point(|worker| worker.slot <= slot.slot);
+        let (of_slot, rest) = workers.split_at(others);
+        add_slot(&mut table, slot, of_slot);
+        workers = rest;
+    }
+    // What a smaller pool has no slot for any more, and still finishes its requests.
+    for worker in workers {
+        add_worker(&mut table, worker, None);
+    }
+    table
+}
+
+/// Adds a row for each worker of the slot, and one for the seat itself if nobody is to stay in it. What
+/// is to tell of the slot stands in its last row, beside the worker that fills it.
+fn add_slot(table: &mut Table, slot: &SlotStatus, workers: &[WorkerStatus]) {
+    let vacancy = vacancy(slot, workers);
+    let last = workers.len().saturating_sub(1);
+    for (at, worker) in workers.iter().enumerate() {
+        let slot = Some(slot).filter(|_| at == last && vacancy.is_none());
+        add_worker(table, worker, slot);
+    }
+    if let Some(state) = vacancy {
+        let none = || Span::plain("");
+        let [restarts, death] = of_slot(Some(slot));
+        table.row(vec![number(slot.slot), none(), none(), none(), state, none(), restarts, death]);
+    }
+}
+
+fn vacancy(slot: &SlotStatus, workers: &[WorkerStatus]) -> Option<Span> {
+    if workers.iter().any(|worker| worker.state != WorkerState::Draining) {
+        return None;
+    }
+    match slot.next_spawn_ms {
+        _ if slot.given_up => Some(Span::new("given up", Style::Bad)),
+        Some(millis) => Some(Span::new(&format!("waiting {}", age(millis)), Style::Busy)),
+        None if workers.is_empty() => Some(Span::new("empty", Style::Busy)),
+        None => None,
+    }
+}
+
+fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus>) {
+    let (state, style) = match worker.state {
+        WorkerState::Starting => ("starting", Style::Busy),
+        WorkerState::Up => ("up", Style::Good),
+        WorkerState::Draining => ("draining", Style::Faint),
+    };
+    let [restarts, death] = of_slot(slot);
+    table.row(vec![
+        number(worker.slot),
+        number(worker.index),
+        number(worker.pid),
+        number(worker.generation),
+        Span::new(state, style),
+        Span::plain(&age(worker.age_ms)),
+        restarts,
+        death,
+    ]);
+    if let Some(text) = &worker.text {
+        table.note(vec![Span::new(&format!("      says: {text}"), Style::Faint)]);
+    }
+}
+
+fn number(number: impl Display) -> Span {
+    Span::plain(&number.to_string())
+}
+
+/// Restarts and last death.
+fn of_slot(slot: Option<&SlotStatus>) -> [Span; 2] {
+    let Some(slot) = slot else { return [Span::plain(""), Span::plain("")] };
+    let style = if slot.restarts > 0 { Style::Busy } else { Style::Plain };
+    let death = slot.last_death.as_ref().map(|death| death_text(death, slot.last_death_age_ms));
+    [Span::new(&slot.restarts.to_string(), style), Span::plain(&death.unwrap_or_default())]
+}
+
+/// When and why first: the line may be cut.
+fn death_text(death: &Death, ago_ms: Option<u64>) -> String {
+    let mut text = ago_ms.map(|millis| format!("{} ago: ", coarse_age(millis))).unwrap_or_default();
+    text.push_str(&short_reason(death));
+    if let Some(pid) = death.pid {
+        let unacked = if death.acked { "" } else { ", unacked" };
+        let generation = death.generation;
+        text.push_str(&format!(" after {}{unacked} (pid {pid}, generation {generation})", age(death.age_ms)));
+    }
+    text
+}
+
+/// The reason, or the few letters that say as much: a terminal has no room for more.
+fn short_reason(death: &Death) -> String {
+    match &death.termination {
+        Some(termination) if termination.to_string() == death.reason => match termination {
+            Termination::Exited(status) => format!("exit {status}"),
+            Termination::Killed { signal, core_dumped: false } => signal.clone(),
+            Termination::Killed { signal, core_dumped: true } => format!("{signal} (core dumped)"),
+        },
+        _ => death.reason.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::paint;
+
+    fn worker(slot: u32, index: u32, pid: i32, generation: u64, state: WorkerState) -> WorkerStatus {
+        WorkerStatus {
+            slot,
+            index,
+            pid,
+            generation,
+            state,
+            age_ms: 93_784_000,
+            boot_ms: Some(5),
+            pinged_ms: None,
+            text: None,
+        }
+    }
+
+    fn slot(slot: u32) -> SlotStatus {
+        SlotStatus {
+            slot,
+            restarts: 0,
+            tries: 0,
+            given_up: false,
+            next_spawn_ms: None,
+            last_death: None,
+            last_death_age_ms: None,
+        }
+    }
+
+    fn status() -> Status {
+        let death = Death {
+            pid: Some(4720),
+            generation: 8,
+            reason: "exited with status 1".into(),
+            termination: Some(Termination::Exited(1)),
+            age_ms: 440,
+            acked: false,
+        };
+        let missing = Death {
+            pid: None,
+            reason: "cannot execute /srv/web/bin/server: No such file or directory (os error 2)".into(),
+            termination: None,
+            ..death.clone()
+        };
+        let young = WorkerStatus {
+            age_ms: 1_230,
+            text: Some("loading\nthe model".into()),
+            ..worker(1, 4, 4721, 8, WorkerState::Starting)
+        };
+        Status {
+            master: proto::MasterStatus {
+                pid: 4711,
+                version: "0.1.0".into(),
+                name: Some("web".into()),
+                state: MasterState::Upgrading,
+                age_ms: 263_000_000,
+                generation: 8,
+                command: vec!["/srv/web/bin/server".into(), "--title".into(), "my site".into()],
+                directory: "/srv/web/current".into(),
+                socket: "/run/web/einhorn.sock".into(),
+                wanted: 4,
+                up: 2,
+                starting: 1,
+                draining: 1,
+            },
+            listeners: vec![ListenerStatus {
+                index: 0,
+                fd: 3,
+                name: "0.0.0.0:8080".into(),
+                address: "0.0.0.0:8080".into(),
+                family: "AF_INET".into(),
+                backlog: 4096,
+            }],
+            slots: vec![
+                slot(0),
+                SlotStatus {
+                    restarts: 12,
+                    tries: 2,
+                    last_death: Some(death.clone()),
+                    last_death_age_ms: Some(2_600),
+                    ..slot(1)
+                },
+                SlotStatus {
+                    restarts: 3,
+                    next_spawn_ms: Some(1_250),
+                    last_death: Some(missing),
+                    last_death_age_ms: Some(184_000),
+                    ..slot(2)
+                },
+                SlotStatus { given_up: true, ..slot(3) },
+                slot(4),
+            ],
+            workers: vec![
+                worker(0, 0, 4712, 7, WorkerState::Up),
+                worker(1, 1, 4713, 7, WorkerState::Draining),
+                young,
+                worker(5, 5, 4716, 7, WorkerState::Draining),
+            ],
+            upgrade: Some(UpgradeStatus {
+                generation: 8,
+                upgraded: 1,
+                wanted: 4,
+                starting: 1,
+                age_ms: 3_210,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_pool_in_trouble_is_told_whole_in_a_pipe() {
+        let text = paint(&render(&status()), None, false);
+        let expected = "\
+master    web, pid 4711, version 0.1.0, upgrading, started 3d01h ago
+workers   2 of 4 up, 1 starting, 1 draining, generation 8
+upgrade   to generation 8: 1 of 4 upgraded, 1 starting, for 3.2s
+runs      /srv/web/bin/server --title 'my site'
+in        /srv/web/current
+control   /run/web/einhorn.sock
+listens   0.0.0.0:8080, fd 3, name 0.0.0.0:8080, backlog 4096
+
+SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
+   0      0  4712    7  up            1d02h         0
+   1      1  4713    7  draining      1d02h
+   1      4  4721    8  starting       1.2s        12  \
+2s ago: exit 1 after 0.4s, unacked (pid 4720, generation 8)
+      says: loading the model
+   2                    waiting 1.2s                3  \
+3m ago: cannot execute /srv/web/bin/server: No such file or directory (os error 2)
+   3                    given up                    0
+   4                    empty                       0
+   5      5  4716    7  draining      1d02h
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn nothing_wraps_at_eighty_columns() {
+        let text = paint(&render(&status()), Some(80), false);
+        let longest = text.lines().map(crate::text::width).max();
+        assert_eq!(longest, Some(80), "{text}");
+        assert!(text.contains("        12  2s ago: exit 1 after 0.4…\n"), "{text}");
+    }
+
+    #[test]
+    fn a_reason_that_says_more_than_the_exit_is_kept() {
+        let killed = Termination::Killed { signal: "SIGKILL".into(), core_dumped: false };
+        let mut death = Death {
+            pid: Some(1),
+            generation: 1,
+            reason: killed.to_string(),
+            termination: Some(killed),
+            age_ms: 60_000,
+            acked: true,
+        };
+        assert_eq!(death_text(&death, None), "SIGKILL after 1m00s (pid 1, generation 1)");
+        death.reason = "did not ack within 60s and was killed by SIGKILL".into();
+        assert!(death_text(&death, Some(9)).starts_with("0s ago: did not ack within 60s and was killed by"));
+    }
+
+    #[test]
+    fn a_healthy_pool_without_a_name_has_no_line_too_many() {
+        let mut status = status();
+        status.master = proto::MasterStatus {
+            name: None,
+            state: MasterState::Running,
+            up: 4,
+            starting: 0,
+            draining: 0,
+            ..status.master
+        };
+        (status.upgrade, status.slots, status.workers) = (None, Vec::new(), Vec::new());
+        let text = paint(&render(&status), None, false);
+        assert!(text.starts_with(
+            "master    pid 4711, version 0.1.0, running, started 3d01h ago\n\
+             workers   4 of 4 up, generation 8\n\
+             runs      "
+        ));
+        assert!(text.ends_with("\nSLOT  INDEX  PID  GEN  STATE  AGE  RESTARTS  LAST DEATH\n"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Completion at the prompt, from the same definition that lines are read by.
+
+use nix::sys::signal::Signal;
+use rustyline::completion::Completer;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::validate::Validator;
+use rustyline::{Context, Helper};
+
+use crate::cli::prompt_grammar;
+
+/// Words of the prompt itself, which no master is asked about.
+const OWN_WORDS: [&str; 2] = ["quit", "exit"];
+
+/// Completes commands, their options, and the names of signals.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    grammar: clap::Command,
+}
+
+impl Completion {
+    pub(crate) fn new() -> Self {
+        Self { grammar: prompt_grammar() }
+    }
+
+    /// Where the word under the cursor begins in `line`, which ends at the cursor, and what it may become.
+    fn candidates(&self, line: &str) -> (usize, Vec<String>) {
+        let command_start = line.rfind(';').map_or(0, |at| at + 1);
+        let start = line.rfind([' ', '\t', ';']).map_or(0, |at| at + 1);
+        let before: Vec<&str> = line[command_start..start].split_whitespace().collect();
+        let command = before.iter().find(|word| !word.starts_with('-')).copied();
+        let word = &line[start..];
+        let mut words = if word.starts_with('-') { self.options(command) } else { self.words(command) };
+        words.retain(|candidate| starts_with(candidate, word));
+        (start, words)
+    }
+
+    fn words(&self, command: Option<&str>) -> Vec<String> {
+        match command {
+            None => self.commands().chain(OWN_WORDS.map(str::to_owned)).collect(),
+            Some("help") => self.commands().collect(),
+            Some("signal" | "die") => {
+                Signal::iterator().map(|signal| signal.as_str()[3..].to_owned()).collect()
+            }
+            Some(_) => Vec::new(),
+        }
+    }
+
+    fn commands(&self) -> impl Iterator<Item = String> {
+        let shown = self.grammar.get_subcommands().filter(|command| !command.is_hide_set());
+        shown.map(|command| command.get_name().to_owned())
+    }
+
+    fn options(&self, command: Option<&str>) -> Vec<String> {
+        let command = command.map_or(Some(&self.grammar), |name| self.grammar.find_subcommand(name));
+        let options = command.into_iter().flat_map(clap::Command::get_arguments);
+        options.filter_map(|option| option.get_long()).map(|name| format!("--{name}")).collect()
+    }
+}
+
+/// Signals are taken in any case and with or without SIG, and complete to their short names.
+fn starts_with(candidate: &str, word: &str) -> bool {
+    let is_signal = candidate.starts_with(|c: char| c.is_ascii_uppercase());
+    if !is_signal {
+        return candidate.starts_with(word);
+    }
+    let word = word.to_ascii_uppercase();
+    candidate.starts_with(word.strip_prefix("SIG").unwrap_or(&word))
+}
+
+impl Completer for Completion {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        let (start, mut words) = self.candidates(&line[..pos]);
+        if let [word] = words.as_mut_slice() {
+            word.push(' ');
+        }
+        Ok((start, words))
+    }
+}
+
+impl Hinter for Completion {
+    type Hint = String;
+}
+
+impl Highlighter for Completion {}
+
+impl Validator for Completion {}
+
+impl Helper for Completion {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(line: &str) -> Vec<String> {
+        Completion::new().candidates(line).1
+    }
+
+    #[test]
+    fn commands_complete_and_reserved_ones_are_not_offered() {
+        assert_eq!(completed("st"), ["status", "state"]);
+        assert_eq!(completed("upg"), ["upgrade"]);
+        assert_eq!(completed("q"), ["quieter", "quit"]);
+        assert_eq!(completed("help up"), ["upgrade"]);
+        assert_eq!(completed("rel"), [""; 0]);
+        assert!(completed("").len() > OWN_WORDS.len());
+    }
+
+    #[test]
+    fn the_word_after_a_semicolon_is_a_command() {
+        assert_eq!(Completion::new().candidates("inc 2;ver"), (6, vec!["version".to_owned()]));
+        assert_eq!(completed("inc; --json ver"), ["version"]);
+    }
+
+    #[test]
+    fn signals_complete_in_any_case() {
+        assert_eq!(completed("signal TERM usr"), ["USR1", "USR2"]);
+        assert_eq!(completed("die SIGTER"), ["TERM"]);
+        assert_eq!(completed("status t"), [""; 0]);
+    }
+
+    #[test]
+    fn options_complete() {
+        assert_eq!(completed("status --j"), ["--json"]);
+        assert_eq!(completed("--t"), ["--timeout"]);
+        assert!(completed("help --m").contains(&"--master".to_owned()));
+        assert_eq!(completed("nonsense --"), [""; 0]);
+    }
+}

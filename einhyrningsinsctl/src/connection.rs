@@ -1,0 +1,183 @@
+//! One connection to a master: lines out, replies in, never longer than a [`Wait`] allows.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use einhorn_proto::{Command, LineBuffer, Request, RequestId};
+use nix::poll::PollFlags;
+use serde_json::value::RawValue;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::wait::{Ended, Wait};
+
+/// The longest reply that is read, in bytes: `status` of [`einhorn_proto::WORKERS_MAX`] workers takes a
+/// few million, and this leaves room for `state` to grow.
+const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How much is read at a time, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How long the kernel waits for room in a master's queue before deadline and Ctrl-C are looked at again.
+const CONNECT_SLICE: Duration = Duration::from_millis(100);
+
+/// A reply whose data is read only by those who want it, and kept as it was written for `--json`.
+pub(crate) type Reply = einhorn_proto::Reply<Box<RawValue>>;
+
+/// A connected client.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: UnixStream,
+    lines: LineBuffer,
+    /// Requests sent so far; the number of the last is its id.
+    requests: u64,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The wait was over.
+    Ended(Ended),
+    /// The master closed the connection.
+    Closed,
+    /// The connection broke.
+    Broken(io::Error),
+    /// What came is no reply.
+    Garbage(String),
+}
+
+impl From<Ended> for Fault {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Failed(error) => Self::Broken(error),
+            ended => Self::Ended(ended),
+        }
+    }
+}
+
+impl Connection {
+    /// Connects to the master that listens at `path`.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`] with what the system says if it cannot, and [`Fault::Ended`] if the master lets us
+    /// queue for too long.
+    pub(crate) fn open(path: &Path, wait: &Wait<'_>) -> Result<Self, Fault> {
+        let address = SockAddr::unix(path).map_err(Fault::Broken)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(Fault::Broken)?;
+        loop {
+            // A full queue makes connect(2) wait for as long as SO_SNDTIMEO says; then it may be tried again.
+            let slice = wait.check()?.map_or(CONNECT_SLICE, |rest| rest.min(CONNECT_SLICE));
+            let slice = slice.max(Duration::from_millis(1));
+            socket.set_write_timeout(Some(slice)).map_err(Fault::Broken)?;
+            match socket.connect(&address) {
+                Ok(()) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(Fault::Broken(error)),
+            }
+        }
+        socket.set_nonblocking(true).map_err(Fault::Broken)?;
+        let stream = UnixStream::from(OwnedFd::from(socket));
+        Ok(Self { stream, lines: LineBuffer::with_limit(REPLY_BYTES_MAX), requests: 0 })
+    }
+
+    /// Whether the master has closed the connection since the last answer.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        loop {
+            match self.read() {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// The id for another request, used by none before on this connection.
+    pub(crate) fn next_id(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId::from(self.requests)
+    }
+
+    /// Sends a command under `id`, and tells how many bytes of it went out before the master hung up, or
+    /// all if it did not. If none went out, the master cannot have acted on it. Either way it may have
+    /// left a reply that says why, so the next step is [`Self::next_reply`].
+    ///
+    /// # Errors
+    /// [`Fault`]; the connection is of no use after it.
+    pub(crate) fn send(
+        &mut self,
+        id: &RequestId,
+        command: &Command,
+        wait: &Wait<'_>,
+    ) -> Result<usize, Fault> {
+        let line = Request { id: Some(id.clone()), command: command.clone() }.to_json();
+        let mut sent = 0;
+        while sent < line.len() {
+            match self.stream.write(&line.as_bytes()[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => wait.until(self.stream.as_fd(), PollFlags::POLLOUT)?,
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => break,
+                    _ => return Err(Fault::Broken(error)),
+                },
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Waits for the next reply to request `id`. Replies to others are skipped; one without an id is
+    /// taken, because einhorn gives none and a master that could not read the line knows none.
+    ///
+    /// # Errors
+    /// [`Fault`]; the connection is of no use after it.
+    pub(crate) fn next_reply(&mut self, id: &RequestId, wait: &Wait<'_>) -> Result<Reply, Fault> {
+        loop {
+            while let Some(line) =
+                self.lines.next_line().map_err(|error| Fault::Garbage(error.to_string()))?
+            {
+                let reply = parse(&line)?;
+                if is_for(&reply, id) {
+                    return Ok(reply);
+                }
+            }
+            wait.until(self.stream.as_fd(), PollFlags::POLLIN)?;
+            match self.read() {
+                Ok(0) => return self.last_words(id),
+                Ok(_) => {}
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted | ErrorKind::WouldBlock => {}
+                    ErrorKind::ConnectionReset => return Err(Fault::Closed),
+                    _ => return Err(Fault::Broken(error)),
+                },
+            }
+        }
+    }
+
+    /// What the master said last may lack its newline, and be whole all the same.
+    fn last_words(&mut self, id: &RequestId) -> Result<Reply, Fault> {
+        let rest = self.lines.take_rest();
+        let reply = rest.and_then(|line| parse(&line).ok());
+        reply.filter(|reply| is_for(reply, id)).ok_or(Fault::Closed)
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        let mut bytes = [0; READ_BYTES];
+        let count = self.stream.read(&mut bytes)?;
+        self.lines.push(&bytes[..count]);
+        Ok(count)
+    }
+}
+
+fn is_for(reply: &Reply, id: &RequestId) -> bool {
+    reply.request_id.as_ref().is_none_or(|of| of == id)
+}
+
+fn parse(line: &[u8]) -> Result<Reply, Fault> {
+    serde_json::from_slice(line).map_err(|error| {
+        let start = String::from_utf8_lossy(line);
+        Fault::Garbage(format!("\"{}\" is no reply: {error}", crate::text::cut(&start, 40)))
+    })
+}

@@ -1,0 +1,200 @@
+//! What can go wrong, the exit code that it means, and what to do about it.
+
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::interrupt;
+use crate::text::clean;
+
+/// What decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The master refused, or did not manage; or the answer could not be written out.
+    Failed,
+    /// What was typed means nothing.
+    Usage,
+    /// There is no master to talk to.
+    NoMaster,
+    /// The connection broke, or the time was up, before the answer.
+    Unanswered,
+    /// Whoever read our output has gone.
+    OutputClosed,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+impl Kind {
+    /// The exit code, as the manual lists it.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NoMaster => 3,
+            Self::Unanswered => 4,
+            // What a shell reports of a program that SIGPIPE or SIGINT ended.
+            Self::OutputClosed => 141,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Why a command was not carried out, as far as this client knows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The master's own words.
+    #[error("{message}")]
+    Refused { message: String },
+    #[error("{}", clap_text(.0))]
+    Clap(clap::Error),
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot read \"{text}\": a quote is not closed")]
+    Quote { text: String },
+    #[error("the socket path {} has {length} bytes, and the system takes at most {max}", path.display())]
+    PathTooLong { path: PathBuf, length: usize, max: usize },
+    #[error("cannot connect to {}", path.display())]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("no answer to \"{command}\" from {} within {}s", path.display(), timeout.as_secs_f64())]
+    TimedOut { command: &'static str, path: PathBuf, timeout: Duration },
+    #[error("the master at {} closed the connection before it answered \"{command}\"", path.display())]
+    Closed { command: &'static str, path: PathBuf },
+    #[error("the connection to {} broke before \"{command}\" was answered", path.display())]
+    Broken { command: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot read the answer to \"{command}\" from {}: {why}", path.display())]
+    Garbage { command: &'static str, path: PathBuf, why: String },
+    #[error("interrupted while the master works on \"{command}\"")]
+    Interrupted { command: &'static str },
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    #[error("cannot read the commands from standard input")]
+    Input(#[source] io::Error),
+    #[error("cannot edit lines on this terminal")]
+    Editor(#[source] rustyline::error::ReadlineError),
+    #[error("cannot watch for Ctrl-C")]
+    Watch(#[source] Errno),
+}
+
+impl Error {
+    /// What decides the exit code.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Refused { .. } | Self::Input(_) | Self::Editor(_) | Self::Watch(_) => Kind::Failed,
+            Self::Clap(_) | Self::Usage(_) | Self::Quote { .. } | Self::PathTooLong { .. } => Kind::Usage,
+            Self::Connect { .. } => Kind::NoMaster,
+            Self::TimedOut { .. } | Self::Closed { .. } | Self::Broken { .. } | Self::Garbage { .. } => {
+                Kind::Unanswered
+            }
+            Self::Interrupted { .. } => Kind::Interrupted,
+            Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Kind::OutputClosed,
+            Self::Output(_) => Kind::Failed,
+        }
+    }
+
+    /// What to do about it, where there is something to say.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::PathTooLong { .. } => Some("give the master and this client a shorter -d PATH"),
+            Self::Connect { source, .. } => connect_hint(source),
+            Self::TimedOut { command, .. }
+            | Self::Closed { command, .. }
+            | Self::Broken { command, .. }
+            | Self::Interrupted { command } => unanswered_hint(command),
+            Self::Garbage { .. } => Some("is this the control socket of a master?"),
+            _ => None,
+        }
+    }
+
+    /// Whether there is nothing to say: the user knows, or there is nobody to tell.
+    fn is_silent(&self) -> bool {
+        match self {
+            Self::Interrupted { command } => unanswered_hint(command).is_none(),
+            _ => self.kind() == Kind::OutputClosed,
+        }
+    }
+}
+
+fn connect_hint(source: &io::Error) -> Option<&'static str> {
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            Some("is the master running? give -d PATH or -c NAME as it was started with")
+        }
+        io::ErrorKind::PermissionDenied => {
+            Some("the control socket is open to the master's own user only; run this as that user or as root")
+        }
+        io::ErrorKind::ConnectionRefused => {
+            Some("the socket was left behind and no master listens on it; start the master again")
+        }
+        _ => None,
+    }
+}
+
+/// What becomes of a command whose answer did not arrive.
+fn unanswered_hint(command: &str) -> Option<&'static str> {
+    match command {
+        "upgrade" | "upgrade_fleet" | "rollback" => Some(
+            "the upgrade may go on in the master; \"status\" shows how far it is, \"events\" what happens",
+        ),
+        "inc" | "dec" | "set_workers" | "respawn" | "signal" | "die" | "reload" | "louder" | "quieter" => {
+            Some("the master may have done it all the same; see \"status\"")
+        }
+        _ => None,
+    }
+}
+
+fn clap_text(error: &clap::Error) -> String {
+    error.render().to_string().trim_end().to_owned()
+}
+
+/// Tells the error on standard error, its causes and its hint with it.
+///
+/// Nobody is there to be told of a failure to do so.
+pub(crate) fn report(error: &Error) {
+    if error.is_silent() {
+        return;
+    }
+    if let Error::Clap(error) = error {
+        let _ = error.print();
+        return;
+    }
+    let mut text = format!("einhyrningsinsctl: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    if let Some(hint) = error.hint() {
+        text.push_str(&format!("\n  hint: {hint}"));
+    }
+    note(&text);
+}
+
+/// Writes a line to standard error, whether or not somebody reads it.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", clean(text));
+}
+
+/// Reports the error and makes an exit code of it.
+///
+/// After Ctrl-C this does not return: the shell that runs us must see a death by SIGINT, or it would go
+/// on with the script that the user wants to stop.
+pub(crate) fn exit(error: &Error) -> ExitCode {
+    report(error);
+    if error.kind() == Kind::Interrupted {
+        interrupt::die();
+    }
+    ExitCode::from(error.kind().exit_code())
+}
+
+/// Prints what clap has to say, which may be the help that was asked for, and makes an exit code of it.
+pub(crate) fn exit_with_clap(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(source) if !error.use_stderr() => exit(&Error::Output(source)),
+        _ if error.use_stderr() => ExitCode::from(Kind::Usage.exit_code()),
+        _ => ExitCode::SUCCESS,
+    }
+}

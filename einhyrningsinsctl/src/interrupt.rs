@@ -1,0 +1,114 @@
+//! Ctrl-C while a command waits for its answer.
+//!
+//! The signal is blocked and read from a descriptor, so that a wait for the master and for the user is one
+//! `poll(2)` and needs no handler.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// Holds SIGINT back for as long as it lives, and tells whether one came.
+///
+/// Watches nest: the inner one, when dropped, leaves SIGINT to the outer one. Where SIGINT was ignored
+/// when this program was started (`sh -c 'einhyrningsinsctl upgrade &'`), it stays ignored.
+#[derive(Debug)]
+pub(crate) struct Interrupts {
+    watched: Option<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    signals: SignalFd,
+    mask_before: SigSet,
+}
+
+impl Interrupts {
+    /// Begins to hold SIGINT back. One that was held back by an outer watch before is forgotten: it was
+    /// meant for something else.
+    pub(crate) fn watch() -> Result<Self, Errno> {
+        if is_ignored() {
+            return Ok(Self { watched: None });
+        }
+        let signals = SignalFd::with_flags(&sigint(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let mask_before = sigint().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let interrupts = Self { watched: Some(Watched { signals, mask_before }) };
+        while interrupts.take() {}
+        Ok(interrupts)
+    }
+
+    /// Whether a SIGINT came since the last call.
+    pub(crate) fn take(&self) -> bool {
+        match &self.watched {
+            None => false,
+            Some(watched) => matches!(watched.signals.read_signal(), Ok(Some(_))),
+        }
+    }
+
+    /// What becomes readable when a SIGINT comes.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.watched.as_ref().map(|watched| watched.signals.as_fd())
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        if let Some(watched) = &self.watched {
+            // It fails for a bad argument only.
+            let _ = watched.mask_before.thread_set_mask();
+        }
+    }
+}
+
+fn sigint() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT])
+}
+
+/// Whether SIGINT is ignored. A blocked signal is delivered to a descriptor even then, so it must not be
+/// watched; and only `/proc` tells the disposition without a call that could change it.
+fn is_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignored_signals(&status) & (1 << (Signal::SIGINT as u32 - 1)) != 0
+}
+
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Ends this process by SIGINT, as if it had never been held back; returns if it is ignored.
+pub(crate) fn die() {
+    let _ = sigint().thread_unblock();
+    let _ = raise(Signal::SIGINT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sigint_is_held_back_and_told_once() {
+        let outer = Interrupts::watch().unwrap();
+        raise(Signal::SIGINT).unwrap();
+        assert!(outer.take());
+        assert!(!outer.take());
+    }
+
+    #[test]
+    fn an_inner_watch_forgets_what_came_before_and_leaves_the_signal_held_back() {
+        let outer = Interrupts::watch().unwrap();
+        raise(Signal::SIGINT).unwrap();
+        drop(Interrupts::watch().unwrap());
+        assert!(!outer.take());
+        raise(Signal::SIGINT).unwrap();
+        assert!(outer.take());
+    }
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        assert_eq!(ignored_signals("SigBlk:\t0000000000000002\nSigIgn:\t0000000000001002\n"), 0x1002);
+        assert_eq!(ignored_signals(""), 0);
+    }
+}

@@ -1,0 +1,67 @@
+//! Standard output: whether a person watches, how wide, in which colours; and never a panic.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use terminal_size::{Width, terminal_size_of};
+
+use crate::error::Error;
+use crate::table::{Line, Style, paint};
+use crate::text::clean;
+
+/// Where answers go.
+#[derive(Debug)]
+pub(crate) struct Output {
+    is_terminal: bool,
+    is_coloured: bool,
+}
+
+impl Output {
+    /// Looks at standard output and at the environment.
+    pub(crate) fn of_process() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Self { is_terminal: is_terminal && !is_dumb, is_coloured: is_terminal && !no_color && !is_dumb }
+    }
+
+    /// Whether a person watches, on a terminal that can move its cursor.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// The columns of the terminal, asked for each time since windows are resized; `None` if there is none.
+    pub(crate) fn width(&self) -> Option<usize> {
+        if !self.is_terminal {
+            return None;
+        }
+        Some(terminal_size_of(io::stdout()).map_or(80, |(Width(columns), _)| usize::from(columns)))
+    }
+
+    /// Writes a text of one or more lines, and a newline if it has none.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Error> {
+        self.styled(text, Style::Plain)
+    }
+
+    /// [`Self::text`], in a colour where there are any. A terminal gets no control characters of others.
+    pub(crate) fn styled(&self, text: &str, style: Style) -> Result<(), Error> {
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let text =
+            if self.is_terminal { style.paint(&clean(text), self.is_coloured) } else { text.to_owned() };
+        self.raw(&format!("{text}\n"))
+    }
+
+    /// Writes lines, coloured and cut to the terminal's width if there is one.
+    pub(crate) fn lines(&self, lines: &[Line]) -> Result<(), Error> {
+        self.raw(&paint(lines, self.width(), self.is_coloured))
+    }
+
+    /// Writes `text` as it is, and at once.
+    ///
+    /// # Errors
+    /// [`Error::Output`], which is silent if the reader has gone.
+    pub(crate) fn raw(&self, text: &str) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Output)
+    }
+}

@@ -1,0 +1,125 @@
+//! Words and times for people.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// How many columns `text` takes on a terminal.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Cuts `text` to `columns`, with an ellipsis at the end if something was cut.
+pub(crate) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let Some(room) = columns.checked_sub(1) else { return String::new() };
+    let mut used = 0;
+    let mut cut: String = text
+        .chars()
+        .take_while(|&c| {
+            used += c.width().unwrap_or(0);
+            used <= room
+        })
+        .collect();
+    cut.push('…');
+    cut
+}
+
+/// Breaks `text` between words into lines of at most `columns`; a longer word has a line of its own.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Replaces control characters but newline and tab.
+///
+/// Workers choose words that end up here (`STATUS=`, file names), and must not move anybody's cursor.
+pub(crate) fn clean(text: &str) -> String {
+    let is_safe = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    text.chars().map(|c| if is_safe(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+/// [`clean`], and on one line.
+pub(crate) fn one_line(text: &str) -> String {
+    clean(text).replace(['\n', '\t'], " ")
+}
+
+/// A time in at most two units: `0.4s`, `12s`, `5m12s`, `3h04m`, `2d03h`.
+pub(crate) fn age(millis: u64) -> String {
+    let seconds = millis / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..10 => format!("{seconds}.{}s", millis % 1000 / 100),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{:02}s", seconds % 60),
+        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+/// A time in its largest unit: `12s`, `5m`, `3h`, `2d`.
+pub(crate) fn coarse_age(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_by_columns_and_says_so() {
+        assert_eq!(cut("worker", 6), "worker");
+        assert_eq!(cut("worker", 5), "work…");
+        assert_eq!(cut("工人工人", 5), "工人…");
+        assert_eq!(cut("工人工人", 4), "工…");
+        assert_eq!(cut("worker", 1), "…");
+        assert_eq!(cut("worker", 0), "");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("one two", 2), ["one", "two"]);
+        assert_eq!(wrap("", 2), [""; 0]);
+    }
+
+    #[test]
+    fn a_worker_cannot_move_the_cursor() {
+        assert_eq!(clean("a\u{1b}[2Jb\n\tc\u{9b}"), "a\u{fffd}[2Jb\n\tc\u{fffd}");
+        assert_eq!(one_line("a\nb\tc"), "a b c");
+    }
+
+    #[test]
+    fn ages_have_at_most_two_units() {
+        for (millis, text) in [
+            (0, "0.0s"),
+            (440, "0.4s"),
+            (9_999, "9.9s"),
+            (12_400, "12s"),
+            (312_000, "5m12s"),
+            (11_045_000, "3h04m"),
+            (184_000_000, "2d03h"),
+        ] {
+            assert_eq!(age(millis), text);
+        }
+        assert_eq!(coarse_age(59_999), "59s");
+        assert_eq!(coarse_age(312_000), "5m");
+        assert_eq!(coarse_age(11_045_000), "3h");
+        assert_eq!(coarse_age(184_000_000), "2d");
+    }
+}

@@ -1,0 +1,87 @@
+//! Waiting for the master, under a deadline, while the user may lose patience and a pager may quit.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::interrupt::Interrupts;
+
+/// Bounds every wait for one answer.
+#[derive(Debug)]
+pub(crate) struct Wait<'a> {
+    /// When the answer must be there; `None` for no bound.
+    pub(crate) deadline: Option<Instant>,
+    /// Tells whether Ctrl-C was pressed.
+    pub(crate) interrupts: &'a Interrupts,
+}
+
+/// Why a wait ended without what was waited for.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The deadline has passed.
+    Deadline,
+    /// Ctrl-C was pressed.
+    Interrupt,
+    /// Nobody reads standard output any more, so that the answer is not wanted.
+    ReaderGone,
+    /// The wait itself failed.
+    Failed(io::Error),
+}
+
+impl Wait<'_> {
+    /// Waits until `fd` is ready for `events`, or has an error to give.
+    pub(crate) fn until(&self, fd: BorrowedFd<'_>, events: PollFlags) -> Result<(), Ended> {
+        let stdout = io::stdout();
+        // No events are asked for: a pipe whose reader has gone is told by POLLERR.
+        let mut fds = vec![PollFd::new(fd, events), PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        fds.extend(self.interrupts.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        loop {
+            let timeout = poll_timeout(self.check()?);
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Ended::Failed(errno.into())),
+            }
+            // What has arrived counts, though the deadline has passed with it.
+            if fds[0].any() == Some(true) {
+                return Ok(());
+            }
+            if fds[1].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
+                return Err(Ended::ReaderGone);
+            }
+        }
+    }
+
+    /// How long there is still to wait, `None` without bound, if there is.
+    pub(crate) fn check(&self) -> Result<Option<Duration>, Ended> {
+        if self.interrupts.take() {
+            return Err(Ended::Interrupt);
+        }
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        match deadline.checked_duration_since(Instant::now()) {
+            Some(rest) if !rest.is_zero() => Ok(Some(rest)),
+            _ => Err(Ended::Deadline),
+        }
+    }
+}
+
+/// The time in whole milliseconds, rounded up so that the last fraction is not spent spinning.
+fn poll_timeout(rest: Option<Duration>) -> PollTimeout {
+    let Some(rest) = rest else { return PollTimeout::NONE };
+    let millis = rest.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fraction_of_a_millisecond_is_waited_for_and_not_spun_through() {
+        assert_eq!(poll_timeout(Some(Duration::from_micros(1))), PollTimeout::from(1_u8));
+        assert_eq!(poll_timeout(Some(Duration::from_secs(u64::MAX))), PollTimeout::MAX);
+        assert_eq!(poll_timeout(None), PollTimeout::NONE);
+    }
+}
