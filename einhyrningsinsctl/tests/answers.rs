@@ -1,0 +1,284 @@
+//! What the client makes of answers: standard output, standard error and exit code.
+
+mod support;
+
+use serde_json::{Value, json};
+
+use support::{Client, Master, part};
+
+#[test]
+fn what_was_done_is_told_with_exit_code_0() {
+    let master = Master::answering(true, "number of workers 4 -> 6", json!({ "from": 4, "to": 6 }));
+    master.client(&["inc", "2"]).finish().expect(0, "number of workers 4 -> 6\n", "");
+    master.finish();
+}
+
+#[test]
+fn what_was_refused_is_told_on_standard_error_with_exit_code_1() {
+    let message = "upgrade refused: generation 8 is still coming up (2 of 4 acked)";
+    let master = Master::answering(false, message, Value::Null);
+    let outcome = master.client(&["upgrade"]).finish();
+    outcome.expect(1, "", &format!("einhyrningsinsctl: {message}\n"));
+}
+
+#[test]
+fn a_reserved_command_is_sent_and_the_master_says_that_it_cannot() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("upgrade_fleet");
+        peer.last(&request, false, "upgrade_fleet is not in this version", &Value::Null);
+    });
+    let outcome = master.client(&["upgrade-fleet"]).finish();
+    outcome.expect(1, "", "einhyrningsinsctl: upgrade_fleet is not in this version\n");
+}
+
+#[test]
+fn arguments_reach_the_master_by_name() {
+    let master = Master::once(|mut peer| {
+        for expected in [
+            json!({ "command": "set_workers", "count": 8, "id": 1 }),
+            json!({ "command": "dec", "by": 1, "id": 2 }),
+            json!({ "command": "signal", "args": ["USR1", "TERM"], "id": 3 }),
+            json!({ "command": "die", "signal": "QUIT", "id": 4 }),
+        ] {
+            let request = peer.request().unwrap();
+            assert_eq!(request, expected);
+            peer.last(&request, true, "done", &Value::Null);
+        }
+    });
+    let client = master.client(&["-e", "set_workers 8; dec", "-e", "signal sigusr1 term; die SIGQUIT"]);
+    client.finish().expect(0, "done\ndone\ndone\ndone\n", "");
+    master.finish();
+}
+
+#[test]
+fn a_list_of_commands_ends_at_the_first_that_fails() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("inc");
+        peer.last(&request, true, "grown", &Value::Null);
+        let request = peer.expect("upgrade");
+        peer.last(&request, false, "no", &Value::Null);
+        assert_eq!(peer.request(), None);
+    });
+    let outcome = master.client(&["-e", "inc; upgrade; die"]).finish();
+    outcome.expect(1, "grown\n", "einhyrningsinsctl: no\n");
+    master.finish();
+}
+
+#[test]
+fn messages_of_several_lines_are_printed_as_they_are() {
+    let master = Master::answering(true, "SIGHUP\nSIGINT\n\tand \u{1b}[1mmore\n", Value::Null);
+    master.client(&["signal"]).finish().expect(0, "SIGHUP\nSIGINT\n\tand \u{1b}[1mmore\n", "");
+}
+
+#[test]
+fn an_answer_that_says_neither_ok_nor_wait_is_taken_as_done() {
+    let master = Master::once(|mut peer| {
+        peer.expect("louder");
+        peer.say("{\"message\":\"Welcome to the einhorn\"}\n");
+    });
+    master.client(&["louder"]).finish().expect(0, "Welcome to the einhorn\n", "");
+}
+
+#[test]
+fn replies_to_other_requests_are_skipped() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("quieter");
+        peer.last(&json!({ "id": 99 }), false, "not yours", &Value::Null);
+        peer.last(&json!({ "id": "1" }), false, "nor this", &Value::Null);
+        peer.last(&request, true, "yours", &Value::Null);
+    });
+    master.client(&["quieter"]).finish().expect(0, "yours\n", "");
+}
+
+#[test]
+fn a_reply_is_read_however_it_is_cut() {
+    let master = Master::once(|mut peer| {
+        peer.expect("louder");
+        for byte in "{\"message\":\"żółw\",\"request_id\":1,\"ok\":true}\r\n".bytes() {
+            peer.say_bytes(&[byte]);
+        }
+    });
+    master.client(&["louder"]).finish().expect(0, "żółw\n", "");
+}
+
+#[test]
+fn a_last_reply_without_its_newline_counts() {
+    let master = Master::once(|mut peer| {
+        peer.expect("die");
+        peer.say("{\"message\":\"bye\",\"request_id\":1,\"ok\":true}");
+    });
+    master.client(&["die"]).finish().expect(0, "bye\n", "");
+}
+
+#[test]
+fn a_reply_of_megabytes_is_read() {
+    let text = "x".repeat(8 << 20);
+    let master = Master::answering(true, &text, Value::Null);
+    let outcome = master.client(&["louder"]).finish();
+    assert_eq!(outcome.stdout.len(), text.len() + 1);
+    assert_eq!(outcome.status.code(), Some(0));
+}
+
+#[test]
+fn json_is_the_data_as_the_master_wrote_it() {
+    let master = Master::once(|mut peer| {
+        peer.expect("status");
+        peer.say("{\"message\":\"\",\"request_id\":1,\"ok\":true,\"data\":{\"b\":1.50,\"a\":[]}}\n");
+    });
+    master.client(&["status", "--json"]).finish().expect(0, "{\"b\":1.50,\"a\":[]}\n", "");
+}
+
+#[test]
+fn json_of_a_reply_without_data_is_its_message_and_ok() {
+    let master = Master::answering(true, "log level is now debug", Value::Null);
+    let outcome = master.client(&["--json", "louder"]).finish();
+    outcome.expect(0, "{\"message\":\"log level is now debug\",\"ok\":true}\n", "");
+}
+
+#[test]
+fn json_of_a_failure_is_on_standard_output_and_its_message_on_standard_error() {
+    let report = json!({ "outcome": "failed", "generation": 8, "upgraded": 0, "wanted": 4,
+                         "draining": 0, "took_ms": 7 });
+    let printed = report.to_string();
+    let master = Master::once(move |mut peer| {
+        let request = peer.expect("upgrade");
+        let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 4 });
+        peer.progress(&request, "upgrade to generation 8 of 4 workers began", &notice);
+        peer.last(&request, false, "upgrade to generation 8 failed", &report);
+    });
+    let outcome = master.client(&["upgrade", "--json"]).finish();
+    let started = r#"{"event":"upgrade_started","generation":8,"workers":4}"#;
+    outcome.expect(
+        1,
+        &format!("{started}\n{printed}\n"),
+        "einhyrningsinsctl: upgrade to generation 8 failed\n",
+    );
+}
+
+#[test]
+fn an_upgrade_is_told_step_by_step_in_a_pipe() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("upgrade");
+        let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 1 });
+        peer.progress(&request, "upgrade to generation 8 of 1 workers began", &notice);
+        peer.progress(&request, "something of a later version", &json!({ "event": "unheard_of" }));
+        peer.last(&request, true, "upgrade to generation 8 done in 0.3s", &Value::Null);
+    });
+    master.client(&["upgrade"]).finish().expect(
+        0,
+        "upgrade to generation 8 of 1 workers began\n\
+         something of a later version\n\
+         upgrade to generation 8 done in 0.3s\n",
+        "",
+    );
+}
+
+#[test]
+fn status_is_a_table() {
+    let status = json!({
+        "master": { "pid": 4711, "version": "0.1.0", "state": "running", "age_ms": 61_000, "generation": 1,
+                    "command": ["./server"], "directory": "/srv", "socket": "/tmp/einhorn.sock",
+                    "wanted": 1, "up": 1, "starting": 0, "draining": 0 },
+        "listeners": [{ "index": 0, "fd": 3, "name": "http", "address": "127.0.0.1:8080",
+                        "family": "AF_INET", "backlog": 4096 }],
+        "slots": [{ "slot": 0, "restarts": 0, "tries": 0 }],
+        "workers": [{ "slot": 0, "index": 0, "pid": 4712, "generation": 1, "state": "up",
+                      "age_ms": 60_990 }],
+    });
+    let master = Master::answering(true, "not this", status);
+    master.client(&["status"]).finish().expect(
+        0,
+        "\
+master    pid 4711, version 0.1.0, running, started 1m01s ago
+workers   1 of 1 up, generation 1
+runs      ./server
+in        /srv
+control   /tmp/einhorn.sock
+listens   127.0.0.1:8080, fd 3, name http, backlog 4096
+
+SLOT  INDEX   PID  GEN  STATE    AGE  RESTARTS  LAST DEATH
+   0      0  4712    1  up     1m00s         0
+",
+        "",
+    );
+}
+
+#[test]
+fn status_of_another_type_is_told_by_its_message() {
+    let master = Master::answering(true, "3 workers", json!({ "number": 3 }));
+    master.client(&["status"]).finish().expect(0, "3 workers\n", "");
+}
+
+#[test]
+fn state_is_laid_out_for_reading() {
+    let master = Master::answering(true, "not this", json!({ "workers": [1] }));
+    let expected = "{\n  \"workers\": [\n    1\n  ]\n}\n";
+    master.client(&["state"]).finish().expect(0, expected, "");
+}
+
+#[test]
+fn version_is_the_clients_and_the_masters() {
+    let master = Master::answering(true, "einhyrningsins 9.9.9", Value::Null);
+    let client = format!("einhyrningsinsctl {} (protocol 1)", env!("CARGO_PKG_VERSION"));
+    master.client(&["version"]).finish().expect(0, &format!("{client}\neinhyrningsins 9.9.9\n"), "");
+}
+
+#[test]
+fn help_needs_no_master_unless_its_own_is_asked_for() {
+    let outcome = Client::spawn(std::process::Command::new(support::client_program()).arg("help")).finish();
+    assert_eq!((outcome.status.code(), outcome.stderr.as_str()), (Some(0), ""));
+    assert!(outcome.stdout.contains("--socket-path"), "{}", outcome.stdout);
+
+    let master = Master::answering(true, "commands: status", Value::Null);
+    master.client(&["help", "--master"]).finish().expect(0, "commands: status\n", "");
+}
+
+#[test]
+fn events_end_well_when_the_master_has_said_that_it_exits() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("events");
+        peer.progress(
+            &request,
+            "exiting: told to",
+            &json!({ "event": "master_exiting", "code": 0, "why": "" }),
+        );
+    });
+    master.client(&["events"]).finish().expect(0, "exiting: told to\n", "");
+}
+
+#[test]
+fn events_are_one_line_of_json_each() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("events");
+        for from in 1..=2 {
+            peer.progress(&request, "text", &json!({ "event": "resized", "from": from, "to": 9 }));
+        }
+        peer.last(&request, true, "", &Value::Null);
+    });
+    let outcome = master.client(&["events", "--json"]).finish();
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines[0], r#"{"event":"resized","from":1,"to":9}"#);
+    assert_eq!(lines[1], r#"{"event":"resized","from":2,"to":9}"#);
+    assert_eq!(outcome.status.code(), Some(0));
+}
+
+#[test]
+fn commands_from_a_pipe_end_at_quit_or_at_the_first_that_fails() {
+    for (script, code, stdout, stderr) in [
+        ("# resize\ninc\n\nquit\ndie\n", 0, "done\n", ""),
+        ("inc; inc\nstauts\ninc", 2, "done\ndone\n", "error: unrecognized subcommand 'stauts'\n"),
+    ] {
+        let master = Master::play(vec![part(|mut peer| {
+            while let Some(request) = peer.request() {
+                assert_eq!(request["command"], "inc");
+                peer.last(&request, true, "done", &Value::Null);
+            }
+        })]);
+        let mut client = master.client(&[]);
+        client.type_line(script);
+        let outcome = client.finish();
+        assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(code), stdout));
+        assert!(outcome.stderr.starts_with(stderr) && outcome.stderr.is_empty() == stderr.is_empty());
+        master.finish();
+    }
+}

@@ -1,0 +1,309 @@
+//! No master, broken connections, time that is up, and users and readers that leave.
+
+mod support;
+
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use support::{Client, DEADLINE, Master, Outcome, client_program, part};
+
+fn run(args: &[&str]) -> Outcome {
+    Client::spawn(Command::new(client_program()).args(args)).finish()
+}
+
+#[test]
+fn no_master_is_exit_code_3_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("einhorn.sock");
+    let path = socket.to_str().unwrap();
+    run(&["-d", path, "status"]).expect(
+        3,
+        "",
+        &format!(
+            "einhyrningsinsctl: cannot connect to {path}: No such file or directory (os error 2)\n  \
+             hint: is the master running? give -d PATH or -c NAME as it was started with\n"
+        ),
+    );
+    drop(UnixListener::bind(&socket).unwrap());
+    run(&["-d", path, "status"]).expect(
+        3,
+        "",
+        &format!(
+            "einhyrningsinsctl: cannot connect to {path}: Connection refused (os error 111)\n  \
+             hint: the socket was left behind and no master listens on it; start the master again\n"
+        ),
+    );
+}
+
+#[test]
+fn bad_usage_is_exit_code_2_and_nothing_is_sent() {
+    let master = Master::once(|mut peer| assert_eq!(peer.request(), None));
+    for args in [&["-e", "inc; stauts"][..], &["-e", "inc; signal 'USR1"], &["stauts"], &["-e", "inc", "inc"]]
+    {
+        let outcome = master.client(args).finish();
+        assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert_ne!(outcome.stderr, "");
+    }
+    // Nobody has connected: this connection is the first.
+    drop(UnixStream::connect(master.socket()).unwrap());
+    master.finish();
+}
+
+#[test]
+fn a_master_that_hangs_up_before_its_answer_is_exit_code_4() {
+    for (command, hint) in [
+        ("status", ""),
+        ("inc", "  hint: the master may have done it all the same; see \"status\"\n"),
+        (
+            "upgrade",
+            "  hint: the upgrade may go on in the master; \"status\" shows how far it is, \
+             \"events\" what happens\n",
+        ),
+    ] {
+        let master = Master::once(move |mut peer| {
+            let request = peer.expect(command);
+            peer.progress(&request, "begun", &Value::Null);
+        });
+        let path = master.socket().display().to_string();
+        let outcome = master.client(&[command]).finish();
+        assert_eq!(outcome.status.code(), Some(4));
+        assert_eq!(
+            outcome.stderr,
+            format!(
+                "einhyrningsinsctl: the master at {path} closed the connection before it answered \
+                 \"{command}\"\n{hint}"
+            )
+        );
+    }
+}
+
+#[test]
+fn events_that_break_off_are_exit_code_4() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("events");
+        peer.progress(&request, "something", &json!({ "event": "resized", "from": 1, "to": 2 }));
+    });
+    let outcome = master.client(&["events"]).finish();
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(4), "something\n"));
+}
+
+#[test]
+fn an_answer_that_is_none_is_exit_code_4() {
+    let master = Master::once(|mut peer| {
+        peer.expect("status");
+        peer.say("HTTP/1.1 400 Bad Request\n");
+    });
+    let outcome = master.client(&["status"]).finish();
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(4), ""));
+    assert!(
+        outcome
+            .stderr
+            .contains("\"HTTP/1.1 400 Bad Request\" is no reply: expected value at line 1 column 1\n"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_master_that_refuses_the_connection_in_words_is_heard() {
+    let master = Master::once(|mut peer| peer.say("{\"message\":\"too many clients\",\"ok\":false}\n"));
+    master.client(&["inc"]).finish().expect(1, "", "einhyrningsinsctl: too many clients\n");
+}
+
+#[test]
+fn time_that_is_up_is_exit_code_4() {
+    let master = Master::once(|mut peer| {
+        peer.expect("status");
+        peer.await_end();
+    });
+    let path = master.socket().display().to_string();
+    let outcome = master.client(&["status", "--timeout", "0.25"]).finish();
+    outcome.expect(4, "", &format!("einhyrningsinsctl: no answer to \"status\" from {path} within 0.25s\n"));
+    master.finish();
+}
+
+#[test]
+fn the_time_is_for_the_whole_answer_and_not_for_each_line_of_it() {
+    let master = Master::once(|mut peer| {
+        peer.expect("upgrade");
+        while peer.try_say("{\"message\":\".\",\"request_id\":1,\"wait\":true}\n") {}
+    });
+    let outcome = master.client(&["upgrade", "--timeout", "0.25"]).finish();
+    assert_eq!(outcome.status.code(), Some(4));
+    assert!(outcome.stderr.contains("within 0.25s\n  hint: the upgrade may go on"), "{}", outcome.stderr);
+}
+
+#[test]
+fn the_time_is_for_a_master_too_busy_to_accept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(0).unwrap();
+    // A queue of none holds one.
+    let _first = UnixStream::connect(&path).unwrap();
+    let path = path.to_str().unwrap();
+    run(&["-d", path, "--timeout", "0.25", "status"]).expect(
+        4,
+        "",
+        &format!("einhyrningsinsctl: no answer to \"status\" from {path} within 0.25s\n"),
+    );
+}
+
+#[test]
+fn a_master_that_was_lost_between_commands_is_connected_to_again() {
+    let (told, is_gone) = channel();
+    let answer = |mut peer: support::Peer| {
+        let request = peer.expect("inc");
+        peer.last(&request, true, "done", &Value::Null);
+    };
+    let master = Master::play(vec![
+        part(move |peer| {
+            answer(peer);
+            told.send(()).unwrap();
+        }),
+        part(answer),
+    ]);
+    let mut client = master.client(&[]);
+    client.type_line("inc");
+    assert_eq!(client.line(), "done");
+    is_gone.recv_timeout(DEADLINE).unwrap();
+    client.type_line("inc");
+    let path = master.socket().display().to_string();
+    client.finish().expect(0, "done\n", &format!("einhyrningsinsctl: connected again to {path}\n"));
+    master.finish();
+}
+
+#[test]
+fn a_command_that_the_master_has_read_is_not_sent_again() {
+    let master = Master::play(vec![
+        part(|mut peer| {
+            let request = peer.expect("inc");
+            peer.last(&request, true, "done", &Value::Null);
+            peer.expect("upgrade");
+        }),
+        part(|mut peer| assert_eq!(peer.request(), None)),
+    ]);
+    let outcome = master.client(&["-e", "inc; upgrade"]).finish();
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(4), "done\n"));
+    // Nobody has connected again: this connection is the second.
+    drop(UnixStream::connect(master.socket()).unwrap());
+    master.finish();
+}
+
+/// A client that got SIGINT while the master was at `command`.
+fn interrupted(command: &'static str) -> (Client, Master) {
+    let master = Master::once(move |mut peer| {
+        let request = peer.expect(command);
+        peer.progress(
+            &request,
+            "begun",
+            &json!({ "event": "upgrade_started", "generation": 2, "workers": 1 }),
+        );
+        peer.await_end();
+    });
+    let mut client = master.client(&[command]);
+    assert_eq!(client.line(), "begun");
+    client.signal(Signal::SIGINT);
+    (client, master)
+}
+
+#[test]
+fn ctrl_c_ends_the_client_by_the_signal_and_says_that_the_upgrade_goes_on() {
+    let (client, master) = interrupted("upgrade");
+    let outcome = client.finish();
+    assert_eq!(outcome.status.signal(), Some(Signal::SIGINT as i32));
+    assert_eq!(
+        outcome.stderr,
+        "einhyrningsinsctl: interrupted while the master works on \"upgrade\"\n  \
+         hint: the upgrade may go on in the master; \"status\" shows how far it is, \"events\" what happens\n"
+    );
+    master.finish();
+}
+
+#[test]
+fn ctrl_c_ends_events_without_a_word() {
+    let (client, master) = interrupted("events");
+    let outcome = client.finish();
+    assert_eq!((outcome.status.signal(), outcome.stderr.as_str()), (Some(Signal::SIGINT as i32), ""));
+    master.finish();
+}
+
+#[test]
+fn a_sigint_that_was_ignored_at_the_start_stays_ignored() {
+    let (go, is_signalled) = channel();
+    let master = Master::once(move |mut peer| {
+        let request = peer.expect("upgrade");
+        peer.progress(&request, "begun", &Value::Null);
+        is_signalled.recv_timeout(DEADLINE).unwrap();
+        peer.last(&request, true, "done", &Value::Null);
+    });
+    let script = "trap '' INT; exec \"$0\" -d \"$1\" upgrade";
+    let socket = master.socket();
+    let mut client =
+        Client::spawn(Command::new("sh").args(["-c", script, client_program(), socket.to_str().unwrap()]));
+    assert_eq!(client.line(), "begun");
+    client.signal(Signal::SIGINT);
+    go.send(()).unwrap();
+    client.finish().expect(0, "done\n", "");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_client_quietly_though_nothing_happens() {
+    let (told, is_begun) = channel();
+    let master = Master::once(move |mut peer| {
+        peer.expect("events");
+        told.send(()).unwrap();
+        peer.await_end();
+    });
+    let mut child = Command::new(client_program())
+        .args(["-d", master.socket().to_str().unwrap(), "events"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    is_begun.recv_timeout(DEADLINE).unwrap();
+    drop(child.stdout.take());
+    master.finish();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
+}
+
+#[test]
+fn a_reader_that_has_gone_before_the_answer_ends_the_client_quietly() {
+    let master = Master::answering(true, "done", Value::Null);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let client = Command::new(client_program())
+        .args(["-d", master.socket().to_str().unwrap(), "inc"])
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = client.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_exit_code_1() {
+    let master = Master::answering(true, "done", Value::Null);
+    let output = Command::new(client_program())
+        .args(["-d", master.socket().to_str().unwrap(), "inc"])
+        .stdin(Stdio::null())
+        .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "einhyrningsinsctl: cannot write the output: No space left on device (os error 28)\n"
+    );
+}
