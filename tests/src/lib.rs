@@ -1,1 +1,20 @@
-//! Harness.
+//! What the tests and benchmarks of the real programs stand on.
+//!
+//! A [`Master`] is a daemon with a directory and a control socket of its own; it goes, with its workers,
+//! when it is dropped, and shows its log when a test fails. [`load`] sends requests and counts every one
+//! that was lost. [`faults`] makes system calls fail. [`wait`] is how a test waits: for a condition, under
+//! a deadline. Nothing here is meant for anything but tests: what goes wrong is a panic that says what.
+
+pub mod binaries;
+pub mod control;
+pub mod faults;
+pub mod gate;
+pub mod load;
+pub mod master;
+pub mod process;
+pub mod wait;
+
+pub use control::Control;
+pub use gate::Gate;
+pub use master::{Master, MasterBuilder};
+pub use process::{Finished, Process};

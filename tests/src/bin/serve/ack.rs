@@ -1,0 +1,42 @@
+//! The ways to ack, spelt out as a worker in any language would do it.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::process;
+
+use nix::sys::socket::{MsgFlags, send};
+
+use crate::knobs::Ack;
+
+pub(crate) fn ack(way: Ack) -> io::Result<()> {
+    // Without a master there is nobody to tell.
+    if std::env::var_os("EINHORN_MASTER_PID").is_none() {
+        return Ok(());
+    }
+    let line = format!("{{\"command\":\"worker:ack\",\"pid\":{}}}\n", process::id());
+    match way {
+        Ack::Control => UnixStream::connect(variable("EINHORN_SOCK_PATH")?)?.write_all(line.as_bytes()),
+        Ack::Descriptor => {
+            let fd = variable("EINHORN_SOCK_FD")?.into_string().ok().and_then(|fd| fd.parse().ok());
+            let fd = fd.ok_or_else(|| io::Error::other("EINHORN_SOCK_FD is no number"))?;
+            send(fd, line.as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
+            Ok(())
+        }
+        Ack::Notify => {
+            let path = variable("NOTIFY_SOCKET")?;
+            let address = match path.as_encoded_bytes() {
+                [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+                _ => SocketAddr::from_pathname(&path)?,
+            };
+            UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
+            Ok(())
+        }
+        Ack::None => Ok(()),
+    }
+}
+
+fn variable(name: &str) -> io::Result<OsString> {
+    std::env::var_os(name).ok_or_else(|| io::Error::other(format!("{name} is not set")))
+}

@@ -1,0 +1,140 @@
+//! One connection: as much of HTTP/1.1 as a load needs.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::stop::Stop;
+
+/// No request of a test has a longer head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What all connections have in common.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Set when the worker was asked to stop.
+    pub(crate) stop: Stop,
+    /// How long a request takes.
+    pub(crate) request: Duration,
+    /// How long an idle connection may send its last request.
+    pub(crate) linger: Duration,
+    /// `PID GENERATION`, for the header `X-Worker`.
+    pub(crate) worker: String,
+    /// The body of an answer, but for the listener that the connection came by.
+    pub(crate) facts: String,
+}
+
+/// Serves a connection to its end.
+///
+/// # Errors
+/// Those of the connection; nobody is left to tell.
+pub(crate) fn serve(service: &Service, mut stream: TcpStream, listener: usize) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    let mut unread = Vec::new();
+    while wait_for_request(service, &stream)? {
+        let Some(request) = read_head(&mut stream, &mut unread)? else { break };
+        if answer(service, &mut stream, &request, listener)? == AfterAnswer::Close {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until there is something to read; `false` when the worker stops and nothing came in time.
+fn wait_for_request(service: &Service, stream: &TcpStream) -> io::Result<bool> {
+    if !service.stop.is_asked() {
+        let mut ready = [
+            PollFd::new(stream.as_fd(), PollFlags::POLLIN),
+            PollFd::new(service.stop.as_fd(), PollFlags::POLLIN),
+        ];
+        retry(|| poll(&mut ready, PollTimeout::NONE))?;
+        if ready[0].any() == Some(true) {
+            return Ok(true);
+        }
+    }
+    let deadline = Instant::now() + service.linger;
+    let mut ready = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    let came = retry(|| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        poll(&mut ready, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
+    })?;
+    Ok(came > 0)
+}
+
+fn retry(mut call: impl FnMut() -> nix::Result<i32>) -> io::Result<i32> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// The head of a request.
+struct Request {
+    path: String,
+    close: bool,
+}
+
+/// Reads the head of a request; `None` if the client has gone.
+fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<Request>> {
+    let length = loop {
+        if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if unread.len() > HEAD_BYTES_MAX {
+            return Err(io::Error::other("request head too long"));
+        }
+        let mut bytes = [0; 2048];
+        match stream.read(&mut bytes)? {
+            0 => return Ok(None),
+            count => unread.extend_from_slice(&bytes[..count]),
+        }
+    };
+    let head = String::from_utf8_lossy(&unread[..length]).to_ascii_lowercase();
+    unread.drain(..length);
+    let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+    Ok(Some(Request { path, close: head.contains("\r\nconnection: close\r\n") }))
+}
+
+#[derive(PartialEq, Eq)]
+enum AfterAnswer {
+    Close,
+    Keep,
+}
+
+/// Answers, on `/hold/MS` with the head at once and the body after that time, on any other path all at once.
+fn answer(
+    service: &Service,
+    stream: &mut TcpStream,
+    request: &Request,
+    listener: usize,
+) -> io::Result<AfterAnswer> {
+    let hold = request.path.strip_prefix("/hold/").and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+    if hold.is_none() {
+        thread::sleep(service.request);
+    }
+    let body = format!("{{{},\"listener\":{listener}}}\n", service.facts);
+    // Asked as late as can be: the client should learn it with this answer rather than with the next.
+    let close = request.close || service.stop.is_asked();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nX-Worker: {}\r\n{}\r\n",
+        body.len(),
+        service.worker,
+        if close { "Connection: close\r\n" } else { "" },
+    );
+    match hold {
+        None => stream.write_all(format!("{head}{body}").as_bytes())?,
+        Some(time) => {
+            stream.write_all(head.as_bytes())?;
+            thread::sleep(time);
+            stream.write_all(body.as_bytes())?;
+        }
+    }
+    Ok(if close { AfterAnswer::Close } else { AfterAnswer::Keep })
+}

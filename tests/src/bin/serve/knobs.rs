@@ -1,0 +1,100 @@
+//! What a test wants of the worker.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How the worker says that it takes traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ack {
+    /// `worker:ack` to `EINHORN_SOCK_PATH`.
+    Control,
+    /// `worker:ack` to the connected socket `EINHORN_SOCK_FD`.
+    Descriptor,
+    /// `READY=1` to `NOTIFY_SOCKET`.
+    Notify,
+    /// Not at all.
+    None,
+}
+
+/// The knobs, each an argument `NAME=VALUE`. An argument `@FILE` stands for the words in that file, which
+/// is read at each start: so a test changes what the next generation is.
+#[derive(Debug, Clone)]
+pub(crate) struct Knobs {
+    /// `bind=ADDR:PORT`: binds a socket of its own and runs without a master.
+    pub(crate) bind: Option<SocketAddr>,
+    /// `boot_ms=N`: takes this long to boot.
+    pub(crate) boot: Duration,
+    /// `gate=FILE`: waits, after that, until this gate is open.
+    pub(crate) gate: Option<PathBuf>,
+    /// `exit_before_ack=STATUS`: has booted and then exits.
+    pub(crate) exit_before_ack: Option<i32>,
+    /// `ack=control|fd|notify|none`.
+    pub(crate) ack: Ack,
+    /// `exit_after_ms=N`: exits with status 7 this long after its ack, whatever it holds.
+    pub(crate) exit_after: Option<Duration>,
+    /// `request_ms=N`: takes this long for each request.
+    pub(crate) request: Duration,
+    /// `ignore_stop`: goes on when it is asked to stop.
+    pub(crate) ignore_stop: bool,
+    /// `linger_ms=N`: when asked to stop, waits this long for the next request on an idle connection. Whoever
+    /// holds an idle connection may be sending right now, and only an answer can tell him to go elsewhere.
+    pub(crate) linger: Duration,
+}
+
+impl Knobs {
+    /// Reads the arguments.
+    ///
+    /// # Panics
+    /// At a word that is no knob: a test that misspells one would prove nothing.
+    pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Self {
+        let mut knobs = Self {
+            bind: None,
+            boot: Duration::ZERO,
+            gate: None,
+            exit_before_ack: None,
+            ack: Ack::Control,
+            exit_after: None,
+            request: Duration::ZERO,
+            ignore_stop: false,
+            linger: Duration::from_secs(2),
+        };
+        for word in arguments {
+            match word.strip_prefix('@') {
+                None => knobs.set(&word),
+                Some(path) => {
+                    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+                    text.split_whitespace().for_each(|word| knobs.set(word));
+                }
+            }
+        }
+        knobs
+    }
+
+    fn set(&mut self, word: &str) {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{word}: no number"));
+        let duration = || Duration::from_millis(number());
+        match name {
+            "bind" => self.bind = Some(value.parse().unwrap_or_else(|_| panic!("{word}: no address"))),
+            "boot_ms" => self.boot = duration(),
+            "gate" => self.gate = Some(value.into()),
+            "exit_before_ack" => self.exit_before_ack = Some(number() as i32),
+            "exit_after_ms" => self.exit_after = Some(duration()),
+            "request_ms" => self.request = duration(),
+            "ignore_stop" => self.ignore_stop = true,
+            "linger_ms" => self.linger = duration(),
+            "ack" => {
+                self.ack = match value {
+                    "control" => Ack::Control,
+                    "fd" => Ack::Descriptor,
+                    "notify" => Ack::Notify,
+                    "none" => Ack::None,
+                    _ => panic!("{word}: no way to ack"),
+                }
+            }
+            _ => panic!("{word}: no such knob"),
+        }
+    }
+}

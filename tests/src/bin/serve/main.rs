@@ -1,0 +1,151 @@
+//! The worker that the tests load, kill and replace: a small HTTP/1.1 server with knobs (`knobs.rs`).
+//!
+//! It stops as a good server does. It accepts no more, finishes what it has, tells each connection with its
+//! next answer that there will be no other, and closes an idle one only when it stayed idle for a while: so
+//! not one request is lost by its going, and one that is lost is the master's fault.
+
+mod ack;
+mod http;
+mod knobs;
+mod stop;
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::process;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use http::Service;
+use knobs::Knobs;
+use stop::Stop;
+
+fn main() -> io::Result<()> {
+    stop::block_signals()?;
+    let knobs = Knobs::from_arguments(std::env::args().skip(1));
+    let listeners = listeners(&knobs)?;
+    let service: &'static Service = Box::leak(Box::new(service(&knobs)?));
+    service.stop.watch(knobs.ignore_stop);
+    boot(&knobs);
+    ack::ack(knobs.ack)?;
+    if let Some(time) = knobs.exit_after {
+        thread::spawn(move || {
+            thread::sleep(time);
+            process::exit(7);
+        });
+    }
+    accept(service, &listeners)
+}
+
+fn boot(knobs: &Knobs) {
+    thread::sleep(knobs.boot);
+    if let Some(gate) = &knobs.gate {
+        tests::gate::pass(gate);
+    }
+    if let Some(status) = knobs.exit_before_ack {
+        eprintln!("serve: asked to exit with {status} before its ack");
+        process::exit(status);
+    }
+}
+
+fn listeners(knobs: &Knobs) -> io::Result<Vec<TcpListener>> {
+    if let Some(address) = knobs.bind {
+        let listener = TcpListener::bind(address)?;
+        println!("listening on {}", listener.local_addr()?);
+        return Ok(vec![listener]);
+    }
+    Ok(Vec::new())
+}
+
+fn service(knobs: &Knobs) -> io::Result<Service> {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (generation, slot, index) =
+        (variable("EINHORN_GENERATION"), variable("EINHORN_SLOT"), variable("EINHORN_CHILD_INDEX"));
+    let pid = process::id();
+    let json = |number: Option<u64>| number.map_or("null".to_owned(), |number| number.to_string());
+    Ok(Service {
+        stop: Stop::new()?,
+        request: knobs.request,
+        linger: knobs.linger,
+        worker: format!("{pid} {}", generation.unwrap_or(0)),
+        facts: format!(
+            "\"pid\":{pid},\"generation\":{},\"slot\":{},\"index\":{}",
+            json(generation),
+            json(slot),
+            json(index)
+        ),
+    })
+}
+
+/// Serves until the worker was asked to stop and the last connection has ended.
+fn accept(service: &'static Service, listeners: &[TcpListener]) -> io::Result<()> {
+    for listener in listeners {
+        // Another worker may take the connection first; to wait for the next one would be to miss the stop.
+        listener.set_nonblocking(true)?;
+    }
+    let open = Arc::new(Open::default());
+    let mut ready: Vec<PollFd> =
+        listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)).collect();
+    ready.push(PollFd::new(service.stop.as_fd(), PollFlags::POLLIN));
+    while !service.stop.is_asked() {
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            result => result?,
+        };
+        for (number, listener) in listeners.iter().enumerate() {
+            if ready[number].any() == Some(true) && !service.stop.is_asked() {
+                accept_one(service, listener, number, &open)?;
+            }
+        }
+    }
+    open.wait_none();
+    Ok(())
+}
+
+fn accept_one(
+    service: &'static Service,
+    listener: &TcpListener,
+    number: usize,
+    open: &Arc<Open>,
+) -> io::Result<()> {
+    let stream = match listener.accept() {
+        Ok((stream, _)) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    open.add();
+    let open = Arc::clone(open);
+    thread::Builder::new().stack_size(128 * 1024).spawn(move || {
+        // A client that goes away is its own affair.
+        let _ = http::serve(service, stream, number);
+        open.remove();
+    })?;
+    Ok(())
+}
+
+/// How many connections are open.
+#[derive(Debug, Default)]
+struct Open {
+    count: Mutex<usize>,
+    fell: Condvar,
+}
+
+impl Open {
+    fn add(&self) {
+        *self.count.lock().expect("no thread panics with the lock") += 1;
+    }
+
+    fn remove(&self) {
+        *self.count.lock().expect("no thread panics with the lock") -= 1;
+        self.fell.notify_all();
+    }
+
+    fn wait_none(&self) {
+        let count = self.count.lock().expect("no thread panics with the lock");
+        drop(self.fell.wait_while(count, |count| *count > 0));
+    }
+}

@@ -1,0 +1,33 @@
+//! The smallest worker: says that it is ready at once, and ends when it is asked to.
+//!
+//! It sends `READY=1` to `NOTIFY_SOCKET`, or, where `TINY_READY_FD` names a descriptor, writes one byte to
+//! that instead, for a loop without a master. It takes no connections: what is measured or counted with it
+//! is the master.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use nix::sys::signal::{SigSet, Signal};
+
+fn main() -> std::io::Result<()> {
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGUSR2);
+    stop.add(Signal::SIGTERM);
+    // Before it is ready: a signal that comes right after must end it in good order.
+    stop.thread_block()?;
+    if let Some(fd) = std::env::var_os("TINY_READY_FD") {
+        let path = std::path::Path::new("/proc/self/fd").join(fd);
+        OpenOptions::new().write(true).open(path)?.write_all(b"r")?;
+    } else if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+        let socket = UnixDatagram::unbound()?;
+        let address = match path.as_encoded_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(&path)?,
+        };
+        socket.send_to_addr(b"READY=1", &address)?;
+    }
+    stop.wait()?;
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Processes as `/proc` shows them, and programs run to their end.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
+use crate::wait;
+
+/// One process, told apart from a later one with the same pid by when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Process {
+    pid: i32,
+    /// In clock ticks since boot, field 22 of `/proc/PID/stat`.
+    start_time: u64,
+}
+
+/// A descriptor of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// What it is, as the link in `/proc/PID/fd` says: `socket:[4711]`, `/dev/null`.
+    pub target: String,
+    /// Whether an exec closes it.
+    pub close_on_exec: bool,
+    /// Whether it is in non-blocking mode.
+    pub nonblocking: bool,
+}
+
+impl Process {
+    /// The process that has `pid` now; `None` if there is none, or only its zombie.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = Stat::of(pid)?;
+        (stat.state != 'Z' && stat.state != 'X').then_some(Self { pid, start_time: stat.start_time })
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it still runs; a zombie does not.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        Self::of(self.pid) == Some(*self)
+    }
+
+    /// Whether it is stopped, by SIGSTOP or a tracer.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        Stat::of(self.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+    }
+
+    /// Sends `signal` if it is still alive; tells whether it was.
+    pub fn signal(&self, signal: Signal) -> bool {
+        self.is_alive() && signal::kill(Pid::from_raw(self.pid), signal).is_ok()
+    }
+
+    /// Waits until it is gone.
+    #[track_caller]
+    pub fn wait_gone(&self) {
+        wait::wait_for(&format!("process {} to be gone", self.pid), || (!self.is_alive()).then_some(()));
+    }
+
+    /// Its parent's pid.
+    #[must_use]
+    pub fn parent(&self) -> Option<i32> {
+        Some(Stat::of(self.pid)?.parent)
+    }
+
+    /// Its process group.
+    #[must_use]
+    pub fn group(&self) -> Option<i32> {
+        Some(Stat::of(self.pid)?.group)
+    }
+
+    /// Its nice value.
+    #[must_use]
+    pub fn nice(&self) -> Option<i32> {
+        Some(Stat::of(self.pid)?.nice)
+    }
+
+    /// Its children, zombies left out, lowest pid first.
+    #[must_use]
+    pub fn children(&self) -> Vec<Self> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let ours = pids.filter(|&pid| Stat::of(pid).is_some_and(|stat| stat.parent == self.pid));
+        let mut children: Vec<_> = ours.filter_map(Self::of).collect();
+        children.sort_unstable();
+        children
+    }
+
+    /// Its children, their children, and so on.
+    #[must_use]
+    pub fn descendants(&self) -> Vec<Self> {
+        let mut all = self.children();
+        let mut next = 0;
+        while next < all.len() {
+            all.extend(all[next].children());
+            next += 1;
+        }
+        all
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> Option<PathBuf> {
+        fs::read_link(self.path("cwd")).ok()
+    }
+
+    /// The arguments that it was started with.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        self.strings("cmdline")
+    }
+
+    /// The environment that it was started with.
+    #[must_use]
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let pairs = self.strings("environ").into_iter();
+        pairs
+            .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.into(), value.into())))
+            .collect()
+    }
+
+    /// A line of `/proc/PID/status`, for instance `SigBlk`.
+    #[must_use]
+    pub fn status(&self, field: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path("status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        Some(line.trim().to_owned())
+    }
+
+    /// Its descriptors, by number.
+    #[must_use]
+    pub fn descriptors(&self) -> BTreeMap<i32, Descriptor> {
+        let Ok(entries) = fs::read_dir(self.path("fd")) else { return BTreeMap::new() };
+        let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        numbers.filter_map(|fd| Some((fd, self.descriptor(fd)?))).collect()
+    }
+
+    fn descriptor(&self, fd: i32) -> Option<Descriptor> {
+        let target = fs::read_link(self.path(&format!("fd/{fd}"))).ok()?.to_string_lossy().into_owned();
+        let info = fs::read_to_string(self.path(&format!("fdinfo/{fd}"))).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        let flags = nix::fcntl::OFlag::from_bits_retain(i32::from_str_radix(flags.trim(), 8).ok()?);
+        Some(Descriptor {
+            target,
+            close_on_exec: flags.contains(nix::fcntl::OFlag::O_CLOEXEC),
+            nonblocking: flags.contains(nix::fcntl::OFlag::O_NONBLOCK),
+        })
+    }
+
+    fn strings(&self, file: &str) -> Vec<String> {
+        let bytes = fs::read(self.path(file)).unwrap_or_default();
+        let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+        let strings = bytes.split(|&byte| byte == 0);
+        strings.map(|string| String::from_utf8_lossy(string).into_owned()).collect()
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.pid))
+    }
+}
+
+/// What is used of `/proc/PID/stat`.
+struct Stat {
+    state: char,
+    parent: i32,
+    group: i32,
+    nice: i32,
+    start_time: u64,
+}
+
+impl Stat {
+    fn of(pid: i32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, in brackets, may hold anything; behind it comes field 3.
+        let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3);
+        Some(Self {
+            state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
+            group: field(5)?.parse().ok()?,
+            nice: field(19)?.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+        })
+    }
+}
+
+/// What a program left behind.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The command line, for messages.
+    pub command: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Its exit code.
+    ///
+    /// # Panics
+    /// If a signal ended it.
+    #[track_caller]
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("no exit code\n{self}"))
+    }
+
+    /// Asserts its exit code.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) -> &Self {
+        assert_eq!(self.status.code(), Some(code), "exit code\n{self}");
+        self
+    }
+
+    /// Asserts that standard error holds `text`.
+    #[track_caller]
+    pub fn assert_says(&self, text: &str) -> &Self {
+        assert!(self.stderr.contains(text), "no {text:?} in standard error\n{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { command, status, stdout, stderr } = self;
+        write!(f, "--- {command}\n--- {status}\n--- stdout\n{stdout}--- stderr\n{stderr}---")
+    }
+}
+
+/// Runs `command` to its end, with nothing to read and all it writes kept.
+///
+/// # Panics
+/// If it cannot be started, or has not ended when [`wait::patience`] runs out; it is killed then.
+#[track_caller]
+pub fn run(command: Command) -> Finished {
+    run_with_input(command, "")
+}
+
+/// As [`run`], with `input` to read from a pipe.
+///
+/// # Panics
+/// As [`run`].
+#[track_caller]
+pub fn run_with_input(mut command: Command, input: &str) -> Finished {
+    let line = format!("{command:?}");
+    // Files, not pipes: a worker that outlives its master would hold a pipe open, and nobody need drain them.
+    let (stdout, stderr) = (Captured::new(), Captured::new());
+    command.stdin(Stdio::piped()).stdout(stdout.writer()).stderr(stderr.writer());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {line}: {error}"));
+    let stdin = child.stdin.take();
+    let input = input.to_owned();
+    // A program that ends without reading its input makes this fail, and is no worse for it.
+    let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+    let status = wait::within(wait::patience(), || child.try_wait().ok().flatten());
+    if status.is_none() {
+        // Ours and not yet waited for, so the pid cannot be somebody else's.
+        let _ = child.kill();
+    }
+    let end = status.or_else(|| child.wait().ok()).unwrap_or_default();
+    let _ = writer.join();
+    let finished = Finished { command: line, status: end, stdout: stdout.text(), stderr: stderr.text() };
+    assert!(status.is_some(), "still running after {:?}\n{finished}", wait::patience());
+    finished
+}
+
+/// An unnamed file that takes what a program writes.
+#[derive(Debug)]
+pub struct Captured(File);
+
+impl Captured {
+    /// Makes an empty one.
+    ///
+    /// # Panics
+    /// If no file can be made.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(tempfile::tempfile().expect("a temporary file"))
+    }
+
+    /// An end for a program to write to.
+    ///
+    /// # Panics
+    /// If this process has no descriptor left.
+    #[must_use]
+    pub fn writer(&self) -> Stdio {
+        self.0.try_clone().expect("a second descriptor of the file").into()
+    }
+
+    /// All that was written up to now.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut bytes = vec![0; self.0.metadata().map_or(0, |metadata| metadata.len() as usize)];
+        // At an offset of its own: the writers share the file's.
+        let length = self.0.read_at(&mut bytes, 0).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+}
+
+impl Default for Captured {
+    fn default() -> Self {
+        Self::new()
+    }
+}
