@@ -7,4 +7,4 @@ pub mod reap;
 pub mod signals;
 pub mod spawn;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
