@@ -1,14 +1,15 @@
-//! A gate that workers wait at before they ack: a test decides when they have booted.
+//! A gate that workers wait at: a test decides when they have booted, or when they answer.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// A file that a starting worker locks for a moment, shared, before it acks (`serve gate=PATH`).
+/// A file that a worker locks for a moment, shared: before it acks (`serve gate=PATH`), or before each answer
+/// (`serve request_gate=PATH`).
 ///
-/// While the gate is closed no worker gets past it, so a worker that was killed meanwhile had certainly not
-/// accepted a connection. The kernel opens it when the test's process ends, however it ends.
+/// While the gate is closed no worker gets past it, so a starting worker that was killed meanwhile had certainly
+/// not accepted a connection. The kernel opens it when the test's process ends, however it ends.
 #[derive(Debug)]
 pub struct Gate {
     path: PathBuf,

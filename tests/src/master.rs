@@ -37,6 +37,7 @@ pub struct MasterBuilder {
     own_socket: bool,
     bind: bool,
     workers: u32,
+    timer_acks: Option<f64>,
     program: Vec<OsString>,
     environment: Vec<(OsString, Option<OsString>)>,
     working_directory: Option<PathBuf>,
@@ -50,7 +51,7 @@ impl Default for MasterBuilder {
 }
 
 impl MasterBuilder {
-    /// One worker, `serve`, on a free port of the loopback, acking over the control socket.
+    /// One worker, `serve`, on a free port of the loopback, in manual ack mode.
     ///
     /// # Panics
     /// If there is no place for temporary files.
@@ -64,7 +65,8 @@ impl MasterBuilder {
             own_socket: true,
             bind: true,
             workers: 1,
-            program: Vec::new(),
+            timer_acks: None,
+            program: vec![binaries::worker("serve").into_os_string()],
             environment: Vec::new(),
             working_directory: None,
             stderr: None,
@@ -81,6 +83,13 @@ impl MasterBuilder {
     #[must_use]
     pub fn workers(mut self, count: u32) -> Self {
         self.workers = count;
+        self
+    }
+
+    /// Workers count as up after `seconds` alive (`--ack-mode`), instead of when they say so (`-m`).
+    #[must_use]
+    pub fn timer_acks(mut self, seconds: f64) -> Self {
+        self.timer_acks = Some(seconds);
         self
     }
 
@@ -179,12 +188,12 @@ impl MasterBuilder {
         if self.bind {
             words.extend(["-b".into(), "127.0.0.1:0".into()]);
         }
-        words.extend(self.options.iter().cloned());
-        if self.program.is_empty() {
-            words.extend(["-m".into(), binaries::worker("serve").into_os_string()]);
-        } else {
-            words.extend(self.program.iter().cloned());
+        match self.timer_acks {
+            Some(seconds) => words.extend(["--ack-mode".into(), seconds.to_string().into()]),
+            None => words.push("-m".into()),
         }
+        words.extend(self.options.iter().cloned());
+        words.extend(self.program.iter().cloned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         if let Some(directory) = &self.working_directory {

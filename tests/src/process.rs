@@ -1,6 +1,6 @@
 //! Processes as `/proc` shows them, and programs run to their end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -145,6 +145,23 @@ impl Process {
         let Ok(entries) = fs::read_dir(self.path("fd")) else { return BTreeMap::new() };
         let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         numbers.filter_map(|fd| Some((fd, self.descriptor(fd)?))).collect()
+    }
+
+    /// How many established IPv4 connections it holds: those whose other end has not closed them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        let descriptors = self.descriptors();
+        let sockets = descriptors.values().filter_map(|descriptor| {
+            descriptor.target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'))
+        });
+        let ours: HashSet<&str> = sockets.collect();
+        let table = fs::read_to_string(self.path("net/tcp")).unwrap_or_default();
+        let established = table.lines().skip(1).filter(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            fields.get(3) == Some(&ESTABLISHED) && fields.get(9).is_some_and(|inode| ours.contains(inode))
+        });
+        established.count()
     }
 
     fn descriptor(&self, fd: i32) -> Option<Descriptor> {

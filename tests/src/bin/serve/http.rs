@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub(crate) struct Service {
     pub(crate) stop: Stop,
     /// How long a request takes.
     pub(crate) request: Duration,
+    /// What a request then waits for.
+    pub(crate) request_gate: Option<PathBuf>,
     /// How long an idle connection may send its last request.
     pub(crate) linger: Duration,
     /// `PID GENERATION`, for the header `X-Worker`.
@@ -118,6 +121,9 @@ fn answer(
     let hold = request.path.strip_prefix("/hold/").and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
     if hold.is_none() {
         thread::sleep(service.request);
+        if let Some(gate) = &service.request_gate {
+            tests::gate::pass(gate);
+        }
     }
     let body = format!("{{{},\"listener\":{listener}}}\n", service.facts);
     // Asked as late as can be: the client should learn it with this answer rather than with the next.

@@ -36,6 +36,8 @@ pub(crate) struct Knobs {
     pub(crate) exit_after: Option<Duration>,
     /// `request_ms=N`: takes this long for each request.
     pub(crate) request: Duration,
+    /// `request_gate=FILE`: answers no request, after that, until this gate is open.
+    pub(crate) request_gate: Option<PathBuf>,
     /// `ignore_stop`: goes on when it is asked to stop.
     pub(crate) ignore_stop: bool,
     /// `linger_ms=N`: when asked to stop, waits this long for the next request on an idle connection. Whoever
@@ -57,6 +59,7 @@ impl Knobs {
             ack: Ack::Control,
             exit_after: None,
             request: Duration::ZERO,
+            request_gate: None,
             ignore_stop: false,
             linger: Duration::from_secs(2),
         };
@@ -83,6 +86,7 @@ impl Knobs {
             "exit_before_ack" => self.exit_before_ack = Some(number() as i32),
             "exit_after_ms" => self.exit_after = Some(duration()),
             "request_ms" => self.request = duration(),
+            "request_gate" => self.request_gate = Some(value.into()),
             "ignore_stop" => self.ignore_stop = true,
             "linger_ms" => self.linger = duration(),
             "ack" => {

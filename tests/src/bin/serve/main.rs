@@ -56,7 +56,8 @@ fn listeners(knobs: &Knobs) -> io::Result<Vec<TcpListener>> {
         println!("listening on {}", listener.local_addr()?);
         return Ok(vec![listener]);
     }
-    Ok(Vec::new())
+    let inherited = einhorn_child::inherited().map_err(io::Error::other)?;
+    (0..inherited.len()).map(|number| einhorn_child::take(number).map_err(io::Error::other)).collect()
 }
 
 fn service(knobs: &Knobs) -> io::Result<Service> {
@@ -68,6 +69,7 @@ fn service(knobs: &Knobs) -> io::Result<Service> {
     Ok(Service {
         stop: Stop::new()?,
         request: knobs.request,
+        request_gate: knobs.request_gate.clone(),
         linger: knobs.linger,
         worker: format!("{pid} {}", generation.unwrap_or(0)),
         facts: format!(
