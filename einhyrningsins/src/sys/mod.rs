@@ -2,6 +2,9 @@
 //!
 //! Nothing here decides anything; it asks, and answers in types. What may block says so.
 
+pub mod lock_file;
+pub mod peer;
+pub mod pid_file;
 pub mod process;
 pub mod reap;
 pub mod signals;

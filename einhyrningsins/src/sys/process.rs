@@ -3,6 +3,15 @@
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+/// Whether a process of this pid exists, one that has ended and is not reaped included.
+#[must_use]
+pub fn is_alive(pid: Pid) -> bool {
+    // EPERM: it is another user's.
+    matches!(kill(pid, None), Ok(()) | Err(Errno::EPERM))
+}
 
 /// A limit on the number of open files of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

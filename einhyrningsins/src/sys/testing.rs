@@ -4,6 +4,9 @@ use std::env;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+
 /// How long a condition may take. Far more than it does: only a broken test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,4 +39,12 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Makes every write to a file fail from now on, as on a full disk, but with EFBIG. For isolated tests.
+pub(crate) fn fill_disk() {
+    // The signal that goes with it would end the test.
+    let mask: SigSet = [Signal::SIGXFSZ].into_iter().collect();
+    mask.thread_block().unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0).unwrap();
 }

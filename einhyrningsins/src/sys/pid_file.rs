@@ -1,0 +1,227 @@
+//! The file that tells others the master's pid.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Pid, getpid};
+
+use super::process::is_alive;
+
+/// A file with this process's pid and a newline. Dropping it removes the file, if that still holds our pid; a
+/// forked child that drops it changes nothing.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    owner: Pid,
+    replaced: Option<Pid>,
+}
+
+/// A pid file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PidFileError {
+    /// What is there is no file that we might replace.
+    #[error("cannot write the pid file {}: what is there is no regular file", .path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("cannot write the pid file {}", .path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl PidFile {
+    /// Writes the file, mode 0644, in one step: nobody ever reads half of it.
+    ///
+    /// One that is there is replaced, whatever it says: pids come back, and one that was left by a crash or by
+    /// the machine's last boot must not keep the master from starting. What keeps two masters apart is the
+    /// lock of the control socket (or `-f`). If the file names another process that is alive,
+    /// [`replaced`](Self::replaced) tells, for a warning.
+    ///
+    /// # Errors
+    /// [`PidFileError`]; nothing is left behind.
+    pub fn write(path: &Path) -> Result<Self, PidFileError> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let owner = getpid();
+        match fs::symlink_metadata(&path) {
+            Ok(found) if !found.is_file() => return Err(PidFileError::NotAFile { path }),
+            _ => {}
+        }
+        let named = fs::read_to_string(&path).ok().and_then(|content| parse_pid(&content));
+        let replaced = named.filter(|pid| *pid != owner && is_alive(*pid));
+        match write_and_rename(&path, owner) {
+            Ok(()) => Ok(Self { path, owner, replaced }),
+            Err(source) => Err(PidFileError::Io { path, source }),
+        }
+    }
+
+    /// The live process that the file named before.
+    #[must_use]
+    pub fn replaced(&self) -> Option<Pid> {
+        self.replaced
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let is_ours =
+            || fs::read_to_string(&self.path).is_ok_and(|content| parse_pid(&content) == Some(self.owner));
+        if self.owner == getpid() && is_ours() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn write_and_rename(path: &Path, pid: Pid) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let temporary = path.with_file_name(format!(".{}.{pid}.tmp", name.display()));
+    let create = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
+    let mut file = match create() {
+        // Of an earlier process with our pid, which is not there to finish it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&temporary)?;
+            create()?
+        }
+        result => result?,
+    };
+    let written = file.write_all(format!("{pid}\n").as_bytes()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Reads a pid as such files hold it, with or without a newline.
+pub(super) fn parse_pid(content: &str) -> Option<Pid> {
+    let digits = content.trim_end();
+    let pid = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i32>().ok())??;
+    (pid > 0).then(|| Pid::from_raw(pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::sys::testing::{fill_disk, isolated};
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn it_holds_the_pid_and_goes_with_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.pid");
+        let file = PidFile::write(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", getpid()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o022, 0);
+        assert_eq!(names(directory.path()), ["web.pid"]);
+        assert_eq!(file.replaced(), None);
+        drop(file);
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_and_a_live_process_in_it_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.pid");
+        let parent = nix::unistd::getppid();
+        for (content, replaced) in
+            [(format!("{parent}"), Some(parent)), ("2147483646\n".into(), None), ("nonsense".into(), None)]
+        {
+            fs::write(&path, &content).unwrap();
+            let file = PidFile::write(&path).unwrap();
+            assert_eq!(file.replaced(), replaced, "for {content}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", getpid()));
+        }
+    }
+
+    #[test]
+    fn one_that_names_another_by_now_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.pid");
+        let file = PidFile::write(&path).unwrap();
+        fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_forked_child_does_not_remove_its_parents() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.pid");
+        let mut file = PidFile::write(&path).unwrap();
+        file.owner = Pid::from_raw(1);
+        fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("target"), "precious").unwrap();
+        symlink(path("target"), path("link")).unwrap();
+        mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        for name in ["link", "fifo", "directory"] {
+            let error = PidFile::write(&path(name)).unwrap_err();
+            assert!(matches!(error, PidFileError::NotAFile { .. }), "{error}");
+        }
+        assert_eq!(names(directory.path()), ["directory", "fifo", "link", "target"]);
+        assert_eq!(fs::read_to_string(path("target")).unwrap(), "precious");
+        let error = PidFile::write(&path("no/web.pid")).unwrap_err();
+        let expected = format!(
+            "cannot write the pid file {}: No such file or directory (os error 2)",
+            path("no/web.pid").display()
+        );
+        assert_eq!(format!("{:#}", anyhow::Error::from(error)), expected);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_what_was_there() {
+        isolated("sys::pid_file::tests::a_full_disk_leaves_what_was_there", || {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("web.pid");
+            fs::write(&path, "1\n").unwrap();
+            fill_disk();
+            let error = PidFile::write(&path).unwrap_err();
+            assert!(matches!(error, PidFileError::Io { .. }), "{error}");
+            assert_eq!(names(directory.path()), ["web.pid"]);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+        });
+    }
+
+    #[test]
+    fn only_a_pid_is_a_pid() {
+        assert_eq!(parse_pid("42"), Some(Pid::from_raw(42)));
+        assert_eq!(parse_pid("42\n"), Some(Pid::from_raw(42)));
+        for content in ["", "\n", "0", "-1", "+1", "4 2", " 42", "99999999999", "x"] {
+            assert_eq!(parse_pid(content), None, "for {content}");
+        }
+    }
+}
