@@ -82,18 +82,6 @@ impl Connection {
         Ok(Self { stream, lines: LineBuffer::with_limit(REPLY_BYTES_MAX), requests: 0 })
     }
 
-    /// Whether the master has closed the connection since the last answer.
-    pub(crate) fn is_closed(&mut self) -> bool {
-        loop {
-            match self.read() {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() != ErrorKind::WouldBlock,
-            }
-        }
-    }
-
     /// The id for another request, used by none before on this connection.
     pub(crate) fn next_id(&mut self) -> RequestId {
         self.requests += 1;

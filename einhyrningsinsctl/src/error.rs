@@ -136,9 +136,9 @@ fn connect_hint(source: &io::Error) -> Option<&'static str> {
 /// What becomes of a command whose answer did not arrive.
 fn unanswered_hint(command: &str) -> Option<&'static str> {
     match command {
-        "upgrade" | "upgrade_fleet" | "rollback" => Some(
-            "the upgrade may go on in the master; \"status\" shows how far it is, \"events\" what happens",
-        ),
+        "upgrade" | "upgrade_fleet" | "rollback" => {
+            Some("the upgrade may go on in the master; see \"status\"")
+        }
         "inc" | "dec" | "set_workers" | "respawn" | "signal" | "die" | "reload" | "louder" | "quieter" => {
             Some("the master may have done it all the same; see \"status\"")
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use einhorn_proto as proto;
+use nix::unistd::{User, getuid};
 use rustyline::config::{Builder, CompletionType};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -30,7 +31,8 @@ const HISTORY_LINES_MAX: usize = 1000;
 /// # Errors
 /// [`Error`] if there is no master to begin with, or the terminal is lost.
 pub(crate) fn at_prompt(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
-    // Held for as long as the prompt lives: a Ctrl-C that comes a moment after an answer is not to end us.
+    // Held for as long as the prompt lives: a Ctrl-C that comes a moment after an answer is not to end us,
+    // whatever the line editor makes of it.
     let _interrupts = Interrupts::watch().map_err(Error::Watch)?;
     greet(session, output, answer)?;
     let mut prompt = Prompt::open()?;
@@ -83,7 +85,7 @@ fn carry_out(session: &mut Session, output: &Output, line: &str, answer: Answer)
 
 /// Connects, and shows what the master says of itself.
 fn greet(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
-    let user = env::var("USER").ok().filter(|user| !user.is_empty());
+    let user = User::from_uid(getuid()).ok().flatten().map(|user| user.name);
     let reply = session.request(&proto::Command::Ehlo { user }, answer.timeout, &mut |_| Ok(()))?;
     output.text(&reply.message)?;
     output.text("\"help\" lists the commands, \"quit\" leaves")

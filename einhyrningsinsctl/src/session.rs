@@ -1,6 +1,7 @@
 //! Talking to a master for longer than one connection lives.
 
 use std::io::ErrorKind;
+use std::mem;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,15 @@ use crate::wait::{Ended, Wait};
 pub(crate) struct Session {
     socket: PathBuf,
     connection: Option<Connection>,
+    /// Whether the last connection was the master's to end, or there was none to be had: news if there is
+    /// one again.
+    is_lost: bool,
 }
 
 impl Session {
     /// Names the master; the first request connects.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, connection: None }
+        Self { socket, connection: None, is_lost: false }
     }
 
     /// Sends `command`, gives each reply that is not the last to `on_progress`, and returns the last.
@@ -41,25 +45,25 @@ impl Session {
         let interrupts = Interrupts::watch().map_err(Error::Watch)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let wait = Wait { deadline, interrupts: &interrupts };
-        let taken = self.connection.take();
-        match self.exchange(taken, command, &wait, on_progress) {
+        match self.exchange(command, &wait, on_progress) {
             Ok((connection, reply)) => {
                 self.connection = Some(connection);
                 Ok(reply)
             }
-            Err(failure) => Err(self.explain(failure, command, timeout)),
+            Err(failure) => {
+                self.is_lost |= failure.is_of_the_master();
+                Err(self.explain(failure, command, timeout))
+            }
         }
     }
 
-    /// Asks on the connection that was `taken` over from the request before, or on a new one.
     fn exchange(
-        &self,
-        taken: Option<Connection>,
+        &mut self,
         command: &Command,
         wait: &Wait<'_>,
         on_progress: &mut dyn FnMut(&Reply) -> Result<(), Error>,
     ) -> Result<(Connection, Reply), Failure> {
-        let (mut connection, id) = self.begin(taken, command, wait)?;
+        let (mut connection, id) = self.begin(command, wait)?;
         loop {
             let reply = connection.next_reply(&id, wait)?;
             if !reply.wait {
@@ -69,23 +73,17 @@ impl Session {
         }
     }
 
-    fn begin(
-        &self,
-        taken: Option<Connection>,
-        command: &Command,
-        wait: &Wait<'_>,
-    ) -> Result<(Connection, RequestId), Failure> {
-        let is_again = taken.is_some();
-        if let Some(mut connection) = taken
-            && !connection.is_closed()
-        {
+    /// Sends `command` on the connection of the request before, or on a new one.
+    fn begin(&mut self, command: &Command, wait: &Wait<'_>) -> Result<(Connection, RequestId), Failure> {
+        if let Some(mut connection) = self.connection.take() {
             let id = connection.next_id();
             if connection.send(&id, command, wait)? > 0 {
                 return Ok((connection, id));
             }
+            self.is_lost = true;
         }
         let mut connection = Connection::open(&self.socket, wait).map_err(Failure::Connect)?;
-        if is_again {
+        if mem::take(&mut self.is_lost) {
             note(&format!("einhyrningsinsctl: connected again to {}", self.socket.display()));
         }
         let id = connection.next_id();
@@ -121,6 +119,16 @@ enum Failure {
     Answer(Fault),
     /// At showing a reply.
     Told(Error),
+}
+
+impl Failure {
+    /// Whether the master is the cause, and not the user, the clock or the terminal.
+    fn is_of_the_master(&self) -> bool {
+        match self {
+            Self::Connect(fault) | Self::Answer(fault) => !matches!(fault, Fault::Ended(_)),
+            Self::Told(_) => false,
+        }
+    }
 }
 
 impl From<Fault> for Failure {

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -29,21 +29,33 @@ pub(crate) fn part(play: impl FnOnce(Peer) + Send + 'static) -> Part {
 /// A listening socket whose connections are played by the script of a test.
 pub(crate) struct Master {
     directory: TempDir,
-    stage: Option<JoinHandle<()>>,
+    end: Receiver<()>,
 }
 
 impl Master {
     /// Plays `parts`, and then listens no more.
     pub(crate) fn play(parts: Vec<Part>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::in_directory(tempfile::tempdir().unwrap(), parts)
+    }
+
+    /// Comes back at the same socket, once it has ended.
+    pub(crate) fn play_again(self, parts: Vec<Part>) -> Self {
+        std::fs::remove_file(self.socket()).unwrap();
+        Self::in_directory(self.directory, parts)
+    }
+
+    fn in_directory(directory: TempDir, parts: Vec<Part>) -> Self {
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-        let stage = thread::spawn(move || {
+        let (told, end) = channel();
+        thread::spawn(move || {
             for play in parts {
                 let (stream, _) = listener.accept().unwrap();
                 play(Peer::new(stream));
             }
+            drop(listener);
+            let _ = told.send(());
         });
-        Self { directory, stage: Some(stage) }
+        Self { directory, end }
     }
 
     /// A master that plays one part.
@@ -69,12 +81,15 @@ impl Master {
         self.directory.path()
     }
 
-    /// Waits for the script to end, and fails with it.
-    pub(crate) fn finish(mut self) {
-        let (told, end) = channel();
-        let stage = self.stage.take().unwrap();
-        thread::spawn(move || told.send(stage.join()));
-        end.recv_timeout(DEADLINE).expect("the script is not at its end").expect("the script failed");
+    /// Waits for the script to end, after which nobody listens; fails if the script did.
+    pub(crate) fn wait(&self) {
+        let end = self.end.recv_timeout(DEADLINE);
+        end.expect("the master's script has failed or is not at its end");
+    }
+
+    /// [`Self::wait`], as the last step of a test.
+    pub(crate) fn finish(self) {
+        self.wait();
     }
 
     /// The client, told to talk to this master.
@@ -193,9 +208,17 @@ impl Client {
     /// Closes its standard input and waits for its end.
     pub(crate) fn finish(mut self) -> Outcome {
         drop(self.child.stdin.take());
-        let stdout = rest_of(&self.stdout, &mut self.child);
-        let stderr = rest_of(&self.stderr, &mut self.child);
+        let stdout = rest_of(&self.stdout);
+        let stderr = rest_of(&self.stderr);
         Outcome { status: self.child.wait().unwrap(), stdout, stderr }
+    }
+}
+
+/// A test that fails leaves nobody behind.
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -222,14 +245,13 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-fn rest_of(lines: &Receiver<String>, child: &mut Child) -> String {
+fn rest_of(lines: &Receiver<String>) -> String {
     let mut text = String::new();
     loop {
         match lines.recv_timeout(DEADLINE) {
             Ok(line) => text.push_str(&format!("{line}\n")),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return text,
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                let _ = child.kill();
                 panic!("the client hangs, after it said: {text}");
             }
         }
