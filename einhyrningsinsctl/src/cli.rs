@@ -24,7 +24,7 @@ pub(crate) struct Cli {
     socket_path: Option<PathBuf>,
 
     /// Talk to the master of this name: short for -d /tmp/einhorn-NAME.sock
-    #[arg(short = 'c', long, value_name = "NAME", global = true)]
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = name, global = true)]
     command_name: Option<String>,
 
     /// Carry these commands out, separated by ";", up to the first that fails
@@ -373,6 +373,15 @@ pub(crate) fn prompt_grammar() -> clap::Command {
     grammar
 }
 
+/// Reads the name of a master, which becomes part of a file name.
+fn name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must not be empty".to_owned()),
+        _ if text.contains('/') => Err("a name has no \"/\"; give a path with -d".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// Reads a number of seconds, decimals allowed.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().map_err(|_| "not a number of seconds".to_owned())?;
@@ -507,6 +516,8 @@ mod tests {
             &["inc", "10001"],
             &["set_workers"],
             &["-d", ""],
+            &["-c", ""],
+            &["-c", "run/web"],
             &["status", "now"],
             &["--timeout", "0"],
             &["--timeout", "-1"],

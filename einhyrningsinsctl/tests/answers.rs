@@ -250,6 +250,7 @@ fn events_end_well_when_the_master_has_said_that_it_exits() {
 fn events_are_one_line_of_json_each() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("events");
+        peer.progress(&request, "following events", &Value::Null);
         for from in 1..=2 {
             peer.progress(&request, "text", &json!({ "event": "resized", "from": from, "to": 9 }));
         }
@@ -257,8 +258,9 @@ fn events_are_one_line_of_json_each() {
     });
     let outcome = master.client(&["events", "--json"]).finish();
     let lines: Vec<&str> = outcome.stdout.lines().collect();
-    assert_eq!(lines[0], r#"{"event":"resized","from":1,"to":9}"#);
-    assert_eq!(lines[1], r#"{"event":"resized","from":2,"to":9}"#);
+    assert_eq!(lines[0], r#"{"message":"following events"}"#);
+    assert_eq!(lines[1], r#"{"event":"resized","from":1,"to":9}"#);
+    assert_eq!(lines[2], r#"{"event":"resized","from":2,"to":9}"#);
     assert_eq!(outcome.status.code(), Some(0));
 }
 

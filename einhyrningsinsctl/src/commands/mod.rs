@@ -6,6 +6,7 @@ mod upgrade;
 mod version;
 
 use einhorn_proto as proto;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::cli::{Answer, Command, help};
@@ -74,9 +75,10 @@ fn show_last(output: &Output, reply: Reply, request: &proto::Command, answer: An
 }
 
 fn json_line(reply: &Reply) -> String {
-    match &reply.data {
-        Some(data) => format!("{data}\n"),
-        None => format!("{}\n", serde_json::json!({ "message": reply.message, "ok": reply.ok })),
+    match (&reply.data, reply.ok) {
+        (Some(data), _) => format!("{data}\n"),
+        (None, None) => format!("{}\n", json!({ "message": reply.message })),
+        (None, Some(ok)) => format!("{}\n", json!({ "message": reply.message, "ok": ok })),
     }
 }
 

@@ -1,0 +1,87 @@
+//! The manual page and `--help` agree on what there is.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use einhorn_proto::{COMMANDS, Support};
+
+const MANUAL: &str = include_str!("../../man/einhyrningsinsctl.1");
+
+fn help() -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_einhyrningsinsctl")).arg("--help").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The lines of the manual between the heading `section` and the next.
+fn section(section: &str) -> impl Iterator<Item = &'static str> {
+    let mut lines = MANUAL.lines().skip_while(move |line| *line != format!(".Sh {section}"));
+    assert!(lines.next().is_some(), "the manual has no {section}");
+    lines.take_while(|line| !line.starts_with(".Sh "))
+}
+
+/// The items of a list, without macros and punctuation: `Fl d Ar PATH , Fl -socket-path Ar PATH`.
+fn items(section_name: &str) -> impl Iterator<Item = &'static str> {
+    section(section_name).filter_map(|line| line.strip_prefix(".It "))
+}
+
+#[test]
+fn options_are_the_same() {
+    let in_help: BTreeSet<String> = help()
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with('-'))
+        .map(|line| line.split("  ").next().unwrap().replace(['<', '>'], ""))
+        .collect();
+    let in_manual: BTreeSet<String> = items("OPTIONS")
+        .map(|item| {
+            let options = item.split(" , ").map(|option| {
+                let mut words = option.split(' ').filter(|word| !matches!(*word, "Fl" | "Ar"));
+                let name = format!("-{}", words.next().unwrap());
+                words.fold(name, |option, word| format!("{option} {word}"))
+            });
+            let options: Vec<String> = options.collect();
+            // clap names the value once, after the long option.
+            match options.as_slice() {
+                [short, long] => format!("{}, {long}", short.split(' ').next().unwrap()),
+                options => options.concat(),
+            }
+        })
+        .collect();
+    assert_eq!(in_help, in_manual);
+}
+
+#[test]
+fn commands_are_those_of_the_ledger() {
+    let in_manual: Vec<&str> = items("COMMANDS").filter_map(|item| item.strip_prefix("Cm ")).collect();
+    for info in COMMANDS.iter().filter(|info| info.interactive) {
+        let entry = in_manual.iter().find(|item| item.split(' ').next() == Some(info.name));
+        match info.support {
+            Support::Yes => {
+                let entry = entry.unwrap_or_else(|| panic!("the manual lacks {}", info.name));
+                // help has more of them here than in the ledger, which is the master's.
+                let arguments = info.arguments.trim_matches(['[', ']']).trim_end_matches("...");
+                assert!(entry.contains(arguments), "{entry} lacks {arguments}");
+            }
+            Support::Reserved => {
+                assert!(entry.is_none(), "{} is reserved", info.name);
+                let is_named = section("COMMANDS").any(|line| line.contains(&format!("Cm {}", info.name)));
+                assert!(is_named, "the manual does not name {}", info.name);
+            }
+        }
+    }
+    let known = |item: &&str| COMMANDS.iter().any(|info| Some(info.name) == item.split(' ').next());
+    assert_eq!(in_manual.iter().copied().find(|item| !known(item)), None);
+}
+
+#[test]
+fn exit_codes_are_the_same() {
+    let help = help();
+    let codes = help.lines().skip_while(|line| *line != "Exit codes:").skip(1);
+    let in_help: Vec<&str> = codes.filter_map(|line| line.trim_start().split(' ').next()).collect();
+    // What ends this program by a signal in others is for the manual only.
+    let in_manual: Vec<&str> = items("EXIT STATUS").filter(|code| *code != "141").collect();
+    assert_eq!(in_help, in_manual);
+    assert!(!in_help.is_empty());
+}
