@@ -320,10 +320,11 @@ impl fmt::Display for Notice {
             }
             Self::UpgradeDone { generation, took_ms, draining } => {
                 write!(f, "upgrade to generation {generation} done in {}", Seconds(*took_ms))?;
-                if *draining > 0 {
-                    write!(f, "; {draining} old workers still finish their requests")?;
+                match draining {
+                    0 => Ok(()),
+                    1 => f.write_str("; 1 old worker still finishes its requests"),
+                    count => write!(f, "; {count} old workers still finish their requests"),
                 }
-                Ok(())
             }
             Self::UpgradeFailed { generation, reason, serving } => {
                 write!(f, "upgrade to generation {generation} failed: {reason}; {serving}")

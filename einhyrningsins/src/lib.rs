@@ -2,5 +2,16 @@
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the picture.
 
+pub mod cli;
+pub mod config;
+pub mod control_socket;
 pub mod listen;
+pub mod logging;
+pub mod reactor;
+pub mod release;
+pub mod supervisor;
 pub mod sys;
+
+mod start;
+
+pub use start::{Failure, run};

@@ -1,2 +1,22 @@
-//! Binary.
-fn main() {}
+//! The program `einhyrningsins`: a result becomes an exit code, and nothing else.
+
+use std::process::ExitCode;
+
+use einhyrningsins::cli::Args;
+use einhyrningsins::config::Config;
+use einhyrningsins::{Failure, run};
+
+fn main() -> ExitCode {
+    let line: Vec<_> = std::env::args_os().collect();
+    let args = Args::read(&line).unwrap_or_else(|error| error.exit());
+    match Config::new(args).map_err(Failure::from).and_then(run) {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure { error, hint }) => {
+            eprintln!("einhyrningsins: {error:#}");
+            if let Some(hint) = hint {
+                eprintln!("  hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

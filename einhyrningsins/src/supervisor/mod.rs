@@ -73,6 +73,17 @@ pub enum AckMode {
     Manual(Option<Duration>),
 }
 
+impl AckMode {
+    /// The mode as `--ack-mode` has it, and its time in seconds.
+    #[must_use]
+    pub fn in_words(self) -> (&'static str, Option<f64>) {
+        match self {
+            Self::Timer(after) => ("timer", Some(after.as_secs_f64())),
+            Self::Manual(deadline) => ("manual", deadline.map(|deadline| deadline.as_secs_f64())),
+        }
+    }
+}
+
 /// What the master is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -163,6 +174,12 @@ impl Supervisor {
         }
         self.check_invariants(before);
         std::mem::take(&mut self.actions)
+    }
+
+    /// What the pool is held to.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// When to call [`Self::handle`] with [`Event::DeadlineReached`]; `None` if nothing is pending.

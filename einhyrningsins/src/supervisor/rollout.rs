@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use einhorn_proto::{Death, Notice, Outcome, UpgradeReport};
 
+use nix::unistd::Pid;
+
 use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, WorkerId};
 use super::lifecycle::{Loss, tries_in_words};
 use super::pacing;
@@ -199,7 +201,7 @@ impl Supervisor {
         if let Some(old) = slot.current.replace(successor) {
             let pid = self.pool.get(successor).and_then(|worker| worker.pid);
             let why =
-                format!("worker {} (generation {generation}) took its slot", pid.map_or(0, |p| p.as_raw()));
+                format!("worker {} (generation {generation}) took its slot", pid.map_or(0, Pid::as_raw));
             self.cull(now, old, &why);
         }
     }

@@ -89,17 +89,17 @@ impl World {
         while let Some(event) = queue.pop_front() {
             self.log.push(format!("{event:?}"));
             for action in self.supervisor.handle(self.now, event) {
-                queue.extend(self.carry_out(action));
+                queue.extend(self.carry_out(&action));
             }
         }
     }
 
-    fn carry_out(&mut self, action: Action) -> Option<Event> {
+    fn carry_out(&mut self, action: &Action) -> Option<Event> {
         if !matches!(action, Action::Notice { .. }) {
             self.log.push(format!("    {action:?}"));
         }
         match action {
-            Action::Spawn { worker, .. } => {
+            &Action::Spawn { worker, .. } => {
                 assert!(self.exit.is_none() && !self.stop_asked, "spawned after the stop");
                 if self.dice.u32(..100) < self.trouble {
                     let transient = self.dice.bool();
@@ -109,7 +109,7 @@ impl World {
                 self.processes.insert(pid, Process { stops: Vec::new() });
                 Some(Event::Spawned { worker, pid: Pid::from_raw(pid) })
             }
-            Action::Signal { pid, signal } => {
+            &Action::Signal { pid, signal } => {
                 let process = self.processes.get_mut(&pid.as_raw());
                 let process = process.unwrap_or_else(|| panic!("I5: {signal} to {pid}, which was reaped"));
                 if signal != BYSTANDER {
@@ -118,15 +118,15 @@ impl World {
                 }
                 None
             }
-            Action::ResolveRelease { generation } => {
+            &Action::ResolveRelease { generation } => {
                 self.resolving.push(generation);
                 None
             }
-            Action::Reply { request, .. } => {
+            &Action::Reply { request, .. } => {
                 assert!(self.pending.remove(&request.0), "I7: a second last reply to {request:?}");
                 None
             }
-            Action::Exit { code } => {
+            &Action::Exit { code } => {
                 assert_eq!(self.exit.replace(code), None, "exits twice");
                 None
             }

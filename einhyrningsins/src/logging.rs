@@ -1,0 +1,374 @@
+//! The log: lines on standard error, and to syslog what somebody should act on.
+//!
+//! A reader that stops reading must not stop the master. So no write here blocks: a pipe or a terminal is
+//! opened a second time with O_NONBLOCK (which belongs to the open file, and the workers share ours), a socket
+//! is written to with MSG_DONTWAIT. What cannot be written waits in a bounded buffer; what does not fit there
+//! is counted, and the count is logged when the reader is back.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::time::SystemTime;
+
+use einhorn_proto::{Notice, Severity};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{MsgFlags, send};
+use syslog::{Facility, Formatter3164, LogFormat as _};
+
+use crate::cli::LogFormat;
+use crate::config::LogConfig;
+
+/// How many bytes wait for a reader before lines are dropped.
+const PENDING_BYTES_MAX: usize = 256 * 1024;
+
+/// Where the system's syslog listens. Source: `syslog(3)`.
+const SYSLOG_SOCKET: &str = "/dev/log";
+
+/// Standard error as something to look at and to open again. Source: `proc_pid_fd(5)`.
+const STDERR_PATH: &str = "/proc/self/fd/2";
+
+/// The program's name in every line.
+const PROGRAM: &str = "einhyrningsins";
+
+/// The master's log.
+#[derive(Debug)]
+pub struct Log {
+    verbosity: Severity,
+    format: LogFormat,
+    sink: Sink,
+    pending: VecDeque<u8>,
+    /// Lines that were dropped since the reader stopped.
+    lost: u64,
+    syslog: Option<Syslog>,
+    pid: u32,
+}
+
+#[derive(Debug)]
+struct Syslog {
+    socket: UnixDatagram,
+    formatter: Formatter3164,
+}
+
+/// How standard error is written to.
+#[derive(Debug)]
+enum Sink {
+    /// A second open file for the same pipe or terminal, that does not block.
+    Reopened(File),
+    /// Standard error itself is a socket.
+    Socket,
+    /// Standard error itself: a regular file, which has no reader to wait for.
+    Direct,
+}
+
+/// A log line for programs.
+#[derive(serde::Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    level: &'a str,
+    pid: u32,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Notice>,
+}
+
+impl Log {
+    /// Opens the log. A syslog that is not there is a warning, not an error.
+    #[must_use]
+    pub fn open(config: LogConfig) -> Self {
+        let mut log = Self::to(Sink::of_stderr(), config);
+        if config.syslog {
+            match Syslog::connect() {
+                Ok(syslog) => log.syslog = Some(syslog),
+                Err(error) => log.warn(format_args!("cannot log to syslog at {SYSLOG_SOCKET}: {error}")),
+            }
+        }
+        log
+    }
+
+    fn to(sink: Sink, config: LogConfig) -> Self {
+        Self {
+            verbosity: config.verbosity,
+            format: config.format,
+            sink,
+            pending: VecDeque::new(),
+            lost: 0,
+            syslog: None,
+            pid: std::process::id(),
+        }
+    }
+
+    /// Logs an error: something that wakes somebody.
+    pub fn error(&mut self, message: impl Display) {
+        self.write(Severity::Error, &message, None);
+    }
+
+    /// Logs something odd that was handled.
+    pub fn warn(&mut self, message: impl Display) {
+        self.write(Severity::Warn, &message, None);
+    }
+
+    /// Logs a transition.
+    pub fn info(&mut self, message: impl Display) {
+        self.write(Severity::Info, &message, None);
+    }
+
+    /// Logs a decision.
+    pub fn debug(&mut self, message: impl Display) {
+        self.write(Severity::Debug, &message, None);
+    }
+
+    /// Logs what happened to the pool.
+    pub fn notice(&mut self, notice: &Notice) {
+        self.write(notice.severity(), notice, Some(notice));
+    }
+
+    /// What is logged at the least.
+    #[must_use]
+    pub fn verbosity(&self) -> Severity {
+        self.verbosity
+    }
+
+    /// Says more (or less) from now on, and returns what is logged at the least.
+    pub fn change_verbosity(&mut self, louder: bool) -> Severity {
+        self.verbosity = match (self.verbosity, louder) {
+            (Severity::Error, true) | (Severity::Info, false) => Severity::Warn,
+            (Severity::Warn, true) | (Severity::Debug, false) => Severity::Info,
+            (Severity::Info | Severity::Debug, true) => Severity::Debug,
+            (Severity::Warn | Severity::Error, false) => Severity::Error,
+        };
+        self.verbosity
+    }
+
+    /// The descriptor to wait on for the reader to be back; `None` if there is none to wait for.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<RawFd> {
+        match &self.sink {
+            Sink::Reopened(file) => Some(file.as_raw_fd()),
+            Sink::Socket => Some(libc::STDERR_FILENO),
+            Sink::Direct => None,
+        }
+    }
+
+    /// Whether lines wait for the reader.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Writes what waits, as far as the reader takes it.
+    pub fn flush(&mut self) {
+        while !self.pending.is_empty() {
+            let (bytes, _) = self.pending.as_slices();
+            match self.sink.write(bytes) {
+                Ok(count) => drop(self.pending.drain(..count)),
+                Err(Errno::EAGAIN) => return,
+                Err(Errno::EINTR) => {}
+                // Nobody reads any more, or the disk is full: there is nobody to tell.
+                Err(_) => self.pending.clear(),
+            }
+        }
+        if self.lost > 0 {
+            let lost = std::mem::take(&mut self.lost);
+            self.warn(format_args!(
+                "{lost} log lines were lost: the reader of standard error was not reading"
+            ));
+        }
+    }
+
+    fn write(&mut self, severity: Severity, message: &dyn Display, notice: Option<&Notice>) {
+        if severity > self.verbosity {
+            return;
+        }
+        if severity <= Severity::Warn
+            && let Some(syslog) = &mut self.syslog
+        {
+            syslog.send(severity, message);
+        }
+        if self.pending.len() > PENDING_BYTES_MAX {
+            self.lost += 1;
+            return;
+        }
+        let line = self.line(severity, message, notice);
+        self.pending.extend(line.as_bytes());
+        self.flush();
+    }
+
+    fn line(&self, severity: Severity, message: &dyn Display, notice: Option<&Notice>) -> String {
+        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        match self.format {
+            LogFormat::Text => {
+                let name = severity_name(severity).to_ascii_uppercase();
+                format!("{time} {PROGRAM}[{}] {name}: {message}\n", self.pid)
+            }
+            LogFormat::Json => {
+                let line = JsonLine {
+                    time: time.to_string(),
+                    level: severity_name(severity),
+                    pid: self.pid,
+                    message: message.to_string(),
+                    data: notice,
+                };
+                // There is nothing in it that JSON cannot say.
+                serde_json::to_string(&line).unwrap_or_default() + "\n"
+            }
+        }
+    }
+}
+
+impl Sink {
+    fn of_stderr() -> Self {
+        let Ok(kind) = fs::metadata(STDERR_PATH).map(|metadata| metadata.file_type()) else {
+            return Self::Direct;
+        };
+        if kind.is_socket() {
+            return Self::Socket;
+        }
+        if !kind.is_fifo() && !io::stderr().is_terminal() {
+            return Self::Direct;
+        }
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let reopened = OpenOptions::new().write(true).custom_flags(flags).open(STDERR_PATH);
+        reopened.map_or(Self::Direct, Self::Reopened)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Reopened(file) => file.write(bytes).map_err(|error| errno(&error)),
+            Self::Socket => send(libc::STDERR_FILENO, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
+            Self::Direct => nix::unistd::write(io::stderr().as_fd(), bytes),
+        }
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+impl Syslog {
+    fn connect() -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.connect(SYSLOG_SOCKET)?;
+        let formatter = Formatter3164 {
+            facility: Facility::LOG_DAEMON,
+            hostname: None,
+            process: PROGRAM.to_owned(),
+            pid: std::process::id(),
+        };
+        Ok(Self { socket, formatter })
+    }
+
+    /// Sends a line, or drops it where syslog does not take it at once.
+    fn send(&mut self, severity: Severity, message: &dyn Display) {
+        let severity = match severity {
+            Severity::Error => syslog::Severity::LOG_ERR,
+            Severity::Warn => syslog::Severity::LOG_WARNING,
+            Severity::Info => syslog::Severity::LOG_INFO,
+            Severity::Debug => syslog::Severity::LOG_DEBUG,
+        };
+        let mut datagram = Vec::new();
+        if self.formatter.format(&mut datagram, severity, message).is_ok()
+            && self.socket.send(&datagram).is_err()
+        {
+            // syslogd was restarted: its socket is another one now.
+            if let Ok(fresh) = Self::connect() {
+                *self = fresh;
+                let _ = self.socket.send(&datagram);
+            }
+        }
+    }
+}
+
+/// The name of a severity, in the log and in replies.
+#[must_use]
+pub fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warn => "warn",
+        Severity::Info => "info",
+        Severity::Debug => "debug",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    const CONFIG: LogConfig = LogConfig { verbosity: Severity::Info, format: LogFormat::Text, syslog: false };
+
+    /// A log into a pipe that nobody reads yet.
+    fn log_to_pipe(config: LogConfig) -> (Log, File) {
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        (Log::to(Sink::Reopened(File::from(writer)), config), File::from(reader))
+    }
+
+    fn read_all(reader: &mut File) -> String {
+        let mut bytes = Vec::new();
+        let error = reader.read_to_end(&mut bytes).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_stops_reading_costs_lines_and_is_told_how_many() {
+        let (mut log, mut reader) = log_to_pipe(CONFIG);
+        let total = 5000;
+        for number in 0..total {
+            log.info(format_args!("{number} {}", "x".repeat(100)));
+        }
+        assert!(log.is_behind());
+        assert!(log.pending.len() < PENDING_BYTES_MAX + 1000);
+        let lost = log.lost;
+        assert!(lost > 0);
+
+        let mut text = String::new();
+        while log.is_behind() {
+            text += &read_all(&mut reader);
+            log.flush();
+        }
+        text += &read_all(&mut reader);
+        let last = text.lines().last().unwrap();
+        assert!(last.ends_with(&format!(
+            "WARN: {lost} log lines were lost: the reader of standard error was not reading"
+        )));
+        assert_eq!(text.lines().count() as u64, total - lost + 1, "each of the others is there, whole");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_no_fault() {
+        let (mut log, reader) = log_to_pipe(CONFIG);
+        drop(reader);
+        log.error("nobody hears this");
+        assert!(!log.is_behind());
+    }
+
+    #[test]
+    fn a_json_line_has_the_notice_as_data() {
+        let (mut log, mut reader) = log_to_pipe(LogConfig { format: LogFormat::Json, ..CONFIG });
+        log.notice(&Notice::Resized { from: 1, to: 2 });
+        let line: serde_json::Value = serde_json::from_str(&read_all(&mut reader)).unwrap();
+        assert_eq!(line["level"], "info");
+        assert_eq!(line["message"], "number of workers 1 -> 2");
+        assert_eq!(line["data"], serde_json::json!({ "event": "resized", "from": 1, "to": 2 }));
+    }
+
+    #[test]
+    fn louder_and_quieter_stop_at_the_ends() {
+        let (mut log, mut reader) = log_to_pipe(CONFIG);
+        assert_eq!(log.change_verbosity(true), Severity::Debug);
+        assert_eq!(log.change_verbosity(true), Severity::Debug);
+        for expected in [Severity::Info, Severity::Warn, Severity::Error, Severity::Error] {
+            assert_eq!(log.change_verbosity(false), expected);
+        }
+        log.warn("too quiet for this");
+        log.error("but not for this");
+        assert!(read_all(&mut reader).ends_with("ERROR: but not for this\n"));
+    }
+}

@@ -1,0 +1,68 @@
+//! What workers say of themselves, over the control socket or the notify socket, and whether to believe it.
+
+use einhorn_proto::AckSource;
+use nix::unistd::Pid;
+
+use super::Reactor;
+use super::client::{ClientId, Peer};
+use crate::supervisor::Event;
+use crate::sys::notify::NotifyMessage;
+use crate::sys::peer;
+
+impl Reactor {
+    /// `worker:ack`: believed if the worker, or a process that descends from it, says so.
+    pub(super) fn on_worker_ack(&mut self, client: ClientId, pid: i32) {
+        let pid = Pid::from_raw(pid);
+        if self.may_speak_for(client, pid, "worker:ack") {
+            self.feed(Event::Acked { pid, source: AckSource::Control });
+        }
+    }
+
+    /// `worker:ping`: as with the ack.
+    pub(super) fn on_worker_ping(&mut self, client: ClientId, pid: i32) {
+        let pid = Pid::from_raw(pid);
+        if self.may_speak_for(client, pid, "worker:ping") {
+            self.feed(Event::Pinged { pid });
+        }
+    }
+
+    fn may_speak_for(&mut self, client: ClientId, pid: Pid, what: &str) -> bool {
+        let refusal = match self.clients.peer(client) {
+            _ if !self.supervisor.is_worker(pid) => format!("{pid} is no worker"),
+            Some(Peer::Worker(owner)) if owner == pid => return true,
+            Some(Peer::Worker(owner)) => format!("it came from worker {owner}"),
+            Some(Peer::Connected(Some(peer))) if peer::is_self_or_descendant(peer, pid) => return true,
+            Some(Peer::Connected(Some(peer))) => {
+                format!("it came from process {peer}, which is neither that worker nor descends from it")
+            }
+            Some(Peer::Connected(None)) | None => "who sent it cannot be seen from here".to_owned(),
+        };
+        self.log.warn(format_args!("{what} for {pid} refused: {refusal}"));
+        false
+    }
+
+    pub(super) fn on_notification(&mut self, message: NotifyMessage) {
+        let worker = peer::ancestor_among(message.pid, |pid| self.supervisor.is_worker(pid));
+        let Some(pid) = worker else {
+            let sender = message.pid;
+            self.log.warn(format_args!(
+                "a message to the notify socket refused: it came from process {sender}, which is neither a worker \
+                 nor descends from one"
+            ));
+            return;
+        };
+        let NotifyMessage { ready, watchdog, stopping, status, .. } = message;
+        if ready {
+            self.feed(Event::Acked { pid, source: AckSource::Notify });
+        }
+        if watchdog {
+            self.feed(Event::Pinged { pid });
+        }
+        if let Some(text) = status {
+            self.feed(Event::StatusText { pid, text });
+        }
+        if stopping {
+            self.feed(Event::StopAnnounced { pid });
+        }
+    }
+}

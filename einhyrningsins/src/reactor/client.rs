@@ -1,0 +1,321 @@
+//! Control clients: what was read of their requests, and what of their replies is still to be sent.
+//!
+//! A client that does not read its replies is not read from either, so its requests wait with it; and one that
+//! lets pushed lines (events, progress) pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Either way nobody else
+//! notices.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::time::{Duration, Instant};
+
+use einhorn_proto::{LineBuffer, LineTooLong, Notice, Reply, RequestId};
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use super::CLIENTS;
+use crate::sys::peer;
+
+/// Clients at a time, workers' own connections not counted. Source: DESIGN.md section 7.
+pub(super) const CLIENTS_MAX: usize = 256;
+
+/// A client with more than this unsent is dropped. Source: DESIGN.md section 7.
+const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A client with more than this unsent is not read from.
+const OUTPUT_BYTES_FULL: usize = 256 * 1024;
+
+/// Bytes taken up by one read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How long to leave the control socket alone when there is no descriptor for one more client; twice as long
+/// each time that there is still none, up to [`ACCEPT_PAUSE_MAX`], and no longer than until a client leaves.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// A client, never reused while the master lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ClientId(pub(super) usize);
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Whoever connected to the socket's path, by its pid at that time; `None` if that is not visible here.
+    Connected(Option<Pid>),
+    /// The worker, or its children, that got this connection from us (-g).
+    Worker(Pid),
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    peer: Peer,
+    input: LineBuffer,
+    output: Vec<u8>,
+    /// How much of `output` was sent.
+    sent: usize,
+    /// It will send nothing more.
+    has_ended: bool,
+    /// It gets what is queued for it, and then it is closed.
+    is_leaving: bool,
+    /// Nothing can be sent to it any more.
+    is_broken: bool,
+    /// It follows events, under this id.
+    follows: Option<Option<RequestId>>,
+}
+
+/// What a client has said next.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A whole line.
+    Line(Vec<u8>),
+    /// A line that is longer than any request may be.
+    TooLong(LineTooLong),
+    /// Nothing more for now.
+    Nothing,
+}
+
+/// Every control client.
+#[derive(Debug)]
+pub(super) struct Clients {
+    clients: HashMap<ClientId, Client>,
+    next: usize,
+    /// Those that have something to send, or are to be looked at for their end.
+    dirty: BTreeSet<ClientId>,
+    followers: BTreeSet<ClientId>,
+    /// Set while the control socket is left alone: until when, and for how long the next time.
+    pause: Option<(Instant, Duration)>,
+    buffer: Box<[u8]>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            clients: HashMap::new(),
+            next: 0,
+            dirty: BTreeSet::new(),
+            followers: BTreeSet::new(),
+            pause: None,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        }
+    }
+}
+
+impl Clients {
+    /// Accepts one client; `None` if nobody waits.
+    ///
+    /// # Errors
+    /// Whatever `accept4(2)` says, most often that there is no descriptor. The socket is then left alone until
+    /// [`Self::accept_again_at`]: its queue gives no new event for those who wait already.
+    pub(super) fn accept(
+        &mut self,
+        registry: &Registry,
+        listener: &UnixListener,
+    ) -> io::Result<Option<ClientId>> {
+        let accepted = loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    let peer = Peer::Connected(peer::credentials(&stream).ok().map(|found| found.pid));
+                    break self.insert(registry, stream, peer).map(Some);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(None),
+                // The client was gone before we came to it.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.pause = accepted.is_err().then(|| {
+            let pause = self.pause.map_or(ACCEPT_PAUSE, |(_, next)| next);
+            (Instant::now() + pause, (pause * 2).min(ACCEPT_PAUSE_MAX))
+        });
+        accepted
+    }
+
+    /// When to try [`Self::accept`] again after an error.
+    pub(super) fn accept_again_at(&self) -> Option<Instant> {
+        self.pause.map(|(at, _)| at)
+    }
+
+    /// Takes in the connection that was made for a worker.
+    pub(super) fn adopt(&mut self, registry: &Registry, stream: StdUnixStream, worker: Pid) {
+        // Without the registration it would be deaf; the worker then has the socket's path.
+        let _ = self.insert(registry, UnixStream::from_std(stream), Peer::Worker(worker));
+    }
+
+    fn insert(&mut self, registry: &Registry, mut stream: UnixStream, peer: Peer) -> io::Result<ClientId> {
+        let id = ClientId(self.next);
+        registry.register(&mut stream, Token(CLIENTS + id.0), Interest::READABLE | Interest::WRITABLE)?;
+        self.next += 1;
+        let client = Client {
+            stream,
+            peer,
+            input: LineBuffer::default(),
+            output: Vec::new(),
+            sent: 0,
+            has_ended: false,
+            is_leaving: false,
+            is_broken: false,
+            follows: None,
+        };
+        self.clients.insert(id, client);
+        Ok(id)
+    }
+
+    /// How many there are, workers' own connections not counted.
+    pub(super) fn connected(&self) -> usize {
+        let is_connected = |client: &&Client| matches!(client.peer, Peer::Connected(_));
+        self.clients.values().filter(is_connected).count()
+    }
+
+    pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
+        self.clients.get(&id).map(|client| client.peer)
+    }
+
+    /// The next line of `id`, reading at most once.
+    pub(super) fn next_input(&mut self, id: ClientId) -> Input {
+        let Some(client) = self.clients.get_mut(&id).filter(|client| client.is_listened_to()) else {
+            return Input::Nothing;
+        };
+        loop {
+            match client.input.next_line() {
+                Ok(Some(line)) => return Input::Line(line),
+                Ok(None) => {}
+                Err(error) => return Input::TooLong(error),
+            }
+            if client.has_ended {
+                let rest = client.input.take_rest();
+                self.dirty.insert(id);
+                return rest.map_or(Input::Nothing, Input::Line);
+            }
+            match client.stream.read(&mut self.buffer) {
+                Ok(0) => client.has_ended = true,
+                Ok(count) => client.input.push(&self.buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Input::Nothing,
+                Err(_) => {
+                    client.is_broken = true;
+                    self.dirty.insert(id);
+                    return Input::Nothing;
+                }
+            }
+        }
+    }
+
+    /// Queues a reply.
+    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, reply: &Reply<D>) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
+            client.is_broken = true;
+        } else {
+            reply.write_to(&mut client.output);
+        }
+        self.dirty.insert(id);
+    }
+
+    /// Queues a notice for all who follow events.
+    pub(super) fn send_to_followers(&mut self, notice: &Notice) {
+        for id in self.followers.clone() {
+            let Some(Some(request_id)) = self.clients.get(&id).map(|client| client.follows.clone()) else {
+                continue;
+            };
+            self.send(id, &Reply::progress(request_id, notice.to_string(), Some(notice)));
+        }
+    }
+
+    /// From now on `id` gets every notice.
+    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.follows = Some(request_id);
+            self.followers.insert(id);
+        }
+    }
+
+    /// Closes `id` once it has what is queued for it.
+    pub(super) fn leave(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.is_leaving = true;
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Nothing can be sent to `id` any more.
+    pub(super) fn mark_broken(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.is_broken = true;
+            self.dirty.insert(id);
+        }
+    }
+
+    /// The connection that was made for the worker `pid` has no owner any more.
+    pub(super) fn mark_broken_of(&mut self, pid: Pid) {
+        let owned: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.peer == Peer::Worker(pid))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in owned {
+            self.mark_broken(id);
+        }
+    }
+
+    pub(super) fn next_dirty(&mut self) -> Option<ClientId> {
+        self.dirty.pop_first()
+    }
+
+    /// Sends what `id` takes. Returns whether it was full before and is not any more: then it may have requests
+    /// that nobody has looked at.
+    pub(super) fn flush(&mut self, id: ClientId) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return false };
+        let was_full = client.is_full();
+        while client.sent < client.output.len() && !client.is_broken {
+            match client.stream.write(&client.output[client.sent..]) {
+                Ok(count) => client.sent += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => client.is_broken = true,
+            }
+        }
+        if client.sent == client.output.len() {
+            client.output.clear();
+            // One long reply must not hold its memory for as long as the client stays.
+            client.output.shrink_to(READ_BYTES);
+            client.sent = 0;
+        } else if client.sent > OUTPUT_BYTES_FULL {
+            client.output.drain(..client.sent);
+            client.sent = 0;
+        }
+        was_full && !client.is_full()
+    }
+
+    /// Whether `id` can be forgotten: it is gone, or has said all it will and been told all it asked.
+    pub(super) fn is_finished(&self, id: ClientId, awaits_replies: bool) -> bool {
+        let Some(client) = self.clients.get(&id) else { return false };
+        let is_idle = client.output.is_empty() && !awaits_replies && client.follows.is_none();
+        client.is_broken
+            || (client.is_leaving && client.output.is_empty())
+            || (client.has_ended && is_idle && !client.input.has_line())
+    }
+
+    /// Closes `id`.
+    pub(super) fn remove(&mut self, id: ClientId) {
+        self.clients.remove(&id);
+        self.followers.remove(&id);
+        if let Some((at, _)) = &mut self.pause {
+            *at = Instant::now();
+        }
+    }
+}
+
+impl Client {
+    fn is_full(&self) -> bool {
+        self.output.len() - self.sent > OUTPUT_BYTES_FULL
+    }
+
+    fn is_listened_to(&self) -> bool {
+        !self.is_broken && !self.is_leaving && !self.is_full()
+    }
+}

@@ -1,0 +1,388 @@
+//! The shell around the core: one thread, one loop, that waits for the world, tells the supervisor what
+//! happened and does what it then asks for.
+//!
+//! Nothing here decides anything about the pool, and nothing here blocks: not on a client, not on a reader of
+//! the log, not on a child. Descriptors belong to the part that reads them: clients to [`Clients`], listeners
+//! to [`Workers`], the control socket's files to [`ControlSocket`].
+
+mod ack;
+mod client;
+mod commands;
+mod workers;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use einhorn_proto::{Notice, Reply, RequestId};
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::config::Control;
+use crate::control_socket::ControlSocket;
+use crate::logging::Log;
+use crate::supervisor::{Action, Event, PoolCommand, ReplyData, RequestKey, Stop, Supervisor};
+use crate::sys::notify::NotifySocket;
+use crate::sys::reap::reap_one;
+use crate::sys::signals::{Received, Signals};
+
+use client::{ClientId, Clients};
+pub use workers::{WorkerOptions, Workers};
+
+const CONTROL: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const NOTIFY: Token = Token(2);
+const LOG: Token = Token(3);
+/// Tokens from here on are clients.
+const CLIENTS: usize = 16;
+
+/// Events taken up by one wait.
+const EVENTS_MAX: usize = 256;
+
+/// Notify messages taken up in one round, so that a flood of them does not keep the rest waiting.
+const NOTIFICATIONS_PER_ROUND: usize = 256;
+
+/// The signals that the master handles.
+pub const HANDLED_SIGNALS: [Signal; 10] = [
+    Signal::SIGCHLD,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGALRM,
+];
+
+/// Everything that the master holds while it runs.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    supervisor: Supervisor,
+    workers: Workers,
+    control: Control,
+    control_socket: ControlSocket,
+    signals: Signals,
+    notify: NotifySocket,
+    clients: Clients,
+    /// Who waits for a last reply.
+    requests: HashMap<RequestKey, Asker>,
+    next_request: u64,
+    log: Log,
+    started: Instant,
+    /// Work that is left of this round: children to reap, notifications and clients to go on with.
+    backlog: Backlog,
+    exit: Option<u8>,
+}
+
+/// What a round left to the next.
+#[derive(Debug, Default)]
+struct Backlog {
+    children: bool,
+    notifications: bool,
+    clients: VecDeque<ClientId>,
+}
+
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        !self.children && !self.notifications && self.clients.is_empty()
+    }
+}
+
+/// The client and the id that a reply goes to.
+#[derive(Debug)]
+struct Asker {
+    client: ClientId,
+    id: Option<RequestId>,
+}
+
+impl Reactor {
+    /// Puts the parts together; nothing is spawned yet.
+    ///
+    /// # Errors
+    /// If the kernel gives no descriptor to wait on.
+    pub fn new(
+        supervisor: Supervisor,
+        workers: Workers,
+        control: Control,
+        mut control_socket: ControlSocket,
+        mut signals: Signals,
+        mut notify: NotifySocket,
+        log: Log,
+    ) -> anyhow::Result<Self> {
+        let poll = Poll::new().context("cannot make an epoll descriptor")?;
+        let registry = poll.registry();
+        registry.register(&mut signals, SIGNALS, Interest::READABLE).context("cannot wait for signals")?;
+        registry
+            .register(&mut notify, NOTIFY, Interest::READABLE)
+            .context("cannot wait for notifications")?;
+        registry
+            .register(&mut control_socket.listener, CONTROL, Interest::READABLE)
+            .context("cannot wait for control clients")?;
+        Ok(Self {
+            poll,
+            supervisor,
+            workers,
+            control,
+            control_socket,
+            signals,
+            notify,
+            clients: Clients::default(),
+            requests: HashMap::new(),
+            next_request: 0,
+            log,
+            started: Instant::now(),
+            backlog: Backlog { children: true, ..Backlog::default() },
+            exit: None,
+        })
+    }
+
+    /// Runs the pool to its end and returns the master's exit code.
+    ///
+    /// # Errors
+    /// If the kernel refuses to wait for events, which it does only for reasons inside this program.
+    pub fn run(mut self) -> anyhow::Result<u8> {
+        self.watch_log();
+        self.feed(Event::Started);
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            self.settle();
+            if let Some(code) = self.exit {
+                self.log.flush();
+                return Ok(code);
+            }
+            match self.poll.poll(&mut events, self.time_to_wait()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot wait for events"),
+            }
+            self.turn(&events);
+        }
+    }
+
+    /// How long to wait for events; `None` for ever.
+    fn time_to_wait(&self) -> Option<Duration> {
+        if !self.backlog.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.supervisor.next_deadline(), self.clients.accept_again_at()];
+        let earliest = deadlines.into_iter().flatten().min()?;
+        Some(earliest.saturating_duration_since(Instant::now()))
+    }
+
+    /// One round: what has happened, in an order in which a worker's last words come before its death.
+    fn turn(&mut self, events: &Events) {
+        let mut signalled = false;
+        for event in events {
+            match event.token() {
+                CONTROL => self.accept_clients(),
+                SIGNALS => signalled = true,
+                NOTIFY => self.backlog.notifications = true,
+                LOG => self.log.flush(),
+                Token(token) => {
+                    let id = ClientId(token - CLIENTS);
+                    if event.is_write_closed() {
+                        self.clients.mark_broken(id);
+                    }
+                    self.backlog.clients.push_back(id);
+                }
+            }
+        }
+        let now = Instant::now();
+        if self.clients.accept_again_at().is_some_and(|at| at <= now) {
+            self.accept_clients();
+        }
+        for id in std::mem::take(&mut self.backlog.clients) {
+            self.serve_client(id);
+        }
+        if std::mem::take(&mut self.backlog.notifications) {
+            self.read_notifications();
+        }
+        if signalled {
+            self.read_signals();
+        }
+        if std::mem::take(&mut self.backlog.children) {
+            self.reap();
+        }
+        if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
+            self.feed(Event::DeadlineReached);
+        }
+    }
+
+    /// Sends what was queued for clients, and forgets those that are gone, until there is nothing to do.
+    fn settle(&mut self) {
+        while let Some(id) = self.clients.next_dirty() {
+            if self.clients.flush(id) {
+                // Its requests waited for this, and no event will tell of them again.
+                self.backlog.clients.push_back(id);
+            }
+            if !self.clients.is_finished(id, self.requests.values().any(|asker| asker.client == id)) {
+                continue;
+            }
+            self.clients.remove(id);
+            let abandoned: Vec<_> =
+                self.requests.iter().filter(|(_, asker)| asker.client == id).map(|(key, _)| *key).collect();
+            for request in abandoned {
+                self.requests.remove(&request);
+                self.feed(Event::RequestAbandoned { request });
+            }
+        }
+        self.log.flush();
+    }
+
+    /// Tells the supervisor of an event, carries out what it asks for, and tells it what became of that.
+    fn feed(&mut self, event: Event) {
+        let mut queue = VecDeque::from(self.supervisor.handle(Instant::now(), event));
+        while let Some(action) = queue.pop_front() {
+            if let Some(outcome) = self.carry_out(action) {
+                queue.extend(self.supervisor.handle(Instant::now(), outcome));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Spawn { worker, slot, index, generation } => {
+                Some(match self.workers.spawn(slot, index, generation) {
+                    Ok(spawned) => {
+                        if let Some(stream) = spawned.control {
+                            self.clients.adopt(self.poll.registry(), stream, spawned.pid);
+                        }
+                        Event::Spawned { worker, pid: spawned.pid }
+                    }
+                    Err(failure) => {
+                        let (reason, transient) = (failure.reason, failure.transient);
+                        Event::SpawnFailed { worker, reason, transient }
+                    }
+                })
+            }
+            Action::Signal { pid, signal } => {
+                if let Err(errno) = kill(pid, signal) {
+                    let why = io::Error::from(errno);
+                    self.log.warn(format_args!("cannot send {signal} to worker {pid}: {why}"));
+                }
+                None
+            }
+            Action::ResolveRelease { generation } => Some(match self.workers.resolve(generation) {
+                Ok(()) => Event::ReleaseResolved { generation },
+                Err(error) => Event::ReleaseFailed { generation, reason: error.in_words() },
+            }),
+            Action::ForgetRelease { generation } => {
+                self.workers.forget(generation);
+                None
+            }
+            Action::Notice { notice, progress_of } => {
+                self.publish(&notice, progress_of);
+                None
+            }
+            Action::Reply { request, ok, message, data } => {
+                if let Some(Asker { client, id }) = self.requests.remove(&request) {
+                    match data {
+                        None => self.clients.send(client, &Reply::<()>::last(id, ok, message, None)),
+                        Some(ReplyData::Resized(data)) => {
+                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
+                        }
+                        Some(ReplyData::Upgrade(data)) => {
+                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
+                        }
+                    }
+                }
+                None
+            }
+            Action::Exit { code } => {
+                self.exit = Some(code);
+                None
+            }
+        }
+    }
+
+    /// Logs a notice and sends it to those who follow events or wait for the upgrade that it is part of.
+    fn publish(&mut self, notice: &Notice, progress_of: Option<RequestKey>) {
+        self.log.notice(notice);
+        if let Some(Asker { client, id }) = progress_of.and_then(|request| self.requests.get(&request)) {
+            let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
+            self.clients.send(*client, &reply);
+        }
+        self.clients.send_to_followers(notice);
+    }
+
+    fn read_notifications(&mut self) {
+        for _ in 0..NOTIFICATIONS_PER_ROUND {
+            match self.notify.receive() {
+                Ok(Some(message)) => self.on_notification(message),
+                Ok(None) => return,
+                Err(error) => {
+                    self.log.warn(format_args!("a message to the notify socket was dropped: {error}"));
+                }
+            }
+        }
+        self.backlog.notifications = true;
+    }
+
+    fn read_signals(&mut self) {
+        match self.signals.drain() {
+            Ok(received) => received.into_iter().for_each(|signal| self.on_signal(signal)),
+            Err(errno) => self.log.error(format_args!("cannot read signals: {}", io::Error::from(errno))),
+        }
+    }
+
+    fn on_signal(&mut self, Received { signal, sender }: Received) {
+        let why = match sender {
+            Some(pid) => format!("{signal} from process {pid}"),
+            None => format!("{signal} from the terminal or the kernel"),
+        };
+        let stop = |how| PoolCommand::Stop { how, why: why.clone() };
+        let command = match signal {
+            Signal::SIGCHLD => {
+                self.backlog.children = true;
+                return;
+            }
+            Signal::SIGINT => stop(Stop::Escalating),
+            Signal::SIGUSR2 => stop(Stop::Gracefully),
+            Signal::SIGTERM => stop(Stop::With(Signal::SIGTERM)),
+            Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
+            Signal::SIGHUP => PoolCommand::Upgrade,
+            Signal::SIGTTIN => PoolCommand::Inc(1),
+            Signal::SIGTTOU => PoolCommand::Dec(1),
+            Signal::SIGUSR1 => PoolCommand::Signal(vec![Signal::SIGUSR1]),
+            _ => return,
+        };
+        self.log.debug(&why);
+        self.feed(Event::Command { request: None, command });
+    }
+
+    /// Collects every child that has ended. Before an exit nobody is left to be surprised by a death.
+    fn reap(&mut self) {
+        loop {
+            match reap_one() {
+                Ok(Some((pid, termination))) => {
+                    self.on_reaped(pid);
+                    self.feed(Event::Exited { pid, termination });
+                }
+                Ok(None) => return,
+                Err(errno) => {
+                    self.log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A connection that was made for a worker (-g) says nothing true once its pid may be another's.
+    fn on_reaped(&mut self, pid: Pid) {
+        self.clients.mark_broken_of(pid);
+    }
+
+    fn watch_log(&mut self) {
+        let Some(fd) = self.log.descriptor() else { return };
+        let registered =
+            self.poll.registry().register(&mut mio::unix::SourceFd(&fd), LOG, Interest::WRITABLE);
+        if let Err(error) = registered {
+            self.log.debug(format_args!("cannot wait for the reader of standard error: {error}"));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Making workers: the releases that they run, the sockets and variables that they get.
+
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use einhorn_proto::{ListenerStatus, WORKERS_MAX};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::listen::{Listener, exports};
+use crate::release::{Recipe, Release, ReleaseError, variable};
+use crate::supervisor::{Generation, SlotNumber};
+use crate::sys::process::OpenFilesLimit;
+use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec, Spawner};
+
+/// Everything that a spawn needs.
+#[derive(Debug)]
+pub struct Workers {
+    recipe: Recipe,
+    releases: HashMap<Generation, Release>,
+    listeners: Vec<Listener>,
+    /// Variables that every worker of every generation gets.
+    exported: Vec<(String, String)>,
+    spawner: Spawner,
+    options: WorkerOptions,
+}
+
+/// What every worker is given beside sockets and variables.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerOptions {
+    /// Nice value.
+    pub nice: Option<i32>,
+    /// What it gets when the master dies.
+    pub parent_death_signal: Option<Signal>,
+    /// Limit on open files.
+    pub open_files: Option<OpenFilesLimit>,
+    /// Whether it gets a connection to the control socket.
+    pub control_as_fd: bool,
+}
+
+/// A worker that runs.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) pid: Pid,
+    /// Our end of its connection to the control socket.
+    pub(super) control: Option<UnixStream>,
+}
+
+/// A worker that does not.
+#[derive(Debug)]
+pub(super) struct SpawnFailure {
+    pub(super) reason: String,
+    pub(super) transient: bool,
+}
+
+impl Workers {
+    /// Gets ready to spawn.
+    #[must_use]
+    pub fn new(
+        recipe: Recipe,
+        listeners: Vec<Listener>,
+        control: &Path,
+        notify: &str,
+        spawner: Spawner,
+        options: WorkerOptions,
+    ) -> Self {
+        let mut exported = exports(&listeners);
+        for (name, value) in [
+            ("EINHORN_MASTER_PID", std::process::id().to_string()),
+            ("EINHORN_SOCK_PATH", control.to_string_lossy().into_owned()),
+            ("NOTIFY_SOCKET", notify.to_owned()),
+        ] {
+            exported.push((name.to_owned(), value));
+        }
+        Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
+    }
+
+    /// Looks up what `generation` runs and keeps it until [`Self::forget`].
+    ///
+    /// # Errors
+    /// [`ReleaseError`] says what is missing.
+    pub fn resolve(&mut self, generation: Generation) -> Result<(), ReleaseError> {
+        let mut exported = self.exported.clone();
+        exported.push(("EINHORN_GENERATION".to_owned(), generation.to_string()));
+        if !self.listeners.is_empty() {
+            exported.push(("SERVER_STARTER_GENERATION".to_owned(), generation.to_string()));
+        }
+        self.releases.insert(generation, self.recipe.resolve(&exported)?);
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, generation: Generation) {
+        self.releases.remove(&generation);
+    }
+
+    pub(super) fn spawn(
+        &mut self,
+        slot: SlotNumber,
+        index: u32,
+        generation: Generation,
+    ) -> Result<Spawned, SpawnFailure> {
+        let Some(release) = self.releases.get(&generation) else {
+            // The supervisor asks for releases that it was told of, so this is a fault of ours.
+            let reason = format!("the release of generation {generation} is not known");
+            return Err(SpawnFailure { reason, transient: false });
+        };
+        let control =
+            self.options.control_as_fd.then(connection).transpose().map_err(|error| SpawnFailure {
+                reason: format!("cannot make its connection to the control socket: {error}"),
+                transient: true,
+            })?;
+        let sockets: Vec<BorrowedFd<'_>> = self.listeners.iter().map(AsFd::as_fd).collect();
+        let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index), number("EINHORN_SLOT", slot.0)];
+        if control.is_some() {
+            let fd = FIRST_SOCKET.unsigned_abs() + u32::try_from(sockets.len()).unwrap_or(0);
+            worker_env.push(number("EINHORN_SOCK_FD", fd));
+        }
+        let pid_variables: &[&str] = if sockets.is_empty() { &[] } else { &["LISTEN_PID"] };
+        let spec = SpawnSpec {
+            worker_env: &worker_env,
+            pid_variables,
+            directory: Some(release.directory()),
+            sockets: &sockets,
+            control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),
+            nice: self.options.nice,
+            open_files: self.options.open_files,
+            parent_death_signal: self.options.parent_death_signal,
+            ..SpawnSpec::new(&release.program, &release.argv, &release.env)
+        };
+        match self.spawner.spawn(&spec) {
+            Ok(pid) => Ok(Spawned { pid, control: control.map(|(ours, _)| ours) }),
+            Err(error) => Err(SpawnFailure { reason: error.to_string(), transient: error.is_transient() }),
+        }
+    }
+
+    pub(super) fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// What `generation` runs, while it is kept.
+    pub(super) fn release(&self, generation: Generation) -> Option<&Release> {
+        self.releases.get(&generation)
+    }
+
+    /// Each release that is kept, for `state`.
+    pub(super) fn release_states(&self) -> Vec<Value> {
+        let mut releases: Vec<_> = self.releases.iter().collect();
+        releases.sort_by_key(|(generation, _)| **generation);
+        let states = releases.into_iter().map(|(generation, release)| {
+            json!({
+                "generation": generation.0,
+                "program": release.program.to_string_lossy(),
+                "directory": release.directory_path,
+            })
+        });
+        states.collect()
+    }
+
+    pub(super) fn listener_statuses(&self) -> Vec<ListenerStatus> {
+        let listeners = self.listeners.iter().enumerate().zip(FIRST_SOCKET..);
+        let statuses = listeners.map(|((index, listener), fd)| ListenerStatus {
+            index: u32::try_from(index).unwrap_or(WORKERS_MAX),
+            fd,
+            name: listener.name_at(index),
+            address: listener.address.to_string(),
+            family: listener.family_name().to_owned(),
+            backlog: listener.backlog,
+        });
+        statuses.collect()
+    }
+}
+
+/// A connection for a worker: our end, which does not block, and its own.
+fn connection() -> io::Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours, theirs))
+}
+
+fn number(name: &str, value: u32) -> CString {
+    // Digits and the names above have no NUL, which is the one error there is.
+    variable(OsString::from(name), OsStr::new(&value.to_string())).unwrap_or_default()
+}
