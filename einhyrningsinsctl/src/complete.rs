@@ -7,7 +7,7 @@ use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
-use crate::cli::prompt_grammar;
+use crate::help::prompt_grammar;
 
 /// Words of the prompt itself, which no master is asked about.
 const OWN_WORDS: [&str; 2] = ["quit", "exit"];

@@ -13,12 +13,12 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
-use crate::cli::{Answer, Input, read_line};
 use crate::complete::Completion;
 use crate::error::{Error, note, report};
 use crate::interrupt::Interrupts;
+use crate::options::{Answer, read_line};
 use crate::output::Output;
-use crate::run::run_all;
+use crate::run::{Next, run_all};
 use crate::session::Session;
 
 const PROMPT: &str = "einhyrningsins> ";
@@ -45,7 +45,7 @@ pub(crate) fn at_prompt(session: &mut Session, output: &Output, answer: Answer) 
         };
         match carry_out(session, output, &line, answer) {
             Ok(Next::Quit) => return Ok(()),
-            Ok(Next::Go) => {}
+            Ok(Next::Line) => {}
             Err(error @ Error::Output(_)) => return Err(error),
             Err(error) => report(&error),
         }
@@ -67,20 +67,8 @@ pub(crate) fn from_stdin(session: &mut Session, output: &Output, answer: Answer)
     Ok(())
 }
 
-/// What comes after a line.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Go,
-    Quit,
-}
-
 fn carry_out(session: &mut Session, output: &Output, line: &str, answer: Answer) -> Result<Next, Error> {
-    if matches!(line.trim(), "quit" | "exit") {
-        return Ok(Next::Quit);
-    }
-    let inputs: Vec<Input> = read_line(line, answer)?;
-    run_all(session, output, &inputs)?;
-    Ok(Next::Go)
+    run_all(session, output, &read_line(line, answer)?)
 }
 
 /// Connects, and shows what the master says of itself.

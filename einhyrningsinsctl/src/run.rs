@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
-use crate::cli::{Cli, Input, Mode, Options};
+use crate::cli::Cli;
 use crate::commands;
 use crate::error::Error;
+use crate::options::{Input, Mode, Options};
 use crate::output::Output;
 use crate::repl;
 use crate::session::Session;
@@ -18,7 +19,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let output = Output::of_process();
     let mut session = Session::new(options.socket);
     match options.mode {
-        Mode::Once(inputs) => run_all(&mut session, &output, &inputs),
+        Mode::Once(inputs) => run_all(&mut session, &output, &inputs).map(drop),
         Mode::Prompt if io::stdin().is_terminal() && output.is_terminal() => {
             repl::at_prompt(&mut session, &output, options.answer)
         }
@@ -26,13 +27,23 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-/// Carries commands out in order, up to the first that fails.
-pub(crate) fn run_all(session: &mut Session, output: &Output, inputs: &[Input]) -> Result<(), Error> {
+/// What comes after a line of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next line.
+    Line,
+    /// The end.
+    Quit,
+}
+
+/// Carries commands out in order, up to the first that fails, or up to `quit`.
+pub(crate) fn run_all(session: &mut Session, output: &Output, inputs: &[Input]) -> Result<Next, Error> {
     for input in inputs {
         match input {
             Input::Text(text) => output.text(text)?,
             Input::Command(command, answer) => commands::run(session, output, command, *answer)?,
+            Input::Quit => return Ok(Next::Quit),
         }
     }
-    Ok(())
+    Ok(Next::Line)
 }

@@ -267,7 +267,7 @@ fn events_are_one_line_of_json_each() {
 #[test]
 fn commands_from_a_pipe_end_at_quit_or_at_the_first_that_fails() {
     for (script, code, stdout, stderr) in [
-        ("# resize\ninc\n\nquit\ndie\n", 0, "done\n", ""),
+        ("# resize; die\ninc\n\ninc; quit; die\ndie\n", 0, "done\ndone\n", ""),
         ("inc; inc\nstauts\ninc", 2, "done\ndone\n", "error: unrecognized subcommand 'stauts'\n"),
     ] {
         let master = Master::play(vec![part(|mut peer| {

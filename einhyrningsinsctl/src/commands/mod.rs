@@ -9,9 +9,11 @@ use einhorn_proto as proto;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::cli::{Answer, Command, help};
+use crate::cli::Command;
 use crate::connection::Reply;
 use crate::error::Error;
+use crate::help;
+use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
 
@@ -27,7 +29,7 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let Some(request) = command.request() else {
         let Command::Help { command, .. } = command else { return Ok(()) };
-        return output.text(&help(command.as_deref())?);
+        return output.text(&help::of_prompt(command.as_deref())?);
     };
     match command {
         Command::Events => events::run(session, output, answer),

@@ -7,8 +7,8 @@ use einhorn_proto::{
     WorkerState, WorkerStatus,
 };
 
-use crate::cli::Answer;
 use crate::error::Error;
+use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
 use crate::table::{Align, Line, Span, Style, Table};

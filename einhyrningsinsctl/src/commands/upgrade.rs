@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use einhorn_proto::{self as proto, Notice, Severity};
 
-use crate::cli::Answer;
 use crate::connection::Reply;
 use crate::error::Error;
+use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
 use crate::table::Style;

@@ -2,8 +2,8 @@
 
 use einhorn_proto::{self as proto, PROTOCOL_VERSION};
 
-use crate::cli::Answer;
 use crate::error::Error;
+use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
 

@@ -1,0 +1,284 @@
+//! What is meant by what was typed, checked once.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::cli::{AnswerArgs, Cli, Command, Line};
+use crate::error::Error;
+use crate::help;
+
+/// The longest socket path, in bytes: `sun_path` of `unix(7)` has 108, and one is for the final NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// What is meant by a command line.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// The control socket.
+    pub(crate) socket: PathBuf,
+    /// What to do.
+    pub(crate) mode: Mode,
+    /// How answers are waited for and shown, unless a line says otherwise.
+    pub(crate) answer: Answer,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Mode {
+    /// Carry these out, and exit.
+    Once(Vec<Input>),
+    /// Read commands from standard input.
+    Prompt,
+}
+
+/// How an answer is waited for and shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Answer {
+    /// Its data as JSON.
+    pub(crate) json: bool,
+    /// The bound for all of it.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Answer {
+    /// What holds for a line with arguments of its own.
+    fn with(self, args: AnswerArgs) -> Self {
+        Self { json: self.json || args.json, timeout: args.timeout.or(self.timeout) }
+    }
+}
+
+/// One thing that was asked for.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A command.
+    Command(Command, Answer),
+    /// A text to show, such as the help of a command.
+    Text(String),
+    /// The end.
+    Quit,
+}
+
+impl Options {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// [`Error`] of kind usage. All of `-e` is read before any of it is carried out.
+    pub(crate) fn check(cli: Cli) -> Result<Self, Error> {
+        let socket = socket_path(cli.socket_path, cli.command_name)?;
+        let answer = Answer::default().with(cli.answer);
+        let mode = match (cli.command, cli.execute.as_slice()) {
+            (Some(_), [_, ..]) => return Err(Error::Usage("give a COMMAND or -e, not both".into())),
+            (Some(Command::Help { command, master: false }), []) => {
+                Mode::Once(vec![Input::Text(help::of_program(command.as_deref())?)])
+            }
+            (Some(command), []) => Mode::Once(vec![Input::Command(command, answer)]),
+            (None, []) => Mode::Prompt,
+            (None, scripts) => Mode::Once(read_scripts(scripts, answer)?),
+        };
+        Ok(Self { socket, mode, answer })
+    }
+}
+
+fn socket_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, Error> {
+    let path = match (path, name) {
+        (Some(_), Some(_)) => return Err(Error::Usage("give -d PATH or -c NAME, not both".into())),
+        (Some(path), None) => path,
+        (None, Some(name)) => PathBuf::from(format!("/tmp/einhorn-{name}.sock")),
+        (None, None) => PathBuf::from("/tmp/einhorn.sock"),
+    };
+    check_length(&path)?;
+    Ok(path)
+}
+
+fn check_length(path: &Path) -> Result<(), Error> {
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        return Err(Error::PathTooLong { path: path.into(), length, max: SOCKET_PATH_BYTES_MAX });
+    }
+    Ok(())
+}
+
+fn read_scripts(scripts: &[String], answer: Answer) -> Result<Vec<Input>, Error> {
+    let mut inputs = Vec::new();
+    for script in scripts {
+        inputs.extend(read_line(script, answer)?);
+    }
+    if inputs.is_empty() {
+        return Err(Error::Usage("-e was given no command".into()));
+    }
+    Ok(inputs)
+}
+
+/// Reads a line of commands: split at `;`, then each into words as a shell does, quotes and `#` comments
+/// included.
+///
+/// # Errors
+/// [`Error`] of kind usage.
+pub(crate) fn read_line(line: &str, answer: Answer) -> Result<Vec<Input>, Error> {
+    let mut inputs = Vec::new();
+    for text in split(line) {
+        let words = shell_words::split(text).map_err(|_| Error::Quote { text: text.trim().into() })?;
+        inputs.push(match words.as_slice() {
+            [] => continue,
+            [word] if matches!(word.as_str(), "quit" | "exit") => Input::Quit,
+            words => match Line::try_parse_from(words) {
+                Ok(line) => Input::Command(line.command, answer.with(line.answer)),
+                Err(error) if error.use_stderr() => return Err(Error::Clap(error)),
+                Err(help) => Input::Text(help.render().to_string()),
+            },
+        });
+    }
+    Ok(inputs)
+}
+
+/// Splits at each `;` and newline that is neither quoted nor in a comment; comments are left out.
+fn split(line: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = Some(0);
+    let mut quote = None;
+    let mut is_escaped = false;
+    let mut is_word_start = true;
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            _ if start.is_none() && c != '\n' => continue,
+            _ if is_escaped => is_escaped = false,
+            (None | Some('"'), '\\') => is_escaped = true,
+            (Some(open), _) if c == open => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ';' | '\n') => {
+                parts.extend(start.map(|start| &line[start..at]));
+                start = Some(at + 1);
+            }
+            (None, '#') if is_word_start => parts.extend(start.take().map(|start| &line[start..at])),
+            _ => {}
+        }
+        is_word_start = quote.is_none() && !is_escaped && (c.is_whitespace() || c == ';');
+    }
+    parts.extend(start.map(|start| &line[start..]));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(args: &[&str]) -> Result<Options, Error> {
+        let name = ["einhyrningsinsctl"];
+        Options::check(Cli::try_parse_from(name.iter().chain(args)).map_err(Error::Clap)?)
+    }
+
+    fn commands(line: &str) -> Vec<Command> {
+        let inputs = read_line(line, Answer::default()).unwrap();
+        inputs
+            .into_iter()
+            .map(|input| match input {
+                Input::Command(command, _) => command,
+                other => panic!("{line} is read as {other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_line_is_split_at_semicolons_and_then_by_shell_rules() {
+        assert_eq!(
+            commands("inc; signal 'USR1' \"term\";  ; status;"),
+            [
+                Command::Inc { count: None },
+                Command::Signal { signals: vec!["USR1".into(), "term".into()] },
+                Command::Status
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_quoted_or_commented_out_is_no_command() {
+        assert_eq!(split("a ';' \";\\\";\" \\; b#;# c; d"), ["a ';' \";\\\";\" \\; b#", ""]);
+        assert_eq!(split("# a; b\nc # d; e\n'#' f"), ["", "c ", "'#' f"]);
+        assert_eq!(split("a 'b; c"), ["a 'b; c"]);
+        assert_eq!(split("a \\# b; c"), ["a \\# b", " c"]);
+        assert_eq!(commands("inc # by one; die"), [Command::Inc { count: None }]);
+        assert!(commands("# inc; die").is_empty());
+    }
+
+    #[test]
+    fn quit_and_exit_end_a_line_wherever_they_stand() {
+        let inputs = read_line("inc; quit; die; exit", Answer::default()).unwrap();
+        assert!(matches!(
+            inputs.as_slice(),
+            [Input::Command(..), Input::Quit, Input::Command(Command::Die { .. }, _), Input::Quit]
+        ));
+    }
+
+    #[test]
+    fn a_line_may_have_options_of_its_own() {
+        let outer = Answer { json: false, timeout: Some(Duration::from_secs(9)) };
+        let inputs = read_line("status --json; --timeout 1.5 inc 2", outer).unwrap();
+        let answers: Vec<_> = inputs
+            .iter()
+            .map(|input| match input {
+                Input::Command(_, answer) => *answer,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(answers[0], Answer { json: true, ..outer });
+        assert_eq!(answers[1], Answer { json: false, timeout: Some(Duration::from_millis(1500)) });
+    }
+
+    #[test]
+    fn options_come_before_or_after_the_command() {
+        for args in [["-d", "/x", "--json", "status"], ["status", "--json", "-d", "/x"]] {
+            let options = options(&args).unwrap();
+            assert_eq!(options.socket, Path::new("/x"));
+            let Mode::Once(inputs) = options.mode else { panic!() };
+            assert!(matches!(
+                inputs.as_slice(),
+                [Input::Command(Command::Status, Answer { json: true, .. })]
+            ));
+        }
+    }
+
+    #[test]
+    fn the_socket_is_found_by_name() {
+        assert_eq!(options(&[]).unwrap().socket, Path::new("/tmp/einhorn.sock"));
+        assert_eq!(options(&["-c", "web"]).unwrap().socket, Path::new("/tmp/einhorn-web.sock"));
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let long = "x".repeat(108);
+        for (args, message) in [
+            (&["-d", "/x", "-c", "web"][..], "give -d PATH or -c NAME, not both"),
+            (&["-d", "/x", "status", "-c", "web"], "give -d PATH or -c NAME, not both"),
+            (&["-e", "inc", "status"], "give a COMMAND or -e, not both"),
+            (&["-e", " ; "], "-e was given no command"),
+            (&["-e", "inc; signal 'USR1"], "cannot read \"signal 'USR1\": a quote is not closed"),
+            (
+                &["-d", &long],
+                &format!("the socket path {long} has 108 bytes, and the system takes at most 107"),
+            ),
+        ] {
+            let error = options(args).unwrap_err();
+            assert_eq!(error.to_string(), message, "for {args:?}");
+            assert_eq!(error.kind().exit_code(), 2);
+        }
+        for args in [
+            &["stauts"][..],
+            &["inc", "0"],
+            &["inc", "10001"],
+            &["set_workers"],
+            &["-d", ""],
+            &["-c", ""],
+            &["-c", "run/web"],
+            &["status", "now"],
+            &["--timeout", "0"],
+            &["--timeout", "-1"],
+            &["--timeout", "NaN"],
+            &["--timeout", "soon"],
+            &["-e", "status; stauts"],
+            &["help", "status", "--master"],
+        ] {
+            assert_eq!(options(args).unwrap_err().kind().exit_code(), 2, "for {args:?}");
+        }
+    }
+}
