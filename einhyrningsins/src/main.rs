@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use einhyrningsins::cli::Args;
 use einhyrningsins::config::Config;
 use einhyrningsins::{Failure, run};
 
 fn main() -> ExitCode {
-    let line: Vec<_> = std::env::args_os().collect();
-    let args = Args::read(&line).unwrap_or_else(|error| error.exit());
-    match Config::new(args).map_err(Failure::from).and_then(run) {
+    match Config::new(Args::parse()).map_err(Failure::from).and_then(run) {
         Ok(code) => ExitCode::from(code),
         Err(Failure { error, hint }) => {
             eprintln!("einhyrningsins: {error:#}");
