@@ -1,0 +1,438 @@
+//! What the master told this process through its environment, read once and never changed.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::sys::InheritedFd;
+use crate::{BadVariable, NoSockets};
+
+/// The first descriptor of systemd socket activation, `SD_LISTEN_FDS_START` in `sd_listen_fds(3)`.
+const LISTEN_FDS_START: RawFd = 3;
+
+/// More sockets than anybody hands over; it keeps a slip of the finger from filling the memory.
+const SOCKETS_MAX: RawFd = 10_000;
+
+/// The variables of the contract that do not begin with `EINHORN_`; [`scrub`] removes these and those.
+const FOREIGN_VARIABLES: [&str; 9] = [
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "SERVER_STARTER_GENERATION",
+    "SERVER_STARTER_PORT",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// One socket that the master handed over, as the variables describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HandedSocket {
+    pub(crate) fd: InheritedFd,
+    pub(crate) name: Option<String>,
+    /// What `EINHORN_FD_FAMILY_n` says, if it is set: a check against variables that have gone stale.
+    pub(crate) family: Option<String>,
+}
+
+/// Everything that the variables say.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub(crate) sockets: Result<Vec<HandedSocket>, BadVariable>,
+    /// Meaningful when `sockets` is empty.
+    pub(crate) no_sockets: NoSockets,
+    pub(crate) master_pid: Result<Option<u32>, BadVariable>,
+    pub(crate) control_fd: Result<Option<InheritedFd>, BadVariable>,
+    pub(crate) control_path: Option<PathBuf>,
+    pub(crate) notify_socket: Option<OsString>,
+    index: Option<u64>,
+    slot: Option<u64>,
+    generation: Option<u64>,
+    ping_timeout: Option<Duration>,
+}
+
+/// The environment of this process, read at the first call.
+pub(crate) fn environment() -> &'static Environment {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| Environment::read(&|name| std::env::var_os(name), std::process::id()))
+}
+
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+impl Environment {
+    /// Reads the variables through `get`, for the process `pid`.
+    fn read(get: Lookup<'_>, pid: u32) -> Self {
+        let (sockets, no_sockets) = match read_sockets(get, pid) {
+            Ok(Ok(sockets)) => (Ok(sockets), NoSockets::Unsupervised),
+            Ok(Err(none)) => (Ok(Vec::new()), none),
+            Err(bad) => (Err(bad), NoSockets::Unsupervised),
+        };
+        let watched =
+            number::<u32>(get, "WATCHDOG_PID").is_ok_and(|watched| watched.is_none_or(|it| it == pid));
+        Self {
+            sockets,
+            no_sockets,
+            master_pid: number(get, "EINHORN_MASTER_PID"),
+            control_fd: number(get, "EINHORN_SOCK_FD").map(|fd| fd.map(InheritedFd::named_by_variable)),
+            control_path: get("EINHORN_SOCK_PATH").filter(|path| !path.is_empty()).map(PathBuf::from),
+            notify_socket: get("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
+            index: number(get, "EINHORN_CHILD_INDEX").ok().flatten(),
+            slot: number(get, "EINHORN_SLOT").ok().flatten(),
+            generation: number(get, "EINHORN_GENERATION").ok().flatten(),
+            ping_timeout: number(get, "WATCHDOG_USEC")
+                .ok()
+                .flatten()
+                .filter(|&usec| usec > 0 && watched)
+                .map(Duration::from_micros),
+        }
+    }
+}
+
+/// The sockets of the first source that has any; or why none has.
+fn read_sockets(get: Lookup<'_>, pid: u32) -> Result<Result<Vec<HandedSocket>, NoSockets>, BadVariable> {
+    let mut none = NoSockets::Unsupervised;
+    if let Some(count) = number::<usize>(get, "EINHORN_FD_COUNT")? {
+        if count > 0 {
+            return Ok(Ok(with_names(get, numbered_sockets(get, count)?)));
+        }
+        none = NoSockets::EmptyHanded { variable: "EINHORN_FD_COUNT" };
+    }
+    if let Some(list) = text(get, "EINHORN_FDS") {
+        let mut sockets = Vec::new();
+        for word in list.split_ascii_whitespace() {
+            push_socket(&mut sockets, "EINHORN_FDS", word, None)?;
+        }
+        if !sockets.is_empty() {
+            return Ok(Ok(with_names(get, sockets)));
+        }
+        none = NoSockets::EmptyHanded { variable: "EINHORN_FDS" };
+    }
+    if let Some(listen_pid) = text(get, "LISTEN_PID")
+        && text(get, "LISTEN_FDS").is_some()
+    {
+        if listen_pid != pid.to_string() {
+            return Ok(Err(match none {
+                NoSockets::Unsupervised => NoSockets::OtherProcess { pid: listen_pid },
+                none => none,
+            }));
+        }
+        let count = number::<RawFd>(get, "LISTEN_FDS")?.unwrap_or(0);
+        if !(0..=SOCKETS_MAX).contains(&count) {
+            return Err(bad("LISTEN_FDS", &count.to_string(), "is no number of sockets"));
+        }
+        if count > 0 {
+            let fds = (LISTEN_FDS_START..LISTEN_FDS_START + count).map(InheritedFd::named_by_variable);
+            let sockets = fds.map(|fd| HandedSocket { fd, name: None, family: None });
+            return Ok(Ok(with_names(get, sockets.collect())));
+        }
+        if none == NoSockets::Unsupervised {
+            none = NoSockets::EmptyHanded { variable: "LISTEN_FDS" };
+        }
+    }
+    Ok(Err(none))
+}
+
+/// `EINHORN_FD_0` to `EINHORN_FD_(count - 1)`.
+fn numbered_sockets(get: Lookup<'_>, count: usize) -> Result<Vec<HandedSocket>, BadVariable> {
+    let mut sockets = Vec::new();
+    for number in 0..count {
+        let variable = format!("EINHORN_FD_{number}");
+        let Some(word) = text(get, &variable) else {
+            let why = format!("although EINHORN_FD_COUNT is {count}");
+            return Err(BadVariable { name: variable, value: None, why });
+        };
+        let family = text(get, &format!("EINHORN_FD_FAMILY_{number}"));
+        push_socket(&mut sockets, &variable, &word, family)?;
+    }
+    Ok(sockets)
+}
+
+fn push_socket(
+    sockets: &mut Vec<HandedSocket>,
+    variable: &str,
+    word: &str,
+    family: Option<String>,
+) -> Result<(), BadVariable> {
+    let fd = match word.parse::<RawFd>() {
+        Ok(fd) if fd >= LISTEN_FDS_START => InheritedFd::named_by_variable(fd),
+        Ok(_) => return Err(bad(variable, word, "is no descriptor above 2, where those of a worker begin")),
+        Err(_) => return Err(bad(variable, word, "is not the number of a descriptor")),
+    };
+    if sockets.iter().any(|socket| socket.fd == fd) {
+        return Err(bad(variable, word, "names a descriptor that an earlier one names already"));
+    }
+    sockets.push(HandedSocket { fd, name: None, family });
+    Ok(())
+}
+
+/// Adds the names of `LISTEN_FDNAMES`, if they were made for these sockets.
+///
+/// `LISTEN_PID` does not matter here: a master that hands over by `EINHORN_` variables sets the names in
+/// the same breath, and a worker behind a wrapper that forks has them too. What matters is that the names
+/// are for as many descriptors from 3 upward as there are sockets.
+fn with_names(get: Lookup<'_>, mut sockets: Vec<HandedSocket>) -> Vec<HandedSocket> {
+    let Some(names) = text(get, "LISTEN_FDNAMES") else { return sockets };
+    let names: Vec<&str> = names.split(':').collect();
+    let consecutive = (LISTEN_FDS_START..).zip(&sockets).all(|(fd, socket)| socket.fd.number() == fd);
+    if consecutive && names.len() == sockets.len() {
+        for (socket, name) in sockets.iter_mut().zip(names) {
+            socket.name = (!name.is_empty()).then(|| name.to_owned());
+        }
+    }
+    sockets
+}
+
+/// A variable's text; what is not UTF-8 cannot be a number or a name and is shown as it can be.
+fn text(get: Lookup<'_>, name: &str) -> Option<String> {
+    get(name).map(|value| value.to_string_lossy().trim().to_owned())
+}
+
+fn number<N: std::str::FromStr>(get: Lookup<'_>, name: &str) -> Result<Option<N>, BadVariable> {
+    let Some(value) = text(get, name) else { return Ok(None) };
+    value.parse().map(Some).map_err(|_| bad(name, &value, "is not a usable number"))
+}
+
+fn bad(name: &str, value: &str, why: &str) -> BadVariable {
+    BadVariable { name: name.to_owned(), value: Some(value.to_owned()), why: why.to_owned() }
+}
+
+/// The pid of the master that started this process or one of its ancestors (`EINHORN_MASTER_PID`).
+///
+/// `None` without a master. A process further down the tree inherits the variable: ask
+/// [`is_supervised`] whether this process is itself a worker.
+///
+/// ```
+/// match einhorn_child::master_pid() {
+///     Some(pid) => println!("the master is process {pid}"),
+///     None => println!("no master"),
+/// }
+/// ```
+#[must_use]
+pub fn master_pid() -> Option<u32> {
+    environment().master_pid.clone().ok().flatten()
+}
+
+/// Whether this process is a worker of a living master: `EINHORN_MASTER_PID` is its parent.
+///
+/// False in a child of a worker, and false again once the master is gone. Only a worker's [`ack`] and
+/// [`ping`] reach a master's control socket.
+///
+/// ```
+/// if !einhorn_child::is_supervised() {
+///     println!("no master here: I serve alone, and an upgrade means a restart");
+/// }
+/// ```
+///
+/// [`ack`]: crate::ack
+/// [`ping`]: crate::ping
+#[must_use]
+pub fn is_supervised() -> bool {
+    master_pid() == Some(std::os::unix::process::parent_id())
+}
+
+/// This worker's index (`EINHORN_CHILD_INDEX`): the lowest number that no other live worker had when it
+/// was spawned.
+///
+/// During an upgrade, while old and new workers live side by side, it passes the number of workers: use
+/// it to tell live workers apart, and [`slot`] to share out work among them.
+///
+/// ```
+/// let log = format!("server.{}.log", einhorn_child::index().unwrap_or(0));
+/// # assert!(log.ends_with(".log"));
+/// ```
+#[must_use]
+pub fn index() -> Option<u64> {
+    environment().index
+}
+
+/// This worker's slot (`EINHORN_SLOT`): its seat in the pool, from 0 to the number of workers less one.
+///
+/// A successor has the slot of the worker that it replaces, so for a while two workers have it.
+///
+/// ```
+/// if einhorn_child::slot() == Some(0) {
+///     println!("it falls to me to run the nightly job");
+/// }
+/// ```
+#[must_use]
+pub fn slot() -> Option<u64> {
+    environment().slot
+}
+
+/// The generation that this worker belongs to (`EINHORN_GENERATION`): it rises by one with each upgrade.
+///
+/// ```
+/// let name = match einhorn_child::generation() {
+///     Some(generation) => format!("hello, generation {generation}"),
+///     None => "hello".to_owned(),
+/// };
+/// # assert!(name.starts_with("hello"));
+/// ```
+#[must_use]
+pub fn generation() -> Option<u64> {
+    environment().generation
+}
+
+/// How long the master waits for a [`ping`](crate::ping) before it takes this worker for hung
+/// (`WATCHDOG_USEC`, as in `sd_watchdog_enabled(3)`); `None` if it does not wait for any.
+///
+/// Ping about twice as often. `WATCHDOG_PID`, if it is set, must name this process.
+///
+/// ```
+/// if let Some(timeout) = einhorn_child::ping_timeout() {
+///     std::thread::spawn(move || {
+///         loop {
+///             std::thread::sleep(timeout / 2);
+///             if let Err(error) = einhorn_child::ping() {
+///                 eprintln!("{error}");
+///             }
+///         }
+///     });
+/// }
+/// ```
+#[must_use]
+pub fn ping_timeout() -> Option<Duration> {
+    environment().ping_timeout
+}
+
+/// Keeps the master's variables from `command`, so that a program which this worker runs does not take
+/// itself for the worker.
+///
+/// The descriptors need no such care: what was [taken](crate::take) is closed when a program is run. This
+/// process's own environment is left alone, as changing it is not safe once there are threads.
+///
+/// ```
+/// use std::process::Command;
+///
+/// let mut command = Command::new("env");
+/// command.env("NOTIFY_SOCKET", "/run/somewhere");
+/// let output = einhorn_child::scrub(&mut command).output()?;
+/// assert!(!String::from_utf8_lossy(&output.stdout).contains("NOTIFY_SOCKET"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn scrub(command: &mut Command) -> &mut Command {
+    let is_einhorns = |name: &OsString| name.as_encoded_bytes().starts_with(b"EINHORN_");
+    for name in std::env::vars_os().map(|(name, _)| name).filter(is_einhorns) {
+        command.env_remove(name);
+    }
+    for name in FOREIGN_VARIABLES {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PID: u32 = 4711;
+
+    fn read(variables: &[(&str, &str)]) -> Environment {
+        let get = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Environment::read(&get, PID)
+    }
+
+    fn descriptors(variables: &[(&str, &str)]) -> Vec<RawFd> {
+        read(variables).sockets.unwrap().iter().map(|socket| socket.fd.number()).collect()
+    }
+
+    fn names(variables: &[(&str, &str)]) -> Vec<Option<String>> {
+        read(variables).sockets.unwrap().into_iter().map(|socket| socket.name).collect()
+    }
+
+    #[test]
+    fn the_first_source_that_has_sockets_wins() {
+        let numbered = [("EINHORN_FD_COUNT", "2"), ("EINHORN_FD_0", "7"), ("EINHORN_FD_1", "5")];
+        let listed = [("EINHORN_FDS", "8 9")];
+        let listening = [("LISTEN_FDS", "2"), ("LISTEN_PID", "4711")];
+        let all = [numbered.as_slice(), &listed, &listening].concat();
+        assert_eq!(descriptors(&all), [7, 5]);
+        assert_eq!(descriptors(&all[3..]), [8, 9]);
+        assert_eq!(descriptors(&all[4..]), [3, 4]);
+        let empty_first = [&[("EINHORN_FD_COUNT", "0"), ("EINHORN_FDS", "")], listening.as_slice()].concat();
+        assert_eq!(descriptors(&empty_first), [3, 4]);
+    }
+
+    #[test]
+    fn why_there_are_none_is_told() {
+        for (variables, why) in [
+            ([("A", "B"), ("LISTEN_FDS", "1")], NoSockets::Unsupervised),
+            (
+                [("EINHORN_FD_COUNT", "0"), ("EINHORN_MASTER_PID", "1")],
+                NoSockets::EmptyHanded { variable: "EINHORN_FD_COUNT" },
+            ),
+            ([("LISTEN_FDS", "1"), ("LISTEN_PID", "1")], NoSockets::OtherProcess { pid: "1".into() }),
+            (
+                [("LISTEN_FDS", "0"), ("LISTEN_PID", "4711")],
+                NoSockets::EmptyHanded { variable: "LISTEN_FDS" },
+            ),
+        ] {
+            let environment = read(&variables);
+            assert_eq!(environment.sockets, Ok(Vec::new()), "for {variables:?}");
+            assert_eq!(environment.no_sockets, why, "for {variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_makes_no_sense_is_named() {
+        for (variables, message) in [
+            (
+                [("EINHORN_FD_COUNT", "x"), ("", "")],
+                "EINHORN_FD_COUNT is \"x\", which is not a usable number",
+            ),
+            (
+                [("EINHORN_FD_COUNT", "1"), ("", "")],
+                "EINHORN_FD_0 is not set, although EINHORN_FD_COUNT is 1",
+            ),
+            (
+                [("EINHORN_FD_COUNT", "1"), ("EINHORN_FD_0", "0")],
+                "EINHORN_FD_0 is \"0\", which is no descriptor above 2, where those of a worker begin",
+            ),
+            (
+                [("EINHORN_FDS", "3 x"), ("", "")],
+                "EINHORN_FDS is \"x\", which is not the number of a descriptor",
+            ),
+            (
+                [("EINHORN_FDS", "3 3"), ("", "")],
+                "EINHORN_FDS is \"3\", which names a descriptor that an earlier one names already",
+            ),
+            (
+                [("LISTEN_FDS", "-1"), ("LISTEN_PID", "4711")],
+                "LISTEN_FDS is \"-1\", which is no number of sockets",
+            ),
+            (
+                [("LISTEN_FDS", "2147483647"), ("LISTEN_PID", "4711")],
+                "LISTEN_FDS is \"2147483647\", which is no number of sockets",
+            ),
+        ] {
+            let error = read(&variables).sockets.unwrap_err();
+            assert_eq!(error.to_string(), message, "for {variables:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_used_only_if_they_are_those_of_these_sockets() {
+        let numbered = [("EINHORN_FD_COUNT", "2"), ("EINHORN_FD_0", "3"), ("EINHORN_FD_1", "4")];
+        let named = |names| [numbered.as_slice(), &[("LISTEN_FDNAMES", names)]].concat();
+        assert_eq!(names(&named("web:admin")), [Some("web".to_owned()), Some("admin".to_owned())]);
+        assert_eq!(names(&named("web:")), [Some("web".to_owned()), None]);
+        assert_eq!(names(&named("web")), [None, None]);
+        let elsewhere = [("EINHORN_FDS", "4 5"), ("LISTEN_FDNAMES", "web:admin")];
+        assert_eq!(names(&elsewhere), [None, None]);
+    }
+
+    #[test]
+    fn a_watchdog_of_another_process_is_not_ours() {
+        let usec = ("WATCHDOG_USEC", "3000000");
+        assert_eq!(read(&[usec]).ping_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(read(&[usec, ("WATCHDOG_PID", "4711")]).ping_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(read(&[usec, ("WATCHDOG_PID", "1")]).ping_timeout, None);
+        assert_eq!(read(&[("WATCHDOG_USEC", "0")]).ping_timeout, None);
+    }
+}
