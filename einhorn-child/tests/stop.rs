@@ -1,0 +1,231 @@
+//! Hearing the stop: as a flag, a wait, a descriptor, a future, and while accepting.
+#![allow(clippy::unwrap_used, reason = "all of it is a test")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use common::{PATIENCE, Running, Worker, readable, role, say};
+use einhorn_child::{Signal, Stop};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal as Sent;
+use nix::unistd::gettid;
+
+/// The worker's side: waits for the stop in the way that `ROLE` says, and says what it heard.
+#[test]
+fn worker() {
+    let Some(role) = role() else { return };
+    let stop = if role == "window" { Stop::on([Signal::WINCH]) } else { Stop::install() }.unwrap();
+    if !["again", "accept"].contains(&role.as_str()) {
+        say("ready");
+    }
+    match role.as_str() {
+        "flag" => {
+            while !stop.is_requested() {
+                std::thread::yield_now();
+            }
+        }
+        "wait" | "window" => stop.wait(),
+        "timeout" => {
+            say(format!("in no time: {}", stop.wait_timeout(Duration::ZERO)));
+            assert!(stop.wait_timeout(PATIENCE));
+            assert!(stop.wait_timeout(Duration::MAX), "once asked, asked for good");
+        }
+        "descriptor" => {
+            assert!(readable(&stop.as_fd(), PATIENCE));
+            assert!(readable(&stop.as_fd(), PATIENCE), "it stays readable");
+        }
+        "twice" => {
+            stop.wait();
+            say("once");
+            while stop.requests() < 2 {
+                std::thread::yield_now();
+            }
+        }
+        "again" => {
+            let again = Stop::install().unwrap();
+            let more = Stop::on([Signal::HUP, Signal::TERM]).unwrap();
+            say("ready");
+            more.wait();
+            assert!(stop.is_requested() && again.is_requested());
+        }
+        #[cfg(feature = "tokio")]
+        "future" => in_tokio(stop),
+        "accept" => accept(stop),
+        "shortage" => return accept_without_descriptors(stop),
+        _ => panic!("no such role: {role}"),
+    }
+    say(format!("asked {} times, first by {}", stop.requests(), stop.signal().unwrap()));
+}
+
+/// Awaits the stop in two tasks at once, after one that gave up waiting.
+#[cfg(feature = "tokio")]
+fn in_tokio(stop: Stop) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let given_up = tokio::time::timeout(Duration::from_millis(1), stop.future().unwrap()).await;
+        say(format!("given up: {}", given_up.is_err()));
+        let other = tokio::spawn(stop.future().unwrap());
+        stop.future().unwrap().await;
+        other.await.unwrap();
+        stop.future().unwrap().await;
+    });
+}
+
+/// Says one byte to each connection of sockets 0 and 1.
+fn accept(stop: Stop) {
+    let unix = einhorn_child::take::<UnixListener>(1).unwrap();
+    let unix = std::thread::spawn(move || {
+        while let Some((mut stream, _)) = stop.accept(&unix).unwrap() {
+            stream.write_all(b"u").unwrap();
+        }
+    });
+    let tcp = einhorn_child::take::<TcpListener>(0).unwrap();
+    say("ready");
+    while let Some((mut stream, _)) = stop.accept(&tcp).unwrap() {
+        stream.write_all(b"t").unwrap();
+    }
+    unix.join().unwrap();
+}
+
+/// Accepts while no descriptor is to be had, until it has gone to sleep over it; then there are some again.
+fn accept_without_descriptors(stop: Stop) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut acceptor = File::open(format!("/proc/self/task/{}/stat", gettid())).unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+    assert_eq!(File::open("/dev/null").unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    let relief = std::thread::spawn(move || {
+        let mut stat = String::new();
+        while !stat.contains(") S ") {
+            stat.clear();
+            acceptor.rewind().unwrap();
+            acceptor.read_to_string(&mut stat).unwrap();
+        }
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    });
+    let accepted = stop.accept(&listener);
+    relief.join().unwrap();
+    say(format!("accepted: {}", accepted.unwrap().is_some()));
+}
+
+fn ready(role: &str) -> Running {
+    let mut worker = Worker::new(role).spawn();
+    worker.hear("ready");
+    worker
+}
+
+#[test]
+fn a_stop_is_seen_in_every_way_of_looking() {
+    for role in ["flag", "wait", "descriptor"] {
+        let worker = ready(role);
+        worker.signal(Sent::SIGUSR2);
+        assert_eq!(worker.finish(), ["ready", "asked 1 times, first by SIGUSR2"], "as {role}");
+    }
+}
+
+#[test]
+fn a_wait_with_a_timeout_says_which_of_the_two_ended_it() {
+    let mut worker = ready("timeout");
+    worker.hear("in no time: false");
+    worker.signal(Sent::SIGTERM);
+    assert_eq!(worker.finish().last().unwrap(), "asked 1 times, first by SIGTERM");
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn futures_end_with_the_stop_and_one_that_was_dropped_misses_nothing() {
+    let mut worker = ready("future");
+    worker.hear("given up: true");
+    worker.signal(Sent::SIGINT);
+    assert_eq!(worker.finish().last().unwrap(), "asked 1 times, first by SIGINT");
+}
+
+#[test]
+fn a_second_request_is_counted_and_the_first_one_named() {
+    let mut worker = ready("twice");
+    worker.signal(Sent::SIGUSR2);
+    worker.hear("once");
+    worker.signal(Sent::SIGTERM);
+    assert_eq!(worker.finish().last().unwrap(), "asked 2 times, first by SIGUSR2");
+}
+
+#[test]
+fn installing_again_adds_signals_and_counts_each_once() {
+    for signal in [Sent::SIGHUP, Sent::SIGTERM] {
+        let worker = ready("again");
+        worker.signal(signal);
+        assert_eq!(worker.finish().last().unwrap(), &format!("asked 1 times, first by {}", signal.as_str()));
+    }
+}
+
+#[test]
+fn signals_that_were_not_named_do_what_they_always_did() {
+    let mut worker = ready("window");
+    worker.signal(Sent::SIGUSR2);
+    assert_eq!(worker.end().signal(), Some(Sent::SIGUSR2 as i32));
+    let worker = ready("window");
+    worker.signal(Sent::SIGWINCH);
+    assert_eq!(worker.finish().last().unwrap(), "asked 1 times, first by SIGWINCH");
+    let mut worker = ready("wait");
+    worker.signal(Sent::SIGQUIT);
+    assert_eq!(worker.end().signal(), Some(Sent::SIGQUIT as i32));
+}
+
+#[test]
+fn what_cannot_be_caught_is_refused_by_name() {
+    for (signal, message) in [
+        (9, "cannot listen for signal 9: this signal cannot be caught"),
+        (0, "cannot listen for signal 0: Invalid argument (os error 22)"),
+        (-1, "cannot listen for signal -1: Invalid argument (os error 22)"),
+        (99, "cannot listen for signal 99: Invalid argument (os error 22)"),
+    ] {
+        let error = Stop::on([Signal::from_number(signal)]).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (std::io::ErrorKind::InvalidInput, message.to_owned()));
+    }
+}
+
+/// Both workers are woken by each connection, and one of them finds that the other was quicker: there a
+/// blocking accept would wait on, deaf to the stop.
+#[test]
+fn workers_on_one_listener_serve_what_they_accept_and_stop_though_others_were_quicker() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("worker.sock");
+    let unix = UnixListener::bind(&path).unwrap();
+    let address = tcp.local_addr().unwrap();
+    let workers = [(); 2].map(|()| {
+        let mut worker = Worker::new("accept").fd(&tcp).fd(&unix).numbered().spawn();
+        worker.hear("ready");
+        worker
+    });
+    let check = |mut stream: Box<dyn Read>, byte: &str| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, byte);
+    };
+    for _ in 0..200 {
+        // Taken from the workers by force, as another holder may: they must not end up in a blocking accept.
+        tcp.set_nonblocking(false).unwrap();
+        check(Box::new(TcpStream::connect(address).unwrap()), "t");
+        check(Box::new(UnixStream::connect(&path).unwrap()), "u");
+    }
+    let [first, second] = workers;
+    first.signal(Sent::SIGUSR2);
+    first.finish();
+    check(Box::new(TcpStream::connect(address).unwrap()), "t");
+    second.signal(Sent::SIGUSR2);
+    second.finish();
+}
+
+#[test]
+fn a_connection_that_finds_no_descriptor_left_is_late_and_not_lost() {
+    assert_eq!(Worker::new("shortage").run(), ["ready", "accepted: true"]);
+}
