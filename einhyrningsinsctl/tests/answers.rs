@@ -189,7 +189,7 @@ fn status_is_a_table() {
     master.client(&["status"]).finish().expect(
         0,
         "\
-master    pid 4711, version 0.1.0, running, started 1m01s ago
+master    pid 4711, version 0.1.0, running, age 1m01s
 workers   1 of 1 up, generation 1
 runs      ./server
 in        /srv

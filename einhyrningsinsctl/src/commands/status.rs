@@ -61,7 +61,7 @@ fn master_lines(status: &Status) -> Vec<Line> {
         heading("master"),
         Span::plain(&format!("{name}pid {}, version {}, ", master.pid, master.version)),
         Span::new(state, style),
-        Span::plain(&format!(", started {} ago", age(master.age_ms))),
+        Span::plain(&format!(", age {}", age(master.age_ms))),
     ];
     let up = format!("{} of {} up", master.up, master.wanted);
     let style = if master.up >= master.wanted { Style::Good } else { Style::Bad };
@@ -314,7 +314,7 @@ mod tests {
     fn a_pool_in_trouble_is_told_whole_in_a_pipe() {
         let text = paint(&render(&status()), None, false);
         let expected = "\
-master    web, pid 4711, version 0.1.0, upgrading, started 3d01h ago
+master    web, pid 4711, version 0.1.0, upgrading, age 3d01h
 workers   2 of 4 up, 1 starting, 1 draining, generation 8
 upgrade   to generation 8: 1 of 4 upgraded, 1 starting, for 3.2s
 runs      /srv/web/bin/server --title 'my site'
@@ -375,7 +375,7 @@ SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
         (status.upgrade, status.slots, status.workers) = (None, Vec::new(), Vec::new());
         let text = paint(&render(&status), None, false);
         assert!(text.starts_with(
-            "master    pid 4711, version 0.1.0, running, started 3d01h ago\n\
+            "master    pid 4711, version 0.1.0, running, age 3d01h\n\
              workers   4 of 4 up, generation 8\n\
              runs      "
         ));
