@@ -198,3 +198,24 @@ pub(crate) fn exit_with_clap(error: &clap::Error) -> ExitCode {
         _ => ExitCode::SUCCESS,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_users_master_is_told_from_one_that_is_not_there() {
+        let error = |errno: Errno| Error::Connect { path: "/s".into(), source: errno.into() };
+        for (errno, hint) in [
+            (Errno::EACCES, Some("the master's own user")),
+            (Errno::ENOENT, Some("is the master running?")),
+            (Errno::ECONNREFUSED, Some("no master listens")),
+            (Errno::EPROTOTYPE, None),
+        ] {
+            let error = error(errno);
+            assert_eq!(error.kind().exit_code(), 3);
+            assert_eq!(error.hint().is_some(), hint.is_some(), "for {errno}");
+            assert!(error.hint().unwrap_or_default().contains(hint.unwrap_or_default()), "for {errno}");
+        }
+    }
+}
