@@ -304,11 +304,14 @@ impl fmt::Display for Notice {
                 )
             }
             Self::Died { slot, death, next, .. } => write!(f, "slot {slot}: {death}; {next}"),
-            Self::GivenUp { slot, tries } => write!(
-                f,
-                "slot {slot}: given up after {tries} spawns in a row without an ack; it stays empty until \
-                 \"respawn\", \"upgrade\" or \"inc\""
-            ),
+            Self::GivenUp { slot, tries } => {
+                let spawns = if *tries == 1 { "spawn" } else { "spawns in a row" };
+                write!(
+                    f,
+                    "slot {slot}: given up after {tries} {spawns} without an ack; it stays empty until \
+                     \"respawn\", \"upgrade\" or \"inc\""
+                )
+            }
             Self::Ready { workers, generation, after_ms } => write!(
                 f,
                 "{workers} of {workers} workers up (generation {generation}), {} after start",

@@ -123,6 +123,7 @@ fn policy(args: &Args) -> Policy {
         None => AckMode::Timer(std::time::Duration::from_secs(1)),
     };
     Policy {
+        program: args.command.first().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
         workers: args.number,
         seconds: args.seconds,
         ack,

@@ -355,13 +355,16 @@ impl Supervisor {
 
     fn stop_for_want_of_workers(&mut self, now: Instant, slot: u32, death: &Death) {
         let hint = match (death.pid, &death.termination) {
-            (None, _) => "is the program there, and can it be executed?",
+            (None, _) => "is the program there, and can this machine execute it?",
             (Some(_), None) => {
-                "a worker says that it is up with worker:ack or READY=1; without -m nobody waits for it"
+                "with -m a worker must say that it is up, by worker:ack or READY=1; see einhorn-worker(7)"
             }
-            (Some(_), Some(_)) => "its own output says more; try the same command by hand",
+            (Some(_), Some(_)) => "the program's own output says more; try the same command by hand",
         };
-        let why = format!("every slot was given up; slot {slot}: {death} ({hint})");
+        let program = &self.policy.program;
+        let why = format!(
+            "no worker of {program} stays up, every slot was given up; slot {slot}: {death}; hint: {hint}"
+        );
         self.begin_stop(now, self.policy.graceful_signal, StopReason { code: 1, why });
     }
 

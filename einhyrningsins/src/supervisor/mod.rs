@@ -44,6 +44,8 @@ pub const RETRIES_DEFAULT: u32 = 3;
 /// What the pool is held to. Fixed for the life of the supervisor but for the number of workers.
 #[derive(Debug, Clone)]
 pub struct Policy {
+    /// What the workers run, for messages.
+    pub program: String,
     /// Workers at start, at least 1 and at most [`einhorn_proto::WORKERS_MAX`].
     pub workers: u32,
     /// The shortest time between two spawns of one slot, and the base of the backoff.

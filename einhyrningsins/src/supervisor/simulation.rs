@@ -52,6 +52,7 @@ impl World {
         let mut dice = fastrand::Rng::with_seed(seed);
         let workers = if dice.u32(..10) == 0 { dice.u32(1..=100) } else { dice.u32(1..=6) };
         let policy = Policy {
+            program: "./server".to_owned(),
             workers,
             seconds: Duration::from_millis(dice.u64(1..2000)),
             ack: match dice.u32(..4) {
