@@ -259,7 +259,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    while taken.load(order) < 1000 {
+                    while taken.load(order) < 300 {
                         if let Ok(lock) = LockFile::acquire(&path) {
                             assert_eq!(holders.fetch_add(1, order), 0, "two hold it");
                             taken.fetch_add(1, order);

@@ -3,6 +3,7 @@
 //! Nothing here decides anything; it asks, and answers in types. What may block says so.
 
 pub mod lock_file;
+pub mod notify;
 pub mod peer;
 pub mod pid_file;
 pub mod process;

@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sys::testing::isolated;
+    use crate::sys::testing::{isolated, single_threaded};
 
     #[test]
     fn signals_arrive_on_the_descriptor_with_their_sender() {
@@ -221,27 +221,39 @@ mod tests {
     fn a_childs_death_is_told_though_sigchld_was_ignored_by_who_started_us() {
         isolated(
             "sys::signals::tests::a_childs_death_is_told_though_sigchld_was_ignored_by_who_started_us",
-            || {
-                let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-                // SAFETY: ignoring runs no code.
-                unsafe { sigaction(Signal::SIGCHLD, &ignore) }.unwrap();
-                let mut signals = Signals::new(&[Signal::SIGCHLD]).unwrap();
-                let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
-                let pid = Pid::from_raw(child.id() as i32);
-                kill(pid, Signal::SIGSTOP).unwrap();
-                let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED));
-                assert_eq!(stopped, Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
-                assert_eq!(signals.drain(), Ok(vec![]), "a stop is not told");
-                kill(pid, Signal::SIGKILL).unwrap();
-                let mut poll = Poll::new().unwrap();
-                poll.registry().register(&mut signals, Token(0), Interest::READABLE).unwrap();
-                let mut events = Events::with_capacity(4);
-                poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-                let expected = Received { signal: Signal::SIGCHLD, sender: Some(pid) };
-                assert_eq!(signals.drain().unwrap(), [expected]);
-                assert!(!child.wait().unwrap().success());
-            },
+            || single_threaded(check_childs_death),
         );
+    }
+
+    fn check_childs_death() {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: ignoring runs no code.
+        unsafe { sigaction(Signal::SIGCHLD, &ignore) }.unwrap();
+        let mut signals = Signals::new(&[Signal::SIGCHLD]).unwrap();
+        let child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(child.id() as i32);
+        let killed_in_any_case = KillOnDrop(child);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED));
+        assert_eq!(stopped, Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
+        assert_eq!(signals.drain(), Ok(vec![]), "a stop is not told");
+        kill(pid, Signal::SIGKILL).unwrap();
+        let mut poll = Poll::new().unwrap();
+        poll.registry().register(&mut signals, Token(0), Interest::READABLE).unwrap();
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+        let expected = Received { signal: Signal::SIGCHLD, sender: Some(pid) };
+        assert_eq!(signals.drain().unwrap(), [expected]);
+        drop(killed_in_any_case);
+    }
+
+    struct KillOnDrop(std::process::Child);
+
+    impl Drop for KillOnDrop {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 
     #[test]

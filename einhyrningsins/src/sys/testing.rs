@@ -4,8 +4,11 @@ use std::env;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 
 /// How long a condition may take. Far more than it does: only a broken test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,6 +33,23 @@ pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Runs `body` in a fork of an isolated test, which has but one thread: for signals to the process, which the
+/// harness's main thread would take.
+pub(crate) fn single_threaded(body: impl FnOnce()) {
+    // SAFETY: the only other thread is the harness's main one, which waits for this one and holds no lock that
+    // the body could need; the C library sees to its own.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            // SAFETY: ends the child without running what belongs to the harness.
+            unsafe { libc::_exit(i32::from(result.is_err())) }
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+        }
+    }
 }
 
 /// Waits until `condition` holds, and panics naming it as `what` if it never does.

@@ -1,0 +1,429 @@
+//! The notify socket: what workers say of themselves in the words of `sd_notify(3)`.
+
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::sockopt::PassCred;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket};
+use nix::unistd::Pid;
+
+use super::process::truncate;
+
+/// The longest message that is read, in bytes; systemd reads as much.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// What is kept of a `STATUS=`, in bytes. It is kept for each worker, and shown in one line of a table.
+const STATUS_BYTES_MAX: usize = 200;
+
+/// Room for what may come with a message, in words of 8 bytes for the alignment: the credentials, which come first
+/// (32 bytes), and a few descriptors. What does not fit, the kernel drops, and drops is what we do with all.
+const CONTROL_WORDS: usize = 8;
+
+/// A datagram socket that any process of this network namespace may send to; who sent what, the kernel says. It has
+/// an abstract address, chosen by the kernel: no file to clean up, and no two masters with the same.
+#[derive(Debug)]
+pub struct NotifySocket {
+    fd: OwnedFd,
+    address: String,
+}
+
+/// What a process said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyMessage {
+    /// The process. It may have ended since.
+    pub pid: Pid,
+    /// `READY=1`: it takes traffic.
+    pub ready: bool,
+    /// `WATCHDOG=1`: it is still well.
+    pub watchdog: bool,
+    /// `STOPPING=1`: it is stopping by itself.
+    pub stopping: bool,
+    /// `STATUS=`: what it does, on one line, without control characters; empty to take the last one back.
+    pub status: Option<String>,
+}
+
+/// A message was not understood and is gone, or none could be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotifyError {
+    /// It was too long.
+    #[error("it came from {} and has more than {MESSAGE_BYTES_MAX} bytes", Sender(*.sender))]
+    TooLong {
+        /// Who sent it.
+        sender: Option<Pid>,
+    },
+    /// It is no text in UTF-8.
+    #[error("it came from {} and is no text in UTF-8", Sender(*.sender))]
+    NotText {
+        /// Who sent it.
+        sender: Option<Pid>,
+    },
+    /// The kernel did not say who sent it, or it was somebody outside of our pid namespace.
+    #[error("who sent it cannot be seen from here")]
+    UnknownSender,
+    /// The system refuses.
+    #[error("cannot read the notify socket: {0}")]
+    Io(io::Error),
+}
+
+#[derive(Debug)]
+struct Sender(Option<Pid>);
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("a process that cannot be seen from here"),
+        }
+    }
+}
+
+impl NotifySocket {
+    /// Makes the socket: close-on-exec, non-blocking, with credentials passed.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM; ENOSPC if every abstract name is taken.
+    ///
+    /// # Source
+    /// `unix(7)`, "Autobind feature", on addresses; `SO_PASSCRED`.
+    pub fn bind() -> Result<Self, Errno> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+        // Before it has an address, so that no message comes without credentials.
+        setsockopt(&fd, PassCred, &true)?;
+        bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        let bound: UnixAddr = getsockname(fd.as_raw_fd())?;
+        let name = bound.as_abstract().and_then(|name| std::str::from_utf8(name).ok());
+        let address = format!("@{}", name.ok_or(Errno::EADDRNOTAVAIL)?);
+        Ok(Self { fd, address })
+    }
+
+    /// Its address as `NOTIFY_SOCKET` names it: `@` and the abstract name.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Takes the next message; `None` if there is none. It never blocks. Descriptors that came with the message
+    /// are closed, which is what whoever sent `BARRIER=1` waits for.
+    ///
+    /// # Errors
+    /// [`NotifyError`]; but for [`NotifyError::Io`] the message is gone and the next one may be taken.
+    pub fn receive(&mut self) -> Result<Option<NotifyMessage>, NotifyError> {
+        let mut text = [0; MESSAGE_BYTES_MAX];
+        let Some(datagram) = receive(&self.fd, &mut text).map_err(NotifyError::Io)? else { return Ok(None) };
+        let sender = datagram.sender;
+        if datagram.is_truncated {
+            return Err(NotifyError::TooLong { sender });
+        }
+        let Ok(text) = std::str::from_utf8(&text[..datagram.bytes]) else {
+            return Err(NotifyError::NotText { sender });
+        };
+        Ok(Some(parse(sender.ok_or(NotifyError::UnknownSender)?, text)))
+    }
+}
+
+impl Source for NotifySocket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).deregister(registry)
+    }
+}
+
+/// Reads the assignments of a message, one a line; unknown ones are passed over, and so are lines that are none.
+fn parse(pid: Pid, text: &str) -> NotifyMessage {
+    let mut message = NotifyMessage { pid, ready: false, watchdog: false, stopping: false, status: None };
+    for line in text.trim_end_matches('\0').lines() {
+        match line.split_once('=') {
+            Some(("READY", "1")) => message.ready = true,
+            Some(("WATCHDOG", "1")) => message.watchdog = true,
+            Some(("STOPPING", "1")) => message.stopping = true,
+            Some(("STATUS", status)) => message.status = Some(tidy(status)),
+            _ => {}
+        }
+    }
+    message
+}
+
+/// A text fit for a line of a table: short, and without what would move a terminal's cursor.
+fn tidy(text: &str) -> String {
+    let mut tidy: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if tidy.len() > STATUS_BYTES_MAX {
+        let ellipsis = '\u{2026}';
+        truncate(&mut tidy, STATUS_BYTES_MAX - ellipsis.len_utf8());
+        tidy.push(ellipsis);
+    }
+    tidy
+}
+
+/// What came with a datagram's text.
+struct Datagram {
+    bytes: usize,
+    is_truncated: bool,
+    sender: Option<Pid>,
+}
+
+/// Receives one datagram into `text` and closes the descriptors in it.
+///
+/// Not `nix`'s `recvmsg`, which shows nothing of what came when something did not fit. Then, as when this process
+/// has no number left for a descriptor (MSG_CTRUNC), those that did fit would stay open for ever.
+fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<Option<Datagram>> {
+    let mut control = [0_u64; CONTROL_WORDS];
+    let mut part = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
+    // SAFETY: plain integers and pointers, for which all zero is valid: no address, no buffers.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control) as _;
+    let bytes = loop {
+        // SAFETY: the header points at one part and at a control buffer, both alive and of the lengths it says.
+        let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        match usize::try_from(bytes) {
+            Ok(bytes) => break bytes,
+            Err(_) => match Errno::last() {
+                Errno::EINTR => {}
+                Errno::EAGAIN => return Ok(None),
+                errno => return Err(errno.into()),
+            },
+        }
+    };
+    let sender = take_control(&header);
+    Ok(Some(Datagram { bytes, is_truncated: header.msg_flags & libc::MSG_TRUNC != 0, sender }))
+}
+
+/// Goes through what the kernel put into a header's control buffer: closes the descriptors, returns the sender.
+fn take_control(header: &libc::msghdr) -> Option<Pid> {
+    let mut sender = None;
+    // SAFETY: the header and its control buffer are as `recvmsg` left them.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: the kernel wrote a whole `cmsghdr` there, and the buffer is aligned for it.
+        let control = unsafe { next.read() };
+        // SAFETY: as above; the data begin behind the header.
+        let data = unsafe { libc::CMSG_DATA(next) };
+        // SAFETY: computes a length.
+        let header_bytes = unsafe { libc::CMSG_LEN(0) } as usize;
+        // The type of `cmsg_len` differs between C libraries.
+        let data_bytes = (control.cmsg_len as usize).saturating_sub(header_bytes);
+        match (control.cmsg_level, control.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if data_bytes >= size_of::<libc::ucred>() => {
+                // SAFETY: the kernel wrote a whole `ucred` there; its alignment is not relied on.
+                let credentials = unsafe { data.cast::<libc::ucred>().read_unaligned() };
+                sender = (credentials.pid > 0).then(|| Pid::from_raw(credentials.pid));
+            }
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                for index in 0..data_bytes / size_of::<RawFd>() {
+                    // SAFETY: within the data, of which `data_bytes` were written.
+                    let place = unsafe { data.cast::<RawFd>().add(index) };
+                    // SAFETY: the kernel wrote a descriptor there; its alignment is not relied on.
+                    let fd = unsafe { place.read_unaligned() };
+                    // SAFETY: the kernel has just made it for us; nobody else knows of it.
+                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+            _ => {}
+        }
+        // SAFETY: `next` is a header within this message's control buffer.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    sender
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::{IoSlice, Read};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::process::Command;
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    use nix::unistd::{getpid, pipe};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sys::testing::{eventually, isolated};
+
+    fn send(socket: &NotifySocket, bytes: &[u8]) {
+        let name = socket.address().strip_prefix('@').unwrap();
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        UnixDatagram::unbound().unwrap().send_to_addr(bytes, &address).unwrap();
+    }
+
+    fn send_with(socket: &NotifySocket, text: &[u8], fds: &[RawFd]) {
+        let address = UnixAddr::new_abstract(socket.address().strip_prefix('@').unwrap().as_bytes()).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        let rights = [ControlMessage::ScmRights(fds)];
+        let parts = [IoSlice::new(text)];
+        sendmsg(sender.as_raw_fd(), &parts, &rights, MsgFlags::empty(), Some(&address)).unwrap();
+    }
+
+    fn nothing() -> NotifyMessage {
+        NotifyMessage { pid: getpid(), ready: false, watchdog: false, stopping: false, status: None }
+    }
+
+    #[test]
+    fn what_is_said_arrives_with_its_sender() {
+        let mut socket = NotifySocket::bind().unwrap();
+        assert_eq!(socket.receive().unwrap(), None);
+        let mut poll = Poll::new().unwrap();
+        poll.registry().register(&mut socket, Token(3), Interest::READABLE).unwrap();
+        send(&socket, b"READY=1\nSTATUS=serving\nMAINPID=1\nX=\n");
+        send(&socket, b"WATCHDOG=1");
+        send(&socket, b"STOPPING=1\nSTATUS=");
+        send(&socket, b"");
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(events.iter().count(), 1);
+        let serving = Some("serving".to_owned());
+        for expected in [
+            NotifyMessage { ready: true, status: serving, ..nothing() },
+            NotifyMessage { watchdog: true, ..nothing() },
+            NotifyMessage { stopping: true, status: Some(String::new()), ..nothing() },
+            nothing(),
+        ] {
+            assert_eq!(socket.receive().unwrap(), Some(expected));
+        }
+        assert_eq!(socket.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn the_sender_is_who_sends_and_not_who_made_the_socket() {
+        let mut socket = NotifySocket::bind().unwrap();
+        let client = UnixDatagram::unbound().unwrap();
+        let name = socket.address().strip_prefix('@').unwrap();
+        client.connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "printf READY=1"])
+            .stdout(OwnedFd::from(client))
+            .spawn()
+            .unwrap();
+        child.wait().unwrap();
+        let message = socket.receive().unwrap().unwrap();
+        assert_eq!(
+            message,
+            NotifyMessage { pid: Pid::from_raw(child.id() as i32), ready: true, ..nothing() }
+        );
+    }
+
+    #[test]
+    fn no_two_have_the_same_address() {
+        let sockets: Vec<_> = (0..10).map(|_| NotifySocket::bind().unwrap()).collect();
+        let mut addresses: Vec<_> = sockets.iter().map(NotifySocket::address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        assert_eq!(addresses.len(), sockets.len());
+    }
+
+    #[test]
+    fn descriptors_that_come_along_are_closed() {
+        let mut socket = NotifySocket::bind().unwrap();
+        let (reader, writer) = pipe().unwrap();
+        send_with(&socket, b"BARRIER=1", &[writer.as_raw_fd()]);
+        send_with(&socket, b"READY=1", &[writer.as_raw_fd(); 253]);
+        drop(writer);
+        assert_eq!(socket.receive().unwrap(), Some(nothing()));
+        assert_eq!(socket.receive().unwrap(), Some(NotifyMessage { ready: true, ..nothing() }));
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let mut reader = File::from(reader);
+        eventually("nobody to hold the writer", || reader.read(&mut [0; 1]).is_ok_and(|bytes| bytes == 0));
+    }
+
+    #[test]
+    fn descriptors_are_closed_even_when_there_are_numbers_for_some_only() {
+        isolated(
+            "sys::notify::tests::descriptors_are_closed_even_when_there_are_numbers_for_some_only",
+            || {
+                let mut socket = NotifySocket::bind().unwrap();
+                let (_reader, writer) = pipe().unwrap();
+                send_with(&socket, b"READY=1", &[writer.as_raw_fd(); 8]);
+                // What `open` says has the directory itself in it.
+                let open = || fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+                let before = open();
+                let highest = fs::read_dir("/proc/self/fd")
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap())
+                    .max()
+                    .unwrap();
+                let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+                setrlimit(Resource::RLIMIT_NOFILE, highest + 2, hard).unwrap();
+                let message = socket.receive().unwrap();
+                setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+                assert_eq!(message, Some(NotifyMessage { ready: true, ..nothing() }));
+                assert_eq!(open(), before);
+            },
+        );
+    }
+
+    #[test]
+    fn what_is_no_message_is_named_and_the_next_one_comes() {
+        let mut socket = NotifySocket::bind().unwrap();
+        send(&socket, &[b'x'; MESSAGE_BYTES_MAX + 1]);
+        send(&socket, b"STATUS=\xff");
+        send(&socket, &[b'x'; MESSAGE_BYTES_MAX]);
+        let pid = getpid();
+        assert_eq!(
+            socket.receive().unwrap_err().to_string(),
+            format!("it came from process {pid} and has more than 4096 bytes")
+        );
+        assert_eq!(
+            socket.receive().unwrap_err().to_string(),
+            format!("it came from process {pid} and is no text in UTF-8")
+        );
+        assert_eq!(socket.receive().unwrap(), Some(nothing()));
+    }
+
+    #[test]
+    fn a_status_is_one_short_line_that_moves_no_cursor() {
+        assert_eq!(tidy("a\x1b[2J\tb\u{9b}c"), "a [2J b c");
+        let exact = "x".repeat(STATUS_BYTES_MAX);
+        assert_eq!(tidy(&exact), exact);
+        assert_eq!(tidy(&format!("{exact}x")), format!("{}\u{2026}", &exact[3..]));
+    }
+
+    #[test]
+    fn only_whole_assignments_count() {
+        for text in ["READY", "READY=0", "READY=11", " READY=1", "XREADY=1", "ready=1", "READY=1 "] {
+            assert_eq!(parse(getpid(), text), nothing(), "for {text}");
+        }
+        for text in ["READY=1\0", "READY=1\r\n", "A\n\nREADY=1\nREADY=0"] {
+            assert!(parse(getpid(), text).ready, "for {text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut socket = NotifySocket::bind().unwrap();
+            send(&socket, &bytes);
+            let received = socket.receive();
+            prop_assert_eq!(received.is_ok(), std::str::from_utf8(&bytes).is_ok());
+        }
+
+        #[test]
+        fn any_text_gives_a_bounded_status(text in "\\PC{0,300}", status in ".{0,300}") {
+            let message = parse(getpid(), &format!("{text}\nSTATUS={status}"));
+            let found = message.status.unwrap();
+            prop_assert!(found.len() <= STATUS_BYTES_MAX && !found.contains(char::is_control));
+        }
+    }
+}
