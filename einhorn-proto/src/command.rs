@@ -1,9 +1,14 @@
 //! The commands of the control socket, parsed and checked.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::WORKERS_MAX;
 use crate::request::RequestErrorKind;
+
+/// The longest soak: a time that can be added to any clock.
+const SOAK_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One command, its arguments checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +42,21 @@ pub enum Command {
         /// The new number; at least 1.
         count: u32,
     },
-    /// Replaces every worker, one by one.
-    Upgrade,
-    /// Replaces every worker, all at once.
-    UpgradeFleet,
+    /// Replaces every worker with one from the current code.
+    Upgrade {
+        /// All at once, rather than one by one.
+        fleet: bool,
+        /// So many first, and the rest after the soak.
+        canary: Option<u32>,
+        /// How long the soak lasts; `None` until [`Command::UpgradeContinue`].
+        soak: Option<Duration>,
+    },
+    /// Ends the soak of the upgrade that runs.
+    UpgradeContinue,
+    /// Ends the upgrade that runs, and goes back.
+    UpgradeAbort,
+    /// Follows the upgrade that runs to its end.
+    UpgradeFollow,
     /// Goes back to the release before.
     Rollback,
     /// Sends a signal to every worker; with none named, lists what can be sent.
@@ -111,8 +127,11 @@ impl Command {
             Self::Inc { .. } => "inc",
             Self::Dec { .. } => "dec",
             Self::SetWorkers { .. } => "set_workers",
-            Self::Upgrade => "upgrade",
-            Self::UpgradeFleet => "upgrade_fleet",
+            Self::Upgrade { fleet: false, .. } => "upgrade",
+            Self::Upgrade { fleet: true, .. } => "upgrade_fleet",
+            Self::UpgradeContinue => "upgrade_continue",
+            Self::UpgradeAbort => "upgrade_abort",
+            Self::UpgradeFollow => "upgrade_follow",
             Self::Rollback => "rollback",
             Self::Signal { .. } => "signal",
             Self::Die { .. } => "die",
@@ -139,8 +158,21 @@ impl Command {
             "inc" => Self::Inc { by: args.count(0, "by")?.unwrap_or(1) },
             "dec" => Self::Dec { by: args.count(0, "by")?.unwrap_or(1) },
             "set_workers" => Self::SetWorkers { count: args.required(args.count(0, "count")?, "count")? },
-            "upgrade" => Self::Upgrade,
-            "upgrade_fleet" => Self::UpgradeFleet,
+            "upgrade" => {
+                let (canary, soak) = (args.count(usize::MAX, "canary")?, args.seconds("soak")?);
+                if soak.is_some() && canary.is_none() {
+                    return Err(bad(
+                        name,
+                        "soak",
+                        "says how long the canaries are watched, so it needs \"canary\"",
+                    ));
+                }
+                Self::Upgrade { fleet: false, canary, soak }
+            }
+            "upgrade_fleet" => Self::Upgrade { fleet: true, canary: None, soak: None },
+            "upgrade_continue" => Self::UpgradeContinue,
+            "upgrade_abort" => Self::UpgradeAbort,
+            "upgrade_follow" => Self::UpgradeFollow,
             "rollback" => Self::Rollback,
             "signal" => Self::Signal { signals: args.signals("signal")? },
             "die" => Self::Die { signal: args.text(0, "signal")?.map(|name| SignalName::new(&name)) },
@@ -182,6 +214,14 @@ impl Command {
         match self {
             Self::Ehlo { user: Some(user) } => {
                 fields.insert("user".into(), user.as_str().into());
+            }
+            Self::Upgrade { canary, soak, .. } => {
+                if let Some(canary) = canary {
+                    fields.insert("canary".into(), (*canary).into());
+                }
+                if let Some(soak) = soak {
+                    fields.insert("soak".into(), soak.as_secs_f64().into());
+                }
             }
             Self::Inc { by } | Self::Dec { by } => {
                 fields.insert("by".into(), (*by).into());
@@ -251,6 +291,15 @@ impl<'a> Arguments<'a> {
                 name,
                 &format!("must be a whole number from 1 to {WORKERS_MAX}, not \"{text}\""),
             )),
+        }
+    }
+
+    fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
+        let Some(text) = self.text(usize::MAX, name)? else { return Ok(None) };
+        let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        match seconds.filter(|seconds| *seconds <= SOAK_MAX) {
+            Some(seconds) => Ok(Some(seconds)),
+            None => Err(bad(self.command, name, &format!("must be a number of seconds, not \"{text}\""))),
         }
     }
 

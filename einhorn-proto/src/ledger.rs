@@ -47,8 +47,11 @@ const fn for_programs(info: CommandInfo) -> CommandInfo {
 pub const COMMANDS: &[CommandInfo] = &[
     command("status", "", "Show the master, its listeners and every worker"),
     command("upgrade", "", "Replace every worker with one from the current code, one by one"),
-    reserved(command("upgrade_fleet", "", "Replace every worker, all at once")),
-    reserved(command("rollback", "", "Go back to the release before")),
+    command("upgrade_fleet", "", "Replace every worker, all at once"),
+    command("upgrade_continue", "", "End the soak of the upgrade that runs"),
+    command("upgrade_abort", "", "End the upgrade that runs, and go back"),
+    command("upgrade_follow", "", "Follow the upgrade that runs to its end"),
+    command("rollback", "", "Go back to the release before"),
     command("inc", "[COUNT]", "Add COUNT workers [default: 1]"),
     command("dec", "[COUNT]", "Remove COUNT workers, draining them [default: 1]"),
     command("set_workers", "COUNT", "Set the number of workers"),

@@ -24,7 +24,7 @@ mod status;
 pub use command::{Command, SignalName};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, Support, command_info};
-pub use notice::{AckSource, Death, Notice, Severity, Termination};
+pub use notice::{AckSource, Death, Notice, RolloutKind, Severity, Termination};
 pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use status::{

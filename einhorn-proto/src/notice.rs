@@ -71,6 +71,26 @@ pub enum AckSource {
     Timer,
 }
 
+/// Which way a rollout goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutKind {
+    /// To a new release.
+    #[default]
+    Upgrade,
+    /// To the one before, because somebody asked for it.
+    Rollback,
+}
+
+impl fmt::Display for RolloutKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Upgrade => "upgrade",
+            Self::Rollback => "rollback",
+        })
+    }
+}
+
 /// How much a notice matters, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -187,8 +207,10 @@ pub enum Notice {
         /// To.
         to: u32,
     },
-    /// An upgrade began.
+    /// An upgrade, or the way back from one, began.
     UpgradeStarted {
+        /// Which of the two.
+        kind: RolloutKind,
         /// The generation that it brings.
         generation: u64,
         /// How many workers it replaces.
@@ -196,6 +218,8 @@ pub enum Notice {
     },
     /// An upgrade ended and every worker runs the new release.
     UpgradeDone {
+        /// Upgrade or rollback.
+        kind: RolloutKind,
         /// The generation that it brought.
         generation: u64,
         /// How long it took, in milliseconds.
@@ -203,8 +227,34 @@ pub enum Notice {
         /// Old workers that still finish what they have.
         draining: u32,
     },
-    /// An upgrade was given up.
+    /// The first few workers of an upgrade are up, and the rest waits.
+    SoakStarted {
+        /// The generation that it brings.
+        generation: u64,
+        /// How many there are.
+        workers: u32,
+        /// For how long the rest waits, in milliseconds; `None` until somebody says to go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        soak_ms: Option<u64>,
+    },
+    /// The rest of an upgrade follows.
+    SoakOver {
+        /// The generation that it brings.
+        generation: u64,
+    },
+    /// An upgrade failed, and what it had replaced is replaced again.
+    RollbackStarted {
+        /// Upgrade or rollback.
+        kind: RolloutKind,
+        /// The generation that it would have brought.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
+    /// An upgrade failed and has ended.
     UpgradeFailed {
+        /// Upgrade or rollback.
+        kind: RolloutKind,
         /// The generation that it would have brought.
         generation: u64,
         /// Why.
@@ -261,7 +311,9 @@ impl Notice {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::GivenUp { .. } | Self::UpgradeFailed { .. } => Severity::Error,
+            Self::GivenUp { .. } | Self::UpgradeFailed { .. } | Self::RollbackStarted { .. } => {
+                Severity::Error
+            }
             Self::MasterExiting { code, .. } if *code != 0 => Severity::Error,
             Self::Died { .. } | Self::Escalated { .. } | Self::Refused { .. } => Severity::Warn,
             Self::Decided { .. } | Self::StatusText { .. } => Severity::Debug,
@@ -318,19 +370,34 @@ impl fmt::Display for Notice {
                 Seconds(*after_ms)
             ),
             Self::Resized { from, to } => write!(f, "number of workers {from} -> {to}"),
-            Self::UpgradeStarted { generation, workers } => {
-                write!(f, "upgrade to generation {generation} of {workers} workers began")
+            Self::UpgradeStarted { kind, generation, workers } => {
+                write!(f, "{kind} to generation {generation} of {workers} workers began")
             }
-            Self::UpgradeDone { generation, took_ms, draining } => {
-                write!(f, "upgrade to generation {generation} done in {}", Seconds(*took_ms))?;
+            Self::SoakStarted { generation, workers, soak_ms: Some(soak) } => {
+                write!(f, "{workers} workers of generation {generation} up; soaking for {}", Seconds(*soak))
+            }
+            Self::SoakStarted { generation, workers, soak_ms: None } => {
+                write!(
+                    f,
+                    "{workers} workers of generation {generation} up; soaking until \"upgrade --continue\""
+                )
+            }
+            Self::SoakOver { generation } => {
+                write!(f, "soak of generation {generation} over; the other workers follow")
+            }
+            Self::RollbackStarted { kind, generation, reason } => {
+                write!(f, "{kind} to generation {generation} fails, going back: {reason}")
+            }
+            Self::UpgradeDone { kind, generation, took_ms, draining } => {
+                write!(f, "{kind} to generation {generation} done in {}", Seconds(*took_ms))?;
                 match draining {
                     0 => Ok(()),
                     1 => f.write_str("; 1 old worker still finishes its requests"),
                     count => write!(f, "; {count} old workers still finish their requests"),
                 }
             }
-            Self::UpgradeFailed { generation, reason, serving } => {
-                write!(f, "upgrade to generation {generation} failed: {reason}; {serving}")
+            Self::UpgradeFailed { kind, generation, reason, serving } => {
+                write!(f, "{kind} to generation {generation} failed: {reason}; {serving}")
             }
             Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} says: {text}"),
             Self::Stopping { slot, pid } => write!(f, "slot {slot}: worker {pid} says that it is stopping"),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, RequestId};
+use crate::{Death, RequestId, RolloutKind};
 
 /// One line of the master's answer to a request.
 ///
@@ -72,13 +72,18 @@ pub struct Resized {
 pub enum Outcome {
     /// Every worker runs the new release and has acked.
     Done,
-    /// It was given up; `reason` says why.
+    /// The new release failed, or was not wanted; every worker runs the one before. `reason` says why.
+    RolledBack,
+    /// It failed, and so did the way back; `reason` says why.
     Failed,
 }
 
 /// The end of an upgrade, as its last reply carries it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UpgradeReport {
+    /// Upgrade or rollback.
+    #[serde(default)]
+    pub kind: RolloutKind,
     /// How it ended.
     pub outcome: Outcome,
     /// The generation that it brought, or would have brought.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::{Asker, Reactor};
 use crate::logging::severity_name;
-use crate::supervisor::{Event, PoolCommand, RequestKey, Stop};
+use crate::supervisor::{Event, PoolCommand, RequestKey, Stop, UpgradePlan};
 use crate::sys::signals::parse_signal;
 
 /// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
@@ -253,7 +253,13 @@ fn pool_command(command: &Command) -> Result<PoolCommand, (bool, String)> {
         Command::Inc { by } => PoolCommand::Inc(*by),
         Command::Dec { by } => PoolCommand::Dec(*by),
         Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
-        Command::Upgrade => PoolCommand::Upgrade,
+        Command::Upgrade { fleet, canary, soak } => {
+            PoolCommand::Upgrade(UpgradePlan { is_fleet: *fleet, canary: *canary, soak: *soak })
+        }
+        Command::UpgradeContinue => PoolCommand::Continue,
+        Command::UpgradeAbort => PoolCommand::Abort,
+        Command::UpgradeFollow => PoolCommand::Follow,
+        Command::Rollback => PoolCommand::Rollback,
         Command::Respawn => PoolCommand::Respawn,
         Command::Signal { signals } if signals.is_empty() => {
             let names: Vec<_> = Signal::iterator().map(Signal::as_str).collect();

@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use crate::config::Control;
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
-use crate::supervisor::{Action, Event, PoolCommand, ReplyData, RequestKey, Stop, Supervisor};
+use crate::supervisor::{Action, Event, PoolCommand, ReplyData, RequestKey, Stop, Supervisor, UpgradePlan};
 use crate::sys::notify::NotifySocket;
 use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
@@ -276,7 +276,7 @@ impl Reactor {
                 None
             }
             Action::Notice { notice, progress_of } => {
-                self.publish(&notice, progress_of);
+                self.publish(&notice, &progress_of);
                 None
             }
             Action::Reply { request, ok, message, data } => {
@@ -301,9 +301,9 @@ impl Reactor {
     }
 
     /// Logs a notice and sends it to those who follow events or wait for the upgrade that it is part of.
-    fn publish(&mut self, notice: &Notice, progress_of: Option<RequestKey>) {
+    fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
         self.log.notice(notice);
-        if let Some(Asker { client, id }) = progress_of.and_then(|request| self.requests.get(&request)) {
+        for Asker { client, id } in progress_of.iter().filter_map(|request| self.requests.get(request)) {
             let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
             self.clients.send(*client, &reply);
         }
@@ -345,7 +345,7 @@ impl Reactor {
             Signal::SIGUSR2 => stop(Stop::Gracefully),
             Signal::SIGTERM => stop(Stop::With(Signal::SIGTERM)),
             Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
-            Signal::SIGHUP => PoolCommand::Upgrade,
+            Signal::SIGHUP => PoolCommand::Upgrade(UpgradePlan::default()),
             Signal::SIGTTIN => PoolCommand::Inc(1),
             Signal::SIGTTOU => PoolCommand::Dec(1),
             Signal::SIGUSR1 => PoolCommand::Signal(vec![Signal::SIGUSR1]),

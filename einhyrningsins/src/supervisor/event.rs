@@ -1,6 +1,7 @@
 //! The whole vocabulary between the supervisor and the world: what it hears and what it asks for.
 
 use std::fmt;
+use std::time::Duration;
 
 use einhorn_proto::{AckSource, Notice, Resized, Termination, UpgradeReport};
 use nix::sys::signal::Signal;
@@ -117,8 +118,16 @@ pub enum PoolCommand {
     Dec(u32),
     /// This many workers, at least 1.
     SetWorkers(u32),
-    /// Replace every worker, smoothly.
-    Upgrade,
+    /// Replace every worker.
+    Upgrade(UpgradePlan),
+    /// End the soak of the upgrade that runs.
+    Continue,
+    /// End the upgrade that runs, and go back.
+    Abort,
+    /// Be told of the end of the upgrade that runs.
+    Follow,
+    /// Go back to the release before.
+    Rollback,
     /// Fill empty slots now.
     Respawn,
     /// Send these to every worker.
@@ -130,6 +139,17 @@ pub enum PoolCommand {
         /// Who asked, for the log.
         why: String,
     },
+}
+
+/// How to upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UpgradePlan {
+    /// All new workers at once, rather than one by one; the old ones go when all have acked.
+    pub is_fleet: bool,
+    /// So many slots first, and the rest after the soak.
+    pub canary: Option<u32>,
+    /// How long the soak lasts; `None` until [`PoolCommand::Continue`].
+    pub soak: Option<Duration>,
 }
 
 /// How to stop.
@@ -181,8 +201,8 @@ pub enum Action {
     Notice {
         /// What happened.
         notice: Notice,
-        /// Send it to this request too, as progress.
-        progress_of: Option<RequestKey>,
+        /// Send it to these requests too, as progress.
+        progress_of: Vec<RequestKey>,
     },
     /// Give the last reply to a request.
     Reply {

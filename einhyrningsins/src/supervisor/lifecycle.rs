@@ -35,6 +35,9 @@ impl Supervisor {
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         slot.attempts.tries += 1;
         let generation = slot.generation;
+        if self.rollout.as_ref().is_some_and(|rollout| rollout.generation == generation) {
+            slot.succession.tries += 1;
+        }
         let worker = self.spawn(now, number, generation);
         if let Some(slot) = self.pool.slots.get_mut(&number) {
             slot.current = Some(worker);
@@ -158,13 +161,13 @@ impl Supervisor {
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         slot.attempts = Attempts::default();
         if slot.successor == Some(id) {
-            self.succeed(now, number, id, generation);
+            self.on_successor_acked(now, number);
         }
         if self.proven.insert(generation) && self.policy.retries.is_none() {
             self.revive(generation);
         }
         self.tell_if_ready(now);
-        self.finish_rollout_if_done(now);
+        self.settle_rollout(now);
     }
 
     /// The pool was never full before and is now.
@@ -198,33 +201,44 @@ impl Supervisor {
     /// Decides what a slot does that has lost a worker which it had not asked to stop.
     fn lose(&mut self, now: Instant, worker: &Worker, death: Death, loss: Loss) {
         let number = worker.slot;
-        let is_rolling_out = self.is_rolling_out(worker.generation);
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         slot.last_death = Some((now, death.clone()));
         if slot.successor == Some(worker.id) {
             slot.successor = None;
-            return self.lose_successor(now, worker, death, loss);
-        }
-        if slot.current != Some(worker.id) {
+        } else if slot.current == Some(worker.id) {
+            slot.current = None;
+            slot.restarts += 1;
+            if self.seat_successor(number) {
+                let next = "its successor takes the slot".to_owned();
+                self.tell(Notice::Died { slot: number.0, death, next_spawn_ms: None, next });
+                return self.settle_rollout(now);
+            }
+        } else {
             return;
         }
-        slot.current = None;
-        slot.restarts += 1;
-        if self.seat_successor(number) {
-            let next = "its successor, still starting, takes the slot".to_owned();
-            return self.tell(Notice::Died { slot: number.0, death, next_spawn_ms: None, next });
+        if self.is_rolling_out(worker.generation) {
+            self.lose_new_worker(now, worker, death, loss);
+        } else if self.rollout.as_ref().is_some_and(super::Rollout::is_rolling_back) {
+            self.lose_in_rollback(now, worker, death, loss);
+        } else {
+            self.refill(now, worker, death, loss);
         }
+    }
+
+    /// Decides when an empty seat is filled again.
+    fn refill(&mut self, now: Instant, worker: &Worker, death: Death, loss: Loss) {
+        let number = worker.slot;
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         if worker.acked_at.is_none() {
             slot.attempts.deaths += 1;
-            // A loaded system is no fault of the release; but an upgrade must come to an end.
-            if loss == Loss::CannotSpawnNow && !is_rolling_out {
+            // A loaded system is no fault of the release.
+            if loss == Loss::CannotSpawnNow {
                 slot.attempts.tries = slot.attempts.tries.saturating_sub(1);
             }
         }
         let attempts = slot.attempts;
         if worker.acked_at.is_none() && self.is_exhausted(worker.generation, attempts, loss) {
-            return self.give_up(now, number, worker.generation, death, attempts);
+            return self.give_up(now, number, &death, attempts);
         }
         let at = pacing::respawn_at(now, worker.spawned_at, self.policy.seconds, attempts.deaths);
         self.tell_death(now, number, death, at, "next spawn");
@@ -243,31 +257,20 @@ impl Supervisor {
 
     /// How many spawns in a row without an ack a slot gets; `None` for no limit.
     fn tries_max(&self, generation: Generation) -> Option<u32> {
-        let is_unproven = !self.proven.contains(&generation) || self.is_rolling_out(generation);
+        let is_unproven = !self.proven.contains(&generation);
         self.policy.retries.or(is_unproven.then_some(RETRIES_DEFAULT))
     }
 
-    fn give_up(
-        &mut self,
-        now: Instant,
-        number: SlotNumber,
-        generation: Generation,
-        death: Death,
-        attempts: Attempts,
-    ) {
+    fn give_up(&mut self, now: Instant, number: SlotNumber, death: &Death, attempts: Attempts) {
         let slot = number.0;
         let next = "its slot gets no further try".to_owned();
         self.tell(Notice::Died { slot, death: death.clone(), next_spawn_ms: None, next });
-        if self.is_rolling_out(generation) {
-            let reason = format!("slot {slot}: {death}; {}", tries_in_words(attempts.tries));
-            return self.fail_rollout(now, &reason, Some(death));
-        }
         if let Some(slot) = self.pool.slots.get_mut(&number) {
             slot.given_up = true;
         }
         self.tell(Notice::GivenUp { slot, tries: attempts.tries });
         if self.pool.slots.values().all(|slot| slot.given_up) {
-            self.stop_for_want_of_workers(now, slot, &death);
+            self.stop_for_want_of_workers(now, slot, death);
         }
     }
 
@@ -398,13 +401,6 @@ impl State {
             Self::Up => "up already",
             Self::Draining(_) => "draining",
         }
-    }
-}
-
-pub(super) fn tries_in_words(tries: u32) -> String {
-    match tries {
-        0 | 1 => "1 try".to_owned(),
-        tries => format!("{tries} tries"),
     }
 }
 

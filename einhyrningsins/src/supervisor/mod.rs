@@ -13,6 +13,7 @@ mod lifecycle;
 mod pacing;
 mod pool;
 mod resize;
+mod rollback;
 mod rollout;
 mod snapshot;
 mod stop;
@@ -30,7 +31,9 @@ use std::time::{Duration, Instant};
 use einhorn_proto::{Notice, Severity};
 use nix::sys::signal::Signal;
 
-pub use event::{Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, WorkerId};
+pub use event::{
+    Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
+};
 pub use snapshot::Snapshot;
 
 use pool::Pool;
@@ -156,7 +159,7 @@ impl Supervisor {
     /// `now` must not go back from one call to the next.
     #[must_use = "an action that is not carried out is lost"]
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
-        let before = self.up_before(&event);
+        let before = self.counts_before(&event);
         match event {
             Event::Started => self.on_started(now),
             Event::Spawned { worker, pid } => self.on_spawned(now, worker, pid),
@@ -171,7 +174,7 @@ impl Supervisor {
             Event::Command { request, command } => self.on_command(now, request, command),
             Event::RequestAbandoned { request } => self.on_request_abandoned(request),
             Event::ReleaseResolved { generation } => self.on_release_resolved(now, generation),
-            Event::ReleaseFailed { generation, reason } => self.on_release_failed(now, generation, &reason),
+            Event::ReleaseFailed { generation, reason } => self.on_release_failed(now, generation, reason),
             Event::DeadlineReached => self.on_deadline(now),
         }
         self.check_invariants(before);
@@ -212,7 +215,11 @@ impl Supervisor {
             PoolCommand::Inc(by) => self.resize(now, request, self.wanted().saturating_add(by)),
             PoolCommand::Dec(by) => self.on_dec(now, request, by),
             PoolCommand::SetWorkers(count) => self.resize(now, request, count),
-            PoolCommand::Upgrade => self.on_upgrade(request),
+            PoolCommand::Upgrade(plan) => self.on_upgrade(request, plan),
+            PoolCommand::Continue => self.on_continue(now, request),
+            PoolCommand::Abort => self.on_abort(now, request, "an abort was asked for"),
+            PoolCommand::Follow => self.on_follow(request),
+            PoolCommand::Rollback => self.on_rollback(now, request),
             PoolCommand::Respawn => self.on_respawn(now, request),
         }
     }
@@ -231,6 +238,7 @@ impl Supervisor {
                 Timer::Kill(worker) => self.on_grace_over(now, worker),
                 Timer::Spawn(slot) => self.make_due(slot),
                 Timer::Succeed(slot) => self.retry_successor(slot),
+                Timer::Soak => self.on_soak_over(now),
             }
         }
         self.pump(now);
@@ -256,7 +264,8 @@ impl Supervisor {
     }
 
     fn may_have_one_more_unacked(&self) -> bool {
-        !self.was_ready || self.pool.unacked() < self.policy.unacked_max as usize
+        let is_exempt = !self.was_ready || self.rollout.as_ref().is_some_and(Rollout::is_fleet_forward);
+        is_exempt || self.pool.unacked() < self.policy.unacked_max as usize
     }
 
     /// Whether one more worker stays within `--max-upgrade-additional`, draining ones counted.
@@ -293,8 +302,8 @@ impl Supervisor {
 
     /// Tells the log, whoever follows events, and whoever waits for the upgrade that runs.
     fn tell(&mut self, notice: Notice) {
-        let request = self.rollout.as_ref().and_then(Rollout::request);
-        let progress_of = request.filter(|_| notice.severity() != Severity::Debug);
+        let requests = self.rollout.as_ref().map_or(Vec::new(), Rollout::requests);
+        let progress_of = if notice.severity() == Severity::Debug { Vec::new() } else { requests };
         self.actions.push(Action::Notice { notice, progress_of });
     }
 
@@ -312,7 +321,7 @@ impl Supervisor {
         let mut used: BTreeSet<_> = self.pool.slots.values().map(|slot| slot.generation).collect();
         used.insert(self.generation);
         used.extend(self.previous);
-        used.extend(self.rollout.as_ref().map(Rollout::generation));
+        used.extend(self.rollout.iter().flat_map(|rollout| [rollout.generation, rollout.from]));
         let unused: Vec<_> = self.releases.difference(&used).copied().collect();
         for generation in unused {
             self.releases.remove(&generation);

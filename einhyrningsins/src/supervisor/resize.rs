@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::Supervisor;
 use super::event::{Action, ReplyData, RequestKey, SlotNumber};
 use super::timers::Timer;
+use super::worker::Worker;
 
 impl Supervisor {
     pub(super) fn on_dec(&mut self, now: Instant, request: Option<RequestKey>, by: u32) {
@@ -49,8 +50,8 @@ impl Supervisor {
             format!("number of workers {from} -> {to}")
         };
         self.reply(request, true, message, Some(ReplyData::Resized(Resized { from, to })));
-        self.finish_rollout_if_done(now);
         self.pump(now);
+        self.settle_rollout(now);
     }
 
     /// Opens seats, and gives slots that were given up another chance: somebody wants more workers.
@@ -71,8 +72,10 @@ impl Supervisor {
     fn shrink(&mut self, now: Instant, by: u32) {
         let mut candidates: Vec<_> = self.pool.slots.iter().collect();
         candidates.sort_by_key(|(number, slot)| {
-            let worker = slot.current.and_then(|id| self.pool.get(id));
-            let rank = worker.map_or(0, |worker| if worker.is_unacked() { 1 } else { 2 });
+            let mut workers = [slot.current, slot.successor].into_iter().flatten().peekable();
+            let is_empty = workers.peek().is_none();
+            let is_serving = workers.filter_map(|id| self.pool.get(id)).any(Worker::is_up);
+            let rank = if is_empty { 0 } else { 1 + u8::from(is_serving) };
             (rank, Reverse(slot.current), Reverse(**number))
         });
         let closed: Vec<SlotNumber> =

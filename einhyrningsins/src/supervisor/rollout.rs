@@ -1,92 +1,185 @@
-//! An upgrade in progress: which slots still run the old release, and what happens if the new one fails.
+//! An upgrade in progress: which slots still run the old release, and when it has come to its end.
 //!
 //! Smooth: a slot gets a successor while its worker goes on serving; when the successor acks it takes the
-//! seat and the worker before it drains. An empty seat is filled with the new release directly.
+//! seat and the worker before it drains. Fleet: every slot gets one at once, and they take their seats together
+//! when the last has acked. Canary: smooth for the first few slots, then a soak in which any death of a new
+//! worker is the end of it. An empty seat is filled with the new release directly. What happens when the new
+//! release fails stands in `rollback.rs`.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use einhorn_proto::{Death, Notice, Outcome, UpgradeReport};
-
+use einhorn_proto::{Death, Notice, Outcome, RolloutKind, UpgradeReport};
 use nix::unistd::Pid;
 
-use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, WorkerId};
-use super::lifecycle::{Loss, tries_in_words};
+use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, UpgradePlan};
+use super::lifecycle::Loss;
 use super::pacing;
 use super::pool::{Attempts, Slot};
+use super::rollback::Failure;
 use super::timers::Timer;
 use super::worker::Worker;
-use super::{Phase, Supervisor, milliseconds};
+use super::{Phase, RETRIES_DEFAULT, Supervisor, milliseconds};
 
 /// An upgrade that has begun and not ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rollout {
+    pub(super) kind: RolloutKind,
     /// What it brings.
-    generation: Generation,
-    /// Who waits for its end.
-    request: Option<RequestKey>,
-    stage: Stage,
+    pub(super) generation: Generation,
+    /// What was there before.
+    pub(super) from: Generation,
+    /// Whether all new workers take their seats together.
+    pub(super) is_fleet: bool,
+    /// What is still to be tried out before the rest follows.
+    canary: Option<Canary>,
+    waiters: Vec<Waiter>,
+    pub(super) since: Option<Instant>,
+    pub(super) stage: Stage,
+    /// Slots whose turn has not come, next first. May name slots that are gone or done by now.
+    pub(super) todo: VecDeque<SlotNumber>,
 }
 
-#[derive(Debug)]
-enum Stage {
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
     /// The shell looks for what the new generation runs.
     Resolving,
     /// Workers are being replaced.
-    Replacing {
-        since: Instant,
-        /// Slots whose turn has not come, next first. May name slots that are gone or done by now.
-        todo: VecDeque<SlotNumber>,
-    },
+    Replacing,
+    /// The first few are replaced; the rest waits to see how they do.
+    Soaking,
+    /// It has failed, and what it had replaced is replaced again.
+    RollingBack(Failure),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Canary {
+    slots: u32,
+    /// `None`: until somebody says to go on.
+    soak: Option<Duration>,
+}
+
+/// Who waits for the end, and which end is the one that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Waiter {
+    request: RequestKey,
+    wants: Outcome,
 }
 
 impl Rollout {
-    pub(super) fn generation(&self) -> Generation {
-        self.generation
+    /// A smooth one, from `from` to `generation`.
+    pub(super) fn new(kind: RolloutKind, generation: Generation, from: Generation) -> Self {
+        Self {
+            kind,
+            generation,
+            from,
+            is_fleet: false,
+            canary: None,
+            waiters: Vec::new(),
+            since: None,
+            stage: Stage::Resolving,
+            todo: VecDeque::new(),
+        }
     }
 
-    pub(super) fn request(&self) -> Option<RequestKey> {
-        self.request
+    pub(super) fn requests(&self) -> Vec<RequestKey> {
+        self.waiters.iter().map(|waiter| waiter.request).collect()
     }
 
     pub(super) fn abandon(&mut self, request: RequestKey) {
-        if self.request == Some(request) {
-            self.request = None;
-        }
+        self.waiters.retain(|waiter| waiter.request != request);
     }
 
-    fn since(&self) -> Option<Instant> {
+    pub(super) fn join(&mut self, request: Option<RequestKey>, wants: Outcome) {
+        self.waiters.extend(request.map(|request| Waiter { request, wants }));
+    }
+
+    /// What its spawns run: the new release, or the one before when it goes back.
+    fn target(&self) -> Generation {
         match self.stage {
-            Stage::Resolving => None,
-            Stage::Replacing { since, .. } => Some(since),
+            Stage::RollingBack(_) => self.from,
+            Stage::Resolving | Stage::Replacing | Stage::Soaking => self.generation,
         }
     }
 
-    fn todo(&mut self) -> Option<&mut VecDeque<SlotNumber>> {
-        match &mut self.stage {
-            Stage::Resolving => None,
-            Stage::Replacing { todo, .. } => Some(todo),
-        }
+    pub(super) fn is_rolling_back(&self) -> bool {
+        matches!(self.stage, Stage::RollingBack(_))
+    }
+
+    /// Whether all workers are being replaced at once.
+    pub(super) fn is_fleet_forward(&self) -> bool {
+        self.is_fleet && !self.is_rolling_back()
     }
 }
 
 impl Supervisor {
-    pub(super) fn on_upgrade(&mut self, request: Option<RequestKey>) {
-        if let Some(rollout) = &self.rollout {
-            let (generation, wanted) = (rollout.generation, self.wanted());
-            let upgraded = self.upgraded(generation);
-            let message = format!(
-                "upgrade refused: generation {generation} is still coming up ({upgraded} of {wanted} acked)"
-            );
-            return self.reply(request, false, message, None);
+    pub(super) fn on_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+        if let Some(refusal) = self.refusal(plan) {
+            return self.reply(request, false, refusal, None);
         }
         self.generation_last.0 += 1;
         let generation = self.generation_last;
-        self.rollout = Some(Rollout { generation, request, stage: Stage::Resolving });
+        let mut rollout = Rollout::new(RolloutKind::Upgrade, generation, self.generation);
+        rollout.is_fleet = plan.is_fleet;
+        rollout.canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
+        rollout.join(request, Outcome::Done);
+        self.rollout = Some(rollout);
         self.actions.push(Action::ResolveRelease { generation });
     }
 
-    pub(super) fn on_release_failed(&mut self, now: Instant, generation: Generation, reason: &str) {
+    fn refusal(&self, plan: UpgradePlan) -> Option<String> {
+        if self.rollout.is_some() {
+            return Some(format!("upgrade refused: {}", self.rollout_in_words()));
+        }
+        let wanted = self.wanted();
+        match self.policy.upgrade_additional_max {
+            Some(more) if plan.is_fleet && more < wanted => Some(format!(
+                "fleet upgrade refused: it needs {wanted} workers more at a time, and --max-upgrade-additional \
+                 allows {more}"
+            )),
+            _ => None,
+        }
+    }
+
+    /// How far the rollout that runs has come.
+    fn rollout_in_words(&self) -> String {
+        let Some(rollout) = &self.rollout else { return "no upgrade runs".to_owned() };
+        let (generation, wanted) = (rollout.generation, self.wanted());
+        let upgraded = self.upgraded(generation);
+        match rollout.stage {
+            Stage::Soaking => {
+                format!("generation {generation} is in its soak ({upgraded} of {wanted} slots have it)")
+            }
+            Stage::RollingBack(_) => {
+                format!("generation {generation} is being rolled back ({upgraded} of {wanted} still have it)")
+            }
+            Stage::Resolving | Stage::Replacing => {
+                format!("generation {generation} is still coming up ({upgraded} of {wanted} acked)")
+            }
+        }
+    }
+
+    /// Joins the rollout that runs: its progress and its end go to this request too.
+    pub(super) fn on_follow(&mut self, request: Option<RequestKey>) {
+        match &mut self.rollout {
+            Some(rollout) => rollout.join(request, Outcome::Done),
+            None => self.reply(request, false, "no upgrade runs".into(), None),
+        }
+    }
+
+    /// Ends the soak.
+    pub(super) fn on_continue(&mut self, now: Instant, request: Option<RequestKey>) {
+        if self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.stage, Stage::Soaking)) {
+            if let Some(rollout) = &mut self.rollout {
+                rollout.join(request, Outcome::Done);
+            }
+            return self.on_soak_over(now);
+        }
+        let message = format!("nothing to continue: {}", self.rollout_in_words());
+        self.reply(request, false, message, None);
+    }
+
+    pub(super) fn on_release_failed(&mut self, now: Instant, generation: Generation, reason: String) {
         if self.is_rolling_out(generation) {
             self.fail_rollout(now, reason, None);
         }
@@ -97,26 +190,35 @@ impl Supervisor {
         let is_expected = self.rollout.as_ref().is_some_and(|rollout| {
             rollout.generation == generation && matches!(rollout.stage, Stage::Resolving)
         });
-        if !is_expected || self.phase != Phase::Running {
-            return self.forget_releases();
-        }
-        // What was kept to go back to gives way to what is there now.
-        self.previous = None;
-        let (mut empty, mut seated) = (VecDeque::new(), VecDeque::new());
-        for (number, slot) in &mut self.pool.slots {
-            slot.forgive();
-            if slot.current.is_none() { empty.push_back(*number) } else { seated.push_back(*number) }
-        }
-        empty.append(&mut seated);
-        if let Some(rollout) = &mut self.rollout {
-            rollout.stage = Stage::Replacing { since: now, todo: empty };
+        if is_expected && self.phase == Phase::Running {
+            self.begin_replacing(now);
         }
         self.forget_releases();
-        self.tell(Notice::UpgradeStarted { generation: generation.0, workers: self.wanted() });
-        self.pump(now);
     }
 
-    /// Spawns one worker of the upgrade; `false` if there is none to spawn now.
+    /// Queues every slot, empty ones first, and starts.
+    pub(super) fn begin_replacing(&mut self, now: Instant) {
+        // What was kept to go back to gives way to what is there now.
+        self.previous = None;
+        let (mut todo, mut seated) = (VecDeque::new(), VecDeque::new());
+        for (number, slot) in &mut self.pool.slots {
+            slot.forgive();
+            let queue = if slot.current.is_none() { &mut todo } else { &mut seated };
+            queue.push_back(*number);
+        }
+        todo.append(&mut seated);
+        let workers = self.wanted();
+        let Some(rollout) = &mut self.rollout else { return };
+        rollout.todo = todo;
+        rollout.since = Some(now);
+        rollout.stage = Stage::Replacing;
+        let (kind, generation) = (rollout.kind, rollout.generation.0);
+        self.tell(Notice::UpgradeStarted { kind, generation, workers });
+        self.pump(now);
+        self.settle_rollout(now);
+    }
+
+    /// Spawns one worker of the rollout; `false` if there is none to spawn now.
     pub(super) fn advance_rollout(&mut self, now: Instant) -> bool {
         let Some((number, generation, is_empty)) = self.next_to_replace() else { return false };
         // A successor leaves room for the empty seats that wait for their own respawn.
@@ -124,13 +226,14 @@ impl Supervisor {
         if !is_empty && self.live_max().is_some_and(|bound| self.pool.live() + empty >= bound) {
             return false;
         }
-        if let Some(todo) = self.rollout.as_mut().and_then(Rollout::todo) {
-            todo.pop_front();
+        if let Some(rollout) = &mut self.rollout {
+            rollout.todo.pop_front();
         }
         let Some(slot) = self.pool.slots.get_mut(&number) else { return true };
         if is_empty {
             slot.generation = generation;
-            slot.forgive();
+            slot.attempts = Attempts::default();
+            slot.given_up = false;
             self.timers.clear(Timer::Spawn(number));
             self.fill_seat(now, number);
         } else {
@@ -143,65 +246,90 @@ impl Supervisor {
         true
     }
 
-    /// The first slot that still needs a worker of the upgrade, and whether it is empty.
+    /// The first slot that still needs a worker of the rollout, and whether it is empty.
     fn next_to_replace(&mut self) -> Option<(SlotNumber, Generation, bool)> {
+        let is_full = self.canary_is_placed();
         let rollout = self.rollout.as_mut()?;
-        let generation = rollout.generation;
-        let todo = rollout.todo()?;
-        while let Some(&number) = todo.front() {
+        if is_full || matches!(rollout.stage, Stage::Resolving | Stage::Soaking) {
+            return None;
+        }
+        let (target, brings) = (rollout.target(), rollout.generation);
+        let is_back = rollout.is_rolling_back();
+        while let Some(&number) = rollout.todo.front() {
             match self.pool.slots.get(&number) {
-                Some(slot) if slot.generation != generation && slot.successor.is_none() => {
-                    return Some((number, generation, slot.current.is_none()));
+                Some(slot) if (slot.generation == brings) == is_back && slot.successor.is_none() => {
+                    return Some((number, target, slot.current.is_none()));
                 }
                 _ => {
-                    todo.pop_front();
+                    rollout.todo.pop_front();
                 }
             }
         }
         None
     }
 
-    /// Whether the slot's turn is still to come.
-    pub(super) fn is_in_rollout(&self, slot: SlotNumber) -> bool {
-        match self.rollout.as_ref().map(|rollout| &rollout.stage) {
-            Some(Stage::Replacing { todo, .. }) => todo.contains(&slot),
-            Some(Stage::Resolving) | None => false,
-        }
+    /// Whether as many slots as the canary has are taken up by the new release, or are trying it.
+    fn canary_is_placed(&self) -> bool {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.is_rolling_back()) else {
+            return false;
+        };
+        let Some(canary) = rollout.canary else { return false };
+        let is_placed = |(number, slot): &(&SlotNumber, &Slot)| {
+            slot.generation == rollout.generation
+                || slot.successor.is_some()
+                || self.timers.at(Timer::Succeed(**number)).is_some()
+        };
+        self.pool.slots.iter().filter(is_placed).count() >= canary.slots as usize
     }
 
-    /// A new seat during an upgrade gets the new release.
+    /// Whether the slot's turn is still to come.
+    pub(super) fn is_in_rollout(&self, slot: SlotNumber) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.todo.contains(&slot))
+    }
+
+    /// A new seat during an upgrade gets the new release when its turn comes; during a rollback, or a soak in
+    /// which no turn comes, it is filled from the release before.
     pub(super) fn enqueue_in_rollout(&mut self, slot: SlotNumber) -> bool {
-        match self.rollout.as_mut().and_then(Rollout::todo) {
-            Some(todo) => {
-                todo.push_back(slot);
+        match &mut self.rollout {
+            Some(rollout) if matches!(rollout.stage, Stage::Replacing) && rollout.canary.is_none() => {
+                rollout.todo.push_back(slot);
                 true
             }
-            None => false,
+            Some(rollout) if matches!(rollout.stage, Stage::Replacing | Stage::Soaking) => {
+                rollout.todo.push_back(slot);
+                false
+            }
+            _ => false,
         }
     }
 
     pub(super) fn retry_successor(&mut self, slot: SlotNumber) {
-        if let Some(todo) = self.rollout.as_mut().and_then(Rollout::todo) {
-            todo.push_front(slot);
+        if let Some(rollout) = &mut self.rollout {
+            rollout.todo.push_front(slot);
         }
     }
 
-    /// The successor has acked: it takes the seat, and the worker before it drains.
-    pub(super) fn succeed(
-        &mut self,
-        now: Instant,
-        number: SlotNumber,
-        successor: WorkerId,
-        generation: Generation,
-    ) {
+    /// A successor has acked: it takes the seat, and the worker before it drains. In a fleet it waits for the
+    /// others first.
+    pub(super) fn on_successor_acked(&mut self, now: Instant, number: SlotNumber) {
+        if self.rollout.as_ref().is_none_or(|rollout| !rollout.is_fleet_forward()) {
+            self.succeed(now, number);
+        }
+    }
+
+    /// The successor takes its seat.
+    pub(super) fn succeed(&mut self, now: Instant, number: SlotNumber) {
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
-        slot.successor = None;
-        slot.generation = generation;
-        slot.succession = Attempts::default();
-        if let Some(old) = slot.current.replace(successor) {
-            let pid = self.pool.get(successor).and_then(|worker| worker.pid);
-            let why =
-                format!("worker {} (generation {generation}) took its slot", pid.map_or(0, Pid::as_raw));
+        let Some(successor) = slot.successor.take() else { return };
+        let old = slot.current.replace(successor);
+        slot.attempts = Attempts::default();
+        let Some(worker) = self.pool.get(successor) else { return };
+        let (pid, generation) = (worker.pid.map_or(0, Pid::as_raw), worker.generation);
+        if let Some(slot) = self.pool.slots.get_mut(&number) {
+            slot.generation = generation;
+        }
+        if let Some(old) = old {
+            let why = format!("worker {pid} (generation {generation}) took its slot");
             self.cull(now, old, &why);
         }
     }
@@ -216,142 +344,179 @@ impl Supervisor {
         };
         let Some(slot) = self.pool.slots.get_mut(&number) else { return false };
         slot.current = slot.successor.take();
-        slot.attempts = std::mem::take(&mut slot.succession);
+        slot.attempts = slot.succession;
         slot.generation = generation;
         true
     }
 
-    pub(super) fn lose_successor(&mut self, now: Instant, worker: &Worker, death: Death, loss: Loss) {
+    /// A worker that the rollout had brought is lost, seated or not.
+    pub(super) fn lose_new_worker(&mut self, now: Instant, worker: &Worker, death: Death, loss: Loss) {
         let number = worker.slot;
+        let is_soaking = self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.stage, Stage::Soaking));
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         slot.succession.deaths += 1;
-        let attempts = slot.succession;
-        if self.is_exhausted(worker.generation, attempts, loss) {
-            let next = "it gets no further try".to_owned();
-            self.tell(Notice::Died { slot: number.0, death: death.clone(), next_spawn_ms: None, next });
-            let reason = format!("slot {}: {death}; {}", number.0, tries_in_words(attempts.tries));
-            return self.fail_rollout(now, &reason, Some(death));
+        let (attempts, is_seat) = (slot.succession, slot.current.is_none());
+        let tries_max = self.policy.retries.unwrap_or(RETRIES_DEFAULT);
+        if is_soaking || loss == Loss::CannotSpawn || attempts.tries >= tries_max {
+            let next = if is_soaking { "that is the end of the soak" } else { "it gets no further try" };
+            let notice = Notice::Died {
+                slot: number.0,
+                death: death.clone(),
+                next_spawn_ms: None,
+                next: next.to_owned(),
+            };
+            self.tell(notice);
+            let tries = match attempts.tries {
+                _ if is_soaking => "in its soak".to_owned(),
+                0 | 1 => "1 try".to_owned(),
+                tries => format!("{tries} tries"),
+            };
+            return self.fail_rollout(now, format!("slot {}: {death}; {tries}", number.0), Some(death));
         }
         let at = pacing::respawn_at(now, worker.spawned_at, self.policy.seconds, attempts.deaths);
         self.tell_death(now, number, death, at, "next try");
-        if at > now {
-            self.timers.set(Timer::Succeed(number), at);
-        } else {
-            self.retry_successor(number);
+        match (is_seat, at > now) {
+            (true, true) => self.timers.set(Timer::Spawn(number), at),
+            (true, false) => self.make_due(number),
+            (false, true) => self.timers.set(Timer::Succeed(number), at),
+            (false, false) => self.retry_successor(number),
         }
     }
 
-    pub(super) fn finish_rollout_if_done(&mut self, now: Instant) {
+    /// Takes the rollout a stage further if it has come to the end of the one that it is in.
+    pub(super) fn settle_rollout(&mut self, now: Instant) {
+        let Some(rollout) = &self.rollout else { return };
+        // Cheap questions first: the others look at every slot.
+        if matches!(rollout.stage, Stage::Resolving | Stage::Soaking) || self.pool.unacked() > 0 {
+            return;
+        }
+        if self.next_to_replace().is_some() {
+            return self.thin_out_fleet(now);
+        }
         let Some(rollout) = &self.rollout else { return };
         let generation = rollout.generation;
-        // Cheap questions first: the last one looks at every slot.
-        let is_resolving = matches!(rollout.stage, Stage::Resolving);
-        if is_resolving || self.pool.unacked() > 0 || self.next_to_replace().is_some() {
+        if rollout.is_fleet_forward() {
+            if self.is_fleet_acked(generation) {
+                self.seat_all_successors(now);
+                self.finish_rollout(now);
+            }
             return;
         }
-        if (self.upgraded(generation) as usize) < self.pool.slots.len() {
+        let (slots, upgraded) = (self.pool.slots.len(), self.upgraded(generation) as usize);
+        match (&rollout.stage, rollout.canary) {
+            (Stage::Replacing, Some(canary)) if upgraded >= slots.min(canary.slots as usize) => {
+                self.begin_soak(now, canary);
+            }
+            (Stage::Replacing, None) if upgraded == slots => self.finish_rollout(now),
+            // After a way back that failed, slots may have several releases: back means rid of the one.
+            (Stage::RollingBack(_), _) if upgraded == 0 && self.pool.up() == slots => {
+                self.finish_rollback(now)
+            }
+            _ => {}
+        }
+    }
+
+    /// A fleet that has grown beyond what `--max-upgrade-additional` lets live at a time goes on smoothly: it
+    /// would wait for ever for the last of it.
+    fn thin_out_fleet(&mut self, now: Instant) {
+        let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.is_fleet_forward()) else {
             return;
-        }
-        let Some(rollout) = self.rollout.take() else { return };
-        self.previous = Some(self.generation);
-        self.generation = generation;
-        let report = self.report(now, &rollout, Outcome::Done);
-        let notice = Notice::UpgradeDone {
-            generation: generation.0,
-            took_ms: report.took_ms,
-            draining: report.draining,
         };
-        let message = notice.to_string();
-        self.tell(notice);
-        self.reply(rollout.request, true, message, Some(ReplyData::Upgrade(report)));
-        self.forget_releases();
-    }
-
-    /// Ends the upgrade without its success: no further spawns of it, and its unacked workers drain. Seats
-    /// that it left empty are filled from the release before.
-    pub(super) fn fail_rollout(&mut self, now: Instant, reason: &str, death: Option<Death>) {
-        let Some(rollout) = self.rollout.as_ref() else { return };
-        let generation = rollout.generation;
-        let mut unacked = Vec::new();
-        for (number, slot) in &mut self.pool.slots {
-            self.timers.clear(Timer::Succeed(*number));
-            slot.succession = Attempts::default();
-            unacked.extend(slot.successor.take());
-        }
-        for number in self.slots_without_upgrade(generation) {
-            let Some(slot) = self.pool.slots.get_mut(&number) else { continue };
-            unacked.extend(slot.current.take());
-            slot.generation = self.generation;
-            slot.attempts = Attempts::default();
-        }
-        for id in unacked {
-            self.cull(now, id, "the upgrade failed");
-        }
-        let Some(rollout) = self.rollout.take() else { return };
-        self.end_failed_rollout(now, &rollout, reason, death);
-    }
-
-    fn end_failed_rollout(&mut self, now: Instant, rollout: &Rollout, reason: &str, death: Option<Death>) {
-        let report = UpgradeReport {
-            reason: Some(reason.to_owned()),
-            death,
-            ..self.report(now, rollout, Outcome::Failed)
-        };
-        let old = self.pool.up() - report.upgraded as usize;
-        let serving = match (old, report.upgraded) {
-            (old, 0) => format!("{old} of {} workers of the release before serve", report.wanted),
-            (old, new) => format!("{old} workers of the release before and {new} of the new one serve"),
-        };
-        let notice =
-            Notice::UpgradeFailed { generation: rollout.generation.0, reason: reason.to_owned(), serving };
-        let message = notice.to_string();
-        self.tell(notice);
-        self.reply(rollout.request, false, message, Some(ReplyData::Upgrade(report)));
-        self.refill_empty_seats();
-        self.forget_releases();
+        rollout.is_fleet = false;
+        self.seat_all_successors(now);
         self.pump(now);
     }
 
-    /// Queues every empty seat that waits for nothing.
-    fn refill_empty_seats(&mut self) {
-        let empty = |(number, slot): (&SlotNumber, &Slot)| {
-            let is_waiting = self.timers.at(Timer::Spawn(*number)).is_some();
-            (slot.current.is_none() && !is_waiting).then_some(*number)
-        };
-        let empty: Vec<_> = self.pool.slots.iter().filter_map(empty).collect();
-        for number in empty {
-            self.make_due(number);
+    fn seat_all_successors(&mut self, now: Instant) {
+        let numbers: Vec<_> = self.pool.slots.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.succeed(now, number));
+    }
+
+    fn is_fleet_acked(&self, generation: Generation) -> bool {
+        self.pool.slots.values().all(|slot| {
+            let worker = slot.successor.or(slot.current).and_then(|id| self.pool.get(id));
+            worker.is_some_and(|worker| worker.is_up() && worker.generation == generation)
+        })
+    }
+
+    fn begin_soak(&mut self, now: Instant, canary: Canary) {
+        let Some(rollout) = &mut self.rollout else { return };
+        rollout.stage = Stage::Soaking;
+        let generation = rollout.generation;
+        if let Some(soak) = canary.soak {
+            self.timers.set(Timer::Soak, now + soak);
         }
+        let workers = self.upgraded(generation);
+        let soak_ms = canary.soak.map(milliseconds);
+        self.tell(Notice::SoakStarted { generation: generation.0, workers, soak_ms });
     }
 
-    /// Whether an upgrade to `generation` runs.
+    pub(super) fn on_soak_over(&mut self, now: Instant) {
+        self.timers.clear(Timer::Soak);
+        let Some(rollout) = &mut self.rollout else { return };
+        if !matches!(rollout.stage, Stage::Soaking) {
+            return;
+        }
+        rollout.canary = None;
+        rollout.stage = Stage::Replacing;
+        let generation = rollout.generation.0;
+        self.tell(Notice::SoakOver { generation });
+        self.pump(now);
+        self.settle_rollout(now);
+    }
+
+    fn finish_rollout(&mut self, now: Instant) {
+        let Some(rollout) = self.rollout.take() else { return };
+        // An upgrade can be undone. What a rollback has left is known to be bad, and not kept to go back to.
+        self.previous = (rollout.kind == RolloutKind::Upgrade).then_some(rollout.from);
+        self.generation = rollout.generation;
+        let report = self.report(now, &rollout, Outcome::Done);
+        let notice = Notice::UpgradeDone {
+            kind: rollout.kind,
+            generation: rollout.generation.0,
+            took_ms: report.took_ms,
+            draining: report.draining,
+        };
+        self.end_rollout(&rollout, report, notice);
+    }
+
+    /// Tells everybody of the end, and forgets what it was about.
+    pub(super) fn end_rollout(&mut self, rollout: &Rollout, report: UpgradeReport, notice: Notice) {
+        self.timers.clear(Timer::Soak);
+        for (number, slot) in &mut self.pool.slots {
+            slot.succession = Attempts::default();
+            self.timers.clear(Timer::Succeed(*number));
+        }
+        let message = notice.to_string();
+        self.tell(notice);
+        for waiter in &rollout.waiters {
+            let is_wanted = report.outcome == waiter.wants;
+            let data = ReplyData::Upgrade(report.clone());
+            self.reply(Some(waiter.request), is_wanted, message.clone(), Some(data));
+        }
+        self.forget_releases();
+    }
+
+    /// Whether the way is towards `generation`.
     pub(super) fn is_rolling_out(&self, generation: Generation) -> bool {
-        self.rollout.as_ref().is_some_and(|rollout| rollout.generation == generation)
-    }
-
-    /// Slots that were given to `generation` and have no acked worker of it.
-    fn slots_without_upgrade(&self, generation: Generation) -> Vec<SlotNumber> {
-        let is_up = |slot: &Slot| slot.current.and_then(|id| self.pool.get(id)).is_some_and(Worker::is_up);
-        let slots = self.pool.slots.iter();
-        slots.filter(|(_, slot)| slot.generation == generation && !is_up(slot)).map(|(n, _)| *n).collect()
+        let rollout = self.rollout.as_ref();
+        rollout.is_some_and(|rollout| rollout.generation == generation && !rollout.is_rolling_back())
     }
 
     /// How many slots have an acked worker of `generation`.
     pub(super) fn upgraded(&self, generation: Generation) -> u32 {
         let is_upgraded = |slot: &&Slot| {
-            slot.generation == generation
-                && slot.current.and_then(|id| self.pool.get(id)).is_some_and(Worker::is_up)
+            let workers = [slot.current, slot.successor].into_iter().flatten();
+            workers
+                .filter_map(|id| self.pool.get(id))
+                .any(|worker| worker.generation == generation && worker.is_up())
         };
         u32::try_from(self.pool.slots.values().filter(is_upgraded).count()).unwrap_or(u32::MAX)
     }
 
-    /// When the upgrade that runs began to replace workers.
-    pub(super) fn rollout_since(&self) -> Option<Instant> {
-        self.rollout.as_ref().and_then(Rollout::since)
-    }
-
-    fn report(&self, now: Instant, rollout: &Rollout, outcome: Outcome) -> UpgradeReport {
+    pub(super) fn report(&self, now: Instant, rollout: &Rollout, outcome: Outcome) -> UpgradeReport {
         UpgradeReport {
+            kind: rollout.kind,
             outcome,
             generation: rollout.generation.0,
             reason: None,
@@ -359,7 +524,7 @@ impl Supervisor {
             upgraded: self.upgraded(rollout.generation),
             wanted: self.wanted(),
             draining: u32::try_from(self.pool.draining()).unwrap_or(u32::MAX),
-            took_ms: rollout.since().map_or(0, |since| milliseconds(now - since)),
+            took_ms: rollout.since.map_or(0, |since| milliseconds(now - since)),
         }
     }
 }

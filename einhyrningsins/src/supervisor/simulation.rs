@@ -175,8 +175,20 @@ impl World {
         self.feed(Event::Command { request, command });
     }
 
+    fn plan(&mut self) -> UpgradePlan {
+        match self.dice.u32(..4) {
+            0 | 1 => UpgradePlan::default(),
+            2 => UpgradePlan { is_fleet: true, ..UpgradePlan::default() },
+            _ => UpgradePlan {
+                is_fleet: false,
+                canary: Some(self.dice.u32(1..4)),
+                soak: self.dice.bool().then(|| Duration::from_millis(self.dice.u64(0..3000))),
+            },
+        }
+    }
+
     fn random_step(&mut self) {
-        match self.dice.u32(..24) {
+        match self.dice.u32(..26) {
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
@@ -198,10 +210,19 @@ impl World {
                 let count = self.dice.u32(1..9);
                 self.command(PoolCommand::SetWorkers(count));
             }
-            18 | 19 => self.command(PoolCommand::Upgrade),
+            18 | 19 => {
+                let plan = self.plan();
+                self.command(PoolCommand::Upgrade(plan));
+            }
             20 => self.command(PoolCommand::Respawn),
             21 => self.command(PoolCommand::Signal(vec![BYSTANDER])),
-            22 => self.resolve(),
+            22 | 23 => self.resolve(),
+            24 => {
+                let command =
+                    [PoolCommand::Continue, PoolCommand::Abort, PoolCommand::Follow, PoolCommand::Rollback];
+                let command = command[self.dice.usize(..4)].clone();
+                self.command(command);
+            }
             _ => match self.dice.u32(..12) {
                 0 => self.stop(),
                 1..4 => self.abandon(),
@@ -262,6 +283,9 @@ impl World {
                 return;
             }
             self.resolve();
+            if self.supervisor.next_deadline().is_none() {
+                self.feed(Event::Command { request: None, command: PoolCommand::Continue });
+            }
             let snapshot = self.supervisor.snapshot(self.now);
             let Some(worker) = snapshot.workers.iter().find(|worker| worker.state != WorkerState::Up) else {
                 if snapshot.upgrade.is_none() && self.is_full(&snapshot) {

@@ -41,7 +41,7 @@ impl Supervisor {
         workers.sort_by_key(|worker| worker.slot);
         Snapshot {
             state: self.master_state(),
-            generation: self.rollout.as_ref().map_or(self.generation, super::Rollout::generation),
+            generation: self.rollout.as_ref().map_or(self.generation, |rollout| rollout.generation),
             wanted: self.wanted(),
             up: count(self.pool.up()),
             starting: count(self.pool.unacked()),
@@ -84,14 +84,15 @@ impl Supervisor {
     }
 
     fn upgrade_status(&self, now: Instant) -> Option<UpgradeStatus> {
-        let generation = self.rollout.as_ref()?.generation();
+        let rollout = self.rollout.as_ref()?;
+        let generation = rollout.generation;
         let is_new = |worker: &&Worker| worker.generation == generation && worker.is_unacked();
         Some(UpgradeStatus {
             generation: generation.0,
             upgraded: self.upgraded(generation),
             wanted: self.wanted(),
             starting: count(self.pool.workers().filter(is_new).count()),
-            age_ms: self.rollout_since().map_or(0, |since| milliseconds(now - since)),
+            age_ms: rollout.since.map_or(0, |since| milliseconds(now - since)),
         })
     }
 }

@@ -49,10 +49,9 @@ impl Supervisor {
         let pids: Vec<_> = self.pool.workers().filter_map(|worker| worker.pid).collect();
         self.actions.extend(pids.into_iter().map(|pid| Action::Signal { pid, signal }));
         self.reply(request, true, "exiting at once".into(), None);
-        if let Some(request) = self.rollout.as_ref().and_then(super::Rollout::request) {
-            self.reply(Some(request), false, "upgrade failed: the master exits".into(), None);
+        for waiting in self.rollout.take().map_or(Vec::new(), |rollout| rollout.requests()) {
+            self.reply(Some(waiting), false, "upgrade failed: the master exits".into(), None);
         }
-        self.rollout = None;
         self.exit(1, why);
     }
 
@@ -71,7 +70,7 @@ impl Supervisor {
         });
         if is_first {
             self.phase = Phase::Stopping { code: reason.code };
-            self.fail_rollout(now, "the master is stopping", None);
+            self.fail_rollout(now, "the master is stopping".to_owned(), None);
             self.empty_the_queues();
         }
         let workers: Vec<WorkerId> = self.pool.workers().map(|worker| worker.id).collect();

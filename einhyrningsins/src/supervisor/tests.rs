@@ -341,7 +341,7 @@ fn a_missed_boot_deadline_costs_the_worker_its_slot_and_in_the_end_its_life() {
 fn a_smooth_upgrade_drains_an_old_worker_for_each_new_one_that_acks() {
     let mut play = Play::steady(policy(3));
     play.take_signals();
-    let request = play.command(PoolCommand::Upgrade);
+    let request = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     assert_eq!(play.spawned, [(103, 0, 3, 2), (104, 1, 4, 2)]);
     assert!(play.signals.is_empty(), "nobody goes before somebody has come");
     play.ack(104);
@@ -361,20 +361,20 @@ fn a_smooth_upgrade_drains_an_old_worker_for_each_new_one_that_acks() {
 #[test]
 fn an_index_is_free_again_when_its_worker_is_reaped() {
     let mut play = Play::steady(policy(1));
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.ack(101);
     play.exit(100);
     play.spawned.clear();
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     assert_eq!(play.spawned, [(102, 0, 0, 3)]);
 }
 
 #[test]
 fn a_second_upgrade_is_refused_and_told_which_one_runs() {
     let mut play = Play::steady(policy(2));
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.ack(102);
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     let (_, ok, message) = play.replies.last().unwrap();
     assert!(!ok);
     assert_eq!(message, "upgrade refused: generation 2 is still coming up (1 of 2 acked)");
@@ -384,7 +384,7 @@ fn a_second_upgrade_is_refused_and_told_which_one_runs() {
 fn a_bad_release_fails_the_upgrade_and_the_old_workers_go_on() {
     let mut play = Play::steady(policy(2));
     play.take_signals();
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     for _ in 0..6 {
         for pid in play.take_spawned().into_iter().filter(|pid| *pid > 101) {
             play.exit(pid);
@@ -393,7 +393,7 @@ fn a_bad_release_fails_the_upgrade_and_the_old_workers_go_on() {
     }
     let [(_, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
     assert!(message.contains("unacked; 3 tries"), "{message}");
-    assert!(message.contains("2 of 2 workers of the release before serve"), "{message}");
+    assert!(message.contains("2 of 2 workers of generation 1 serve"), "{message}");
     assert_eq!(play.seated(), [(0, 100, 1), (1, 101, 1)]);
     let drained: Vec<_> = play.take_signals().into_iter().filter(|(pid, _)| *pid < 102).collect();
     assert!(drained.is_empty());
@@ -404,19 +404,19 @@ fn a_bad_release_fails_the_upgrade_and_the_old_workers_go_on() {
 fn a_release_that_cannot_be_resolved_fails_the_upgrade_before_anything_happens() {
     let mut play = Play::steady(policy(2));
     play.resolves = false;
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     let [(_, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
     assert!(message.contains("no such program"), "{message}");
     assert!(play.spawned.iter().all(|(.., generation)| *generation == 1));
     play.resolves = true;
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     assert_eq!(play.spawned.last().unwrap().3, 3, "a generation's number is not used twice");
 }
 
 #[test]
 fn an_old_worker_that_dies_during_an_upgrade_comes_back_from_its_own_release() {
     let mut play = Play::steady(Policy { unacked_max: 1, ..policy(3) });
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.exit(102);
     play.ack(103);
     assert_eq!(play.spawned.last(), Some(&(104, 2, 0x2, 1)), "slot 2 waits for its turn");
@@ -425,7 +425,7 @@ fn an_old_worker_that_dies_during_an_upgrade_comes_back_from_its_own_release() {
 #[test]
 fn when_an_old_worker_dies_its_starting_successor_takes_the_slot() {
     let mut play = Play::steady(policy(2));
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.take_spawned();
     play.exit(100);
     assert!(play.spawned.is_empty());
@@ -438,7 +438,7 @@ fn when_an_old_worker_dies_its_starting_successor_takes_the_slot() {
 #[test]
 fn upgrade_additional_bounds_live_workers_exactly() {
     let mut play = Play::steady(Policy { upgrade_additional_max: Some(1), ..policy(4) });
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     let mut peak = 0;
     for _ in 0..4 {
         let [pid] = play.take_spawned()[..] else { panic!("one at a time") };
@@ -479,7 +479,7 @@ fn the_last_worker_cannot_be_taken_away() {
 #[test]
 fn more_workers_during_an_upgrade_get_the_new_release() {
     let mut play = Play::steady(policy(1));
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.command(PoolCommand::SetWorkers(3));
     play.ack(101);
     play.ack(102);
@@ -544,7 +544,7 @@ fn quit_signals_everyone_and_exits_one_at_once() {
 #[test]
 fn stopping_during_an_upgrade_answers_it() {
     let mut play = Play::steady(policy(2));
-    let request = play.command(PoolCommand::Upgrade);
+    let request = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.stop(Stop::Gracefully);
     let (answered, ok, message) = &play.replies[0];
     assert_eq!((*answered, *ok), (request, false));
@@ -564,7 +564,7 @@ fn late_repeated_and_strange_acks_change_nothing() {
     play.ack(100);
     play.ack(4711);
     assert_eq!(play.snapshot(), before);
-    play.command(PoolCommand::Upgrade);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.ack(101);
     play.ack(100);
     assert_eq!(play.seated(), [(0, 101, 2)]);
@@ -573,7 +573,7 @@ fn late_repeated_and_strange_acks_change_nothing() {
 #[test]
 fn an_upgrade_goes_on_when_its_client_leaves() {
     let mut play = Play::steady(policy(1));
-    let request = play.command(PoolCommand::Upgrade);
+    let request = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.feed(Event::RequestAbandoned { request: RequestKey(request) });
     play.ack(101);
     assert_eq!(play.seated(), [(0, 101, 2)]);

@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Spawn(SlotNumber),
     /// The slot may try its next successor again.
     Succeed(SlotNumber),
+    /// The canaries have lived long enough for the rest to follow.
+    Soak,
 }
 
 /// The pending deadlines, earliest first.
