@@ -56,6 +56,9 @@ pub enum Command {
     /// Ends the upgrade that runs, and goes back.
     UpgradeAbort,
     /// Follows the upgrade that runs to its end.
+    ///
+    /// A command of its own, as are the two above, and no field of `upgrade`: a master that does not know
+    /// it says so, while a field that is not known is passed over, and an abort would begin an upgrade.
     UpgradeFollow,
     /// Goes back to the release before.
     Rollback,
@@ -158,18 +161,8 @@ impl Command {
             "inc" => Self::Inc { by: args.count(0, "by")?.unwrap_or(1) },
             "dec" => Self::Dec { by: args.count(0, "by")?.unwrap_or(1) },
             "set_workers" => Self::SetWorkers { count: args.required(args.count(0, "count")?, "count")? },
-            "upgrade" => {
-                let (canary, soak) = (args.count(usize::MAX, "canary")?, args.seconds("soak")?);
-                if soak.is_some() && canary.is_none() {
-                    return Err(bad(
-                        name,
-                        "soak",
-                        "says how long the canaries are watched, so it needs \"canary\"",
-                    ));
-                }
-                Self::Upgrade { fleet: false, canary, soak }
-            }
-            "upgrade_fleet" => Self::Upgrade { fleet: true, canary: None, soak: None },
+            "upgrade" => args.upgrade(args.flag("fleet")?)?,
+            "upgrade_fleet" => args.upgrade(true)?,
             "upgrade_continue" => Self::UpgradeContinue,
             "upgrade_abort" => Self::UpgradeAbort,
             "upgrade_follow" => Self::UpgradeFollow,
@@ -291,6 +284,29 @@ impl<'a> Arguments<'a> {
                 name,
                 &format!("must be a whole number from 1 to {WORKERS_MAX}, not \"{text}\""),
             )),
+        }
+    }
+
+    fn upgrade(&self, fleet: bool) -> Result<Command, RequestErrorKind> {
+        let (canary, soak) = (self.count(usize::MAX, "canary")?, self.seconds("soak")?);
+        if fleet && canary.is_some() {
+            return Err(bad(self.command, "canary", "comes before the rest, and a fleet comes all at once"));
+        }
+        if soak.is_some() && canary.is_none() {
+            return Err(bad(
+                self.command,
+                "soak",
+                "says how long the canaries are watched, so it needs \"canary\"",
+            ));
+        }
+        Ok(Command::Upgrade { fleet, canary, soak })
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {
+        match self.value(usize::MAX, name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(bad(self.command, name, &format!("must be true or false, not {other}"))),
         }
     }
 

@@ -47,8 +47,8 @@ const fn for_programs(info: CommandInfo) -> CommandInfo {
 pub const COMMANDS: &[CommandInfo] = &[
     command("status", "", "Show the master, its listeners and every worker"),
     command("upgrade", "", "Replace every worker with one from the current code, one by one"),
-    command("upgrade_fleet", "", "Replace every worker, all at once"),
-    command("upgrade_continue", "", "End the soak of the upgrade that runs"),
+    command("upgrade_fleet", "", "Replace every worker, all new ones at once"),
+    command("upgrade_continue", "", "End the soak of the upgrade that runs: the rest follows"),
     command("upgrade_abort", "", "End the upgrade that runs, and go back"),
     command("upgrade_follow", "", "Follow the upgrade that runs to its end"),
     command("rollback", "", "Go back to the release before"),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{UpgradeStage, UpgradeStatus};
+
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -216,6 +218,8 @@ pub enum Notice {
         /// How many workers it replaces.
         workers: u32,
     },
+    /// Somebody has joined an upgrade that runs, and this is how it stands. Told to nobody else.
+    UpgradeJoined(UpgradeStatus),
     /// An upgrade ended and every worker runs the new release.
     UpgradeDone {
         /// Upgrade or rollback.
@@ -373,14 +377,10 @@ impl fmt::Display for Notice {
             Self::UpgradeStarted { kind, generation, workers } => {
                 write!(f, "{kind} to generation {generation} of {workers} workers began")
             }
-            Self::SoakStarted { generation, workers, soak_ms: Some(soak) } => {
-                write!(f, "{workers} workers of generation {generation} up; soaking for {}", Seconds(*soak))
-            }
-            Self::SoakStarted { generation, workers, soak_ms: None } => {
-                write!(
-                    f,
-                    "{workers} workers of generation {generation} up; soaking until \"upgrade --continue\""
-                )
+            Self::UpgradeJoined(upgrade) => write_joined(f, upgrade),
+            Self::SoakStarted { generation, workers, soak_ms } => {
+                let workers = Workers(*workers);
+                write!(f, "{workers} of generation {generation} up; {}", Soak(*soak_ms))
             }
             Self::SoakOver { generation } => {
                 write!(f, "soak of generation {generation} over; the other workers follow")
@@ -407,6 +407,50 @@ impl fmt::Display for Notice {
             Self::MasterExiting { code: 0, why } => write!(f, "exiting: {why}"),
             Self::MasterExiting { code, why } => write!(f, "exiting with {code}: {why}"),
             Self::Refused { message } | Self::Decided { message } => f.write_str(message),
+        }
+    }
+}
+
+fn write_joined(f: &mut fmt::Formatter<'_>, upgrade: &UpgradeStatus) -> fmt::Result {
+    let UpgradeStatus { kind, stage, generation, from, upgraded, wanted, .. } = upgrade;
+    match stage {
+        UpgradeStage::Resolving => write!(f, "{kind} to generation {generation} is about to begin"),
+        UpgradeStage::Replacing => {
+            write!(f, "{kind} to generation {generation} runs: {upgraded} of {wanted} workers have it")
+        }
+        UpgradeStage::Soaking => write!(
+            f,
+            "{kind} to generation {generation} runs: {upgraded} of {wanted} workers have it; {}",
+            Soak(upgrade.soak_left_ms)
+        ),
+        UpgradeStage::RollingBack => write!(
+            f,
+            "{kind} to generation {generation} goes back to generation {from}: {upgraded} of {wanted} workers \
+             still have it"
+        ),
+    }
+}
+
+/// How long a soak lasts, in milliseconds if it has an end of its own.
+struct Soak(Option<u64>);
+
+impl fmt::Display for Soak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ms) => write!(f, "soaking for {}", Seconds(ms)),
+            None => f.write_str("soaking until \"upgrade --continue\""),
+        }
+    }
+}
+
+/// A number of workers, for people.
+struct Workers(u32);
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 worker"),
+            count => write!(f, "{count} workers"),
         }
     }
 }
@@ -443,6 +487,45 @@ mod tests {
             notice.to_string(),
             "slot 3: worker 4711 (generation 7) exited with status 1 after 0.4s, unacked; next spawn in 2.2s"
         );
+    }
+
+    #[test]
+    fn who_joins_an_upgrade_is_told_how_it_stands() {
+        let upgrade = UpgradeStatus {
+            kind: RolloutKind::Upgrade,
+            stage: UpgradeStage::Soaking,
+            generation: 8,
+            from: 7,
+            soak_left_ms: None,
+            upgraded: 1,
+            wanted: 4,
+            starting: 0,
+            age_ms: 2_000,
+        };
+        let notice = Notice::UpgradeJoined(upgrade.clone());
+        assert_eq!(
+            notice.to_string(),
+            "upgrade to generation 8 runs: 1 of 4 workers have it; soaking until \"upgrade --continue\""
+        );
+        let json = serde_json::to_string(&notice).unwrap();
+        assert!(
+            json.starts_with(r#"{"event":"upgrade_joined","kind":"upgrade","stage":"soaking""#),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<Notice>(&json).unwrap(), notice);
+
+        let back = Notice::UpgradeJoined(UpgradeStatus { stage: UpgradeStage::RollingBack, ..upgrade });
+        assert_eq!(
+            back.to_string(),
+            "upgrade to generation 8 goes back to generation 7: 1 of 4 workers still have it"
+        );
+    }
+
+    #[test]
+    fn a_soak_says_how_long_it_lasts() {
+        let soak = |workers, soak_ms| Notice::SoakStarted { generation: 8, workers, soak_ms }.to_string();
+        assert_eq!(soak(1, Some(30_000)), "1 worker of generation 8 up; soaking for 30.0s");
+        assert_eq!(soak(2, None), "2 workers of generation 8 up; soaking until \"upgrade --continue\"");
     }
 
     #[test]

@@ -137,6 +137,7 @@ mod tests {
     use super::*;
     use crate::SignalName;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn read(line: &str) -> Result<Request, String> {
         Request::from_json(line.as_bytes()).map_err(|error| error.to_string())
@@ -164,6 +165,16 @@ mod tests {
     }
 
     #[test]
+    fn a_fleet_is_a_command_and_a_field() {
+        let fleet = Command::Upgrade { fleet: true, canary: None, soak: None };
+        assert_eq!(read(r#"{"command":"upgrade_fleet"}"#).unwrap().command, fleet);
+        assert_eq!(read(r#"{"command":"upgrade","fleet":true}"#).unwrap().command, fleet);
+        let canary = read(r#"{"command":"upgrade","canary":2,"soak":"1.5","fleet":false}"#).unwrap();
+        let soak = Some(Duration::from_millis(1500));
+        assert_eq!(canary.command, Command::Upgrade { fleet: false, canary: Some(2), soak });
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         for (line, message) in [
             ("[]", "a request is a JSON object such as {\"command\":\"status\"}"),
@@ -179,6 +190,19 @@ mod tests {
             ),
             (r#"{"command":"status","args":["now"]}"#, "status: args has \"now\" too many"),
             (r#"{"command":"inc","args":"1"}"#, "inc: args must be a list of strings"),
+            (
+                r#"{"command":"upgrade","soak":5}"#,
+                "upgrade: soak says how long the canaries are watched, so it needs \"canary\"",
+            ),
+            (
+                r#"{"command":"upgrade","canary":1,"soak":"-1"}"#,
+                "upgrade: soak must be a number of seconds, not \"-1\"",
+            ),
+            (
+                r#"{"command":"upgrade_fleet","canary":1}"#,
+                "upgrade_fleet: canary comes before the rest, and a fleet comes all at once",
+            ),
+            (r#"{"command":"upgrade","fleet":1}"#, "upgrade: fleet must be true or false, not 1"),
         ] {
             assert_eq!(read(line).unwrap_err(), message, "for {line}");
         }
@@ -196,6 +220,17 @@ mod tests {
             Just(Command::Help),
             Just(Command::Status),
             Just(Command::Events),
+            Just(Command::UpgradeContinue),
+            Just(Command::UpgradeAbort),
+            Just(Command::UpgradeFollow),
+            Just(Command::Rollback),
+            Just(Command::Upgrade { fleet: true, canary: None, soak: None }),
+            proptest::option::of((1_u32..=crate::WORKERS_MAX, proptest::option::of(0_u64..1 << 34)))
+                .prop_map(|canary| Command::Upgrade {
+                    fleet: false,
+                    canary: canary.map(|(slots, _)| slots),
+                    soak: canary.and_then(|(_, soak)| soak).map(Duration::from_millis),
+                }),
             proptest::option::of(".{0,20}").prop_map(|user| Command::Ehlo { user }),
             (1_u32..=crate::WORKERS_MAX).prop_map(|by| Command::Inc { by }),
             (1_u32..=crate::WORKERS_MAX).prop_map(|count| Command::SetWorkers { count }),

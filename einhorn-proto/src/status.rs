@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Death;
+use crate::{Death, RolloutKind};
 
 /// How the pool is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -144,12 +144,39 @@ pub struct WorkerStatus {
     pub text: Option<String>,
 }
 
+/// How far an upgrade is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpgradeStage {
+    /// The master looks for what the new generation runs.
+    Resolving,
+    /// Workers are being replaced.
+    #[default]
+    Replacing,
+    /// The first few are replaced, and the rest waits to see how they do.
+    Soaking,
+    /// It has failed or was aborted, and what it had replaced is replaced again.
+    RollingBack,
+}
+
 /// An upgrade that runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeStatus {
+    /// Upgrade, or a rollback that somebody asked for.
+    #[serde(default)]
+    pub kind: RolloutKind,
+    /// How far it is.
+    #[serde(default)]
+    pub stage: UpgradeStage,
     /// The generation that it brings.
     pub generation: u64,
-    /// Slots whose worker is up with it.
+    /// The generation that was there before.
+    #[serde(default)]
+    pub from: u64,
+    /// In a soak: how long still, in milliseconds; `None` until somebody says to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak_left_ms: Option<u64>,
+    /// Slots that have a worker up with it.
     pub upgraded: u32,
     /// Slots in all.
     pub wanted: u32,
