@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{
-    COMMANDS, Command, MasterStatus, PROTOCOL_VERSION, Reply, Request, RequestId, Status, Support,
+    COMMANDS, Command, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestId, Status, Support,
     command_info,
 };
 use nix::sys::signal::Signal;
@@ -166,10 +166,21 @@ impl Reactor {
             Ok(command) => command,
             Err((ok, message)) => return self.answer(client, id, ok, message),
         };
+        if matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback) {
+            self.tell_who_joins(client, id.clone());
+        }
         let request = RequestKey(self.next_request);
         self.next_request += 1;
         self.requests.insert(request, Asker { client, id });
         self.feed(Event::Command { request: Some(request), command });
+    }
+
+    /// Says how the upgrade stands that `client` joins: nothing may happen in it for a long time.
+    fn tell_who_joins(&mut self, client: ClientId, id: Option<RequestId>) {
+        if let Some(upgrade) = self.supervisor.snapshot(Instant::now()).upgrade {
+            let notice = Notice::UpgradeJoined(upgrade);
+            self.clients.send(client, &Reply::progress(id, notice.to_string(), Some(notice)));
+        }
     }
 
     fn answer(&mut self, client: ClientId, id: Option<RequestId>, ok: bool, message: impl Into<String>) {

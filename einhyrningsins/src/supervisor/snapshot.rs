@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use einhorn_proto::{MasterState, SlotStatus, UpgradeStatus, WorkerState, WorkerStatus};
+use einhorn_proto::{MasterState, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus};
 use nix::unistd::Pid;
 
+use super::rollout::Stage;
 use super::timers::Timer;
 use super::worker::{State, Worker};
 use super::{Generation, Phase, Supervisor, milliseconds};
@@ -87,8 +88,18 @@ impl Supervisor {
         let rollout = self.rollout.as_ref()?;
         let generation = rollout.generation;
         let is_new = |worker: &&Worker| worker.generation == generation && worker.is_unacked();
+        let soak_ends = self.timers.at(Timer::Soak);
         Some(UpgradeStatus {
+            kind: rollout.kind,
+            stage: match rollout.stage {
+                Stage::Resolving => UpgradeStage::Resolving,
+                Stage::Replacing => UpgradeStage::Replacing,
+                Stage::Soaking => UpgradeStage::Soaking,
+                Stage::RollingBack(_) => UpgradeStage::RollingBack,
+            },
             generation: generation.0,
+            from: rollout.from.0,
+            soak_left_ms: soak_ends.map(|at| milliseconds(at.saturating_duration_since(now))),
             upgraded: self.upgraded(generation),
             wanted: self.wanted(),
             starting: count(self.pool.workers().filter(is_new).count()),
