@@ -29,6 +29,8 @@ pub(super) const PID_BYTES_MAX: usize = 11;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) program: *const c_char,
+    /// What to execute instead of the file that `program` leads to; the child overwrites it if it has to move.
+    pub(super) executable: Option<RawFd>,
     /// Ends with a null pointer.
     pub(super) argv: *const *const c_char,
     /// Ends with a null pointer.
@@ -92,15 +94,22 @@ fn run(plan: &mut Plan) -> Result<(), Failure> {
     }
     write_pid(plan);
     reset_signals(plan)?;
-    // SAFETY: the parent made `program` a C string, `argv` and `envp` arrays of C strings that end with a null
-    // pointer, and keeps them unchanged while it is suspended.
-    unsafe {
-        call(
-            Stage::Exec,
-            libc::SYS_execve,
-            [plan.program as c_long, plan.argv as c_long, plan.envp as c_long, 0],
-        )
-    }?;
+    execute(plan)
+}
+
+/// Executes the descriptor if there is one, which is close-on-exec and thereby closed, and else the path.
+fn execute(plan: &Plan) -> Result<(), Failure> {
+    let (argv, envp) = (plan.argv as c_long, plan.envp as c_long);
+    let Some(executable) = plan.executable else {
+        // SAFETY: the parent made `program` a C string, `argv` and `envp` arrays of C strings that end with a
+        // null pointer, and keeps them unchanged while it is suspended.
+        unsafe { call(Stage::Exec, libc::SYS_execve, [plan.program as c_long, argv, envp]) }?;
+        return Ok(());
+    };
+    let no_path = c"".as_ptr() as c_long;
+    let flags = c_long::from(libc::AT_EMPTY_PATH);
+    // SAFETY: `argv` and `envp` as above; the path is a static C string.
+    unsafe { call(Stage::Exec, libc::SYS_execveat, [c_long::from(executable), no_path, argv, envp, flags]) }?;
     Ok(())
 }
 
@@ -161,14 +170,15 @@ fn bind_to_parent(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Puts the descriptors at 3 and up, open across exec, and nothing else above 2.
+/// Puts the descriptors at 3 and up, open across exec, and nothing else above 2 but what is close-on-exec.
 fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
     let end = FIRST_SOCKET + plan.descriptor_count;
     // SAFETY: the parent's array has `descriptor_count` elements, which nobody else uses now.
     let sources = unsafe { std::slice::from_raw_parts_mut(plan.descriptors, plan.descriptor_count as usize) };
     // A source within the range of the targets would be overwritten, or be its own target and keep its
     // close-on-exec flag: dup to itself changes nothing.
-    for source in sources.iter_mut().filter(|source| **source < end) {
+    let numbers = sources.iter_mut().chain(&mut plan.executable);
+    for source in numbers.filter(|source| **source < end) {
         let arguments = [c_long::from(*source), c_long::from(libc::F_DUPFD_CLOEXEC), c_long::from(end), 0];
         // SAFETY: no memory is involved; the copy is this process's own.
         let lifted = unsafe { call(Stage::Descriptors, libc::SYS_fcntl, arguments) };
@@ -255,10 +265,16 @@ fn reset_signals(plan: &Plan) -> Result<(), Failure> {
 ///
 /// # Safety
 /// As the system call: pointers among the arguments must point at what it reads or writes.
-unsafe fn call(stage: Stage, number: c_long, arguments: [c_long; 4]) -> Result<c_long, Failure> {
-    let [first, second, third, fourth] = arguments;
+unsafe fn call<const N: usize>(
+    stage: Stage,
+    number: c_long,
+    arguments: [c_long; N],
+) -> Result<c_long, Failure> {
+    const { assert!(N <= 5, "the argument would not be passed on") };
+    let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
     // SAFETY: the caller vouches for the arguments; surplus ones are ignored.
-    let result = unsafe { libc::syscall(number, first, second, third, fourth) };
+    let result =
+        unsafe { libc::syscall(number, argument(0), argument(1), argument(2), argument(3), argument(4)) };
     // `errno` is the suspended parent thread's own; the parent reads it only if clone itself failed.
     if result == -1 { Err(Failure { stage, errno: Errno::last_raw() }) } else { Ok(result) }
 }

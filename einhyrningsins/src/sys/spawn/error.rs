@@ -2,14 +2,14 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::libc;
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::SpawnSpec;
@@ -56,6 +56,11 @@ pub enum ExecFault {
     },
     /// It is there, but the dynamic loader that it was linked for is not.
     LoaderMissing,
+    /// It lay in a directory that has been deleted.
+    DirectoryDeleted {
+        /// The directory's path before.
+        directory: String,
+    },
     /// It is a directory.
     IsDirectory,
     /// Its mode has no execute permission at all.
@@ -83,8 +88,12 @@ pub struct SpawnError {
 impl SpawnError {
     /// Describes a failure at `stage`; looks at the program if that is what failed.
     pub(super) fn new(stage: Stage, errno: Errno, spec: &SpawnSpec<'_>) -> Self {
-        let directory = spec.directory.unwrap_or(AT_FDCWD);
-        let fault = if stage == Stage::Exec { find_fault(errno, directory, spec.program) } else { None };
+        let program = Program {
+            directory: spec.directory.unwrap_or(AT_FDCWD),
+            path: spec.program,
+            executable: spec.executable,
+        };
+        let fault = if stage == Stage::Exec { program.find_fault(errno) } else { None };
         Self { stage, errno, program: spec.program.to_string_lossy().into_owned(), fault }
     }
 
@@ -124,6 +133,9 @@ impl SpawnError {
             (_, _, Some(ExecFault::LoaderMissing)) => {
                 "was it built for another distribution? ldd shows what it wants".into()
             }
+            (_, _, Some(ExecFault::DirectoryDeleted { .. })) => {
+                "keep a release's directory for as long as workers run from it".into()
+            }
             _ => return None,
         };
         Some(hint)
@@ -139,6 +151,9 @@ impl SpawnError {
             }
             (Some(ExecFault::NotExecutable { mode }), _) => {
                 return write!(f, "it has no execute permission (mode {mode:04o})");
+            }
+            (Some(ExecFault::DirectoryDeleted { directory }), _) => {
+                return write!(f, "its directory {} has been deleted", directory.escape_debug());
             }
             (Some(ExecFault::LoaderMissing), _) => "the dynamic loader that it was linked for is missing",
             (Some(ExecFault::IsDirectory), _) => "it is a directory",
@@ -177,47 +192,80 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// Looks for what ENOENT and EACCES leave open. What it sees may have changed since; then it says nothing.
-fn find_fault(errno: Errno, directory: BorrowedFd<'_>, program: &CStr) -> Option<ExecFault> {
-    match errno {
-        Errno::ENOENT => {
-            let head = read_head(directory, program)?;
-            let Some(interpreter) = interpreter(&head) else { return Some(ExecFault::LoaderMissing) };
-            let found = fstatat(directory, interpreter.as_slice(), AtFlags::empty());
-            (found == Err(Errno::ENOENT))
-                .then(|| ExecFault::InterpreterMissing { interpreter: lossy(&interpreter) })
+/// What was to be executed.
+struct Program<'a> {
+    directory: BorrowedFd<'a>,
+    path: &'a CStr,
+    /// The file itself, if it was not to be found by its path.
+    executable: Option<BorrowedFd<'a>>,
+}
+
+impl Program<'_> {
+    /// Looks for what ENOENT and EACCES leave open. What it sees may have changed since; then it says nothing.
+    fn find_fault(&self, errno: Errno) -> Option<ExecFault> {
+        match errno {
+            Errno::ENOENT => {
+                let Some(head) = self.read_head() else { return self.deleted_directory() };
+                let Some(interpreter) = interpreter(&head) else { return Some(ExecFault::LoaderMissing) };
+                let found = fstatat(self.directory, interpreter.as_slice(), AtFlags::empty());
+                (found == Err(Errno::ENOENT))
+                    .then(|| ExecFault::InterpreterMissing { interpreter: lossy(&interpreter) })
+            }
+            Errno::EACCES => {
+                let file = self.open(OFlag::O_PATH)?;
+                let found = fstat(&file).ok()?;
+                let mode = Mode::from_bits_truncate(found.st_mode).bits();
+                if found.st_mode & libc::S_IFMT == libc::S_IFDIR {
+                    return Some(ExecFault::IsDirectory);
+                }
+                if mode & 0o111 == 0 {
+                    return Some(ExecFault::NotExecutable { mode });
+                }
+                if fstatvfs(&file).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
+                    return Some(ExecFault::MountedNoexec);
+                }
+                let interpreter = interpreter(&self.read_head()?)?;
+                Some(ExecFault::InterpreterNotExecutable { interpreter: lossy(&interpreter) })
+            }
+            _ => None,
         }
-        Errno::EACCES => {
-            let found = fstatat(directory, program, AtFlags::empty()).ok()?;
-            let mode = Mode::from_bits_truncate(found.st_mode).bits();
-            if found.st_mode & libc::S_IFMT == libc::S_IFDIR {
-                return Some(ExecFault::IsDirectory);
-            }
-            if mode & 0o111 == 0 {
-                return Some(ExecFault::NotExecutable { mode });
-            }
-            let file = openat(directory, program, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-            if fstatvfs(&file).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
-                return Some(ExecFault::MountedNoexec);
-            }
-            let interpreter = interpreter(&read_head(directory, program)?)?;
-            Some(ExecFault::InterpreterNotExecutable { interpreter: lossy(&interpreter) })
-        }
-        _ => None,
     }
+
+    /// A relative path in a directory that is no longer anywhere leads nowhere, and never will again.
+    fn deleted_directory(&self) -> Option<ExecFault> {
+        let is_deleted = fstat(self.directory).ok()?.st_nlink == 0;
+        if !is_deleted || self.path.to_bytes().starts_with(b"/") {
+            return None;
+        }
+        let directory = fs::read_link(link_of(self.directory)).ok()?.to_string_lossy().into_owned();
+        let directory = directory.strip_suffix(" (deleted)").unwrap_or(&directory).to_owned();
+        Some(ExecFault::DirectoryDeleted { directory })
+    }
+
+    fn open(&self, flags: OFlag) -> Option<OwnedFd> {
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let opened = match self.executable {
+            Some(executable) => open(link_of(executable).as_str(), flags, Mode::empty()),
+            None => openat(self.directory, self.path, flags, Mode::empty()),
+        };
+        opened.ok()
+    }
+
+    /// The beginning of the file: as much as the kernel looks at for `#!` (BINPRM_BUF_SIZE).
+    fn read_head(&self) -> Option<Vec<u8>> {
+        let mut head = Vec::new();
+        File::from(self.open(OFlag::O_RDONLY)?).take(256).read_to_end(&mut head).ok()?;
+        Some(head)
+    }
+}
+
+/// What the descriptor has open, as a path. Source: `proc_pid_fd(5)`.
+fn link_of(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The beginning of a file: as much as the kernel looks at for `#!` (BINPRM_BUF_SIZE).
-fn read_head(directory: BorrowedFd<'_>, path: &CStr) -> Option<Vec<u8>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let file = openat(directory, path, flags, Mode::empty()).ok()?;
-    let mut head = Vec::new();
-    File::from(file).take(256).read_to_end(&mut head).ok()?;
-    Some(head)
 }
 
 /// The path in a script's `#!` line, as the kernel reads it: a carriage return is part of it.

@@ -5,6 +5,16 @@
 //! it was nor, once descriptors are renumbered, that there was one. Here the child shares the master's memory
 //! until its exec (`CLONE_VM | CLONE_VFORK`), so a spawn costs the same however large the master is, and the
 //! child reports what failed by writing it down.
+//!
+//! # By descriptor or by path
+//! A program that was pinned by a descriptor is executed by it (`execveat` with `AT_EMPTY_PATH`), so that what
+//! runs is what was pinned, whatever has been renamed since and at whatever moment. Two cases go by path:
+//! - Kernels before 6.14 name such a process after the descriptor's number, and `ps` shows "4" for a server.
+//!   There the path is taken as long as it leads to the pinned file. A rename between that look and the exec,
+//!   some 100 microseconds, can slip the new file under one spawn: the price of a name on those kernels only.
+//! - What the kernel hands to another program to run (a script with `#!`, a foreign binary by `binfmt_misc`)
+//!   would find its descriptor closed, and exec says ENOENT. If the path still leads to the pinned file, it is
+//!   executed by path; the same window applies.
 
 mod child;
 mod error;
@@ -17,10 +27,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::{fs, ptr};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid};
 
@@ -40,6 +50,9 @@ pub const FIRST_SOCKET: RawFd = 3;
 pub struct SpawnSpec<'a> {
     /// The path to execute. It is not looked up in `PATH`; a relative one counts from `directory`.
     pub program: &'a CStr,
+    /// The file that `program` led to when it was looked up, a close-on-exec descriptor, of `O_PATH` for
+    /// instance: this is what runs, whatever the path leads to now. `None` runs what is there now.
+    pub executable: Option<BorrowedFd<'a>>,
     /// The arguments, the program's own name first.
     pub argv: &'a [CString],
     /// Variables as `NAME=value` that many workers share, for instance those of a generation.
@@ -73,6 +86,7 @@ impl<'a> SpawnSpec<'a> {
     pub fn new(program: &'a CStr, argv: &'a [CString], env: &'a [CString]) -> Self {
         Self {
             program,
+            executable: None,
             argv,
             env,
             worker_env: &[],
@@ -98,6 +112,8 @@ pub struct Spawner {
     reset: u64,
     /// Whether the kernel can mark a range of descriptors close-on-exec (Linux 5.11).
     close_range: bool,
+    /// Whether the kernel names a process that was executed by descriptor after its file (Linux 6.14).
+    names_by_file: bool,
     scratch: Scratch,
 }
 
@@ -125,6 +141,7 @@ impl Spawner {
             stack: Stack::new()?,
             reset: signals_not_at_default(),
             close_range: has_close_range(),
+            names_by_file: names_by_file(),
             scratch: Scratch::default(),
         })
     }
@@ -138,12 +155,29 @@ impl Spawner {
     /// `clone(2)`, `vfork(2)`: the calling thread stands still until the child executes or exits.
     pub fn spawn(&mut self, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
         debug_assert!(no_variable_twice(spec), "a variable is given twice");
+        let by_path = SpawnSpec { executable: None, ..*spec };
+        let Some(executable) = spec.executable else { return self.spawn_as_specified(spec) };
+        if !self.names_by_file && leads_to(spec, executable) {
+            return self.spawn_as_specified(&by_path);
+        }
+        match self.spawn_as_specified(spec) {
+            Err(SpawnError { stage: Stage::Exec, errno: Errno::ENOENT, .. })
+                if leads_to(spec, executable) =>
+            {
+                self.spawn_as_specified(&by_path)
+            }
+            result => result,
+        }
+    }
+
+    fn spawn_as_specified(&mut self, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
         if !self.close_range {
             mark_close_on_exec().map_err(|errno| SpawnError::new(Stage::Descriptors, errno, spec))?;
         }
         self.scratch.fill(spec);
         let mut plan = Plan {
             program: spec.program.as_ptr(),
+            executable: spec.executable.map(|executable| executable.as_raw_fd()),
             argv: self.scratch.argv.as_ptr(),
             envp: self.scratch.envp.as_ptr(),
             pid_places: self.scratch.pid_places.as_ptr(),
@@ -244,6 +278,23 @@ fn signals_not_at_default() -> u64 {
             action[0] != libc::SIG_DFL
         })
         .fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// Whether the path of `spec` leads to `executable` now.
+fn leads_to(spec: &SpawnSpec<'_>, executable: BorrowedFd<'_>) -> bool {
+    let there = fstatat(spec.directory.unwrap_or(AT_FDCWD), spec.program, AtFlags::empty());
+    match (there, fstat(executable)) {
+        (Ok(there), Ok(pinned)) => (there.st_dev, there.st_ino) == (pinned.st_dev, pinned.st_ino),
+        _ => false,
+    }
+}
+
+/// Since 6.14 the kernel takes the name from the directory entry, before that from the path, which is `/dev/fd/N`.
+/// A kernel that cannot be asked counts as an old one.
+fn names_by_file() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
 fn has_close_range() -> bool {

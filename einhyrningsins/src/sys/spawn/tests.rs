@@ -1,5 +1,7 @@
 //! Spawning real processes. A worker stops itself when it runs; what it was given is then read from `/proc`.
 
+mod pinned;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
