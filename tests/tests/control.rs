@@ -6,6 +6,7 @@ use einhorn_proto::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::control::typed;
+use tests::load::Plan;
 use tests::{Gate, Master, MasterBuilder};
 
 /// A pool whose starting workers wait at a gate, which is open.
@@ -197,6 +198,38 @@ fn die_answers_stops_the_workers_and_ends_the_master() {
         assert!(workers.iter().all(|worker| !worker.is_alive()), "{master}");
         assert!(!master.socket().exists(), "it left its control socket behind\n{master}");
     }
+}
+
+/// Clients of einhorn connect, write their ack and hang up, all before the master may have looked.
+#[test]
+fn an_ack_counts_though_its_sender_has_hung_up() {
+    let builder = Master::builder();
+    let mut gate = Gate::new(builder.file("gate"));
+    gate.close();
+    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let address = master.address();
+    master.signal(Signal::SIGSTOP);
+    master.wait("the master to stop", |master| master.process().is_stopped().then_some(()));
+    gate.open();
+    // It serves, so it has acked.
+    let plan = Plan { fresh: 1, keep_alive: 0, requests_max: 1, ..Plan::new(address) };
+    assert_eq!(plan.start().run_to_end().failed(), 0);
+    master.signal(Signal::SIGCONT);
+    master.wait_up(1);
+}
+
+/// As above, but the master has the connection already, and finds the request and its end in one look.
+#[test]
+fn a_request_counts_though_its_sender_has_hung_up() {
+    let mut master = Master::builder().start();
+    let mut control = master.control();
+    assert_eq!(control.ask("version", &[]).ok, Some(true));
+    master.signal(Signal::SIGSTOP);
+    master.wait("the master to stop", |master| master.process().is_stopped().then_some(()));
+    control.send(r#"{"command":"set_workers","count":2}"#);
+    drop(control);
+    master.signal(Signal::SIGCONT);
+    master.wait_up(2);
 }
 
 #[test]

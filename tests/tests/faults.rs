@@ -124,7 +124,7 @@ fn a_first_start_whose_workers_crash_gives_up_and_says_why() {
     let builder = Master::builder().workers(2).options(["-s", "0.01"]).serve(["exit_before_ack=9"]);
     let finished = builder.run_to_end();
     let program = binaries::worker("serve").display().to_string();
-    assert_last_words(&finished, &[&program, "exited with status 9", "after ", "its own output says more"]);
+    assert_last_words(&finished, &[&program, "exited with status 9", "after ", "own output says more"]);
     assert!(!builder.file("einhorn.sock").exists(), "{finished}");
 }
 
