@@ -14,6 +14,7 @@ use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::{Asker, Reactor};
 use crate::logging::severity_name;
 use crate::supervisor::{Event, PoolCommand, RequestKey, Stop};
+use crate::sys::peer;
 use crate::sys::signals::parse_signal;
 
 /// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
@@ -54,7 +55,9 @@ impl Reactor {
 
     fn is_from_worker(&self, id: ClientId) -> bool {
         match self.clients.peer(id) {
-            Some(Peer::Connected(Some(pid))) => self.supervisor.is_worker(pid),
+            Some(Peer::Connected(Some(pid))) => {
+                peer::ancestor_among(pid, |pid| self.supervisor.is_worker(pid)).is_some()
+            }
             Some(Peer::Worker(_)) => true,
             Some(Peer::Connected(None)) | None => false,
         }

@@ -186,7 +186,7 @@ impl Reactor {
                 Token(token) => {
                     let id = ClientId(token - CLIENTS);
                     if event.is_write_closed() {
-                        self.clients.mark_broken(id);
+                        self.clients.mark_deaf(id);
                     }
                     self.backlog.clients.push_back(id);
                 }
@@ -372,9 +372,13 @@ impl Reactor {
         }
     }
 
-    /// A connection that was made for a worker (-g) says nothing true once its pid may be another's.
+    /// Hears what a worker said last over the connection that was made for it (-g), and closes that: from now on
+    /// its pid may be another's.
     fn on_reaped(&mut self, pid: Pid) {
-        self.clients.mark_broken_of(pid);
+        for id in self.clients.of_worker(pid) {
+            self.serve_client(id);
+            self.clients.close(id);
+        }
     }
 
     fn watch_log(&mut self) {
