@@ -147,5 +147,5 @@ pub(crate) fn line(what: &str, measured: &Figure, floor: Option<&Figure>, aim: A
 }
 
 fn row(what: &str, measured: &str, floor: &str, ratio: &str, aim: &str, met: &str) {
-    println!("  {what:<44} {measured:>22} {floor:>22} {ratio:>9} {aim:>12}  {met}");
+    println!("  {what:<47} {measured:>22} {floor:>22} {ratio:>9} {aim:>12}  {met}");
 }

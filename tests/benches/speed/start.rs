@@ -47,7 +47,7 @@ fn first_answer() {
         }
     }
     for (workers, measured) in by_workers {
-        let what = format!("{workers} workers: exec to first answer");
+        let what = format!("--number {workers}: exec to first answer");
         report::line(&what, &measured, Some(&floor), Aim::AtMost(0.005));
     }
 }

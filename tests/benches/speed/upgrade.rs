@@ -49,7 +49,7 @@ fn slow_boots() {
         floor.1.add_time(timed(|| floor.0.upgrade()));
         subject.round();
     }
-    let what = format!("{workers} workers, --max-unacked {all}, {SLOW_BOOT} ms boots");
+    let what = format!("{workers} of {SLOW_BOOT} ms, --max-unacked {all}");
     subject.show(&what, &floor.1, 1.1);
 }
 
@@ -68,7 +68,7 @@ struct Subject {
     answered: Figure,
     /// From the request until the last old worker has ended.
     gone: Figure,
-    /// What the master itself needs for each worker.
+    /// The master's own time on a processor, by worker; the control replies of this benchmark are in it.
     cpu: Figure,
 }
 
@@ -109,7 +109,7 @@ impl Subject {
     fn show(mut self, what: &str, floor: &Figure, aim: f64) {
         report::line(&format!("{what}: answered"), &self.answered, Some(floor), Aim::Ratio(aim));
         report::line(&format!("{what}: old ones gone"), &self.gone, Some(floor), Aim::Ratio(aim));
-        report::line(&format!("{what}: master's CPU, each"), &self.cpu, None, Aim::AtMost(0.001));
+        report::line(&format!("{what}: CPU for each"), &self.cpu, None, Aim::AtMost(0.001));
         stop(&mut self.master);
     }
 }
