@@ -24,9 +24,15 @@ const REQUESTS_PER_ROUND: usize = 64;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Reactor {
-    pub(super) fn accept_clients(&mut self) {
+    /// Accepts who waits. With every place taken it first lets a round pass, in which those are noticed who left
+    /// while it was accepting; what comes after that `second look` is turned away.
+    pub(super) fn accept_clients(&mut self, is_second_look: bool) {
         let is_retry = self.clients.accept_again_at().is_some();
         loop {
+            if self.clients.connected() >= CLIENTS_MAX && !is_second_look {
+                self.backlog.connections = true;
+                return;
+            }
             match self.clients.accept(self.poll.registry(), &self.control_socket.listener) {
                 Ok(Some(id)) => self.welcome(id),
                 Ok(None) => return,
