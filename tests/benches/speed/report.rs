@@ -67,11 +67,11 @@ impl Figure {
         best.copied().unwrap_or(0.0)
     }
 
-    /// How many times worse than `floor` it usually is.
-    fn ratio(&self, floor: &Self) -> f64 {
+    /// How many times worse than `floor` it is, where `of` says which value stands for the rounds of each.
+    fn ratio(&self, floor: &Self, of: fn(&Self) -> f64) -> f64 {
         match self.unit {
-            Unit::Rate => floor.median() / self.median(),
-            Unit::Time | Unit::Memory | Unit::Count => self.median() / floor.median(),
+            Unit::Rate => of(floor) / of(self),
+            Unit::Time | Unit::Memory | Unit::Count => of(self) / of(floor),
         }
     }
 
@@ -114,7 +114,7 @@ pub(crate) fn head() {
     let load = load.split(' ').next().unwrap_or("?");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("{processors} processors, load average {load} before it began, Linux {}", kernel.trim());
-    println!("each figure: median of its rounds (best of them)");
+    println!("each figure: median of its rounds (best of them); an aim goes by the median");
     row("", "measured", "floor", "ratio", "aim", "");
 }
 
@@ -125,9 +125,12 @@ pub(crate) fn topic(name: &str, floor: &str) {
 
 /// Shows one figure.
 pub(crate) fn line(what: &str, measured: &Figure, floor: Option<&Figure>, aim: Aim) {
-    let ratio = floor.map(|floor| measured.ratio(floor));
+    let ratio = floor.map(|floor| measured.ratio(floor, Figure::median));
+    let of_best =
+        floor.filter(|_| measured.rounds.len() > 1).map(|floor| measured.ratio(floor, Figure::best));
+    let of_best = of_best.map(|ratio| format!(" ({ratio:.2})")).unwrap_or_default();
     let (aim, met) = match aim {
-        Aim::Ratio(most) => (format!("{most} x"), ratio.map(|ratio| ratio <= most)),
+        Aim::Ratio(most) => (format!("<= {most:.2}"), ratio.map(|ratio| ratio <= most)),
         Aim::AtMost(most) => (format!("<= {}", measured.show(most)), Some(measured.median() <= most)),
         Aim::AtLeast(least) => (format!(">= {}", measured.show(least)), Some(measured.median() >= least)),
         Aim::None => (String::new(), None),
@@ -136,7 +139,7 @@ pub(crate) fn line(what: &str, measured: &Figure, floor: Option<&Figure>, aim: A
         what,
         &measured.to_string(),
         &floor.map(Figure::to_string).unwrap_or_default(),
-        &ratio.map(|ratio| format!("{ratio:.2} x")).unwrap_or_default(),
+        &ratio.map(|ratio| format!("{ratio:.2}{of_best}")).unwrap_or_default(),
         &aim,
         match met {
             Some(true) => "met",
@@ -147,5 +150,5 @@ pub(crate) fn line(what: &str, measured: &Figure, floor: Option<&Figure>, aim: A
 }
 
 fn row(what: &str, measured: &str, floor: &str, ratio: &str, aim: &str, met: &str) {
-    println!("  {what:<47} {measured:>22} {floor:>22} {ratio:>9} {aim:>12}  {met}");
+    println!("  {what:<47} {measured:>22} {floor:>22} {ratio:>12} {aim:>12}  {met}");
 }
