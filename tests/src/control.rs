@@ -2,17 +2,22 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{LineBuffer, Reply, Status};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde_json::Value;
 
 use crate::wait;
 
 /// The longest reply that is read; far above `state` with a thousand workers.
 const REPLY_BYTES_MAX: usize = 16 << 20;
+
+/// A socket that takes nothing for so long, in milliseconds, is full: whoever reads from it does not.
+const FULL_FOR_MS: u8 = 200;
 
 /// A connection to a control socket. Every read is under the deadline of [`wait::patience`].
 #[derive(Debug)]
@@ -73,6 +78,16 @@ impl Control {
     #[track_caller]
     pub fn send(&mut self, line: &str) {
         self.send_bytes(format!("{line}\n").as_bytes());
+    }
+
+    /// Whether the other side takes no more at present: neither a write nor, after a moment, another goes through.
+    ///
+    /// For a stream in non-blocking mode; nothing is written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let mut poll = [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)];
+        // A moment, in which a reader that is only slow would have read.
+        matches!(nix::poll::poll(&mut poll, PollTimeout::from(FULL_FOR_MS)), Ok(0))
     }
 
     /// Says that no more requests will come; answers can still be read.

@@ -6,6 +6,7 @@
 //! a deadline. Nothing here is meant for anything but tests: what goes wrong is a panic that says what.
 
 pub mod binaries;
+mod builder;
 pub mod control;
 pub mod faults;
 pub mod gate;
@@ -14,7 +15,8 @@ pub mod master;
 pub mod process;
 pub mod wait;
 
+pub use builder::MasterBuilder;
 pub use control::Control;
 pub use gate::Gate;
-pub use master::{Master, MasterBuilder};
+pub use master::Master;
 pub use process::{Finished, Process};

@@ -1,6 +1,6 @@
 //! A daemon under test, with everything of its own.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,259 +9,10 @@ use einhorn_proto::{MasterState, Status, WorkerState, WorkerStatus};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::builder::MasterBuilder;
 use crate::control::{Control, typed};
 use crate::process::{Captured, Finished, Process};
 use crate::{binaries, process, wait};
-
-/// Variables that would reach a master or a worker from whoever runs the tests.
-const STRIPPED: &[&str] = &[
-    "EINHORN_FD_COUNT",
-    "EINHORN_FDS",
-    "EINHORN_MASTER_PID",
-    "EINHORN_SOCK_PATH",
-    "EINHORN_SOCK_FD",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-];
-
-/// A command line for a daemon, not run yet.
-#[derive(Debug)]
-pub struct MasterBuilder {
-    directory: TempDir,
-    wrapper: Vec<OsString>,
-    options: Vec<OsString>,
-    own_socket: bool,
-    bind: bool,
-    workers: u32,
-    timer_acks: Option<f64>,
-    program: Vec<OsString>,
-    environment: Vec<(OsString, Option<OsString>)>,
-    working_directory: Option<PathBuf>,
-    stderr: Option<Stdio>,
-}
-
-impl Default for MasterBuilder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl MasterBuilder {
-    /// One worker, `serve`, on a free port of the loopback, in manual ack mode.
-    ///
-    /// # Panics
-    /// If there is no place for temporary files.
-    #[must_use]
-    pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("einhorn-test-").tempdir();
-        Self {
-            directory: directory.expect("a temporary directory"),
-            wrapper: Vec::new(),
-            options: Vec::new(),
-            own_socket: true,
-            bind: true,
-            workers: 1,
-            timer_acks: None,
-            program: vec![binaries::worker("serve").into_os_string()],
-            environment: Vec::new(),
-            working_directory: None,
-            stderr: None,
-        }
-    }
-
-    /// A file of the test, in a directory that goes with the master.
-    #[must_use]
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// How many workers (`-n`).
-    #[must_use]
-    pub fn workers(mut self, count: u32) -> Self {
-        self.workers = count;
-        self
-    }
-
-    /// Workers count as up after `seconds` alive (`--ack-mode`), instead of when they say so (`-m`).
-    #[must_use]
-    pub fn timer_acks(mut self, seconds: f64) -> Self {
-        self.timer_acks = Some(seconds);
-        self
-    }
-
-    /// An option, or its value.
-    #[must_use]
-    pub fn option(mut self, option: impl AsRef<OsStr>) -> Self {
-        self.options.push(option.as_ref().to_owned());
-        self
-    }
-
-    /// Options and their values.
-    #[must_use]
-    pub fn options<S: AsRef<OsStr>>(mut self, options: impl IntoIterator<Item = S>) -> Self {
-        self.options.extend(options.into_iter().map(|option| option.as_ref().to_owned()));
-        self
-    }
-
-    /// No `-b` but those among the options.
-    #[must_use]
-    pub fn without_bind(mut self) -> Self {
-        self.bind = false;
-        self
-    }
-
-    /// No `-d`: the options, or the master, say where the control socket is.
-    #[must_use]
-    pub fn without_socket(mut self) -> Self {
-        self.own_socket = false;
-        self
-    }
-
-    /// A variable of the master's environment.
-    #[must_use]
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
-        self
-    }
-
-    /// A variable that the master's environment lacks.
-    #[must_use]
-    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.as_ref().to_owned(), None));
-        self
-    }
-
-    /// The master's directory.
-    #[must_use]
-    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.working_directory = Some(directory.into());
-        self
-    }
-
-    /// Another worker program, with its arguments.
-    #[must_use]
-    pub fn program<S: AsRef<OsStr>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
-        self.program = program.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        self
-    }
-
-    /// The worker program `serve`, with these knobs (see its own documentation).
-    #[must_use]
-    pub fn serve<S: AsRef<OsStr>>(self, knobs: impl IntoIterator<Item = S>) -> Self {
-        let mut program = vec![binaries::worker("serve").into_os_string()];
-        program.extend(knobs.into_iter().map(|knob| knob.as_ref().to_owned()));
-        self.program(program)
-    }
-
-    /// Starts the master as the argument of another program, which must become it (`prlimit`, `strace -D`).
-    #[must_use]
-    pub fn under<S: AsRef<OsStr>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
-        self.wrapper.extend(wrapper.into_iter().map(|word| word.as_ref().to_owned()));
-        self
-    }
-
-    /// Another standard error than a file that the harness keeps.
-    #[must_use]
-    pub fn stderr(mut self, stderr: Stdio) -> Self {
-        self.stderr = Some(stderr);
-        self
-    }
-
-    /// The control socket that [`Self::without_socket`] takes away.
-    fn socket(&self) -> PathBuf {
-        self.file("einhorn.sock")
-    }
-
-    /// The command line, as it would be run.
-    #[must_use]
-    pub fn command(&self) -> Command {
-        let mut words = self.wrapper.clone();
-        words.push(binaries::einhyrningsins().into_os_string());
-        words.extend(["-n".into(), self.workers.to_string().into()]);
-        if self.own_socket {
-            words.extend(["-d".into(), self.socket().into_os_string()]);
-        }
-        if self.bind {
-            words.extend(["-b".into(), "127.0.0.1:0".into()]);
-        }
-        match self.timer_acks {
-            Some(seconds) => words.extend(["--ack-mode".into(), seconds.to_string().into()]),
-            None => words.push("-m".into()),
-        }
-        words.extend(self.options.iter().cloned());
-        words.extend(self.program.iter().cloned());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        if let Some(directory) = &self.working_directory {
-            command.current_dir(directory);
-        }
-        for name in STRIPPED {
-            command.env_remove(name);
-        }
-        for (name, value) in &self.environment {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
-    }
-
-    /// Runs a master that is expected to end by itself, to its end.
-    #[track_caller]
-    #[must_use]
-    pub fn run_to_end(&self) -> Finished {
-        process::run(self.command())
-    }
-
-    /// Starts the master, and waits until its control socket answers.
-    ///
-    /// # Panics
-    /// With its log, if it ends before, or does not answer within the deadline.
-    #[track_caller]
-    #[must_use]
-    pub fn start_unready(mut self) -> Master {
-        let mut command = self.command();
-        let line = format!("{command:?}");
-        let (stdout, stderr) = (Captured::new(), Captured::new());
-        command.stdin(Stdio::null()).stdout(stdout.writer());
-        command.stderr(self.stderr.take().unwrap_or_else(|| stderr.writer()));
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {line}: {error}"));
-        // What was lent to the child must not stay open here: a pipe would never end.
-        drop(command);
-        let mut master = Master {
-            socket: self.socket(),
-            directory: self.directory,
-            line,
-            process: Process::of(child.id() as i32),
-            child,
-            stdout,
-            stderr,
-            started: Vec::new(),
-        };
-        if self.own_socket {
-            master.wait_answering();
-        }
-        master
-    }
-
-    /// Starts the master, and waits until all its workers are up.
-    ///
-    /// # Panics
-    /// As [`Self::start_unready`].
-    #[track_caller]
-    #[must_use]
-    pub fn start(self) -> Master {
-        let workers = self.workers;
-        let mut master = self.start_unready();
-        master.wait_up(workers);
-        master
-    }
-}
 
 /// A running daemon. It and its workers are killed when it is dropped.
 #[derive(Debug)]
@@ -282,6 +33,27 @@ impl Master {
     #[must_use]
     pub fn builder() -> MasterBuilder {
         MasterBuilder::new()
+    }
+
+    /// Runs `command`, which makes a control socket at `socket`; its standard error goes to `stderr` or is kept.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[track_caller]
+    pub(crate) fn launch(
+        mut command: Command,
+        stderr: Option<Stdio>,
+        socket: PathBuf,
+        directory: TempDir,
+    ) -> Self {
+        let line = format!("{command:?}");
+        let (stdout, kept) = (Captured::new(), Captured::new());
+        command.stdin(Stdio::null()).stdout(stdout.writer());
+        command.stderr(stderr.unwrap_or_else(|| kept.writer()));
+        // Dropped at the end: what was lent to the child must not stay open here, or a pipe would never end.
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {line}: {error}"));
+        let process = Process::of(child.id() as i32);
+        Self { directory, socket, line, child, process, stdout, stderr: kept, started: Vec::new() }
     }
 
     /// Its process, as it was started.
@@ -477,7 +249,7 @@ impl Master {
     }
 
     #[track_caller]
-    fn wait_answering(&mut self) {
+    pub(crate) fn wait_answering(&mut self) {
         self.wait("an answer on the control socket", |master| {
             Control::try_connect(&master.socket).ok().map(drop)
         });

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -265,7 +266,7 @@ impl std::fmt::Display for Finished {
 /// If it cannot be started, or has not ended when [`wait::patience`] runs out; it is killed then.
 #[track_caller]
 pub fn run(command: Command) -> Finished {
-    run_with_input(command, "")
+    run_within(wait::patience(), command, "")
 }
 
 /// As [`run`], with `input` to read from a pipe.
@@ -273,7 +274,16 @@ pub fn run(command: Command) -> Finished {
 /// # Panics
 /// As [`run`].
 #[track_caller]
-pub fn run_with_input(mut command: Command, input: &str) -> Finished {
+pub fn run_with_input(command: Command, input: &str) -> Finished {
+    run_within(wait::patience(), command, input)
+}
+
+/// As [`run_with_input`], with another limit than [`wait::patience`].
+///
+/// # Panics
+/// As [`run`].
+#[track_caller]
+pub fn run_within(limit: Duration, mut command: Command, input: &str) -> Finished {
     let line = format!("{command:?}");
     // Files, not pipes: a worker that outlives its master would hold a pipe open, and nobody need drain them.
     let (stdout, stderr) = (Captured::new(), Captured::new());
@@ -283,7 +293,7 @@ pub fn run_with_input(mut command: Command, input: &str) -> Finished {
     let input = input.to_owned();
     // A program that ends without reading its input makes this fail, and is no worse for it.
     let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
-    let status = wait::within(wait::patience(), || child.try_wait().ok().flatten());
+    let status = wait::within(limit, || child.try_wait().ok().flatten());
     if status.is_none() {
         // Ours and not yet waited for, so the pid cannot be somebody else's.
         let _ = child.kill();
@@ -291,7 +301,7 @@ pub fn run_with_input(mut command: Command, input: &str) -> Finished {
     let end = status.or_else(|| child.wait().ok()).unwrap_or_default();
     let _ = writer.join();
     let finished = Finished { command: line, status: end, stdout: stdout.text(), stderr: stderr.text() };
-    assert!(status.is_some(), "still running after {:?}\n{finished}", wait::patience());
+    assert!(status.is_some(), "still running after {limit:?}\n{finished}");
     finished
 }
 

@@ -1,5 +1,5 @@
 //! Listening sockets: what is asked for ([`BindSpec`]), having it ([`Listener`]), and what a worker is told of
-//! it ([`exports`]).
+//! it ([`exports()`]).
 //!
 //! The master binds and listens; it never accepts. A [`Listener`] stays open for as long as a worker, or a later
 //! one, may want it: closing it resets whatever waits in its queue.

@@ -60,7 +60,10 @@ struct Client {
     has_ended: bool,
     /// It gets what is queued for it, and then it is closed.
     is_leaving: bool,
-    /// Nothing can be sent to it any more.
+    /// Nothing can be sent to it any more. What it has sent counts all the same: a worker that acks and closes,
+    /// or dies, has acked.
+    is_deaf: bool,
+    /// Nothing more is to be had of it.
     is_broken: bool,
     /// It follows events, under this id.
     follows: Option<Option<RequestId>>,
@@ -157,6 +160,7 @@ impl Clients {
             sent: 0,
             has_ended: false,
             is_leaving: false,
+            is_deaf: false,
             is_broken: false,
             follows: None,
         };
@@ -209,7 +213,7 @@ impl Clients {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
             client.is_broken = true;
-        } else {
+        } else if !client.is_deaf {
             reply.write_to(&mut client.output);
         }
         self.dirty.insert(id);
@@ -241,24 +245,25 @@ impl Clients {
         }
     }
 
-    /// Nothing can be sent to `id` any more.
-    pub(super) fn mark_broken(&mut self, id: ClientId) {
+    /// Nothing can be sent to `id` any more; what it has sent is still read.
+    pub(super) fn mark_deaf(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.is_broken = true;
+            client.become_deaf();
             self.dirty.insert(id);
         }
     }
 
-    /// The connection that was made for the worker `pid` has no owner any more.
-    pub(super) fn mark_broken_of(&mut self, pid: Pid) {
-        let owned: Vec<_> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.peer == Peer::Worker(pid))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in owned {
-            self.mark_broken(id);
+    /// The connections that were made for the worker `pid`.
+    pub(super) fn of_worker(&self, pid: Pid) -> Vec<ClientId> {
+        let is_its = |(_, client): &(&ClientId, &Client)| client.peer == Peer::Worker(pid);
+        self.clients.iter().filter(is_its).map(|(id, _)| *id).collect()
+    }
+
+    /// Closes `id` whatever is queued for it.
+    pub(super) fn close(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.is_broken = true;
+            self.dirty.insert(id);
         }
     }
 
@@ -271,12 +276,12 @@ impl Clients {
     pub(super) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
-        while client.sent < client.output.len() && !client.is_broken {
+        while client.sent < client.output.len() {
             match client.stream.write(&client.output[client.sent..]) {
                 Ok(count) => client.sent += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => client.is_broken = true,
+                Err(_) => client.become_deaf(),
             }
         }
         if client.sent == client.output.len() {
@@ -297,7 +302,7 @@ impl Clients {
         let is_idle = client.output.is_empty() && !awaits_replies && client.follows.is_none();
         client.is_broken
             || (client.is_leaving && client.output.is_empty())
-            || (client.has_ended && is_idle && !client.input.has_line())
+            || (client.has_ended && (is_idle || client.is_deaf) && !client.input.has_line())
     }
 
     /// Closes `id`.
@@ -311,6 +316,12 @@ impl Clients {
 }
 
 impl Client {
+    fn become_deaf(&mut self) {
+        self.is_deaf = true;
+        self.output = Vec::new();
+        self.sent = 0;
+    }
+
     fn is_full(&self) -> bool {
         self.output.len() - self.sent > OUTPUT_BYTES_FULL
     }

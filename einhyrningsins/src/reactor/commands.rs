@@ -14,6 +14,7 @@ use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::{Asker, Reactor};
 use crate::logging::severity_name;
 use crate::supervisor::{Event, PoolCommand, RequestKey, Stop, UpgradePlan};
+use crate::sys::peer;
 use crate::sys::signals::parse_signal;
 
 /// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
@@ -23,9 +24,15 @@ const REQUESTS_PER_ROUND: usize = 64;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Reactor {
-    pub(super) fn accept_clients(&mut self) {
+    /// Accepts who waits. With every place taken it first lets a round pass, in which those are noticed who left
+    /// while it was accepting; what comes after that `second look` is turned away.
+    pub(super) fn accept_clients(&mut self, is_second_look: bool) {
         let is_retry = self.clients.accept_again_at().is_some();
         loop {
+            if self.clients.connected() >= CLIENTS_MAX && !is_second_look {
+                self.backlog.connections = true;
+                return;
+            }
             match self.clients.accept(self.poll.registry(), &self.control_socket.listener) {
                 Ok(Some(id)) => self.welcome(id),
                 Ok(None) => return,
@@ -54,7 +61,9 @@ impl Reactor {
 
     fn is_from_worker(&self, id: ClientId) -> bool {
         match self.clients.peer(id) {
-            Some(Peer::Connected(Some(pid))) => self.supervisor.is_worker(pid),
+            Some(Peer::Connected(Some(pid))) => {
+                peer::ancestor_among(pid, |pid| self.supervisor.is_worker(pid)).is_some()
+            }
             Some(Peer::Worker(_)) => true,
             Some(Peer::Connected(None)) | None => false,
         }

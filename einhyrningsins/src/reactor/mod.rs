@@ -74,7 +74,8 @@ pub struct Reactor {
     next_request: u64,
     log: Log,
     started: Instant,
-    /// Work that is left of this round: children to reap, notifications and clients to go on with.
+    /// Work that is left of this round: children to reap, notifications, connections and clients
+    /// to go on with.
     backlog: Backlog,
     exit: Option<u8>,
 }
@@ -84,12 +85,13 @@ pub struct Reactor {
 struct Backlog {
     children: bool,
     notifications: bool,
+    connections: bool,
     clients: VecDeque<ClientId>,
 }
 
 impl Backlog {
     fn is_empty(&self) -> bool {
-        !self.children && !self.notifications && self.clients.is_empty()
+        !self.children && !self.notifications && !self.connections && self.clients.is_empty()
     }
 }
 
@@ -176,28 +178,32 @@ impl Reactor {
 
     /// One round: what has happened, in an order in which a worker's last words come before its death.
     fn turn(&mut self, events: &Events) {
+        let now = Instant::now();
         let mut signalled = false;
+        let mut connected = self.clients.accept_again_at().is_some_and(|at| at <= now);
+        let is_second_look = std::mem::take(&mut self.backlog.connections);
         for event in events {
             match event.token() {
-                CONTROL => self.accept_clients(),
+                CONTROL => connected = true,
                 SIGNALS => signalled = true,
                 NOTIFY => self.backlog.notifications = true,
                 LOG => self.log.flush(),
                 Token(token) => {
                     let id = ClientId(token - CLIENTS);
                     if event.is_write_closed() {
-                        self.clients.mark_broken(id);
+                        self.clients.mark_deaf(id);
                     }
                     self.backlog.clients.push_back(id);
                 }
             }
         }
-        let now = Instant::now();
-        if self.clients.accept_again_at().is_some_and(|at| at <= now) {
-            self.accept_clients();
-        }
         for id in std::mem::take(&mut self.backlog.clients) {
             self.serve_client(id);
+        }
+        if connected || is_second_look {
+            // Those who have left make room for those who come.
+            self.settle();
+            self.accept_clients(is_second_look);
         }
         if std::mem::take(&mut self.backlog.notifications) {
             self.read_notifications();
@@ -372,9 +378,13 @@ impl Reactor {
         }
     }
 
-    /// A connection that was made for a worker (-g) says nothing true once its pid may be another's.
+    /// Hears what a worker said last over the connection that was made for it (-g), and closes that: from now on
+    /// its pid may be another's.
     fn on_reaped(&mut self, pid: Pid) {
-        self.clients.mark_broken_of(pid);
+        for id in self.clients.of_worker(pid) {
+            self.serve_client(id);
+            self.clients.close(id);
+        }
     }
 
     fn watch_log(&mut self) {

@@ -286,6 +286,7 @@ impl Supervisor {
         let wait_ms = milliseconds(at - now);
         let next = match wait_ms {
             0 => format!("{what} now"),
+            ms @ 1..100 => format!("{what} in {ms}ms"),
             ms => format!("{what} in {}.{}s", ms / 1000, ms % 1000 / 100),
         };
         self.tell(Notice::Died { slot: slot.0, death, next_spawn_ms: Some(wait_ms), next });

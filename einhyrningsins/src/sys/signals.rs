@@ -40,8 +40,10 @@ impl Signals {
     /// descriptor on which they arrive. Call it before the first thread is made: one that does not block a
     /// signal takes it, with its default effect.
     ///
-    /// SIGCHLD gets its default disposition, because one that ignores it is inherited across exec and makes the
-    /// kernel reap our children itself. Children that stop or go on are not told of.
+    /// They get their default disposition, because an ignored one is inherited across exec and never arrives: a
+    /// shell without job control ignores SIGINT and SIGQUIT for what it runs in the background, nohup ignores
+    /// SIGHUP, and with SIGCHLD ignored the kernel reaps our children itself. Children that stop or go on are
+    /// not told of.
     ///
     /// # Errors
     /// EMFILE, ENFILE or ENOMEM.
@@ -49,12 +51,15 @@ impl Signals {
     /// # Source
     /// `signalfd(2)`; `sigaction(2)` on SA_NOCLDSTOP.
     pub fn new(handled: &[Signal]) -> Result<Self, Errno> {
+        let set: SigSet = handled.iter().copied().collect();
+        // Blocked first: with its default disposition one that arrives now would end us.
+        set.thread_block()?;
         let action = SigAction::new(SigHandler::SigDfl, SaFlags::SA_NOCLDSTOP, SigSet::empty());
-        // SAFETY: the default disposition runs no code of ours.
-        unsafe { sigaction(Signal::SIGCHLD, &action) }?;
-        let handled: SigSet = handled.iter().copied().collect();
-        handled.thread_block()?;
-        let fd = SignalFd::with_flags(&handled, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        for &signal in handled.iter().chain(&[Signal::SIGCHLD]) {
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { sigaction(signal, &action) }?;
+        }
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { fd })
     }
 
@@ -214,6 +219,19 @@ mod tests {
             // Stop signals and SIGCONT cancel each other while they wait.
             let received: Vec<_> = signals.drain().unwrap().iter().map(|received| received.signal).collect();
             assert!(received.len() >= handled.len() - 4, "{received:?}");
+        });
+    }
+
+    #[test]
+    fn a_signal_arrives_though_it_was_ignored_by_who_started_us() {
+        isolated("sys::signals::tests::a_signal_arrives_though_it_was_ignored_by_who_started_us", || {
+            let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+            // SAFETY: ignoring runs no code of ours.
+            unsafe { sigaction(Signal::SIGINT, &ignore) }.unwrap();
+            let mut signals = Signals::new(&[Signal::SIGINT]).unwrap();
+            raise(Signal::SIGINT).unwrap();
+            let received: Vec<_> = signals.drain().unwrap().iter().map(|received| received.signal).collect();
+            assert_eq!(received, [Signal::SIGINT]);
         });
     }
 

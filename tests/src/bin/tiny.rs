@@ -1,13 +1,12 @@
 //! The smallest worker: says that it is ready at once, and ends when it is asked to.
 //!
-//! It sends `READY=1` to `NOTIFY_SOCKET`, or, where `TINY_READY_FD` names a descriptor, writes one byte to
-//! that instead, for a loop without a master. It takes no connections: what is measured or counted with it
-//! is the master.
+//! It sends `READY=1` to `NOTIFY_SOCKET`, after `TINY_BOOT_MS` milliseconds if that is set. It takes no
+//! connections: what is measured or counted with it is the master.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -17,10 +16,10 @@ fn main() -> std::io::Result<()> {
     stop.add(Signal::SIGTERM);
     // Before it is ready: a signal that comes right after must end it in good order.
     stop.thread_block()?;
-    if let Some(fd) = std::env::var_os("TINY_READY_FD") {
-        let path = std::path::Path::new("/proc/self/fd").join(fd);
-        OpenOptions::new().write(true).open(path)?.write_all(b"r")?;
-    } else if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+    if let Some(boot) = std::env::var("TINY_BOOT_MS").ok().and_then(|text| text.parse().ok()) {
+        thread::sleep(Duration::from_millis(boot));
+    }
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
         let socket = UnixDatagram::unbound()?;
         let address = match path.as_encoded_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

@@ -24,17 +24,24 @@ pub(crate) fn ack(way: Ack) -> io::Result<()> {
             send(fd, line.as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
             Ok(())
         }
-        Ack::Notify => {
-            let path = variable("NOTIFY_SOCKET")?;
-            let address = match path.as_encoded_bytes() {
-                [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-                _ => SocketAddr::from_pathname(&path)?,
-            };
-            UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
-            Ok(())
-        }
+        Ack::Notify => notify("READY=1"),
         Ack::None => Ok(()),
     }
+}
+
+/// Says `count` times what it does, in a text of a few hundred bytes.
+pub(crate) fn chatter(count: u64) -> io::Result<()> {
+    (0..count).try_for_each(|number| notify(&format!("STATUS={number}{}", " and so on".repeat(20))))
+}
+
+fn notify(text: &str) -> io::Result<()> {
+    let path = variable("NOTIFY_SOCKET")?;
+    let address = match path.as_encoded_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address)?;
+    Ok(())
 }
 
 fn variable(name: &str) -> io::Result<OsString> {

@@ -32,6 +32,8 @@ pub(crate) struct Knobs {
     pub(crate) exit_before_ack: Option<i32>,
     /// `ack=control|fd|notify|none`.
     pub(crate) ack: Ack,
+    /// `chatter=N`: says N times what it does (`STATUS=`), right after its ack.
+    pub(crate) chatter: u64,
     /// `exit_after_ms=N`: exits with status 7 this long after its ack, whatever it holds.
     pub(crate) exit_after: Option<Duration>,
     /// `request_ms=N`: takes this long for each request.
@@ -57,6 +59,7 @@ impl Knobs {
             gate: None,
             exit_before_ack: None,
             ack: Ack::Control,
+            chatter: 0,
             exit_after: None,
             request: Duration::ZERO,
             request_gate: None,
@@ -84,6 +87,7 @@ impl Knobs {
             "boot_ms" => self.boot = duration(),
             "gate" => self.gate = Some(value.into()),
             "exit_before_ack" => self.exit_before_ack = Some(number() as i32),
+            "chatter" => self.chatter = number(),
             "exit_after_ms" => self.exit_after = Some(duration()),
             "request_ms" => self.request = duration(),
             "request_gate" => self.request_gate = Some(value.into()),

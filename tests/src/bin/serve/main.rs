@@ -30,6 +30,7 @@ fn main() -> io::Result<()> {
     service.stop.watch(knobs.ignore_stop);
     boot(&knobs);
     ack::ack(knobs.ack)?;
+    ack::chatter(knobs.chatter)?;
     if let Some(time) = knobs.exit_after {
         thread::spawn(move || {
             thread::sleep(time);

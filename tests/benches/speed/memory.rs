@@ -1,0 +1,68 @@
+//! How much memory a master needs, and whether it sleeps.
+
+use std::thread;
+use std::time::Duration;
+
+use tests::{Master, Process, binaries};
+
+use crate::client::Client;
+use crate::report::{self, Aim, Figure, Unit};
+use crate::upgrade::stop;
+
+/// Workers, and how many bytes the master may have resident with them.
+const SIZES: [(u32, f64); 2] = [(4, 4e6), (500, 6e6)];
+
+const UPGRADES: usize = 20;
+
+/// How long the masters are watched while there is nothing to do.
+const IDLE: Duration = Duration::from_secs(10);
+
+pub(crate) fn run() {
+    report::topic("memory", "the program tiny, a Rust program that only waits for a signal");
+    let mut masters = SIZES.map(|(workers, aim)| {
+        let builder = Master::builder().workers(workers).program([binaries::worker("tiny")]);
+        (workers, aim, builder.start())
+    });
+    let tiny = masters[0].2.workers_up()[0].pid();
+    let floor = |field| Figure::once(Unit::Memory, resident(tiny, field));
+    let (floor_all, floor_own) = (floor("VmRSS"), floor("RssAnon"));
+    let show = |what: &str, master: &Master, aim: f64| {
+        let pid = master.process().pid();
+        let measured = |field| Figure::once(Unit::Memory, resident(pid, field));
+        report::line(&format!("{what}: resident"), &measured("VmRSS"), Some(&floor_all), Aim::AtMost(aim));
+        report::line(&format!("{what}: of it, its own"), &measured("RssAnon"), Some(&floor_own), Aim::None);
+    };
+    for (workers, aim, master) in &masters {
+        show(&format!("{workers} workers"), master, *aim);
+    }
+    let before = masters.each_ref().map(|(_, _, master)| switches(master));
+    thread::sleep(IDLE);
+    for ((workers, _, master), before) in masters.iter().zip(before) {
+        let woken = Figure::once(Unit::Count, switches(master) - before);
+        report::line(&format!("{workers} workers: wake-ups in {IDLE:?}"), &woken, None, Aim::AtMost(0.0));
+    }
+    for (workers, aim, master) in &mut masters {
+        let mut client = Client::connect(master.socket());
+        for _ in 0..UPGRADES {
+            let reply = client.ask("{\"command\":\"upgrade\"}\n");
+            assert!(reply.contains("\"ok\":true"), "the upgrade failed: {reply}");
+        }
+        master.wait_up(*workers);
+        show(&format!("{workers} workers, {UPGRADES} upgrades later"), master, *aim);
+        stop(master);
+    }
+}
+
+/// A field of `/proc/PID/status` that counts kilobytes, in bytes.
+pub(crate) fn resident(pid: i32, field: &str) -> f64 {
+    let process = Process::of(pid).expect("a process that is still there");
+    let text = process.status(field).unwrap_or_default();
+    let kilobytes = text.strip_suffix(" kB").and_then(|number| number.trim().parse::<f64>().ok());
+    kilobytes.unwrap_or_else(|| panic!("{field} of process {pid} is \"{text}\"")) * 1024.0
+}
+
+/// How often the master has gone to sleep.
+fn switches(master: &Master) -> f64 {
+    let text = master.process().status("voluntary_ctxt_switches").unwrap_or_default();
+    text.parse().unwrap_or_else(|_| panic!("voluntary_ctxt_switches is \"{text}\""))
+}

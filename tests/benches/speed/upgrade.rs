@@ -1,0 +1,129 @@
+//! A rolling upgrade of workers that boot at once, and of workers that take their time.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tests::{Master, binaries};
+
+use crate::client::Client;
+use crate::floor::Floor;
+use crate::report::{self, Aim, Figure, Unit};
+use crate::{cpu, sys};
+
+/// Workers, and rounds.
+const SIZES: [(u32, usize); 3] = [(4, 21), (32, 15), (500, 7)];
+
+/// The workers that take their time.
+const SLOW: (u32, usize) = (32, 5);
+const SLOW_BOOT: &str = "200";
+
+/// The variable by which `tiny` knows how long to take.
+const BOOT_VARIABLE: &str = "TINY_BOOT_MS";
+
+pub(crate) fn run() {
+    report::topic("upgrade", "a bare loop spawns N, waits for their word, signals the old N, reaps them");
+    for (workers, rounds) in SIZES {
+        let all = workers.to_string();
+        let mut floor = (Floor::start(workers as usize, &[]), Figure::new(Unit::Time));
+        let mut paced = Subject::start(workers, &[], None);
+        let mut at_once = Subject::start(workers, &["--max-unacked", &all], None);
+        for _ in 0..rounds {
+            floor.1.add_time(timed(|| floor.0.upgrade()));
+            paced.round();
+            at_once.round();
+        }
+        paced.show(&format!("{workers} workers"), &floor.1, 1.3);
+        at_once.show(&format!("{workers} workers, --max-unacked {all}"), &floor.1, 1.3);
+    }
+    slow_boots();
+}
+
+fn slow_boots() {
+    let (workers, rounds) = SLOW;
+    let all = workers.to_string();
+    let variable = format!("{BOOT_VARIABLE}={SLOW_BOOT}");
+    let mut floor = (Floor::start(workers as usize, &[&variable]), Figure::new(Unit::Time));
+    let mut subject = Subject::start(workers, &["--max-unacked", &all], Some(SLOW_BOOT));
+    for _ in 0..rounds {
+        floor.1.add_time(timed(|| floor.0.upgrade()));
+        subject.round();
+    }
+    let what = format!("{workers} of {SLOW_BOOT} ms, --max-unacked {all}");
+    subject.show(&what, &floor.1, 1.1);
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    work();
+    begun.elapsed()
+}
+
+/// A master that is upgraded again and again.
+struct Subject {
+    master: Master,
+    client: Client,
+    workers: u32,
+    /// From the request to its last reply.
+    answered: Figure,
+    /// From the request until the last old worker has ended.
+    gone: Figure,
+    /// The master's own time on a processor, by worker; the control replies of this benchmark are in it.
+    cpu: Figure,
+}
+
+impl Subject {
+    fn start(workers: u32, options: &[&str], boot_ms: Option<&str>) -> Self {
+        let mut builder = Master::builder().workers(workers).program([binaries::worker("tiny")]);
+        builder = builder.options(options);
+        if let Some(boot_ms) = boot_ms {
+            builder = builder.env(BOOT_VARIABLE, boot_ms);
+        }
+        let master = builder.start();
+        let client = Client::connect(master.socket());
+        let [answered, gone, cpu] = [(); 3].map(|()| Figure::new(Unit::Time));
+        Self { master, client, workers, answered, gone, cpu }
+    }
+
+    fn round(&mut self) {
+        let old: Vec<OwnedFd> = self
+            .master
+            .workers_up()
+            .iter()
+            .filter_map(|worker| sys::process_descriptor(worker.pid()).ok())
+            .collect();
+        assert_eq!(old.len(), self.workers as usize, "workers before the upgrade");
+        let pid = self.master.process().pid();
+        let cpu_before = cpu::time_of(pid);
+        let begun = Instant::now();
+        let reply = self.client.ask("{\"command\":\"upgrade\"}\n");
+        self.answered.add_time(begun.elapsed());
+        assert!(reply.contains("\"ok\":true"), "the upgrade failed: {reply}");
+        old.iter().for_each(wait_ended);
+        self.gone.add_time(begun.elapsed());
+        // Its work is done when it, too, knows that they are gone.
+        while !self.client.ask("{\"command\":\"status\"}\n").contains("\"draining\":0") {}
+        self.cpu.add_time((cpu::time_of(pid) - cpu_before) / self.workers);
+    }
+
+    fn show(mut self, what: &str, floor: &Figure, aim: f64) {
+        report::line(&format!("{what}: answered"), &self.answered, Some(floor), Aim::Ratio(aim));
+        report::line(&format!("{what}: old ones gone"), &self.gone, Some(floor), Aim::Ratio(aim));
+        report::line(&format!("{what}: CPU for each"), &self.cpu, None, Aim::AtMost(0.001));
+        stop(&mut self.master);
+    }
+}
+
+/// Waits until the process behind `descriptor` has ended.
+fn wait_ended(descriptor: &OwnedFd) {
+    let mut ended = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(tests::wait::patience()).unwrap_or(PollTimeout::MAX);
+    let count = poll(&mut ended, limit).expect("poll takes one descriptor");
+    assert!(count > 0, "an old worker does not end");
+}
+
+/// Stops a master and its workers in good order; with hundreds of them that is quicker than what `Drop` does.
+pub(crate) fn stop(master: &mut Master) {
+    master.signal(nix::sys::signal::Signal::SIGTERM);
+    master.wait_exit();
+}

@@ -1,0 +1,232 @@
+//! What is wrong at the start is said in one message that names it, and hurts nobody who is there already.
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use tests::process::run;
+use tests::{Finished, Master, MasterBuilder, binaries};
+
+/// Each option with a value that it cannot take, and what the message must name.
+const BAD_OPTIONS: &[(&[&str], &[&str])] = &[
+    (&["-n", "0"], &["--number", "'0'"]),
+    (&["-n", "some"], &["--number", "'some'"]),
+    (&["-n", "10001"], &["--number", "10001"]),
+    (&["-n"], &["--number"]),
+    (&["-b", "nonsense"], &["--bind", "nonsense"]),
+    (&["-b", "127.0.0.1"], &["--bind", "127.0.0.1"]),
+    (&["-b", "127.0.0.1:99999"], &["--bind", "99999"]),
+    (&["-b", "[::1:80"], &["--bind", "[::1:80"]),
+    (&["-b", "127.0.0.1:0,q"], &["--bind", "127.0.0.1:0,q"]),
+    (&["-4", "-6"], &["--ipv4-only", "--ipv6-only"]),
+    (&["-l", "many"], &["--backlog", "many"]),
+    (&["-l", "0"], &["--backlog", "0"]),
+    (&["-r", "-1"], &["-1"]),
+    (&["-r", "x"], &["--retries", "x"]),
+    (&["-s", "0"], &["--seconds", "0"]),
+    (&["-s", "inf"], &["--seconds", "inf"]),
+    (&["-t", "later"], &["--signal-timeout", "later"]),
+    (&["--ack-mode", "soon"], &["--ack-mode", "soon"]),
+    (&["--ack-mode", "-1"], &["-1"]),
+    (&["-m", "--ack-mode", "1"], &["--manual", "--ack-mode"]),
+    (&["--ack-timeout", "x"], &["--ack-timeout", "x"]),
+    (&["--max-unacked", "0"], &["--max-unacked", "0"]),
+    (&["--max-upgrade-additional", "x"], &["--max-upgrade-additional", "x"]),
+    (&["--nice", "99"], &["--nice", "99"]),
+    (&["--nice", "1:x"], &["--nice", "x"]),
+    (&["--graceful-signal", "NOPE"], &["--graceful-signal", "NOPE"]),
+    (&["--log-format", "xml"], &["--log-format", "xml"]),
+    (&["--drop-env-var", "A=b"], &["--drop-env-var", "A=b"]),
+    (&["-c", "a/b"], &["--command-name", "a/b"]),
+    (&["-c", ""], &["--command-name"]),
+    (&["--frobnicate"], &["--frobnicate"]),
+    (&["-Z"], &["-Z"]),
+];
+
+/// A command line with nothing of the harness's own.
+fn bare(words: &[&str]) -> Finished {
+    let mut command = Command::new(binaries::einhyrningsins());
+    command.args(words);
+    run(command)
+}
+
+/// A start that fails: with this exit code, and one message that has all these words.
+#[track_caller]
+fn refused(finished: &Finished, code: i32, words: &[&str]) {
+    finished.assert_code(code);
+    for word in words {
+        finished.assert_says(word);
+    }
+    let heads = finished.stderr.lines().filter(|line| {
+        let line = line.trim_start();
+        line.starts_with("einhyrningsins:") || line.starts_with("error:")
+    });
+    assert_eq!(heads.count(), 1, "not one message\n{finished}");
+    assert!(!finished.stderr.contains("panicked"), "{finished}");
+    assert_eq!(finished.stdout, "", "{finished}");
+}
+
+#[test]
+fn each_bad_option_is_named_and_is_bad_usage() {
+    for (options, words) in BAD_OPTIONS {
+        let line = [*options, &["/bin/true"]].concat();
+        refused(&bare(&line), 2, words);
+    }
+}
+
+#[test]
+fn no_program_is_bad_usage() {
+    refused(&bare(&[]), 2, &["PROGRAM"]);
+    refused(&bare(&["-n", "2"]), 2, &["PROGRAM"]);
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let builder = Master::builder().without_bind().options(["-b", &address]);
+    refused(&builder.run_to_end(), 1, &["cannot bind", &address, "in use"]);
+    assert!(!builder.file("einhorn.sock").exists(), "it left its control socket behind");
+}
+
+#[test]
+fn an_address_of_another_machine_is_named() {
+    // RFC 5737: an address that no machine has.
+    let builder = Master::builder().without_bind().options(["-b", "192.0.2.1:0"]);
+    refused(&builder.run_to_end(), 1, &["cannot bind", "192.0.2.1"]);
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let builder = Master::builder();
+    let missing = builder.file("missing");
+    let builder = builder.program([&missing]);
+    refused(&builder.run_to_end(), 1, &[missing.to_str().expect("UTF-8"), "No such file"]);
+    let builder = Master::builder().program(["no-program-has-this-name"]);
+    refused(&builder.run_to_end(), 1, &["no-program-has-this-name", "PATH"]);
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_named() {
+    let builder = Master::builder();
+    let text = builder.file("text");
+    fs::write(&text, "not a program\n").expect("a file");
+    let builder = builder.program([&text]);
+    refused(&builder.run_to_end(), 1, &[text.to_str().expect("UTF-8"), "Permission denied"]);
+
+    // Executable by its mode, but nothing that the kernel knows: it must not be run by a shell instead.
+    fs::set_permissions(&text, Permissions::from_mode(0o755)).expect("a mode");
+    fails_to_spawn(&builder, &[text.to_str().expect("UTF-8"), "neither a binary"]);
+
+    fs::write(&text, "#!/no/such/interpreter\n").expect("a file");
+    fails_to_spawn(&builder, &[text.to_str().expect("UTF-8"), "/no/such/interpreter"]);
+
+    let builder = Master::builder().program(["/usr"]);
+    refused(&builder.run_to_end(), 1, &["/usr", "Permission denied"]);
+}
+
+/// What only the spawn can find out: it is retried, and each try is told.
+#[track_caller]
+fn fails_to_spawn(builder: &MasterBuilder, words: &[&str]) {
+    let finished = builder.run_to_end();
+    finished.assert_code(1);
+    for word in words {
+        finished.assert_says(word);
+    }
+    assert!(!finished.stderr.contains("panicked"), "{finished}");
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let builder = Master::builder();
+    let missing = builder.file("missing");
+    let builder = builder.option("--chdir").option(&missing);
+    refused(&builder.run_to_end(), 1, &[missing.to_str().expect("UTF-8"), "No such file"]);
+    let builder = Master::builder().options(["--chdir", "/bin/sh"]);
+    refused(&builder.run_to_end(), 1, &["/bin/sh", "Not a directory"]);
+}
+
+#[test]
+fn a_pidfile_that_cannot_be_written_is_named() {
+    let builder = Master::builder().options(["-e", "/no/such/directory/pid"]);
+    refused(&builder.run_to_end(), 1, &["/no/such/directory/pid", "No such file"]);
+    let builder = Master::builder().options(["-f", "/no/such/directory/lock"]);
+    refused(&builder.run_to_end(), 1, &["/no/such/directory/lock", "No such file"]);
+}
+
+/// The worst that a second start can do is to harm the first.
+#[test]
+fn a_second_master_on_the_same_socket_is_refused_and_the_first_unharmed() {
+    let builder = Master::builder().workers(2);
+    let (pidfile, lockfile) = (builder.file("pid"), builder.file("lock"));
+    let mut first = builder.option("-e").option(&pidfile).option("-f").option(&lockfile).start();
+    let pids = first.workers_up();
+
+    let second = Master::builder().without_socket().option("-d").option(first.socket());
+    let second = second.option("-e").option(&pidfile);
+    let socket = first.socket().to_str().expect("UTF-8").to_owned();
+    refused(&second.run_to_end(), 1, &[&socket, &first.process().pid().to_string()]);
+
+    let third = Master::builder().option("-f").option(&lockfile);
+    refused(&third.run_to_end(), 1, &[lockfile.to_str().expect("UTF-8")]);
+
+    first.assert_well(2);
+    assert_eq!(first.workers_up(), pids, "its workers were touched\n{first}");
+    assert_eq!(fs::read_to_string(&pidfile).expect("its pidfile").trim(), first.process().pid().to_string());
+    assert!(lockfile.exists(), "{first}");
+}
+
+#[test]
+fn the_socket_of_a_killed_master_is_replaced() {
+    let builder = Master::builder();
+    let socket = builder.file("shared.sock");
+    let mut first = builder.without_socket().option("-d").option(&socket).start_unready();
+    first.at_socket(&socket);
+    first.wait_up(1);
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    assert!(fs::metadata(&socket).is_ok_and(|metadata| metadata.file_type().is_socket()), "{first}");
+
+    let mut second = Master::builder().without_socket().option("-d").option(&socket).start_unready();
+    second.at_socket(&socket);
+    second.assert_well(1);
+}
+
+#[test]
+fn a_stale_socket_of_somebody_else_is_replaced() {
+    let builder = Master::builder();
+    drop(UnixListener::bind(builder.file("einhorn.sock")).expect("a socket"));
+    builder.start().assert_well(1);
+}
+
+#[test]
+fn a_control_path_that_is_no_socket_is_refused_and_left_alone() {
+    let builder = Master::builder();
+    let path = builder.file("einhorn.sock");
+    fs::write(&path, "precious").expect("a file");
+    refused(&builder.run_to_end(), 1, &[path.to_str().expect("UTF-8"), "socket"]);
+    assert_eq!(fs::read_to_string(&path).expect("the file"), "precious");
+
+    let builder = Master::builder();
+    let path = builder.file("einhorn.sock");
+    fs::create_dir(&path).expect("a directory");
+    refused(&builder.run_to_end(), 1, &[path.to_str().expect("UTF-8"), "socket"]);
+    assert!(path.is_dir());
+}
+
+#[test]
+fn a_control_path_that_is_too_long_is_named_with_its_limit() {
+    let builder = Master::builder().without_socket();
+    let path = builder.file(&"x".repeat(120));
+    let builder = builder.option("-d").option(&path);
+    refused(&builder.run_to_end(), 1, &[path.to_str().expect("UTF-8"), "107"]);
+}
+
+#[test]
+fn a_control_path_in_a_missing_directory_is_named() {
+    let builder = Master::builder().without_socket().options(["-d", "/no/such/directory/einhorn.sock"]);
+    refused(&builder.run_to_end(), 1, &["/no/such/directory", "No such file"]);
+}

@@ -1,0 +1,109 @@
+//! The control client against a real master: exit codes, one-shot commands, scripts and pipes.
+
+use einhorn_proto::Status;
+use tests::process::{run, run_with_input};
+use tests::{Gate, Master, binaries};
+
+#[test]
+fn exit_code_0_when_it_is_done() {
+    let mut master = Master::builder().workers(2).start();
+    let status = master.ctl(["status"]);
+    status.assert_code(0);
+    let address = master.address().to_string();
+    assert!(status.stdout.contains(&address), "{status}");
+    for worker in master.workers_up() {
+        assert!(status.stdout.contains(&worker.pid().to_string()), "{status}");
+    }
+    master.ctl(["inc", "2"]).assert_code(0);
+    master.wait_up(4);
+    master.ctl(["upgrade"]).assert_code(0);
+    assert_eq!(master.wait_up(4).master.generation, 2);
+}
+
+#[test]
+fn exit_code_1_when_it_was_refused_or_failed() {
+    let builder = Master::builder().options(["-s", "0.01"]);
+    let knobs = builder.file("knobs");
+    std::fs::write(&knobs, "").expect("a file of knobs");
+    let mut master = builder.serve([format!("@{}", knobs.display())]).start();
+    master.ctl(["dec"]).assert_code(1);
+    std::fs::write(&knobs, "exit_before_ack=9").expect("other knobs");
+    let upgrade = master.ctl(["upgrade"]);
+    upgrade.assert_code(1).assert_says("exited with status 9");
+    master.assert_well(1);
+}
+
+#[test]
+fn exit_code_2_for_bad_usage() {
+    let master = Master::builder().start();
+    for args in [&["frobnicate"][..], &["inc", "x"], &["set_workers"], &["status", "now"], &["--frob"]] {
+        master.ctl(args).assert_code(2);
+    }
+}
+
+#[test]
+fn exit_code_3_when_there_is_no_master() {
+    let mut master = Master::builder().start();
+    let command = master.ctl_command(["status"]);
+    master.ctl(["die"]).assert_code(0);
+    master.wait_exit_code(0);
+    run(command).assert_code(3).assert_says(master.socket().to_str().expect("UTF-8"));
+}
+
+#[test]
+fn exit_code_4_when_the_answer_does_not_come() {
+    let builder = Master::builder();
+    let mut gate = Gate::new(builder.file("gate"));
+    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    gate.close();
+    master.ctl(["--timeout", "0.3", "upgrade"]).assert_code(4);
+    gate.open();
+    master.wait_status("the upgrade that goes on", |status| {
+        status.upgrade.is_none() && status.master.generation == 2
+    });
+}
+
+#[test]
+fn json_is_the_data_on_one_line() {
+    let master = Master::builder().workers(2).start();
+    let finished = master.ctl(["--json", "status"]);
+    finished.assert_code(0);
+    let status: Status = serde_json::from_str(&finished.stdout)
+        .unwrap_or_else(|error| panic!("no status: {error}\n{finished}"));
+    assert_eq!(status.master.up, 2);
+    assert_eq!(finished.stdout.lines().count(), 1, "{finished}");
+}
+
+#[test]
+fn a_script_stops_at_the_first_command_that_fails() {
+    let mut master = Master::builder().start();
+    master.ctl(["-e", "inc; inc 2; status"]).assert_code(0);
+    master.wait_up(4);
+    master.ctl(["-e", "dec 9; inc"]).assert_code(1);
+    assert_eq!(master.status().master.wanted, 4);
+}
+
+#[test]
+fn the_prompt_works_through_a_pipe() {
+    let mut master = Master::builder().start();
+    let finished = run_with_input(master.ctl_command::<&str>([]), "inc\nversion\nstatus\nquit\ninc\n");
+    finished.assert_code(0);
+    assert!(finished.stdout.contains(env!("CARGO_PKG_VERSION")), "{finished}");
+    // What comes after "quit" is not read.
+    master.wait_up(2);
+    let finished = run_with_input(master.ctl_command::<&str>([]), "frobnicate\n");
+    assert_ne!(finished.code(), 0, "{finished}");
+}
+
+#[test]
+fn a_master_is_found_by_its_name() {
+    let name = format!("test-{}", std::process::id());
+    let socket = std::path::PathBuf::from(format!("/tmp/einhorn-{name}.sock"));
+    let mut master = Master::builder().without_socket().options(["-c", &name]).start_unready();
+    master.at_socket(&socket);
+    let mut command = std::process::Command::new(binaries::einhyrningsinsctl());
+    command.args(["-c", &name, "die"]);
+    run(command).assert_code(0);
+    master.wait_exit_code(0);
+    assert!(!socket.exists(), "{master}");
+}

@@ -1,0 +1,247 @@
+//! What is written about the programs, against the programs: options, commands, fields, the worker examples,
+//! and the command that passes the tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use einhorn_proto::COMMANDS;
+use serde_json::Value;
+use tests::process::run;
+use tests::{Master, binaries};
+
+/// Reads a file of the repository.
+fn read(path: &str) -> String {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let path = top.join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+}
+
+/// One option, as help or a page has it.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Described {
+    /// What it is called: `-n`, `--number`.
+    names: BTreeSet<String>,
+    /// The name of its value: `COUNT`.
+    values: BTreeSet<String>,
+    /// What is said of it.
+    text: String,
+}
+
+/// Options by their longest name.
+type Options = BTreeMap<String, Described>;
+
+fn insert(options: &mut Options, option: Described) {
+    let name = option.names.iter().max_by_key(|name| name.len()).expect("an option has a name").clone();
+    let before = options.insert(name, option);
+    assert!(before.is_none(), "described twice: {before:?}");
+}
+
+/// What `--help` tells of each option.
+fn options_in_help(program: PathBuf) -> Options {
+    let mut command = Command::new(program);
+    command.arg("--help");
+    let help = run(command);
+    help.assert_code(0);
+    let mut options = Options::new();
+    let mut open: Option<Described> = None;
+    for line in help.stdout.lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        // An option stands at 2 or, without a short name, at 6; what is said of it at 10.
+        if indent < 10 {
+            open.take().into_iter().for_each(|option| insert(&mut options, option));
+            if text.starts_with('-') {
+                open = Some(option_in_help(text));
+            }
+        } else if let Some(option) = &mut open {
+            option.text.push_str(text);
+            option.text.push(' ');
+        }
+    }
+    open.into_iter().for_each(|option| insert(&mut options, option));
+    assert!(options.len() > 5, "no options in {help}");
+    options
+}
+
+/// Reads `-n, --number <COUNT>`.
+fn option_in_help(line: &str) -> Described {
+    let mut option = Described::default();
+    let names = line.split(" <").next().unwrap_or_default();
+    for name in names.split(", ") {
+        option.names.insert(name.trim_end_matches("...").to_owned());
+    }
+    option
+        .values
+        .extend(line.split_once('<').map(|(_, value)| value.trim_end_matches(['>', '.']).to_owned()));
+    option
+}
+
+/// What a page in mdoc(7) tells of each option: the items that begin with a flag.
+fn options_in_page(page: &str) -> Options {
+    let mut options = Options::new();
+    let mut open: Option<Described> = None;
+    for line in page.lines() {
+        let is_item = line.starts_with(".It ") || line.starts_with(".El") || line.starts_with(".Sh ");
+        if is_item {
+            open.take().into_iter().for_each(|option| insert(&mut options, option));
+        }
+        if line.starts_with(".It Fl ") {
+            open = Some(option_in_page(line));
+        } else if let Some(option) = &mut open {
+            option.text.push_str(line);
+            option.text.push(' ');
+        }
+    }
+    options
+}
+
+/// Reads `.It Fl n Ar COUNT , Fl -number Ar COUNT`.
+fn option_in_page(line: &str) -> Described {
+    let mut option = Described::default();
+    let words: Vec<_> = line.split_whitespace().collect();
+    for pair in words.windows(2) {
+        match pair {
+            ["Fl", name] => drop(option.names.insert(format!("-{name}"))),
+            ["Ar", value] => drop(option.values.insert((*value).to_owned())),
+            _ => {}
+        }
+    }
+    option
+}
+
+/// The default that help tells, where it is a word and not a sentence.
+fn default_in_help(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("[default: ")?;
+    let (default, _) = rest.split_once(']')?;
+    (!default.contains(' ')).then_some(default)
+}
+
+fn assert_same_options(program: PathBuf, page: &str) {
+    let help = options_in_help(program);
+    let page_text = read(page);
+    let described = options_in_page(&page_text);
+    let names = |options: &Options| -> BTreeSet<String> {
+        options.values().flat_map(|option| option.names.clone()).collect()
+    };
+    let (in_help, in_page) = (names(&help), names(&described));
+    let missing: Vec<_> = in_help.difference(&in_page).collect();
+    let surplus: Vec<_> = in_page.difference(&in_help).collect();
+    assert!(
+        missing.is_empty() && surplus.is_empty(),
+        "{page} lacks {missing:?} and has {surplus:?} too many"
+    );
+    for (name, option) in &help {
+        let described = &described[name];
+        assert_eq!(option.names, described.names, "{page}: spellings of {name}");
+        assert_eq!(option.values, described.values, "{page}: the value of {name}");
+        if let Some(default) = default_in_help(&option.text) {
+            let words = described.text.split([' ', ',', ';']).map(|word| word.trim_end_matches('.'));
+            let is_told = words.into_iter().any(|word| word == default);
+            assert!(is_told, "{page}: the default of {name}, {default}, is not in: {}", described.text);
+        }
+    }
+}
+
+#[test]
+fn the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults() {
+    assert_same_options(binaries::einhyrningsins(), "man/einhyrningsins.1");
+}
+
+#[test]
+fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
+    assert_same_options(binaries::einhyrningsinsctl(), "man/einhyrningsinsctl.1");
+}
+
+/// The words that a page marks as commands, with those that have an item of their own.
+fn commands_in_page(page: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let marked = page.lines().filter(|line| line.starts_with('.')).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.find(|word| word.ends_with("Cm")).and_then(|_| words.next())
+    });
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm ")?.split_whitespace().next());
+    (marked.collect(), items.collect())
+}
+
+#[test]
+fn every_command_is_in_the_protocols_page_and_those_for_people_in_the_clients() {
+    let (protocol, client) = (read("man/einhorn-control.7"), read("man/einhyrningsinsctl.1"));
+    let known: BTreeSet<_> = COMMANDS.iter().map(|info| info.name).collect();
+    for (name, page, wanted) in [
+        ("einhorn-control.7", &protocol, known.clone()),
+        (
+            "einhyrningsinsctl.1",
+            &client,
+            COMMANDS.iter().filter(|info| info.interactive).map(|info| info.name).collect(),
+        ),
+    ] {
+        let (marked, items) = commands_in_page(page);
+        let missing: Vec<_> = wanted.difference(&marked).collect();
+        let surplus: Vec<_> = items.difference(&known).collect();
+        assert!(missing.is_empty() && surplus.is_empty(), "{name} lacks {missing:?}, invents {surplus:?}");
+    }
+}
+
+/// The keys of `value` and of all that is in it.
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                found.insert(key.clone());
+                keys(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_a_status_is_in_the_protocols_page() {
+    let page = read("man/einhorn-control.7");
+    let marked: BTreeSet<_> = page
+        .lines()
+        .filter(|line| line.starts_with('.') && line.contains("Li "))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let master = Master::builder().workers(2).start();
+    let status = master.ctl(["--json", "status"]);
+    status.assert_code(0);
+    let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
+    let mut found = BTreeSet::new();
+    keys(&status, &mut found);
+    assert!(found.len() > 20, "{status}");
+    let missing: Vec<_> = found.iter().filter(|key| !marked.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "einhorn-control.7 lacks {missing:?}");
+}
+
+/// The text between a line that is `open` and the next one that is `close`, after the line `heading`.
+fn block<'a>(text: &'a str, heading: &str, open: &str, close: &str) -> Vec<&'a str> {
+    let mut lines =
+        text.lines().skip_while(|line| *line != heading).skip_while(|line| !line.starts_with(open));
+    assert!(lines.next().is_some(), "there is no \"{open}\" after a line \"{heading}\"");
+    lines.take_while(|line| *line != close).collect()
+}
+
+#[test]
+fn the_workers_of_the_readme_are_those_of_the_workers_page() {
+    let (readme, page) = (read("README.md"), read("man/einhorn-worker.7"));
+    for language in ["Rust", "Python", "Node", "Go", "Ruby"] {
+        let in_page = block(&page, &format!(".Ss {language}"), ".Bd -literal", ".Ed");
+        let in_page: Vec<_> =
+            in_page.iter().map(|line| line.trim_start_matches("\\&").replace("\\e", "\\")).collect();
+        let in_readme = block(&readme, &format!("### {language}"), "```", "```");
+        assert!(in_readme.len() > 5, "{language}: {in_readme:?}");
+        assert_eq!(in_readme, in_page, "{language}");
+    }
+}
+
+#[test]
+fn the_readmes_test_command_is_what_ci_runs() {
+    let (readme, ci) = (read("README.md"), read(".ci/run"));
+    let commands = block(&readme, "## Tests", "```", "```");
+    let [command] = commands.as_slice() else { panic!("not one command: {commands:?}") };
+    assert!(command.starts_with("cargo test "), "{command}");
+    assert!(ci.lines().any(|line| line == *command), "{command} is not in .ci/run:\n{ci}");
+}

@@ -1,0 +1,290 @@
+//! The master outlives what happens around it: failing system calls, dying workers, readers that stop reading.
+
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::Signal;
+use tests::faults::{Strace, descriptors_wrapper, prlimit, strace_wrapper};
+use tests::{Control, Finished, Master, Process, binaries, wait};
+
+/// The ways to make a process.
+const SPAWN_CALLS: &str = "clone,clone3,fork,vfork";
+
+fn count_injected(log: &std::path::Path) -> usize {
+    fs::read_to_string(log).unwrap_or_default().lines().filter(|line| line.contains("(INJECTED)")).count()
+}
+
+#[test]
+fn an_accept_that_fails_is_tried_again() {
+    for error in ["EMFILE", "ENFILE", "ENOMEM", "ECONNABORTED"] {
+        let mut master = Master::builder().start();
+        let log = master.file("strace");
+        let inject = format!("accept4,accept:error={error}:when=1..2");
+        let strace = Strace::attach(master.process(), &inject, &log);
+        // Answered, though the first two tries to take the connection fail and nothing else comes to wake the
+        // master up.
+        master.status();
+        strace.detach();
+        assert_eq!(count_injected(&log), 2, "{error}: {}", fs::read_to_string(&log).unwrap_or_default());
+        master.assert_well(1);
+    }
+}
+
+/// While no descriptor is left, a master that tried again at once, and again, would burn a CPU.
+#[test]
+fn an_accept_that_goes_on_failing_is_tried_at_a_measured_pace() {
+    let mut master = Master::builder().start();
+    let log = master.file("strace");
+    let strace = Strace::attach(master.process(), "accept4,accept:error=EMFILE", &log);
+    let mut waiting = Control::connect(master.socket());
+    waiting.send(r#"{"command":"version"}"#);
+    master.wait("three tries", |_| (count_injected(&log) >= 3).then_some(()));
+    // The workers are still looked after.
+    let worker = master.process().children()[0];
+    worker.signal(Signal::SIGKILL);
+    worker.wait_gone();
+    master.wait("a successor", |master| {
+        master.process().children().iter().any(|child| *child != worker).then_some(())
+    });
+    let tries = count_injected(&log);
+    strace.detach();
+    assert_eq!(waiting.reply().ok, Some(true));
+    assert!(tries < 1000, "{tries} tries in a row");
+    master.assert_well(1);
+}
+
+#[test]
+fn a_spawn_that_fails_for_want_of_processes_is_tried_again() {
+    let mut master = Master::builder().workers(2).options(["-s", "0.05"]).start();
+    let log = master.file("strace");
+    let strace = Strace::attach(master.process(), &format!("{SPAWN_CALLS}:error=EAGAIN:when=1..3"), &log);
+    for worker in master.workers_up() {
+        worker.signal(Signal::SIGKILL);
+        worker.wait_gone();
+    }
+    master.wait("three failed spawns", |_| (count_injected(&log) >= 3).then_some(()));
+    master.wait_up(2);
+    strace.detach();
+    master.wait_log("Resource temporarily unavailable");
+    master.assert_well(2);
+}
+
+#[test]
+fn a_first_start_outlasts_failing_spawns() {
+    for error in ["EAGAIN", "ENOMEM"] {
+        let builder = Master::builder().workers(2).options(["-s", "0.05"]);
+        let log = builder.file("strace");
+        let inject = format!("{SPAWN_CALLS}:error={error}:when=1..4");
+        let mut master = builder.under(strace_wrapper(&inject, &log)).start();
+        assert_eq!(count_injected(&log), 4);
+        master.assert_well(2);
+    }
+}
+
+#[test]
+fn a_master_without_a_free_descriptor_goes_on_and_recovers() {
+    let mut master = Master::builder().workers(2).options(["-s", "0.05"]).start();
+    let workers = master.workers_up();
+    let highest = *master.process().descriptors().keys().max().expect("descriptors");
+    // No new descriptor can be had: none for a client, none for a spawn.
+    prlimit(master.process(), &format!("--nofile={}:4096", highest + 1));
+    let mut waiting = Control::connect(master.socket());
+    waiting.send(r#"{"command":"version"}"#);
+    workers[0].signal(Signal::SIGKILL);
+    workers[0].wait_gone();
+    assert!(master.process().is_alive(), "{master}");
+    prlimit(master.process(), "--nofile=4096:4096");
+    assert_eq!(waiting.reply().ok, Some(true));
+    master.assert_well(2);
+}
+
+#[test]
+fn a_start_without_enough_descriptors_is_one_message() {
+    let finished = Master::builder().under(descriptors_wrapper(5)).run_to_end();
+    finished.assert_code(1).assert_says("Too many open files");
+    assert!(!finished.stderr.contains("panicked"), "{finished}");
+}
+
+#[test]
+fn all_workers_killed_at_once_come_back() {
+    let mut master = Master::builder().workers(4).start();
+    let before = master.workers_up();
+    for worker in &before {
+        worker.signal(Signal::SIGKILL);
+    }
+    before.iter().for_each(Process::wait_gone);
+    master.assert_well(4);
+    assert!(master.workers_up().iter().all(|worker| !before.contains(worker)), "{master}");
+}
+
+#[test]
+fn a_first_start_whose_workers_crash_gives_up_and_says_why() {
+    let builder = Master::builder().workers(2).options(["-s", "0.01"]).serve(["exit_before_ack=9"]);
+    let finished = builder.run_to_end();
+    let program = binaries::worker("serve").display().to_string();
+    assert_last_words(&finished, &[&program, "exited with status 9", "after ", "own output says more"]);
+    assert!(!builder.file("einhorn.sock").exists(), "{finished}");
+}
+
+#[test]
+fn a_first_start_whose_workers_never_ack_gives_up_and_says_why() {
+    let builder = Master::builder().options(["-s", "0.01", "--ack-timeout", "0.1"]).serve(["ack=none"]);
+    let finished = builder.run_to_end();
+    let program = binaries::worker("serve").display().to_string();
+    assert_last_words(&finished, &[&program, "--ack-timeout", "after 0.1s", "worker:ack"]);
+    assert_eq!(deaths_before_ack(&finished), 3, "{finished}");
+}
+
+#[test]
+fn retries_can_be_chosen() {
+    let builder = Master::builder().options(["-s", "0.01", "-r", "5"]).serve(["exit_before_ack=9"]);
+    let finished = builder.run_to_end();
+    finished.assert_code(1);
+    assert_eq!(deaths_before_ack(&finished), 5, "{finished}");
+}
+
+/// It ended with 1, and its last line says all that an operator needs.
+#[track_caller]
+fn assert_last_words(finished: &Finished, words: &[&str]) {
+    finished.assert_code(1);
+    let last = finished.stderr.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
+    for word in words {
+        assert!(last.contains(word), "no {word:?} in the last words: {last}\n{finished}");
+    }
+}
+
+fn deaths_before_ack(finished: &Finished) -> usize {
+    let warnings = finished.stderr.lines().filter(|line| line.contains("WARN"));
+    warnings.filter(|line| line.contains("unacked")).count()
+}
+
+#[test]
+fn a_worker_that_dies_after_its_ack_is_replaced_again_and_again() {
+    let mut master = Master::builder().options(["-s", "0.05"]).serve(["exit_after_ms=60"]).start_unready();
+    let status = master.wait_status("five restarts", |status| status.slots[0].restarts >= 5);
+    let death = status.slots[0].last_death.as_ref().expect("a death");
+    assert!(death.acked && death.reason == "exited with status 7", "{death:?}");
+    assert!(!status.slots[0].given_up);
+}
+
+#[test]
+fn a_death_is_told_by_the_name_of_its_signal_and_by_its_core() {
+    // Not a program of Rust, whose runtime catches SIGSEGV.
+    let sleeper = || Master::builder().timer_acks(0.0).program(["sleep", "1000"]);
+    let mut master = sleeper().options(["-s", "0.01"]).under(["prlimit", "--core=0"]).start();
+    for (signal, name) in [
+        (Signal::SIGSEGV, "SIGSEGV"),
+        (Signal::SIGABRT, "SIGABRT"),
+        (Signal::SIGBUS, "SIGBUS"),
+        (Signal::SIGKILL, "SIGKILL"),
+        (Signal::SIGALRM, "SIGALRM"),
+    ] {
+        let restarts = master.status().slots[0].restarts;
+        master.wait_up(1);
+        master.workers_up()[0].signal(signal);
+        let status = master.wait_status("its death", |status| status.slots[0].restarts > restarts);
+        let death = status.slots[0].last_death.as_ref().expect("a death");
+        assert_eq!(
+            death.reason.strip_suffix(" (core dumped)").unwrap_or(&death.reason),
+            format!("was killed by {name}")
+        );
+    }
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a kernel setting");
+    if pattern.starts_with(['|', '/']) {
+        // Cores go elsewhere, by rules that are not ours.
+        return;
+    }
+    let builder = sleeper();
+    let directory = builder.file("cores");
+    fs::create_dir(&directory).expect("a directory");
+    let builder = builder.under(["prlimit", "--core=unlimited"]).option("--chdir").option(&directory);
+    let mut master = builder.start();
+    master.workers_up()[0].signal(Signal::SIGABRT);
+    master.wait_log("was killed by SIGABRT (core dumped)");
+}
+
+#[test]
+fn workers_go_on_when_their_master_is_killed() {
+    let mut master = Master::builder().workers(2).start();
+    let workers = master.workers_up();
+    let address = master.address();
+    master.signal(Signal::SIGKILL);
+    master.wait_exit();
+    let plan = tests::load::Plan { requests_max: 100, ..tests::load::Plan::new(address) };
+    let report = plan.start().run_to_end();
+    assert_eq!((report.requests, report.failed()), (100, 0), "{report}");
+    assert!(workers.iter().all(Process::is_alive), "{master}");
+}
+
+#[test]
+fn workers_are_asked_to_stop_when_their_master_is_killed_with_k() {
+    let mut master = Master::builder().workers(2).option("-k").start();
+    let first = master.workers_up();
+    master.upgrade();
+    master.wait_up(2);
+    assert!(first.iter().all(|worker| !worker.is_alive()));
+    let workers = master.workers_up();
+    master.signal(Signal::SIGKILL);
+    master.wait_exit();
+    workers.iter().for_each(Process::wait_gone);
+}
+
+/// A pipe that nobody reads, as small as the system allows.
+fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).expect("a smaller pipe");
+    assert!(writer.as_raw_fd() > 2);
+    (reader, writer)
+}
+
+#[test]
+fn a_reader_of_the_log_that_stops_reading_stalls_nothing() {
+    let (mut reader, writer) = small_pipe();
+    let builder = Master::builder().workers(2).option("-v").stderr(writer.into());
+    let mut master = builder.start();
+    // Far more than the pipe holds.
+    for _ in 0..20 {
+        master.upgrade();
+    }
+    let workers = master.workers_up();
+    workers.iter().for_each(|worker| assert!(worker.signal(Signal::SIGKILL)));
+    master.assert_well(2);
+
+    // Read again, it goes on.
+    let mut bytes = vec![0; 1 << 16];
+    let first = reader.read(&mut bytes).expect("what was kept");
+    assert!(first > 2000, "only {first} bytes were kept");
+    master.upgrade();
+    let again = reader.read(&mut bytes).expect("what came after");
+    assert!(again > 0);
+}
+
+#[test]
+fn a_reader_of_the_log_that_goes_away_kills_nothing() {
+    let (reader, writer) = small_pipe();
+    let mut master = Master::builder().workers(2).stderr(writer.into()).start();
+    drop(reader);
+    master.upgrade();
+    master.assert_well(2);
+}
+
+#[test]
+fn a_log_on_a_full_disk_kills_nothing() {
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+    let mut master = Master::builder().workers(2).stderr(full.into()).start();
+    master.upgrade();
+    master.assert_well(2);
+}
+
+#[test]
+fn a_child_that_is_no_worker_is_reaped() {
+    // A master that was made by exec may have children already.
+    let builder = Master::builder().under(["/bin/sh", "-c", "sleep 0.2 & exec \"$@\"", "sh"]);
+    let mut master = builder.start();
+    let children =
+        || wait::within(wait::patience(), || (master.process().children().len() == 1).then_some(()));
+    assert!(children().is_some(), "{master}");
+    master.assert_well(1);
+}

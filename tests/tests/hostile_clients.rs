@@ -1,0 +1,319 @@
+//! Nothing that a client of the control socket does hurts the master, its workers or the other clients.
+
+use std::io::{ErrorKind, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use einhorn_proto::{WorkerState, WorkerStatus};
+use nix::sys::signal::Signal;
+use tests::{Control, Gate, Master, Process, binaries, wait};
+
+/// Clients that a master keeps at a time.
+const CLIENTS_MAX: usize = 256;
+
+/// A pool whose workers never ack by themselves.
+fn silent() -> (Master, WorkerStatus) {
+    let mut master = Master::builder().serve(["ack=none"]).start_unready();
+    let worker = master.wait_worker("a starting worker", |worker| worker.state == WorkerState::Starting);
+    (master, worker)
+}
+
+fn is_starting(master: &mut Master, pid: i32) -> bool {
+    let workers = master.status().workers;
+    workers.iter().any(|worker| worker.pid == pid && worker.state == WorkerState::Starting)
+}
+
+/// One reply, refused, and the connection serves on.
+#[track_caller]
+fn refused_with(control: &mut Control, line: &[u8], word: &str) {
+    control.send_bytes(line);
+    control.send_bytes(b"\n");
+    let reply = control.reply();
+    assert_eq!((reply.ok, reply.wait), (Some(false), false), "{reply:?}");
+    assert!(reply.message.contains(word), "no {word:?} in {reply:?}");
+    control.status();
+}
+
+#[test]
+fn each_bad_request_gets_one_reply_that_names_it() {
+    let mut master = Master::builder().start();
+    let mut control = master.control();
+    for (line, word) in [
+        (&b"{\"command\":\"\xff\xfe\"}"[..], "parse"),
+        (b"\xff\xfe\xfd", "parse"),
+        (b"{", "parse"),
+        (b"\0\0\0", "parse"),
+        (b"[]", "object"),
+        (b"{}", "command"),
+        (b"{\"command\":7}", "command"),
+        (b"{\"command\":\"frobnicate\"}", "frobnicate"),
+        (b"{\"command\":\"set_workers\"}", "count"),
+        (b"{\"command\":\"set_workers\",\"count\":0}", "count"),
+        (b"{\"command\":\"set_workers\",\"count\":1000000}", "count"),
+        (b"{\"command\":\"inc\",\"args\":[\"x\"]}", "by"),
+        (b"{\"command\":\"signal\",\"args\":[\"NOPE\"]}", "NOPE"),
+        (b"{\"command\":\"die\",\"signal\":\"NOPE\"}", "NOPE"),
+        (b"{\"command\":\"status\",\"id\":[1]}", "id"),
+    ] {
+        refused_with(&mut control, line, word);
+    }
+    master.assert_well(1);
+}
+
+#[test]
+fn a_line_of_a_megabyte_is_refused_with_the_limit() {
+    let mut master = Master::builder().start();
+    for end in [&b""[..], b"\n"] {
+        let mut control = master.control();
+        // The master may hang up before it has all of it.
+        let _ = control.try_send_bytes(&[&vec![b'x'; 1 << 20], end].concat());
+        let answer = control.read_to_end();
+        assert!(answer.contains("65536"), "{answer:?}");
+        assert_eq!(answer.lines().count(), 1, "{answer:?}");
+    }
+    master.assert_well(1);
+}
+
+#[test]
+fn the_longest_line_that_is_allowed_is_read() {
+    let master = Master::builder().start();
+    let mut control = master.control();
+    let padding = "x".repeat(einhorn_proto::LINE_BYTES_MAX - r#"{"command":"ehlo","user":""}"#.len());
+    control.send(&format!(r#"{{"command":"ehlo","user":"{padding}"}}"#));
+    assert_eq!(control.reply().ok, Some(true));
+}
+
+#[test]
+fn a_request_in_single_bytes_is_read() {
+    let master = Master::builder().start();
+    let mut control = master.control();
+    for byte in b"{\"command\":\"version\"}\r\n" {
+        control.send_bytes(&[*byte]);
+    }
+    assert_eq!(control.reply().ok, Some(true));
+}
+
+#[test]
+fn a_client_that_has_said_all_still_gets_its_answers() {
+    let master = Master::builder().start();
+    let mut control = master.control();
+    control.send(r#"{"command":"status","id":1}"#);
+    // The last line lacks its newline.
+    control.send_bytes(br#"{"command":"version","id":2}"#);
+    control.finish_sending();
+    assert_eq!(control.reply().request_id, Some(1.into()));
+    assert_eq!(control.reply().request_id, Some(2.into()));
+    assert_eq!(control.read_to_end(), "");
+}
+
+/// An upgrade takes a while; who asked for it may have nothing more to say.
+#[test]
+fn a_client_that_has_said_all_still_sees_its_upgrade_end() {
+    let mut master = Master::builder().serve(["boot_ms=100"]).start();
+    let mut control = master.control();
+    control.send(r#"{"command":"upgrade"}"#);
+    control.finish_sending();
+    let last = control.replies().pop().expect("a last reply");
+    assert_eq!(last.ok, Some(true), "{last:?}");
+    assert_eq!(control.read_to_end(), "");
+    master.assert_well(1);
+}
+
+#[test]
+fn of_300_idle_clients_256_are_kept_and_the_others_told() {
+    let mut master = Master::builder().start();
+    let mut clients: Vec<_> = (0..300).map(|_| master.control()).collect();
+    let mut served = 0;
+    for client in &mut clients {
+        // One that is not kept may be closed already.
+        let _ = client.try_send_bytes(b"{\"command\":\"version\"}\n");
+        let reply = client.reply();
+        if reply.ok == Some(true) {
+            served += 1;
+        } else {
+            assert!(reply.message.contains("256"), "{reply:?}");
+            assert_eq!(client.read_to_end(), "");
+        }
+    }
+    assert_eq!(served, CLIENTS_MAX);
+    drop(clients);
+    master.wait("room for a client", |master| {
+        let mut control = Control::try_connect(master.socket()).ok()?;
+        control.try_send_bytes(b"{\"command\":\"version\"}\n").ok()?;
+        (control.reply().ok == Some(true)).then_some(())
+    });
+    master.assert_well(1);
+}
+
+#[test]
+fn workers_ack_while_every_place_is_taken_by_idle_clients() {
+    let mut master = Master::builder().serve(["ack=notify"]).start();
+    let worker = master.workers_up()[0];
+    let mut clients: Vec<_> = (0..CLIENTS_MAX).map(|_| master.control()).collect();
+    // Answered, so accepted.
+    for client in &mut clients {
+        assert_eq!(client.ask("version", &[]).ok, Some(true));
+    }
+    worker.signal(Signal::SIGKILL);
+    let first = &mut clients[0];
+    wait::wait_for("a successor that is up", || {
+        let status = first.status();
+        (status.master.up == 1 && status.workers[0].pid != worker.pid()).then_some(())
+    });
+}
+
+/// A flood of requests whose answers nobody reads: the master stops taking them, or drops the client, before
+/// the answers cost it memory.
+#[test]
+fn a_client_that_asks_and_never_reads_costs_nobody_anything() {
+    /// Answered, these would make some fifty megabytes.
+    const REQUESTS: usize = 50_000;
+    const MEMORY_KIB_MAX: u64 = 16 << 10;
+    let mut master = Master::builder().workers(2).start();
+    let deaf = master.control();
+    deaf.stream().set_nonblocking(true).expect("a socket option");
+    let requests = b"{\"command\":\"status\"}\n".repeat(REQUESTS);
+    let mut sent = 0;
+    while sent < requests.len() {
+        match (&mut deaf.stream()).write(&requests[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // Served in turn with everybody: when this has been answered, the flood was looked at.
+                master.status();
+                if deaf.is_full() {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    assert!(sent < requests.len(), "it took every request\n{master}");
+    let peak = master.process().status("VmHWM").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+    assert!(peak.is_some_and(|kib| kib < MEMORY_KIB_MAX), "{peak:?} KiB");
+    master.assert_well(2);
+}
+
+/// What is pushed to a client piles up without its asking.
+#[test]
+fn a_follower_of_events_that_never_reads_is_dropped() {
+    let builder = Master::builder().workers(2);
+    let mut gate = Gate::new(builder.file("gate"));
+    let knobs = ["ack=notify".into(), "chatter=3000".into(), format!("gate={}", gate.path().display())];
+    gate.close();
+    let mut master = builder.serve(knobs).start_unready();
+    let mut deaf = master.control();
+    deaf.send(r#"{"command":"events"}"#);
+    // Answered after the other, so that one follows by now.
+    master.status();
+    gate.open();
+    master.assert_well(2);
+    master.wait("the last chatter", |master| {
+        let said =
+            |worker: &WorkerStatus| worker.text.as_deref().is_some_and(|text| text.starts_with("2999"));
+        master.status().workers.iter().all(said).then_some(())
+    });
+    let read = deaf.read_to_end().len();
+    assert!(read < 2 << 20, "{read} bytes had piled up");
+}
+
+#[test]
+fn clients_that_come_and_go_leave_nothing_behind() {
+    let mut master = Master::builder().start();
+    let before = master.process().descriptors().len();
+    for round in 0..1000 {
+        let mut control = master.control();
+        if round % 2 == 0 {
+            // Half a request, never finished.
+            let _ = control.try_send_bytes(b"{\"command\":\"stat");
+        }
+    }
+    master.wait("the clients' descriptors to be closed", |master| {
+        (master.process().descriptors().len() <= before).then_some(())
+    });
+    master.assert_well(1);
+}
+
+#[test]
+fn an_ack_for_a_stranger_is_refused() {
+    let (mut master, worker) = silent();
+    for pid in [1, std::process::id() as i32, i32::MAX] {
+        let mut control = master.control();
+        control.send(&format!(r#"{{"command":"worker:ack","pid":{pid}}}"#));
+        assert_eq!(control.read_to_end(), "");
+        master.wait_log(&pid.to_string());
+    }
+    assert!(is_starting(&mut master, worker.pid), "{master}");
+}
+
+#[test]
+fn an_ack_by_a_stranger_is_refused() {
+    let (mut master, worker) = silent();
+    let mut control = master.control();
+    control.send(&format!(r#"{{"command":"worker:ack","pid":{}}}"#, worker.pid));
+    assert_eq!(control.read_to_end(), "");
+    // The log names who tried.
+    master.wait_log(&std::process::id().to_string());
+    assert!(is_starting(&mut master, worker.pid), "{master}");
+
+    let socket = notify_socket(&worker);
+    socket.send(b"READY=1").expect("room for a datagram");
+    // Two lines that name this process: the second refusal.
+    master.wait("the refusal in the log", |master| {
+        let me = std::process::id().to_string();
+        (master.log().lines().filter(|line| line.contains(&me)).count() >= 2).then_some(())
+    });
+    assert!(is_starting(&mut master, worker.pid), "{master}");
+}
+
+/// A server behind a wrapper speaks for it.
+#[test]
+fn an_ack_by_a_workers_child_is_taken() {
+    let tiny = binaries::worker("tiny").display().to_string();
+    let mut master = Master::builder().program(["/bin/sh", "-c", &format!("{tiny}; exit 0")]).start();
+    let worker = master.workers_up()[0];
+    assert_eq!(worker.children().len(), 1, "the shell does not stand between");
+    assert_eq!(master.status().workers[0].pid, worker.pid());
+}
+
+#[test]
+fn garbage_to_the_notify_socket_is_ignored() {
+    let (mut master, worker) = silent();
+    let socket = notify_socket(&worker);
+    for datagram in [&b""[..], b"\0", b"\xff\xfe", b"READY", b"=", b"\n\n\n", &[b'x'; 60_000]] {
+        // One that is larger than the master would ever take may be refused here.
+        let _ = socket.send(datagram);
+    }
+    assert!(is_starting(&mut master, worker.pid), "{master}");
+    assert!(master.process().is_alive());
+}
+
+fn notify_socket(worker: &WorkerStatus) -> UnixDatagram {
+    let environment = Process::of(worker.pid).expect("a live worker").environment();
+    let name = environment.get("NOTIFY_SOCKET").expect("NOTIFY_SOCKET is set");
+    let socket = UnixDatagram::unbound().expect("a socket");
+    let address = match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    };
+    socket.connect_addr(&address.expect("an address")).expect("a listener");
+    socket
+}
+
+#[test]
+fn only_the_owner_may_speak_to_the_master() {
+    use std::os::unix::fs::MetadataExt;
+    let master = Master::builder().start();
+    let mode = std::fs::metadata(master.socket()).expect("the control socket").mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// The control client at the same place finds a broken master out, rather than hang.
+#[test]
+fn a_frozen_master_is_told_from_a_working_one() {
+    let master = Master::builder().start();
+    master.signal(Signal::SIGSTOP);
+    let finished = master.ctl(["--timeout", "0.2", "status"]);
+    finished.assert_code(4);
+    master.signal(Signal::SIGCONT);
+    master.ctl(["status"]).assert_code(0);
+}

@@ -1,0 +1,177 @@
+//! What each signal to the master does.
+
+use std::os::unix::process::ExitStatusExt;
+
+use einhorn_proto::MasterState;
+use nix::sys::signal::Signal;
+use tests::{Gate, Master, MasterBuilder, Process};
+
+/// Workers that go on when they are asked to stop.
+fn stubborn() -> Master {
+    Master::builder().workers(2).serve(["ignore_stop"]).start()
+}
+
+/// Workers that write the stop signal they got to a file and exit.
+fn telling(builder: MasterBuilder) -> (Master, std::path::PathBuf) {
+    let told = builder.file("told");
+    let script = format!(
+        "trap 'kill $!' EXIT; for signal in USR1 USR2 TERM QUIT; do trap \"echo $signal >> {told}; [ $signal = USR1 ] || exit 0\" $signal; done; \
+         while :; do sleep 1000 & wait $!; kill $!; done",
+        told = told.display()
+    );
+    let mut master = builder.workers(1).timer_acks(0.0).program(["/bin/sh", "-c", &script]).start();
+    // The shell has set its traps once it sleeps.
+    master.wait("the worker's sleep", |master| {
+        master.workers_up().iter().all(|worker| !worker.children().is_empty()).then_some(())
+    });
+    (master, told)
+}
+
+#[track_caller]
+fn wait_told(master: &mut Master, told: &std::path::Path, text: &str) {
+    master.wait(&format!("{text:?} from the worker"), |_| {
+        std::fs::read_to_string(told).ok().filter(|seen| seen.trim() == text)
+    });
+}
+
+#[test]
+fn int_and_usr2_stop_gracefully() {
+    for signal in [Signal::SIGINT, Signal::SIGUSR2] {
+        let (mut master, told) = telling(Master::builder());
+        master.signal(signal);
+        master.wait_exit_code(0);
+        assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "USR2", "{signal}\n{master}");
+        assert!(!master.socket().exists(), "it left its control socket behind\n{master}");
+    }
+}
+
+#[test]
+fn the_graceful_signal_can_be_chosen() {
+    let (mut master, told) = telling(Master::builder().options(["--graceful-signal", "quit"]));
+    master.signal(Signal::SIGINT);
+    master.wait_exit_code(0);
+    assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "QUIT", "{master}");
+}
+
+#[test]
+fn term_stops_with_term() {
+    let (mut master, told) = telling(Master::builder());
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "TERM", "{master}");
+}
+
+#[test]
+fn quit_passes_quit_on_and_exits_with_1_at_once() {
+    let (mut master, told) = telling(Master::builder());
+    let worker = master.workers_up()[0];
+    master.signal(Signal::SIGQUIT);
+    master.wait_exit_code(1);
+    worker.wait_gone();
+    assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "QUIT", "{master}");
+}
+
+#[test]
+fn quit_does_not_wait_for_workers_that_stay() {
+    let script = "trap '' QUIT; exec sleep 1000";
+    let mut master = Master::builder().timer_acks(0.0).program(["/bin/sh", "-c", script]).start();
+    master.wait("the worker to ignore QUIT", |master| {
+        let arguments = master.workers_up()[0].arguments();
+        arguments.first().is_some_and(|name| name == "sleep").then_some(())
+    });
+    let workers = master.workers_up();
+    master.signal(Signal::SIGQUIT);
+    master.wait_exit_code(1);
+    assert!(workers.iter().all(Process::is_alive), "{master}");
+}
+
+#[test]
+fn usr1_goes_to_every_worker_and_not_to_the_master() {
+    let (mut master, told) = telling(Master::builder());
+    master.signal(Signal::SIGUSR1);
+    wait_told(&mut master, &told, "USR1");
+    master.wait_up(1);
+}
+
+#[test]
+fn a_stopping_master_waits_and_the_second_int_becomes_term_and_the_third_kill() {
+    let mut master = stubborn();
+    let workers = master.workers_up();
+    master.signal(Signal::SIGINT);
+    let status = master.wait_status("both to drain", |status| status.master.draining == 2);
+    assert_eq!(status.master.state, MasterState::Stopping);
+    master.signal(Signal::SIGINT);
+    master.wait("TERM in the log", |master| master.log().contains("TERM").then_some(()));
+    // They ignore it, and the master still waits.
+    assert_eq!(master.status().master.draining, 2, "{master}");
+    assert!(workers.iter().all(Process::is_alive), "{master}");
+    master.signal(Signal::SIGINT);
+    master.wait_exit_code(0);
+    assert!(workers.iter().all(|worker| !worker.is_alive()), "{master}");
+}
+
+#[test]
+fn a_stubborn_worker_is_killed_when_its_grace_is_over() {
+    let mut master = Master::builder().options(["-t", "0.2"]).serve(["ignore_stop"]).start();
+    master.signal(Signal::SIGUSR2);
+    let status = master.wait_exit();
+    assert_eq!((status.code(), status.signal()), (Some(0), None), "{master}");
+    assert!(master.log().contains("SIGKILL"), "{master}");
+}
+
+#[test]
+fn hup_upgrades() {
+    let mut master = Master::builder().workers(2).start();
+    let before = master.workers_up();
+    master.signal(Signal::SIGHUP);
+    let status = master.wait_status("the upgrade's end", |status| {
+        let master = &status.master;
+        (master.generation, master.up, master.draining, master.state) == (2, 2, 0, MasterState::Running)
+    });
+    assert!(status.workers.iter().all(|worker| worker.generation == 2), "{status:?}");
+    assert!(before.iter().all(|worker| !worker.is_alive()), "{master}");
+}
+
+#[test]
+fn ttin_adds_a_worker_and_ttou_removes_one() {
+    let mut master = Master::builder().start();
+    master.signal(Signal::SIGTTIN);
+    master.wait_up(2);
+    master.signal(Signal::SIGTTIN);
+    master.wait_up(3);
+    master.signal(Signal::SIGTTOU);
+    master.wait_up(2);
+    master.signal(Signal::SIGTTOU);
+    master.wait_up(1);
+    // The last one stays, and the log says why.
+    master.signal(Signal::SIGTTOU);
+    master.wait_log("already at 1");
+    master.signal(Signal::SIGTTIN);
+    master.wait_up(2);
+}
+
+#[test]
+fn chld_alrm_and_pipe_harm_nothing() {
+    let mut master = Master::builder().start();
+    for signal in [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGWINCH, Signal::SIGCONT] {
+        master.signal(signal);
+    }
+    master.assert_well(1);
+}
+
+#[test]
+fn a_stop_during_an_upgrade_ends_it_and_the_master() {
+    let builder = Master::builder().workers(2);
+    let mut gate = Gate::new(builder.file("gate"));
+    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    gate.close();
+    let mut upgrade = master.control();
+    upgrade.send(r#"{"command":"upgrade"}"#);
+    master.wait_status("the upgrade", |status| status.upgrade.is_some() && status.master.starting > 0);
+    master.signal(Signal::SIGTERM);
+    let last = upgrade.replies().pop().expect("a last reply");
+    assert_eq!(last.ok, Some(false), "{last:?}");
+    // A worker at the gate has the signal pending and sees it when it gets there.
+    gate.open();
+    master.wait_exit_code(0);
+}
