@@ -81,16 +81,52 @@ pub(crate) enum Command {
     /// Replace every worker with one from the current code, one by one
     ///
     /// Shows progress and returns when the upgrade is over: with exit code 0 only if every worker runs the new
-    /// release and takes traffic. Ctrl-C leaves; the upgrade goes on in the master.
-    Upgrade,
+    /// release and takes traffic. If the new release fails, the master goes back to the one before by itself,
+    /// and this tells why, with exit code 1. Ctrl-C leaves; the upgrade goes on in the master.
+    Upgrade(UpgradeArgs),
 
-    /// Replace every worker, all at once
-    #[command(hide = true, alias = "upgrade-fleet")]
-    UpgradeFleet,
+    /// Replace every worker, all new ones at once
+    ///
+    /// The same as "upgrade --fleet".
+    #[command(alias = "upgrade-fleet")]
+    UpgradeFleet {
+        #[command(flatten)]
+        leave: LeaveArgs,
+    },
+
+    /// End the soak of the upgrade that runs: the rest follows
+    ///
+    /// The same as "upgrade --continue".
+    #[command(hide = true, alias = "upgrade-continue")]
+    UpgradeContinue {
+        #[command(flatten)]
+        leave: LeaveArgs,
+    },
+
+    /// End the upgrade that runs, and go back
+    ///
+    /// The same as "upgrade --abort".
+    #[command(hide = true, alias = "upgrade-abort")]
+    UpgradeAbort {
+        #[command(flatten)]
+        leave: LeaveArgs,
+    },
+
+    /// Follow the upgrade that runs to its end
+    ///
+    /// The same as "upgrade --follow".
+    #[command(hide = true, alias = "upgrade-follow")]
+    UpgradeFollow,
 
     /// Go back to the release before
-    #[command(hide = true)]
-    Rollback,
+    ///
+    /// During an upgrade, ends it as "upgrade --abort" does. After one, replaces every worker again, with one
+    /// from the release before, which is kept until the next upgrade begins. Exit code 0 only if every worker
+    /// runs that release again and takes traffic.
+    Rollback {
+        #[command(flatten)]
+        leave: LeaveArgs,
+    },
 
     /// Add COUNT workers [default: 1]
     Inc {
@@ -166,14 +202,72 @@ pub(crate) enum Command {
     },
 }
 
+/// How to upgrade; or what to do with the upgrade that runs, which stands alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(group = clap::ArgGroup::new("plan").multiple(true), group = clap::ArgGroup::new("running").conflicts_with("plan"))]
+pub(crate) struct UpgradeArgs {
+    /// Start all new workers at once; the old ones go when all of them have acked
+    #[arg(long, group = "plan")]
+    pub(crate) fleet: bool,
+
+    /// Replace this many workers first, and the rest after the soak
+    ///
+    /// If one of them dies during the soak, the upgrade has failed.
+    #[arg(long, value_name = "COUNT", group = "plan", conflicts_with = "fleet")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(proto::WORKERS_MAX)))]
+    pub(crate) canary: Option<u32>,
+
+    /// How long to watch the first few [default: until "upgrade --continue"]
+    #[arg(long, value_name = "SECONDS", group = "plan", requires = "canary", value_parser = seconds)]
+    pub(crate) soak: Option<Duration>,
+
+    /// End the soak of the upgrade that runs: the rest follows
+    #[arg(long = "continue", group = "running")]
+    pub(crate) go_on: bool,
+
+    /// End the upgrade that runs, and go back; exit code 0 once that is done
+    #[arg(long, group = "running")]
+    pub(crate) abort: bool,
+
+    /// Follow the upgrade that runs to its end
+    #[arg(long, group = "running", conflicts_with = "no_wait")]
+    pub(crate) follow: bool,
+
+    #[command(flatten)]
+    pub(crate) leave: LeaveArgs,
+}
+
+impl UpgradeArgs {
+    fn request(&self) -> proto::Command {
+        let Self { fleet, canary, soak, go_on, abort, follow, .. } = *self;
+        match (go_on, abort, follow) {
+            (true, _, _) => proto::Command::UpgradeContinue,
+            (_, true, _) => proto::Command::UpgradeAbort,
+            (_, _, true) => proto::Command::UpgradeFollow,
+            _ => proto::Command::Upgrade { fleet, canary, soak },
+        }
+    }
+}
+
+/// Whether to wait for the end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub(crate) struct LeaveArgs {
+    /// Return as soon as the master has begun, and do not wait for the end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
 impl Command {
     /// What to send to the master; `None` if it is not needed.
     pub(crate) fn request(&self) -> Option<proto::Command> {
         Some(match self {
             Self::Status => proto::Command::Status,
-            Self::Upgrade => proto::Command::Upgrade,
-            Self::UpgradeFleet => proto::Command::UpgradeFleet,
-            Self::Rollback => proto::Command::Rollback,
+            Self::Upgrade(args) => args.request(),
+            Self::UpgradeFleet { .. } => proto::Command::Upgrade { fleet: true, canary: None, soak: None },
+            Self::UpgradeContinue { .. } => proto::Command::UpgradeContinue,
+            Self::UpgradeAbort { .. } => proto::Command::UpgradeAbort,
+            Self::UpgradeFollow => proto::Command::UpgradeFollow,
+            Self::Rollback { .. } => proto::Command::Rollback,
             Self::Inc { count } => proto::Command::Inc { by: count.unwrap_or(1) },
             Self::Dec { count } => proto::Command::Dec { by: count.unwrap_or(1) },
             Self::SetWorkers { count } => proto::Command::SetWorkers { count: *count },
@@ -231,7 +325,54 @@ mod tests {
             let command = grammar.find_subcommand(info.name);
             let command = command.unwrap_or_else(|| panic!("{} is missing", info.name));
             assert_eq!(command.get_about().unwrap().to_string(), info.summary, "{}", info.name);
-            assert_eq!(command.is_hide_set(), info.support == proto::Support::Reserved, "{}", info.name);
+            // Those are options of "upgrade" to people, and commands on the wire only.
+            let is_option = ["upgrade_continue", "upgrade_abort", "upgrade_follow"].contains(&info.name);
+            let is_hidden = is_option || info.support == proto::Support::Reserved;
+            assert_eq!(command.is_hide_set(), is_hidden, "{}", info.name);
+        }
+    }
+
+    fn request(line: &str) -> Result<proto::Command, clap::error::ErrorKind> {
+        let line = Line::try_parse_from(line.split(' ')).map_err(|error| error.kind())?;
+        Ok(line.command.request().unwrap())
+    }
+
+    #[test]
+    fn an_upgrade_is_planned_by_options() {
+        let plan = |fleet, canary, soak| Ok(proto::Command::Upgrade { fleet, canary, soak });
+        for (line, command) in [
+            ("upgrade", plan(false, None, None)),
+            ("upgrade --no-wait", plan(false, None, None)),
+            ("upgrade --fleet", plan(true, None, None)),
+            ("upgrade_fleet --no-wait", plan(true, None, None)),
+            ("upgrade --canary 2", plan(false, Some(2), None)),
+            ("upgrade --soak 1.5 --canary 2", plan(false, Some(2), Some(Duration::from_millis(1500)))),
+            ("upgrade --continue", Ok(proto::Command::UpgradeContinue)),
+            ("upgrade --continue --no-wait", Ok(proto::Command::UpgradeContinue)),
+            ("upgrade --abort --timeout 9", Ok(proto::Command::UpgradeAbort)),
+            ("upgrade --follow --json", Ok(proto::Command::UpgradeFollow)),
+            ("rollback --no-wait", Ok(proto::Command::Rollback)),
+        ] {
+            assert_eq!(request(line), command, "for {line}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_no_upgrade() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
+        for (line, kind) in [
+            ("upgrade --fleet --canary 1", ArgumentConflict),
+            ("upgrade --continue --abort", ArgumentConflict),
+            ("upgrade --abort --follow", ArgumentConflict),
+            ("upgrade --follow --no-wait", ArgumentConflict),
+            ("upgrade --abort --fleet", ArgumentConflict),
+            ("upgrade --continue --canary 1", ArgumentConflict),
+            ("upgrade --follow --canary 1 --soak 1", ArgumentConflict),
+            ("upgrade --soak 5", MissingRequiredArgument),
+            ("upgrade --canary 0", ValueValidation),
+            ("upgrade --canary 1 --soak soon", ValueValidation),
+        ] {
+            assert_eq!(request(line), Err(kind), "for {line}");
         }
     }
 

@@ -99,11 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn commands_complete_and_reserved_ones_are_not_offered() {
+    fn commands_complete_and_hidden_ones_are_not_offered() {
         assert_eq!(completed("st"), ["status", "state"]);
-        assert_eq!(completed("upg"), ["upgrade"]);
+        assert_eq!(completed("upg"), ["upgrade", "upgrade_fleet"]);
         assert_eq!(completed("q"), ["quieter", "quit"]);
-        assert_eq!(completed("help up"), ["upgrade"]);
+        assert_eq!(completed("help upgrade"), ["upgrade", "upgrade_fleet"]);
         assert_eq!(completed("rel"), [""; 0]);
         assert!(completed("").len() > OWN_WORDS.len());
     }
@@ -125,6 +125,7 @@ mod tests {
     fn options_complete() {
         assert_eq!(completed("status --j"), ["--json"]);
         assert_eq!(completed("--t"), ["--timeout"]);
+        assert_eq!(completed("upgrade --c"), ["--canary", "--continue"]);
         assert!(completed("help --m").contains(&"--master".to_owned()));
         assert_eq!(completed("nonsense --"), [""; 0]);
     }

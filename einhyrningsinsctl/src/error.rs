@@ -46,9 +46,9 @@ impl Kind {
 /// Why a command was not carried out, as far as this client knows.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The master's own words.
+    /// The master's own words, and what else there is to tell, a line each.
     #[error("{message}")]
-    Refused { message: String },
+    Refused { message: String, details: Vec<String> },
     #[error("{}", clap_text(.0))]
     Clap(clap::Error),
     #[error("{0}")]
@@ -136,9 +136,10 @@ fn connect_hint(source: &io::Error) -> Option<&'static str> {
 /// What becomes of a command whose answer did not arrive.
 fn unanswered_hint(command: &str) -> Option<&'static str> {
     match command {
-        "upgrade" | "upgrade_fleet" | "rollback" => {
-            Some("the upgrade may go on in the master; see \"status\"")
-        }
+        "upgrade" | "upgrade_fleet" | "upgrade_continue" | "upgrade_abort" | "upgrade_follow"
+        | "rollback" => Some(
+            "what has begun goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" shows it",
+        ),
         "inc" | "dec" | "set_workers" | "respawn" | "signal" | "die" | "reload" | "louder" | "quieter" => {
             Some("the master may have done it all the same; see \"status\"")
         }
@@ -166,6 +167,9 @@ pub(crate) fn report(error: &Error) {
     while let Some(error) = cause {
         text.push_str(&format!(": {error}"));
         cause = error.source();
+    }
+    if let Error::Refused { details, .. } = error {
+        details.iter().for_each(|line| text.push_str(&format!("\n  {line}")));
     }
     if let Some(hint) = error.hint() {
         text.push_str(&format!("\n  hint: {hint}"));

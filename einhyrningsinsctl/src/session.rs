@@ -42,12 +42,34 @@ impl Session {
         timeout: Option<Duration>,
         on_progress: &mut dyn FnMut(&Reply) -> Result<(), Error>,
     ) -> Result<Reply, Error> {
+        self.converse(command, timeout, &mut |reply| on_progress(reply).map(|()| Next::Reply))
+    }
+
+    /// Sends `command` and returns the first reply, last or not. What would follow it is not waited for, and
+    /// the connection is given up with it.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub(crate) fn begin_request(
+        &mut self,
+        command: &Command,
+        timeout: Option<Duration>,
+    ) -> Result<Reply, Error> {
+        self.converse(command, timeout, &mut |_| Ok(Next::Leave))
+    }
+
+    fn converse(
+        &mut self,
+        command: &Command,
+        timeout: Option<Duration>,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<Reply, Error> {
         let interrupts = Interrupts::watch().map_err(Error::Watch)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let wait = Wait { deadline, interrupts: &interrupts };
         match self.exchange(command, &wait, on_progress) {
             Ok((connection, reply)) => {
-                self.connection = Some(connection);
+                self.connection = Some(connection).filter(|_| !reply.wait);
                 Ok(reply)
             }
             Err(failure) => {
@@ -61,15 +83,14 @@ impl Session {
         &mut self,
         command: &Command,
         wait: &Wait<'_>,
-        on_progress: &mut dyn FnMut(&Reply) -> Result<(), Error>,
+        on_progress: &mut OnProgress<'_>,
     ) -> Result<(Connection, Reply), Failure> {
         let (mut connection, id) = self.begin(command, wait)?;
         loop {
             let reply = connection.next_reply(&id, wait)?;
-            if !reply.wait {
+            if !reply.wait || on_progress(&reply).map_err(Failure::Told)? == Next::Leave {
                 return Ok((connection, reply));
             }
-            on_progress(&reply).map_err(Failure::Told)?;
         }
     }
 
@@ -111,6 +132,18 @@ impl Session {
             }
         }
     }
+}
+
+/// What is done with a reply that is not the last.
+type OnProgress<'a> = dyn FnMut(&Reply) -> Result<Next, Error> + 'a;
+
+/// What comes after a reply that is not the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The next reply.
+    Reply,
+    /// Nothing that anybody waits for.
+    Leave,
 }
 
 /// At what a request failed.

@@ -24,11 +24,11 @@ fn what_was_refused_is_told_on_standard_error_with_exit_code_1() {
 #[test]
 fn a_reserved_command_is_sent_and_the_master_says_that_it_cannot() {
     let master = Master::once(|mut peer| {
-        let request = peer.expect("upgrade_fleet");
-        peer.last(&request, false, "upgrade_fleet is not in this version", &Value::Null);
+        let request = peer.expect("reload");
+        peer.last(&request, false, "reload: not in this version", &Value::Null);
     });
-    let outcome = master.client(&["upgrade-fleet"]).finish();
-    outcome.expect(1, "", "einhyrningsinsctl: upgrade_fleet is not in this version\n");
+    let outcome = master.client(&["reload"]).finish();
+    outcome.expect(1, "", "einhyrningsinsctl: reload: not in this version\n");
 }
 
 #[test]
@@ -153,6 +153,113 @@ fn json_of_a_failure_is_on_standard_output_and_its_message_on_standard_error() {
         &format!("{started}\n{printed}\n"),
         "einhyrningsinsctl: upgrade to generation 8 failed\n",
     );
+}
+
+#[test]
+fn the_options_of_an_upgrade_reach_the_master_as_commands_and_fields() {
+    let master = Master::once(|mut peer| {
+        for expected in [
+            json!({ "command": "upgrade", "id": 1 }),
+            json!({ "command": "upgrade_fleet", "id": 2 }),
+            json!({ "command": "upgrade", "canary": 2, "soak": 1.5, "id": 3 }),
+            json!({ "command": "upgrade_continue", "id": 4 }),
+            json!({ "command": "upgrade_abort", "id": 5 }),
+            json!({ "command": "upgrade_follow", "id": 6 }),
+            json!({ "command": "rollback", "id": 7 }),
+        ] {
+            let request = peer.request().unwrap();
+            assert_eq!(request, expected);
+            peer.last(&request, true, "done", &Value::Null);
+        }
+    });
+    let script = "upgrade; upgrade --fleet; upgrade --canary 2 --soak 1.5; upgrade --continue; \
+                  upgrade --abort; upgrade --follow; rollback";
+    master.client(&["-e", script]).finish().expect(0, &"done\n".repeat(7), "");
+    master.finish();
+}
+
+/// A report as the master makes it.
+fn report(outcome: &str, upgraded: u32) -> Value {
+    json!({ "kind": "upgrade", "outcome": outcome, "generation": 8, "reason": "no good", "upgraded": upgraded,
+            "wanted": 4, "draining": 0, "took_ms": 7,
+            "death": { "pid": 9, "generation": 8, "reason": "exited with status 1", "age_ms": 4, "acked": false,
+                       "stderr_tail": ["cannot read /etc/web.conf", "giving up"] } })
+}
+
+#[test]
+fn a_failed_upgrade_says_what_was_done_about_it_and_what_the_worker_said_last() {
+    let words =
+        "  the last that it wrote to its standard error:\n  | cannot read /etc/web.conf\n  | giving up\n";
+    for (outcome, upgraded, done) in [
+        ("rolled_back", 0, "rolled back: no worker runs generation 8"),
+        ("failed", 1, "not rolled back: 1 of 4 workers run generation 8; \"status\" shows which"),
+    ] {
+        for command in ["upgrade", "rollback"] {
+            let master = Master::answering(false, "it failed: no good", report(outcome, upgraded));
+            let stderr = format!("einhyrningsinsctl: it failed: no good\n  {done}\n{words}");
+            master.client(&[command]).finish().expect(1, "", &stderr);
+        }
+    }
+}
+
+#[test]
+fn whoever_aborts_an_upgrade_is_done_when_it_is_rolled_back() {
+    let master = Master::answering(true, "it failed: an abort was asked for", report("rolled_back", 0));
+    let outcome = master.client(&["upgrade", "--abort"]).finish();
+    outcome.expect(0, "it failed: an abort was asked for\n", "");
+}
+
+#[test]
+fn without_waiting_the_first_line_of_the_master_is_all() {
+    for (args, command) in [
+        (["upgrade", "--no-wait"], "upgrade"),
+        (["upgrade_fleet", "--no-wait"], "upgrade_fleet"),
+        (["upgrade_continue", "--no-wait"], "upgrade_continue"),
+        (["upgrade_abort", "--no-wait"], "upgrade_abort"),
+        (["rollback", "--no-wait"], "rollback"),
+    ] {
+        let master = Master::once(move |mut peer| {
+            let request = peer.expect(command);
+            peer.progress(&request, "begun", &json!({ "event": "soak_over", "generation": 8 }));
+            // The client does not ask for the end, and it does not leave before it has heard of the begin.
+            peer.await_end();
+        });
+        master.client(&args).finish().expect(
+            0,
+            "begun\nit goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" shows it\n",
+            "",
+        );
+        master.finish();
+    }
+}
+
+#[test]
+fn without_waiting_a_refusal_and_an_end_at_once_are_still_told() {
+    let master = Master::answering(false, "upgrade refused: generation 8 is in its soak", Value::Null);
+    let outcome = master.client(&["upgrade", "--no-wait"]).finish();
+    outcome.expect(1, "", "einhyrningsinsctl: upgrade refused: generation 8 is in its soak\n");
+
+    let master = Master::answering(true, "upgrade to generation 8 done", Value::Null);
+    let outcome = master.client(&["upgrade", "--no-wait"]).finish();
+    outcome.expect(0, "upgrade to generation 8 done\n", "");
+}
+
+#[test]
+fn without_waiting_json_is_the_first_line_and_the_next_command_has_a_connection_of_its_own() {
+    let master = Master::play(vec![
+        part(|mut peer| {
+            let request = peer.expect("upgrade");
+            peer.progress(&request, "begun", &json!({ "event": "soak_over", "generation": 8 }));
+            peer.await_end();
+        }),
+        part(|mut peer| {
+            let request = peer.expect("inc");
+            peer.last(&request, true, "grown", &Value::Null);
+        }),
+    ]);
+    let outcome = master.client(&["-e", "upgrade --no-wait --json; inc"]).finish();
+    outcome.expect(0, "{\"event\":\"soak_over\",\"generation\":8}\ngrown\n", "");
+    master.finish();
 }
 
 #[test]

@@ -194,7 +194,8 @@ fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
     let master = Master::play(vec![
         greeting(|mut peer| {
             let request = peer.expect("upgrade");
-            let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 3 });
+            let notice =
+                json!({ "event": "upgrade_started", "kind": "upgrade", "generation": 8, "workers": 3 });
             peer.progress(&request, "upgrade to generation 8 of 3 workers began", &notice);
             peer.await_end();
         }),
@@ -206,7 +207,7 @@ fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
     terminal.await_text("generation 8 [....................] 0/3 acked");
     terminal.type_keys("\x03");
     terminal.await_text("interrupted while the master works on \"upgrade\"\r\n");
-    terminal.await_text("hint: the upgrade may go on in the master; see \"status\"\r\n");
+    terminal.await_text("hint: what has begun goes on in the master: ");
     terminal.await_text(PROMPT);
     // At the prompt it is a key like any other, and leaves the line.
     terminal.type_keys("die\x03");
@@ -226,7 +227,7 @@ fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
     let master = Master::play(vec![greeting(|mut peer| {
         let request = peer.expect("upgrade");
         for notice in [
-            json!({ "event": "upgrade_started", "generation": 8, "workers": 2 }),
+            json!({ "event": "upgrade_started", "kind": "upgrade", "generation": 8, "workers": 2 }),
             json!({ "event": "status_text", "slot": 0, "pid": 9, "text": "of no account here" }),
             json!({ "event": "given_up", "slot": 1, "tries": 3 }),
             json!({ "event": "acked", "slot": 0, "pid": 9, "generation": 8, "source": "notify", "age_ms": 2 }),
@@ -247,6 +248,38 @@ fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
     let expected = format!("{empty}{clear}{failure}{empty}{half}{clear}");
     assert!(shown.ends_with(&expected), "{shown:?}");
     assert_eq!(shown.matches("0/2 acked").count(), 2, "drawn though nothing changed: {shown:?}");
+    terminal.type_keys("quit\r");
+    terminal.finish();
+}
+
+#[test]
+fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
+    let master = Master::play(vec![greeting(|mut peer| {
+        let request = peer.expect("upgrade_follow");
+        for notice in [
+            json!({ "event": "upgrade_joined", "kind": "upgrade", "stage": "replacing", "generation": 8,
+                    "from": 7, "upgraded": 1, "wanted": 2, "starting": 0, "age_ms": 2 }),
+            json!({ "event": "soak_started", "generation": 8, "workers": 1, "soak_ms": 30_000 }),
+            json!({ "event": "rollback_started", "kind": "upgrade", "generation": 8, "reason": "no good" }),
+        ] {
+            let message = format!("step {}", notice["event"]);
+            peer.progress(&request, &message, &notice);
+        }
+        peer.last(&request, false, "upgrade to generation 8 failed", &Value::Null);
+    })]);
+    let mut terminal = Terminal::open(&master);
+    terminal.await_text(PROMPT);
+    terminal.type_keys("upgrade --follow\r");
+    let shown = terminal.skip_to("einhyrningsinsctl: upgrade to generation 8 failed\r\n");
+    let clear = "\r\x1b[K";
+    let half = "\rgeneration 8 [##########..........] 1/2 acked\x1b[K";
+    let soaking = "\rgeneration 8 [##########..........] 1/2 acked, soaking\x1b[K";
+    let back = "\rgoing back [##########..........] 1/2\x1b[K";
+    let expected = format!(
+        "step \"upgrade_joined\"\r\n{half}{clear}step \"soak_started\"\r\n{soaking}{clear}\
+         step \"rollback_started\"\r\n{back}{clear}"
+    );
+    assert!(shown.ends_with(&expected), "{shown:?}");
     terminal.type_keys("quit\r");
     terminal.finish();
 }

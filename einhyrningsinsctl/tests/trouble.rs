@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use support::{Client, DEADLINE, Master, Outcome, client_program, part};
 
+const UPGRADE_HINT: &str = "  hint: what has begun goes on in the master: \"upgrade --follow\" waits for its end, \
+                            and \"status\" shows it\n";
+
 fn run(args: &[&str]) -> Outcome {
     Client::spawn(Command::new(client_program()).args(args)).finish()
 }
@@ -44,8 +47,13 @@ fn no_master_is_exit_code_3_with_what_to_do() {
 #[test]
 fn bad_usage_is_exit_code_2_and_nothing_is_sent() {
     let master = Master::once(|mut peer| assert_eq!(peer.request(), None));
-    for args in [&["-e", "inc; stauts"][..], &["-e", "inc; signal 'USR1"], &["stauts"], &["-e", "inc", "inc"]]
-    {
+    for args in [
+        &["-e", "inc; stauts"][..],
+        &["-e", "inc; signal 'USR1"],
+        &["stauts"],
+        &["-e", "inc", "inc"],
+        &["upgrade", "--abort", "--fleet"],
+    ] {
         let outcome = master.client(args).finish();
         assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(2), ""), "{args:?}");
         assert_ne!(outcome.stderr, "");
@@ -60,7 +68,8 @@ fn a_master_that_hangs_up_before_its_answer_is_exit_code_4() {
     for (command, hint) in [
         ("status", ""),
         ("inc", "  hint: the master may have done it all the same; see \"status\"\n"),
-        ("upgrade", "  hint: the upgrade may go on in the master; see \"status\"\n"),
+        ("upgrade", UPGRADE_HINT),
+        ("rollback", UPGRADE_HINT),
     ] {
         let master = Master::once(move |mut peer| {
             let request = peer.expect(command);
@@ -132,7 +141,7 @@ fn the_time_is_for_the_whole_answer_and_not_for_each_line_of_it() {
     });
     let outcome = master.client(&["upgrade", "--timeout", "0.25"]).finish();
     assert_eq!(outcome.status.code(), Some(4));
-    assert!(outcome.stderr.contains("within 0.25s\n  hint: the upgrade may go on"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("within 0.25s\n  hint: what has begun goes on in"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -217,8 +226,7 @@ fn ctrl_c_ends_the_client_by_the_signal_and_says_that_the_upgrade_goes_on() {
     assert_eq!(outcome.status.signal(), Some(Signal::SIGINT as i32));
     assert_eq!(
         outcome.stderr,
-        "einhyrningsinsctl: interrupted while the master works on \"upgrade\"\n  \
-         hint: the upgrade may go on in the master; see \"status\"\n"
+        format!("einhyrningsinsctl: interrupted while the master works on \"upgrade\"\n{UPGRADE_HINT}")
     );
     master.finish();
 }

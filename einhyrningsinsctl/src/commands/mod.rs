@@ -1,6 +1,7 @@
 //! The commands, one file for each that shows its answer in a way of its own.
 
 mod events;
+mod progress;
 mod status;
 mod upgrade;
 mod version;
@@ -9,7 +10,7 @@ use einhorn_proto as proto;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::cli::Command;
+use crate::cli::{Command, UpgradeArgs};
 use crate::connection::Reply;
 use crate::error::Error;
 use crate::help;
@@ -33,12 +34,24 @@ pub(crate) fn run(
     };
     match command {
         Command::Events => events::run(session, output, answer),
+        Command::Upgrade(UpgradeArgs { leave, .. })
+        | Command::UpgradeFleet { leave }
+        | Command::UpgradeContinue { leave }
+        | Command::UpgradeAbort { leave }
+        | Command::Rollback { leave }
+            if leave.no_wait =>
+        {
+            upgrade::begin(session, output, &request, answer)
+        }
         _ if answer.json => as_json(session, output, &request, answer),
         Command::State => as_pretty_json(session, output, &request, answer),
         Command::Status => status::run(session, output, answer),
-        Command::Upgrade | Command::UpgradeFleet | Command::Rollback => {
-            upgrade::run(session, output, &request, answer)
-        }
+        Command::Upgrade(_)
+        | Command::UpgradeFleet { .. }
+        | Command::UpgradeContinue { .. }
+        | Command::UpgradeAbort { .. }
+        | Command::UpgradeFollow
+        | Command::Rollback { .. } => upgrade::run(session, output, &request, answer),
         Command::Version => version::run(session, output, answer),
         _ => as_text(session, output, &request, answer),
     }
@@ -110,7 +123,7 @@ fn accepted(reply: Reply, request: &proto::Command) -> Result<Reply, Error> {
         "" => format!("{} refused, and the master does not say why", request.name()),
         message => message.to_owned(),
     };
-    Err(Error::Refused { message })
+    Err(Error::Refused { message, details: Vec::new() })
 }
 
 /// The data as its type; `None` if a master of another version has made something else of it.

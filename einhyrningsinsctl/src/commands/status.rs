@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use einhorn_proto::{
-    self as proto, Death, ListenerStatus, MasterState, SlotStatus, Status, Termination, UpgradeStatus,
-    WorkerState, WorkerStatus,
+    self as proto, Death, ListenerStatus, MasterState, RolloutKind, SlotStatus, Status, Termination,
+    UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
 use crate::error::Error;
@@ -76,12 +76,28 @@ fn master_lines(status: &Status) -> Vec<Line> {
 }
 
 fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
-    let UpgradeStatus { generation, upgraded, wanted, starting, age_ms } = upgrade;
-    let progress = format!(
-        "to generation {generation}: {upgraded} of {wanted} upgraded, {starting} starting, for {}",
-        age(*age_ms)
-    );
-    vec![heading("upgrade"), Span::new(&progress, Style::Busy)]
+    let UpgradeStatus { kind, generation, upgraded, wanted, .. } = upgrade;
+    let (up, style) = match upgrade.stage {
+        UpgradeStage::RollingBack => ("still up", Style::Bad),
+        _ => ("up", Style::Busy),
+    };
+    let mut progress = format!("to generation {generation}, for {}: ", age(upgrade.age_ms));
+    progress.push_str(&format!("{upgraded} of {wanted} {up}"));
+    if upgrade.starting > 0 {
+        progress.push_str(&format!(", {} starting", upgrade.starting));
+    }
+    progress.push_str(&match (upgrade.stage, upgrade.soak_left_ms) {
+        (UpgradeStage::Resolving, _) => "; looking for what it runs".to_owned(),
+        (UpgradeStage::Replacing, _) => String::new(),
+        (UpgradeStage::Soaking, Some(left)) => format!("; soaking, {} left", age(left)),
+        (UpgradeStage::Soaking, None) => "; soaking until upgrade --continue".to_owned(),
+        (UpgradeStage::RollingBack, _) => format!("; going back to generation {}", upgrade.from),
+    });
+    let kind = match kind {
+        RolloutKind::Upgrade => "upgrade",
+        RolloutKind::Rollback => "rollback",
+    };
+    vec![heading(kind), Span::new(&progress, style)]
 }
 
 fn listener_line(listener: &ListenerStatus) -> Line {
@@ -301,7 +317,11 @@ mod tests {
                 worker(5, 5, 4716, 7, WorkerState::Draining),
             ],
             upgrade: Some(UpgradeStatus {
+                kind: RolloutKind::Upgrade,
+                stage: UpgradeStage::Replacing,
                 generation: 8,
+                from: 7,
+                soak_left_ms: None,
                 upgraded: 1,
                 wanted: 4,
                 starting: 1,
@@ -316,7 +336,7 @@ mod tests {
         let expected = "\
 master    web, pid 4711, version 0.1.0, upgrading, age 3d01h
 workers   2 of 4 up, 1 starting, 1 draining, generation 8
-upgrade   to generation 8: 1 of 4 upgraded, 1 starting, for 3.2s
+upgrade   to generation 8, for 3.2s: 1 of 4 up, 1 starting
 runs      /srv/web/bin/server --title 'my site'
 in        /srv/web/current
 control   /run/web/einhorn.sock
@@ -335,6 +355,34 @@ SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
    5      5  4716    7  draining      1d02h
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_upgrade_that_runs_tells_its_stage() {
+        let upgrade = UpgradeStatus { starting: 0, ..status().upgrade.unwrap() };
+        let soaking = UpgradeStatus { stage: UpgradeStage::Soaking, ..upgrade.clone() };
+        for (upgrade, line) in [
+            (
+                UpgradeStatus { stage: UpgradeStage::Resolving, ..upgrade.clone() },
+                "upgrade   to generation 8, for 3.2s: 1 of 4 up; looking for what it runs\n",
+            ),
+            (
+                UpgradeStatus { soak_left_ms: Some(90_000), ..soaking.clone() },
+                "upgrade   to generation 8, for 3.2s: 1 of 4 up; soaking, 1m30s left\n",
+            ),
+            (soaking, "upgrade   to generation 8, for 3.2s: 1 of 4 up; soaking until upgrade --continue\n"),
+            (
+                UpgradeStatus { stage: UpgradeStage::RollingBack, ..upgrade.clone() },
+                "upgrade   to generation 8, for 3.2s: 1 of 4 still up; going back to generation 7\n",
+            ),
+            (
+                UpgradeStatus { kind: RolloutKind::Rollback, generation: 7, from: 8, ..upgrade },
+                "rollback  to generation 7, for 3.2s: 1 of 4 up\n",
+            ),
+        ] {
+            let text = paint(&[upgrade_line(&upgrade)], Some(80), false);
+            assert_eq!(text, line);
+        }
     }
 
     #[test]

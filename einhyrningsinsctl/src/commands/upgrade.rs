@@ -1,8 +1,7 @@
-//! `upgrade`: progress while it runs, and how it ended.
+//! `upgrade` and its kin: progress while it runs, and how it ended.
 
-use std::collections::BTreeSet;
-
-use einhorn_proto::{self as proto, Notice, Severity};
+use einhorn_proto::{self as proto, Notice, Outcome, Severity, UpgradeReport};
+use serde_json::Value;
 
 use crate::connection::Reply;
 use crate::error::Error;
@@ -10,12 +9,9 @@ use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
 use crate::table::Style;
-use crate::text::cut;
 
+use super::progress::Progress;
 use super::{show_last, typed};
-
-/// The columns of the bar itself, brackets not counted.
-const BAR_COLUMNS: usize = 20;
 
 /// Shows a bar and what goes wrong on a terminal, each step on a line of its own elsewhere; then the end.
 pub(super) fn run(
@@ -29,7 +25,57 @@ pub(super) fn run(
     let cleared = display.clear();
     let reply = reply?;
     cleared?;
-    show_last(output, reply, request, answer)
+    show_end(output, reply, request, answer)
+}
+
+/// Returns when the master has begun, which its first line of progress tells; or refused, in its last.
+pub(super) fn begin(
+    session: &mut Session,
+    output: &Output,
+    request: &proto::Command,
+    answer: Answer,
+) -> Result<(), Error> {
+    let reply = session.begin_request(request, answer.timeout)?;
+    let is_over = !reply.wait;
+    show_end(output, reply, request, answer)?;
+    if is_over || answer.json {
+        return Ok(());
+    }
+    output.text("it goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" shows it")
+}
+
+/// Shows how it ended; a failure with what was done about it, and with what the worker said that caused it.
+fn show_end(output: &Output, reply: Reply, request: &proto::Command, answer: Answer) -> Result<(), Error> {
+    let data = reply.data.clone();
+    show_last(output, reply, request, answer).map_err(|error| match (error, data) {
+        (Error::Refused { message, .. }, Some(data)) if !answer.json => {
+            let details = typed::<UpgradeReport>(&data).map(|report| what_was_done(&report));
+            let details = details.into_iter().chain(last_words(&typed(&data).unwrap_or_default()));
+            Error::Refused { message, details: details.collect() }
+        }
+        (error, _) => error,
+    })
+}
+
+fn what_was_done(report: &UpgradeReport) -> String {
+    let UpgradeReport { generation, upgraded, wanted, .. } = report;
+    match report.outcome {
+        Outcome::Done | Outcome::RolledBack => format!("rolled back: no worker runs generation {generation}"),
+        Outcome::Failed => format!(
+            "not rolled back: {upgraded} of {wanted} workers run generation {generation}; \"status\" shows which"
+        ),
+    }
+}
+
+/// What the worker that decided it wrote last, where the master has listened.
+fn last_words(report: &Value) -> Vec<String> {
+    let lines = report.pointer("/death/stderr_tail").and_then(Value::as_array);
+    let lines: Vec<_> = lines.into_iter().flatten().filter_map(Value::as_str).collect();
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    let heading = "the last that it wrote to its standard error:".to_owned();
+    std::iter::once(heading).chain(lines.into_iter().map(|line| format!("| {line}"))).collect()
 }
 
 /// What is on the terminal.
@@ -46,12 +92,7 @@ impl Display<'_> {
         match reply.data.as_deref().and_then(typed::<Notice>) {
             Some(notice) => {
                 self.progress.observe(&notice);
-                let style = match notice.severity() {
-                    Severity::Error => Some(Style::Bad),
-                    Severity::Warn => Some(Style::Busy),
-                    Severity::Info | Severity::Debug => None,
-                };
-                if let Some(style) = style {
+                if let Some(style) = lasting(&notice) {
                     self.line(&reply.message, style)?;
                 }
             }
@@ -85,153 +126,48 @@ impl Display<'_> {
     }
 }
 
-/// How far the upgrade is, counted from what the master tells of it.
-#[derive(Debug, Default)]
-struct Progress {
-    generation: Option<u64>,
-    wanted: u32,
-    /// Pids of the new generation that have not acked.
-    starting: BTreeSet<i32>,
-    /// Slots whose worker is of the new generation and has acked.
-    acked: BTreeSet<u32>,
-    /// Pids that were asked to stop.
-    draining: BTreeSet<i32>,
-}
-
-impl Progress {
-    fn observe(&mut self, notice: &Notice) {
-        let is_new = |generation: u64| Some(generation) == self.generation;
-        match notice {
-            Notice::UpgradeStarted { generation, workers } => {
-                *self = Self { generation: Some(*generation), wanted: *workers, ..Self::default() };
-            }
-            Notice::Spawned { pid, generation, .. } if is_new(*generation) => {
-                self.starting.insert(*pid);
-            }
-            Notice::Acked { slot, pid, generation, .. } if is_new(*generation) => {
-                self.starting.remove(pid);
-                self.acked.insert(*slot);
-            }
-            Notice::Draining { slot, pid, generation, .. } => {
-                if is_new(*generation) {
-                    self.acked.remove(slot);
-                }
-                self.starting.remove(pid);
-                self.draining.insert(*pid);
-            }
-            Notice::Drained { pid, .. } => {
-                self.draining.remove(pid);
-            }
-            Notice::Died { slot, death, .. } => {
-                if is_new(death.generation) && death.acked {
-                    self.acked.remove(slot);
-                }
-                if let Some(pid) = death.pid {
-                    self.starting.remove(&pid);
-                    self.draining.remove(&pid);
-                }
-            }
-            Notice::Resized { to, .. } => self.wanted = *to,
-            _ => {}
+/// The style of what stays above the bar: what goes wrong, and the turns that the upgrade takes.
+fn lasting(notice: &Notice) -> Option<Style> {
+    match (notice.severity(), notice) {
+        (Severity::Error, _) => Some(Style::Bad),
+        (Severity::Warn, _) => Some(Style::Busy),
+        (_, Notice::SoakStarted { .. } | Notice::SoakOver { .. } | Notice::UpgradeJoined(_)) => {
+            Some(Style::Plain)
         }
-    }
-
-    /// The bar, in at most `columns`; empty before anything is known.
-    fn bar(&self, columns: usize) -> String {
-        let Some(generation) = self.generation else { return String::new() };
-        let wanted = self.wanted.max(1) as usize;
-        let acked = self.acked.len().min(wanted);
-        let filled = BAR_COLUMNS * acked / wanted;
-        let bar = format!("{}{}", "#".repeat(filled), ".".repeat(BAR_COLUMNS - filled));
-        let mut text = format!("generation {generation} [{bar}] {acked}/{} acked", self.wanted);
-        for (count, what) in [(self.starting.len(), "starting"), (self.draining.len(), "draining")] {
-            if count > 0 {
-                text.push_str(&format!(", {count} {what}"));
-            }
-        }
-        cut(&text, columns)
+        (Severity::Info | Severity::Debug, _) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use einhorn_proto::{AckSource, Death, Termination};
+    use serde_json::json;
 
-    fn spawned(slot: u32, pid: i32) -> Notice {
-        Notice::Spawned { slot, index: slot, pid, generation: 8 }
-    }
-
-    fn acked(slot: u32, pid: i32) -> Notice {
-        Notice::Acked { slot, pid, generation: 8, source: AckSource::Control, age_ms: 5 }
-    }
-
-    fn draining(slot: u32, pid: i32, generation: u64) -> Notice {
-        Notice::Draining { slot, pid, generation, signal: "SIGUSR2".into(), why: "replaced".into() }
-    }
-
-    fn drained(slot: u32, pid: i32) -> Notice {
-        Notice::Drained { slot, pid, generation: 7, termination: Termination::Exited(0), took_ms: 3 }
-    }
-
-    fn died(slot: u32, pid: i32, generation: u64, acked: bool) -> Notice {
-        let death = Death {
-            pid: Some(pid),
-            generation,
-            reason: "exited with status 1".into(),
-            termination: Some(Termination::Exited(1)),
-            age_ms: 4,
-            acked,
-        };
-        Notice::Died { slot, death, next_spawn_ms: Some(2200), next: "next spawn in 2.2s".into() }
-    }
-
-    fn bar_after(notices: &[Notice]) -> String {
-        let mut progress = Progress::default();
-        progress.observe(&Notice::UpgradeStarted { generation: 8, workers: 4 });
-        notices.iter().for_each(|notice| progress.observe(notice));
-        progress.bar(79)
+    fn report(outcome: Outcome) -> UpgradeReport {
+        let report = json!({ "outcome": outcome, "generation": 8, "upgraded": 1, "wanted": 4, "draining": 0,
+                             "took_ms": 7 });
+        serde_json::from_value(report).unwrap()
     }
 
     #[test]
-    fn an_upgrade_fills_the_bar() {
-        assert_eq!(Progress::default().bar(79), "");
-        assert_eq!(bar_after(&[]), "generation 8 [....................] 0/4 acked");
-        let mut notices = vec![spawned(0, 10), spawned(1, 11)];
-        assert_eq!(bar_after(&notices), "generation 8 [....................] 0/4 acked, 2 starting");
-        notices.extend([acked(0, 10), draining(0, 1, 7)]);
+    fn a_failure_says_whether_it_was_rolled_back() {
+        assert_eq!(what_was_done(&report(Outcome::RolledBack)), "rolled back: no worker runs generation 8");
         assert_eq!(
-            bar_after(&notices),
-            "generation 8 [#####...............] 1/4 acked, 1 starting, 1 draining"
-        );
-        notices.extend([drained(0, 1), acked(1, 11), acked(2, 12), acked(3, 13)]);
-        assert_eq!(bar_after(&notices), "generation 8 [####################] 4/4 acked");
-    }
-
-    #[test]
-    fn a_new_worker_that_dies_or_is_taken_back_does_not_count() {
-        let up = [spawned(0, 10), acked(0, 10)];
-        assert_eq!(bar_after(&[&up[..], &[died(0, 10, 8, true)]].concat()), bar_after(&[]));
-        assert_eq!(bar_after(&[spawned(0, 10), died(0, 10, 8, false)]), bar_after(&[]));
-        let taken_back = bar_after(&[&up[..], &[draining(0, 10, 8)]].concat());
-        assert_eq!(taken_back, "generation 8 [....................] 0/4 acked, 1 draining");
-    }
-
-    #[test]
-    fn an_old_worker_that_dies_changes_no_count_of_new_ones() {
-        assert_eq!(
-            bar_after(&[spawned(0, 10), acked(0, 10), died(0, 1, 7, true)]),
-            bar_after(&[acked(0, 10)])
+            what_was_done(&report(Outcome::Failed)),
+            "not rolled back: 1 of 4 workers run generation 8; \"status\" shows which"
         );
     }
 
     #[test]
-    fn the_bar_follows_a_resize_and_a_narrow_terminal() {
-        let mut progress = Progress::default();
-        progress.observe(&Notice::UpgradeStarted { generation: 8, workers: 4 });
-        progress.observe(&acked(0, 10));
-        progress.observe(&Notice::Resized { from: 4, to: 1 });
-        assert_eq!(progress.bar(79), "generation 8 [####################] 1/1 acked");
-        assert_eq!(progress.bar(20), "generation 8 [#####…");
+    fn the_last_words_of_a_worker_are_told_if_there_are_any() {
+        for silent in [json!({}), json!({ "death": { "pid": 7 } }), json!({ "death": { "stderr_tail": [] } })]
+        {
+            assert_eq!(last_words(&silent), [""; 0], "{silent}");
+        }
+        let told = json!({ "death": { "stderr_tail": ["Traceback:", "  no such module"] } });
+        assert_eq!(
+            last_words(&told),
+            ["the last that it wrote to its standard error:", "| Traceback:", "|   no such module"]
+        );
     }
 }
