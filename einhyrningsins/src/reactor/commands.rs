@@ -227,6 +227,7 @@ impl Reactor {
             listeners: self.workers.listener_statuses(),
             slots: pool.slots,
             workers: pool.workers,
+            releases: self.workers.release_statuses(),
             upgrade: pool.upgrade,
         }
     }
@@ -253,7 +254,6 @@ impl Reactor {
                 "lockfile": self.control.lockfile,
                 "socket_as_fd": self.control.socket_as_fd,
             },
-            "releases": self.workers.release_states(),
             "verbosity": severity_name(self.log.verbosity()),
             "next_deadline_ms": self.supervisor.next_deadline().map(|at| {
                 milliseconds(at.saturating_duration_since(Instant::now()))
