@@ -28,8 +28,8 @@ pub use notice::{AckSource, Death, Notice, RolloutKind, Severity, Termination};
 pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use status::{
-    ListenerStatus, MasterState, MasterStatus, SlotStatus, Status, UpgradeStage, UpgradeStatus, WorkerState,
-    WorkerStatus,
+    ListenerStatus, MasterState, MasterStatus, ReleaseStatus, SlotStatus, Status, UpgradeStage,
+    UpgradeStatus, WorkerState, WorkerStatus,
 };
 
 /// The largest number of workers that one master runs.

@@ -15,6 +15,10 @@ pub struct Status {
     pub slots: Vec<SlotStatus>,
     /// Every live worker, by slot and then by age, oldest first.
     pub workers: Vec<WorkerStatus>,
+    /// What each generation runs that workers may still be spawned of, oldest first. A draining worker's may be
+    /// gone from here.
+    #[serde(default)]
+    pub releases: Vec<ReleaseStatus>,
     /// The upgrade that runs now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
@@ -81,6 +85,25 @@ pub struct ListenerStatus {
     pub family: String,
     /// The queue length that was asked for and what the system made of it.
     pub backlog: u32,
+}
+
+/// What a generation runs, as it was when it was looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    /// The generation, by which workers refer to it.
+    pub generation: u64,
+    /// Its directory, by the path that is looked up anew at each upgrade.
+    pub directory: String,
+    /// Where that path led, with no symbolic link in it.
+    pub real_directory: String,
+    /// The file of the program, with no symbolic link in the path.
+    pub program: String,
+    /// The device that this file is on.
+    pub device: u64,
+    /// The inode of this file.
+    pub inode: u64,
+    /// When this file was last written to, in UTC: `2026-11-22T08:35:29Z`.
+    pub modified: String,
 }
 
 /// One seat of the pool.

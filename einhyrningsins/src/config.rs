@@ -109,6 +109,7 @@ impl Config {
                 command: args.command,
                 directory: args.chdir.map_or(start.clone(), |directory| start.join(directory)),
                 dropped: args.drop_env_var,
+                env_file: args.env_file,
             },
         })
     }

@@ -101,7 +101,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Workers")]
     pub chdir: Option<PathBuf>,
 
-    /// Variable to keep from the workers, repeatable
+    /// File of variables for the workers, over inherited ones: NAME=value lines. Read anew at each upgrade; a
+    /// relative path counts from the directory of --chdir
+    #[arg(long, value_name = "FILE", help_heading = "Workers")]
+    pub env_file: Option<PathBuf>,
+
+    /// Inherited variable to keep from the workers, repeatable
     #[arg(long, value_name = "VAR", value_parser = parse_variable, help_heading = "Workers")]
     pub drop_env_var: Vec<String>,
 

@@ -175,20 +175,24 @@ impl Reactor {
             Ok(command) => command,
             Err((ok, message)) => return self.answer(client, id, ok, message),
         };
-        if matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback) {
-            self.tell_who_joins(client, id.clone());
-        }
         let request = RequestKey(self.next_request);
         self.next_request += 1;
         self.requests.insert(request, Asker { client, id });
+        let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
+            && self.supervisor.snapshot(Instant::now()).upgrade.is_some();
         self.feed(Event::Command { request: Some(request), command });
+        if joins {
+            self.tell_who_joined(request);
+        }
     }
 
-    /// Says how the upgrade stands that `client` joins: nothing may happen in it for a long time.
-    fn tell_who_joins(&mut self, client: ClientId, id: Option<RequestId>) {
+    /// Says how the upgrade stands that `request` waits for: nothing may happen in it for a long time.
+    fn tell_who_joined(&mut self, request: RequestKey) {
+        // One that was refused, or that ended the upgrade at once, has had its last reply.
+        let Some(Asker { client, id }) = self.requests.get(&request) else { return };
         if let Some(upgrade) = self.supervisor.snapshot(Instant::now()).upgrade {
             let notice = Notice::UpgradeJoined(upgrade);
-            self.clients.send(client, &Reply::progress(id, notice.to_string(), Some(notice)));
+            self.clients.send(*client, &Reply::progress(id.clone(), notice.to_string(), Some(notice)));
         }
     }
 
@@ -232,6 +236,7 @@ impl Reactor {
             listeners: self.workers.listener_statuses(),
             slots: pool.slots,
             workers: pool.workers,
+            releases: self.workers.release_statuses(),
             upgrade: pool.upgrade,
         }
     }
@@ -258,7 +263,6 @@ impl Reactor {
                 "lockfile": self.control.lockfile,
                 "socket_as_fd": self.control.socket_as_fd,
             },
-            "releases": self.workers.release_states(),
             "verbosity": severity_name(self.log.verbosity()),
             "next_deadline_ms": self.supervisor.next_deadline().map(|at| {
                 milliseconds(at.saturating_duration_since(Instant::now()))

@@ -7,10 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use einhorn_proto::{ListenerStatus, WORKERS_MAX};
+use einhorn_proto::{ListenerStatus, ReleaseStatus, WORKERS_MAX};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use serde_json::{Value, json};
 
 use crate::listen::{Listener, exports};
 use crate::release::{Recipe, Release, ReleaseError, variable};
@@ -130,7 +129,8 @@ impl Workers {
             nice: self.options.nice,
             open_files: self.options.open_files,
             parent_death_signal: self.options.parent_death_signal,
-            ..SpawnSpec::new(&release.program, &release.argv, &release.env)
+            executable: release.program.executable(),
+            ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
         };
         match self.spawner.spawn(&spec) {
             Ok(pid) => Ok(Spawned { pid, control: control.map(|(ours, _)| ours) }),
@@ -147,18 +147,12 @@ impl Workers {
         self.releases.get(&generation)
     }
 
-    /// Each release that is kept, for `state`.
-    pub(super) fn release_states(&self) -> Vec<Value> {
-        let mut releases: Vec<_> = self.releases.iter().collect();
-        releases.sort_by_key(|(generation, _)| **generation);
-        let states = releases.into_iter().map(|(generation, release)| {
-            json!({
-                "generation": generation.0,
-                "program": release.program.to_string_lossy(),
-                "directory": release.directory_path,
-            })
-        });
-        states.collect()
+    /// Each release that is kept, oldest first.
+    pub(super) fn release_statuses(&self) -> Vec<ReleaseStatus> {
+        let mut statuses: Vec<_> =
+            self.releases.iter().map(|(generation, release)| release.status(*generation)).collect();
+        statuses.sort_by_key(|status| status.generation);
+        statuses
     }
 
     pub(super) fn listener_statuses(&self) -> Vec<ListenerStatus> {
@@ -186,3 +180,6 @@ fn number(name: &str, value: u32) -> CString {
     // Digits and the names above have no NUL, which is the one error there is.
     variable(OsString::from(name), OsStr::new(&value.to_string())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,14 +50,12 @@ impl Progress {
             Notice::SoakOver { .. } => self.stage = UpgradeStage::Replacing,
             Notice::RollbackStarted { .. } => self.stage = UpgradeStage::RollingBack,
             Notice::Resized { to, .. } => self.wanted = *to,
-            Notice::Spawned { pid, generation, .. } => {
-                if self.is_new(*generation) != self.goes_back() {
-                    self.starting.insert(*pid);
-                }
+            Notice::Spawned { pid, generation, .. } if self.is_on_the_way(*generation) => {
+                self.starting.insert(*pid);
             }
             Notice::Acked { slot, pid, generation, .. } => {
                 self.starting.remove(pid);
-                if self.is_new(*generation) != self.goes_back() {
+                if self.is_on_the_way(*generation) {
                     self.lost.remove(slot);
                 }
                 if self.is_new(*generation) {
@@ -92,8 +90,9 @@ impl Progress {
         Some(generation) == self.generation
     }
 
-    fn goes_back(&self) -> bool {
-        self.stage == UpgradeStage::RollingBack
+    /// Whether the way leads to this generation now: forward to the new one, back to any other.
+    fn is_on_the_way(&self, generation: u64) -> bool {
+        self.is_new(generation) != (self.stage == UpgradeStage::RollingBack)
     }
 
     /// The slot has no acked worker of the new generation any more.
@@ -159,6 +158,7 @@ mod tests {
             termination: Some(Termination::Exited(1)),
             age_ms: 4,
             acked,
+            stderr_tail: Vec::new(),
         };
         Notice::Died { slot, death, next_spawn_ms: Some(2200), next: "next spawn in 2.2s".into() }
     }
@@ -281,7 +281,10 @@ mod tests {
     #[test]
     fn who_joins_counts_from_what_there_is() {
         let replacing = joined(UpgradeStage::Replacing);
-        assert_eq!(bar_after(&[replacing.clone()]), "generation 8 [##########..........] 2/4 acked");
+        assert_eq!(
+            bar_after(std::slice::from_ref(&replacing)),
+            "generation 8 [##########..........] 2/4 acked"
+        );
         assert_eq!(
             bar_after(&[replacing.clone(), acked(3, 13)]),
             "generation 8 [###############.....] 3/4 acked"
@@ -291,7 +294,7 @@ mod tests {
             "generation 8 [##########..........] 2/4 acked"
         );
         let back = joined(UpgradeStage::RollingBack);
-        assert_eq!(bar_after(&[back.clone()]), "going back [##########..........] 2/4");
+        assert_eq!(bar_after(std::slice::from_ref(&back)), "going back [##########..........] 2/4");
         assert_eq!(
             bar_after(&[back, of_old(acked(0, 20)), draining(0, 10, 8)]),
             "going back [###############.....] 3/4, 1 draining"

@@ -1,0 +1,186 @@
+//! Generations of real programs, that tell by their exit status which one ran.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use nix::sys::wait::{WaitStatus, waitpid};
+
+use super::*;
+use crate::sys::testing::PATIENCE;
+
+const FIRST: Generation = Generation(1);
+const SECOND: Generation = Generation(2);
+
+/// A directory to deploy to, and the workers of what was deployed.
+struct Site {
+    root: tempfile::TempDir,
+    workers: Workers,
+}
+
+impl Site {
+    /// `program` is run in `directory`, both looked up from the root; nothing is there yet.
+    fn new(directory: &str, program: &str, env_file: Option<&str>) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = Recipe {
+            command: vec![program.into()],
+            directory: root.path().join(directory),
+            dropped: Vec::new(),
+            env_file: env_file.map(PathBuf::from),
+        };
+        let options =
+            WorkerOptions { nice: None, parent_death_signal: None, open_files: None, control_as_fd: false };
+        let spawner = Spawner::new().unwrap();
+        let workers = Workers::new(recipe, Vec::new(), Path::new("/control"), "@notify", spawner, options);
+        Self { root, workers }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Puts a file in place as a deploy does: in full, then by rename.
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        let (path, new) = (self.path(name), self.path("new"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&new, content).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    fn put_binary(&self, name: &str, binary: &str) {
+        self.put(name, fs::read(binary).unwrap());
+    }
+
+    /// Has the link `name` lead to `target`, as a deploy does.
+    fn link(&self, name: &str, target: &str) {
+        symlink(target, self.path("link")).unwrap();
+        fs::rename(self.path("link"), self.path(name)).unwrap();
+    }
+
+    fn resolve(&mut self, generation: Generation) {
+        self.workers.resolve(generation).unwrap();
+    }
+
+    /// Spawns a worker of `generation` and returns how it exits. Again while a file that was just written is
+    /// still open in a child of another test's.
+    fn run(&mut self, generation: Generation) -> Result<i32, SpawnFailure> {
+        let deadline = Instant::now() + PATIENCE;
+        let spawned = loop {
+            match self.workers.spawn(SlotNumber(0), 0, generation) {
+                Err(failure) if failure.transient && Instant::now() < deadline => {}
+                result => break result?,
+            }
+        };
+        match waitpid(spawned.pid, None) {
+            Ok(WaitStatus::Exited(_, status)) => Ok(status),
+            end => panic!("the worker ended otherwise: {end:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check(&mut self, generation: Generation, status: i32) {
+        assert_eq!(self.run(generation).unwrap(), status, "generation {generation}");
+    }
+}
+
+#[test]
+fn a_respawn_runs_its_generations_binary_though_another_was_renamed_into_its_place() {
+    let mut site = Site::new(".", "./server", None);
+    site.put_binary("server", "/bin/true");
+    site.resolve(FIRST);
+    site.check(FIRST, 0);
+    site.put_binary("server", "/bin/false");
+    site.check(FIRST, 0);
+    site.resolve(SECOND);
+    site.check(SECOND, 1);
+    site.check(FIRST, 0);
+    fs::remove_file(site.path("server")).unwrap();
+    site.check(FIRST, 0);
+    site.check(SECOND, 1);
+    assert!(site.workers.resolve(Generation(3)).is_err(), "there is nothing to upgrade to");
+}
+
+#[test]
+fn a_current_link_is_followed_at_an_upgrade_and_not_at_a_respawn() {
+    let mut site = Site::new("current", "./server", None);
+    site.put("releases/1/server", "#!/bin/sh\nexit $((10 + $(cat number)))\n");
+    site.put("releases/1/number", "1");
+    site.put("releases/2/server", "#!/bin/sh\nexit $((20 + $(cat number)))\n");
+    site.put("releases/2/number", "2");
+    site.link("current", "releases/1");
+    site.resolve(FIRST);
+    site.link("current", "releases/2");
+    site.check(FIRST, 11);
+    site.resolve(SECOND);
+    site.check(SECOND, 22);
+    site.check(FIRST, 11);
+
+    let statuses = site.workers.release_statuses();
+    let real = fs::canonicalize(site.root.path()).unwrap().join("releases");
+    let paths: Vec<_> = statuses
+        .iter()
+        .map(|status| (status.generation, PathBuf::from(&status.real_directory), status.program.clone()))
+        .collect();
+    let server = |number: &str| real.join(number).join("server").display().to_string();
+    assert_eq!(paths, [(1, real.join("1"), server("1")), (2, real.join("2"), server("2"))]);
+    assert_eq!(statuses[0].directory, site.path("current").display().to_string());
+    site.workers.forget(FIRST);
+    assert_eq!(site.workers.release_statuses(), statuses[1..]);
+}
+
+#[test]
+fn a_script_that_was_replaced_where_it_lies_is_the_new_one_for_every_generation() {
+    let mut site = Site::new(".", "./server", None);
+    site.put("server", "#!/bin/sh\nexit 1\n");
+    site.resolve(FIRST);
+    site.check(FIRST, 1);
+    site.put("server", "#!/bin/sh\nexit 2\n");
+    site.check(FIRST, 2);
+}
+
+#[test]
+fn a_release_that_was_deleted_still_runs_if_it_is_a_binary_and_is_named_if_it_is_a_script() {
+    let mut site = Site::new("current", "./server", None);
+    site.put_binary("releases/1/server", "/bin/true");
+    site.put("releases/2/server", "#!/bin/sh\nexit 2\n");
+    site.link("current", "releases/1");
+    site.resolve(FIRST);
+    site.link("current", "releases/2");
+    site.resolve(SECOND);
+    fs::remove_dir_all(site.path("releases")).unwrap();
+
+    site.check(FIRST, 0);
+    let failure = site.run(SECOND).unwrap_err();
+    let deleted = fs::canonicalize(site.root.path()).unwrap().join("releases/2");
+    assert_eq!(
+        failure.reason,
+        format!("cannot execute ./server: its directory {} has been deleted", deleted.display())
+    );
+    assert!(!failure.transient);
+    let error = site.workers.resolve(Generation(3)).unwrap_err().in_words();
+    assert!(error.starts_with("cannot run in ") && error.contains("No such file"), "{error}");
+    site.check(FIRST, 0);
+}
+
+#[test]
+fn each_generation_has_the_variables_that_its_release_brought() {
+    let mut site = Site::new("current", "./server", Some("app.env"));
+    for (release, variables) in
+        [("1", "CODE=11\n"), ("2", "# as of today\nexport CODE='12'\n"), ("3", "CODE\n")]
+    {
+        site.put(&format!("releases/{release}/server"), "#!/bin/sh\nexit $CODE\n");
+        site.put(&format!("releases/{release}/app.env"), variables);
+    }
+    site.link("current", "releases/1");
+    site.resolve(FIRST);
+    site.link("current", "releases/2");
+    site.resolve(SECOND);
+    site.check(FIRST, 11);
+    site.check(SECOND, 12);
+    site.link("current", "releases/3");
+    let error = site.workers.resolve(Generation(3)).unwrap_err().in_words();
+    assert!(error.contains("app.env") && error.contains("line 1: it has no \"=\""), "{error}");
+    site.check(SECOND, 12);
+}

@@ -1,0 +1,258 @@
+//! What a generation runs, resolved once and pinned: program, arguments, directory, environment.
+//!
+//! The directory and the program are held by descriptors, so a worker that is respawned runs what its generation
+//! was resolved to, though a symbolic link has moved or another file was renamed into the place of the program.
+//! Three things cannot be held:
+//! - A script (`#!`) runs by its path inside the held directory, where its interpreter looks for it.
+//! - A file that is overwritten in place, rather than replaced, is the same file with other contents. The
+//!   kernel refuses that (ETXTBSY) only while a worker runs it.
+//! - What the program itself opens by path later on: libraries, modules, templates.
+
+mod env_file;
+mod program;
+
+use std::error::Error;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::{env, io};
+
+use einhorn_proto::ReleaseStatus;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use self::env_file::Variable;
+pub use self::env_file::{EnvFileError, LineFault};
+pub use self::program::{Program, ProgramFile};
+use crate::supervisor::Generation;
+
+/// Variables by which somebody passed sockets or expectations to the *master*: its workers would take them
+/// for their own. Those that end in `_` stand for all that begin so.
+const NOT_INHERITED: &[&str] = &[
+    "EINHORN_",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "SERVER_STARTER_",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// How to make a [`Release`]: what was asked for, to be looked up anew at each upgrade.
+#[derive(Debug)]
+pub struct Recipe {
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// The directory, by a path that may lead elsewhere at the next upgrade.
+    pub directory: PathBuf,
+    /// Inherited variables to keep from the workers.
+    pub dropped: Vec<String>,
+    /// A file of variables; a relative path counts from the directory, so that a release can bring its own.
+    pub env_file: Option<PathBuf>,
+}
+
+/// What the workers of one generation run.
+#[derive(Debug)]
+pub struct Release {
+    /// The program.
+    pub program: Program,
+    /// The arguments, the program's name as it was typed first.
+    pub argv: Vec<CString>,
+    /// Variables as `NAME=value`.
+    pub env: Vec<CString>,
+    /// The directory by the name that it was looked up by.
+    pub directory_path: PathBuf,
+    /// Where that led, with no symbolic link in the path.
+    pub real_directory: PathBuf,
+    directory: OwnedFd,
+}
+
+/// What a release lacks.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The directory cannot be opened.
+    #[error("cannot run in {directory}", directory = .directory.display())]
+    Directory {
+        /// Its path.
+        directory: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// The program is not there, or is nothing that can be executed.
+    #[error("cannot execute {program}, looked up from {directory}",
+            program = .program.display(), directory = .directory.display())]
+    Program {
+        /// As it was typed.
+        program: PathBuf,
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// No directory of `PATH` has it.
+    #[error("cannot find {program} in PATH ({path})", program = .program.display())]
+    NotInPath {
+        /// As it was typed.
+        program: PathBuf,
+        /// The search path.
+        path: String,
+    },
+    /// The file of variables cannot be used.
+    #[error("cannot use the variables of {file}, looked up from {directory}",
+            file = .file.display(), directory = .directory.display())]
+    EnvFile {
+        /// As it was typed.
+        file: PathBuf,
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        source: EnvFileError,
+    },
+    /// An argument or variable has a NUL byte in it.
+    #[error("cannot pass an argument with a NUL byte in it")]
+    Nul,
+}
+
+impl ReleaseError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Directory { .. } => Some("--chdir names a directory that the master may enter"),
+            Self::Program { source: Errno::EACCES, .. } => {
+                Some("is it a file with its executable bit set (chmod +x)?")
+            }
+            Self::Program { .. } => {
+                Some("with a slash in it, the program is a path, from the directory of --chdir")
+            }
+            Self::NotInPath { .. } => Some("give a path with a slash in it, such as ./server"),
+            Self::EnvFile { source: EnvFileError::Read(_), .. } => {
+                Some("a relative --env-file is looked for in the directory of --chdir, or the current one")
+            }
+            Self::EnvFile { .. } | Self::Nul => None,
+        }
+    }
+
+    /// The whole of it in one line.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            words += ": ";
+            words += &match error.downcast_ref::<Errno>() {
+                Some(errno) => io::Error::from(*errno).to_string(),
+                None => error.to_string(),
+            };
+            cause = error.source();
+        }
+        words
+    }
+}
+
+impl Recipe {
+    /// Looks everything up as it is now. `exported` are the variables that each worker gets from the master.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]; nothing was started and nothing changes.
+    pub fn resolve(&self, exported: &[(String, String)]) -> Result<Release, ReleaseError> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(&self.directory, flags, Mode::empty())
+            .map_err(|source| ReleaseError::Directory { directory: self.directory.clone(), source })?;
+        let name = self.command.first().map_or(OsStr::new(""), OsString::as_os_str);
+        Ok(Release {
+            program: Program::find(name, directory.as_fd(), &self.directory)?,
+            argv: self.command.iter().cloned().map(c_string).collect::<Result<_, _>>()?,
+            env: self.environment(self.read_env_file(directory.as_fd())?, exported)?,
+            real_directory: program::path_of(directory.as_fd()).unwrap_or_else(|| self.directory.clone()),
+            directory_path: self.directory.clone(),
+            directory,
+        })
+    }
+
+    fn read_env_file(&self, directory: BorrowedFd<'_>) -> Result<Vec<Variable>, ReleaseError> {
+        let Some(file) = &self.env_file else { return Ok(Vec::new()) };
+        let fault =
+            |source| ReleaseError::EnvFile { file: file.clone(), directory: self.directory.clone(), source };
+        let variables = env_file::read(directory, file).map_err(fault)?;
+        match variables.iter().find(|variable| is_given(&variable.name)) {
+            Some(Variable { name, line, .. }) => {
+                Err(fault(EnvFileError::Line { line: *line, fault: LineFault::MastersOwn(name.clone()) }))
+            }
+            None => Ok(variables),
+        }
+    }
+
+    /// What is inherited and not dropped, over which goes what the file has, and beside it what the master gives.
+    fn environment(
+        &self,
+        from_file: Vec<Variable>,
+        exported: &[(String, String)],
+    ) -> Result<Vec<CString>, ReleaseError> {
+        let kept = env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            let is_replaced = from_file.iter().any(|variable| variable.name == name);
+            !is_given(&name) && !is_replaced && !self.dropped.iter().any(|dropped| *dropped == name)
+        });
+        let kept = kept.collect::<Vec<_>>();
+        let from_file = from_file.into_iter().map(|variable| (variable.name.into(), variable.value));
+        let pwd = (OsString::from("PWD"), self.directory.clone().into_os_string());
+        let exported = exported.iter().map(|(name, value)| (name.into(), value.into()));
+        let all = kept.into_iter().chain(from_file).chain([pwd]).chain(exported);
+        all.map(|(name, value)| variable(name, &value)).collect()
+    }
+}
+
+impl Release {
+    /// The directory, pinned: it stays the same one whatever becomes of its path.
+    #[must_use]
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// What it is, as the release of `generation`.
+    #[must_use]
+    pub fn status(&self, generation: Generation) -> ReleaseStatus {
+        let file = self.program.file();
+        ReleaseStatus {
+            generation: generation.0,
+            directory: self.directory_path.display().to_string(),
+            real_directory: self.real_directory.display().to_string(),
+            program: file.path.display().to_string(),
+            device: file.device,
+            inode: file.inode,
+            modified: humantime::format_rfc3339_seconds(file.modified).to_string(),
+        }
+    }
+}
+
+/// Whether each worker gets this variable from the master, or must do without.
+fn is_given(name: &str) -> bool {
+    name == "PWD" || is_masters_own(name)
+}
+
+fn is_masters_own(name: &str) -> bool {
+    let is_meant = |pattern: &str| match pattern.strip_suffix('_') {
+        Some(_) => name.starts_with(pattern),
+        None => name == pattern,
+    };
+    NOT_INHERITED.iter().any(|pattern| is_meant(pattern))
+}
+
+/// `NAME=value` for exec.
+pub(crate) fn variable(mut name: OsString, value: &OsStr) -> Result<CString, ReleaseError> {
+    name.push("=");
+    name.push(value);
+    c_string(name)
+}
+
+fn c_string(text: OsString) -> Result<CString, ReleaseError> {
+    CString::new(text.into_vec()).map_err(|_| ReleaseError::Nul)
+}
+
+#[cfg(test)]
+mod tests;
