@@ -13,6 +13,7 @@ pub mod gate;
 pub mod load;
 pub mod master;
 pub mod process;
+mod releases;
 pub mod wait;
 
 pub use builder::MasterBuilder;
@@ -20,3 +21,4 @@ pub use control::Control;
 pub use gate::Gate;
 pub use master::Master;
 pub use process::{Finished, Process};
+pub use releases::{Releases, place_worker};

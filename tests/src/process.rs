@@ -117,6 +117,12 @@ impl Process {
         fs::read_link(self.path("cwd")).ok()
     }
 
+    /// The file that it executes.
+    #[must_use]
+    pub fn program(&self) -> Option<PathBuf> {
+        fs::read_link(self.path("exe")).ok()
+    }
+
     /// The arguments that it was started with.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {

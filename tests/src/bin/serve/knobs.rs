@@ -36,6 +36,9 @@ pub(crate) struct Knobs {
     pub(crate) chatter: u64,
     /// `exit_after_ms=N`: exits with status 7 this long after its ack, whatever it holds.
     pub(crate) exit_after: Option<Duration>,
+    /// `leave_gate=FILE`: stops by itself when, after its ack, this gate is open: as if it were asked to, but
+    /// ends with status 7.
+    pub(crate) leave_gate: Option<PathBuf>,
     /// `request_ms=N`: takes this long for each request.
     pub(crate) request: Duration,
     /// `request_gate=FILE`: answers no request, after that, until this gate is open.
@@ -61,6 +64,7 @@ impl Knobs {
             ack: Ack::Control,
             chatter: 0,
             exit_after: None,
+            leave_gate: None,
             request: Duration::ZERO,
             request_gate: None,
             ignore_stop: false,
@@ -89,6 +93,7 @@ impl Knobs {
             "exit_before_ack" => self.exit_before_ack = Some(number() as i32),
             "chatter" => self.chatter = number(),
             "exit_after_ms" => self.exit_after = Some(duration()),
+            "leave_gate" => self.leave_gate = Some(value.into()),
             "request_ms" => self.request = duration(),
             "request_gate" => self.request_gate = Some(value.into()),
             "ignore_stop" => self.ignore_stop = true,

@@ -37,7 +37,17 @@ fn main() -> io::Result<()> {
             process::exit(7);
         });
     }
-    accept(service, &listeners)
+    if let Some(gate) = knobs.leave_gate.clone() {
+        thread::spawn(move || {
+            tests::gate::pass(&gate);
+            service.stop.ask();
+        });
+    }
+    accept(service, &listeners)?;
+    if knobs.leave_gate.is_some() {
+        process::exit(7);
+    }
+    Ok(())
 }
 
 fn boot(knobs: &Knobs) {

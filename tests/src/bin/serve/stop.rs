@@ -40,15 +40,20 @@ impl Stop {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// Asks the worker to stop.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        if let Ok(mut writer) = self.writer.lock() {
+            *writer = None;
+        }
+    }
+
     /// Waits for stop signals; with `ignore` they change nothing.
     pub(crate) fn watch(&'static self, ignore: bool) {
         thread::spawn(move || {
             while signals().wait().is_ok() {
                 if !ignore {
-                    self.asked.store(true, Ordering::SeqCst);
-                    if let Ok(mut writer) = self.writer.lock() {
-                        *writer = None;
-                    }
+                    self.ask();
                 }
             }
         });
