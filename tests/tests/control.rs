@@ -335,7 +335,7 @@ fn an_upgrade_whose_workers_die_fails_with_the_reason_and_changes_nothing() {
     assert_eq!(last.ok, Some(false), "{last:?}");
     assert!(last.message.contains("exited with status 9"), "{last:?}");
     let report: UpgradeReport = typed(last);
-    assert_eq!(report.outcome, Outcome::Failed);
+    assert_eq!(report.outcome, Outcome::RolledBack);
     assert!(report.reason.is_some_and(|reason| reason.contains("exited with status 9")));
     let status = master.wait_up(2);
     assert!(status.upgrade.is_none(), "{status:?}");
