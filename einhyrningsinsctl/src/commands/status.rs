@@ -255,6 +255,7 @@ mod tests {
             termination: Some(Termination::Exited(1)),
             age_ms: 440,
             acked: false,
+            stderr_tail: Vec::new(),
         };
         let missing = Death {
             pid: None,
@@ -316,6 +317,7 @@ mod tests {
                 young,
                 worker(5, 5, 4716, 7, WorkerState::Draining),
             ],
+            releases: Vec::new(),
             upgrade: Some(UpgradeStatus {
                 kind: RolloutKind::Upgrade,
                 stage: UpgradeStage::Replacing,
@@ -403,6 +405,7 @@ SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
             termination: Some(killed),
             age_ms: 60_000,
             acked: true,
+            stderr_tail: Vec::new(),
         };
         assert_eq!(death_text(&death, None), "SIGKILL after 1m00s (pid 1, generation 1)");
         death.reason = "did not ack within 60s and was killed by SIGKILL".into();
