@@ -126,7 +126,9 @@ impl Supervisor {
             match worker.state {
                 State::Draining(drain) => {
                     let has_deadline = self.timers.at(Timer::Kill(worker.id)).is_some();
-                    let needs_one = self.policy.grace.is_some() && drain.signal != nix::sys::signal::SIGKILL;
+                    let needs_one = self.policy.grace.is_some()
+                        && worker.pid.is_some()
+                        && drain.signal != nix::sys::signal::SIGKILL;
                     debug_assert!(has_deadline || !needs_one, "worker {:?} would linger", worker.id);
                 }
                 State::Starting => {

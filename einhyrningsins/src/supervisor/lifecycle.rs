@@ -61,7 +61,12 @@ impl Supervisor {
         self.tell(Notice::Spawned { slot, index, pid: pid.as_raw(), generation });
         match state {
             // It was culled before it had a pid to send the signal to.
-            State::Draining(drain) => self.actions.push(Action::Signal { pid, signal: drain.signal }),
+            State::Draining(drain) => {
+                self.actions.push(Action::Signal { pid, signal: drain.signal });
+                if let Some(grace) = self.policy.grace {
+                    self.timers.set(Timer::Kill(id), now + grace);
+                }
+            }
             _ => {
                 self.pool.set_state(id, State::Starting);
                 match self.policy.ack {
@@ -294,7 +299,8 @@ impl Supervisor {
         self.tell(Notice::Died { slot: slot.0, death, next_spawn_ms: Some(wait_ms), next });
     }
 
-    /// Asks a worker to stop and starts its grace period. Once it is draining, calling again changes nothing.
+    /// Asks a worker to stop and starts its grace period; both as soon as it has a pid. Once it is draining,
+    /// calling again changes nothing.
     pub(super) fn cull(&mut self, now: Instant, id: WorkerId, why: &str) {
         self.drain(now, id, self.policy.graceful_signal, self.policy.grace, why);
     }
@@ -312,10 +318,10 @@ impl Supervisor {
         self.pool.set_state(id, State::Draining(Drain::new(now, signal)));
         self.timers.clear(Timer::Ack(id));
         self.timers.clear(Timer::Boot(id));
-        if let Some(grace) = grace {
-            self.timers.set(Timer::Kill(id), now + grace);
-        }
         if let Some(pid) = pid {
+            if let Some(grace) = grace {
+                self.timers.set(Timer::Kill(id), now + grace);
+            }
             self.actions.push(Action::Signal { pid, signal });
             let (pid, signal, why) = (pid.as_raw(), signal.as_str().to_owned(), why.to_owned());
             self.tell(Notice::Draining { slot, pid, generation, signal, why });

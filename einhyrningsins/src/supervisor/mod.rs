@@ -243,6 +243,8 @@ impl Supervisor {
             }
         }
         self.pump(now);
+        // A fleet may find no room for a successor whose time has come, and must not wait for it.
+        self.settle_rollout(now);
     }
 
     /// Spawns what is due, as far as the bounds allow: empty seats first, then successors.

@@ -523,6 +523,43 @@ fn a_second_interrupt_escalates_to_term_and_a_third_to_kill() {
 }
 
 #[test]
+fn a_worker_that_was_stopped_before_it_had_a_pid_has_its_grace_from_its_signal_on() {
+    let mut supervisor = Supervisor::new(Policy { grace: Some(SECOND), ..policy(1) });
+    let now = Instant::now();
+    let actions = supervisor.handle(now, Event::Started);
+    let [Action::Spawn { worker, .. }] = actions[..] else { panic!("{actions:?}") };
+    let command = PoolCommand::Stop { how: Stop::Gracefully, why: "test".into() };
+    let _ = supervisor.handle(now, Event::Command { request: None, command });
+    let now = now + 2 * SECOND;
+    let _ = supervisor.handle(now, Event::DeadlineReached);
+    let pid = Pid::from_raw(100);
+    let actions = supervisor.handle(now, Event::Spawned { worker, pid });
+    assert!(actions.contains(&Action::Signal { pid, signal: Signal::SIGUSR2 }));
+    assert_eq!(supervisor.next_deadline(), Some(now + SECOND));
+    let actions = supervisor.handle(now + SECOND, Event::DeadlineReached);
+    assert!(actions.contains(&Action::Signal { pid, signal: Signal::SIGKILL }));
+}
+
+#[test]
+fn a_fleet_without_room_for_a_second_try_goes_on_smoothly() {
+    let mut play = Play::steady(Policy { upgrade_additional_max: Some(1), unacked_max: 1, ..policy(1) });
+    play.command(PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..UpgradePlan::default() }));
+    play.command(PoolCommand::Inc(1));
+    // Slot 0 waits to try again; slot 1, that nobody had counted on, has taken the room.
+    play.exit(101);
+    for _ in 0..8 {
+        for pid in play.take_spawned() {
+            play.ack(pid);
+        }
+        for (pid, _) in play.take_signals() {
+            play.exit(pid);
+        }
+        play.advance(SECOND);
+    }
+    assert_eq!(play.reports.iter().map(|report| report.outcome).collect::<Vec<_>>(), [Outcome::Done]);
+}
+
+#[test]
 fn the_same_stop_signal_is_not_sent_twice() {
     let mut play = Play::steady(policy(2));
     play.command(PoolCommand::Dec(1));
