@@ -48,6 +48,10 @@ pub struct Death {
     pub age_ms: u64,
     /// Whether it had acked.
     pub acked: bool,
+    /// If it had not: the last lines that it wrote to standard error, where the master captures those
+    /// (`--capture-startup`). They are in the log in full.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stderr_tail: Vec<String>,
 }
 
 impl fmt::Display for Death {
@@ -480,6 +484,7 @@ mod tests {
             termination: Some(Termination::Exited(1)),
             age_ms: 440,
             acked: false,
+            stderr_tail: Vec::new(),
         };
         let next = "next spawn in 2.2s".to_owned();
         let notice = Notice::Died { slot: 3, death, next_spawn_ms: Some(2200), next };

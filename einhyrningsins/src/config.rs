@@ -32,6 +32,8 @@ pub struct Config {
     pub nice: NiceArg,
     /// What a worker gets when the master dies.
     pub parent_death_signal: Option<Signal>,
+    /// Whether what a worker writes to standard error goes through the master.
+    pub capture_startup: bool,
 }
 
 /// What to listen on.
@@ -104,6 +106,7 @@ impl Config {
                 lockfile: args.lockfile.map(|path| start.join(path)),
             },
             nice: args.nice.unwrap_or(NiceArg { master: None, worker: None }),
+            capture_startup: args.capture_startup,
             parent_death_signal: args.kill_children_on_exit.then_some(args.graceful_signal),
             recipe: Recipe {
                 command: args.command,

@@ -127,6 +127,16 @@ impl Log {
         self.write(notice.severity(), notice, Some(notice));
     }
 
+    /// Passes on whole lines that a worker wrote, as they are. What there is no room for is lost and counted.
+    pub fn pass_on(&mut self, lines: &[u8]) {
+        if self.pending.len() > PENDING_BYTES_MAX {
+            self.lost += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+            return;
+        }
+        self.pending.extend(lines);
+        self.flush();
+    }
+
     /// What is logged at the least.
     #[must_use]
     pub fn verbosity(&self) -> Severity {

@@ -66,6 +66,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         parent_death_signal: config.parent_death_signal,
         open_files,
         control_as_fd: config.control.socket_as_fd,
+        capture_startup: config.capture_startup,
     };
     let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let socket = &config.control.socket;

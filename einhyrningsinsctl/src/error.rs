@@ -100,6 +100,10 @@ impl Error {
         match self {
             Self::PathTooLong { .. } => Some("give the master and this client a shorter -d PATH"),
             Self::Connect { source, .. } => connect_hint(source),
+            Self::Closed { command, .. } | Self::Broken { command, .. } if is_upgrade(command) => Some(
+                "if the master lives, what has begun goes on: \"upgrade --follow\" waits for its end, and \
+                 \"status\" shows it",
+            ),
             Self::TimedOut { command, .. }
             | Self::Closed { command, .. }
             | Self::Broken { command, .. }
@@ -133,12 +137,17 @@ fn connect_hint(source: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// Whether the command is one whose answer comes at an upgrade's end, or a rollback's.
+fn is_upgrade(command: &str) -> bool {
+    command == "rollback" || command.starts_with("upgrade")
+}
+
 /// What becomes of a command whose answer did not arrive.
 fn unanswered_hint(command: &str) -> Option<&'static str> {
     match command {
-        "upgrade" | "upgrade_fleet" | "upgrade_continue" | "upgrade_abort" | "upgrade_follow"
-        | "rollback" => Some(
-            "what has begun goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" shows it",
+        _ if is_upgrade(command) => Some(
+            "what has begun goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" \
+             shows it",
         ),
         "inc" | "dec" | "set_workers" | "respawn" | "signal" | "die" | "reload" | "louder" | "quieter" => {
             Some("the master may have done it all the same; see \"status\"")

@@ -16,6 +16,9 @@ use support::{Client, DEADLINE, Master, Outcome, client_program, part};
 const UPGRADE_HINT: &str = "  hint: what has begun goes on in the master: \"upgrade --follow\" waits for its end, \
                             and \"status\" shows it\n";
 
+const CLOSED_HINT: &str = "  hint: if the master lives, what has begun goes on: \"upgrade --follow\" waits for its end, \
+                           and \"status\" shows it\n";
+
 fn run(args: &[&str]) -> Outcome {
     Client::spawn(Command::new(client_program()).args(args)).finish()
 }
@@ -68,8 +71,8 @@ fn a_master_that_hangs_up_before_its_answer_is_exit_code_4() {
     for (command, hint) in [
         ("status", ""),
         ("inc", "  hint: the master may have done it all the same; see \"status\"\n"),
-        ("upgrade", UPGRADE_HINT),
-        ("rollback", UPGRADE_HINT),
+        ("upgrade", CLOSED_HINT),
+        ("rollback", CLOSED_HINT),
     ] {
         let master = Master::once(move |mut peer| {
             let request = peer.expect(command);

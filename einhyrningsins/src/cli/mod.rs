@@ -79,6 +79,11 @@ pub struct Args {
           help_heading = "Workers")]
     pub graceful_signal: nix::sys::signal::Signal,
 
+    /// Show the last lines that a worker wrote to standard error where it died before its ack. Its standard
+    /// error then goes through the master for as long as it lives
+    #[arg(long, help_heading = "Workers")]
+    pub capture_startup: bool,
+
     /// Kill a worker that still runs SECONDS after its stop signal [default: never]
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
     pub signal_timeout: Option<Duration>,

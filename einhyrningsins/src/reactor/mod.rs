@@ -8,10 +8,12 @@
 mod ack;
 mod client;
 mod commands;
+mod stderr;
 mod workers;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -29,6 +31,7 @@ use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
 
 use client::{ClientId, Clients};
+use stderr::{Capture, Captures};
 pub use workers::{WorkerOptions, Workers};
 
 const CONTROL: Token = Token(0);
@@ -37,6 +40,8 @@ const NOTIFY: Token = Token(2);
 const LOG: Token = Token(3);
 /// Tokens from here on are clients.
 const CLIENTS: usize = 16;
+/// Tokens from here on are workers' standard errors.
+const CAPTURES: usize = 1 << (usize::BITS - 1);
 
 /// Events taken up by one wait.
 const EVENTS_MAX: usize = 256;
@@ -69,6 +74,7 @@ pub struct Reactor {
     signals: Signals,
     notify: NotifySocket,
     clients: Clients,
+    captures: Captures,
     /// Who waits for a last reply.
     requests: HashMap<RequestKey, Asker>,
     next_request: u64,
@@ -87,11 +93,16 @@ struct Backlog {
     notifications: bool,
     connections: bool,
     clients: VecDeque<ClientId>,
+    captures: Vec<Capture>,
 }
 
 impl Backlog {
     fn is_empty(&self) -> bool {
-        !self.children && !self.notifications && !self.connections && self.clients.is_empty()
+        !self.children
+            && !self.notifications
+            && !self.connections
+            && self.clients.is_empty()
+            && self.captures.is_empty()
     }
 }
 
@@ -134,6 +145,7 @@ impl Reactor {
             signals,
             notify,
             clients: Clients::default(),
+            captures: Captures::default(),
             requests: HashMap::new(),
             next_request: 0,
             log,
@@ -188,6 +200,7 @@ impl Reactor {
                 SIGNALS => signalled = true,
                 NOTIFY => self.backlog.notifications = true,
                 LOG => self.log.flush(),
+                Token(token) if token >= CAPTURES => self.backlog.captures.push(Capture(token - CAPTURES)),
                 Token(token) => {
                     let id = ClientId(token - CLIENTS);
                     if event.is_write_closed() {
@@ -208,6 +221,12 @@ impl Reactor {
         if std::mem::take(&mut self.backlog.notifications) {
             self.read_notifications();
         }
+        for capture in std::mem::take(&mut self.backlog.captures) {
+            let mut sink = |lines: &[u8]| self.log.pass_on(lines);
+            if !self.captures.read(capture, self.poll.registry(), &mut sink) {
+                self.backlog.captures.push(capture);
+            }
+        }
         if signalled {
             self.read_signals();
         }
@@ -215,6 +234,9 @@ impl Reactor {
             self.reap();
         }
         if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
+            for (pid, lines) in self.captures.news() {
+                self.feed(Event::LastWords { pid, lines });
+            }
             self.feed(Event::DeadlineReached);
         }
     }
@@ -257,6 +279,9 @@ impl Reactor {
                     Ok(spawned) => {
                         if let Some(stream) = spawned.control {
                             self.clients.adopt(self.poll.registry(), stream, spawned.pid);
+                        }
+                        if let Some(stderr) = spawned.stderr {
+                            self.capture(stderr, spawned.pid);
                         }
                         Event::Spawned { worker, pid: spawned.pid }
                     }
@@ -308,6 +333,9 @@ impl Reactor {
 
     /// Logs a notice and sends it to those who follow events or wait for the upgrade that it is part of.
     fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
+        if let Notice::Acked { pid, .. } = notice {
+            self.captures.on_acked(Pid::from_raw(*pid));
+        }
         self.log.notice(notice);
         for Asker { client, id } in progress_of.iter().filter_map(|request| self.requests.get(request)) {
             let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
@@ -379,11 +407,22 @@ impl Reactor {
     }
 
     /// Hears what a worker said last over the connection that was made for it (-g), and closes that: from now on
-    /// its pid may be another's.
+    /// its pid may be another's. What the worker wrote before it died, the supervisor hears before it hears of that.
     fn on_reaped(&mut self, pid: Pid) {
         for id in self.clients.of_worker(pid) {
             self.serve_client(id);
             self.clients.close(id);
+        }
+        let mut sink = |lines: &[u8]| self.log.pass_on(lines);
+        if let Some(lines) = self.captures.last_words(pid, self.poll.registry(), &mut sink) {
+            self.feed(Event::LastWords { pid, lines });
+        }
+    }
+
+    fn capture(&mut self, stderr: OwnedFd, pid: Pid) {
+        if let Err(error) = self.captures.add(self.poll.registry(), stderr, pid) {
+            self.log
+                .warn(format_args!("cannot wait for what worker {pid} writes to standard error: {error}"));
         }
     }
 

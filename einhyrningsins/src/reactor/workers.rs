@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use einhorn_proto::{ListenerStatus, ReleaseStatus, WORKERS_MAX};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 
 use crate::listen::{Listener, exports};
 use crate::release::{Recipe, Release, ReleaseError, variable};
@@ -40,6 +42,8 @@ pub struct WorkerOptions {
     pub open_files: Option<OpenFilesLimit>,
     /// Whether it gets a connection to the control socket.
     pub control_as_fd: bool,
+    /// Whether its standard error is a pipe to the master.
+    pub capture_startup: bool,
 }
 
 /// A worker that runs.
@@ -48,6 +52,8 @@ pub(super) struct Spawned {
     pub(super) pid: Pid,
     /// Our end of its connection to the control socket.
     pub(super) control: Option<UnixStream>,
+    /// Our end of its standard error, which does not block.
+    pub(super) stderr: Option<OwnedFd>,
 }
 
 /// A worker that does not.
@@ -113,6 +119,11 @@ impl Workers {
                 reason: format!("cannot make its connection to the control socket: {error}"),
                 transient: true,
             })?;
+        let stderr =
+            self.options.capture_startup.then(stderr_pipe).transpose().map_err(|errno| SpawnFailure {
+                reason: format!("cannot make a pipe for its standard error: {}", io::Error::from(errno)),
+                transient: true,
+            })?;
         let sockets: Vec<BorrowedFd<'_>> = self.listeners.iter().map(AsFd::as_fd).collect();
         let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index), number("EINHORN_SLOT", slot.0)];
         if control.is_some() {
@@ -126,6 +137,7 @@ impl Workers {
             directory: Some(release.directory()),
             sockets: &sockets,
             control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),
+            stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()),
             nice: self.options.nice,
             open_files: self.options.open_files,
             parent_death_signal: self.options.parent_death_signal,
@@ -133,7 +145,11 @@ impl Workers {
             ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
         };
         match self.spawner.spawn(&spec) {
-            Ok(pid) => Ok(Spawned { pid, control: control.map(|(ours, _)| ours) }),
+            Ok(pid) => Ok(Spawned {
+                pid,
+                control: control.map(|(ours, _)| ours),
+                stderr: stderr.map(|(ours, _)| ours),
+            }),
             Err(error) => Err(SpawnFailure { reason: error.to_string(), transient: error.is_transient() }),
         }
     }
@@ -173,6 +189,13 @@ impl Workers {
 fn connection() -> io::Result<(UnixStream, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
+    Ok((ours, theirs))
+}
+
+/// A pipe for what a worker writes: our end, which does not block, and its own, which does, as it expects.
+fn stderr_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((ours, theirs))
 }
 

@@ -76,6 +76,13 @@ pub enum Event {
         /// What it says.
         text: String,
     },
+    /// What a worker that has not acked last wrote to standard error, in whole; where that is captured.
+    LastWords {
+        /// The worker's pid.
+        pid: Pid,
+        /// The lines, oldest first.
+        lines: Vec<String>,
+    },
     /// A worker says that it is stopping.
     StopAnnounced {
         /// The worker's pid.

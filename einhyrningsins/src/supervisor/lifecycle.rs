@@ -148,6 +148,7 @@ impl Supervisor {
             return;
         };
         worker.acked_at = Some(now);
+        worker.last_words = Vec::new();
         let (number, generation) = (worker.slot, worker.generation);
         let notice = Notice::Acked {
             slot: number.0,
@@ -202,7 +203,8 @@ impl Supervisor {
     fn lose(&mut self, now: Instant, worker: &Worker, death: Death, loss: Loss) {
         let number = worker.slot;
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
-        slot.last_death = Some((now, death.clone()));
+        // Without what it wrote, which would make each status as long as that.
+        slot.last_death = Some((now, Death { stderr_tail: Vec::new(), ..death.clone() }));
         if slot.successor == Some(worker.id) {
             slot.successor = None;
         } else if slot.current == Some(worker.id) {
@@ -352,6 +354,14 @@ impl Supervisor {
         self.tell(Notice::StatusText { slot, pid: pid.as_raw(), text });
     }
 
+    pub(super) fn on_last_words(&mut self, pid: Pid, lines: Vec<String>) {
+        if let Some(id) = self.pool.by_pid(pid).map(|worker| worker.id)
+            && let Some(worker) = self.pool.get_mut(id).filter(|worker| worker.acked_at.is_none())
+        {
+            worker.last_words = lines;
+        }
+    }
+
     pub(super) fn on_stop_announced(&mut self, pid: Pid) {
         let Some(slot) = self.pool.by_pid(pid).map(|worker| worker.slot.0) else { return };
         self.tell(Notice::Stopping { slot, pid: pid.as_raw() });
@@ -375,7 +385,7 @@ impl Supervisor {
     /// The facts of a worker whose seat is to be vacated while its process still lives.
     fn vacant_copy(&self, id: WorkerId) -> Option<Worker> {
         let worker = self.pool.get(id)?;
-        Some(Worker { text: None, ..*worker })
+        Some(Worker { text: None, last_words: Vec::new(), ..*worker })
     }
 
     pub(super) fn exit_if_last(&mut self) {
@@ -413,5 +423,6 @@ fn death_of(worker: &Worker, now: Instant, reason: String, termination: Option<T
         termination,
         age_ms: milliseconds(now - worker.spawned_at),
         acked: worker.acked_at.is_some(),
+        stderr_tail: worker.last_words.clone(),
     }
 }

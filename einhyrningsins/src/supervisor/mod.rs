@@ -170,6 +170,7 @@ impl Supervisor {
             Event::Acked { pid, source } => self.on_ack_message(now, pid, source),
             Event::Pinged { pid } => self.on_pinged(now, pid),
             Event::StatusText { pid, text } => self.on_status_text(pid, text),
+            Event::LastWords { pid, lines } => self.on_last_words(pid, lines),
             Event::StopAnnounced { pid } => self.on_stop_announced(pid),
             Event::Command { request, command } => self.on_command(now, request, command),
             Event::RequestAbandoned { request } => self.on_request_abandoned(request),

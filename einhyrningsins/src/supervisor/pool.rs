@@ -94,6 +94,7 @@ impl Pool {
             acked_at: None,
             pinged_at: None,
             text: None,
+            last_words: Vec::new(),
         };
         self.workers.entry(id).or_insert(worker)
     }

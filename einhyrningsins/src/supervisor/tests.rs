@@ -579,3 +579,40 @@ fn an_upgrade_goes_on_when_its_client_leaves() {
     assert_eq!(play.seated(), [(0, 101, 2)]);
     assert!(play.replies.is_empty());
 }
+
+#[test]
+fn a_death_before_the_ack_tells_what_the_worker_last_wrote_and_one_after_it_does_not() {
+    let mut play = Play::steady(policy(2));
+    let say = |play: &mut Play, pid: i32, line: &str| {
+        play.feed(Event::LastWords { pid: Pid::from_raw(pid), lines: vec![line.to_owned()] });
+    };
+    let tails = |play: &mut Play| -> Vec<Vec<String>> {
+        let notices = std::mem::take(&mut play.notices);
+        let tail = |notice| match notice {
+            Notice::Died { death, .. } => Some(death.stderr_tail),
+            _ => None,
+        };
+        notices.into_iter().filter_map(tail).collect()
+    };
+    say(&mut play, 100, "it is up already");
+    play.exit(100);
+    let pid = play.take_spawned()[0];
+    say(&mut play, pid, "hello");
+    say(&mut play, pid, "no such table");
+    play.exit(pid);
+    assert_eq!(tails(&mut play), [vec![], vec!["no such table".to_owned()]]);
+    let status = play.supervisor.snapshot(play.now);
+    assert!(
+        status
+            .slots
+            .iter()
+            .filter_map(|slot| slot.last_death.as_ref())
+            .all(|death| death.stderr_tail.is_empty())
+    );
+
+    play.advance(10 * SECOND);
+    let pid = play.take_spawned()[0];
+    say(&mut play, pid, "waiting for the database");
+    play.advance(BOOT);
+    assert_eq!(tails(&mut play), [vec!["waiting for the database".to_owned()]]);
+}

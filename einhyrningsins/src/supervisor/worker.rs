@@ -31,6 +31,8 @@ pub(super) struct Worker {
     pub(super) pinged_at: Option<Instant>,
     /// What it last said of itself.
     pub(super) text: Option<String>,
+    /// Until its ack: what it last wrote to standard error, where that is captured.
+    pub(super) last_words: Vec<String>,
 }
 
 /// What a worker is doing, as far as the master knows.

@@ -1,6 +1,7 @@
 //! The bar of an upgrade, counted from what the master tells of it.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use einhorn_proto::{Notice, RolloutKind, UpgradeStage};
 
@@ -37,12 +38,16 @@ impl Progress {
                 *self = Self { kind: *kind, generation, wanted: *workers, ..Self::default() };
             }
             Notice::UpgradeJoined(upgrade) => {
+                // What was told of single workers before this still holds.
+                let (starting, draining) = (mem::take(&mut self.starting), mem::take(&mut self.draining));
                 *self = Self {
                     kind: upgrade.kind,
                     stage: upgrade.stage,
                     generation: Some(upgrade.generation),
                     wanted: upgrade.wanted,
                     unseen: upgrade.upgraded,
+                    starting,
+                    draining,
                     ..Self::default()
                 };
             }
@@ -295,6 +300,10 @@ mod tests {
         );
         let back = joined(UpgradeStage::RollingBack);
         assert_eq!(bar_after(std::slice::from_ref(&back)), "going back [##########..........] 2/4");
+        assert_eq!(
+            bar_after(&[turned(), of_old(spawned(0, 20)), back.clone()]),
+            "going back [##########..........] 2/4, 1 starting"
+        );
         assert_eq!(
             bar_after(&[back, of_old(acked(0, 20)), draining(0, 10, 8)]),
             "going back [###############.....] 3/4, 1 draining"

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use einhorn_proto::{
-    self as proto, Death, ListenerStatus, MasterState, RolloutKind, SlotStatus, Status, Termination,
-    UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    self as proto, Death, ListenerStatus, MasterState, ReleaseStatus, RolloutKind, SlotStatus, Status,
+    Termination, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
 use crate::error::Error;
@@ -32,6 +32,7 @@ fn render(status: &Status) -> Vec<Line> {
     lines.extend(status.upgrade.as_ref().map(upgrade_line));
     lines.push(fact("runs", &shell_words::join(&status.master.command)));
     lines.push(fact("in", &status.master.directory));
+    lines.extend(status.releases.iter().map(release_line));
     lines.push(fact("control", &status.master.socket));
     lines.extend(status.listeners.iter().map(listener_line));
     lines.push(Line::new());
@@ -98,6 +99,16 @@ fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
         RolloutKind::Rollback => "rollback",
     };
     vec![heading(kind), Span::new(&progress, style)]
+}
+
+/// What a generation runs. The directory comes first, as it is what tells one deploy from another.
+fn release_line(release: &ReleaseStatus) -> Line {
+    let ReleaseStatus { generation, real_directory, program, device, inode, modified, .. } = release;
+    let inside = program.strip_prefix(real_directory.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let program = inside.unwrap_or(program);
+    let text =
+        format!("{generation}: {real_directory}, {program} of {modified} (device {device}, inode {inode})");
+    fact("release", &text)
 }
 
 fn listener_line(listener: &ListenerStatus) -> Line {
@@ -247,6 +258,18 @@ mod tests {
         }
     }
 
+    fn release(generation: u64, directory: &str, program: &str) -> ReleaseStatus {
+        ReleaseStatus {
+            generation,
+            directory: "/srv/web/current".into(),
+            real_directory: directory.into(),
+            program: program.into(),
+            device: 2049,
+            inode: 77,
+            modified: "2026-11-22T08:35:29Z".into(),
+        }
+    }
+
     fn status() -> Status {
         let death = Death {
             pid: Some(4720),
@@ -255,6 +278,7 @@ mod tests {
             termination: Some(Termination::Exited(1)),
             age_ms: 440,
             acked: false,
+            stderr_tail: Vec::new(),
         };
         let missing = Death {
             pid: None,
@@ -316,6 +340,10 @@ mod tests {
                 young,
                 worker(5, 5, 4716, 7, WorkerState::Draining),
             ],
+            releases: vec![
+                release(7, "/srv/web/releases/41", "/usr/bin/python3.13"),
+                release(8, "/srv/web/releases/42", "/srv/web/releases/42/bin/server"),
+            ],
             upgrade: Some(UpgradeStatus {
                 kind: RolloutKind::Upgrade,
                 stage: UpgradeStage::Replacing,
@@ -339,6 +367,8 @@ workers   2 of 4 up, 1 starting, 1 draining, generation 8
 upgrade   to generation 8, for 3.2s: 1 of 4 up, 1 starting
 runs      /srv/web/bin/server --title 'my site'
 in        /srv/web/current
+release   7: /srv/web/releases/41, /usr/bin/python3.13 of 2026-11-22T08:35:29Z (device 2049, inode 77)
+release   8: /srv/web/releases/42, bin/server of 2026-11-22T08:35:29Z (device 2049, inode 77)
 control   /run/web/einhorn.sock
 listens   0.0.0.0:8080, fd 3, name 0.0.0.0:8080, backlog 4096
 
@@ -403,6 +433,7 @@ SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
             termination: Some(killed),
             age_ms: 60_000,
             acked: true,
+            stderr_tail: Vec::new(),
         };
         assert_eq!(death_text(&death, None), "SIGKILL after 1m00s (pid 1, generation 1)");
         death.reason = "did not ack within 60s and was killed by SIGKILL".into();
@@ -421,6 +452,7 @@ SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
             ..status.master
         };
         (status.upgrade, status.slots, status.workers) = (None, Vec::new(), Vec::new());
+        status.releases = Vec::new();
         let text = paint(&render(&status), None, false);
         assert!(text.starts_with(
             "master    pid 4711, version 0.1.0, running, age 3d01h\n\

@@ -1,7 +1,6 @@
 //! `upgrade` and its kin: progress while it runs, and how it ended.
 
 use einhorn_proto::{self as proto, Notice, Outcome, Severity, UpgradeReport};
-use serde_json::Value;
 
 use crate::connection::Reply;
 use crate::error::Error;
@@ -49,33 +48,31 @@ fn show_end(output: &Output, reply: Reply, request: &proto::Command, answer: Ans
     let data = reply.data.clone();
     show_last(output, reply, request, answer).map_err(|error| match (error, data) {
         (Error::Refused { message, .. }, Some(data)) if !answer.json => {
-            let details = typed::<UpgradeReport>(&data).map(|report| what_was_done(&report));
-            let details = details.into_iter().chain(last_words(&typed(&data).unwrap_or_default()));
-            Error::Refused { message, details: details.collect() }
+            let report = typed::<UpgradeReport>(&data);
+            let details = report.map(|report| [vec![what_was_done(&report)], last_words(&report)].concat());
+            Error::Refused { message, details: details.unwrap_or_default() }
         }
         (error, _) => error,
     })
 }
 
 fn what_was_done(report: &UpgradeReport) -> String {
-    let UpgradeReport { generation, upgraded, wanted, .. } = report;
     match report.outcome {
-        Outcome::Done | Outcome::RolledBack => format!("rolled back: no worker runs generation {generation}"),
-        Outcome::Failed => format!(
-            "not rolled back: {upgraded} of {wanted} workers run generation {generation}; \"status\" shows which"
-        ),
+        Outcome::Done | Outcome::RolledBack => {
+            format!("rolled back: no worker runs generation {}", report.generation)
+        }
+        Outcome::Failed => "not rolled back; \"status\" shows which worker runs what".to_owned(),
     }
 }
 
 /// What the worker that decided it wrote last, where the master has listened.
-fn last_words(report: &Value) -> Vec<String> {
-    let lines = report.pointer("/death/stderr_tail").and_then(Value::as_array);
-    let lines: Vec<_> = lines.into_iter().flatten().filter_map(Value::as_str).collect();
+fn last_words(report: &UpgradeReport) -> Vec<String> {
+    let lines = report.death.as_ref().map_or(&[][..], |death| &death.stderr_tail);
     if lines.is_empty() {
         return Vec::new();
     }
     let heading = "the last that it wrote to its standard error:".to_owned();
-    std::iter::once(heading).chain(lines.into_iter().map(|line| format!("| {line}"))).collect()
+    std::iter::once(heading).chain(lines.iter().map(|line| format!("| {line}"))).collect()
 }
 
 /// What is on the terminal.
@@ -154,19 +151,21 @@ mod tests {
         assert_eq!(what_was_done(&report(Outcome::RolledBack)), "rolled back: no worker runs generation 8");
         assert_eq!(
             what_was_done(&report(Outcome::Failed)),
-            "not rolled back: 1 of 4 workers run generation 8; \"status\" shows which"
+            "not rolled back; \"status\" shows which worker runs what"
         );
     }
 
     #[test]
     fn the_last_words_of_a_worker_are_told_if_there_are_any() {
-        for silent in [json!({}), json!({ "death": { "pid": 7 } }), json!({ "death": { "stderr_tail": [] } })]
-        {
-            assert_eq!(last_words(&silent), [""; 0], "{silent}");
-        }
-        let told = json!({ "death": { "stderr_tail": ["Traceback:", "  no such module"] } });
+        let mut report = report(Outcome::Failed);
+        assert_eq!(last_words(&report), [""; 0]);
+        let mut death = json!({ "pid": 7, "generation": 8, "reason": "", "age_ms": 4, "acked": false });
+        report.death = serde_json::from_value(death.clone()).unwrap();
+        assert_eq!(last_words(&report), [""; 0]);
+        death["stderr_tail"] = json!(["Traceback:", "  no such module"]);
+        report.death = serde_json::from_value(death).unwrap();
         assert_eq!(
-            last_words(&told),
+            last_words(&report),
             ["the last that it wrote to its standard error:", "| Traceback:", "|   no such module"]
         );
     }

@@ -29,8 +29,13 @@ impl Site {
             dropped: Vec::new(),
             env_file: env_file.map(PathBuf::from),
         };
-        let options =
-            WorkerOptions { nice: None, parent_death_signal: None, open_files: None, control_as_fd: false };
+        let options = WorkerOptions {
+            nice: None,
+            parent_death_signal: None,
+            open_files: None,
+            control_as_fd: false,
+            capture_startup: false,
+        };
         let spawner = Spawner::new().unwrap();
         let workers = Workers::new(recipe, Vec::new(), Path::new("/control"), "@notify", spawner, options);
         Self { root, workers }

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     /// What ends up at 3, 4, ...; the child overwrites those that it has to move.
     pub(super) descriptors: *mut RawFd,
     pub(super) descriptor_count: c_int,
+    /// What ends up at 2, if not the master's.
+    pub(super) stderr: Option<RawFd>,
     /// Whether the kernel has `close_range` with `CLOSE_RANGE_CLOEXEC`.
     pub(super) close_range: bool,
     pub(super) nice: Option<c_int>,
@@ -172,6 +174,12 @@ fn bind_to_parent(plan: &Plan) -> Result<(), Failure> {
 
 /// Puts the descriptors at 3 and up, open across exec, and nothing else above 2 but what is close-on-exec.
 fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
+    if let Some(stderr) = plan.stderr {
+        // Before its number is another's. It is no standard stream itself: those were open first.
+        let arguments = [c_long::from(stderr), c_long::from(libc::STDERR_FILENO), 0];
+        // SAFETY: no memory is involved; the descriptor table is this process's own copy.
+        unsafe { call(Stage::Descriptors, libc::SYS_dup3, arguments) }?;
+    }
     let end = FIRST_SOCKET + plan.descriptor_count;
     // SAFETY: the parent's array has `descriptor_count` elements, which nobody else uses now.
     let sources = unsafe { std::slice::from_raw_parts_mut(plan.descriptors, plan.descriptor_count as usize) };

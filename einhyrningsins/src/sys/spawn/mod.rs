@@ -44,7 +44,7 @@ pub const FIRST_SOCKET: RawFd = 3;
 
 /// What a worker is to be.
 ///
-/// Besides what stands here it gets: descriptors 0 to 2 of the master, a process group of its own, the default
+/// Besides what stands here it gets: descriptors 0 and 1 of the master, a process group of its own, the default
 /// disposition for every signal, an empty signal mask. No other descriptor stays open.
 #[derive(Debug, Clone, Copy)]
 pub struct SpawnSpec<'a> {
@@ -69,6 +69,8 @@ pub struct SpawnSpec<'a> {
     pub sockets: &'a [BorrowedFd<'a>],
     /// A connection to the control socket, found right after the sockets.
     pub control: Option<BorrowedFd<'a>>,
+    /// Its standard error; the master's if `None`.
+    pub stderr: Option<BorrowedFd<'a>>,
     /// Its nice value, from -20 to 19; the master's if `None`.
     pub nice: Option<i32>,
     /// Its file mode creation mask; the master's if `None`.
@@ -94,6 +96,7 @@ impl<'a> SpawnSpec<'a> {
             directory: None,
             sockets: &[],
             control: None,
+            stderr: None,
             nice: None,
             umask: None,
             open_files: None,
@@ -184,6 +187,7 @@ impl Spawner {
             pid_place_count: self.scratch.pid_places.len(),
             descriptors: self.scratch.descriptors.as_mut_ptr(),
             descriptor_count: self.scratch.descriptors.len() as c_int,
+            stderr: spec.stderr.map(|stderr| stderr.as_raw_fd()),
             close_range: self.close_range,
             nice: spec.nice,
             umask: spec.umask.map(|umask| umask.bits()),

@@ -378,3 +378,21 @@ fn the_program_is_not_looked_up_in_path_and_a_script_runs_by_its_interpreter() {
     let error = Spawner::new().unwrap().spawn(&SpawnSpec::new(c"true", &argv, &[])).unwrap_err();
     assert_eq!(error.errno, Errno::ENOENT);
 }
+
+#[test]
+fn a_worker_writes_its_errors_to_where_it_was_told_and_its_output_to_where_we_do() {
+    let (reader, writer) = pipe().unwrap();
+    let argv = texts(&["sh", "-c", "echo lost >&2; kill -STOP $$"]);
+    let spec = SpawnSpec { stderr: Some(writer.as_fd()), ..SpawnSpec::new(SHELL, &argv, &[]) };
+    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
+    let stream = |number: usize| worker.descriptors()[number].1.clone();
+    assert_eq!(
+        (stream(0), stream(1), stream(2)),
+        (target(std::io::stdin()), target(std::io::stdout()), target(&writer))
+    );
+    assert_eq!(worker.descriptors().len(), 3, "the pipe's own number is closed");
+    drop((worker, writer));
+    let mut text = String::new();
+    File::from(reader).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "lost\n");
+}

@@ -1,0 +1,357 @@
+//! What workers write to standard error, with `--capture-startup`.
+//!
+//! A worker cannot be given another standard error once it runs, so its pipe leads here for as long as it or a
+//! descendant holds it, not only until the ack. All of it is passed on to the log's own sink, line by line; until
+//! the ack the last lines are kept beside, for its death. A slow reader of the log costs lines, as it does the
+//! master's own, and never makes a worker wait; but a worker that writes without pause wakes the master for it,
+//! and one that outlives the master gets SIGPIPE or EPIPE. That is why this is an option.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::unistd::Pid;
+
+use super::CAPTURES;
+
+/// How many lines are kept until the ack, and how many bytes of them.
+const TAIL_LINES_MAX: usize = 20;
+const TAIL_BYTES_MAX: usize = 8 * 1024;
+
+/// How much of a line is kept, in bytes.
+const KEPT_LINE_BYTES_MAX: usize = 1024;
+
+/// A line that is longer than this, in bytes, is passed on in parts.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes taken up by one read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Reads from one worker in one round, so that one that never pauses does not keep the rest waiting.
+const READS_PER_ROUND: usize = 4;
+
+/// Reads of what a dead worker left. Its pipe holds no more than this, unless somebody made it longer, or a
+/// descendant goes on writing; the rest is read later.
+const READS_OF_THE_DEAD: usize = 64;
+
+/// Takes whole lines to pass on.
+type Sink<'a> = dyn FnMut(&[u8]) + 'a;
+
+/// A worker's standard error, never reused while the master lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Capture(pub(super) usize);
+
+/// Every standard error that leads here.
+#[derive(Debug, Default)]
+pub(super) struct Captures {
+    streams: HashMap<Capture, Stream>,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Stream {
+    pipe: File,
+    /// `None` once the worker is gone and only descendants write.
+    worker: Option<Pid>,
+    /// The beginning of a line whose end was not written yet.
+    partial: Vec<u8>,
+    /// `None` once it has acked.
+    tail: Option<Tail>,
+}
+
+/// The last lines, while they matter.
+#[derive(Debug, Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    bytes: usize,
+    /// Whether there is something that the supervisor was not told.
+    is_news: bool,
+}
+
+impl Captures {
+    /// Takes in our end of the standard error of `worker`.
+    ///
+    /// # Errors
+    /// If the kernel cannot wait for it. The pipe is closed, and what the worker writes fails.
+    pub(super) fn add(&mut self, registry: &Registry, pipe: OwnedFd, worker: Pid) -> io::Result<()> {
+        let capture = Capture(self.next);
+        registry.register(
+            &mut SourceFd(&pipe.as_raw_fd()),
+            Token(CAPTURES + capture.0),
+            Interest::READABLE,
+        )?;
+        self.next += 1;
+        let stream = Stream {
+            pipe: File::from(pipe),
+            worker: Some(worker),
+            partial: Vec::new(),
+            tail: Some(Tail::default()),
+        };
+        self.streams.insert(capture, stream);
+        Ok(())
+    }
+
+    /// Passes on what there is to read; whether that was all for now.
+    pub(super) fn read(&mut self, capture: Capture, registry: &Registry, sink: &mut Sink<'_>) -> bool {
+        let Some(stream) = self.streams.get_mut(&capture) else { return true };
+        match stream.read(READS_PER_ROUND, sink) {
+            Progress::Paused => true,
+            Progress::More => false,
+            // Its last words are still to be asked for.
+            Progress::Ended if stream.worker.is_some() => true,
+            Progress::Ended => {
+                self.close(capture, registry);
+                true
+            }
+        }
+    }
+
+    /// Passes on what `worker` left when it died, and returns the last lines, unless it had acked.
+    pub(super) fn last_words(
+        &mut self,
+        worker: Pid,
+        registry: &Registry,
+        sink: &mut Sink<'_>,
+    ) -> Option<Vec<String>> {
+        let (capture, stream) = self.streams.iter_mut().find(|(_, stream)| stream.worker == Some(worker))?;
+        let capture = *capture;
+        let progress = stream.read(READS_OF_THE_DEAD, sink);
+        stream.worker = None;
+        let lines = stream.take_news();
+        stream.tail = None;
+        if progress == Progress::Ended {
+            self.close(capture, registry);
+        }
+        lines
+    }
+
+    /// The last lines of each worker that has not acked, if it has written since this was last asked.
+    pub(super) fn news(&mut self) -> Vec<(Pid, Vec<String>)> {
+        let streams = self.streams.values_mut();
+        streams.filter_map(|stream| Some((stream.worker?, stream.take_news()?))).collect()
+    }
+
+    /// What `worker` writes from now on is of no more interest than what any other writes.
+    pub(super) fn on_acked(&mut self, worker: Pid) {
+        if let Some(stream) = self.streams.values_mut().find(|stream| stream.worker == Some(worker)) {
+            stream.tail = None;
+        }
+    }
+
+    fn close(&mut self, capture: Capture, registry: &Registry) {
+        if let Some(stream) = self.streams.remove(&capture) {
+            // Closing it would do, unless a child that is being spawned still had it.
+            let _ = registry.deregister(&mut SourceFd(&stream.pipe.as_raw_fd()));
+        }
+    }
+}
+
+/// What became of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// There is nothing now, and an event will tell of more.
+    Paused,
+    /// There may be more now.
+    More,
+    /// Nobody can write to it any more.
+    Ended,
+}
+
+impl Stream {
+    fn read(&mut self, reads: usize, sink: &mut Sink<'_>) -> Progress {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..reads {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => return self.end(sink),
+                Ok(count) => self.take_up(&buffer[..count], sink),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Paused,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.end(sink),
+            }
+        }
+        Progress::More
+    }
+
+    fn end(&mut self, sink: &mut Sink<'_>) -> Progress {
+        self.end_line(sink);
+        Progress::Ended
+    }
+
+    /// Passes on the lines that are whole with this.
+    fn take_up(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
+        self.partial.extend_from_slice(bytes);
+        if let Some(last) = self.partial.iter().rposition(|byte| *byte == b'\n') {
+            let rest = self.partial.split_off(last + 1);
+            self.pass_on(sink);
+            self.partial = rest;
+        }
+        if self.partial.len() > LINE_BYTES_MAX {
+            self.end_line(sink);
+        }
+    }
+
+    fn end_line(&mut self, sink: &mut Sink<'_>) {
+        if !self.partial.is_empty() {
+            self.partial.push(b'\n');
+            self.pass_on(sink);
+        }
+    }
+
+    /// Passes on what is in `partial`, which is whole lines, and leaves it empty.
+    fn pass_on(&mut self, sink: &mut Sink<'_>) {
+        sink(&self.partial);
+        if let Some(tail) = &mut self.tail {
+            let lines = self.partial.split_inclusive(|byte| *byte == b'\n');
+            lines.for_each(|line| tail.push(line.trim_ascii_end()));
+        }
+        self.partial.clear();
+    }
+
+    /// The last lines, a last one without an end too, if there is something new.
+    fn take_news(&mut self) -> Option<Vec<String>> {
+        let tail = self.tail.as_mut()?;
+        let partial = (!self.partial.is_empty()).then(|| text(&self.partial));
+        let is_news = std::mem::take(&mut tail.is_news) || partial.is_some();
+        is_news.then(|| tail.lines.iter().cloned().chain(partial).collect())
+    }
+}
+
+impl Tail {
+    fn push(&mut self, line: &[u8]) {
+        let line = text(line);
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        self.is_news = true;
+        while self.lines.len() > TAIL_LINES_MAX || self.bytes > TAIL_BYTES_MAX {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes -= oldest.len();
+        }
+    }
+}
+
+/// A line for people, or its beginning.
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(KEPT_LINE_BYTES_MAX)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use mio::Poll;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::unistd::pipe;
+
+    use super::*;
+
+    const WORKER: Pid = Pid::from_raw(7);
+
+    /// A worker that writes, and what is passed on of that.
+    struct Play {
+        poll: Poll,
+        captures: Captures,
+        worker: Option<File>,
+        passed_on: Vec<u8>,
+    }
+
+    impl Play {
+        fn new() -> Self {
+            let (ours, theirs) = pipe().unwrap();
+            fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+            let (poll, mut captures) = (Poll::new().unwrap(), Captures::default());
+            captures.add(poll.registry(), ours, WORKER).unwrap();
+            Self { poll, captures, worker: Some(File::from(theirs)), passed_on: Vec::new() }
+        }
+
+        /// The worker writes this and the master reads it.
+        fn write(&mut self, text: impl AsRef<[u8]>) {
+            self.worker.as_mut().unwrap().write_all(text.as_ref()).unwrap();
+            let mut sink = |lines: &[u8]| self.passed_on.extend_from_slice(lines);
+            while !self.captures.read(Capture(0), self.poll.registry(), &mut sink) {}
+        }
+
+        fn last_words(&mut self) -> Option<Vec<String>> {
+            let mut sink = |lines: &[u8]| self.passed_on.extend_from_slice(lines);
+            self.captures.last_words(WORKER, self.poll.registry(), &mut sink)
+        }
+    }
+
+    #[test]
+    fn whole_lines_are_passed_on_and_the_last_ones_are_kept() {
+        let mut play = Play::new();
+        play.write("one\ntw");
+        assert_eq!(play.passed_on, b"one\n");
+        play.write("o\n");
+        assert_eq!(play.passed_on, b"one\ntwo\n");
+        for number in 0..30 {
+            play.write(format!("{number}\r\n"));
+        }
+        play.write("panicked");
+        play.worker = None;
+        let mut expected: Vec<_> = (11..30).map(|number| number.to_string()).collect();
+        expected.push("panicked".to_owned());
+        assert_eq!(play.last_words(), Some(expected));
+        assert!(play.passed_on.ends_with(b"29\r\npanicked\n"), "the last line gets its end");
+        assert!(play.captures.streams.is_empty(), "nobody can write to it any more");
+        assert_eq!(play.last_words(), None, "the pid may be another's now");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_passed_on_is_whole() {
+        let mut play = Play::new();
+        let long = "x".repeat(3 * LINE_BYTES_MAX);
+        play.write(format!("{long}\n"));
+        let text = String::from_utf8(play.passed_on.clone()).unwrap();
+        assert_eq!(text.replace('\n', ""), long);
+        // What is no UTF-8 is longer for people than it was.
+        for _ in 0..30 {
+            play.write([vec![0xff; 700], vec![b'\n']].concat());
+        }
+        let lines = play.captures.news().remove(0).1;
+        assert!(!lines.is_empty() && lines.len() <= TAIL_LINES_MAX);
+        assert!(lines.iter().map(String::len).sum::<usize>() <= TAIL_BYTES_MAX);
+        assert!(play.captures.streams[&Capture(0)].partial.is_empty());
+    }
+
+    #[test]
+    fn news_is_told_once_and_not_after_the_ack() {
+        let mut play = Play::new();
+        assert_eq!(play.captures.news(), []);
+        play.write("starting\n");
+        assert_eq!(play.captures.news(), [(WORKER, vec!["starting".to_owned()])]);
+        assert_eq!(play.captures.news(), []);
+        play.captures.on_acked(WORKER);
+        play.write("up\n");
+        assert_eq!(play.captures.news(), []);
+        assert_eq!(play.passed_on, b"starting\nup\n", "it is passed on all the same");
+        assert_eq!(play.last_words(), None);
+    }
+
+    #[test]
+    fn last_words_are_there_though_their_end_was_read_before_the_death_was_known() {
+        let mut play = Play::new();
+        play.write("no such table\n");
+        play.worker = None;
+        let mut sink = |_: &[u8]| ();
+        assert!(play.captures.read(Capture(0), play.poll.registry(), &mut sink));
+        assert_eq!(play.last_words(), Some(vec!["no such table".to_owned()]));
+        assert!(play.captures.streams.is_empty());
+    }
+
+    #[test]
+    fn what_a_descendant_writes_after_the_workers_death_is_passed_on_until_it_ends() {
+        let mut play = Play::new();
+        play.write("one\n");
+        assert_eq!(play.last_words(), Some(vec!["one".to_owned()]));
+        play.write("two\n");
+        assert_eq!(play.passed_on, b"one\ntwo\n");
+        assert_eq!(play.captures.news(), []);
+        play.worker = None;
+        let mut sink = |_: &[u8]| ();
+        assert!(play.captures.read(Capture(0), play.poll.registry(), &mut sink));
+        assert!(play.captures.streams.is_empty());
+    }
+}
