@@ -176,6 +176,18 @@ impl Master {
         assert_eq!(status.code(), Some(code), "{status}\n{self}");
     }
 
+    /// Kills a worker, and waits until the master knows: from then on, whoever is up in its slot is another.
+    ///
+    /// # Panics
+    /// If it is gone already.
+    #[track_caller]
+    pub fn kill_worker(&mut self, worker: Process) {
+        assert!(worker.signal(Signal::SIGKILL), "{worker:?} is gone\n{self}");
+        self.wait_status("the death of a killed worker", |status| {
+            status.workers.iter().all(|other| other.pid != worker.pid())
+        });
+    }
+
     /// Asserts that it lives, supervises and serves with `workers`.
     #[track_caller]
     pub fn assert_well(&mut self, workers: u32) {

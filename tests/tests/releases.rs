@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use nix::sys::signal::Signal;
 use tests::{Master, MasterBuilder, Process, Releases, binaries, place_worker};
 
 const WORKERS: u32 = 2;
@@ -45,16 +44,10 @@ fn assert_all_run(releases: &Releases, master: &mut Master, number: u32) {
 /// Kills the first worker, and gives the one that comes in its place.
 #[track_caller]
 fn replace_by_death(master: &mut Master) -> Process {
-    kill_first(master);
+    let victim = master.workers_up()[0];
+    master.kill_worker(victim);
     master.wait_up(WORKERS);
     master.workers_up()[0]
-}
-
-#[track_caller]
-fn kill_first(master: &mut Master) {
-    let victim = master.workers_up()[0];
-    assert!(victim.signal(Signal::SIGKILL));
-    victim.wait_gone();
 }
 
 #[test]
@@ -120,7 +113,8 @@ fn a_rollback_to_a_release_that_was_deleted_fails_and_changes_nothing() {
 fn a_release_deleted_while_it_serves_is_told_of_and_the_next_upgrade_mends_it() {
     let (releases, mut master) = two_scripts();
     releases.remove(1);
-    kill_first(&mut master);
+    let victim = master.workers_up()[0];
+    master.kill_worker(victim);
     master.wait_log("slot 0: spawn (generation 1) failed: cannot execute ./serve");
     // The other worker serves.
     let status = master.wait_status("a slot that waits", |status| status.slots[0].next_spawn_ms.is_some());

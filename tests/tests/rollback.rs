@@ -4,7 +4,6 @@
 use std::thread;
 
 use einhorn_proto::{Status, UpgradeStage, WorkerState};
-use nix::sys::signal::Signal;
 use tests::faults::Strace;
 use tests::load::{Load, Plan};
 use tests::{Finished, Gate, Master, Process, Releases, process};
@@ -60,8 +59,7 @@ impl Deploy {
         workers.iter().for_each(|worker| releases.assert_runs(*worker, 1));
 
         let victim = workers[1];
-        assert!(victim.signal(Signal::SIGKILL));
-        victim.wait_gone();
+        master.kill_worker(victim);
         let status = master.wait_up(WORKERS);
         assert!(is_served_by(&status, 1), "{status:?}\n{master}");
         let successor = master.workers_up()[1];

@@ -6,6 +6,7 @@
 //! round usually takes; the best is what it takes when nobody else wants the processors.
 
 mod backlog;
+mod bound;
 mod client;
 mod control;
 mod cpu;
@@ -20,8 +21,9 @@ mod upgrade;
 use std::process::ExitCode;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 6] = [
+const TOPICS: [(&str, fn()); 7] = [
     ("upgrade", upgrade::run),
+    ("bound", bound::run),
     ("spawn", spawn::run),
     ("start", start::run),
     ("memory", memory::run),
