@@ -32,9 +32,16 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
     pub number: u32,
 
-    /// Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then options, separated by
-    /// commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is always set), name=NAME
-    #[arg(short = 'b', long, value_name = "ADDR:PORT[,OPT...]", help_heading = "Sockets")]
+    /// What to listen on.
+    // Help of its own: to rustdoc the brackets are a link.
+    #[arg(
+        short = 'b',
+        long,
+        value_name = "ADDR:PORT[,OPT...]",
+        help_heading = "Sockets",
+        help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then options, separated by \
+                commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is always set), name=NAME"
+    )]
     pub bind: Vec<BindSpec>,
 
     /// Listen on IPv4 addresses only

@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{LineBuffer, LineTooLong, Notice, Reply, RequestId};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use serde::Serialize;
 
@@ -251,6 +253,20 @@ impl Clients {
             client.become_deaf();
             self.dirty.insert(id);
         }
+    }
+
+    /// Those who have closed their end, as it is at this moment.
+    pub(super) fn hung_up(&self) -> Vec<ClientId> {
+        let mut waiting: Vec<_> = self
+            .clients
+            .values()
+            .map(|client| PollFd::new(client.stream.as_fd(), PollFlags::empty()))
+            .collect();
+        // It fails only for want of memory; then nobody is known to have left.
+        let _ = poll(&mut waiting, PollTimeout::ZERO);
+        let has_left =
+            |entry: &PollFd<'_>| entry.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
+        self.clients.keys().zip(&waiting).filter(|(_, entry)| has_left(entry)).map(|(id, _)| *id).collect()
     }
 
     /// The connections that were made for the worker `pid`.

@@ -24,14 +24,11 @@ const REQUESTS_PER_ROUND: usize = 64;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Reactor {
-    /// Accepts who waits. With every place taken it first lets a round pass, in which those are noticed who left
-    /// while it was accepting; what comes after that `second look` is turned away.
-    pub(super) fn accept_clients(&mut self, is_second_look: bool) {
+    pub(super) fn accept_clients(&mut self) {
         let is_retry = self.clients.accept_again_at().is_some();
         loop {
-            if self.clients.connected() >= CLIENTS_MAX && !is_second_look {
-                self.backlog.connections = true;
-                return;
+            if self.clients.connected() >= CLIENTS_MAX {
+                self.make_room();
             }
             match self.clients.accept(self.poll.registry(), &self.control_socket.listener) {
                 Ok(Some(id)) => self.welcome(id),
@@ -44,6 +41,15 @@ impl Reactor {
                 }
             }
         }
+    }
+
+    /// Takes leave of those who have hung up: their events may come only after that of who comes now.
+    fn make_room(&mut self) {
+        for id in self.clients.hung_up() {
+            self.clients.mark_deaf(id);
+            self.serve_client(id);
+        }
+        self.settle();
     }
 
     /// Turns a client away that is one too many, unless it is a worker, whose ack may be what all wait for.

@@ -80,8 +80,7 @@ pub struct Reactor {
     next_request: u64,
     log: Log,
     started: Instant,
-    /// Work that is left of this round: children to reap, notifications, connections and clients
-    /// to go on with.
+    /// Work that is left of this round: children to reap, notifications and clients to go on with.
     backlog: Backlog,
     exit: Option<u8>,
 }
@@ -91,18 +90,13 @@ pub struct Reactor {
 struct Backlog {
     children: bool,
     notifications: bool,
-    connections: bool,
     clients: VecDeque<ClientId>,
     captures: Vec<Capture>,
 }
 
 impl Backlog {
     fn is_empty(&self) -> bool {
-        !self.children
-            && !self.notifications
-            && !self.connections
-            && self.clients.is_empty()
-            && self.captures.is_empty()
+        !self.children && !self.notifications && self.clients.is_empty() && self.captures.is_empty()
     }
 }
 
@@ -193,7 +187,6 @@ impl Reactor {
         let now = Instant::now();
         let mut signalled = false;
         let mut connected = self.clients.accept_again_at().is_some_and(|at| at <= now);
-        let is_second_look = std::mem::take(&mut self.backlog.connections);
         for event in events {
             match event.token() {
                 CONTROL => connected = true,
@@ -213,10 +206,8 @@ impl Reactor {
         for id in std::mem::take(&mut self.backlog.clients) {
             self.serve_client(id);
         }
-        if connected || is_second_look {
-            // Those who have left make room for those who come.
-            self.settle();
-            self.accept_clients(is_second_look);
+        if connected {
+            self.accept_clients();
         }
         if std::mem::take(&mut self.backlog.notifications) {
             self.read_notifications();
