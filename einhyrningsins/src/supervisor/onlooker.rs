@@ -52,10 +52,10 @@ impl Onlooker {
 
     fn hear(&mut self, supervisor: &Supervisor, event: &Event) {
         match event {
-            Event::Spawned { worker, pid } => {
-                if supervisor.pool.get(*worker).is_some_and(|worker| worker.pid.is_none()) {
-                    self.processes.insert(*pid, Vec::new());
-                }
+            Event::Spawned { worker, pid }
+                if supervisor.pool.get(*worker).is_some_and(|worker| worker.pid.is_none()) =>
+            {
+                self.processes.insert(*pid, Vec::new());
             }
             Event::Exited { pid, .. } => {
                 self.processes.remove(pid);

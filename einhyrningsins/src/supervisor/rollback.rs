@@ -205,6 +205,6 @@ impl Supervisor {
             reason: reason.clone(),
             serving,
         };
-        self.end_rollout(&rollout, report, notice);
+        self.end_rollout(&rollout, &report, notice);
     }
 }

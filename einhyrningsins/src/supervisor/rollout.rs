@@ -418,7 +418,7 @@ impl Supervisor {
             (Stage::Replacing, None) if upgraded == slots => self.finish_rollout(now),
             // After a way back that failed, slots may have several releases: back means rid of the one.
             (Stage::RollingBack(_), _) if upgraded == 0 && self.pool.up() == slots => {
-                self.finish_rollback(now)
+                self.finish_rollback(now);
             }
             _ => {}
         }
@@ -489,11 +489,11 @@ impl Supervisor {
             took_ms: report.took_ms,
             draining: report.draining,
         };
-        self.end_rollout(&rollout, report, notice);
+        self.end_rollout(&rollout, &report, notice);
     }
 
     /// Tells everybody of the end, and forgets what it was about.
-    pub(super) fn end_rollout(&mut self, rollout: &Rollout, report: UpgradeReport, notice: Notice) {
+    pub(super) fn end_rollout(&mut self, rollout: &Rollout, report: &UpgradeReport, notice: Notice) {
         self.timers.clear(Timer::Soak);
         for (number, slot) in &mut self.pool.slots {
             slot.succession = Attempts::default();
