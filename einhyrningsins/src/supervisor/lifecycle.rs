@@ -108,6 +108,10 @@ impl Supervisor {
                 termination,
                 took_ms: milliseconds(now - drain.since),
             });
+            #[cfg(test)]
+            if self.sabotage == Some(super::model::Sabotage::SignalAfterReap) {
+                self.actions.push(Action::Signal { pid, signal: Signal::SIGKILL });
+            }
         } else {
             let death = death_of(&worker, now, termination.to_string(), Some(termination));
             self.lose(now, &worker, death, Loss::Died);
@@ -249,6 +253,10 @@ impl Supervisor {
         }
         let at = pacing::respawn_at(now, worker.spawned_at, self.policy.seconds, attempts.deaths);
         self.tell_death(now, number, death, at, "next spawn");
+        #[cfg(test)]
+        if self.sabotage == Some(super::model::Sabotage::ForgetSlot) {
+            return;
+        }
         if at > now {
             self.timers.set(Timer::Spawn(number), at);
         } else {

@@ -21,6 +21,10 @@ mod timers;
 mod worker;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
+mod onlooker;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
@@ -104,6 +108,7 @@ enum Phase {
 
 /// The supervisor of one pool.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Supervisor {
     policy: Policy,
     phase: Phase,
@@ -128,6 +133,9 @@ pub struct Supervisor {
     /// Why the master will exit with a failure.
     stop_failure: Option<String>,
     actions: Vec<Action>,
+    /// A bug to have, for a test of the checker.
+    #[cfg(test)]
+    sabotage: Option<model::Sabotage>,
 }
 
 impl Supervisor {
@@ -151,6 +159,8 @@ impl Supervisor {
             was_ready: false,
             stop_failure: None,
             actions: Vec::new(),
+            #[cfg(test)]
+            sabotage: None,
         }
     }
 
@@ -267,12 +277,20 @@ impl Supervisor {
     }
 
     fn may_have_one_more_unacked(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotage == Some(model::Sabotage::OneTooManyUnacked) {
+            return self.pool.unacked() <= self.policy.unacked_max as usize;
+        }
         let is_exempt = !self.was_ready || self.rollout.as_ref().is_some_and(Rollout::is_fleet_forward);
         is_exempt || self.pool.unacked() < self.policy.unacked_max as usize
     }
 
     /// Whether one more worker stays within `--max-upgrade-additional`, draining ones counted.
     fn has_room(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotage == Some(model::Sabotage::OneTooManyLive) {
+            return self.live_max().is_none_or(|bound| self.pool.live() <= bound);
+        }
         self.live_max().is_none_or(|bound| self.pool.live() < bound)
     }
 

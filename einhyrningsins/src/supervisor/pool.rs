@@ -12,6 +12,7 @@ use super::worker::{State, Worker};
 
 /// A seat of the pool.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Slot {
     /// The undrained worker that has the seat.
     pub(super) current: Option<WorkerId>,
@@ -67,6 +68,7 @@ pub(super) struct Attempts {
 
 /// All workers and slots.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Pool {
     workers: BTreeMap<WorkerId, Worker>,
     by_pid: HashMap<Pid, WorkerId>,
@@ -167,6 +169,12 @@ impl Pool {
         self.live() - self.unacked - self.up
     }
 
+    /// Whether each index below the highest ever used is free or some worker's.
+    #[cfg(test)]
+    pub(super) fn indexes_add_up(&self) -> bool {
+        self.indexes.free.len() + self.live() == self.indexes.fresh as usize
+    }
+
     /// Opens a seat with the lowest free number.
     pub(super) fn open_slot(&mut self, generation: Generation) -> SlotNumber {
         let gap = (0..).zip(self.slots.keys()).find(|(number, slot)| *number != slot.0);
@@ -179,6 +187,7 @@ impl Pool {
 
 /// Gives out the lowest number that is not in use.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Indexes {
     /// Numbers below `fresh` that came back.
     free: BinaryHeap<Reverse<u32>>,

@@ -32,8 +32,8 @@ pub(super) struct Rollout {
     /// Whether all new workers take their seats together.
     pub(super) is_fleet: bool,
     /// What is still to be tried out before the rest follows.
-    canary: Option<Canary>,
-    waiters: Vec<Waiter>,
+    pub(super) canary: Option<Canary>,
+    pub(super) waiters: Vec<Waiter>,
     pub(super) since: Option<Instant>,
     pub(super) stage: Stage,
     /// Slots whose turn has not come, next first. May name slots that are gone or done by now.
@@ -53,17 +53,17 @@ pub(super) enum Stage {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Canary {
-    slots: u32,
+pub(super) struct Canary {
+    pub(super) slots: u32,
     /// `None`: until somebody says to go on.
-    soak: Option<Duration>,
+    pub(super) soak: Option<Duration>,
 }
 
 /// Who waits for the end, and which end is the one that was asked for.
 #[derive(Debug, Clone, Copy)]
-struct Waiter {
-    request: RequestKey,
-    wants: Outcome,
+pub(super) struct Waiter {
+    pub(super) request: RequestKey,
+    pub(super) wants: Outcome,
 }
 
 impl Rollout {
@@ -170,6 +170,10 @@ impl Supervisor {
     /// Ends the soak.
     pub(super) fn on_continue(&mut self, now: Instant, request: Option<RequestKey>) {
         if self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.stage, Stage::Soaking)) {
+            #[cfg(test)]
+            if self.sabotage == Some(super::model::Sabotage::ForgetWaiter) {
+                return self.on_soak_over(now);
+            }
             if let Some(rollout) = &mut self.rollout {
                 rollout.join(request, Outcome::Done);
             }
@@ -241,6 +245,10 @@ impl Supervisor {
             let successor = self.spawn(now, number, generation);
             if let Some(slot) = self.pool.slots.get_mut(&number) {
                 slot.successor = Some(successor);
+            }
+            #[cfg(test)]
+            if self.sabotage == Some(super::model::Sabotage::CullBeforeAck) {
+                self.succeed(now, number);
             }
         }
         true
@@ -461,6 +469,10 @@ impl Supervisor {
         rollout.stage = Stage::Replacing;
         let generation = rollout.generation.0;
         self.tell(Notice::SoakOver { generation });
+        #[cfg(test)]
+        if self.sabotage == Some(super::model::Sabotage::SleepAfterSoak) {
+            return;
+        }
         self.pump(now);
         self.settle_rollout(now);
     }
@@ -492,6 +504,10 @@ impl Supervisor {
         for waiter in &rollout.waiters {
             let is_wanted = report.outcome == waiter.wants;
             let data = ReplyData::Upgrade(report.clone());
+            #[cfg(test)]
+            if self.sabotage == Some(super::model::Sabotage::DoubleReply) {
+                self.reply(Some(waiter.request), is_wanted, message.clone(), None);
+            }
             self.reply(Some(waiter.request), is_wanted, message.clone(), Some(data));
         }
         self.forget_releases();

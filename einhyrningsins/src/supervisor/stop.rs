@@ -103,6 +103,10 @@ impl Supervisor {
         let (pid, state) = (worker.pid, worker.state);
         match state {
             State::Draining(drain) => {
+                #[cfg(test)]
+                if self.sabotage == Some(super::model::Sabotage::SignalTwice) {
+                    return self.actions.extend(pid.map(|pid| Action::Signal { pid, signal }));
+                }
                 let Some(drain) = drain.escalate(signal) else { return };
                 self.pool.set_state(id, State::Draining(drain));
                 self.actions.extend(pid.map(|pid| Action::Signal { pid, signal }));

@@ -543,19 +543,23 @@ fn a_worker_that_was_stopped_before_it_had_a_pid_has_its_grace_from_its_signal_o
 #[test]
 fn a_fleet_without_room_for_a_second_try_goes_on_smoothly() {
     let mut play = Play::steady(Policy { upgrade_additional_max: Some(1), unacked_max: 1, ..policy(1) });
-    play.command(PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..UpgradePlan::default() }));
+    let fleet = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..UpgradePlan::default() });
+    let request = Some(RequestKey(77));
+    let actions = play.supervisor.handle(play.now, Event::Command { request, command: fleet });
+    assert_eq!(actions, [Action::ResolveRelease { generation: Generation(2) }]);
     play.command(PoolCommand::Inc(1));
-    // Slot 0 waits to try again; slot 1, that nobody had counted on, has taken the room.
+    play.feed(Event::ReleaseResolved { generation: Generation(2) });
+    assert_eq!(play.take_spawned(), [101, 102], "the second slot's first worker, the first slot's successor");
+    play.exit(102);
+    assert_eq!(play.take_spawned(), [103], "the second slot's successor has taken the room");
+    play.ack(101);
+    play.ack(103);
+    play.advance(2 * SECOND);
+    let signals = play.take_signals();
+    assert_eq!(signals, [(101, Signal::SIGUSR2)], "the first slot waits for room, and the other need not");
     play.exit(101);
-    for _ in 0..8 {
-        for pid in play.take_spawned() {
-            play.ack(pid);
-        }
-        for (pid, _) in play.take_signals() {
-            play.exit(pid);
-        }
-        play.advance(SECOND);
-    }
+    assert_eq!(play.take_spawned(), [104]);
+    play.ack(104);
     assert_eq!(play.reports.iter().map(|report| report.outcome).collect::<Vec<_>>(), [Outcome::Done]);
 }
 

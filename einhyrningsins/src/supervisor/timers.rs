@@ -24,6 +24,7 @@ pub(super) enum Timer {
 
 /// The pending deadlines, earliest first.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Timers {
     by_time: BTreeSet<(Instant, Timer)>,
     by_timer: HashMap<Timer, Instant>,
@@ -52,6 +53,12 @@ impl Timers {
     /// When the first of all is due.
     pub(super) fn earliest(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// All of them, earliest first.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Instant, Timer)> {
+        self.by_time.iter().copied()
     }
 
     /// Takes the first that is due at `now`.

@@ -18,6 +18,7 @@ use super::event::{Generation, SlotNumber, WorkerId};
 
 /// A live worker, or one that is about to be.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slot: SlotNumber,
