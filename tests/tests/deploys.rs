@@ -181,9 +181,10 @@ const UPGRADES: u32 = 50;
 /// Upgrades before the master's memory is measured: its tables and its allocator have grown to their size.
 const WARM_UP: u32 = 6;
 
-/// What the master's resident memory may differ by, after so many upgrades, in kB: pages that its allocator
-/// happens to have touched. A leak of one worker's or one release's record at each would be beyond it.
-const GROWTH_KB_MAX: u64 = 512;
+/// What the master's resident memory may grow by in the upgrades that are measured, in kB: pages that its
+/// allocator happens to have touched. It is less than 6 kB for each upgrade,
+/// about what the environment of one release takes.
+const GROWTH_KB_MAX: u64 = 256;
 
 fn resident_kb(master: &Master) -> u64 {
     let text = master.process().status("VmRSS").expect("the master runs");
