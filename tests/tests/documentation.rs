@@ -38,10 +38,10 @@ fn insert(options: &mut Options, option: Described) {
     assert!(before.is_none(), "described twice: {before:?}");
 }
 
-/// What `--help` tells of each option.
-fn options_in_help(program: PathBuf) -> Options {
+/// What `--help` tells of each option; that of a command, if one is named.
+fn options_in_help(program: &Path, command_name: Option<&str>) -> Options {
     let mut command = Command::new(program);
-    command.arg("--help");
+    command.args(command_name).arg("--help");
     let help = run(command);
     help.assert_code(0);
     let mut options = Options::new();
@@ -61,7 +61,7 @@ fn options_in_help(program: PathBuf) -> Options {
         }
     }
     open.into_iter().for_each(|option| insert(&mut options, option));
-    assert!(options.len() > 5, "no options in {help}");
+    assert!(options.len() > 4, "no options in {help}");
     options
 }
 
@@ -118,8 +118,14 @@ fn default_in_help(text: &str) -> Option<&str> {
     (!default.contains(' ')).then_some(default)
 }
 
-fn assert_same_options(program: PathBuf, page: &str) {
-    let help = options_in_help(program);
+/// Compares the options of `program`, and of those of its commands that have some of their own, with `page`.
+fn assert_same_options(program: PathBuf, commands: &[&str], page: &str) {
+    let mut help = options_in_help(&program, None);
+    for command in commands {
+        for (name, option) in options_in_help(&program, Some(command)) {
+            help.entry(name).or_insert(option);
+        }
+    }
     let page_text = read(page);
     let described = options_in_page(&page_text);
     let names = |options: &Options| -> BTreeSet<String> {
@@ -146,12 +152,12 @@ fn assert_same_options(program: PathBuf, page: &str) {
 
 #[test]
 fn the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(binaries::einhyrningsins(), "man/einhyrningsins.1");
+    assert_same_options(binaries::einhyrningsins(), &[], "man/einhyrningsins.1");
 }
 
 #[test]
 fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(binaries::einhyrningsinsctl(), "man/einhyrningsinsctl.1");
+    assert_same_options(binaries::einhyrningsinsctl(), &["upgrade", "rollback"], "man/einhyrningsinsctl.1");
 }
 
 /// The words that a page marks as commands, with those that have an item of their own.
@@ -197,14 +203,20 @@ fn keys(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn every_field_of_a_status_is_in_the_protocols_page() {
+/// The words that the protocol's page marks as fields, values and events.
+fn assert_marked(found: &BTreeSet<String>) {
     let page = read("man/einhorn-control.7");
     let marked: BTreeSet<_> = page
         .lines()
         .filter(|line| line.starts_with('.') && line.contains("Li "))
-        .flat_map(str::split_whitespace)
+        .flat_map(|line| line.split([' ', '{', '}', ':', '"']))
         .collect();
+    let missing: Vec<_> = found.iter().filter(|key| !marked.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "einhorn-control.7 lacks {missing:?}");
+}
+
+#[test]
+fn every_field_of_a_status_is_in_the_protocols_page() {
     let master = Master::builder().workers(2).start();
     let status = master.ctl(["--json", "status"]);
     status.assert_code(0);
@@ -212,8 +224,28 @@ fn every_field_of_a_status_is_in_the_protocols_page() {
     let mut found = BTreeSet::new();
     keys(&status, &mut found);
     assert!(found.len() > 20, "{status}");
-    let missing: Vec<_> = found.iter().filter(|key| !marked.contains(key.as_str())).collect();
-    assert!(missing.is_empty(), "einhorn-control.7 lacks {missing:?}");
+    assert_marked(&found);
+}
+
+#[test]
+fn every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page() {
+    let master = Master::builder().workers(2).start();
+    let mut found = BTreeSet::new();
+    for way in [&["upgrade", "--canary", "1", "--soak", "0.01"][..], &["rollback"][..]] {
+        let told = master.ctl(["--json"].iter().chain(way));
+        told.assert_code(0);
+        for line in told.stdout.lines() {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            keys(&line, &mut found);
+            for word in ["event", "kind", "outcome", "source"] {
+                found.extend(line[word].as_str().map(str::to_owned));
+            }
+        }
+    }
+    for expected in ["soak_started", "soak_over", "done", "rollback", "took_ms"] {
+        assert!(found.contains(expected), "{expected} is not in {found:?}");
+    }
+    assert_marked(&found);
 }
 
 /// The text between a line that is `open` and the next one that is `close`, after the line `heading`.
