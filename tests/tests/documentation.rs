@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use einhorn_proto::COMMANDS;
@@ -119,10 +119,10 @@ fn default_in_help(text: &str) -> Option<&str> {
 }
 
 /// Compares the options of `program`, and of those of its commands that have some of their own, with `page`.
-fn assert_same_options(program: PathBuf, commands: &[&str], page: &str) {
-    let mut help = options_in_help(&program, None);
+fn assert_same_options(program: &Path, commands: &[&str], page: &str) {
+    let mut help = options_in_help(program, None);
     for command in commands {
-        for (name, option) in options_in_help(&program, Some(command)) {
+        for (name, option) in options_in_help(program, Some(command)) {
             help.entry(name).or_insert(option);
         }
     }
@@ -152,12 +152,12 @@ fn assert_same_options(program: PathBuf, commands: &[&str], page: &str) {
 
 #[test]
 fn the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(binaries::einhyrningsins(), &[], "man/einhyrningsins.1");
+    assert_same_options(&binaries::einhyrningsins(), &[], "man/einhyrningsins.1");
 }
 
 #[test]
 fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(binaries::einhyrningsinsctl(), &["upgrade", "rollback"], "man/einhyrningsinsctl.1");
+    assert_same_options(&binaries::einhyrningsinsctl(), &["upgrade", "rollback"], "man/einhyrningsinsctl.1");
 }
 
 /// The words that a page marks as commands, with those that have an item of their own.
