@@ -411,13 +411,15 @@ impl Supervisor {
             return;
         }
         let (slots, upgraded) = (self.pool.slots.len(), self.upgraded(generation) as usize);
+        let given_up = self.pool.slots.values().filter(|slot| slot.given_up).count();
         match (&rollout.stage, rollout.canary) {
             (Stage::Replacing, Some(canary)) if upgraded >= slots.min(canary.slots as usize) => {
                 self.begin_soak(now, canary);
             }
             (Stage::Replacing, None) if upgraded == slots => self.finish_rollout(now),
-            // After a way back that failed, slots may have several releases: back means rid of the one.
-            (Stage::RollingBack(_), _) if upgraded == 0 && self.pool.up() == slots => {
+            // After a way back that failed, slots may have several releases: back means rid of the one. Slots that
+            // were given up before it all began are as they were.
+            (Stage::RollingBack(_), _) if upgraded == 0 && self.pool.up() + given_up == slots => {
                 self.finish_rollback(now);
             }
             _ => {}

@@ -657,3 +657,22 @@ fn a_death_before_the_ack_tells_what_the_worker_last_wrote_and_one_after_it_does
     play.advance(BOOT);
     assert_eq!(tails(&mut play), [vec!["waiting for the database".to_owned()]]);
 }
+
+#[test]
+fn a_slot_that_was_given_up_before_does_not_hold_up_the_way_back() {
+    let mut play = Play::steady(Policy { retries: Some(1), unacked_max: 1, ..policy(2) });
+    play.exit(100);
+    play.exit(102);
+    assert!(play.snapshot().slots[0].given_up);
+    // A canary of one goes to the empty slot first; the other slot is given up during its soak.
+    let plan = UpgradePlan { canary: Some(1), ..UpgradePlan::default() };
+    play.command(PoolCommand::Upgrade(plan));
+    play.ack(103);
+    play.exit(101);
+    play.exit(104);
+    assert!(play.snapshot().slots[1].given_up);
+    play.command(PoolCommand::Abort);
+    assert_eq!(play.spawned.last(), Some(&(105, 0, 1, 1)), "a successor of the release before");
+    play.ack(105);
+    assert_eq!(play.reports.first().map(|report| report.outcome), Some(Outcome::RolledBack));
+}
