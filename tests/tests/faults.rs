@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
-use tests::faults::{Strace, descriptors_wrapper, prlimit, strace_wrapper};
+use tests::faults::{Strace, limit_wrapper, prlimit, strace_wrapper};
 use tests::{Control, Finished, Master, Process, binaries, wait};
 
 /// The ways to make a process.
@@ -101,7 +101,7 @@ fn a_master_without_a_free_descriptor_goes_on_and_recovers() {
 
 #[test]
 fn a_start_without_enough_descriptors_is_one_message() {
-    let finished = Master::builder().under(descriptors_wrapper(5)).run_to_end();
+    let finished = Master::builder().under(limit_wrapper("--nofile=5:5")).run_to_end();
     finished.assert_code(1).assert_says("Too many open files");
     assert!(!finished.stderr.contains("panicked"), "{finished}");
 }
@@ -169,7 +169,7 @@ fn a_worker_that_dies_after_its_ack_is_replaced_again_and_again() {
 fn a_death_is_told_by_the_name_of_its_signal_and_by_its_core() {
     // Not a program of Rust, whose runtime catches SIGSEGV.
     let sleeper = || Master::builder().timer_acks(0.0).program(["sleep", "1000"]);
-    let mut master = sleeper().options(["-s", "0.01"]).under(["prlimit", "--core=0"]).start();
+    let mut master = sleeper().options(["-s", "0.01"]).under(limit_wrapper("--core=0")).start();
     for (signal, name) in [
         (Signal::SIGSEGV, "SIGSEGV"),
         (Signal::SIGABRT, "SIGABRT"),
@@ -195,7 +195,7 @@ fn a_death_is_told_by_the_name_of_its_signal_and_by_its_core() {
     let builder = sleeper();
     let directory = builder.file("cores");
     fs::create_dir(&directory).expect("a directory");
-    let builder = builder.under(["prlimit", "--core=unlimited"]).option("--chdir").option(&directory);
+    let builder = builder.under(limit_wrapper("--core=unlimited")).option("--chdir").option(&directory);
     let mut master = builder.start();
     master.workers_up()[0].signal(Signal::SIGABRT);
     master.wait_log("was killed by SIGABRT (core dumped)");
