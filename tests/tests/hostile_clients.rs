@@ -265,6 +265,25 @@ fn an_ack_by_a_stranger_is_refused() {
     assert!(is_starting(&mut master, worker.pid), "{master}");
 }
 
+/// The connection that a worker was given is known to be its own.
+#[test]
+fn an_ack_for_another_worker_is_refused() {
+    let builder = Master::builder().workers(2).option("-g");
+    let other = builder.file("other");
+    let script = r#"until [ -e "$0" ]; do sleep 0.01; done
+        read pid <"$0"
+        [ $EINHORN_SLOT = 1 ] || echo "{\"command\":\"worker:ack\",\"pid\":$pid}" >&$EINHORN_SOCK_FD
+        exec sleep 1000"#;
+    let program = ["/bin/sh".into(), "-c".into(), script.into(), other.clone().into_os_string()];
+    let mut master = builder.program(program).start_unready();
+    let status = master.wait_status("both workers", |status| status.master.starting == 2);
+    let [first, second] = [0, 1].map(|slot| status.workers[slot].pid);
+    std::fs::write(other.with_extension("new"), format!("{second}\n")).expect("a file");
+    std::fs::rename(other.with_extension("new"), &other).expect("its name");
+    master.wait_log(&format!("worker:ack for {second} refused: it came from worker {first}"));
+    assert!(is_starting(&mut master, second) && is_starting(&mut master, first), "{master}");
+}
+
 /// A server behind a wrapper speaks for it.
 #[test]
 fn an_ack_by_a_workers_child_is_taken() {
