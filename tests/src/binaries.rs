@@ -36,6 +36,17 @@ fn programs() -> &'static Path {
     BUILT.get_or_init(|| built(&["-p", "einhyrningsins", "-p", "einhyrningsinsctl"]))
 }
 
+/// Asserts that a program of the system is there: `strace`, of the package `strace`.
+///
+/// # Panics
+/// With what to install, if it is not.
+#[track_caller]
+pub fn require(program: &str, package: &str) {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there = env::split_paths(&path).any(|directory| directory.join(program).exists());
+    assert!(is_there, "{program} is missing, which this test needs: install {package}");
+}
+
 /// A directory for what tests install, kept from run to run: `target/tmp`.
 #[must_use]
 pub fn kept_directory() -> PathBuf {

@@ -1,23 +1,18 @@
 //! A raw connection to a control socket: what a client in any language would send and read.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{LineBuffer, Reply, Status};
-use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde_json::Value;
 
 use crate::wait;
 
 /// The longest reply that is read; far above `state` with a thousand workers.
 const REPLY_BYTES_MAX: usize = 16 << 20;
-
-/// A socket that takes nothing for so long, in milliseconds, is full: whoever reads from it does not.
-const FULL_FOR_MS: u8 = 200;
 
 /// A connection to a control socket. Every read is under the deadline of [`wait::patience`].
 #[derive(Debug)]
@@ -78,16 +73,6 @@ impl Control {
     #[track_caller]
     pub fn send(&mut self, line: &str) {
         self.send_bytes(format!("{line}\n").as_bytes());
-    }
-
-    /// Whether the other side takes no more at present: neither a write nor, after a moment, another goes through.
-    ///
-    /// For a stream in non-blocking mode; nothing is written.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let mut poll = [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)];
-        // A moment, in which a reader that is only slow would have read.
-        matches!(nix::poll::poll(&mut poll, PollTimeout::from(FULL_FOR_MS)), Ok(0))
     }
 
     /// Says that no more requests will come; answers can still be read.
@@ -165,7 +150,7 @@ impl Control {
         match self.stream.read_to_end(&mut text) {
             Ok(_) => {}
             // Closed while something of ours was unread: an end all the same.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             Err(error) => panic!("the master does not close the connection: {error}"),
         }
         String::from_utf8_lossy(&text).into_owned()
@@ -180,9 +165,13 @@ impl Control {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.stream.set_read_timeout(Some(left))?;
             let mut bytes = [0; 16 * 1024];
-            match self.stream.read(&mut bytes)? {
-                0 => return Ok(None),
-                count => self.lines.push(&bytes[..count]),
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.lines.push(&bytes[..count]),
+                // A read with a time limit is not restarted after a signal, not even after a SIGCHLD that nobody
+                // handles: one comes when a master ends while another test, on another thread, starts something.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -7,14 +7,19 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::process::{Captured, Process};
-use crate::wait;
+use crate::{binaries, wait};
 
 /// A wrapper for [`crate::MasterBuilder::under`] that makes system calls of the program fail, its children left
 /// alone: `inject` is strace's, for instance `accept4:error=EMFILE:when=1..5`.
 ///
 /// What was traced is written to `log`.
+///
+/// # Panics
+/// If there is no strace.
+#[track_caller]
 #[must_use]
 pub fn strace_wrapper(inject: &str, log: &Path) -> Vec<OsString> {
+    binaries::require("strace", "strace");
     let mut words: Vec<OsString> = vec!["strace".into()];
     // The tracer is a grandchild, so the program itself has the pid that was started.
     words.push("-D".into());
@@ -22,10 +27,15 @@ pub fn strace_wrapper(inject: &str, log: &Path) -> Vec<OsString> {
     words
 }
 
-/// A wrapper that starts the program with at most `count` descriptors.
+/// A wrapper that starts the program under a limit as `prlimit` takes it, for instance `--nofile=20`.
+///
+/// # Panics
+/// If there is no prlimit.
+#[track_caller]
 #[must_use]
-pub fn descriptors_wrapper(count: u32) -> Vec<OsString> {
-    vec!["prlimit".into(), format!("--nofile={count}:{count}").into()]
+pub fn limit_wrapper(limit: &str) -> Vec<OsString> {
+    binaries::require("prlimit", "util-linux");
+    vec!["prlimit".into(), limit.into()]
 }
 
 fn strace_options(inject: &str, log: &Path) -> Vec<OsString> {
@@ -56,13 +66,12 @@ impl Strace {
     #[track_caller]
     #[must_use]
     pub fn attach(process: Process, inject: &str, log: &Path) -> Self {
+        binaries::require("strace", "strace");
         let stderr = Captured::new();
         let mut command = Command::new("strace");
         command.args(strace_options(inject, log)).arg("-p").arg(process.pid().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr.writer());
-        let tracer = command.spawn().unwrap_or_else(|error| {
-            panic!("cannot run strace, which this test needs (package strace): {error}");
-        });
+        let tracer = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let mut strace = Self { tracer, traced: process };
         let attached = wait::within(wait::patience(), || {
             if strace.tracer.try_wait().is_ok_and(|status| status.is_some()) {
@@ -98,6 +107,7 @@ impl Drop for Strace {
 /// If it cannot.
 #[track_caller]
 pub fn prlimit(process: Process, limit: &str) {
+    binaries::require("prlimit", "util-linux");
     let mut command = Command::new("prlimit");
     command.arg("--pid").arg(process.pid().to_string()).arg(limit);
     crate::process::run(command).assert_code(0);

@@ -231,14 +231,31 @@ impl Master {
         self.wait(what, |master| master.status().workers.into_iter().find(&mut condition))
     }
 
-    /// Its live workers that are up, as processes, by slot.
+    /// Its live workers that are up, as processes that run their program, by slot.
     #[track_caller]
     pub fn workers_up(&mut self) -> Vec<Process> {
         let workers = self.status().workers.into_iter();
-        workers
-            .filter(|worker| worker.state == WorkerState::Up)
-            .filter_map(|worker| Process::of(worker.pid))
-            .collect()
+        let up = workers.filter(|worker| worker.state == WorkerState::Up);
+        let up: Vec<_> = up.filter_map(|worker| Process::of(worker.pid)).collect();
+        up.iter().for_each(Process::wait_executed);
+        up
+    }
+
+    /// Kills these workers, and waits until it knows that they are gone: before that its status is as it was.
+    #[track_caller]
+    pub fn kill_workers(&mut self, workers: &[Process]) {
+        for worker in workers {
+            assert!(worker.signal(Signal::SIGKILL), "worker {} is gone already\n{self}", worker.pid());
+        }
+        self.wait_reaped(workers);
+    }
+
+    /// Waits until it knows that these workers are gone.
+    #[track_caller]
+    pub fn wait_reaped(&mut self, workers: &[Process]) {
+        self.wait_status("dead workers to be noticed", |status| {
+            !status.workers.iter().any(|listed| workers.iter().any(|worker| worker.pid() == listed.pid))
+        });
     }
 
     /// Waits for `condition`, and fails at once if the master ends meanwhile and that was not it.
@@ -292,14 +309,10 @@ impl Drop for Master {
         if std::thread::panicking() {
             eprintln!("{self}");
         }
-        let mut doomed = self.started.clone();
         if let Some(process) = self.process {
-            // Stopped, it neither spawns nor reaps: the list of its workers is whole and their pids stay theirs.
-            process.signal(Signal::SIGSTOP);
-            wait::within(wait::patience(), || (!process.is_alive() || process.is_stopped()).then_some(()));
-            doomed.extend(process.descendants());
+            process.kill_with_descendants();
         }
-        for worker in &doomed {
+        for worker in &self.started {
             worker.signal(Signal::SIGKILL);
         }
         // Ours and not yet waited for, so the pid cannot be somebody else's.

@@ -1,6 +1,6 @@
 //! Processes as `/proc` shows them, and programs run to their end.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -9,10 +9,20 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(target_arch = "x86_64")]
+use nix::libc::SYS_epoll_wait;
+use nix::libc::{SYS_epoll_pwait, c_long};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use crate::wait;
+
+/// The system calls that `epoll_wait(2)` may be.
+const EPOLL_WAIT_CALLS: &[c_long] = &[
+    #[cfg(target_arch = "x86_64")]
+    SYS_epoll_wait,
+    SYS_epoll_pwait,
+];
 
 /// One process, told apart from a later one with the same pid by when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,12 +69,55 @@ impl Process {
         Stat::of(self.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
     }
 
+    /// Whether it is asleep in a system call: what had happened when it went to sleep has been dealt with, and
+    /// something new must happen to wake it.
+    ///
+    /// # Panics
+    /// If the system does not say; `proc_pid_syscall(5)` has the conditions.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        // Not the state in `stat` alone, which is that of sleep already while a process makes sure that it may.
+        self.system_call().is_some() && Stat::of(self.pid).is_some_and(|stat| stat.state == 'S')
+    }
+
+    /// Whether it sleeps until something happens, and will not wake up just because time has passed: in
+    /// `epoll_wait(2)`, without a limit.
+    ///
+    /// # Panics
+    /// As [`Self::is_asleep`].
+    #[must_use]
+    pub fn sleeps_without_limit(&self) -> bool {
+        // The number of the call, its arguments (the fourth is the limit, an `int`), two registers.
+        let Some(call) = self.system_call() else { return false };
+        let field = |number: usize| call.split_ascii_whitespace().nth(number);
+        let number = field(0).and_then(|number| number.parse().ok());
+        let limit = field(4).and_then(|limit| u64::from_str_radix(limit.trim_start_matches("0x"), 16).ok());
+        number.is_some_and(|number| EPOLL_WAIT_CALLS.contains(&number))
+            && limit.is_some_and(|limit| limit as u32 as i32 == -1)
+    }
+
+    /// The system call that it is blocked in, as `/proc` shows it.
+    fn system_call(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path("syscall"));
+        let text = text.unwrap_or_else(|error| panic!("cannot tell what process {} does: {error}", self.pid));
+        (!text.starts_with("running")).then_some(text)
+    }
+
     /// Sends `signal` if it is still alive; tells whether it was.
     pub fn signal(&self, signal: Signal) -> bool {
         self.is_alive() && signal::kill(Pid::from_raw(self.pid), signal).is_ok()
     }
 
-    /// Waits until it is gone.
+    /// Waits until it runs its program, or is gone. Only from then on `/proc` shows the environment, arguments and
+    /// descriptors that it was started with: whoever starts it goes on a little before.
+    #[track_caller]
+    pub fn wait_executed(&self) {
+        let what = format!("process {} to run its program", self.pid);
+        // Set up when the descriptors to be closed have been, and of no worker empty.
+        wait::wait_for(&what, || (!self.environment().is_empty() || !self.is_alive()).then_some(()));
+    }
+
+    /// Waits until it is gone, or a zombie: its parent may not know yet.
     #[track_caller]
     pub fn wait_gone(&self) {
         wait::wait_for(&format!("process {} to be gone", self.pid), || (!self.is_alive()).then_some(()));
@@ -111,6 +164,17 @@ impl Process {
         all
     }
 
+    /// Kills its descendants, and itself.
+    pub fn kill_with_descendants(&self) {
+        // Stopped, it neither spawns nor reaps: the list of its children is whole and their pids stay theirs.
+        self.signal(Signal::SIGSTOP);
+        wait::within(wait::patience(), || (!self.is_alive() || self.is_stopped()).then_some(()));
+        for process in self.descendants() {
+            process.signal(Signal::SIGKILL);
+        }
+        self.signal(Signal::SIGKILL);
+    }
+
     /// Its directory.
     #[must_use]
     pub fn directory(&self) -> Option<PathBuf> {
@@ -154,9 +218,10 @@ impl Process {
         numbers.filter_map(|fd| Some((fd, self.descriptor(fd)?))).collect()
     }
 
-    /// How many established IPv4 connections it holds: those whose other end has not closed them.
+    /// The established IPv4 connections that it holds, those whose other end has not closed them, by the port
+    /// of that end.
     #[must_use]
-    pub fn connections(&self) -> usize {
+    pub fn connections(&self) -> BTreeSet<u16> {
         const ESTABLISHED: &str = "01";
         let descriptors = self.descriptors();
         let sockets = descriptors.values().filter_map(|descriptor| {
@@ -164,11 +229,13 @@ impl Process {
         });
         let ours: HashSet<&str> = sockets.collect();
         let table = fs::read_to_string(self.path("net/tcp")).unwrap_or_default();
-        let established = table.lines().skip(1).filter(|line| {
+        let established = table.lines().skip(1).filter_map(|line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            fields.get(3) == Some(&ESTABLISHED) && fields.get(9).is_some_and(|inode| ours.contains(inode))
+            let is_ours = fields.get(3) == Some(&ESTABLISHED) && ours.contains(fields.get(9)?);
+            let (_, port) = fields.get(2)?.split_once(':')?;
+            is_ours.then(|| u16::from_str_radix(port, 16).ok()).flatten()
         });
-        established.count()
+        established.collect()
     }
 
     fn descriptor(&self, fd: i32) -> Option<Descriptor> {
@@ -301,6 +368,9 @@ pub fn run_within(limit: Duration, mut command: Command, input: &str) -> Finishe
     let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
     let status = wait::within(limit, || child.try_wait().ok().flatten());
     if status.is_none() {
+        if let Some(process) = Process::of(child.id() as i32) {
+            process.kill_with_descendants();
+        }
         // Ours and not yet waited for, so the pid cannot be somebody else's.
         let _ = child.kill();
     }

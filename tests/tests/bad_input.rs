@@ -3,11 +3,12 @@
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 use tests::process::run;
+use tests::wait::wait_for;
 use tests::{Finished, Master, MasterBuilder, binaries};
 
 /// Each option with a value that it cannot take, and what the message must name.
@@ -198,7 +199,10 @@ fn the_socket_of_a_killed_master_is_replaced() {
 #[test]
 fn a_stale_socket_of_somebody_else_is_replaced() {
     let builder = Master::builder();
-    drop(UnixListener::bind(builder.file("einhorn.sock")).expect("a socket"));
+    let path = builder.file("einhorn.sock");
+    drop(UnixListener::bind(&path).expect("a socket"));
+    // What another test is starting just now has a copy of it until its exec.
+    wait_for("the socket to be stale", || UnixStream::connect(&path).is_err().then_some(()));
     builder.start().assert_well(1);
 }
 

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
+use tests::wait::patience;
 use tests::{Master, MasterBuilder, Process};
 
 /// A pool of sleepers.
@@ -14,9 +15,11 @@ fn sleepers(builder: MasterBuilder) -> MasterBuilder {
     builder.timer_acks(0.0).program(["sleep", "1000"])
 }
 
+/// The one sleeper, asleep: before that, its libraries are loaded through descriptors that come and go.
 fn only_worker(master: &mut Master) -> Process {
     let workers = master.workers_up();
     assert_eq!(workers.len(), 1, "{master}");
+    master.wait("the sleeper to sleep", |_| workers[0].is_asleep().then_some(()));
     workers[0]
 }
 
@@ -76,8 +79,10 @@ fn the_environment_names_sockets_master_slot_and_generation_in_every_convention(
 fn slots_and_indexes_are_those_of_the_status() {
     let mut master = sleepers(Master::builder()).workers(3).start();
     for _ in 0..2 {
-        for worker in master.wait_up(3).workers {
-            let environment = Process::of(worker.pid).expect("a live worker").environment();
+        let workers = master.wait_up(3).workers;
+        for (worker, process) in workers.iter().zip(master.workers_up()) {
+            let environment = process.environment();
+            assert_eq!(process.pid(), worker.pid);
             assert_eq!(environment.get("EINHORN_SLOT"), Some(&worker.slot.to_string()));
             assert_eq!(environment.get("EINHORN_CHILD_INDEX"), Some(&worker.index.to_string()));
         }
@@ -230,8 +235,7 @@ fn a_generation_keeps_its_directory_and_the_next_one_looks_it_up_anew() {
 
     fs::remove_file(&current).expect("the symlink");
     symlink(&new, &current).expect("a symlink");
-    first.signal(Signal::SIGKILL);
-    first.wait_gone();
+    master.kill_workers(&[first]);
     master.wait_up(1);
     assert_eq!(only_worker(&mut master).directory(), Some(old));
 
@@ -262,6 +266,16 @@ fn a_dual_stack_port_takes_both_families_and_4_and_6_take_one() {
         assert_eq!(TcpStream::connect(("127.0.0.1", port)).is_ok(), takes_v4, "{option:?} {master}");
         assert_eq!(TcpStream::connect(("::1", port)).is_ok(), takes_v6, "{option:?} {master}");
     }
+}
+
+#[test]
+fn connections_wait_in_the_queue_while_no_worker_accepts() {
+    let mut master = sleepers(Master::builder()).start();
+    let room = master.status().listeners[0].backlog.min(300);
+    let address = master.address();
+    let waiting: Result<Vec<_>, _> =
+        (0..room).map(|_| TcpStream::connect_timeout(&address, patience())).collect();
+    assert!(waiting.is_ok(), "{room} should find room: {waiting:?}");
 }
 
 #[test]

@@ -173,17 +173,17 @@ fn a_client_that_asks_and_never_reads_costs_nobody_anything() {
     let deaf = master.control();
     deaf.stream().set_nonblocking(true).expect("a socket option");
     let requests = b"{\"command\":\"status\"}\n".repeat(REQUESTS);
-    let mut sent = 0;
+    let (mut sent, mut has_slept) = (0, false);
     while sent < requests.len() {
         match (&mut deaf.stream()).write(&requests[sent..]) {
-            Ok(count) => sent += count,
+            Ok(count) => (sent, has_slept) = (sent + count, false),
+            // It went to sleep over a full socket: it takes no more.
+            Err(error) if error.kind() == ErrorKind::WouldBlock && has_slept => break,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // Served in turn with everybody: when this has been answered, the flood was looked at.
-                master.status();
-                if deaf.is_full() {
-                    break;
-                }
+                master.wait("it to sleep", |master| master.process().is_asleep().then_some(()));
+                has_slept = true;
             }
+            // It has dropped the client.
             Err(_) => break,
         }
     }
@@ -265,6 +265,25 @@ fn an_ack_by_a_stranger_is_refused() {
     assert!(is_starting(&mut master, worker.pid), "{master}");
 }
 
+/// The connection that a worker was given is known to be its own.
+#[test]
+fn an_ack_for_another_worker_is_refused() {
+    let builder = Master::builder().workers(2).option("-g");
+    let other = builder.file("other");
+    let script = r#"until [ -e "$0" ]; do sleep 0.01; done
+        read pid <"$0"
+        [ $EINHORN_SLOT = 1 ] || echo "{\"command\":\"worker:ack\",\"pid\":$pid}" >&$EINHORN_SOCK_FD
+        exec sleep 1000"#;
+    let program = ["/bin/sh".into(), "-c".into(), script.into(), other.clone().into_os_string()];
+    let mut master = builder.program(program).start_unready();
+    let status = master.wait_status("both workers", |status| status.master.starting == 2);
+    let [first, second] = [0, 1].map(|slot| status.workers[slot].pid);
+    std::fs::write(other.with_extension("new"), format!("{second}\n")).expect("a file");
+    std::fs::rename(other.with_extension("new"), &other).expect("its name");
+    master.wait_log(&format!("worker:ack for {second} refused: it came from worker {first}"));
+    assert!(is_starting(&mut master, second) && is_starting(&mut master, first), "{master}");
+}
+
 /// A server behind a wrapper speaks for it.
 #[test]
 fn an_ack_by_a_workers_child_is_taken() {
@@ -288,7 +307,9 @@ fn garbage_to_the_notify_socket_is_ignored() {
 }
 
 fn notify_socket(worker: &WorkerStatus) -> UnixDatagram {
-    let environment = Process::of(worker.pid).expect("a live worker").environment();
+    let process = Process::of(worker.pid).expect("a live worker");
+    process.wait_executed();
+    let environment = process.environment();
     let name = environment.get("NOTIFY_SOCKET").expect("NOTIFY_SOCKET is set");
     let socket = UnixDatagram::unbound().expect("a socket");
     let address = match name.strip_prefix('@') {

@@ -1,10 +1,12 @@
 //! Under load, through upgrades, kills and resizes, no request is lost.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use einhorn_proto::WorkerState;
 use nix::sys::signal::Signal;
 use tests::load::{Load, Plan};
+use tests::wait::{patience, wait_for};
 use tests::{Gate, Master, MasterBuilder, Process};
 
 const ROUNDS: u32 = 10;
@@ -107,8 +109,8 @@ fn a_stopped_pool_finishes_every_request_that_it_accepted() {
     let mut master = builder.serve([format!("request_gate={}", gate.path().display())]).start();
     let load = Plan { requests_max: 32, ..Plan::new(master.address()) }.start();
     master.wait("32 accepted requests", |master| {
-        let held: usize = master.workers_up().iter().map(Process::connections).sum();
-        (held == 32 && load.waiting_longer_than(Duration::from_millis(50)) == 32).then_some(())
+        let held = master.workers_up().iter().flat_map(Process::connections).collect::<BTreeSet<_>>();
+        (held.len() == 32 && load.waiting_longer_than(Duration::from_millis(50)) == held).then_some(())
     });
     master.signal(Signal::SIGUSR2);
     master.wait_status("both workers draining", |status| status.master.draining == 2);
@@ -123,15 +125,22 @@ fn a_stopped_pool_finishes_every_request_that_it_accepted() {
 #[test]
 fn a_killed_worker_takes_only_the_requests_that_it_held() {
     let mut master = Master::builder().workers(4).start();
-    let load = Plan::new(master.address()).start();
+    // Nobody gives up before the frozen worker is killed.
+    let load = Plan { deadline: 2 * patience(), ..Plan::new(master.address()) }.start();
     load.wait_for_answers(200);
-    let victim = master.workers_up()[0];
-    assert!(victim.signal(Signal::SIGSTOP));
-    let held = master.wait("every client of the frozen worker to wait", |_| {
-        let (held, waiting) = (victim.connections(), load.waiting_longer_than(Duration::from_millis(400)));
-        (victim.is_stopped() && held > 0 && held == waiting).then_some(held)
+    let victim = master.wait("a worker that is frozen with connections", |master| {
+        let busiest = master.workers_up().into_iter().max_by_key(|worker| worker.connections().len())?;
+        assert!(busiest.signal(Signal::SIGSTOP));
+        wait_for("the worker to freeze", || busiest.is_stopped().then_some(()));
+        let is_holding = !busiest.connections().is_empty();
+        (is_holding || !busiest.signal(Signal::SIGCONT)).then_some(busiest)
     });
-    assert!(victim.signal(Signal::SIGKILL));
+    let held = master.wait("every client of the frozen worker to wait", |_| {
+        // Longer than it takes to read an answer that was sent before.
+        let (held, waiting) = (victim.connections(), load.waiting_longer_than(Duration::from_millis(400)));
+        held.is_subset(&waiting).then_some(held.len())
+    });
+    master.kill_workers(&[victim]);
     load.wait_for_answers(200);
     master.wait_up(4);
     let report = load.stop();

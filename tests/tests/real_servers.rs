@@ -47,18 +47,13 @@ fn installed(name: &str, what: &str, install: impl FnOnce(&Path)) -> PathBuf {
 /// Runs one step of an installation.
 #[track_caller]
 fn step(needs: &str, command: Command) {
-    let program = Path::new(command.get_program()).to_path_buf();
-    if program.components().count() == 1 {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path).any(|directory| directory.join(&program).exists());
-        assert!(found, "{} is missing, which this test needs: install {needs}", program.display());
-    }
     let finished = run_within(INSTALL_MAX, command, "");
     assert!(finished.status.success(), "an installation failed; it needs {needs}\n{finished}");
 }
 
 /// Gunicorn in a virtual environment; gives its program.
 fn gunicorn() -> PathBuf {
+    binaries::require("python3", "python3 and python3-venv");
     let directory = installed("gunicorn", GUNICORN, |directory| {
         let mut command = Command::new("python3");
         command.args(["-m", "venv"]).arg(directory.join("venv"));
@@ -72,6 +67,8 @@ fn gunicorn() -> PathBuf {
 
 /// A directory of node modules that has fastify.
 fn fastify() -> PathBuf {
+    binaries::require("node", "nodejs and npm");
+    binaries::require("npm", "nodejs and npm");
     let directory = installed("fastify", FASTIFY, |directory| {
         let mut command = Command::new("npm");
         command

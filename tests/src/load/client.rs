@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::answer::{Answer, AnswerReader, Fault, WorkerId};
 use super::report::{Failure, Mode, Report};
-use super::{NOT_WAITING, Shared};
+use super::{NOT_CONNECTED, NOT_WAITING, Shared};
 
 pub(super) struct Client<'a> {
     number: usize,
@@ -41,11 +41,11 @@ impl<'a> Client<'a> {
     fn request(&mut self) {
         let begun = Instant::now();
         let since = begun.duration_since(self.shared.start).as_micros() as u64;
-        self.shared.waiting_since[self.number].store(since, Ordering::Relaxed);
+        self.shared.waiting_since[self.number].store(since, Ordering::Release);
         let mut connection = self.kept.take();
         let mut worker = None;
         let outcome = self.exchange(&mut connection, begun, &mut worker);
-        self.shared.waiting_since[self.number].store(NOT_WAITING, Ordering::Relaxed);
+        self.shared.waiting_since[self.number].store(NOT_WAITING, Ordering::Release);
         self.report.requests += 1;
         match outcome {
             Ok(answer) => {
@@ -53,9 +53,12 @@ impl<'a> Client<'a> {
                 self.shared.answered.fetch_add(1, Ordering::Relaxed);
                 if self.mode == Mode::KeepAlive && !answer.close {
                     self.kept = connection;
+                } else {
+                    self.disconnected();
                 }
             }
             Err(fault) => {
+                self.disconnected();
                 self.shared.failed.fetch_add(1, Ordering::Relaxed);
                 self.report.record(Failure {
                     fault,
@@ -68,6 +71,10 @@ impl<'a> Client<'a> {
                 });
             }
         }
+    }
+
+    fn disconnected(&self) {
+        self.shared.ports[self.number].store(NOT_CONNECTED, Ordering::Release);
     }
 
     fn exchange(
@@ -83,6 +90,8 @@ impl<'a> Client<'a> {
                 let stream =
                     TcpStream::connect_timeout(&plan.address, plan.deadline).map_err(Fault::of_connect)?;
                 self.report.connections += 1;
+                let port = stream.local_addr().map_err(Fault::Client)?.port();
+                self.shared.ports[self.number].store(port, Ordering::Release);
                 none.insert(Connection { stream, made: Instant::now(), answers: 0 })
             }
         };

@@ -9,9 +9,10 @@ mod answer;
 mod client;
 mod report;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,7 @@ impl Plan {
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             waiting_since: (0..clients).map(|_| AtomicU64::new(NOT_WAITING)).collect(),
+            ports: (0..clients).map(|_| AtomicU16::new(NOT_CONNECTED)).collect(),
             start: Instant::now(),
             plan: self,
         });
@@ -95,6 +97,9 @@ impl Plan {
 /// In [`Shared::waiting_since`]: this client waits for no answer.
 const NOT_WAITING: u64 = u64::MAX;
 
+/// In [`Shared::ports`]: this client has no connection.
+const NOT_CONNECTED: u16 = 0;
+
 /// What the clients share.
 #[derive(Debug)]
 struct Shared {
@@ -109,6 +114,8 @@ struct Shared {
     failed: AtomicU64,
     /// For each client, when it sent the request that it waits for, in microseconds since the start.
     waiting_since: Vec<AtomicU64>,
+    /// For each client, the port of its connection.
+    ports: Vec<AtomicU16>,
 }
 
 impl Shared {
@@ -149,15 +156,17 @@ impl Load {
         wait::wait_for(&format!("{goal} answers"), || (self.answered() >= goal).then_some(()));
     }
 
-    /// How many clients wait for an answer for longer than `age`.
+    /// The ports of the clients that are connected and wait for an answer for longer than `age`.
     #[must_use]
-    pub fn waiting_longer_than(&self, age: Duration) -> usize {
+    pub fn waiting_longer_than(&self, age: Duration) -> BTreeSet<u16> {
         let now = self.shared.start.elapsed();
-        let waiting = self.shared.waiting_since.iter().filter(|since| {
-            let since = since.load(Ordering::Relaxed);
+        let clients = self.shared.waiting_since.iter().zip(&self.shared.ports);
+        let waiting = clients.filter(|(since, _)| {
+            let since = since.load(Ordering::Acquire);
             since != NOT_WAITING && now.saturating_sub(Duration::from_micros(since)) > age
         });
-        waiting.count()
+        let ports = waiting.map(|(_, port)| port.load(Ordering::Acquire));
+        ports.filter(|&port| port != NOT_CONNECTED).collect()
     }
 
     /// Whether every client has reached the plan's bounds.

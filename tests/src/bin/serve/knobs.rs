@@ -68,7 +68,7 @@ impl Knobs {
             request: Duration::ZERO,
             request_gate: None,
             ignore_stop: false,
-            linger: Duration::from_secs(2),
+            linger: Duration::from_secs(10),
         };
         for word in arguments {
             match word.strip_prefix('@') {
