@@ -91,7 +91,7 @@ pub enum Command {
     WorkerPing {
         /// The worker's pid.
         pid: i32,
-        /// A word of the worker's own, shown in `state`.
+        /// A word of the worker's own, as einhorn has it; this master does not keep it.
         request_id: Option<String>,
     },
 }
