@@ -310,11 +310,16 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// A decimal number of seconds, to the millisecond: what is written by one side is then what the other
+    /// reads, whatever became of the last binary digit on the way.
     fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
         let Some(text) = self.text(usize::MAX, name)? else { return Ok(None) };
         let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         match seconds.filter(|seconds| *seconds <= SOAK_MAX) {
-            Some(seconds) => Ok(Some(seconds)),
+            Some(seconds) => {
+                let rounded = seconds + Duration::from_micros(500);
+                Ok(Some(Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000)))
+            }
             None => Err(bad(self.command, name, &format!("must be a number of seconds, not \"{text}\""))),
         }
     }

@@ -214,6 +214,14 @@ mod tests {
         assert_eq!(error.id, Some(RequestId::Text("a".into())));
     }
 
+    #[test]
+    fn a_soak_is_read_to_the_millisecond() {
+        // 8401268.163 is not what a quick reader of decimals makes of it.
+        let soak = Some(Duration::from_millis(8_401_268_163));
+        let request = Request { id: None, command: Command::Upgrade { fleet: false, canary: Some(1), soak } };
+        assert_eq!(Request::from_json(request.to_json().as_bytes()).unwrap(), request);
+    }
+
     fn any_command() -> impl Strategy<Value = Command> {
         let signal = "[A-RT-Z][A-Z0-9]{0,6}".prop_map(|name| SignalName::new(&name));
         prop_oneof![
