@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use tests::faults::{Strace, limit_wrapper, prlimit, strace_wrapper};
-use tests::{Control, Finished, Master, Process, binaries, wait};
+use tests::{Control, Finished, Gate, Master, Process, binaries, wait};
 
 /// The ways to make a process.
 const SPAWN_CALLS: &str = "clone,clone3,fork,vfork";
@@ -69,6 +69,26 @@ fn a_spawn_that_fails_for_want_of_processes_is_tried_again() {
     master.assert_well(2);
 }
 
+/// While there is no process to be had, a master that tried again at once, and again, would do nothing else.
+#[test]
+fn a_spawn_that_goes_on_failing_is_tried_at_a_measured_pace() {
+    let mut master = Master::builder().options(["-s", "3600"]).start();
+    let log = master.file("strace");
+    let workers = master.workers_up();
+    master.kill_workers(&workers);
+    let strace = Strace::attach(master.process(), &format!("{SPAWN_CALLS}:error=EAGAIN"), &log);
+    assert_eq!(master.control().ask("respawn", &[]).ok, Some(true));
+    master.wait_status("a spawn that has failed and waits", |status| {
+        let slot = &status.slots[0];
+        let has_failed = slot.last_death.as_ref().is_some_and(|death| death.reason.contains("os error 11"));
+        has_failed && slot.next_spawn_ms.is_some()
+    });
+    strace.detach();
+    assert_eq!(count_injected(&log), 1, "{master}");
+    assert_eq!(master.control().ask("respawn", &[]).ok, Some(true));
+    master.assert_well(1);
+}
+
 #[test]
 fn a_first_start_outlasts_failing_spawns() {
     for error in ["EAGAIN", "ENOMEM"] {
@@ -108,7 +128,7 @@ fn a_start_without_enough_descriptors_is_one_message() {
 
 #[test]
 fn all_workers_killed_at_once_come_back() {
-    let mut master = Master::builder().workers(4).start();
+    let mut master = Master::builder().workers(4).options(["-s", "0.01"]).start();
     let before = master.workers_up();
     master.kill_workers(&before);
     master.assert_well(4);
@@ -163,6 +183,29 @@ fn a_worker_that_dies_after_its_ack_is_replaced_again_and_again() {
     let death = status.slots[0].last_death.as_ref().expect("a death");
     assert!(death.acked && death.reason == "exited with status 7", "{death:?}");
     assert!(!status.slots[0].given_up);
+}
+
+/// A worker acks and dies while the master looks elsewhere: it finds both at once, and the death last.
+#[test]
+fn the_last_words_of_a_worker_come_before_its_death() {
+    for ack in ["control", "notify", "fd"] {
+        // Its successor comes in an hour, and changes nothing here.
+        let builder = Master::builder().options(["-g", "-s", "3600"]);
+        let mut gate = Gate::new(builder.file("gate"));
+        gate.close();
+        let gate_knob = format!("gate={}", gate.path().display());
+        let knobs = [gate_knob, format!("ack={ack}"), "exit_after_ms=0".into()];
+        let mut master = builder.serve(knobs).start_unready();
+        let worker = master.wait("the worker", |master| master.process().children().first().copied());
+        master.signal(Signal::SIGSTOP);
+        master.wait("the master to stop", |master| master.process().is_stopped().then_some(()));
+        gate.open();
+        worker.wait_gone();
+        master.signal(Signal::SIGCONT);
+        let status = master.wait_status("its death", |status| status.slots[0].last_death.is_some());
+        let death = status.slots[0].last_death.as_ref().expect("a death");
+        assert!(death.acked && death.reason == "exited with status 7", "{ack}: {death:?}");
+    }
 }
 
 #[test]
@@ -238,7 +281,7 @@ fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 #[test]
 fn a_reader_of_the_log_that_stops_reading_stalls_nothing() {
     let (mut reader, writer) = small_pipe();
-    let builder = Master::builder().workers(2).option("-v").stderr(writer.into());
+    let builder = Master::builder().workers(2).options(["-v", "-s", "0.01"]).stderr(writer.into());
     let mut master = builder.start();
     // Far more than the pipe holds.
     for _ in 0..20 {

@@ -1,0 +1,177 @@
+//! Options that no other file is about: each gets where it belongs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::{Gate, Master};
+
+fn state(master: &Master) -> Value {
+    master.control().ask("state", &[]).data.expect("the state has data")
+}
+
+#[test]
+fn what_the_pool_is_held_to_shows_in_the_state() {
+    let options = "-s 2.5 -r 4 -t 9 --ack-timeout 7 --max-unacked 3 --max-upgrade-additional 2 \
+                   --graceful-signal term";
+    let master = Master::builder().options(options.split_whitespace()).start();
+    let expected = json!({
+        "seconds": 2.5,
+        "ack_mode": "manual",
+        "ack_seconds": 7.0,
+        "retries": 4,
+        "max_unacked": 3,
+        "max_upgrade_additional": 2,
+        "graceful_signal": "SIGTERM",
+        "signal_timeout": 9.0,
+    });
+    assert_eq!(state(&master)["policy"], expected, "{master}");
+}
+
+#[test]
+fn what_it_is_held_to_without_options_is_as_documented() {
+    let master = Master::builder().timer_acks(0.0).start();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let expected = json!({
+        "seconds": 1.0,
+        "ack_mode": "timer",
+        "ack_seconds": 0.0,
+        "retries": null,
+        "max_unacked": cpus,
+        "max_upgrade_additional": null,
+        "graceful_signal": "SIGUSR2",
+        "signal_timeout": null,
+    });
+    assert_eq!(state(&master)["policy"], expected, "{master}");
+}
+
+#[test]
+fn a_worker_counts_as_up_when_its_time_has_passed_or_it_says_so() {
+    // Says nothing, and need not.
+    Master::builder().timer_acks(0.05).serve(["ack=none"]).start().assert_well(1);
+    // Need not wait an hour.
+    Master::builder().timer_acks(3600.0).serve(["ack=control"]).start().assert_well(1);
+}
+
+#[test]
+fn the_queue_of_a_listener_is_as_long_as_asked() {
+    let mut master = Master::builder().options(["-l", "7"]).start();
+    assert_eq!(master.status().listeners[0].backlog, 7, "{master}");
+}
+
+#[test]
+fn an_upgrade_keeps_to_max_upgrade_additional() {
+    let builder = Master::builder().workers(4);
+    let builder = builder.options(["--max-unacked", "4", "--max-upgrade-additional", "1"]);
+    let mut gate = Gate::new(builder.file("gate"));
+    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    gate.close();
+    let mut upgrade = master.control();
+    upgrade.send(r#"{"command":"upgrade"}"#);
+    // All that it spawns before the first ack, it spawns at once.
+    let status = master.wait_status("a starting worker", |status| status.master.starting > 0);
+    assert_eq!((status.master.starting, status.master.up), (1, 4), "{status:?}");
+    gate.open();
+    assert_eq!(upgrade.replies().last().and_then(|reply| reply.ok), Some(true), "{master}");
+}
+
+#[test]
+fn each_line_of_a_json_log_is_an_object() {
+    let mut master = Master::builder().workers(2).options(["--log-format", "json"]).start();
+    master.upgrade();
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    let log = master.log();
+    let mut events = Vec::new();
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["time"].is_string() && line["level"].is_string(), "{line}");
+        assert_eq!(line["pid"], master.process().pid(), "{line}");
+        assert!(line["message"].as_str().is_some_and(|message| !message.is_empty()), "{line}");
+        events.extend(line["data"]["event"].as_str().map(str::to_owned));
+    }
+    for event in ["spawned", "acked", "upgrade_started", "draining", "drained", "upgrade_done"] {
+        assert!(events.iter().any(|seen| seen == event), "no {event} in {events:?}");
+    }
+}
+
+#[test]
+fn quiet_and_verbose_choose_what_is_logged() {
+    for (option, logged) in [("-qq", &[][..]), ("-q", &["WARN"]), ("-v", &["WARN", "INFO", "DEBUG"])] {
+        let mut master = Master::builder().option(option).start();
+        let mut control = master.control();
+        // Odd, so a warning.
+        control.send(r#"{"command":"worker:ack","pid":1}"#);
+        control.read_to_end();
+        // Who sent it is a detail.
+        master.signal(Signal::SIGUSR2);
+        master.wait_exit_code(0);
+        for level in ["WARN", "INFO", "DEBUG"] {
+            let is_there = master.log().contains(&format!(" {level}: "));
+            assert_eq!(is_there, logged.contains(&level), "{level} with {option}\n{master}");
+        }
+    }
+}
+
+#[test]
+fn louder_and_quieter_change_what_is_logged() {
+    let mut master = Master::builder().start();
+    let mut control = master.control();
+    let has = |master: &Master, what: &str| master.log().lines().any(|line| line.ends_with(what));
+    assert_eq!(control.ask("louder", &[]).ok, Some(true));
+    assert_eq!(control.ask("inc", &[]).ok, Some(true));
+    master.wait_up(2);
+    assert!(has(&master, "number of workers 1 -> 2"), "{master}");
+    for _ in 0..2 {
+        assert_eq!(control.ask("quieter", &[]).ok, Some(true));
+    }
+    assert_eq!(control.ask("inc", &[]).ok, Some(true));
+    master.wait_up(3);
+    assert!(!has(&master, "number of workers 2 -> 3"), "{master}");
+}
+
+#[test]
+fn without_a_syslog_it_says_so_and_goes_on() {
+    if Path::new("/dev/log").exists() {
+        // It would be written to, and that is not ours.
+        return;
+    }
+    let mut master = Master::builder().option("--syslog").start();
+    master.wait_log("/dev/log");
+    master.assert_well(1);
+}
+
+#[test]
+fn relative_paths_count_from_where_the_master_was_started() {
+    let builder = Master::builder().without_socket();
+    let (here, there) = (builder.file("here"), builder.file("there"));
+    for directory in [&here, &there] {
+        fs::create_dir(directory).expect("a directory");
+    }
+    let builder = builder.current_dir(&here).option("--chdir").option(&there);
+    let mut master = builder.options(["-d", "socket", "-e", "pid", "-f", "lock"]).start_unready();
+    master.at_socket(here.join("socket"));
+    master.wait_up(1);
+    assert!(here.join("pid").exists() && here.join("lock").exists(), "{master}");
+    assert_eq!(master.workers_up()[0].directory(), there.canonicalize().ok(), "{master}");
+}
+
+/// As with `--chdir`: `cd current && einhyrningsins ...` follows `current`.
+#[test]
+fn the_directory_that_a_shell_has_entered_is_looked_up_anew_by_an_upgrade() {
+    let builder = Master::builder();
+    let (current, old, new) = (builder.file("current"), builder.file("old"), builder.file("new"));
+    for directory in [&old, &new] {
+        fs::create_dir(directory).expect("a directory");
+    }
+    symlink(&old, &current).expect("a symlink");
+    let mut master = builder.current_dir(&current).env("PWD", &current).start();
+    assert_eq!(master.workers_up()[0].directory(), old.canonicalize().ok(), "{master}");
+    fs::remove_file(&current).expect("the symlink");
+    symlink(&new, &current).expect("a symlink");
+    master.upgrade();
+    master.wait_up(1);
+    assert_eq!(master.workers_up()[0].directory(), new.canonicalize().ok(), "{master}");
+}
