@@ -1,6 +1,6 @@
 //! What clients ask for: questions are answered here, commands go to the supervisor.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use einhorn_proto::{
     COMMANDS, Command, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestId, Status, Support,
@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
-use super::{Asker, Reactor};
+use super::{Asker, Reactor, Then, milliseconds};
 use crate::logging::severity_name;
 use crate::supervisor::{Event, PoolCommand, RequestKey, Stop, UpgradePlan};
 use crate::sys::peer;
@@ -153,6 +153,10 @@ impl Reactor {
                 self.on_worker_ping(client, pid);
                 self.part_from_worker(client);
             }
+            Command::Reload => {
+                let request = self.enter(client, id);
+                self.ask_for_replacement(Then::Reload { request });
+            }
             command => self.on_pool_command(client, id, &command),
         }
     }
@@ -181,15 +185,24 @@ impl Reactor {
             Ok(command) => command,
             Err((ok, message)) => return self.answer(client, id, ok, message),
         };
-        let request = RequestKey(self.next_request);
-        self.next_request += 1;
-        self.requests.insert(request, Asker { client, id });
+        let request = self.enter(client, id);
+        if let PoolCommand::Upgrade(plan) = command {
+            return self.upgrade(Some(request), plan);
+        }
         let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
             && self.supervisor.snapshot(Instant::now()).upgrade.is_some();
         self.feed(Event::Command { request: Some(request), command });
         if joins {
             self.tell_who_joined(request);
         }
+    }
+
+    /// Notes that a client waits for a last reply.
+    fn enter(&mut self, client: ClientId, id: Option<RequestId>) -> RequestKey {
+        let request = RequestKey(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(request, Asker { client, id });
+        request
     }
 
     /// Says how the upgrade stands that `request` waits for: nothing may happen in it for a long time.
@@ -325,8 +338,4 @@ fn help() -> String {
         format!("{usage:<22} {}", info.summary)
     });
     lines.collect::<Vec<_>>().join("\n")
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
