@@ -10,14 +10,26 @@ use nix::sys::signal::Signal;
 use crate::cli::{AckModeArg, Args, LogFormat, NiceArg};
 use crate::listen::{BindSpec, Family};
 use crate::release::Recipe;
-use crate::supervisor::{AckMode, Policy};
+use crate::supervisor::{AckMode, Policy, Retries};
 
 /// Where the control socket is if nobody says where. *Wire*: clients of einhorn look there.
 const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";
 
+/// Whose manners the master has, by the name that it was called by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Its own.
+    #[default]
+    Native,
+    /// einhorn's: command line, defaults, and the words of its log and of its answers.
+    Einhorn,
+}
+
 /// What the master is to do.
 #[derive(Debug)]
 pub struct Config {
+    /// Whose manners it has.
+    pub dialect: Dialect,
     /// What the pool is held to.
     pub policy: Policy,
     /// What to run.
@@ -91,6 +103,7 @@ impl Config {
             _ => Family::Any,
         };
         Ok(Self {
+            dialect: Dialect::Native,
             policy: policy(&args),
             sockets: Sockets { binds: args.bind, family, backlog: args.backlog },
             log: LogConfig {
@@ -131,11 +144,12 @@ fn policy(args: &Args) -> Policy {
         workers: args.number,
         seconds: args.seconds,
         ack,
-        retries: args.retries,
+        retries: args.retries.map_or(Retries::DEFAULT, Retries::always),
         unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
         upgrade_additional_max: args.max_upgrade_additional,
         graceful_signal: args.graceful_signal,
         grace: args.signal_timeout,
+        upgrade_restarts: false,
     }
 }
 

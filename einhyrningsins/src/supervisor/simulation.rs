@@ -49,11 +49,12 @@ impl World {
                 1 => AckMode::Manual(None),
                 _ => AckMode::Manual(Some(Duration::from_millis(dice.u64(100..5000)))),
             },
-            retries: dice.bool().then(|| dice.u32(1..5)),
+            retries: if dice.bool() { Retries::always(dice.u32(1..5)) } else { Retries::DEFAULT },
             unacked_max: dice.u32(1..5),
             upgrade_additional_max: dice.bool().then(|| dice.u32(1..4)),
             graceful_signal: Signal::SIGUSR2,
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
+            upgrade_restarts: dice.bool(),
         };
         let trouble = [0, 0, 5, 40][dice.usize(..4)];
         let log = vec![format!("{policy:?} trouble {trouble}")];
