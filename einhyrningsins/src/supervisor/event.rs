@@ -7,6 +7,8 @@ use einhorn_proto::{AckSource, Notice, Resized, Termination, UpgradeReport};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::configure::PolicyChange;
+
 /// One worker, from the decision to spawn it until it is reaped. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub(super) u64);
@@ -68,6 +70,8 @@ pub enum Event {
     Pinged {
         /// The worker's pid.
         pid: Pid,
+        /// A word of its own, for whoever looks at the state.
+        word: Option<String>,
     },
     /// A worker says something of itself.
     StatusText {
@@ -125,6 +129,8 @@ pub enum PoolCommand {
     Dec(u32),
     /// This many workers, at least 1.
     SetWorkers(u32),
+    /// Change options.
+    Configure(PolicyChange),
     /// Replace every worker.
     Upgrade(UpgradePlan),
     /// End the soak of the upgrade that runs.
