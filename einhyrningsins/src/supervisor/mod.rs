@@ -13,6 +13,7 @@ mod invariants;
 mod lifecycle;
 mod pacing;
 mod pool;
+mod record;
 mod resize;
 mod rollback;
 mod rollout;
@@ -35,19 +36,31 @@ use std::time::{Duration, Instant};
 
 use einhorn_proto::{Notice, Severity};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 pub use configure::PolicyChange;
 pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
+<<<<<<< HEAD
 pub use snapshot::{Snapshot, WorkerDetail};
+=======
+pub use record::{Busy, Contradiction, SupervisorRecord};
+pub use snapshot::Snapshot;
+>>>>>>> main
 
+use crate::handover::forms::signal_name;
 use pool::Pool;
 use rollout::Rollout;
 use timers::{Timer, Timers};
 
+<<<<<<< HEAD
 /// What the pool is held to, until a [`PolicyChange`] says otherwise.
 #[derive(Debug, Clone)]
+=======
+/// What the pool is held to. Fixed for the life of the supervisor but for the number of workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+>>>>>>> main
 pub struct Policy {
     /// What the workers run, for messages.
     pub program: String,
@@ -65,6 +78,7 @@ pub struct Policy {
     /// `unacked_max`.
     pub upgrade_additional_max: Option<u32>,
     /// The signal that asks a worker to stop.
+    #[serde(with = "signal_name")]
     pub graceful_signal: Signal,
     /// How long a worker has to stop before SIGKILL; `None` for ever.
     pub grace: Option<Duration>,
@@ -73,7 +87,7 @@ pub struct Policy {
 }
 
 /// Spawns of one slot in a row without an ack, before it is given up; each at least 1, and `None` for no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retries {
     /// Of a release that has never been up, outside of an upgrade.
     pub unproven: Option<u32>,
@@ -95,7 +109,8 @@ impl Retries {
 }
 
 /// When a worker is taken as up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AckMode {
     /// When it has lived this long, or says so earlier.
     Timer(Duration),
@@ -115,7 +130,8 @@ impl AckMode {
 }
 
 /// What the master is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Phase {
     /// [`Event::Started`] has not come.
     Waiting,

@@ -20,8 +20,8 @@ use super::{Phase, Supervisor};
 /// Why a rollout failed.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
-    reason: String,
-    death: Option<Death>,
+    pub(super) reason: String,
+    pub(super) death: Option<Death>,
 }
 
 impl Supervisor {

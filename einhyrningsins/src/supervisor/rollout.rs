@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use einhorn_proto::{Death, Notice, Outcome, RolloutKind, UpgradeReport};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, UpgradePlan, WorkerId};
 use super::lifecycle::Loss;
@@ -54,7 +55,7 @@ pub(super) enum Stage {
     RollingBack(Failure),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Canary {
     pub(super) slots: u32,
     /// `None`: until somebody says to go on.

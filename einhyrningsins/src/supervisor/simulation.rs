@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 
 use super::onlooker::{BYSTANDER, Onlooker, check_rest, good_event};
 use super::*;
+use crate::handover::forms::Clock;
 
 /// Seconds in a debug build; a sweep takes more by `EINHYRNINGSINS_SEEDS`.
 const SEEDS: u64 = 600;
@@ -157,7 +158,7 @@ impl World {
     }
 
     fn random_step(&mut self) {
-        match self.dice.u32(..27) {
+        match self.dice.u32(..29) {
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
@@ -192,7 +193,8 @@ impl World {
                 let command = command[self.dice.usize(..4)].clone();
                 self.command(command);
             }
-            25 => {
+            25 | 26 => self.hand_over(),
+            27 => {
                 let change = self.change();
                 self.command(PoolCommand::Configure(change));
             }
@@ -210,6 +212,21 @@ impl World {
                 }
             },
         }
+    }
+
+    /// Another image of the master goes on with the pool. Its clock has gone on meanwhile.
+    fn hand_over(&mut self) {
+        let clock = Clock::new(self.now, Duration::from_secs(500));
+        let Ok(record) = self.supervisor.record(&clock) else { return };
+        let json = serde_json::to_string(&record).unwrap();
+        self.log.push("    handed over".to_owned());
+        let took = Duration::from_millis(self.dice.u64(..3000));
+        let other = Clock::new(self.now + took, Duration::from_secs(500) + took);
+        let read = serde_json::from_str(&json).unwrap();
+        self.supervisor = Supervisor::restore(read, &other).unwrap();
+        assert!(self.supervisor.pool.indexes_add_up(), "I5: an index is lost, or free twice");
+        assert_eq!(self.supervisor.record(&other), Ok(record), "what was read is what was written");
+        self.now += took;
     }
 
     /// To the next deadline, past it, or not as far; now and then with a deadline event that is early.
