@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{
-    COMMANDS, Command, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestError,
-    Settings, Status, Support, command_info,
+    COMMANDS, Command, CommandInfo, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request,
+    RequestError, Settings, Status, Support, command_info,
 };
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -140,7 +140,7 @@ impl Reactor {
         }
         match command {
             Command::Ehlo { user } => self.on_ehlo(&asker, user.as_deref()),
-            Command::Help => self.answer(&asker, true, help()),
+            Command::Help => self.answer(&asker, true, help(asker.is_einhorns())),
             Command::Version => {
                 let message = format!("einhyrningsins {VERSION}, protocol {PROTOCOL_VERSION}");
                 let data = json!({ "version": VERSION, "protocol": PROTOCOL_VERSION });
@@ -435,8 +435,10 @@ fn signal(name: &str) -> Result<Signal, Answer> {
     parse_signal(name).map_err(|_| Answer::InvalidSignal(name.to_owned()))
 }
 
-pub(super) fn help() -> String {
-    let commands = COMMANDS.iter().filter(|info| info.interactive && info.support == Support::Yes);
+/// The commands, a line each; in einhorn there is one more that people type.
+pub(super) fn help(of_einhorn: bool) -> String {
+    let is_typed = |info: &&CommandInfo| info.interactive || (of_einhorn && info.name == "config");
+    let commands = COMMANDS.iter().filter(|info| info.support == Support::Yes).filter(is_typed);
     let lines = commands.map(|info| {
         let usage = format!("{} {}", info.name, info.arguments);
         format!("{usage:<22} {}", info.summary)

@@ -113,7 +113,7 @@ pub(super) fn request_error(kind: &RequestErrorKind) -> String {
             "No \"command\" parameter provided; not sure what you want me to do.".to_owned()
         }
         RequestErrorKind::UnknownCommand { command } => {
-            format!("Unrecognized command: \"{command}\"\n\n{}", help())
+            format!("Unrecognized command: \"{command}\"\n\n{}", help(true))
         }
         other => other.to_string(),
     }
