@@ -61,6 +61,7 @@ pub const COMMANDS: &[CommandInfo] = &[
     command("quieter", "", "Make the master's log say less"),
     command("version", "", "Show the versions of master and protocol"),
     command("help", "", "List the commands"),
+    for_programs(command("config", "[OPTIONS]", "Change options, from now on; OPTIONS is a map in YAML")),
     for_programs(command("ehlo", "[USER]", "Greet the master")),
     for_programs(command("worker:ack", "PID", "A worker says that it takes traffic")),
     for_programs(command("worker:ping", "PID [REQUEST_ID]", "A worker says that it is still well")),

@@ -8,6 +8,7 @@
 mod ack;
 mod client;
 mod commands;
+mod einhorn;
 mod reexec;
 mod stderr;
 mod workers;
@@ -18,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{Notice, Reply, RequestId};
+use einhorn_proto::{Language, Notice, Reply, RequestId};
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Control, Identity};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
-use crate::supervisor::{Action, Event, PoolCommand, ReplyData, RequestKey, Stop, Supervisor, UpgradePlan};
+use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
 use crate::sys::lock_file::LockFile;
 use crate::sys::notify::NotifySocket;
 use crate::sys::pid_file::PidFile;
@@ -36,6 +37,7 @@ use crate::sys::signals::{Received, Signals};
 
 pub use client::ClientsRecord;
 use client::{ClientId, Clients};
+use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
 pub use stderr::CaptureRecord;
@@ -106,6 +108,7 @@ pub struct Reactor {
     supervisor: Supervisor,
     workers: Workers,
     control: Control,
+    /// In whose words it answers, where the client does not decide it.
     control_socket: ControlSocket,
     signals: Signals,
     notify: NotifySocket,
@@ -141,11 +144,13 @@ impl Backlog {
     }
 }
 
-/// The client and the id that a reply goes to.
+/// Whom a reply goes to, and in which form.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Asker {
     client: ClientId,
     id: Option<RequestId>,
+    language: Language,
+    words: Words,
 }
 
 impl Reactor {
@@ -356,16 +361,8 @@ impl Reactor {
                 None
             }
             Action::Reply { request, ok, message, data } => {
-                if let Some(Asker { client, id }) = self.requests.remove(&request) {
-                    match data {
-                        None => self.clients.send(client, &Reply::<()>::last(id, ok, message, None)),
-                        Some(ReplyData::Resized(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                        Some(ReplyData::Upgrade(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                    }
+                if let Some(asker) = self.requests.remove(&request) {
+                    self.answer_last(&asker, ok, message, data);
                 }
                 None
             }
@@ -387,9 +384,10 @@ impl Reactor {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
-        for Asker { client, id } in progress_of.iter().filter_map(|request| self.requests.get(request)) {
+        let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
+        for Asker { client, id, language, .. } in askers.filter(|asker| asker.waits()) {
             let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
-            self.clients.send(*client, &reply);
+            self.clients.send(*client, *language, &reply);
         }
         self.clients.send_to_followers(notice);
     }
