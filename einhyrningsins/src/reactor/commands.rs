@@ -1,6 +1,6 @@
 //! What clients ask for: questions are answered here, commands go to the supervisor.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use einhorn_proto::{
     COMMANDS, Command, CommandInfo, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::einhorn::{self, Question};
-use super::{Asker, Reactor};
+use super::{Asker, Reactor, Then, milliseconds};
 use crate::logging::severity_name;
 use crate::supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, Stop, UpgradePlan};
 use crate::sys::peer;
@@ -171,6 +171,10 @@ impl Reactor {
                 self.on_worker_ping(client, pid, request_id);
                 self.part_from_worker(client);
             }
+            Command::Reload => {
+                let request = self.enter(asker);
+                self.ask_for_replacement(Then::Reload { request });
+            }
             Command::Dec { .. } if asker.is_einhorns() && self.wanted() == 1 => {
                 self.answer(&asker, false, einhorn::last_worker_stays());
             }
@@ -255,27 +259,41 @@ impl Reactor {
     }
 
     fn on_pool_command(&mut self, asker: Asker, command: PoolCommand) {
-        if let PoolCommand::Upgrade(plan) = command
-            && asker.is_einhorns()
-            && self.supervisor.upgrade_refusal(plan).is_none()
-        {
-            let line = Reply::<()>::progress(asker.id.clone(), einhorn::opening(plan.is_fleet), None);
-            if asker.waits() {
-                self.clients.send(asker.client, asker.language, &line);
-            } else {
-                self.answer(&asker, true, line.message);
-                return self.feed(Event::Command { request: None, command });
-            }
+        if let PoolCommand::Upgrade(plan) = command {
+            let has_heard_all = self.confirm(&asker, plan) && !asker.waits();
+            let request = (!has_heard_all).then(|| self.enter(asker));
+            return self.upgrade(request, plan);
         }
-        let request = RequestKey(self.next_request);
-        self.next_request += 1;
-        self.requests.insert(request, asker);
+        let request = self.enter(asker);
         let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
             && self.supervisor.snapshot(Instant::now()).upgrade.is_some();
         self.feed(Event::Command { request: Some(request), command });
         if joins {
             self.tell_who_joined(request);
         }
+    }
+
+    /// Confirms an upgrade, to who expects that, unless it will be refused; returns whether it was confirmed.
+    fn confirm(&mut self, asker: &Asker, plan: UpgradePlan) -> bool {
+        if !asker.is_einhorns() || self.supervisor.upgrade_refusal(plan).is_some() {
+            return false;
+        }
+        let opening = einhorn::opening(plan.is_fleet);
+        if asker.waits() {
+            let reply = Reply::<()>::progress(asker.id.clone(), opening, None);
+            self.clients.send(asker.client, asker.language, &reply);
+        } else {
+            self.answer(asker, true, opening);
+        }
+        true
+    }
+
+    /// Notes that a client waits for a last reply.
+    fn enter(&mut self, asker: Asker) -> RequestKey {
+        let request = RequestKey(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(request, asker);
+        request
     }
 
     /// Says how the upgrade stands that `request` waits for: nothing may happen in it for a long time.
@@ -444,8 +462,4 @@ pub(super) fn help(of_einhorn: bool) -> String {
         format!("{usage:<22} {}", info.summary)
     });
     lines.collect::<Vec<_>>().join("\n")
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

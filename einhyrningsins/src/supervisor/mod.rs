@@ -249,7 +249,8 @@ impl Supervisor {
             PoolCommand::Stop { how, why } => self.on_stop(now, request, how, &why),
             PoolCommand::Signal(signals) => self.on_signal(request, &signals),
             _ if self.phase != Phase::Running => {
-                self.reply(request, false, "refused: the master is stopping".into(), None);
+                let refusal = self.stopping().unwrap_or_default();
+                self.reply(request, false, refusal, None);
             }
             PoolCommand::Inc(by) => self.resize(now, request, self.wanted().saturating_add(by)),
             PoolCommand::Dec(by) => self.on_dec(now, request, by),
