@@ -17,10 +17,11 @@ use crate::supervisor::ReplyData;
 pub(super) const SET_WORKERS_MAX: u32 = 1000;
 
 /// In whose words somebody is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Words {
     /// Our own.
+    #[default]
     Ours,
     /// einhorn's, to this.
     Einhorns(Question),
@@ -63,6 +64,11 @@ impl Question {
     fn last_words(self, ok: bool, message: String, data: Option<&ReplyData>) -> String {
         match (self, data) {
             (Self::Upgrade, Some(ReplyData::Upgrade(report))) => upgrade_end(report),
+            // It failed before there was anything to report.
+            (Self::Upgrade, None) => match message.strip_prefix("upgrade failed") {
+                Some(why) => format!("Upgrade failed{why}"),
+                None => message,
+            },
             (Self::Inc | Self::Dec | Self::SetWorkers, Some(ReplyData::Resized(resized))) => {
                 self.resized(resized.from, resized.to)
             }
@@ -159,9 +165,13 @@ impl Asker {
         self.words != Words::Ours
     }
 
-    /// Whether it reads on until a line without `wait`. In einhorn's words only one that gave an id does.
+    /// Whether it hears more than the last line. In einhorn's words only who gave an id does, and never of a
+    /// reload.
     pub(super) fn waits(&self) -> bool {
-        !self.is_einhorns() || self.id.is_some()
+        match self.words {
+            Words::Ours => true,
+            Words::Einhorns(question) => self.id.is_some() && question != Question::Reload,
+        }
     }
 
     pub(super) fn last_words(&self, ok: bool, message: String, data: Option<&ReplyData>) -> String {
