@@ -73,15 +73,7 @@ struct ClientRecord {
     has_ended: bool,
     is_leaving: bool,
     is_deaf: bool,
-    follows: Option<Follow>,
-}
-
-/// How somebody follows events.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Follow {
-    request_id: Option<RequestId>,
-    #[serde(default)]
-    language: Language,
+    follows: Option<Follower>,
 }
 
 impl ClientsRecord {
@@ -109,7 +101,14 @@ struct Client {
     /// Nothing more is to be had of it.
     is_broken: bool,
     /// It follows events.
-    follows: Option<Follow>,
+    follows: Option<Follower>,
+}
+
+/// How somebody follows events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Follower {
+    id: Option<RequestId>,
+    language: Language,
 }
 
 /// What a client has said next.

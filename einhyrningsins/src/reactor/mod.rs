@@ -108,6 +108,7 @@ pub struct Reactor {
     supervisor: Supervisor,
     workers: Workers,
     control: Control,
+    /// In whose words it answers, where the client does not decide it.
     control_socket: ControlSocket,
     signals: Signals,
     notify: NotifySocket,
