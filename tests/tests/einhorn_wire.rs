@@ -256,8 +256,10 @@ fn hostile_yaml_is_refused_and_hurts_nobody() {
         let is_refused = reply.message == "Could not parse command" || reply.ok == Some(false);
         assert!(is_refused, "{begin:?}: {reply:?}");
     }
-    control.send_bytes(b"command: \xFF\xFE\n");
-    assert_eq!(reply(&mut control).message, "Could not parse command");
+    for line in [&b"command: \xFF\xFE\n"[..], b"\xFF\xFE\xFD\n", b"\0\0\0\n", b"hello\n"] {
+        control.send_bytes(line);
+        assert_eq!(reply(&mut control).message, "Could not parse command");
+    }
     assert_eq!(command(&mut control, "louder", &[]), "Verbosity set to 0");
     master.assert_well(1);
 }

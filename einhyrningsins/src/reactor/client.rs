@@ -304,7 +304,7 @@ impl Clients {
     pub(super) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
             let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
-            if let Some(Follow { request_id, language }) = follows {
+            if let Some(Follower { id: request_id, language }) = follows {
                 self.send(id, language, &Reply::progress(request_id, notice.to_string(), Some(notice)));
             }
         }
@@ -313,7 +313,7 @@ impl Clients {
     /// From now on `id` gets every notice.
     pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.follows = Some(Follow { request_id, language });
+            client.follows = Some(Follower { id: request_id, language });
             self.followers.insert(id);
         }
     }

@@ -108,7 +108,6 @@ pub struct Reactor {
     supervisor: Supervisor,
     workers: Workers,
     control: Control,
-    /// In whose words it answers, where the client does not decide it.
     control_socket: ControlSocket,
     signals: Signals,
     notify: NotifySocket,
@@ -149,9 +148,7 @@ impl Backlog {
 struct Asker {
     client: ClientId,
     id: Option<RequestId>,
-    #[serde(default)]
     language: Language,
-    #[serde(default)]
     words: Words,
 }
 
