@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use einhorn_proto::{self as proto, SignalName};
 
+use crate::socket::master_name;
+
 /// Control a running einhyrningsins master
 ///
 /// With a COMMAND, sends it, shows the answer and exits. Without one, opens a prompt; commands that come
@@ -18,7 +20,7 @@ pub(crate) struct Cli {
     pub(crate) socket_path: Option<PathBuf>,
 
     /// Talk to the master of this name: short for -d /tmp/einhorn-NAME.sock
-    #[arg(short = 'c', long, value_name = "NAME", value_parser = name, global = true)]
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = master_name, global = true)]
     pub(crate) command_name: Option<String>,
 
     /// Carry these commands out, separated by ";", up to the first that fails
@@ -285,15 +287,6 @@ impl Command {
             Self::Help { master: true, .. } => proto::Command::Help,
             Self::Help { master: false, .. } => return None,
         })
-    }
-}
-
-/// Reads the name of a master, which becomes part of a file name.
-fn name(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("must not be empty".to_owned()),
-        _ if text.contains('/') => Err("a name has no \"/\"; give a path with -d".to_owned()),
-        _ => Ok(text.to_owned()),
     }
 }
 
