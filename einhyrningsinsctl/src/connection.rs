@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use einhorn_proto::{Command, LineBuffer, Request, RequestId};
+use einhorn_proto::{LineBuffer, RequestId};
 use nix::poll::PollFlags;
 use serde_json::value::RawValue;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::ask::{Ask, as_einhorn_reads_it};
 use crate::wait::{Ended, Wait};
 
 /// The longest reply that is read, in bytes: `status` of [`einhorn_proto::WORKERS_MAX`] workers takes a
@@ -88,19 +89,14 @@ impl Connection {
         RequestId::from(self.requests)
     }
 
-    /// Sends a command under `id`, and tells how many bytes of it went out before the master hung up, or
+    /// Sends `ask` under `id`, and tells how many bytes of it went out before the master hung up, or
     /// all if it did not. If none went out, the master cannot have acted on it. Either way it may have
     /// left a reply that says why, so the next step is [`Self::next_reply`].
     ///
     /// # Errors
     /// [`Fault`]; the connection is of no use after it.
-    pub(crate) fn send(
-        &mut self,
-        id: &RequestId,
-        command: &Command,
-        wait: &Wait<'_>,
-    ) -> Result<usize, Fault> {
-        let line = Request { id: Some(id.clone()), command: command.clone() }.to_json();
+    pub(crate) fn send(&mut self, id: &RequestId, ask: &dyn Ask, wait: &Wait<'_>) -> Result<usize, Fault> {
+        let line = as_einhorn_reads_it(&ask.to_json(id));
         let mut sent = 0;
         while sent < line.len() {
             match self.stream.write(&line.as_bytes()[sent..]) {
