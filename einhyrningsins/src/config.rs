@@ -1,23 +1,37 @@
 //! What was typed, checked once against the system it runs on. From here on it is not doubted.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use anyhow::Context;
 use einhorn_proto::Severity;
 use nix::sys::signal::Signal;
 
-use crate::cli::{AckModeArg, Args, LogFormat, NiceArg};
+use crate::cli::{AckModeArg, Args, CommandWords, LogFormat, NiceArg};
 use crate::listen::{BindSpec, Family};
 use crate::release::Recipe;
-use crate::supervisor::{AckMode, Policy};
+use crate::supervisor::{AckMode, Policy, Retries};
 
 /// Where the control socket is if nobody says where. *Wire*: clients of einhorn look there.
 const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";
 
+/// Whose manners the master has, by the name that it was called by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Its own.
+    #[default]
+    Native,
+    /// einhorn's: command line, defaults, and the words of its log and of its answers.
+    Einhorn,
+}
+
 /// What the master is to do.
 #[derive(Debug)]
 pub struct Config {
+    /// Whose manners it has.
+    pub dialect: Dialect,
     /// What the pool is held to.
     pub policy: Policy,
     /// What to run.
@@ -34,6 +48,14 @@ pub struct Config {
     pub parent_death_signal: Option<Signal>,
     /// Whether what a worker writes to standard error goes through the master.
     pub capture_startup: bool,
+    /// How the master replaces itself.
+    pub reexec: Reexec,
+    /// The command line as it was called, the name of the program first.
+    pub argv: Vec<OsString>,
+    /// The directory that it was started in, by the name that the shell had for it.
+    pub start_directory: PathBuf,
+    /// Whether another directory was asked for (`--chdir`).
+    pub directory_given: bool,
 }
 
 /// What to listen on.
@@ -62,6 +84,15 @@ pub struct Control {
     pub lockfile: Option<PathBuf>,
 }
 
+/// How the master replaces itself.
+#[derive(Debug, Clone)]
+pub struct Reexec {
+    /// What to become; `None` for the program as it was called.
+    pub as_command: Option<Vec<OsString>>,
+    /// How long the check of a new master may take.
+    pub check_timeout: Duration,
+}
+
 /// How the master logs.
 #[derive(Debug, Clone, Copy)]
 pub struct LogConfig {
@@ -74,11 +105,11 @@ pub struct LogConfig {
 }
 
 impl Config {
-    /// Gives what was typed its meaning.
+    /// Gives what was typed its meaning. `argv` is that in words, the name of the program first.
     ///
     /// # Errors
     /// If the current directory cannot be found out.
-    pub fn new(args: Args) -> anyhow::Result<Self> {
+    pub fn new(args: Args, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
         let socket = match (&args.socket_path, &args.command_name) {
             (Some(path), _) => start.join(path),
@@ -91,6 +122,7 @@ impl Config {
             _ => Family::Any,
         };
         Ok(Self {
+            dialect: Dialect::Native,
             policy: policy(&args),
             sockets: Sockets { binds: args.bind, family, backlog: args.backlog },
             log: LogConfig {
@@ -108,12 +140,19 @@ impl Config {
             nice: args.nice.unwrap_or(NiceArg { master: None, worker: None }),
             capture_startup: args.capture_startup,
             parent_death_signal: args.kill_children_on_exit.then_some(args.graceful_signal),
+            reexec: Reexec {
+                as_command: args.reexec.reexec_as.map(|CommandWords(words)| words),
+                check_timeout: args.reexec.reexec_timeout,
+            },
+            argv,
+            directory_given: args.chdir.is_some(),
             recipe: Recipe {
                 command: args.command,
-                directory: args.chdir.map_or(start.clone(), |directory| start.join(directory)),
+                directory: args.chdir.map_or_else(|| start.clone(), |directory| start.join(directory)),
                 dropped: args.drop_env_var,
                 env_file: args.env_file,
             },
+            start_directory: start,
         })
     }
 }
@@ -124,18 +163,19 @@ fn policy(args: &Args) -> Policy {
         _ if args.manual => AckMode::Manual(deadline),
         Some(AckModeArg::Manual) => AckMode::Manual(deadline),
         Some(AckModeArg::Seconds(seconds)) => AckMode::Timer(seconds),
-        None => AckMode::Timer(std::time::Duration::from_secs(1)),
+        None => AckMode::Timer(Duration::from_secs(1)),
     };
     Policy {
         program: args.command.first().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
         workers: args.number,
         seconds: args.seconds,
         ack,
-        retries: args.retries,
+        retries: args.retries.map_or(Retries::DEFAULT, Retries::always),
         unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
         upgrade_additional_max: args.max_upgrade_additional,
         graceful_signal: args.graceful_signal,
         grace: args.signal_timeout,
+        upgrade_restarts: false,
     }
 }
 

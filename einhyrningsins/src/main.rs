@@ -1,5 +1,7 @@
 //! The program `einhyrningsins`: a result becomes an exit code, and nothing else.
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,7 +10,9 @@ use einhyrningsins::config::Config;
 use einhyrningsins::{Failure, run};
 
 fn main() -> ExitCode {
-    match Config::new(Args::parse()).map_err(Failure::from).and_then(run) {
+    let argv: Vec<OsString> = env::args_os().collect();
+    let args = Args::parse_from(&argv);
+    match Config::new(args, argv).map_err(Failure::from).and_then(run) {
         Ok(code) => ExitCode::from(code),
         Err(Failure { error, hint }) => {
             eprintln!("einhyrningsins: {error:#}");

@@ -1,5 +1,7 @@
 //! What was typed: the native command line. What it means is for `config.rs` to say.
 
+mod reexec;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use einhorn_proto::WORKERS_MAX;
 
 use crate::listen::BindSpec;
 use crate::sys::signals::parse_signal;
+
+pub use reexec::{CommandWords, ReexecArgs, Takeover};
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
@@ -147,6 +151,10 @@ pub struct Args {
     #[arg(short = 'f', long, value_name = "FILE", help_heading = "Control")]
     pub lockfile: Option<PathBuf>,
 
+    /// The master's own re-exec.
+    #[command(flatten)]
+    pub reexec: ReexecArgs,
+
     /// Say more in the log; repeatable
     #[arg(short = 'v', long, action = ArgAction::Count, help_heading = "Log")]
     pub verbose: u8,
@@ -173,7 +181,8 @@ pub struct Args {
 
     /// The program to run, and its arguments. With a slash it is a path, from the directory of --chdir; else it
     /// is looked up in PATH. The first word that is no option is the program.
-    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
+    #[arg(required_unless_present_any = ["with_state_fd", "upgrade_check"], trailing_var_arg = true,
+          value_name = "PROGRAM [ARGS]")]
     pub command: Vec<OsString>,
 }
 

@@ -256,7 +256,11 @@ impl Reactor {
                 "seconds": policy.seconds.as_secs_f64(),
                 "ack_mode": ack_mode,
                 "ack_seconds": ack_seconds,
-                "retries": policy.retries,
+                "retries": {
+                    "unproven": policy.retries.unproven,
+                    "upgrade": policy.retries.upgrade,
+                    "proven": policy.retries.proven,
+                },
                 "max_unacked": policy.unacked_max,
                 "max_upgrade_additional": policy.upgrade_additional_max,
                 "graceful_signal": policy.graceful_signal.as_str(),

@@ -12,7 +12,7 @@ use super::pool::Attempts;
 use super::stop::StopReason;
 use super::timers::Timer;
 use super::worker::{Drain, State, Worker};
-use super::{AckMode, Phase, RETRIES_DEFAULT, Supervisor, milliseconds};
+use super::{AckMode, Phase, Supervisor, milliseconds};
 
 /// The grace period of a worker that missed its boot deadline, where `--signal-timeout` sets none: it hangs,
 /// so waiting for it for ever would let hanging workers pile up, one per retry.
@@ -173,7 +173,7 @@ impl Supervisor {
         if slot.successor == Some(id) {
             self.on_successor_acked(now, number);
         }
-        if self.proven.insert(generation) && self.policy.retries.is_none() {
+        if self.proven.insert(generation) && self.policy.retries.proven.is_none() {
             self.revive(generation);
         }
         self.tell_if_ready(now);
@@ -272,8 +272,8 @@ impl Supervisor {
 
     /// How many spawns in a row without an ack a slot gets; `None` for no limit.
     fn tries_max(&self, generation: Generation) -> Option<u32> {
-        let is_unproven = !self.proven.contains(&generation);
-        self.policy.retries.or(is_unproven.then_some(RETRIES_DEFAULT))
+        let retries = self.policy.retries;
+        if self.proven.contains(&generation) { retries.proven } else { retries.unproven }
     }
 
     fn give_up(&mut self, now: Instant, number: SlotNumber, death: &Death, attempts: Attempts) {

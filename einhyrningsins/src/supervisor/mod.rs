@@ -12,6 +12,7 @@ mod invariants;
 mod lifecycle;
 mod pacing;
 mod pool;
+mod record;
 mod resize;
 mod rollback;
 mod rollout;
@@ -34,22 +35,21 @@ use std::time::{Duration, Instant};
 
 use einhorn_proto::{Notice, Severity};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
+pub use record::{Busy, Contradiction, SupervisorRecord};
 pub use snapshot::Snapshot;
 
+use crate::handover::forms::signal_name;
 use pool::Pool;
 use rollout::Rollout;
 use timers::{Timer, Timers};
 
-/// Spawns in a row without an ack that an unproven release gets per slot, where `--retries` is not given.
-/// Source: DESIGN.md section 3.
-pub const RETRIES_DEFAULT: u32 = 3;
-
 /// What the pool is held to. Fixed for the life of the supervisor but for the number of workers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// What the workers run, for messages.
     pub program: String,
@@ -59,22 +59,47 @@ pub struct Policy {
     pub seconds: Duration,
     /// When a worker is taken as up.
     pub ack: AckMode,
-    /// Spawns of one slot in a row without an ack before it is given up; `None` for the default, which is
-    /// [`RETRIES_DEFAULT`] until the release has been up and no limit from then on.
-    pub retries: Option<u32>,
+    /// How often a slot is tried before it is given up.
+    pub retries: Retries,
     /// Unacked workers at a time, outside of the first start; at least 1.
     pub unacked_max: u32,
     /// How many workers an upgrade may have above the number asked for; at least 1. `None` for no bound but
     /// `unacked_max`.
     pub upgrade_additional_max: Option<u32>,
     /// The signal that asks a worker to stop.
+    #[serde(with = "signal_name")]
     pub graceful_signal: Signal,
     /// How long a worker has to stop before SIGKILL; `None` for ever.
     pub grace: Option<Duration>,
+    /// Whether an upgrade that is asked for while one runs takes its place, as in einhorn, or is refused.
+    pub upgrade_restarts: bool,
+}
+
+/// Spawns of one slot in a row without an ack, before it is given up; each at least 1, and `None` for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retries {
+    /// Of a release that has never been up, outside of an upgrade.
+    pub unproven: Option<u32>,
+    /// Of the release that an upgrade brings. It has a limit always: an upgrade must come to an end.
+    pub upgrade: u32,
+    /// Of a release that has been up.
+    pub proven: Option<u32>,
+}
+
+impl Retries {
+    /// Where nothing else is asked for. Source: DESIGN.md section 3.
+    pub const DEFAULT: Self = Self { unproven: Some(3), upgrade: 3, proven: None };
+
+    /// The same number, at least 1, whatever is known of the release.
+    #[must_use]
+    pub fn always(tries: u32) -> Self {
+        Self { unproven: Some(tries), upgrade: tries, proven: Some(tries) }
+    }
 }
 
 /// When a worker is taken as up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AckMode {
     /// When it has lived this long, or says so earlier.
     Timer(Duration),
@@ -94,7 +119,8 @@ impl AckMode {
 }
 
 /// What the master is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Phase {
     /// [`Event::Started`] has not come.
     Waiting,
@@ -226,7 +252,7 @@ impl Supervisor {
             PoolCommand::Inc(by) => self.resize(now, request, self.wanted().saturating_add(by)),
             PoolCommand::Dec(by) => self.on_dec(now, request, by),
             PoolCommand::SetWorkers(count) => self.resize(now, request, count),
-            PoolCommand::Upgrade(plan) => self.on_upgrade(request, plan),
+            PoolCommand::Upgrade(plan) => self.on_upgrade(now, request, plan),
             PoolCommand::Continue => self.on_continue(now, request),
             PoolCommand::Abort => self.on_abort(now, request, "an abort was asked for"),
             PoolCommand::Follow => self.on_follow(request),

@@ -103,11 +103,12 @@ impl Scope {
             workers,
             seconds: SECOND,
             ack: AckMode::Manual(Some(10 * SECOND)),
-            retries: None,
+            retries: Retries::DEFAULT,
             unacked_max: 1,
             upgrade_additional_max: None,
             graceful_signal: Signal::SIGUSR2,
             grace: None,
+            upgrade_restarts: false,
         };
         let (commands, means) = (Vec::new(), Means::default());
         Self { name, policy, is_steady_at_first: false, spawns_at_once: true, commands, means }
@@ -171,7 +172,7 @@ fn first_starts_hold() {
 fn first_starts_that_use_up_their_retries_hold() {
     check(sizes(|workers| {
         let mut scope = Scope::starting("given up", workers);
-        scope.policy.retries = Some(1);
+        scope.policy.retries = Retries::always(1);
         scope.commands = vec![PoolCommand::Respawn, PoolCommand::Inc(1), PoolCommand::Dec(1)];
         scope.means = Means { deaths: few(workers), failures: 1, resizes: 1, turns: 1, ..Means::default() };
         scope

@@ -189,7 +189,11 @@ pub(super) fn check_rest(supervisor: &Supervisor) {
             let given_up = slots.values().filter(|slot| slot.given_up).count();
             assert_eq!(pool.up() + given_up, slots.len(), "I8: at rest, and not steady");
             assert_eq!(pool.live(), pool.up(), "I8: at rest, and somebody drains");
-            assert!(supervisor.rollout.is_none(), "I8: at rest in the middle of a rollout");
+            assert!(
+                supervisor.rollout.is_none(),
+                "I8: at rest in the middle of a rollout: {:?}",
+                (&supervisor.rollout, slots)
+            );
         }
     }
 }

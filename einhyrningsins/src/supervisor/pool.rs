@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use einhorn_proto::Death;
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, SlotNumber, WorkerId};
 use super::worker::{State, Worker};
@@ -58,7 +59,7 @@ impl Slot {
 }
 
 /// Spawns in a row without an ack, and how they went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Attempts {
     /// Spawns.
     pub(super) tries: u32,
@@ -80,6 +81,26 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// The pool of these workers, each of which has a pid of its own, and slots.
+    pub(super) fn restore(workers: Vec<Worker>, slots: BTreeMap<SlotNumber, Slot>, next_id: u64) -> Self {
+        let mut indexes: Vec<_> = workers.iter().map(|worker| worker.index).collect();
+        indexes.sort_unstable();
+        Self {
+            by_pid: workers.iter().filter_map(|worker| Some((worker.pid?, worker.id))).collect(),
+            unacked: workers.iter().filter(|worker| worker.is_unacked()).count(),
+            up: workers.iter().filter(|worker| worker.is_up()).count(),
+            workers: workers.into_iter().map(|worker| (worker.id, worker)).collect(),
+            slots,
+            indexes: Indexes::without(&indexes),
+            next_id,
+        }
+    }
+
+    /// The number of the next worker.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
     /// Enters a worker that is about to be spawned, with the lowest free index.
     pub(super) fn insert(&mut self, slot: SlotNumber, generation: Generation, now: Instant) -> &Worker {
         let id = WorkerId(self.next_id);
@@ -196,6 +217,13 @@ struct Indexes {
 }
 
 impl Indexes {
+    /// All but `taken`, which is sorted.
+    fn without(taken: &[u32]) -> Self {
+        let fresh = taken.last().map_or(0, |last| last + 1);
+        let free = (0..fresh).filter(|index| taken.binary_search(index).is_err()).map(Reverse).collect();
+        Self { free, fresh }
+    }
+
     fn take(&mut self) -> u32 {
         if let Some(Reverse(index)) = self.free.pop() {
             return index;

@@ -8,20 +8,20 @@ use std::time::Instant;
 
 use einhorn_proto::{Death, Notice, Outcome, RolloutKind};
 
-use super::event::{Generation, RequestKey, SlotNumber, WorkerId};
+use super::event::{RequestKey, SlotNumber};
 use super::lifecycle::Loss;
 use super::pacing;
 use super::pool::{Attempts, Slot};
 use super::rollout::{Rollout, Stage};
 use super::timers::Timer;
 use super::worker::Worker;
-use super::{Phase, RETRIES_DEFAULT, Supervisor};
+use super::{Phase, Supervisor};
 
 /// Why a rollout failed.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
-    reason: String,
-    death: Option<Death>,
+    pub(super) reason: String,
+    pub(super) death: Option<Death>,
 }
 
 impl Supervisor {
@@ -61,8 +61,8 @@ impl Supervisor {
             }
             return;
         }
-        let is_untouched = matches!(rollout.stage, Stage::Resolving);
-        let (kind, generation, from) = (rollout.kind, rollout.generation, rollout.from);
+        let is_untouched = matches!(rollout.stage, Stage::Resolving) && rollout.superseded.is_empty();
+        let (kind, generation) = (rollout.kind, rollout.generation);
         rollout.stage = Stage::RollingBack(Failure { reason: reason.clone(), death });
         rollout.todo.clear();
         self.timers.clear(Timer::Soak);
@@ -73,19 +73,17 @@ impl Supervisor {
             return self.end_failed(now, Outcome::Failed);
         }
         self.tell(Notice::RollbackStarted { kind, generation: generation.0, reason });
-        self.vacate_for_rollback(now, generation, from);
+        self.vacate_for_rollback(now);
         self.pump(now);
         self.settle_rollout(now);
     }
 
     /// Drains what holds no seat or has not acked, queues the seats to give back, and fills the empty ones.
-    fn vacate_for_rollback(&mut self, now: Instant, generation: Generation, from: Generation) {
-        // A successor that waits for its fleet may be all that serves its slot: that slot is given back properly.
-        let is_up = |id: Option<WorkerId>| id.and_then(|id| self.pool.get(id)).is_some_and(Worker::is_up);
-        let numbers = self.pool.slots.iter();
-        let alone = numbers.filter(|(_, slot)| is_up(slot.successor) && !is_up(slot.current));
-        let alone: Vec<_> = alone.map(|(number, _)| *number).collect();
-        alone.into_iter().for_each(|number| self.succeed(now, number));
+    fn vacate_for_rollback(&mut self, now: Instant) {
+        self.seat_lone_successors(now);
+        let Some(rollout) = &self.rollout else { return };
+        let from = rollout.from;
+        let brought: Vec<_> = rollout.superseded.iter().copied().chain([rollout.generation]).collect();
         let (mut culled, mut todo, mut empty) = (Vec::new(), Vec::new(), Vec::new());
         for (number, slot) in &mut self.pool.slots {
             self.timers.clear(Timer::Succeed(*number));
@@ -94,7 +92,7 @@ impl Supervisor {
         }
         let is_up = |slot: &Slot| slot.current.and_then(|id| self.pool.get(id)).is_some_and(Worker::is_up);
         for (number, slot) in &self.pool.slots {
-            match slot.generation == generation {
+            match brought.contains(&slot.generation) {
                 true if is_up(slot) => todo.push(*number),
                 true => empty.push(*number),
                 false if slot.current.is_none() => empty.push(*number),
@@ -104,7 +102,7 @@ impl Supervisor {
         for number in &empty {
             let Some(slot) = self.pool.slots.get_mut(number) else { continue };
             culled.extend(slot.current.take());
-            if slot.generation == generation {
+            if brought.contains(&slot.generation) {
                 slot.generation = from;
                 slot.forgive();
                 self.timers.clear(Timer::Spawn(*number));
@@ -130,14 +128,11 @@ impl Supervisor {
     /// A worker is lost while the rollout goes back.
     pub(super) fn lose_in_rollback(&mut self, now: Instant, worker: &Worker, death: Death, loss: Loss) {
         let number = worker.slot;
-        let Some((generation, from)) =
-            self.rollout.as_ref().map(|rollout| (rollout.generation, rollout.from))
-        else {
-            return;
-        };
+        let Some(rollout) = &self.rollout else { return };
+        let (from, was_brought) = (rollout.from, rollout.has_brought(worker.generation));
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         let is_seat = slot.current.is_none();
-        if is_seat && worker.generation == generation {
+        if is_seat && was_brought {
             // The seat was to be given back, and is free.
             slot.generation = from;
             slot.forgive();
@@ -157,7 +152,7 @@ impl Supervisor {
             (false, true) => self.timers.set(Timer::Succeed(number), at),
             (false, false) => self.retry_successor(number),
         }
-        let tries_max = self.policy.retries.unwrap_or(RETRIES_DEFAULT);
+        let tries_max = self.policy.retries.upgrade;
         if loss == Loss::CannotSpawn || attempts.deaths >= tries_max {
             self.give_up_rollback(now, number, &death);
         }

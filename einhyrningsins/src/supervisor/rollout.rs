@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use einhorn_proto::{Death, Notice, Outcome, RolloutKind, UpgradeReport};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
-use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, UpgradePlan};
+use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, UpgradePlan, WorkerId};
 use super::lifecycle::Loss;
 use super::pacing;
 use super::pool::{Attempts, Slot};
 use super::rollback::Failure;
 use super::timers::Timer;
 use super::worker::Worker;
-use super::{Phase, RETRIES_DEFAULT, Supervisor, milliseconds};
+use super::{Phase, Supervisor, milliseconds};
 
 /// An upgrade that has begun and not ended.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(super) struct Rollout {
     pub(super) generation: Generation,
     /// What was there before.
     pub(super) from: Generation,
+    /// What upgrades brought whose place this one took before they were done; slots may still have it.
+    pub(super) superseded: Vec<Generation>,
     /// Whether all new workers take their seats together.
     pub(super) is_fleet: bool,
     /// What is still to be tried out before the rest follows.
@@ -52,7 +55,7 @@ pub(super) enum Stage {
     RollingBack(Failure),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Canary {
     pub(super) slots: u32,
     /// `None`: until somebody says to go on.
@@ -73,6 +76,7 @@ impl Rollout {
             kind,
             generation,
             from,
+            superseded: Vec::new(),
             is_fleet: false,
             canary: None,
             waiters: Vec::new(),
@@ -102,6 +106,11 @@ impl Rollout {
         }
     }
 
+    /// Whether it, or one whose place it took, has brought `generation`.
+    pub(super) fn has_brought(&self, generation: Generation) -> bool {
+        self.generation == generation || self.superseded.contains(&generation)
+    }
+
     pub(super) fn is_rolling_back(&self) -> bool {
         matches!(self.stage, Stage::RollingBack(_))
     }
@@ -113,13 +122,16 @@ impl Rollout {
 }
 
 impl Supervisor {
-    pub(super) fn on_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
-        if let Some(refusal) = self.refusal(plan) {
+    pub(super) fn on_upgrade(&mut self, now: Instant, request: Option<RequestKey>, plan: UpgradePlan) {
+        if let Some(refusal) = self.upgrade_refusal(plan) {
             return self.reply(request, false, refusal, None);
         }
         self.generation_last.0 += 1;
         let generation = self.generation_last;
         let mut rollout = Rollout::new(RolloutKind::Upgrade, generation, self.generation);
+        if let Some(superseded) = self.rollout.take() {
+            self.supersede(now, superseded, &mut rollout);
+        }
         rollout.is_fleet = plan.is_fleet;
         rollout.canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
         rollout.join(request, Outcome::Done);
@@ -127,8 +139,58 @@ impl Supervisor {
         self.actions.push(Action::ResolveRelease { generation });
     }
 
-    fn refusal(&self, plan: UpgradePlan) -> Option<String> {
-        if self.rollout.is_some() {
+    /// Hands what an upgrade has come to over to the one that takes its place: who waits, what to go back to, and
+    /// what to be rid of. Its successors that have no seat yet go.
+    fn supersede(&mut self, now: Instant, old: Rollout, new: &mut Rollout) {
+        let message =
+            format!("generation {} takes the place of generation {}", new.generation, old.generation);
+        let (from, gone) = match old.kind {
+            RolloutKind::Upgrade => (old.from, old.generation),
+            RolloutKind::Rollback => (old.generation, old.from),
+        };
+        new.from = from;
+        self.generation = from;
+        new.superseded = old.superseded;
+        new.superseded.push(gone);
+        let (waiting, aborting): (Vec<_>, Vec<_>) =
+            old.waiters.into_iter().partition(|waiter| waiter.wants == Outcome::Done);
+        new.waiters = waiting;
+        for Waiter { request, .. } in aborting {
+            self.reply(Some(request), false, format!("overtaken: {message}"), None);
+        }
+        self.timers.clear(Timer::Soak);
+        self.seat_lone_successors(now);
+        let mut culled = Vec::new();
+        for (number, slot) in &mut self.pool.slots {
+            self.timers.clear(Timer::Succeed(*number));
+            culled.extend(slot.successor.take());
+        }
+        for id in culled {
+            self.cull(now, id, "another upgrade takes the place of its own");
+        }
+        // Empty seats that waited for their turn now wait for that of the new one.
+        new.todo.extend(
+            self.pool.slots.iter().filter(|(_, slot)| slot.current.is_none()).map(|(number, _)| *number),
+        );
+        self.tell(Notice::Decided { message });
+    }
+
+    /// A successor that waits for its fleet may be all that serves its slot: it takes the seat.
+    pub(super) fn seat_lone_successors(&mut self, now: Instant) {
+        let is_up = |id: Option<WorkerId>| id.and_then(|id| self.pool.get(id)).is_some_and(Worker::is_up);
+        let numbers = self.pool.slots.iter();
+        let alone = numbers.filter(|(_, slot)| is_up(slot.successor) && !is_up(slot.current));
+        let alone: Vec<_> = alone.map(|(number, _)| *number).collect();
+        alone.into_iter().for_each(|number| self.succeed(now, number));
+    }
+
+    /// Why an upgrade by this plan would be refused now.
+    #[must_use]
+    pub fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<String> {
+        if self.phase != Phase::Running {
+            return Some("refused: the master is stopping".to_owned());
+        }
+        if self.rollout.is_some() && !self.policy.upgrade_restarts {
             return Some(format!("upgrade refused: {}", self.rollout_in_words()));
         }
         let wanted = self.wanted();
@@ -261,11 +323,14 @@ impl Supervisor {
         if is_full || matches!(rollout.stage, Stage::Resolving | Stage::Soaking) {
             return None;
         }
-        let (target, brings) = (rollout.target(), rollout.generation);
-        let is_back = rollout.is_rolling_back();
+        let target = rollout.target();
         while let Some(&number) = rollout.todo.front() {
+            let is_to_do = |generation| match rollout.is_rolling_back() {
+                true => rollout.has_brought(generation),
+                false => generation != rollout.generation,
+            };
             match self.pool.slots.get(&number) {
-                Some(slot) if (slot.generation == brings) == is_back && slot.successor.is_none() => {
+                Some(slot) if is_to_do(slot.generation) && slot.successor.is_none() => {
                     return Some((number, target, slot.current.is_none()));
                 }
                 _ => {
@@ -364,7 +429,7 @@ impl Supervisor {
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         slot.succession.deaths += 1;
         let (attempts, is_seat) = (slot.succession, slot.current.is_none());
-        let tries_max = self.policy.retries.unwrap_or(RETRIES_DEFAULT);
+        let tries_max = self.policy.retries.upgrade;
         if is_soaking || loss == Loss::CannotSpawn || attempts.tries >= tries_max {
             let next = if is_soaking { "that is the end of the soak" } else { "it gets no further try" };
             let notice = Notice::Died {
@@ -411,6 +476,8 @@ impl Supervisor {
             return;
         }
         let (slots, upgraded) = (self.pool.slots.len(), self.upgraded(generation) as usize);
+        let is_rid =
+            rollout.superseded.iter().chain([&generation]).all(|brought| self.upgraded(*brought) == 0);
         let given_up = self.pool.slots.values().filter(|slot| slot.given_up).count();
         match (&rollout.stage, rollout.canary) {
             (Stage::Replacing, Some(canary)) if upgraded >= slots.min(canary.slots as usize) => {
@@ -419,7 +486,7 @@ impl Supervisor {
             (Stage::Replacing, None) if upgraded == slots => self.finish_rollout(now),
             // After a way back that failed, slots may have several releases: back means rid of the one. Slots that
             // were given up before it all began are as they were.
-            (Stage::RollingBack(_), _) if upgraded == 0 && self.pool.up() + given_up == slots => {
+            (Stage::RollingBack(_), _) if is_rid && self.pool.up() + given_up == slots => {
                 self.finish_rollback(now);
             }
             _ => {}

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 
 use super::onlooker::{BYSTANDER, Onlooker, check_rest, good_event};
 use super::*;
+use crate::handover::forms::Clock;
 
 /// Seconds in a debug build; a sweep takes more by `EINHYRNINGSINS_SEEDS`.
 const SEEDS: u64 = 600;
@@ -49,11 +50,12 @@ impl World {
                 1 => AckMode::Manual(None),
                 _ => AckMode::Manual(Some(Duration::from_millis(dice.u64(100..5000)))),
             },
-            retries: dice.bool().then(|| dice.u32(1..5)),
+            retries: if dice.bool() { Retries::always(dice.u32(1..5)) } else { Retries::DEFAULT },
             unacked_max: dice.u32(1..5),
             upgrade_additional_max: dice.bool().then(|| dice.u32(1..4)),
             graceful_signal: Signal::SIGUSR2,
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
+            upgrade_restarts: dice.bool(),
         };
         let trouble = [0, 0, 5, 40][dice.usize(..4)];
         let log = vec![format!("{policy:?} trouble {trouble}")];
@@ -145,7 +147,7 @@ impl World {
     }
 
     fn random_step(&mut self) {
-        match self.dice.u32(..26) {
+        match self.dice.u32(..28) {
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
@@ -180,6 +182,7 @@ impl World {
                 let command = command[self.dice.usize(..4)].clone();
                 self.command(command);
             }
+            25 | 26 => self.hand_over(),
             _ => match self.dice.u32(..12) {
                 0 => self.stop(),
                 1..4 => self.abandon(),
@@ -194,6 +197,21 @@ impl World {
                 }
             },
         }
+    }
+
+    /// Another image of the master goes on with the pool. Its clock has gone on meanwhile.
+    fn hand_over(&mut self) {
+        let clock = Clock::new(self.now, Duration::from_secs(500));
+        let Ok(record) = self.supervisor.record(&clock) else { return };
+        let json = serde_json::to_string(&record).unwrap();
+        self.log.push("    handed over".to_owned());
+        let took = Duration::from_millis(self.dice.u64(..3000));
+        let other = Clock::new(self.now + took, Duration::from_secs(500) + took);
+        let read = serde_json::from_str(&json).unwrap();
+        self.supervisor = Supervisor::restore(read, &other).unwrap();
+        assert!(self.supervisor.pool.indexes_add_up(), "I5: an index is lost, or free twice");
+        assert_eq!(self.supervisor.record(&other), Ok(record), "what was read is what was written");
+        self.now += took;
     }
 
     /// To the next deadline, past it, or not as far; now and then with a deadline event that is early.

@@ -35,11 +35,12 @@ fn policy(workers: u32) -> Policy {
         workers,
         seconds: SECOND,
         ack: AckMode::Manual(Some(BOOT)),
-        retries: None,
+        retries: Retries::DEFAULT,
         unacked_max: 2,
         upgrade_additional_max: None,
         graceful_signal: Signal::SIGUSR2,
         grace: None,
+        upgrade_restarts: false,
     }
 }
 
@@ -312,7 +313,7 @@ fn a_slot_given_up_is_revived_once_the_release_has_been_up() {
 
 #[test]
 fn with_retries_given_a_slot_stays_empty_until_respawn() {
-    let mut play = Play::steady(Policy { retries: Some(2), ..policy(2) });
+    let mut play = Play::steady(Policy { retries: Retries::always(2), ..policy(2) });
     play.exit(100);
     for pid in [102, 103] {
         play.exit(pid);
@@ -660,7 +661,7 @@ fn a_death_before_the_ack_tells_what_the_worker_last_wrote_and_one_after_it_does
 
 #[test]
 fn a_slot_that_was_given_up_before_does_not_hold_up_the_way_back() {
-    let mut play = Play::steady(Policy { retries: Some(1), unacked_max: 1, ..policy(2) });
+    let mut play = Play::steady(Policy { retries: Retries::always(1), unacked_max: 1, ..policy(2) });
     play.exit(100);
     play.exit(102);
     assert!(play.snapshot().slots[0].given_up);
@@ -675,4 +676,44 @@ fn a_slot_that_was_given_up_before_does_not_hold_up_the_way_back() {
     assert_eq!(play.spawned.last(), Some(&(105, 0, 1, 1)), "a successor of the release before");
     play.ack(105);
     assert_eq!(play.reports.first().map(|report| report.outcome), Some(Outcome::RolledBack));
+}
+
+/// A pool of two in which upgrades restart, with one of its slots on generation 2 and the other being tried.
+fn half_upgraded(unacked_max: u32) -> (Play, u64) {
+    let mut play = Play::steady(Policy { upgrade_restarts: true, unacked_max, ..policy(2) });
+    let first = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    assert_eq!(play.take_spawned(), [102]);
+    play.ack(102);
+    assert_eq!(play.take_spawned(), [103]);
+    play.exit(100);
+    play.signals.clear();
+    (play, first)
+}
+
+#[test]
+fn where_upgrades_restart_a_second_one_takes_the_place_of_the_first_and_answers_both() {
+    let (mut play, first) = half_upgraded(1);
+    let second = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    assert_eq!(play.signals, [(103, Signal::SIGUSR2)], "what was being tried is not wanted any more");
+    assert_eq!(play.spawned, [(104, 0, 0, 3)]);
+    play.ack(104);
+    play.ack(105);
+    assert_eq!(play.spawned[1..], [(105, 1, 4, 3)]);
+    let report = &play.reports[0];
+    assert_eq!((report.outcome, report.generation, report.upgraded), (Outcome::Done, 3, 2));
+    let answered: Vec<_> = play.replies.iter().map(|(request, ok, _)| (*request, *ok)).collect();
+    assert_eq!(answered, [(first, true), (second, true)]);
+}
+
+#[test]
+fn an_upgrade_that_took_the_place_of_another_goes_back_to_what_was_there_before_both() {
+    let (mut play, _) = half_upgraded(1);
+    play.resolves = false;
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    assert_eq!(play.spawned, [(104, 0, 0, 1)], "the slot that the first had upgraded goes back");
+    play.ack(104);
+    assert_eq!(play.reports[0].outcome, Outcome::RolledBack);
+    let generations: Vec<_> = play.supervisor.pool.slots.values().map(|slot| slot.generation.0).collect();
+    assert_eq!(generations, [1, 1]);
+    assert_eq!(play.supervisor.snapshot(play.now).upgrade, None);
 }

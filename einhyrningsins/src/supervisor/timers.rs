@@ -3,10 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{SlotNumber, WorkerId};
 
 /// What to do when a time has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Timer {
     /// The worker has lived long enough to be taken as acked (`--ack-mode SECONDS`).
     Ack(WorkerId),
@@ -56,7 +59,6 @@ impl Timers {
     }
 
     /// All of them, earliest first.
-    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Instant, Timer)> {
         self.by_time.iter().copied()
     }

@@ -57,7 +57,7 @@ pub(super) struct Drain {
     /// The last stop signal that it got, or gets once it has a pid.
     pub(super) signal: Signal,
     /// All that it got, a bit for each number.
-    sent: u64,
+    pub(super) sent: u64,
 }
 
 impl Drain {

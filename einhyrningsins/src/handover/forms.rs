@@ -1,0 +1,159 @@
+//! How things are written down that serde, or another process, cannot take as they are.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time, in nanoseconds of `CLOCK_MONOTONIC`: it means the same to every process of this boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment(i64);
+
+/// This process's clock and the kernel's, read together: turns one's times into the other's.
+///
+/// An [`Instant`] cannot be written down, and what it counts from is not promised.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    now: Instant,
+    monotonic_ns: i64,
+}
+
+impl Clock {
+    /// The clock of a process whose `now` is `monotonic` of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn new(now: Instant, monotonic: Duration) -> Self {
+        Self { now, monotonic_ns: nanoseconds(monotonic) }
+    }
+
+    /// `at`, written down.
+    #[must_use]
+    pub fn moment(&self, at: Instant) -> Moment {
+        let ahead = nanoseconds(at.saturating_duration_since(self.now));
+        let behind = nanoseconds(self.now.saturating_duration_since(at));
+        Moment(self.monotonic_ns.saturating_add(ahead).saturating_sub(behind))
+    }
+
+    /// `moment`, as this process has it. What is too far off to be told is now.
+    #[must_use]
+    pub fn instant(&self, moment: Moment) -> Instant {
+        let ahead = moment.0.saturating_sub(self.monotonic_ns);
+        let distance = Duration::from_nanos(ahead.unsigned_abs());
+        let instant = if ahead < 0 { self.now.checked_sub(distance) } else { self.now.checked_add(distance) };
+        instant.unwrap_or(self.now)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Bytes that are most often text: a path, an argument, a line half read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Bytes {
+    /// As text.
+    Text(String),
+    /// As numbers, because they are no UTF-8.
+    Raw(Vec<u8>),
+}
+
+impl Bytes {
+    /// The bytes themselves.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Raw(bytes) => bytes,
+        }
+    }
+
+    /// As the system's text.
+    #[must_use]
+    pub fn into_os_string(self) -> OsString {
+        OsString::from_vec(self.into_vec())
+    }
+
+    /// As a path.
+    #[must_use]
+    pub fn into_path(self) -> PathBuf {
+        self.into_os_string().into()
+    }
+
+    /// For the kernel; what follows a NUL, which none of ours has, is left out.
+    #[must_use]
+    pub fn into_c_string(self) -> CString {
+        let mut bytes = self.into_vec();
+        bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+        CString::new(bytes).unwrap_or_default()
+    }
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Raw(bytes.to_owned()),
+        }
+    }
+}
+
+impl From<&OsStr> for Bytes {
+    fn from(text: &OsStr) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+impl From<&Path> for Bytes {
+    fn from(path: &Path) -> Self {
+        path.as_os_str().into()
+    }
+}
+
+/// A signal, by its name.
+pub(crate) mod signal_name {
+    use nix::sys::signal::Signal;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(signal.as_str())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Signal, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|_| serde::de::Error::custom(format!("there is no signal {name}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_moment_means_the_same_to_a_process_that_started_later() {
+        let one = Clock::new(Instant::now(), Duration::from_secs(1000));
+        let moment = one.moment(one.now + Duration::from_secs(5));
+        // Three seconds of the kernel's clock on, in a process whose instants have nothing to do with the first's.
+        let other = Clock::new(one.now + Duration::from_secs(77), Duration::from_secs(1003));
+        assert_eq!(other.instant(moment), other.now + Duration::from_secs(2));
+        let past = one.moment(one.now - Duration::from_secs(4));
+        assert_eq!(other.instant(past), other.now - Duration::from_secs(7));
+    }
+
+    proptest! {
+        #[test]
+        fn any_moment_is_some_instant(ns in any::<i64>(), monotonic in any::<u64>()) {
+            let clock = Clock::new(Instant::now(), Duration::from_nanos(monotonic));
+            let _ = clock.instant(Moment(ns));
+        }
+
+        #[test]
+        fn any_bytes_are_read_as_they_were_written(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let json = serde_json::to_string(&Bytes::from(&bytes[..])).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Bytes>(&json).unwrap().into_vec(), bytes);
+        }
+    }
+}
