@@ -89,6 +89,12 @@ impl LineBuffer {
         (!rest.is_empty()).then_some(rest)
     }
 
+    /// What was pushed and not yet taken: whole lines, and the beginning of one.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
     /// Whether a whole line is waiting.
     #[must_use]
     pub fn has_line(&self) -> bool {

@@ -35,10 +35,6 @@ const fn command(name: &'static str, arguments: &'static str, summary: &'static 
     CommandInfo { name, arguments, summary, since: 1, support: Support::Yes, interactive: true }
 }
 
-const fn reserved(info: CommandInfo) -> CommandInfo {
-    CommandInfo { support: Support::Reserved, ..info }
-}
-
 const fn for_programs(info: CommandInfo) -> CommandInfo {
     CommandInfo { interactive: false, ..info }
 }
@@ -58,13 +54,14 @@ pub const COMMANDS: &[CommandInfo] = &[
     command("respawn", "", "Fill empty slots now, given up or waiting"),
     command("signal", "[SIGNAL...]", "Send signals to every worker; without one, list the signals"),
     command("die", "[SIGNAL]", "Stop the workers gracefully, and then the master"),
-    reserved(command("reload", "", "Replace the master itself and keep the workers")),
+    command("reload", "", "Replace the master itself and keep the workers"),
     command("events", "", "Show what happens as it happens"),
     command("state", "", "Show everything that the master knows, for programs and bug reports"),
     command("louder", "", "Make the master's log say more"),
     command("quieter", "", "Make the master's log say less"),
     command("version", "", "Show the versions of master and protocol"),
     command("help", "", "List the commands"),
+    for_programs(command("config", "[OPTIONS]", "Change options, from now on; OPTIONS is a map in YAML")),
     for_programs(command("ehlo", "[USER]", "Greet the master")),
     for_programs(command("worker:ack", "PID", "A worker says that it takes traffic")),
     for_programs(command("worker:ping", "PID [REQUEST_ID]", "A worker says that it is still well")),

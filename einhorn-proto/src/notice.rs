@@ -19,6 +19,9 @@ pub enum Termination {
         /// Whether the kernel wrote a core dump.
         core_dumped: bool,
     },
+    /// It was gone when the master looked again, after another program had run in the master's place: how it
+    /// ended, that program was told.
+    Unseen,
 }
 
 impl fmt::Display for Termination {
@@ -27,6 +30,7 @@ impl fmt::Display for Termination {
             Self::Exited(status) => write!(f, "exited with status {status}"),
             Self::Killed { signal, core_dumped: false } => write!(f, "was killed by {signal}"),
             Self::Killed { signal, core_dumped: true } => write!(f, "was killed by {signal} (core dumped)"),
+            Self::Unseen => f.write_str("ended while the master was being replaced"),
         }
     }
 }
@@ -98,7 +102,8 @@ impl fmt::Display for RolloutKind {
 }
 
 /// How much a notice matters, and to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Wakes someone.
     Error,
@@ -302,6 +307,27 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// A program is asked whether it can take the master's place.
+    MasterChecking {
+        /// The program.
+        program: String,
+    },
+    /// The master has replaced itself; the workers are the same.
+    MasterReplaced {
+        /// Its version.
+        version: String,
+        /// The version before.
+        from_version: String,
+        /// How many workers it has taken over.
+        workers: u32,
+        /// How long the master did nothing else, in milliseconds, the check not counted.
+        took_ms: u64,
+    },
+    /// The master was to be replaced, and goes on as it was.
+    MasterKept {
+        /// Why.
+        reason: String,
+    },
     /// A request was not carried out, or something was ignored.
     Refused {
         /// What, and why.
@@ -319,9 +345,10 @@ impl Notice {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::GivenUp { .. } | Self::UpgradeFailed { .. } | Self::RollbackStarted { .. } => {
-                Severity::Error
-            }
+            Self::GivenUp { .. }
+            | Self::UpgradeFailed { .. }
+            | Self::RollbackStarted { .. }
+            | Self::MasterKept { .. } => Severity::Error,
             Self::MasterExiting { code, .. } if *code != 0 => Severity::Error,
             Self::Died { .. } | Self::Escalated { .. } | Self::Refused { .. } => Severity::Warn,
             Self::Decided { .. } | Self::StatusText { .. } => Severity::Debug,
@@ -410,6 +437,16 @@ impl fmt::Display for Notice {
             }
             Self::MasterExiting { code: 0, why } => write!(f, "exiting: {why}"),
             Self::MasterExiting { code, why } => write!(f, "exiting with {code}: {why}"),
+            Self::MasterChecking { program } => {
+                write!(f, "checking whether {program} can take this master's place")
+            }
+            Self::MasterReplaced { version, from_version, workers, took_ms } => write!(
+                f,
+                "the master replaced itself in {}: version {version}, before {from_version}; {} kept",
+                Seconds(*took_ms),
+                Workers(*workers)
+            ),
+            Self::MasterKept { reason } => write!(f, "the master was not replaced and goes on: {reason}"),
             Self::Refused { message } | Self::Decided { message } => f.write_str(message),
         }
     }

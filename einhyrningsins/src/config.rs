@@ -8,8 +8,10 @@ use std::{env, fs, thread};
 use anyhow::Context;
 use einhorn_proto::Severity;
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::{AckModeArg, Args, CommandWords, LogFormat, NiceArg};
+use crate::handover::forms;
 use crate::listen::{BindSpec, Family};
 use crate::release::Recipe;
 use crate::supervisor::{AckMode, Policy, Retries};
@@ -18,7 +20,8 @@ use crate::supervisor::{AckMode, Policy, Retries};
 const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";
 
 /// Whose manners the master has, by the name that it was called by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// Its own.
     #[default]
@@ -30,8 +33,8 @@ pub enum Dialect {
 /// What the master is to do.
 #[derive(Debug)]
 pub struct Config {
-    /// Whose manners it has.
-    pub dialect: Dialect,
+    /// How it was called.
+    pub identity: Identity,
     /// What the pool is held to.
     pub policy: Policy,
     /// What to run.
@@ -50,9 +53,18 @@ pub struct Config {
     pub capture_startup: bool,
     /// How the master replaces itself.
     pub reexec: Reexec,
+}
+
+/// How the master was called.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Identity {
+    /// Whose manners it has.
+    pub dialect: Dialect,
     /// The command line as it was called, the name of the program first.
+    #[serde(with = "forms::words")]
     pub argv: Vec<OsString>,
     /// The directory that it was started in, by the name that the shell had for it.
+    #[serde(with = "forms::path")]
     pub start_directory: PathBuf,
     /// Whether another directory was asked for (`--chdir`).
     pub directory_given: bool,
@@ -70,31 +82,35 @@ pub struct Sockets {
 }
 
 /// How the master is controlled.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Control {
     /// Its name.
     pub name: Option<String>,
     /// Its control socket, an absolute path.
+    #[serde(with = "forms::path")]
     pub socket: PathBuf,
     /// Whether each worker gets a connection to it.
     pub socket_as_fd: bool,
     /// Where its pid goes.
+    #[serde(with = "forms::path_option")]
     pub pidfile: Option<PathBuf>,
     /// What it holds locked.
+    #[serde(with = "forms::path_option")]
     pub lockfile: Option<PathBuf>,
 }
 
 /// How the master replaces itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reexec {
     /// What to become; `None` for the program as it was called.
+    #[serde(with = "forms::words_option")]
     pub as_command: Option<Vec<OsString>>,
     /// How long the check of a new master may take.
     pub check_timeout: Duration,
 }
 
 /// How the master logs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct LogConfig {
     /// What matters at least this much is logged.
     pub verbosity: Severity,
@@ -122,7 +138,6 @@ impl Config {
             _ => Family::Any,
         };
         Ok(Self {
-            dialect: Dialect::Native,
             policy: policy(&args),
             sockets: Sockets { binds: args.bind, family, backlog: args.backlog },
             log: LogConfig {
@@ -144,15 +159,18 @@ impl Config {
                 as_command: args.reexec.reexec_as.map(|CommandWords(words)| words),
                 check_timeout: args.reexec.reexec_timeout,
             },
-            argv,
-            directory_given: args.chdir.is_some(),
+            identity: Identity {
+                dialect: Dialect::Native,
+                argv,
+                start_directory: start.clone(),
+                directory_given: args.chdir.is_some(),
+            },
             recipe: Recipe {
                 command: args.command,
                 directory: args.chdir.map_or_else(|| start.clone(), |directory| start.join(directory)),
                 dropped: args.drop_env_var,
                 env_file: args.env_file,
             },
-            start_directory: start,
         })
     }
 }
@@ -195,7 +213,7 @@ fn verbosity(verbose: u8, quiet: u8) -> Severity {
 
 /// The directory that the master was started in, by the name that the shell has for it: `PWD`, if that is the
 /// same directory. A deploy that moves a symlink moves this name with it, and not the physical one.
-fn start_directory() -> anyhow::Result<PathBuf> {
+pub(crate) fn start_directory() -> anyhow::Result<PathBuf> {
     let physical = env::current_dir().context("cannot find out the current directory")?;
     let logical = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
     Ok(logical.filter(|logical| is_same_file(logical, &physical)).unwrap_or(physical))

@@ -17,9 +17,12 @@ use std::path::{Path, PathBuf};
 use mio::net::UnixListener;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Pid, getpid};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::sys::lock_file::{Holder, LockError, LockFile};
+use crate::handover::{Fd, forms};
+use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
 use crate::sys::peer::credentials;
 
 /// The longest path of a socket, in bytes: `sun_path` of `unix(7)` less its NUL.
@@ -144,6 +147,54 @@ impl ControlSocket {
     #[must_use]
     pub fn lock(&self) -> &LockFile {
         &self.lock
+    }
+}
+
+/// A [`ControlSocket`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlSocketRecord {
+    fd: Fd,
+    #[serde(with = "forms::path")]
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    lock: LockRecord,
+}
+
+impl ControlSocketRecord {
+    /// The descriptors that it names.
+    #[must_use]
+    pub fn descriptors(&self) -> [Fd; 2] {
+        [self.fd, self.lock.fd]
+    }
+}
+
+impl ControlSocket {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> ControlSocketRecord {
+        ControlSocketRecord {
+            fd: Fd::of(&self.listener),
+            path: self.path.clone(),
+            device: self.inode.0,
+            inode: self.inode.1,
+            lock: self.lock.record(),
+        }
+    }
+
+    /// Takes over what was written down: clients that have connected and were not accepted are still there.
+    ///
+    /// # Errors
+    /// If a descriptor of it is not there.
+    pub fn adopt(record: ControlSocketRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+        let listener = StdUnixListener::from(inherited.take(record.fd.0)?);
+        Ok(Self {
+            listener: UnixListener::from_std(listener),
+            path: record.path,
+            inode: (record.device, record.inode),
+            owner: getpid(),
+            lock: LockFile::adopt(record.lock, inherited)?,
+        })
     }
 }
 

@@ -14,5 +14,7 @@ pub mod supervisor;
 pub mod sys;
 
 mod start;
+mod takeover;
 
 pub use start::{Failure, run};
+pub use takeover::take_over;

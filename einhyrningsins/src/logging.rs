@@ -22,6 +22,7 @@ use syslog::{Facility, Formatter3164, LogFormat as _};
 
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
+use crate::handover::forms;
 
 /// How many bytes wait for a reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
@@ -38,6 +39,7 @@ const PROGRAM: &str = "einhyrningsins";
 /// The master's log.
 #[derive(Debug)]
 pub struct Log {
+    config: LogConfig,
     verbosity: Severity,
     format: LogFormat,
     sink: Sink,
@@ -92,6 +94,7 @@ impl Log {
 
     fn to(sink: Sink, config: LogConfig) -> Self {
         Self {
+            config,
             verbosity: config.verbosity,
             format: config.format,
             sink,
@@ -141,6 +144,11 @@ impl Log {
     #[must_use]
     pub fn verbosity(&self) -> Severity {
         self.verbosity
+    }
+
+    /// Logs what matters at least this much from now on.
+    pub fn set_verbosity(&mut self, verbosity: Severity) {
+        self.verbosity = verbosity;
     }
 
     /// Says more (or less) from now on, and returns what is logged at the least.
@@ -227,6 +235,33 @@ impl Log {
                 serde_json::to_string(&line).unwrap_or_default() + "\n"
             }
         }
+    }
+}
+
+/// A [`Log`] written down, with what it has not written yet.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct LogRecord {
+    config: LogConfig,
+    #[serde(with = "forms::bytes")]
+    pending: Vec<u8>,
+    lost: u64,
+}
+
+impl Log {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> LogRecord {
+        let pending = self.pending.iter().copied().collect();
+        LogRecord { config: LogConfig { verbosity: self.verbosity, ..self.config }, pending, lost: self.lost }
+    }
+
+    /// Opens the log that was written down.
+    #[must_use]
+    pub fn adopt(record: LogRecord) -> Self {
+        let mut log = Self::open(record.config);
+        log.pending.extend(record.pending);
+        log.lost = record.lost;
+        log
     }
 }
 

@@ -7,12 +7,16 @@ use std::process::ExitCode;
 use clap::Parser;
 use einhyrningsins::cli::Args;
 use einhyrningsins::config::Config;
-use einhyrningsins::{Failure, run};
+use einhyrningsins::{Failure, run, take_over};
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = env::args_os().collect();
     let args = Args::parse_from(&argv);
-    match Config::new(args, argv).map_err(Failure::from).and_then(run) {
+    let result = match args.reexec.takeover() {
+        Some(takeover) => take_over(&takeover),
+        None => Config::new(args, argv).map_err(Failure::from).and_then(run),
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(Failure { error, hint }) => {
             eprintln!("einhyrningsins: {error:#}");

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::control_socket::ControlSocket;
 use crate::listen;
 use crate::logging::Log;
-use crate::reactor::{HANDLED_SIGNALS, Reactor, WorkerOptions, Workers};
+use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, WorkerOptions, Workers};
 use crate::supervisor::{Generation, Supervisor};
 use crate::sys::lock_file::LockFile;
 use crate::sys::notify::NotifySocket;
@@ -50,7 +50,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     }
     let open_files = process::raise_open_files().unwrap_or_default();
 
-    let _lockfile = config.control.lockfile.as_deref().map(LockFile::acquire).transpose()?;
+    let lockfile = config.control.lockfile.as_deref().map(LockFile::acquire).transpose()?;
     let control_socket = ControlSocket::open(&config.control.socket)
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     let mut listeners = Vec::new();
@@ -84,7 +84,19 @@ pub fn run(config: Config) -> Result<u8, Failure> {
 
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
-    let reactor = Reactor::new(supervisor, workers, config.control, control_socket, signals, notify, log)?;
+    let reactor = Reactor::new(Parts {
+        identity: config.identity,
+        reexec: config.reexec,
+        supervisor,
+        workers,
+        control: config.control,
+        control_socket,
+        lockfile,
+        pidfile,
+        signals,
+        notify,
+        log,
+    })?;
     Ok(reactor.run()?)
 }
 

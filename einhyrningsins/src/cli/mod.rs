@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 use einhorn_proto::WORKERS_MAX;
+use serde::{Deserialize, Serialize};
 
 use crate::listen::BindSpec;
 use crate::sys::signals::parse_signal;
@@ -205,7 +206,8 @@ pub struct NiceArg {
 }
 
 /// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// A line for people.
     Text,

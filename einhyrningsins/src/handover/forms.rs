@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// A point in time, in nanoseconds of `CLOCK_MONOTONIC`: it means the same to every process of this boot.
@@ -21,6 +22,14 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn read() -> Self {
+        // It fails only for clocks that a kernel does not have, and every Linux has this one.
+        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        Self::new(Instant::now(), monotonic)
+    }
+
     /// The clock of a process whose `now` is `monotonic` of `CLOCK_MONOTONIC`.
     #[must_use]
     pub fn new(now: Instant, monotonic: Duration) -> Self {
@@ -108,6 +117,114 @@ impl From<&OsStr> for Bytes {
 impl From<&Path> for Bytes {
     fn from(path: &Path) -> Self {
         path.as_os_str().into()
+    }
+}
+
+/// Makes a module for `#[serde(with)]` that writes a type of the system's as [`Bytes`], or a container of it.
+macro_rules! as_bytes {
+    ($(#[$doc:meta])* $module:ident, $type:ty, $written:ty, $write:expr, $read:expr) => {
+        $(#[$doc])*
+        pub(crate) mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+            use serde::{Deserializer, Serializer};
+
+            pub(crate) fn serialize<S: Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
+                let write: fn(&$type) -> $written = $write;
+                write(value).serialize(serializer)
+            }
+
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                let read: fn($written) -> $type = $read;
+                <$written>::deserialize(deserializer).map(read)
+            }
+        }
+    };
+}
+
+as_bytes!(
+    /// A path.
+    path, PathBuf, Bytes, |path| path.as_path().into(), Bytes::into_path
+);
+as_bytes!(
+    /// A path that there may be.
+    path_option, Option<PathBuf>, Option<Bytes>,
+    |path| path.as_deref().map(Bytes::from), |path| path.map(Bytes::into_path)
+);
+as_bytes!(
+    /// Words of a command line.
+    words, Vec<OsString>, Vec<Bytes>,
+    |words| words.iter().map(|word| word.as_os_str().into()).collect(),
+    |words| words.into_iter().map(Bytes::into_os_string).collect()
+);
+as_bytes!(
+    /// A command line that there may be.
+    words_option, Option<Vec<OsString>>, Option<Vec<Bytes>>,
+    |words| words.as_ref().map(|words| words.iter().map(|word| word.as_os_str().into()).collect()),
+    |words| words.map(|words| words.into_iter().map(Bytes::into_os_string).collect())
+);
+as_bytes!(
+    /// A text for the kernel.
+    c_string, CString, Bytes, |text| text.to_bytes().into(), Bytes::into_c_string
+);
+as_bytes!(
+    /// Texts for the kernel.
+    c_strings, Vec<CString>, Vec<Bytes>,
+    |texts| texts.iter().map(|text| text.to_bytes().into()).collect(),
+    |texts| texts.into_iter().map(Bytes::into_c_string).collect()
+);
+as_bytes!(
+    /// Bytes read or to be sent.
+    bytes, Vec<u8>, Bytes, |bytes| bytes.as_slice().into(), Bytes::into_vec
+);
+
+/// A process.
+pub(crate) mod pid {
+    use nix::unistd::Pid;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(pid: &Pid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(pid.as_raw())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pid, D::Error> {
+        i32::deserialize(deserializer).map(Pid::from_raw)
+    }
+}
+
+/// A process that there may be.
+pub(crate) mod pid_option {
+    use nix::unistd::Pid;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(pid: &Option<Pid>, serializer: S) -> Result<S::Ok, S::Error> {
+        pid.map(Pid::as_raw).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pid>, D::Error> {
+        Ok(Option::<i32>::deserialize(deserializer)?.map(Pid::from_raw))
+    }
+}
+
+/// A signal that there may be, by its name.
+pub(crate) mod signal_name_option {
+    use nix::sys::signal::Signal;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Named(#[serde(with = "super::signal_name")] Signal);
+
+    pub(crate) fn serialize<S: Serializer>(
+        signal: &Option<Signal>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        signal.map(Named).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Signal>, D::Error> {
+        Ok(Option::<Named>::deserialize(deserializer)?.map(|Named(signal)| signal))
     }
 }
 

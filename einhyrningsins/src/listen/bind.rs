@@ -5,9 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::spec::{BindAddress, BindSpec, Host};
+use super::spec::{BindAddress, BindSpec, BindSpecError, Host};
+use crate::handover::Fd;
+use crate::sys::inherit::{Inherited, NotInherited};
 
 /// The system's limit on the queue of a listener.
 const SOMAXCONN_FILE: &str = "/proc/sys/net/core/somaxconn";
@@ -69,6 +72,50 @@ impl Listener {
     #[must_use]
     pub fn family_name(&self) -> &'static str {
         if self.address.is_ipv4() { "AF_INET" } else { "AF_INET6" }
+    }
+}
+
+/// A [`Listener`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListenerRecord {
+    /// Its descriptor.
+    pub fd: Fd,
+    bind: String,
+    address: SocketAddr,
+    backlog: u32,
+}
+
+/// A listener that was written down cannot be taken over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdoptError {
+    /// Its descriptor is not there.
+    #[error(transparent)]
+    NotInherited(#[from] NotInherited),
+    /// What it was asked for by is nothing that this version binds.
+    #[error(transparent)]
+    Spec(#[from] BindSpecError),
+}
+
+impl Listener {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> ListenerRecord {
+        ListenerRecord {
+            fd: Fd::of(&self.fd),
+            bind: self.spec.to_string(),
+            address: self.address,
+            backlog: self.backlog,
+        }
+    }
+
+    /// Takes over what was written down.
+    ///
+    /// # Errors
+    /// [`AdoptError`].
+    pub fn adopt(record: &ListenerRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
+        let (spec, address, backlog) = (record.bind.parse()?, record.address, record.backlog);
+        Ok(Self { spec, address, backlog, fd: inherited.take(record.fd.0)? })
     }
 }
 

@@ -8,6 +8,6 @@ mod bind;
 mod exports;
 mod spec;
 
-pub use bind::{BindError, Family, Listener, bind};
+pub use bind::{AdoptError, BindError, Family, Listener, ListenerRecord, bind};
 pub use exports::exports;
 pub use spec::{BindAddress, BindSpec, BindSpecError, BindSpecErrorKind, Host};

@@ -10,14 +10,17 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{LineBuffer, LineTooLong, Notice, Reply, RequestId};
+use einhorn_proto::{Language, LineBuffer, LineTooLong, Notice, Reply, RequestId};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::CLIENTS;
+use crate::handover::Fd;
+use crate::handover::forms::{self, pid, pid_option};
+use crate::sys::inherit::Inherited;
 use crate::sys::peer;
 
 /// Clients at a time, workers' own connections not counted. Source: DESIGN.md section 7.
@@ -38,16 +41,54 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// A client, never reused while the master lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct ClientId(pub(super) usize);
 
 /// Who speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Peer {
     /// Whoever connected to the socket's path, by its pid at that time; `None` if that is not visible here.
-    Connected(Option<Pid>),
+    Connected(#[serde(with = "pid_option")] Option<Pid>),
     /// The worker, or its children, that got this connection from us (-g).
-    Worker(Pid),
+    Worker(#[serde(with = "pid")] Pid),
+}
+
+/// The clients written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClientsRecord {
+    clients: Vec<ClientRecord>,
+    next: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct ClientRecord {
+    id: usize,
+    fd: Fd,
+    peer: Peer,
+    #[serde(with = "forms::bytes")]
+    input: Vec<u8>,
+    #[serde(with = "forms::bytes")]
+    output: Vec<u8>,
+    has_ended: bool,
+    is_leaving: bool,
+    is_deaf: bool,
+    follows: Option<Follow>,
+}
+
+/// How somebody follows events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Follow {
+    request_id: Option<RequestId>,
+    #[serde(default)]
+    language: Language,
+}
+
+impl ClientsRecord {
+    /// The descriptors that it names.
+    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
+        self.clients.iter().map(|client| client.fd)
+    }
 }
 
 #[derive(Debug)]
@@ -67,8 +108,8 @@ struct Client {
     is_deaf: bool,
     /// Nothing more is to be had of it.
     is_broken: bool,
-    /// It follows events, under this id.
-    follows: Option<Option<RequestId>>,
+    /// It follows events.
+    follows: Option<Follow>,
 }
 
 /// What a client has said next.
@@ -154,20 +195,59 @@ impl Clients {
         let id = ClientId(self.next);
         registry.register(&mut stream, Token(CLIENTS + id.0), Interest::READABLE | Interest::WRITABLE)?;
         self.next += 1;
-        let client = Client {
-            stream,
-            peer,
-            input: LineBuffer::default(),
-            output: Vec::new(),
-            sent: 0,
-            has_ended: false,
-            is_leaving: false,
-            is_deaf: false,
-            is_broken: false,
-            follows: None,
-        };
-        self.clients.insert(id, client);
+        self.clients.insert(id, Client::new(stream, peer));
         Ok(id)
+    }
+
+    /// Writes down every client that is still to be heard or told something.
+    pub(super) fn record(&self) -> ClientsRecord {
+        let left = self.clients.iter().filter(|(_, client)| !client.is_broken);
+        let clients = left.map(|(id, client)| ClientRecord {
+            id: id.0,
+            fd: Fd::of(&client.stream),
+            peer: client.peer,
+            input: client.input.rest().to_vec(),
+            output: client.output[client.sent..].to_vec(),
+            has_ended: client.has_ended,
+            is_leaving: client.is_leaving,
+            is_deaf: client.is_deaf,
+            follows: client.follows.clone(),
+        });
+        ClientsRecord { clients: clients.collect(), next: self.next }
+    }
+
+    /// Takes over the clients that were written down.
+    ///
+    /// # Errors
+    /// If a descriptor is not there, or the kernel cannot wait for it.
+    pub(super) fn adopt_all(
+        record: ClientsRecord,
+        inherited: &mut Inherited,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let mut clients = Self { next: record.next, ..Self::default() };
+        for record in record.clients {
+            let id = ClientId(record.id);
+            let fd = inherited.take(record.fd.0).map_err(io::Error::other)?;
+            let mut stream = UnixStream::from_std(StdUnixStream::from(fd));
+            registry.register(&mut stream, Token(CLIENTS + id.0), Interest::READABLE | Interest::WRITABLE)?;
+            let mut client = Client::new(stream, record.peer);
+            client.input.push(&record.input);
+            client.output = record.output;
+            client.has_ended = record.has_ended;
+            client.is_leaving = record.is_leaving;
+            client.is_deaf = record.is_deaf;
+            client.follows = record.follows;
+            clients.followers.extend(client.follows.is_some().then_some(id));
+            clients.dirty.insert(id);
+            clients.clients.insert(id, client);
+        }
+        Ok(clients)
+    }
+
+    /// Every client.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ClientId> {
+        self.clients.keys().copied()
     }
 
     /// How many there are, workers' own connections not counted.
@@ -211,12 +291,12 @@ impl Clients {
     }
 
     /// Queues a reply.
-    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, reply: &Reply<D>) {
+    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
             client.is_broken = true;
         } else if !client.is_deaf {
-            reply.write_to(&mut client.output);
+            reply.write_in(language, &mut client.output);
         }
         self.dirty.insert(id);
     }
@@ -224,17 +304,17 @@ impl Clients {
     /// Queues a notice for all who follow events.
     pub(super) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
-            let Some(Some(request_id)) = self.clients.get(&id).map(|client| client.follows.clone()) else {
-                continue;
-            };
-            self.send(id, &Reply::progress(request_id, notice.to_string(), Some(notice)));
+            let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
+            if let Some(Follow { request_id, language }) = follows {
+                self.send(id, language, &Reply::progress(request_id, notice.to_string(), Some(notice)));
+            }
         }
     }
 
     /// From now on `id` gets every notice.
-    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>) {
+    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.follows = Some(request_id);
+            client.follows = Some(Follow { request_id, language });
             self.followers.insert(id);
         }
     }
@@ -332,6 +412,21 @@ impl Clients {
 }
 
 impl Client {
+    fn new(stream: UnixStream, peer: Peer) -> Self {
+        Self {
+            stream,
+            peer,
+            input: LineBuffer::default(),
+            output: Vec::new(),
+            sent: 0,
+            has_ended: false,
+            is_leaving: false,
+            is_deaf: false,
+            is_broken: false,
+            follows: None,
+        }
+    }
+
     fn become_deaf(&mut self) {
         self.is_deaf = true;
         self.output = Vec::new();

@@ -8,6 +8,8 @@
 mod ack;
 mod client;
 mod commands;
+mod einhorn;
+mod reexec;
 mod stderr;
 mod workers;
 
@@ -17,27 +19,36 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{Notice, Reply, RequestId};
+use einhorn_proto::{Language, Notice, Reply, RequestId};
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
-use crate::config::Control;
+use crate::config::{Control, Identity};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
-use crate::supervisor::{Action, Event, PoolCommand, ReplyData, RequestKey, Stop, Supervisor, UpgradePlan};
+use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
+use crate::sys::lock_file::LockFile;
 use crate::sys::notify::NotifySocket;
+use crate::sys::pid_file::PidFile;
 use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
 
+pub use client::ClientsRecord;
 use client::{ClientId, Clients};
+use einhorn::Words;
+use reexec::Replacement;
+pub use reexec::{PROOF, RequestRecord, Then};
+pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
-pub use workers::{WorkerOptions, Workers};
+pub use workers::{WorkerOptions, Workers, WorkersRecord};
 
 const CONTROL: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const NOTIFY: Token = Token(2);
 const LOG: Token = Token(3);
+const CHECK: Token = Token(4);
 /// Tokens from here on are clients.
 const CLIENTS: usize = 16;
 /// Tokens from here on are workers' standard errors.
@@ -63,6 +74,33 @@ pub const HANDLED_SIGNALS: [Signal; 10] = [
     Signal::SIGALRM,
 ];
 
+/// What a reactor is put together from.
+#[derive(Debug)]
+pub struct Parts {
+    /// How the master was called.
+    pub identity: Identity,
+    /// How it replaces itself.
+    pub reexec: crate::config::Reexec,
+    /// The core.
+    pub supervisor: Supervisor,
+    /// How workers are made.
+    pub workers: Workers,
+    /// How it is controlled.
+    pub control: Control,
+    /// The control socket.
+    pub control_socket: ControlSocket,
+    /// The lock of `--lockfile`.
+    pub lockfile: Option<LockFile>,
+    /// The pid file.
+    pub pidfile: Option<PidFile>,
+    /// Signals to the master.
+    pub signals: Signals,
+    /// Where workers notify.
+    pub notify: NotifySocket,
+    /// The log.
+    pub log: Log,
+}
+
 /// Everything that the master holds while it runs.
 #[derive(Debug)]
 pub struct Reactor {
@@ -79,6 +117,11 @@ pub struct Reactor {
     requests: HashMap<RequestKey, Asker>,
     next_request: u64,
     log: Log,
+    identity: Identity,
+    replacement: Replacement,
+    lockfile: Option<LockFile>,
+    /// Removed when the master ends.
+    _pidfile: Option<PidFile>,
     started: Instant,
     /// Work that is left of this round: children to reap, notifications and clients to go on with.
     backlog: Backlog,
@@ -100,11 +143,15 @@ impl Backlog {
     }
 }
 
-/// The client and the id that a reply goes to.
-#[derive(Debug)]
+/// Whom a reply goes to, and in which form.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Asker {
     client: ClientId,
     id: Option<RequestId>,
+    #[serde(default)]
+    language: Language,
+    #[serde(default)]
+    words: Words,
 }
 
 impl Reactor {
@@ -112,15 +159,8 @@ impl Reactor {
     ///
     /// # Errors
     /// If the kernel gives no descriptor to wait on.
-    pub fn new(
-        supervisor: Supervisor,
-        workers: Workers,
-        control: Control,
-        mut control_socket: ControlSocket,
-        mut signals: Signals,
-        mut notify: NotifySocket,
-        log: Log,
-    ) -> anyhow::Result<Self> {
+    pub fn new(parts: Parts) -> anyhow::Result<Self> {
+        let Parts { mut control_socket, mut signals, mut notify, .. } = parts;
         let poll = Poll::new().context("cannot make an epoll descriptor")?;
         let registry = poll.registry();
         registry.register(&mut signals, SIGNALS, Interest::READABLE).context("cannot wait for signals")?;
@@ -132,9 +172,9 @@ impl Reactor {
             .context("cannot wait for control clients")?;
         Ok(Self {
             poll,
-            supervisor,
-            workers,
-            control,
+            supervisor: parts.supervisor,
+            workers: parts.workers,
+            control: parts.control,
             control_socket,
             signals,
             notify,
@@ -142,7 +182,11 @@ impl Reactor {
             captures: Captures::default(),
             requests: HashMap::new(),
             next_request: 0,
-            log,
+            log: parts.log,
+            identity: parts.identity,
+            replacement: Replacement::new(parts.reexec),
+            lockfile: parts.lockfile,
+            _pidfile: parts.pidfile,
             started: Instant::now(),
             backlog: Backlog { children: true, ..Backlog::default() },
             exit: None,
@@ -154,14 +198,27 @@ impl Reactor {
     /// # Errors
     /// If the kernel refuses to wait for events, which it does only for reasons inside this program.
     pub fn run(mut self) -> anyhow::Result<u8> {
-        self.watch_log();
         self.feed(Event::Started);
+        self.go_on()
+    }
+
+    /// Runs a pool that runs already.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn go_on(mut self) -> anyhow::Result<u8> {
+        self.watch_log();
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             self.settle();
             if let Some(code) = self.exit {
+                self.end_check();
                 self.log.flush();
                 return Ok(code);
+            }
+            if self.replacement.is_due() {
+                self.replace();
+                continue;
             }
             match self.poll.poll(&mut events, self.time_to_wait()) {
                 Ok(()) => {}
@@ -177,7 +234,8 @@ impl Reactor {
         if !self.backlog.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.supervisor.next_deadline(), self.clients.accept_again_at()];
+        let deadlines =
+            [self.supervisor.next_deadline(), self.clients.accept_again_at(), self.replacement.deadline()];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
     }
@@ -193,6 +251,7 @@ impl Reactor {
                 SIGNALS => signalled = true,
                 NOTIFY => self.backlog.notifications = true,
                 LOG => self.log.flush(),
+                CHECK => self.read_check(),
                 Token(token) if token >= CAPTURES => self.backlog.captures.push(Capture(token - CAPTURES)),
                 Token(token) => {
                     let id = ClientId(token - CLIENTS);
@@ -224,6 +283,7 @@ impl Reactor {
         if std::mem::take(&mut self.backlog.children) {
             self.reap();
         }
+        self.enforce_check_deadline(now);
         if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
             for (pid, lines) in self.captures.news() {
                 self.feed(Event::LastWords { pid, lines });
@@ -302,16 +362,8 @@ impl Reactor {
                 None
             }
             Action::Reply { request, ok, message, data } => {
-                if let Some(Asker { client, id }) = self.requests.remove(&request) {
-                    match data {
-                        None => self.clients.send(client, &Reply::<()>::last(id, ok, message, None)),
-                        Some(ReplyData::Resized(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                        Some(ReplyData::Upgrade(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                    }
+                if let Some(asker) = self.requests.remove(&request) {
+                    self.answer_last(&asker, ok, message, data);
                 }
                 None
             }
@@ -322,15 +374,21 @@ impl Reactor {
         }
     }
 
+    /// Answers a request that has nothing to say to programs.
+    fn give_last_reply(&mut self, request: RequestKey, ok: bool, message: String) {
+        self.carry_out(Action::Reply { request, ok, message, data: None });
+    }
+
     /// Logs a notice and sends it to those who follow events or wait for the upgrade that it is part of.
     fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
         if let Notice::Acked { pid, .. } = notice {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
-        for Asker { client, id } in progress_of.iter().filter_map(|request| self.requests.get(request)) {
+        let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
+        for Asker { client, id, language, .. } in askers.filter(|asker| asker.waits()) {
             let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
-            self.clients.send(*client, &reply);
+            self.clients.send(*client, *language, &reply);
         }
         self.clients.send_to_followers(notice);
     }
@@ -370,7 +428,10 @@ impl Reactor {
             Signal::SIGUSR2 => stop(Stop::Gracefully),
             Signal::SIGTERM => stop(Stop::With(Signal::SIGTERM)),
             Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
-            Signal::SIGHUP => PoolCommand::Upgrade(UpgradePlan::default()),
+            Signal::SIGHUP => {
+                self.log.debug(&why);
+                return self.upgrade(None, UpgradePlan::default());
+            }
             Signal::SIGTTIN => PoolCommand::Inc(1),
             Signal::SIGTTOU => PoolCommand::Dec(1),
             Signal::SIGUSR1 => PoolCommand::Signal(vec![Signal::SIGUSR1]),
@@ -384,6 +445,9 @@ impl Reactor {
     fn reap(&mut self) {
         loop {
             match reap_one() {
+                Ok(Some((pid, termination))) if self.replacement.is_check(pid) => {
+                    self.on_check_ended(&termination);
+                }
                 Ok(Some((pid, termination))) => {
                     self.on_reaped(pid);
                     self.feed(Event::Exited { pid, termination });
@@ -426,4 +490,8 @@ impl Reactor {
             self.log.debug(format_args!("cannot wait for the reader of standard error: {error}"));
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

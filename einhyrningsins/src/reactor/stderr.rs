@@ -14,8 +14,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::CAPTURES;
+use crate::handover::Fd;
+use crate::handover::forms::{self, pid_option};
+use crate::sys::inherit::Inherited;
 
 /// How many lines are kept until the ack, and how many bytes of them.
 const TAIL_LINES_MAX: usize = 20;
@@ -49,6 +53,26 @@ pub(super) struct Capture(pub(super) usize);
 pub(super) struct Captures {
     streams: HashMap<Capture, Stream>,
     next: usize,
+}
+
+/// A worker's standard error written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CaptureRecord {
+    id: usize,
+    fd: Fd,
+    #[serde(with = "pid_option")]
+    worker: Option<Pid>,
+    #[serde(with = "forms::bytes")]
+    partial: Vec<u8>,
+    tail: Option<Vec<String>>,
+}
+
+impl CaptureRecord {
+    /// The descriptor that it names.
+    #[must_use]
+    pub fn descriptor(&self) -> Fd {
+        self.fd
+    }
 }
 
 #[derive(Debug)]
@@ -141,6 +165,46 @@ impl Captures {
         }
     }
 
+    /// Writes each of them down.
+    pub(super) fn record(&self) -> Vec<CaptureRecord> {
+        let streams = self.streams.iter().map(|(capture, stream)| CaptureRecord {
+            id: capture.0,
+            fd: Fd::of(&stream.pipe),
+            worker: stream.worker,
+            partial: stream.partial.clone(),
+            tail: stream.tail.as_ref().map(|tail| tail.lines.iter().cloned().collect()),
+        });
+        streams.collect()
+    }
+
+    /// Takes over those that were written down.
+    ///
+    /// # Errors
+    /// If a descriptor is not there, or the kernel cannot wait for it.
+    pub(super) fn adopt_all(
+        records: Vec<CaptureRecord>,
+        inherited: &mut Inherited,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let mut captures = Self::default();
+        for record in records {
+            let pipe = inherited.take(record.fd.0).map_err(io::Error::other)?;
+            let token = Token(CAPTURES + record.id);
+            registry.register(&mut SourceFd(&pipe.as_raw_fd()), token, Interest::READABLE)?;
+            captures.next = captures.next.max(record.id + 1);
+            let tail = record.tail.as_deref().map(Tail::of);
+            let stream =
+                Stream { pipe: File::from(pipe), worker: record.worker, partial: record.partial, tail };
+            captures.streams.insert(Capture(record.id), stream);
+        }
+        Ok(captures)
+    }
+
+    /// Every one of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = Capture> {
+        self.streams.keys().copied()
+    }
+
     fn close(&mut self, capture: Capture, registry: &Registry) {
         if let Some(stream) = self.streams.remove(&capture) {
             // Closing it would do, unless a child that is being spawned still had it.
@@ -220,6 +284,12 @@ impl Stream {
 }
 
 impl Tail {
+    fn of(lines: &[String]) -> Self {
+        let mut tail = Self::default();
+        lines.iter().for_each(|line| tail.push(line.as_bytes()));
+        tail
+    }
+
     fn push(&mut self, line: &[u8]) {
         let line = text(line);
         self.bytes += line.len();

@@ -12,10 +12,13 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
+use serde::{Deserialize, Serialize};
 
-use crate::listen::{Listener, exports};
-use crate::release::{Recipe, Release, ReleaseError, variable};
+use crate::handover::{Fd, forms};
+use crate::listen::{AdoptError, Listener, ListenerRecord, exports};
+use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};
+use crate::sys::inherit::Inherited;
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec, Spawner};
 
@@ -32,11 +35,12 @@ pub struct Workers {
 }
 
 /// What every worker is given beside sockets and variables.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct WorkerOptions {
     /// Nice value.
     pub nice: Option<i32>,
     /// What it gets when the master dies.
+    #[serde(with = "forms::signal_name_option")]
     pub parent_death_signal: Option<Signal>,
     /// Limit on open files.
     pub open_files: Option<OpenFilesLimit>,
@@ -44,6 +48,29 @@ pub struct WorkerOptions {
     pub control_as_fd: bool,
     /// Whether its standard error is a pipe to the master.
     pub capture_startup: bool,
+}
+
+/// How workers are made, written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkersRecord {
+    /// What to run.
+    pub recipe: Recipe,
+    releases: Vec<ReleaseRecord>,
+    listeners: Vec<ListenerRecord>,
+    options: WorkerOptions,
+}
+
+impl WorkersRecord {
+    /// The descriptors that it names.
+    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
+        let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
+        releases.chain(self.listeners.iter().map(|listener| listener.fd))
+    }
+
+    /// The generations that it has a release of.
+    pub fn generations(&self) -> impl Iterator<Item = Generation> {
+        self.releases.iter().map(|release| release.generation)
+    }
 }
 
 /// A worker that runs.
@@ -85,6 +112,36 @@ impl Workers {
         Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
     }
 
+    pub(super) fn record(&self) -> WorkersRecord {
+        WorkersRecord {
+            recipe: self.recipe.clone(),
+            releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
+            listeners: self.listeners.iter().map(Listener::record).collect(),
+            options: self.options,
+        }
+    }
+
+    /// Goes on as was written down.
+    ///
+    /// # Errors
+    /// [`AdoptError`], most often that a descriptor is not there.
+    pub fn adopt(
+        record: WorkersRecord,
+        inherited: &mut Inherited,
+        control: &Path,
+        notify: &str,
+        spawner: Spawner,
+    ) -> Result<Self, AdoptError> {
+        let listeners = record.listeners.iter().map(|listener| Listener::adopt(listener, inherited));
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        let mut workers = Self::new(record.recipe, listeners, control, notify, spawner, record.options);
+        for release in record.releases {
+            let generation = release.generation;
+            workers.releases.insert(generation, Release::adopt(release, inherited)?);
+        }
+        Ok(workers)
+    }
+
     /// Looks up what `generation` runs and keeps it until [`Self::forget`].
     ///
     /// # Errors
@@ -119,11 +176,12 @@ impl Workers {
                 reason: format!("cannot make its connection to the control socket: {error}"),
                 transient: true,
             })?;
-        let stderr =
-            self.options.capture_startup.then(stderr_pipe).transpose().map_err(|errno| SpawnFailure {
+        let stderr = self.options.capture_startup.then(pipe_for_reading).transpose().map_err(|errno| {
+            SpawnFailure {
                 reason: format!("cannot make a pipe for its standard error: {}", io::Error::from(errno)),
                 transient: true,
-            })?;
+            }
+        })?;
         let sockets: Vec<BorrowedFd<'_>> = self.listeners.iter().map(AsFd::as_fd).collect();
         let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index), number("EINHORN_SLOT", slot.0)];
         if control.is_some() {
@@ -152,6 +210,11 @@ impl Workers {
             }),
             Err(error) => Err(SpawnFailure { reason: error.to_string(), transient: error.is_transient() }),
         }
+    }
+
+    /// Spawns what is no worker.
+    pub(super) fn spawner(&mut self) -> &mut Spawner {
+        &mut self.spawner
     }
 
     pub(super) fn recipe(&self) -> &Recipe {
@@ -192,8 +255,8 @@ fn connection() -> io::Result<(UnixStream, UnixStream)> {
     Ok((ours, theirs))
 }
 
-/// A pipe for what a worker writes: our end, which does not block, and its own, which does, as it expects.
-fn stderr_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+/// A pipe for what a child writes: our end, which does not block, and its own, which does, as it expects.
+pub(super) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((ours, theirs))

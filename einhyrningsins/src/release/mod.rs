@@ -22,11 +22,15 @@ use einhorn_proto::ReleaseStatus;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
 
 use self::env_file::Variable;
 pub use self::env_file::{EnvFileError, LineFault};
+use self::program::ProgramRecord;
 pub use self::program::{Program, ProgramFile};
+use crate::handover::{Fd, forms};
 use crate::supervisor::Generation;
+use crate::sys::inherit::{Inherited, NotInherited};
 
 /// Variables by which somebody passed sockets or expectations to the *master*: its workers would take them
 /// for their own. Those that end in `_` stand for all that begin so.
@@ -43,15 +47,18 @@ const NOT_INHERITED: &[&str] = &[
 ];
 
 /// How to make a [`Release`]: what was asked for, to be looked up anew at each upgrade.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recipe {
     /// Program and arguments.
+    #[serde(with = "forms::words")]
     pub command: Vec<OsString>,
     /// The directory, by a path that may lead elsewhere at the next upgrade.
+    #[serde(with = "forms::path")]
     pub directory: PathBuf,
     /// Inherited variables to keep from the workers.
     pub dropped: Vec<String>,
     /// A file of variables; a relative path counts from the directory, so that a release can bring its own.
+    #[serde(with = "forms::path_option")]
     pub env_file: Option<PathBuf>,
 }
 
@@ -207,7 +214,60 @@ impl Recipe {
     }
 }
 
+/// A [`Release`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// Whose it is.
+    pub generation: Generation,
+    program: ProgramRecord,
+    #[serde(with = "forms::c_strings")]
+    argv: Vec<CString>,
+    #[serde(with = "forms::c_strings")]
+    env: Vec<CString>,
+    #[serde(with = "forms::path")]
+    directory_path: PathBuf,
+    #[serde(with = "forms::path")]
+    real_directory: PathBuf,
+    directory: Fd,
+}
+
+impl ReleaseRecord {
+    /// The descriptors that it names.
+    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
+        self.program.executable.into_iter().chain([self.directory])
+    }
+}
+
 impl Release {
+    /// Writes itself down, as the release of `generation`.
+    #[must_use]
+    pub fn record(&self, generation: Generation) -> ReleaseRecord {
+        ReleaseRecord {
+            generation,
+            program: self.program.record(),
+            argv: self.argv.clone(),
+            env: self.env.clone(),
+            directory_path: self.directory_path.clone(),
+            real_directory: self.real_directory.clone(),
+            directory: Fd::of(&self.directory),
+        }
+    }
+
+    /// Takes over what was written down.
+    ///
+    /// # Errors
+    /// If a descriptor of it is not there.
+    pub fn adopt(record: ReleaseRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+        Ok(Self {
+            program: Program::adopt(record.program, inherited)?,
+            argv: record.argv,
+            env: record.env,
+            directory_path: record.directory_path,
+            real_directory: record.real_directory,
+            directory: inherited.take(record.directory.0)?,
+        })
+    }
+
     /// The directory, pinned: it stays the same one whatever becomes of its path.
     #[must_use]
     pub fn directory(&self) -> BorrowedFd<'_> {

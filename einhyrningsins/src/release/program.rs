@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +14,11 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{AccessFlags, faccessat};
+use serde::{Deserialize, Serialize};
 
 use super::{ReleaseError, c_string};
+use crate::handover::{Fd, forms};
+use crate::sys::inherit::{Inherited, NotInherited};
 
 /// Where a program without a slash is looked for if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH`, as
 /// glibc has it.
@@ -35,9 +39,10 @@ pub struct Program {
 }
 
 /// The file that a program was when it was looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramFile {
     /// Where it lay, with no symbolic link in the path.
+    #[serde(with = "forms::path")]
     pub path: PathBuf,
     /// The device that it is on.
     pub device: u64,
@@ -47,9 +52,36 @@ pub struct ProgramFile {
     pub modified: SystemTime,
 }
 
+/// A [`Program`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ProgramRecord {
+    #[serde(with = "forms::c_string")]
+    path: CString,
+    pub(super) executable: Option<Fd>,
+    file: ProgramFile,
+}
+
+impl ProgramFile {
+    /// Whether it is the file that `metadata` is of.
+    #[must_use]
+    pub fn is(&self, metadata: &fs::Metadata) -> bool {
+        (self.device, self.inode) == (metadata.dev(), metadata.ino())
+    }
+}
+
 impl Program {
+    pub(super) fn record(&self) -> ProgramRecord {
+        let executable = self.executable.as_ref().map(Fd::of);
+        ProgramRecord { path: self.path.clone(), executable, file: self.file.clone() }
+    }
+
+    pub(super) fn adopt(record: ProgramRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+        let executable = record.executable.map(|fd| inherited.take(fd.0)).transpose()?;
+        Ok(Self { path: record.path, executable, file: record.file })
+    }
+
     /// Looks `name` up: a path from `directory` if it has a slash in it, else in `PATH`.
-    pub(super) fn find(
+    pub(crate) fn find(
         name: &OsStr,
         directory: BorrowedFd<'_>,
         directory_path: &Path,

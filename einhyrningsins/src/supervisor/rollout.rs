@@ -187,8 +187,8 @@ impl Supervisor {
     /// Why an upgrade by this plan would be refused now.
     #[must_use]
     pub fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<String> {
-        if self.phase != Phase::Running {
-            return Some("refused: the master is stopping".to_owned());
+        if let Some(refusal) = self.stopping() {
+            return Some(refusal);
         }
         if self.rollout.is_some() && !self.policy.upgrade_restarts {
             return Some(format!("upgrade refused: {}", self.rollout_in_words()));

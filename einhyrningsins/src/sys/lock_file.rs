@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Pid, getpid};
+use serde::{Deserialize, Serialize};
 
+use super::inherit::{Inherited, NotInherited};
 use super::pid_file::parse_pid;
+use crate::handover::{Fd, forms};
 
 /// How often a lock file may be replaced under our hands before that is an error.
 const TRIES_MAX: u32 = 100;
@@ -124,6 +127,31 @@ impl LockFile {
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(format!("{}\n", self.owner).as_bytes())
+    }
+}
+
+/// A [`LockFile`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LockRecord {
+    /// Its descriptor, which is what holds the lock.
+    pub fd: Fd,
+    #[serde(with = "forms::path")]
+    path: PathBuf,
+}
+
+impl LockFile {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> LockRecord {
+        LockRecord { fd: Fd::of(&self.file), path: self.path.clone() }
+    }
+
+    /// Takes over what was written down, with the lock, which an exec does not give up.
+    ///
+    /// # Errors
+    /// If its descriptor is not there.
+    pub fn adopt(record: LockRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+        Ok(Self { path: record.path, file: File::from(inherited.take(record.fd.0)?), owner: getpid() })
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Nothing here decides anything; it asks, and answers in types. What may block says so.
 
+pub mod go_back;
+pub mod inherit;
 pub mod lock_file;
+pub mod memory_file;
 pub mod notify;
 pub mod peer;
 pub mod pid_file;

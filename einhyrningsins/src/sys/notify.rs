@@ -13,8 +13,11 @@ use nix::libc;
 use nix::sys::socket::sockopt::PassCred;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
+use super::inherit::{Inherited, NotInherited};
 use super::process::truncate;
+use crate::handover::Fd;
 
 /// The longest message that is read, in bytes; systemd reads as much.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -127,6 +130,30 @@ impl NotifySocket {
             return Err(NotifyError::NotText { sender });
         };
         Ok(Some(parse(sender.ok_or(NotifyError::UnknownSender)?, text)))
+    }
+}
+
+/// A [`NotifySocket`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NotifyRecord {
+    /// Its descriptor.
+    pub fd: Fd,
+    address: String,
+}
+
+impl NotifySocket {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> NotifyRecord {
+        NotifyRecord { fd: Fd::of(&self.fd), address: self.address.clone() }
+    }
+
+    /// Takes over what was written down: workers go on sending to its address.
+    ///
+    /// # Errors
+    /// If its descriptor is not there.
+    pub fn adopt(record: NotifyRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+        Ok(Self { fd: inherited.take(record.fd.0)?, address: record.address })
     }
 }
 

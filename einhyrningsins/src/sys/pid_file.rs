@@ -63,6 +63,12 @@ impl PidFile {
         }
     }
 
+    /// The file at `path` that an image before this one wrote for this process.
+    #[must_use]
+    pub fn adopt(path: PathBuf) -> Self {
+        Self { path, owner: getpid(), replaced: None }
+    }
+
     /// The live process that the file named before.
     #[must_use]
     pub fn replaced(&self) -> Option<Pid> {

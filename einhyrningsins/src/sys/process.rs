@@ -8,6 +8,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 /// The longest name that a process list shows, in bytes: TASK_COMM_LEN of the kernel less its NUL.
 const NAME_BYTES_MAX: usize = 15;
@@ -56,7 +57,7 @@ pub(super) fn truncate(text: &mut String, bytes_max: usize) {
 }
 
 /// A limit on the number of open files of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFilesLimit {
     /// What is enforced.
     pub soft: u64,

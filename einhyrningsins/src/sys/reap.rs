@@ -3,6 +3,7 @@
 use einhorn_proto::Termination;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::signals::SignalNumber;
@@ -34,6 +35,16 @@ pub fn reap_one() -> Result<Option<(Pid, Termination)>, Errno> {
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// Whether `pid` is a child of this process, dead or alive, that has not been reaped.
+///
+/// # Source
+/// `waitid(2)`: ECHILD for one that is none; WNOWAIT leaves it to be reaped.
+#[must_use]
+pub fn is_child(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(pid), flags) != Err(Errno::ECHILD)
 }
 
 /// How a child ended; `None` for one that has only stopped, which is told to a tracer.

@@ -222,6 +222,7 @@ fn short_reason(death: &Death) -> String {
             Termination::Exited(status) => format!("exit {status}"),
             Termination::Killed { signal, core_dumped: false } => signal.clone(),
             Termination::Killed { signal, core_dumped: true } => format!("{signal} (core dumped)"),
+            Termination::Unseen => "unseen".to_owned(),
         },
         _ => death.reason.clone(),
     }

@@ -1,0 +1,515 @@
+//! The master replaces itself: the check of what is to take its place, and the exec.
+//!
+//! What is to take the master's place is started first as a child, with the state as it is at that moment, and says
+//! whether it can go on from it. The master goes on with its work meanwhile. When the child has said yes, the state
+//! is written down once more, as it is then, and the master executes the program that was checked. Whatever fails up
+//! to the exec leaves the master as it was, and whoever asked is told why.
+//!
+//! What happens on the other side of the exec stands in `takeover.rs`.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use std::{env, fs};
+
+use anyhow::{Context, anyhow};
+use einhorn_proto::{Notice, Termination};
+use mio::Interest;
+use mio::unix::SourceFd;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{Pid, execve, fchdir};
+use serde::{Deserialize, Serialize};
+
+use super::workers::pipe_for_reading;
+use super::{Asker, CHECK, Reactor};
+use crate::config::{Dialect, Reexec};
+use crate::handover::forms::{Clock, Moment};
+use crate::handover::{Fd, Handover};
+use crate::release::{Program, variable};
+use crate::supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};
+use crate::sys::inherit::set_close_on_exec;
+use crate::sys::memory_file::{content, memory_file, sealed_file};
+use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
+
+/// This program, as it runs.
+const SELF: &str = "/proc/self/exe";
+
+/// How much is kept of what the check says, in bytes: the end of it, where the reason is.
+const SAID_BYTES_MAX: usize = 4096;
+
+/// What the check's child adds to the state when it could go on from it; its version follows.
+pub const PROOF: &str = "\naccepted by ";
+
+/// What a replacement is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// Itself.
+    Reload {
+        /// Who asked.
+        request: RequestKey,
+    },
+    /// An upgrade, which begins when it is done.
+    Upgrade {
+        /// Who asked, if somebody waits.
+        request: Option<RequestKey>,
+        /// How.
+        plan: UpgradePlan,
+    },
+}
+
+/// A request that was written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RequestRecord {
+    request: RequestKey,
+    #[serde(flatten)]
+    asker: Asker,
+}
+
+/// How far a replacement is.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    settings: Reexec,
+    check: Option<Check>,
+    /// The check has passed; the exec is next.
+    checked: Option<Candidate>,
+    then: Vec<Then>,
+    /// How often this master has been replaced.
+    pub(super) reloads: u32,
+}
+
+/// What is to take the master's place.
+#[derive(Debug)]
+struct Candidate {
+    program: Program,
+    /// The command, the program's name first.
+    words: Vec<OsString>,
+}
+
+/// A check that runs.
+#[derive(Debug)]
+struct Check {
+    candidate: Candidate,
+    pid: Pid,
+    /// The state, to which the child adds its proof.
+    state: OwnedFd,
+    state_bytes: usize,
+    stderr: File,
+    /// What it said last on standard error.
+    said: Vec<u8>,
+    deadline: Instant,
+    is_late: bool,
+}
+
+impl Replacement {
+    pub(super) fn new(settings: Reexec) -> Self {
+        Self { settings, check: None, checked: None, then: Vec::new(), reloads: 0 }
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.checked.is_some()
+    }
+
+    pub(super) fn is_check(&self, pid: Pid) -> bool {
+        self.check.as_ref().is_some_and(|check| check.pid == pid)
+    }
+
+    /// When to lose patience with the check.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.check.as_ref().filter(|check| !check.is_late).map(|check| check.deadline)
+    }
+}
+
+impl Reactor {
+    /// Upgrades the pool, and the master before it where that is called for.
+    pub(super) fn upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+        if self.supervisor.upgrade_refusal(plan).is_none() && self.is_to_be_replaced() {
+            return self.ask_for_replacement(Then::Upgrade { request, plan });
+        }
+        self.feed(Event::Command { request, command: PoolCommand::Upgrade(plan) });
+    }
+
+    /// Whether an upgrade begins with the master itself: always in einhorn's dialect and where it was said what to
+    /// become; else if its program's path leads to another file than it runs. A path that leads nowhere is no
+    /// reason not to upgrade the workers.
+    fn is_to_be_replaced(&self) -> bool {
+        if self.identity.dialect == Dialect::Einhorn || self.replacement.settings.as_command.is_some() {
+            return true;
+        }
+        let Ok(running) = fs::metadata(SELF) else { return false };
+        self.candidate().is_ok_and(|candidate| !candidate.program.file().is(&running))
+    }
+
+    /// Begins the check, or joins the one that runs.
+    pub(super) fn ask_for_replacement(&mut self, then: Then) {
+        if let Some(refusal) = self.supervisor.stopping() {
+            return self.answer_then(&then, &refusal);
+        }
+        self.replacement.then.push(then);
+        if self.replacement.check.is_none()
+            && self.replacement.checked.is_none()
+            && let Err(error) = self.begin_check()
+        {
+            self.keep_master(&format!("{error:#}"));
+        }
+    }
+
+    fn begin_check(&mut self) -> anyhow::Result<()> {
+        let candidate = self.candidate()?;
+        let state = self.handover(&Clock::read())?.to_bytes(Fd(-1))?;
+        let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
+        let (stderr, theirs) =
+            pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;
+        let check = ["--upgrade-check".into(), "--with-state-fd".into(), FIRST_SOCKET.to_string().into()];
+        let argv = c_strings(self.arguments(&candidate, &check))?;
+        let env = self.environment(&self.identity.start_directory)?;
+        let directory = self.start_directory();
+        let spec = SpawnSpec {
+            executable: candidate.program.executable(),
+            directory: directory.as_ref().map(AsFd::as_fd),
+            sockets: &[file.as_fd()],
+            stderr: Some(theirs.as_fd()),
+            ..SpawnSpec::new(candidate.program.path(), &argv, &env)
+        };
+        let pid = self.workers.spawner().spawn(&spec)?;
+        drop(theirs);
+        let registry = self.poll.registry();
+        registry
+            .register(&mut SourceFd(&stderr.as_raw_fd()), CHECK, Interest::READABLE)
+            .context("cannot wait for the check")?;
+        let program = candidate.program.file().path.display().to_string();
+        self.replacement.check = Some(Check {
+            candidate,
+            pid,
+            state: file,
+            state_bytes: state.len(),
+            stderr: stderr.into(),
+            said: Vec::new(),
+            deadline: Instant::now() + self.replacement.settings.check_timeout,
+            is_late: false,
+        });
+        self.tell_waiting(&Notice::MasterChecking { program });
+        Ok(())
+    }
+
+    /// What is to take the master's place, as it is on disk now.
+    fn candidate(&self) -> anyhow::Result<Candidate> {
+        let words = match &self.replacement.settings.as_command {
+            Some(words) => words.clone(),
+            None => self.identity.argv.iter().take(1).cloned().collect(),
+        };
+        let name = words.first().map_or(OsStr::new(""), OsString::as_os_str);
+        let path = &self.identity.start_directory;
+        let here = self.start_directory().map_or_else(|| open(".", DIRECTORY, Mode::empty()), Ok);
+        let here =
+            here.map_err(io::Error::from).context("cannot open the directory that it was started in")?;
+        let program = Program::find(name, here.as_fd(), path).map_err(|error| anyhow!(error.in_words()))?;
+        Ok(Candidate { program, words })
+    }
+
+    /// The directory that the master was started in, as its path leads there now.
+    fn start_directory(&self) -> Option<OwnedFd> {
+        open(&self.identity.start_directory, DIRECTORY, Mode::empty()).ok()
+    }
+
+    /// The command line: the words of the command, what this exec is for, and what there was before.
+    fn arguments(&self, candidate: &Candidate, options: &[OsString]) -> Vec<OsString> {
+        let rest = match self.identity.dialect {
+            Dialect::Native => self.identity.argv.iter().skip(1).cloned().collect(),
+            Dialect::Einhorn => {
+                let command = self.workers.recipe().command.iter().cloned();
+                ["--".into()].into_iter().chain(command).collect::<Vec<_>>()
+            }
+        };
+        candidate.words.iter().chain(options).cloned().chain(rest).collect()
+    }
+
+    /// What this master was started with, less what is to be dropped.
+    fn environment(&self, directory: &Path) -> anyhow::Result<Vec<CString>> {
+        let dropped = &self.workers.recipe().dropped;
+        let kept = env::vars_os()
+            .filter(|(name, _)| name != "PWD" && !dropped.iter().any(|drop| name == drop.as_str()));
+        let pwd = (OsString::from("PWD"), directory.as_os_str().to_owned());
+        Ok(kept.chain([pwd]).map(|(name, value)| variable(name, &value)).collect::<Result<_, _>>()?)
+    }
+
+    /// Takes up what the check's child says on standard error.
+    pub(super) fn read_check(&mut self) {
+        let Some(check) = &mut self.replacement.check else { return };
+        let mut buffer = [0; SAID_BYTES_MAX];
+        loop {
+            match check.stderr.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => {
+                    check.said.extend_from_slice(&buffer[..count]);
+                    let surplus = check.said.len().saturating_sub(SAID_BYTES_MAX);
+                    check.said.drain(..surplus);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub(super) fn enforce_check_deadline(&mut self, now: Instant) {
+        if self.replacement.deadline().is_some_and(|deadline| deadline <= now) {
+            self.end_check();
+        }
+    }
+
+    /// Kills the check's child, with what it has started: it is the leader of a process group of its own.
+    pub(super) fn end_check(&mut self) {
+        if let Some(check) = &mut self.replacement.check {
+            check.is_late = true;
+            let _ = kill(Pid::from_raw(-check.pid.as_raw()), Signal::SIGKILL);
+        }
+    }
+
+    pub(super) fn on_check_ended(&mut self, termination: &Termination) {
+        self.read_check();
+        let Some(check) = self.replacement.check.take() else { return };
+        match check.verdict(termination, &self.replacement.settings) {
+            Ok(version) => {
+                self.log.debug(format_args!("the check has passed: {version} can go on from here"));
+                self.replacement.checked = Some(check.candidate);
+            }
+            Err(reason) => self.keep_master(&reason),
+        }
+    }
+
+    /// Becomes the program that was checked. Returns only if that fails.
+    pub(super) fn replace(&mut self) {
+        let Some(candidate) = self.replacement.checked.take() else { return };
+        if let Some(refusal) = self.supervisor.stopping() {
+            return self.keep_master(&refusal);
+        }
+        let Err(error) = self.execute(&candidate);
+        self.keep_master(&format!("{error:#}"));
+    }
+
+    fn execute(&mut self, candidate: &Candidate) -> anyhow::Result<std::convert::Infallible> {
+        let image = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(io::Error::from)
+            .context("cannot open the program that runs, to go back to")?;
+        let handover = self.handover(&Clock::read())?;
+        let state = sealed_file("state", &handover.to_bytes(Fd::of(&image))?)
+            .context("cannot make a file in memory for the state")?;
+        let options = ["--with-state-fd".into(), state.as_raw_fd().to_string().into()];
+        let argv = c_strings(self.arguments(candidate, &options))?;
+        let here = open(".", DIRECTORY, Mode::empty()).map_err(io::Error::from);
+        let here = here.context("cannot open the current directory")?;
+        let directory = match self.start_directory() {
+            Some(directory) if fchdir(&directory).is_ok() => self.identity.start_directory.clone(),
+            _ => env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        };
+        let env = self.environment(&directory)?;
+        let mut kept = handover.descriptors();
+        kept.extend([image.as_raw_fd(), state.as_raw_fd()]);
+        self.log.flush();
+        let error = become_program(candidate, &argv, &env, &kept);
+        // As it was: it may be a directory that has no path any more.
+        let _ = fchdir(&here);
+        Err(error)
+    }
+
+    /// Everything, written down.
+    fn handover(&self, clock: &Clock) -> anyhow::Result<Handover> {
+        let requests = self.requests.iter();
+        Ok(Handover {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id().cast_signed(),
+            written_at: clock.moment(Instant::now()),
+            started_at: clock.moment(self.started),
+            reloads: self.replacement.reloads + 1,
+            identity: self.identity.clone(),
+            reexec: self.replacement.settings.clone(),
+            control: self.control.clone(),
+            supervisor: self.supervisor.record(clock)?,
+            workers: self.workers.record(),
+            control_socket: self.control_socket.record(),
+            lockfile: self.lockfile.as_ref().map(crate::sys::lock_file::LockFile::record),
+            notify: self.notify.record(),
+            clients: self.clients.record(),
+            requests: requests
+                .map(|(request, asker)| RequestRecord { request: *request, asker: asker.clone() })
+                .collect(),
+            next_request: self.next_request,
+            captures: self.captures.record(),
+            log: self.log.record(),
+            then: self.replacement.then.clone(),
+        })
+    }
+
+    /// The master stays as it is. Whoever wanted it replaced is told why.
+    pub(super) fn keep_master(&mut self, reason: &str) {
+        let notice = Notice::MasterKept { reason: reason.to_owned() };
+        self.log.notice(&notice);
+        self.clients.send_to_followers(&notice);
+        for then in std::mem::take(&mut self.replacement.then) {
+            self.answer_then(&then, &notice.to_string());
+        }
+    }
+
+    fn answer_then(&mut self, then: &Then, reason: &str) {
+        let (request, message) = match then {
+            Then::Reload { request } => (Some(*request), format!("not reloaded: {reason}")),
+            Then::Upgrade { request, .. } => {
+                (*request, format!("upgrade failed before it began, and nothing was changed: {reason}"))
+            }
+        };
+        match request {
+            Some(request) => self.give_last_reply(request, false, message),
+            None => self.log.warn(message),
+        }
+    }
+
+    /// Tells the log, those who follow events, and those who wait for the replacement.
+    fn tell_waiting(&mut self, notice: &Notice) {
+        let requests = self.replacement.then.iter().filter_map(Then::request).collect::<Vec<_>>();
+        self.publish(notice, &requests);
+    }
+}
+
+/// The other side of the exec.
+impl Reactor {
+    /// Takes up clients, requests and standard errors that were written down, and what was under way.
+    ///
+    /// # Errors
+    /// If a descriptor is not there, or the kernel cannot wait for one.
+    pub fn resume(
+        &mut self,
+        handover: Handover,
+        inherited: &mut crate::sys::inherit::Inherited,
+        clock: &Clock,
+    ) -> io::Result<()> {
+        self.clients = super::Clients::adopt_all(handover.clients, inherited, self.poll.registry())?;
+        self.captures = super::Captures::adopt_all(handover.captures, inherited, self.poll.registry())?;
+        let requests = handover.requests.into_iter();
+        self.requests = requests.map(|record| (record.request, record.asker)).collect();
+        self.next_request = handover.next_request;
+        self.started = clock.instant(handover.started_at);
+        self.replacement.reloads = handover.reloads;
+        self.replacement.then = handover.then;
+        // What they had sent is here, and no event will tell of it again.
+        self.backlog.clients.extend(self.clients.ids());
+        self.backlog.captures.extend(self.captures.all());
+        self.backlog.notifications = true;
+        Ok(())
+    }
+
+    /// What the replacement was for can now be done. `written_at` is when the image before wrote its state down,
+    /// and `version` its version.
+    pub fn on_replaced(&mut self, clock: &Clock, written_at: Moment, version: String) {
+        let took = Instant::now().saturating_duration_since(clock.instant(written_at));
+        let notice = Notice::MasterReplaced {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            from_version: version,
+            workers: u32::try_from(self.supervisor.live()).unwrap_or(u32::MAX),
+            took_ms: super::milliseconds(took),
+        };
+        let upgrades = self.replacement.then.iter().filter(|then| matches!(then, Then::Upgrade { .. }));
+        let upgrades = upgrades.filter_map(Then::request).collect::<Vec<_>>();
+        self.publish(&notice, &upgrades);
+        self.bury_the_unseen();
+        for then in std::mem::take(&mut self.replacement.then) {
+            match then {
+                Then::Reload { request } => self.give_last_reply(request, true, notice.to_string()),
+                Then::Upgrade { request, plan } => {
+                    let command = PoolCommand::Upgrade(plan);
+                    self.feed(Event::Command { request, command });
+                }
+            }
+        }
+    }
+
+    /// This is the image before, gone back to: the one that was to take its place has failed.
+    pub fn on_returned(&mut self, why: &str) {
+        self.replacement.reloads -= 1;
+        self.bury_the_unseen();
+        self.keep_master(&format!("the new one took over and failed at once ({why})"));
+    }
+
+    /// Tells the supervisor of workers that another program has reaped while it ran in the master's place.
+    fn bury_the_unseen(&mut self) {
+        let gone: Vec<_> = self.supervisor.pids().filter(|pid| !crate::sys::reap::is_child(*pid)).collect();
+        for pid in gone {
+            self.on_reaped(pid);
+            self.feed(Event::Exited { pid, termination: Termination::Unseen });
+        }
+    }
+}
+
+impl Then {
+    fn request(&self) -> Option<RequestKey> {
+        match self {
+            Self::Reload { request } => Some(*request),
+            Self::Upgrade { request, .. } => *request,
+        }
+    }
+}
+
+impl Check {
+    /// The version of what has passed, or why it has not.
+    fn verdict(&self, termination: &Termination, settings: &Reexec) -> Result<String, String> {
+        let program = self.candidate.program.file().path.display();
+        if self.is_late {
+            let limit = settings.check_timeout.as_secs_f64();
+            return Err(format!("{program} --upgrade-check did not end within {limit}s (--reexec-timeout)"));
+        }
+        let said = String::from_utf8_lossy(&self.said);
+        let said = said.trim().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+        if *termination != Termination::Exited(0) {
+            return Err(format!("{program} --upgrade-check {termination}{said}"));
+        }
+        let state = content(&self.state).unwrap_or_default();
+        let added = state.get(self.state_bytes..).map(String::from_utf8_lossy).unwrap_or_default();
+        match added.strip_prefix(PROOF) {
+            Some(version) => Ok(version.trim().to_owned()),
+            None => Err(format!(
+                "{program} --upgrade-check exited with status 0 and has not read the state, so it is no \
+                 einhyrningsins, or does not pass its arguments and descriptors on to one{said}"
+            )),
+        }
+    }
+}
+
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// Executes `candidate`, with `kept` left open. Returns why that failed, and everything is as it was.
+fn become_program(candidate: &Candidate, argv: &[CString], env: &[CString], kept: &[RawFd]) -> anyhow::Error {
+    let program = &candidate.program;
+    let path = program.path();
+    // What runs must be what was checked.
+    let found = fstatat(nix::fcntl::AT_FDCWD, path, nix::fcntl::AtFlags::empty());
+    let is_same = found
+        .is_ok_and(|found| (found.st_dev, found.st_ino) == (program.file().device, program.file().inode));
+    if !is_same {
+        return anyhow!(
+            "{} has changed since it was checked; try again",
+            Path::new(OsStr::from_bytes(path.to_bytes())).display()
+        );
+    }
+    // A program that runs in our place and knows nothing of workers, such as a shell, may wait for children of its own.
+    let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
+    let _ = children.thread_unblock();
+    set_close_on_exec(kept, false);
+    let Err(errno) = execve(path, argv, env);
+    set_close_on_exec(kept, true);
+    let _ = children.thread_block();
+    anyhow!("cannot execute {}: {}", candidate.program.file().path.display(), io::Error::from(errno))
+}
+
+fn c_strings(words: Vec<OsString>) -> anyhow::Result<Vec<CString>> {
+    use std::os::unix::ffi::OsStringExt;
+    words
+        .into_iter()
+        .map(|word| CString::new(word.into_vec()).context("an argument has a NUL byte in it"))
+        .collect()
+}

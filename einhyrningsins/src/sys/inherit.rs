@@ -1,0 +1,111 @@
+//! Descriptors that outlive an exec: given up by one image of the master, taken over by the next.
+
+use std::collections::BTreeSet;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+
+/// Below are standard input, output and error, which are nobody's to take.
+const FIRST: RawFd = 3;
+
+/// The descriptors that the image before has left open for this one, each of which can be taken once.
+#[derive(Debug)]
+pub struct Inherited {
+    left: BTreeSet<RawFd>,
+}
+
+/// A descriptor that should have been left is not there, or was named twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("descriptor {0} was not inherited")]
+pub struct NotInherited(pub RawFd);
+
+impl Inherited {
+    /// Looks at what this process was started with. Call it before anything is opened: what is open then was
+    /// inherited, and belongs to nobody in this process.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn new() -> std::io::Result<Self> {
+        let mut left = BTreeSet::new();
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+            left.extend(number.filter(|fd| *fd >= FIRST));
+        }
+        // The one that the directory was read by is closed again.
+        left.retain(|fd| flags(*fd).is_ok());
+        Ok(Self { left })
+    }
+
+    /// Whether `fd` is there to be taken.
+    #[must_use]
+    pub fn has(&self, fd: RawFd) -> bool {
+        self.left.contains(&fd)
+    }
+
+    /// Takes `fd` over. Whether it is close-on-exec is left as it is.
+    ///
+    /// # Errors
+    /// [`NotInherited`].
+    pub fn take(&mut self, fd: RawFd) -> Result<OwnedFd, NotInherited> {
+        if !self.left.remove(&fd) {
+            return Err(NotInherited(fd));
+        }
+        // SAFETY: it was open before anything in this process opened a descriptor, so nobody here owns it, and it
+        // has just been taken from the set, so nobody here will own it a second time.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// Sets or clears close-on-exec on descriptors of this process; those that are not open are passed over.
+pub fn set_close_on_exec(fds: &[RawFd], is_set: bool) {
+    for &fd in fds {
+        let Ok(flags) = flags(fd) else { continue };
+        let mut wanted = flags;
+        wanted.set(FdFlag::FD_CLOEXEC, is_set);
+        if wanted != flags {
+            // SAFETY: no memory is involved, and a flag of a descriptor is no matter of ownership.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, wanted.bits()) };
+        }
+    }
+}
+
+fn flags(fd: RawFd) -> Result<FdFlag, Errno> {
+    // SAFETY: borrowed for one question, which a number that is not open answers with EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    fcntl(borrowed, FcntlArg::F_GETFD).map(FdFlag::from_bits_retain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    use super::*;
+    use crate::sys::testing::isolated;
+
+    #[test]
+    fn each_descriptor_is_taken_once_and_the_standard_ones_never() {
+        isolated("sys::inherit::tests::each_descriptor_is_taken_once_and_the_standard_ones_never", || {
+            let (reader, _writer) = std::io::pipe().unwrap();
+            let fd = OwnedFd::from(reader).into_raw_fd();
+            let mut inherited = Inherited::new().unwrap();
+            assert!(inherited.has(fd));
+            assert_eq!(inherited.take(fd).unwrap().as_raw_fd(), fd);
+            for fd in [fd, 0, 1, 2, 12_345, -1] {
+                assert_eq!(inherited.take(fd).unwrap_err(), NotInherited(fd));
+            }
+        });
+    }
+
+    #[test]
+    fn close_on_exec_is_set_and_cleared() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let fds = [reader.as_raw_fd(), writer.as_raw_fd(), 12_345];
+        for is_set in [false, true] {
+            set_close_on_exec(&fds, is_set);
+            assert_eq!(flags(fds[0]).unwrap().contains(FdFlag::FD_CLOEXEC), is_set);
+            assert_eq!(flags(fds[1]).unwrap().contains(FdFlag::FD_CLOEXEC), is_set);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Files without a name, in memory: what one image of the master leaves for the next.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// The longest content that is read, in bytes: far more than the state of the largest pool.
+const CONTENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Makes a close-on-exec file that holds `content`. `name` shows in `/proc/PID/fd` and nowhere else.
+///
+/// # Errors
+/// EMFILE, ENFILE or ENOMEM.
+///
+/// # Source
+/// `memfd_create(2)`.
+pub fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mut file = File::from(fd);
+    file.write_all(content)?;
+    Ok(file.into())
+}
+
+/// As [`memory_file`], and from now on nobody can change it.
+///
+/// # Errors
+/// As [`memory_file`].
+pub fn sealed_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let fd = memory_file(name, content)?;
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(fd)
+}
+
+/// Reads the whole content, from the beginning; the file's own position is left alone.
+///
+/// # Errors
+/// EFBIG for more than any state has; EBADF and the like for what is no such file.
+pub fn content(fd: impl AsFd) -> io::Result<Vec<u8>> {
+    let file = File::from(fd.as_fd().try_clone_to_owned()?);
+    let bytes = file.metadata()?.len();
+    if bytes > CONTENT_BYTES_MAX {
+        return Err(Errno::EFBIG.into());
+    }
+    let mut content = vec![0; usize::try_from(bytes).map_err(|_| Errno::EFBIG)?];
+    file.read_exact_at(&mut content, 0)?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_file_is_read_again_and_again_and_never_changed() {
+        let fd = sealed_file("state", b"all of it").unwrap();
+        assert_eq!(content(&fd).unwrap(), b"all of it");
+        assert_eq!(content(&fd).unwrap(), b"all of it");
+        let file = File::from(fd);
+        let refused = |error: io::Error| error.raw_os_error() == Some(Errno::EPERM as i32);
+        assert!(refused(file.write_at(b"x", 0).unwrap_err()));
+        assert!(refused(file.write_at(b"x", 9).unwrap_err()));
+        assert!(refused(file.set_len(3).unwrap_err()));
+    }
+
+    #[test]
+    fn one_that_is_not_sealed_can_be_written_to() {
+        let fd = memory_file("check", b"state").unwrap();
+        File::from(fd.try_clone().unwrap()).write_at(b" read", 5).unwrap();
+        assert_eq!(content(&fd).unwrap(), b"state read");
+    }
+}
