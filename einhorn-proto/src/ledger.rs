@@ -61,6 +61,7 @@ pub const COMMANDS: &[CommandInfo] = &[
     reserved(command("reload", "", "Replace the master itself and keep the workers")),
     command("events", "", "Show what happens as it happens"),
     command("state", "", "Show everything that the master knows, for programs and bug reports"),
+    command("config", "OPTIONS", "Change options, from now on: OPTIONS is a map in YAML, {number: 4}"),
     command("louder", "", "Make the master's log say more"),
     command("quieter", "", "Make the master's log say less"),
     command("version", "", "Show the versions of master and protocol"),

@@ -149,8 +149,8 @@ impl Reactor {
                 self.on_worker_ack(client, pid);
                 self.part_from_worker(client);
             }
-            Command::WorkerPing { pid, .. } => {
-                self.on_worker_ping(client, pid);
+            Command::WorkerPing { pid, request_id } => {
+                self.on_worker_ping(client, pid, request_id);
                 self.part_from_worker(client);
             }
             command => self.on_pool_command(client, id, &command),

@@ -352,11 +352,12 @@ impl Supervisor {
         });
     }
 
-    pub(super) fn on_pinged(&mut self, now: Instant, pid: Pid) {
+    pub(super) fn on_pinged(&mut self, now: Instant, pid: Pid, word: Option<String>) {
         if let Some(id) = self.pool.by_pid(pid).map(|worker| worker.id)
             && let Some(worker) = self.pool.get_mut(id)
         {
             worker.pinged_at = Some(now);
+            worker.ping_word = word;
         }
     }
 
@@ -399,7 +400,7 @@ impl Supervisor {
     /// The facts of a worker whose seat is to be vacated while its process still lives.
     fn vacant_copy(&self, id: WorkerId) -> Option<Worker> {
         let worker = self.pool.get(id)?;
-        Some(Worker { text: None, last_words: Vec::new(), ..*worker })
+        Some(Worker { text: None, ping_word: None, last_words: Vec::new(), ..*worker })
     }
 
     pub(super) fn exit_if_last(&mut self) {

@@ -1,0 +1,245 @@
+//! YAML as a request has it, read behind limits.
+//!
+//! A line may come from anybody who can connect, so little is taken: one document of maps, lists and scalars, no
+//! deeper and no longer than [`YAML_DEPTH_MAX`], [`YAML_NODES_MAX`] and [`YAML_BYTES_MAX`], no anchors, aliases or merge keys, no key
+//! twice, and no directives, and no tags but those that say what is there anyway. The parser hands over one event at a time, and is
+//! left as soon as something is refused.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use serde_json::{Map, Number, Value};
+
+/// The longest document, in bytes. A quarter of a line: the nastiest of this length keeps a reader for two
+/// milliseconds, and requests have a few hundred.
+pub const YAML_BYTES_MAX: usize = 16 * 1024;
+
+/// How deep lists and maps may lie in one another. Requests have two levels.
+pub const YAML_DEPTH_MAX: usize = 16;
+
+/// How many scalars, lists and maps a document may have, keys included. The longest requests name signals.
+pub const YAML_NODES_MAX: usize = 1024;
+
+/// Why a text is not YAML, or not such as is taken here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotYaml {
+    /// It is not UTF-8.
+    #[error("not UTF-8")]
+    Encoding(#[from] std::str::Utf8Error),
+    /// It breaks the rules of YAML.
+    #[error("line {line}, column {column}: {reason}")]
+    Syntax {
+        /// From 1, in the document.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// There is nothing in it.
+    #[error("an empty document")]
+    Empty,
+    /// There is another document behind the first.
+    #[error("more than one document")]
+    SeveralDocuments,
+    /// Longer than [`YAML_BYTES_MAX`].
+    #[error("longer than {YAML_BYTES_MAX} bytes")]
+    TooLong,
+    /// Lists and maps lie deeper in one another than [`YAML_DEPTH_MAX`].
+    #[error("deeper than {YAML_DEPTH_MAX} levels")]
+    TooDeep,
+    /// More scalars, lists and maps than [`YAML_NODES_MAX`].
+    #[error("more than {YAML_NODES_MAX} values")]
+    TooMany,
+    /// A line that begins with `%`: it could give a tag another meaning.
+    #[error("directives are not taken")]
+    Directive,
+    /// An anchor, an alias or a merge key.
+    #[error("anchors, aliases and merge keys are not taken")]
+    Reference,
+    /// A tag that asks for a type.
+    #[error("the tag {tag} is not taken")]
+    Tag {
+        /// The tag.
+        tag: String,
+    },
+    /// A key that is a list or a map.
+    #[error("a key that is not a string")]
+    Key,
+    /// One key twice in one map.
+    #[error("the key \"{key}\" twice")]
+    KeyTwice {
+        /// The key.
+        key: String,
+    },
+}
+
+impl From<ScanError> for NotYaml {
+    fn from(error: ScanError) -> Self {
+        let at = error.marker();
+        Self::Syntax { line: at.line(), column: at.col() + 1, reason: error.info().to_owned() }
+    }
+}
+
+/// Reads one document.
+///
+/// Keys and values may be Ruby's symbols, which are strings here. Plain scalars mean what they mean in JSON:
+/// numbers, `true`, `false`, `null`, and `~` and nothing; any other is a string, `yes` and dates too.
+///
+/// # Errors
+/// [`NotYaml`] for anything else, whatever the bytes.
+pub(crate) fn read(text: &[u8]) -> Result<Value, NotYaml> {
+    if text.len() > YAML_BYTES_MAX {
+        return Err(NotYaml::TooLong);
+    }
+    let text = std::str::from_utf8(text)?;
+    if text.split(['\n', '\r']).any(|line| line.starts_with('%')) {
+        return Err(NotYaml::Directive);
+    }
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        builder.take(event?.0)?;
+    }
+    builder.document.ok_or(NotYaml::Empty)
+}
+
+/// Puts values together from events. The stack is on the heap and bounded: no depth of a document is one of calls.
+#[derive(Debug, Default)]
+struct Builder {
+    open: Vec<Open>,
+    nodes: usize,
+    document: Option<Value>,
+}
+
+/// A list or a map whose end has not come.
+#[derive(Debug)]
+enum Open {
+    List(Vec<Value>),
+    /// With the key whose value comes next.
+    Map(Map<String, Value>, Option<String>),
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>) -> Result<(), NotYaml> {
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::DocumentStart(_) if self.document.is_some() => Err(NotYaml::SeveralDocuments),
+            Event::DocumentStart(_) => Ok(()),
+            Event::Alias(_) => Err(NotYaml::Reference),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.enter(anchor)?;
+                let is_string = check_tag(tag.as_deref(), "str")?;
+                let is_plain = style == ScalarStyle::Plain && !is_string;
+                if self.awaits_key() { self.key(&text, is_plain) } else { self.put(scalar(&text, is_plain)) }
+            }
+            Event::SequenceStart(anchor, tag) => {
+                check_tag(tag.as_deref(), "seq")?;
+                self.open(anchor, Open::List(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                check_tag(tag.as_deref(), "map")?;
+                self.open(anchor, Open::Map(Map::new(), None))
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open::List(list)) => self.put(Value::Array(list)),
+                Some(Open::Map(map, _)) => self.put(Value::Object(map)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn enter(&mut self, anchor: usize) -> Result<(), NotYaml> {
+        if anchor != 0 {
+            return Err(NotYaml::Reference);
+        }
+        self.nodes += 1;
+        if self.nodes > YAML_NODES_MAX { Err(NotYaml::TooMany) } else { Ok(()) }
+    }
+
+    fn open(&mut self, anchor: usize, open: Open) -> Result<(), NotYaml> {
+        self.enter(anchor)?;
+        if self.awaits_key() {
+            return Err(NotYaml::Key);
+        }
+        if self.open.len() == YAML_DEPTH_MAX {
+            return Err(NotYaml::TooDeep);
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    fn awaits_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open::Map(_, None)))
+    }
+
+    fn key(&mut self, text: &str, is_plain: bool) -> Result<(), NotYaml> {
+        if is_plain && text == "<<" {
+            return Err(NotYaml::Reference);
+        }
+        let name = if is_plain { symbol(text).unwrap_or(text) } else { text };
+        match self.open.last_mut() {
+            Some(Open::Map(map, _)) if map.contains_key(name) => {
+                Err(NotYaml::KeyTwice { key: name.to_owned() })
+            }
+            Some(Open::Map(_, key)) => {
+                *key = Some(name.to_owned());
+                Ok(())
+            }
+            Some(Open::List(_)) | None => Err(NotYaml::Key),
+        }
+    }
+
+    fn put(&mut self, value: Value) -> Result<(), NotYaml> {
+        match self.open.last_mut() {
+            None => self.document = Some(value),
+            Some(Open::List(list)) => list.push(value),
+            Some(Open::Map(map, key)) => {
+                map.insert(key.take().ok_or(NotYaml::Key)?, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `tag` says that a scalar is a string, where `kind` is what it is tagged on.
+fn check_tag(tag: Option<&Tag>, kind: &str) -> Result<bool, NotYaml> {
+    let Some(tag) = tag else { return Ok(false) };
+    match (tag.handle.as_str(), tag.suffix.as_str()) {
+        // The tag that is none: not to be resolved.
+        ("!", "") | ("", "!") => Ok(true),
+        ("tag:yaml.org,2002:", suffix) if suffix == kind => Ok(true),
+        ("!", "ruby/symbol" | "ruby/sym") if kind == "str" => Ok(true),
+        _ => Err(NotYaml::Tag { tag: tag.to_string() }),
+    }
+}
+
+fn scalar(text: &str, is_plain: bool) -> Value {
+    if !is_plain {
+        return Value::String(text.to_owned());
+    }
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        text => match number(text) {
+            Some(number) => Value::Number(number),
+            None => Value::String(symbol(text).unwrap_or(text).to_owned()),
+        },
+    }
+}
+
+/// A number as JSON writes it. Others (`017`, `0x1F`, `1_000`, `.inf`) are not the same to all readers, and stay
+/// strings.
+fn number(text: &str) -> Option<Number> {
+    text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        .then(|| serde_json::from_str(text).ok())
+        .flatten()
+}
+
+/// The name of the symbol that Ruby writes as `:name` or `:"name"`.
+fn symbol(text: &str) -> Option<&str> {
+    let name = text.strip_prefix(':').filter(|name| !name.is_empty())?;
+    Some(name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests;
