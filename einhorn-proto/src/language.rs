@@ -1,7 +1,10 @@
 //! What a line is written in.
 
+use serde::{Deserialize, Serialize};
+
 /// The languages of the control socket. An answer is in that of its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Language {
     /// One JSON object a line.
     #[default]

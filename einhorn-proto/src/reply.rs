@@ -53,7 +53,7 @@ impl<D: Serialize> Reply<D> {
 
     /// Appends the reply to `out` as one line, with its newline, in `language`.
     ///
-    /// In YAML it has what einhorn's replies have: `message`, `request_id` and `wait`.
+    /// In YAML it has what einhorn's replies have: `message`, `request_id`, and `wait` only beside that.
     ///
     /// # Panics
     /// If `D` cannot be written as JSON, which the types of this crate always can.
@@ -73,7 +73,8 @@ impl<D: Serialize> Reply<D> {
                 document.push_str(&format!("request_id: {}\n", yaml_scalar(text)));
             }
         }
-        if self.wait {
+        // Whoever gives no id does not wait.
+        if self.wait && self.request_id.is_some() {
             document.push_str("wait: true\n");
         }
         escape_into(&document, out);

@@ -143,6 +143,11 @@ impl Log {
         self.verbosity
     }
 
+    /// Logs what matters at least this much from now on.
+    pub fn set_verbosity(&mut self, verbosity: Severity) {
+        self.verbosity = verbosity;
+    }
+
     /// Says more (or less) from now on, and returns what is logged at the least.
     pub fn change_verbosity(&mut self, louder: bool) -> Severity {
         self.verbosity = match (self.verbosity, louder) {

@@ -85,7 +85,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
     let reactor = Reactor::new(supervisor, workers, config.control, control_socket, signals, notify, log)?;
-    Ok(reactor.run()?)
+    Ok(reactor.speaking(config.dialect).run()?)
 }
 
 fn starting(socket: &dyn Display) -> String {

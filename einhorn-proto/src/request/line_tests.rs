@@ -115,6 +115,7 @@ proptest! {
         ]),
         wait: bool,
     ) {
+        let wait = wait && id.is_some();
         let reply: Reply = Reply { message, request_id: id, wait, ok: None, data: None };
         for language in [Language::Json, Language::Yaml] {
             let line = written(&reply, language);

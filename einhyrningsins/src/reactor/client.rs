@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{LineBuffer, LineTooLong, Notice, Reply, RequestId};
+use einhorn_proto::{Language, LineBuffer, LineTooLong, Notice, Reply, RequestId};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -67,8 +67,15 @@ struct Client {
     is_deaf: bool,
     /// Nothing more is to be had of it.
     is_broken: bool,
-    /// It follows events, under this id.
-    follows: Option<Option<RequestId>>,
+    /// It follows events.
+    follows: Option<Follower>,
+}
+
+/// How somebody follows events.
+#[derive(Debug, Clone)]
+struct Follower {
+    id: Option<RequestId>,
+    language: Language,
 }
 
 /// What a client has said next.
@@ -211,12 +218,12 @@ impl Clients {
     }
 
     /// Queues a reply.
-    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, reply: &Reply<D>) {
+    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
             client.is_broken = true;
         } else if !client.is_deaf {
-            reply.write_to(&mut client.output);
+            reply.write_in(language, &mut client.output);
         }
         self.dirty.insert(id);
     }
@@ -224,17 +231,17 @@ impl Clients {
     /// Queues a notice for all who follow events.
     pub(super) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
-            let Some(Some(request_id)) = self.clients.get(&id).map(|client| client.follows.clone()) else {
-                continue;
-            };
-            self.send(id, &Reply::progress(request_id, notice.to_string(), Some(notice)));
+            let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
+            if let Some(Follower { id: request_id, language }) = follows {
+                self.send(id, language, &Reply::progress(request_id, notice.to_string(), Some(notice)));
+            }
         }
     }
 
     /// From now on `id` gets every notice.
-    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>) {
+    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.follows = Some(request_id);
+            client.follows = Some(Follower { id: request_id, language });
             self.followers.insert(id);
         }
     }

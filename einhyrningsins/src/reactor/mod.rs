@@ -8,6 +8,7 @@
 mod ack;
 mod client;
 mod commands;
+mod einhorn;
 mod stderr;
 mod workers;
 
@@ -17,20 +18,21 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{Notice, Reply, RequestId};
+use einhorn_proto::{Language, Notice, Reply, RequestId};
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::config::Control;
+use crate::config::{Control, Dialect};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
-use crate::supervisor::{Action, Event, PoolCommand, ReplyData, RequestKey, Stop, Supervisor, UpgradePlan};
+use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
 use crate::sys::notify::NotifySocket;
 use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
 
 use client::{ClientId, Clients};
+use einhorn::Words;
 use stderr::{Capture, Captures};
 pub use workers::{WorkerOptions, Workers};
 
@@ -70,6 +72,8 @@ pub struct Reactor {
     supervisor: Supervisor,
     workers: Workers,
     control: Control,
+    /// In whose words it answers, where the client does not decide it.
+    dialect: Dialect,
     control_socket: ControlSocket,
     signals: Signals,
     notify: NotifySocket,
@@ -100,11 +104,13 @@ impl Backlog {
     }
 }
 
-/// The client and the id that a reply goes to.
-#[derive(Debug)]
+/// Whom a reply goes to, and in which form.
+#[derive(Debug, Clone)]
 struct Asker {
     client: ClientId,
     id: Option<RequestId>,
+    language: Language,
+    words: Words,
 }
 
 impl Reactor {
@@ -135,6 +141,7 @@ impl Reactor {
             supervisor,
             workers,
             control,
+            dialect: Dialect::default(),
             control_socket,
             signals,
             notify,
@@ -147,6 +154,12 @@ impl Reactor {
             backlog: Backlog { children: true, ..Backlog::default() },
             exit: None,
         })
+    }
+
+    /// Answers in the words of `dialect`.
+    #[must_use]
+    pub fn speaking(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// Runs the pool to its end and returns the master's exit code.
@@ -302,16 +315,8 @@ impl Reactor {
                 None
             }
             Action::Reply { request, ok, message, data } => {
-                if let Some(Asker { client, id }) = self.requests.remove(&request) {
-                    match data {
-                        None => self.clients.send(client, &Reply::<()>::last(id, ok, message, None)),
-                        Some(ReplyData::Resized(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                        Some(ReplyData::Upgrade(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                    }
+                if let Some(asker) = self.requests.remove(&request) {
+                    self.answer_last(&asker, ok, message, data);
                 }
                 None
             }
@@ -328,9 +333,10 @@ impl Reactor {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
-        for Asker { client, id } in progress_of.iter().filter_map(|request| self.requests.get(request)) {
+        let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
+        for Asker { client, id, language, .. } in askers.filter(|asker| asker.waits()) {
             let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
-            self.clients.send(*client, &reply);
+            self.clients.send(*client, *language, &reply);
         }
         self.clients.send_to_followers(notice);
     }

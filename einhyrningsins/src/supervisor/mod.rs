@@ -42,25 +42,16 @@ pub use configure::PolicyChange;
 pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
-<<<<<<< HEAD
-pub use snapshot::{Snapshot, WorkerDetail};
-=======
 pub use record::{Busy, Contradiction, SupervisorRecord};
-pub use snapshot::Snapshot;
->>>>>>> main
+pub use snapshot::{Snapshot, WorkerDetail};
 
 use crate::handover::forms::signal_name;
 use pool::Pool;
 use rollout::Rollout;
 use timers::{Timer, Timers};
 
-<<<<<<< HEAD
 /// What the pool is held to, until a [`PolicyChange`] says otherwise.
-#[derive(Debug, Clone)]
-=======
-/// What the pool is held to. Fixed for the life of the supervisor but for the number of workers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
->>>>>>> main
 pub struct Policy {
     /// What the workers run, for messages.
     pub program: String,
