@@ -27,7 +27,7 @@ const HISTORY_LINES_MAX: usize = 1000;
 
 /// Carries out the lines that are read here.
 pub(crate) trait Shell {
-    /// As what it speaks.
+    /// What it was called as.
     fn program(&self) -> Program;
 
     /// What there is to type, for completion: each subcommand, its options, and none else.
@@ -75,11 +75,11 @@ pub(crate) fn at_prompt(shell: &mut dyn Shell) -> Result<(), Error> {
     }
 }
 
-/// Carries out commands from a file or a pipe, up to the first line with an error, as `-e` does: a script that
-/// could not resize must not go on to upgrade.
+/// Carries out commands from a file or a pipe, up to the first error, as `-e` does: a script that could not
+/// resize must not go on to upgrade. Whether a refusal is an error is for the shell to say.
 ///
 /// # Errors
-/// The [`Error`] of that first one.
+/// That first one.
 pub(crate) fn from_stdin(shell: &mut dyn Shell) -> Result<(), Error> {
     for line in io::stdin().lock().lines() {
         let line = line.map_err(Error::Input)?;

@@ -194,6 +194,20 @@ fn a_mistake_in_the_script_is_exit_code_2_and_nothing_is_sent() {
 }
 
 #[test]
+fn a_line_from_a_pipe_that_cannot_be_read_is_exit_code_2_and_the_end() {
+    let master = Master::once(|mut peer| {
+        answer(&mut peer, "inc", "1 -> 2");
+        assert_eq!(peer.request(), None);
+    });
+    let mut client = master.einhornsh(&[]);
+    for line in ["inc", "dec; signal 'USR1", "die"] {
+        client.type_line(line);
+    }
+    client.finish().expect(2, "1 -> 2\n", "einhornsh: cannot read \"signal 'USR1\": a quote is not closed\n");
+    master.finish();
+}
+
+#[test]
 fn no_master_is_exit_code_3() {
     let master = Master::play(Vec::new());
     master.wait();
