@@ -90,6 +90,30 @@ fn an_answer_that_does_not_say_ok_is_a_success() {
 }
 
 #[test]
+fn answers_in_escaped_yaml_are_read_with_the_escapes_undone() {
+    let master = Master::once(|mut peer| {
+        peer.expect("ehlo");
+        peer.say(
+            "---%0Amessage: |-%0A  Welcome, root! You are speaking to Einhorn Master Process 7%0A  \
+             This is Einhorn 0.8.2. 100%25 %250A.%0Arequest_id: 1%0A\n",
+        );
+        peer.expect("upgrade");
+        peer.say("---%0Amessage: Upgrading smoothly, as commanded%0Arequest_id: 2%0Await: true%0A\n");
+        peer.say("---%0Amessage: not ours%0Arequest_id: 1%0A\n");
+        peer.say("---%0Amessage: 'Upgrade: done'%0Arequest_id: 2%0A\n");
+        peer.expect("quieter");
+        peer.say("---%0Amessage: Verbosity set to 1%0A\n");
+    });
+    master.einhornsh(&["-e", "ehlo; upgrade; quieter"]).finish().expect(
+        0,
+        "Welcome, root! You are speaking to Einhorn Master Process 7\n\
+         This is Einhorn 0.8.2. 100% %0A.\nUpgrading smoothly, as commanded\nUpgrade: done\n\
+         Verbosity set to 1\n",
+        "",
+    );
+}
+
+#[test]
 fn an_upgrade_is_shown_as_it_goes_and_its_failure_is_exit_code_1() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("upgrade");
