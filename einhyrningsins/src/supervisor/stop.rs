@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use einhorn_proto::Notice;
+use einhorn_proto::{Notice, Workers};
 use nix::sys::signal::Signal;
 
 use super::event::{Action, RequestKey, SlotNumber, Stop, WorkerId};
@@ -25,10 +25,14 @@ impl Supervisor {
             Stop::Escalating => self.next_escalation(),
             Stop::AtOnce(signal) => return self.stop_at_once(request, signal, why),
         };
-        let message = format!("stopping: {} to {} workers", signal.as_str(), self.pool.live());
+        let message = format!("stopping: {} to {}", signal.as_str(), Workers(self.live()));
         self.begin_stop(now, signal, StopReason { code: 0, why: why.to_owned() });
         self.reply(request, true, message, None);
         self.exit_if_last();
+    }
+
+    fn live(&self) -> u32 {
+        u32::try_from(self.pool.live()).unwrap_or(u32::MAX)
     }
 
     /// One step harder than what the hardest-pressed worker has had.
@@ -62,12 +66,8 @@ impl Supervisor {
             return;
         }
         let is_first = !matches!(self.phase, Phase::Stopping { .. });
-        let workers = u32::try_from(self.pool.live()).unwrap_or(u32::MAX);
-        self.tell(Notice::MasterStopping {
-            signal: signal.as_str().to_owned(),
-            workers,
-            why: reason.why.clone(),
-        });
+        let (signal_name, workers) = (signal.as_str().to_owned(), self.live());
+        self.tell(Notice::MasterStopping { signal: signal_name, workers, why: reason.why.clone() });
         if is_first {
             self.phase = Phase::Stopping { code: reason.code };
             self.fail_rollout(now, "the master is stopping".to_owned(), None);
