@@ -143,6 +143,12 @@ pub enum Notice {
         source: AckSource,
         /// Its age, in milliseconds since it was spawned.
         age_ms: u64,
+        /// How many workers of its generation are up now.
+        #[serde(default)]
+        up: u32,
+        /// How many workers there are to be.
+        #[serde(default)]
+        wanted: u32,
     },
     /// A worker was asked to stop.
     Draining {
@@ -363,7 +369,7 @@ impl fmt::Display for Notice {
             Self::Spawned { slot, index, pid, generation } => {
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) spawned, index {index}")
             }
-            Self::Acked { slot, pid, generation, source, age_ms } => {
+            Self::Acked { slot, pid, generation, source, age_ms, .. } => {
                 let how = match source {
                     AckSource::Control => "acked",
                     AckSource::Notify => "acked by READY=1",

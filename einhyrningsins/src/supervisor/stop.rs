@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::event::{Action, RequestKey, SlotNumber, Stop, WorkerId};
 use super::timers::Timer;
-use super::worker::State;
+use super::worker::{State, Worker};
 use super::{Phase, Supervisor};
 
 /// Why the master stops, and with what exit code.
@@ -22,6 +22,10 @@ impl Supervisor {
         let signal = match how {
             Stop::Gracefully => self.policy.graceful_signal,
             Stop::With(signal) => signal,
+            Stop::Repeating(signal) => {
+                self.repeat(signal);
+                signal
+            }
             Stop::Escalating => self.next_escalation(),
             Stop::AtOnce(signal) => return self.stop_at_once(request, signal, why),
         };
@@ -29,6 +33,20 @@ impl Supervisor {
         self.begin_stop(now, signal, StopReason { code: 0, why: why.to_owned() });
         self.reply(request, true, message, None);
         self.exit_if_last();
+    }
+
+    /// Sends `signal` to those workers that have had it from this stop or before.
+    fn repeat(&mut self, signal: Signal) {
+        if !matches!(self.phase, Phase::Stopping { .. }) {
+            return;
+        }
+        let has_had = |worker: &&Worker| match worker.state {
+            State::Draining(drain) => drain.has_had(signal),
+            _ => false,
+        };
+        let pids = self.pool.workers().filter(has_had).filter_map(|worker| worker.pid);
+        let again: Vec<_> = pids.map(|pid| Action::Signal { pid, signal }).collect();
+        self.actions.extend(again);
     }
 
     fn live(&self) -> u32 {
