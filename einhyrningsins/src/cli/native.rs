@@ -7,13 +7,11 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 use einhorn_proto::WORKERS_MAX;
 
-use super::ReexecArgs;
 use super::values::{
-    AckModeArg, LogFormat, NiceArg, parse_ack_mode, parse_name, parse_nice, parse_seconds,
-    parse_seconds_above_zero, parse_variable,
+    AckModeArg, LogFormat, NiceArg, parse_ack_mode, parse_name, parse_nice, parse_seconds, parse_variable,
 };
+use super::{ReexecArgs, SharedArgs};
 use crate::listen::BindSpec;
-use crate::sys::signals::parse_signal;
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
@@ -49,14 +47,6 @@ pub struct Args {
     )]
     pub bind: Vec<BindSpec>,
 
-    /// Listen on IPv4 addresses only
-    #[arg(short = '4', long, conflicts_with = "ipv6_only", help_heading = "Sockets")]
-    pub ipv4_only: bool,
-
-    /// Listen on IPv6 addresses only
-    #[arg(short = '6', long, help_heading = "Sockets")]
-    pub ipv6_only: bool,
-
     /// Length of the queue of connections that wait for a worker [default: the system's maximum]
     #[arg(short = 'l', long, value_name = "N", help_heading = "Sockets",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
@@ -81,47 +71,9 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub retries: Option<u32>,
 
-    /// Shortest time between two spawns of one slot
-    #[arg(short = 's', long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds_above_zero,
-          help_heading = "Workers")]
-    pub seconds: Duration,
-
-    /// Signal that asks a worker to stop
-    #[arg(long, value_name = "SIGNAL", default_value = "USR2", value_parser = parse_signal,
-          help_heading = "Workers")]
-    pub graceful_signal: nix::sys::signal::Signal,
-
-    /// Show the last lines that a worker wrote to standard error where it died before its ack. Its standard
-    /// error then goes through the master for as long as it lives
-    #[arg(long, help_heading = "Workers")]
-    pub capture_startup: bool,
-
-    /// Kill a worker that still runs SECONDS after its stop signal [default: never]
-    #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
-    pub signal_timeout: Option<Duration>,
-
-    /// Unacked workers at a time, but for the first start [default: the number of available CPUs]
-    #[arg(long, value_name = "N", help_heading = "Workers",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
-    pub max_unacked: Option<u32>,
-
-    /// Workers above COUNT that may live during an upgrade, draining ones counted [default: no limit]
-    #[arg(long, value_name = "N", help_heading = "Workers",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
-    pub max_upgrade_additional: Option<u32>,
-
-    /// Send the workers the graceful signal when the master dies, however it dies
-    #[arg(short = 'k', long, help_heading = "Workers")]
-    pub kill_children_on_exit: bool,
-
-    /// Directory to run in, looked up anew at each upgrade [default: the current one, by the name in PWD]
-    #[arg(long, value_name = "DIR", help_heading = "Workers")]
-    pub chdir: Option<PathBuf>,
-
-    /// File of variables for the workers, over inherited ones: NAME=value lines. Read anew at each upgrade; a
-    /// relative path counts from the directory of --chdir
-    #[arg(long, value_name = "FILE", help_heading = "Workers")]
-    pub env_file: Option<PathBuf>,
+    /// What is the same in both dialects.
+    #[command(flatten)]
+    pub shared: SharedArgs,
 
     /// Inherited variable to keep from the workers, repeatable
     #[arg(long, value_name = "VAR", value_parser = parse_variable, help_heading = "Workers")]
@@ -139,10 +91,6 @@ pub struct Args {
     /// Control socket [default: /tmp/einhorn.sock]
     #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control")]
     pub socket_path: Option<PathBuf>,
-
-    /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
-    #[arg(short = 'g', long, help_heading = "Control")]
-    pub command_socket_as_fd: bool,
 
     /// File to write the master's pid to
     #[arg(short = 'e', long, value_name = "FILE", help_heading = "Control")]
@@ -167,10 +115,6 @@ pub struct Args {
     /// Form of the log on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Log")]
     pub log_format: LogFormat,
-
-    /// Send warnings and errors to syslog too
-    #[arg(long, help_heading = "Log")]
-    pub syslog: bool,
 
     /// Print help (-h: short, --help: long)
     #[arg(short = 'h', long, action = ArgAction::Help)]
@@ -208,8 +152,8 @@ mod tests {
     #[test]
     fn seconds_are_decimals() {
         let args = parse("-s 0.25 -t 0 --ack-mode 2.5 server").unwrap();
-        assert_eq!(args.seconds, Duration::from_millis(250));
-        assert_eq!(args.signal_timeout, Some(Duration::ZERO));
+        assert_eq!(args.shared.seconds, Duration::from_millis(250));
+        assert_eq!(args.shared.signal_timeout, Some(Duration::ZERO));
         assert_eq!(args.ack_mode, Some(AckModeArg::Seconds(Duration::from_millis(2500))));
     }
 

@@ -31,6 +31,9 @@ pub enum LogFormat {
     Text,
     /// A JSON object per line.
     Json,
+    /// A line for people, in einhorn's form and words.
+    #[value(skip)]
+    Einhorn,
 }
 
 /// A decimal number of seconds, 0 or more.

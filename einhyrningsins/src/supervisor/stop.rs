@@ -29,7 +29,7 @@ impl Supervisor {
             Stop::Escalating => self.next_escalation(),
             Stop::AtOnce(signal) => return self.stop_at_once(request, signal, why),
         };
-        let message = format!("stopping: {} to {}", signal.as_str(), Workers(self.live()));
+        let message = format!("stopping: {} to {}", signal.as_str(), Workers(self.live_count()));
         self.begin_stop(now, signal, StopReason { code: 0, why: why.to_owned() });
         self.reply(request, true, message, None);
         self.exit_if_last();
@@ -49,7 +49,7 @@ impl Supervisor {
         self.actions.extend(again);
     }
 
-    fn live(&self) -> u32 {
+    fn live_count(&self) -> u32 {
         u32::try_from(self.pool.live()).unwrap_or(u32::MAX)
     }
 
@@ -84,7 +84,7 @@ impl Supervisor {
             return;
         }
         let is_first = !matches!(self.phase, Phase::Stopping { .. });
-        let (signal_name, workers) = (signal.as_str().to_owned(), self.live());
+        let (signal_name, workers) = (signal.as_str().to_owned(), self.live_count());
         self.tell(Notice::MasterStopping { signal: signal_name, workers, why: reason.why.clone() });
         if is_first {
             self.phase = Phase::Stopping { code: reason.code };
