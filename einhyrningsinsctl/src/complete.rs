@@ -104,7 +104,8 @@ mod tests {
         assert_eq!(completed("upg"), ["upgrade", "upgrade_fleet"]);
         assert_eq!(completed("q"), ["quieter", "quit"]);
         assert_eq!(completed("help upgrade"), ["upgrade", "upgrade_fleet"]);
-        assert_eq!(completed("rel"), [""; 0]);
+        assert_eq!(completed("rel"), ["reload"]);
+        assert_eq!(completed("upgrade_c"), [""; 0]);
         assert!(completed("").len() > OWN_WORDS.len());
     }
 
