@@ -148,9 +148,7 @@ impl Backlog {
 struct Asker {
     client: ClientId,
     id: Option<RequestId>,
-    #[serde(default)]
     language: Language,
-    #[serde(default)]
     words: Words,
 }
 
