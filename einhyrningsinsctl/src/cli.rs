@@ -169,7 +169,9 @@ pub(crate) enum Command {
     },
 
     /// Replace the master itself and keep the workers
-    #[command(hide = true)]
+    ///
+    /// Returns when the program that was there to take its place runs in it, with exit code 0. If that cannot go on
+    /// where the master stands, the master stays, and this tells why, with exit code 1.
     Reload,
 
     /// Show what happens as it happens
