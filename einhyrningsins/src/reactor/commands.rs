@@ -171,10 +171,7 @@ impl Reactor {
                 self.on_worker_ping(client, pid, request_id);
                 self.part_from_worker(client);
             }
-            Command::Reload => {
-                let request = self.enter(asker);
-                self.ask_for_replacement(Then::Reload { request });
-            }
+            Command::Reload => self.on_reload(asker),
             Command::Dec { .. } if asker.is_einhorns() && self.wanted() == 1 => {
                 self.answer(&asker, false, einhorn::last_worker_stays());
             }
@@ -260,9 +257,7 @@ impl Reactor {
 
     fn on_pool_command(&mut self, asker: Asker, command: PoolCommand) {
         if let PoolCommand::Upgrade(plan) = command {
-            let has_heard_all = self.confirm(&asker, plan) && !asker.waits();
-            let request = (!has_heard_all).then(|| self.enter(asker));
-            return self.upgrade(request, plan);
+            return self.on_upgrade(asker, plan);
         }
         let request = self.enter(asker);
         let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
@@ -273,22 +268,26 @@ impl Reactor {
         }
     }
 
-    /// Confirms an upgrade, to who expects that, unless it will be refused; returns whether it was confirmed.
-    fn confirm(&mut self, asker: &Asker, plan: UpgradePlan) -> bool {
-        if !asker.is_einhorns() || self.supervisor.upgrade_refusal(plan).is_some() {
-            return false;
-        }
-        let opening = einhorn::opening(plan.is_fleet);
-        if asker.waits() {
-            let reply = Reply::<()>::progress(asker.id.clone(), opening, None);
-            self.clients.send(asker.client, asker.language, &reply);
-        } else {
-            self.answer(asker, true, opening);
-        }
-        true
+    fn on_reload(&mut self, asker: Asker) {
+        let request = self.enter(asker);
+        self.ask_for_replacement(Then::Reload { request });
     }
 
-    /// Notes that a client waits for a last reply.
+    fn on_upgrade(&mut self, asker: Asker, plan: UpgradePlan) {
+        if asker.is_einhorns() && self.supervisor.upgrade_refusal(plan).is_none() {
+            let opening = einhorn::opening(plan.is_fleet);
+            if !asker.waits() {
+                self.answer(&asker, true, opening);
+                return self.upgrade(None, plan);
+            }
+            let line = Reply::<()>::progress(asker.id.clone(), opening, None);
+            self.clients.send(asker.client, asker.language, &line);
+        }
+        let request = self.enter(asker);
+        self.upgrade(Some(request), plan);
+    }
+
+    /// Notes that somebody waits for a last reply.
     fn enter(&mut self, asker: Asker) -> RequestKey {
         let request = RequestKey(self.next_request);
         self.next_request += 1;

@@ -17,11 +17,10 @@ use crate::supervisor::ReplyData;
 pub(super) const SET_WORKERS_MAX: u32 = 1000;
 
 /// In whose words somebody is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Words {
     /// Our own.
-    #[default]
     Ours,
     /// einhorn's, to this.
     Einhorns(Question),
