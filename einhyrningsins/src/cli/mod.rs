@@ -1,6 +1,7 @@
 //! What was typed. What it means is for `config.rs` to say.
 
 mod answer;
+mod care;
 pub mod einhorn;
 mod native;
 mod reexec;
@@ -13,6 +14,7 @@ use std::path::Path;
 use clap::Parser;
 
 pub use answer::Answer;
+pub use care::{CareArgs, MaxAgeArg};
 pub use native::Args;
 pub use reexec::{CommandWords, ReexecArgs, Takeover};
 pub use shared::SharedArgs;

@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod einhorn;
 mod reexec;
+mod sampling;
 mod stderr;
 mod workers;
 
@@ -40,6 +41,7 @@ use client::{ClientId, Clients};
 use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
+use sampling::Sampling;
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
 pub use workers::{WorkerOptions, Workers, WorkersRecord};
@@ -119,6 +121,7 @@ pub struct Reactor {
     log: Log,
     identity: Identity,
     replacement: Replacement,
+    sampling: Sampling,
     lockfile: Option<LockFile>,
     /// Removed when the master ends.
     _pidfile: Option<PidFile>,
@@ -168,6 +171,7 @@ impl Reactor {
         registry
             .register(&mut control_socket.listener, CONTROL, Interest::READABLE)
             .context("cannot wait for control clients")?;
+        let sampling = Sampling::new(parts.supervisor.policy().care.max_rss_bytes.is_some());
         Ok(Self {
             poll,
             supervisor: parts.supervisor,
@@ -183,6 +187,7 @@ impl Reactor {
             log: parts.log,
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
+            sampling,
             lockfile: parts.lockfile,
             _pidfile: parts.pidfile,
             started: Instant::now(),
@@ -232,8 +237,12 @@ impl Reactor {
         if !self.backlog.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.supervisor.next_deadline(), self.clients.accept_again_at(), self.replacement.deadline()];
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.clients.accept_again_at(),
+            self.replacement.deadline(),
+            self.sampling.next(),
+        ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
     }
@@ -282,6 +291,7 @@ impl Reactor {
             self.reap();
         }
         self.enforce_check_deadline(now);
+        self.sample(now);
         if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
             for (pid, lines) in self.captures.news() {
                 self.feed(Event::LastWords { pid, lines });
