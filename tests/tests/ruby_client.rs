@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use einhorn_proto::{Language, Reply, RequestId, yaml_scalar};
+use einhorn_proto::{Language, Reply, Request, RequestId, yaml_scalar};
 use serde_json::{Value, json};
 use tests::load::Plan;
 use tests::process::run_with_input;
@@ -111,8 +111,8 @@ fn workers_that_ack_in_yaml_lose_nothing_in_an_upgrade() {
     assert_eq!(report.generations(), [1, 2].into(), "{report}");
 }
 
-#[test]
-fn ruby_reads_what_is_written_whichever_way_it_decodes_a_line() {
+/// Strings that a writer of YAML can get wrong.
+fn texts() -> Vec<String> {
     let words = [
         "",
         " ",
@@ -197,6 +197,12 @@ fn ruby_reads_what_is_written_whichever_way_it_decodes_a_line() {
     ];
     let mut texts: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     texts.extend((0..0x250).filter_map(char::from_u32).map(|character| format!("x{character}y")));
+    texts
+}
+
+#[test]
+fn ruby_reads_what_is_written_whichever_way_it_decodes_a_line() {
+    let texts = texts();
     let mut input = Vec::new();
     for text in &texts {
         Reply::<()>::progress(Some(RequestId::Text(text.clone())), text, None)
@@ -211,6 +217,24 @@ fn ruby_reads_what_is_written_whichever_way_it_decodes_a_line() {
     for (text, read) in texts.iter().zip(read) {
         let expected = json!({ "message": text, "request_id": text, "wait": true });
         assert_eq!(read, json!([expected]), "for {text:?}");
+    }
+}
+
+#[test]
+fn what_ruby_writes_is_read() {
+    let texts = texts();
+    let input: String = texts.iter().map(|text| format!("{}\n", json!(text))).collect();
+    let written = ruby("einhorn_writer.rb", &[], &input).stdout;
+    let lines: Vec<_> = written.lines().collect();
+    assert_eq!(lines.len(), 2 * texts.len());
+    for (line, text) in lines.iter().zip(texts.iter().flat_map(|text| [text, text])) {
+        let (language, request) = Request::from_line(line.as_bytes());
+        let request = request.unwrap_or_else(|error| panic!("{text:?} comes as {line}: {error}"));
+        let expected = Request {
+            id: Some(RequestId::Text(text.clone())),
+            command: einhorn_proto::Command::Ehlo { user: Some(text.clone()) },
+        };
+        assert_eq!((language, request), (Language::Yaml, expected), "{text:?} comes as {line}");
     }
 }
 

@@ -83,7 +83,8 @@ impl From<ScanError> for NotYaml {
 /// Reads one document.
 ///
 /// Keys and values may be Ruby's symbols, which are strings here. Plain scalars mean what they mean in JSON:
-/// numbers, `true`, `false`, `null`, and `~` and nothing; any other is a string, `yes` and dates too.
+/// numbers, unless with an exponent, `true`, `false`, `null`, and `~` and nothing; any other is a string, `yes` and
+/// dates too.
 ///
 /// # Errors
 /// [`NotYaml`] for anything else, whatever the bytes.
@@ -227,12 +228,15 @@ fn scalar(text: &str, is_plain: bool) -> Value {
     }
 }
 
-/// A number as JSON writes it. Others (`017`, `0x1F`, `1_000`, `.inf`) are not the same to all readers, and stay
-/// strings.
+/// A number that is written again as it stands here. Others are not the same to all readers, or come back as
+/// something else, and stay strings: `017`, `0x1F`, `1_000`, `.inf`, and most of all `1e3`, which to Ruby is a
+/// string, such as the beginning of a hexadecimal id.
 fn number(text: &str) -> Option<Number> {
-    text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
-        .then(|| serde_json::from_str(text).ok())
-        .flatten()
+    if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return None;
+    }
+    let number: Number = serde_json::from_str(text).ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 /// The name of the symbol that Ruby writes as `:name` or `:"name"`.
