@@ -17,6 +17,7 @@
 //! ```
 
 mod command;
+mod display;
 mod frame;
 mod language;
 mod ledger;
@@ -28,6 +29,7 @@ mod status;
 mod yaml;
 
 pub use command::{Command, SignalName};
+pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
 pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, Support, command_info};

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use einhorn_proto::{self as proto, SignalName};
+use einhorn_proto::{self as proto, Request, Settings, SignalName};
+
+use crate::socket::master_name;
 
 /// Control a running einhyrningsins master
 ///
@@ -18,7 +20,7 @@ pub(crate) struct Cli {
     pub(crate) socket_path: Option<PathBuf>,
 
     /// Talk to the master of this name: short for -d /tmp/einhorn-NAME.sock
-    #[arg(short = 'c', long, value_name = "NAME", value_parser = name, global = true)]
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = master_name, global = true)]
     pub(crate) command_name: Option<String>,
 
     /// Carry these commands out, separated by ";", up to the first that fails
@@ -178,6 +180,16 @@ pub(crate) enum Command {
     /// Show everything that the master knows, for programs and bug reports
     State,
 
+    /// Change options, from now on: OPTIONS is a map in YAML, {number: 4}
+    ///
+    /// The map is one word, so it wants quotes: config '{number: 4, seconds: 2.5}'. Its options mean what those of
+    /// the master's command line mean, and verbosity is 0 for debug, 1 for info or 2 for errors.
+    Config {
+        /// The options and their new values
+        #[arg(value_name = "OPTIONS", value_parser = settings)]
+        options: Settings,
+    },
+
     /// Make the master's log say more
     Louder,
 
@@ -279,6 +291,7 @@ impl Command {
             Self::Reload => proto::Command::Reload,
             Self::Events => proto::Command::Events,
             Self::State => proto::Command::State,
+            Self::Config { options } => proto::Command::Config(*options),
             Self::Louder => proto::Command::Louder,
             Self::Quieter => proto::Command::Quieter,
             Self::Version => proto::Command::Version,
@@ -288,12 +301,13 @@ impl Command {
     }
 }
 
-/// Reads the name of a master, which becomes part of a file name.
-fn name(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("must not be empty".to_owned()),
-        _ if text.contains('/') => Err("a name has no \"/\"; give a path with -d".to_owned()),
-        _ => Ok(text.to_owned()),
+/// Reads the options of `config`, as the master would.
+fn settings(text: &str) -> Result<Settings, String> {
+    let request = serde_json::json!({ "command": "config", "args": [text] }).to_string();
+    match Request::from_json(request.as_bytes()) {
+        Ok(Request { command: proto::Command::Config(settings), .. }) => Ok(settings),
+        Ok(_) => Err("no map of options".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -358,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn options_are_read_as_the_master_reads_them() {
+        let config = |options: &str| Line::try_parse_from(["config", options]);
+        let line = config("{number: 4, seconds: 2.5}").unwrap();
+        let seconds = Some(Duration::from_millis(2500));
+        let settings = Settings { number: Some(4), seconds, ..Settings::default() };
+        assert_eq!(line.command.request(), Some(proto::Command::Config(settings)));
+        let error = config("{colour: red}").unwrap_err().to_string();
+        assert!(error.contains("\"colour\"") && error.contains("max_unacked"), "{error}");
+        assert!(config("4").is_err());
+    }
+
+    #[test]
     fn what_contradicts_itself_is_no_upgrade() {
         use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
         for (line, kind) in [
@@ -383,6 +409,7 @@ mod tests {
                 "help" => "--master",
                 _ if info.arguments.contains("COUNT") => "3",
                 _ if info.arguments.contains("SIGNAL") => "TERM",
+                _ if info.arguments.contains("OPTIONS") => "{number: 4}",
                 _ => "",
             };
             for name in [info.name, &info.name.replace('_', "-")] {

@@ -273,13 +273,13 @@ fn an_upgrade_is_told_step_by_step_in_a_pipe() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("upgrade");
         let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 1 });
-        peer.progress(&request, "upgrade to generation 8 of 1 workers began", &notice);
+        peer.progress(&request, "upgrade to generation 8 of 1 worker began", &notice);
         peer.progress(&request, "something of a later version", &json!({ "event": "unheard_of" }));
         peer.last(&request, true, "upgrade to generation 8 done in 0.3s", &Value::Null);
     });
     master.client(&["upgrade"]).finish().expect(
         0,
-        "upgrade to generation 8 of 1 workers began\n\
+        "upgrade to generation 8 of 1 worker began\n\
          something of a later version\n\
          upgrade to generation 8 done in 0.3s\n",
         "",

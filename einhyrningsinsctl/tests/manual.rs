@@ -85,3 +85,23 @@ fn exit_codes_are_the_same() {
     assert_eq!(in_help, in_manual);
     assert!(!in_help.is_empty());
 }
+
+#[test]
+fn options_of_einhornsh_are_told_in_its_section() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_einhyrningsinsctl"));
+    std::os::unix::process::CommandExt::arg0(&mut program, "einhornsh");
+    let help = String::from_utf8(program.arg("--help").output().unwrap().stdout).unwrap();
+    let options = help.lines().filter_map(|line| line.trim_start().strip_prefix('-')?.split(',').next());
+    let options: Vec<&str> = options.collect();
+    assert_eq!(options, ["c", "d", "e", "h", "V"]);
+    let text: Vec<&str> =
+        section("EINHORNSH").flat_map(|line| line.trim_start_matches('.').split(' ')).collect();
+    for option in options {
+        assert!(text.windows(2).any(|words| words == ["Fl", option]), "the manual lacks -{option}");
+    }
+    let codes = help.lines().skip_while(|line| *line != "Exit codes:").skip(1);
+    let in_help: Vec<&str> = codes.filter_map(|line| line.trim_start().split(' ').next()).collect();
+    let in_manual: Vec<&str> = section("EINHORNSH").filter_map(|line| line.strip_prefix(".It ")).collect();
+    let in_manual: Vec<&str> = in_manual.into_iter().filter(|item| item.parse::<u8>().is_ok()).collect();
+    assert_eq!(in_help, in_manual);
+}
