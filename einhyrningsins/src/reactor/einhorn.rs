@@ -174,10 +174,10 @@ impl Asker {
         }
     }
 
-    /// A line of the log.
-    pub(super) fn line(&self, notice: &Notice) -> String {
-        let words = self.is_einhorns().then(|| dialect::words(notice)).flatten();
-        words.unwrap_or_else(|| notice.to_string())
+    /// What is said to it of something that happened: the line of the log, in its words.
+    pub(super) fn words_for(&self, notice: &Notice) -> String {
+        let einhorns = self.is_einhorns().then(|| dialect::words(notice)).flatten();
+        einhorns.unwrap_or_else(|| notice.to_string())
     }
 
     pub(super) fn last_words(&self, ok: bool, message: String, data: Option<&ReplyData>) -> String {
