@@ -30,6 +30,7 @@ const STRIPPED: &[&str] = &[
 pub struct MasterBuilder {
     directory: TempDir,
     wrapper: Vec<OsString>,
+    daemon: PathBuf,
     options: Vec<OsString>,
     own_socket: bool,
     bind: bool,
@@ -58,6 +59,7 @@ impl MasterBuilder {
         Self {
             directory: directory.expect("a temporary directory"),
             wrapper: Vec::new(),
+            daemon: binaries::einhyrningsins(),
             options: Vec::new(),
             own_socket: true,
             bind: true,
@@ -74,6 +76,13 @@ impl MasterBuilder {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Another file of the daemon than the one that was built.
+    #[must_use]
+    pub fn daemon(mut self, path: impl Into<PathBuf>) -> Self {
+        self.daemon = path.into();
+        self
     }
 
     /// How many workers (`-n`).
@@ -177,7 +186,7 @@ impl MasterBuilder {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
-        words.push(binaries::einhyrningsins().into_os_string());
+        words.push(self.daemon.clone().into_os_string());
         words.extend(["-n".into(), self.workers.to_string().into()]);
         if self.own_socket {
             words.extend(["-d".into(), self.socket().into_os_string()]);
