@@ -290,6 +290,8 @@ impl Reactor {
             return self.keep_master(&refusal);
         }
         let Err(error) = self.execute(&candidate);
+        // No signal tells of children that ended while SIGCHLD was not blocked.
+        self.backlog.children = true;
         self.keep_master(&format!("{error:#}"));
     }
 
