@@ -226,9 +226,9 @@ impl Reactor {
         self.watch_log();
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
+            self.give_way_to_stop();
             self.settle();
             if let Some(code) = self.exit {
-                self.end_check();
                 self.log.flush();
                 return Ok(code);
             }
@@ -409,11 +409,15 @@ impl Reactor {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
+        self.tell_progress(notice, progress_of);
+        self.clients.send_to_followers(notice);
+    }
+
+    fn tell_progress(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
         for Asker { client, id } in progress_of.iter().filter_map(|request| self.requests.get(request)) {
             let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
             self.clients.send(*client, &reply);
         }
-        self.clients.send_to_followers(notice);
     }
 
     fn read_notifications(&mut self) {
