@@ -108,7 +108,8 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         signals,
         notify,
         log,
-    })?;
+    })
+    .map_err(|failure| failure.error)?;
     Ok(reactor.run()?)
 }
 
