@@ -3,6 +3,10 @@ use serde_json::json;
 
 use super::*;
 
+fn read(text: &[u8]) -> Result<Value, NotYaml> {
+    super::read(text, Limits::REQUEST)
+}
+
 fn value(text: &str) -> Value {
     read(text.as_bytes()).unwrap_or_else(|error| panic!("{text:?} is not read: {error}"))
 }
@@ -103,9 +107,9 @@ fn depth_number_and_length_are_bounded_to_the_one() {
     assert!(matches!(read(nested(YAML_DEPTH_MAX + 1).as_bytes()), Err(NotYaml::TooDeep)));
     let long = |nodes: usize| "- a\n".repeat(nodes - 1);
     assert!(read(long(YAML_NODES_MAX).as_bytes()).is_ok());
-    assert!(matches!(read(long(YAML_NODES_MAX + 1).as_bytes()), Err(NotYaml::TooMany)));
+    assert!(matches!(read(long(YAML_NODES_MAX + 1).as_bytes()), Err(NotYaml::TooMany { .. })));
     assert!(read("a".repeat(YAML_BYTES_MAX).as_bytes()).is_ok());
-    assert!(matches!(read("a".repeat(YAML_BYTES_MAX + 1).as_bytes()), Err(NotYaml::TooLong)));
+    assert!(matches!(read("a".repeat(YAML_BYTES_MAX + 1).as_bytes()), Err(NotYaml::TooLong { .. })));
 }
 
 #[test]
