@@ -109,7 +109,8 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         signals,
         notify,
         log,
-    })?;
+    })
+    .map_err(|failure| failure.error)?;
     Ok(reactor.run()?)
 }
 
