@@ -1,6 +1,7 @@
 //! What was typed: the native command line. What it means is for `config.rs` to say.
 
 mod reexec;
+mod stop_signal;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,9 +12,9 @@ use einhorn_proto::WORKERS_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::listen::BindSpec;
-use crate::sys::signals::parse_signal;
 
 pub use reexec::{CommandWords, ReexecArgs, Takeover};
+pub use stop_signal::{UnknownStopSignal, parse_stop_signal};
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
@@ -86,9 +87,9 @@ pub struct Args {
           help_heading = "Workers")]
     pub seconds: Duration,
 
-    /// Signal that asks a worker to stop
-    #[arg(long, value_name = "SIGNAL", default_value = "USR2", value_parser = parse_signal,
-          help_heading = "Workers")]
+    /// Signal that asks a worker to stop.
+    #[arg(long, alias = "stop-signal", value_name = "SIGNAL|SERVER", default_value = "USR2",
+          value_parser = parse_stop_signal, help = stop_signal::help(), help_heading = "Workers")]
     pub graceful_signal: nix::sys::signal::Signal,
 
     /// Show the last lines that a worker wrote to standard error where it died before its ack. Its standard
@@ -316,6 +317,7 @@ mod tests {
             ("-m --ack-mode 1 server", ["--manual", "--ack-mode"]),
             ("-4 -6 server", ["--ipv4-only", "--ipv6-only"]),
             ("--graceful-signal FOO server", ["--graceful-signal", "FOO"]),
+            ("--stop-signal ngnix server", ["ngnix", "nginx"]),
             ("--nice 99 server", ["--nice", "99"]),
             ("--log-format xml server", ["--log-format", "xml"]),
             ("-c a/b server", ["--command-name", "a/b"]),
