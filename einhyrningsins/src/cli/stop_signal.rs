@@ -89,6 +89,19 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_each_server_with_its_signal() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/einhyrningsins.1");
+        let page = std::fs::read_to_string(page).unwrap();
+        for (name, signal) in SERVERS {
+            let signal = signal.as_str().trim_start_matches("SIG");
+            assert!(
+                page.contains(&format!(".Cm {name}\n.Pq {signal} ")),
+                "{name} {signal} is not in the page"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_neither_is_told_the_servers_that_are_known() {
         let message = parse_stop_signal("ngnix").unwrap_err().to_string();
         for (name, _) in SERVERS {
