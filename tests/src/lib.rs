@@ -5,11 +5,13 @@
 //! that was lost. [`faults`] makes system calls fail. [`wait`] is how a test waits: for a condition, under
 //! a deadline. Nothing here is meant for anything but tests: what goes wrong is a panic that says what.
 
+pub mod alone;
 pub mod binaries;
 mod builder;
 pub mod control;
 pub mod faults;
 pub mod gate;
+pub mod install;
 pub mod load;
 pub mod master;
 pub mod process;

@@ -6,6 +6,7 @@ pub mod einhorn;
 mod native;
 mod reexec;
 mod shared;
+mod stop_signal;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -18,6 +19,7 @@ pub use care::{CareArgs, MaxAgeArg};
 pub use native::Args;
 pub use reexec::{CommandWords, ReexecArgs, Takeover};
 pub use shared::SharedArgs;
+pub use stop_signal::{UnknownStopSignal, parse_stop_signal};
 pub use values::{AckModeArg, LogFormat, NiceArg};
 
 /// The file name that makes this program speak as einhorn does.
