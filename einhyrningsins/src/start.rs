@@ -1,5 +1,6 @@
 //! From the command line to the loop: everything that can be wrong is found before the first spawn.
 
+use std::env;
 use std::fmt::Display;
 
 use anyhow::{Context, anyhow};
@@ -8,7 +9,7 @@ use crate::config::Config;
 use crate::control_socket::ControlSocket;
 use crate::listen;
 use crate::logging::Log;
-use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, WorkerOptions, Workers};
+use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
 use crate::supervisor::{Generation, Supervisor};
 use crate::sys::lock_file::LockFile;
 use crate::sys::notify::NotifySocket;
@@ -82,6 +83,8 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         ));
     }
 
+    let service = Service::new(ServiceSettings::new(|name| env::var_os(name), std::process::id()), &mut log);
+
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
     let reactor = Reactor::new(Parts {
@@ -95,6 +98,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         pidfile,
         signals,
         notify,
+        service,
         log,
     })?;
     Ok(reactor.run()?)

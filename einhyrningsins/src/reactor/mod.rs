@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod einhorn;
 mod reexec;
+mod service;
 mod stderr;
 mod workers;
 
@@ -40,6 +41,7 @@ use client::{ClientId, Clients};
 use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
+pub use service::{Kept, Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
 pub use workers::{WorkerOptions, Workers, WorkersRecord};
@@ -97,6 +99,8 @@ pub struct Parts {
     pub signals: Signals,
     /// Where workers notify.
     pub notify: NotifySocket,
+    /// What the service manager is told.
+    pub service: Service,
     /// The log.
     pub log: Log,
 }
@@ -116,6 +120,7 @@ pub struct Reactor {
     /// Who waits for a last reply.
     requests: HashMap<RequestKey, Asker>,
     next_request: u64,
+    service: Service,
     log: Log,
     identity: Identity,
     replacement: Replacement,
@@ -182,6 +187,7 @@ impl Reactor {
             captures: Captures::default(),
             requests: HashMap::new(),
             next_request: 0,
+            service: parts.service,
             log: parts.log,
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
@@ -234,8 +240,12 @@ impl Reactor {
         if !self.backlog.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.supervisor.next_deadline(), self.clients.accept_again_at(), self.replacement.deadline()];
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.clients.accept_again_at(),
+            self.replacement.deadline(),
+            self.service.deadline(),
+        ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
     }
@@ -310,6 +320,7 @@ impl Reactor {
                 self.feed(Event::RequestAbandoned { request });
             }
         }
+        self.tell_service_manager();
         self.log.flush();
     }
 
@@ -385,6 +396,7 @@ impl Reactor {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
+        self.service.on_notice(notice);
         let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
         for Asker { client, id, language, .. } in askers.filter(|asker| asker.waits()) {
             let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
@@ -430,6 +442,7 @@ impl Reactor {
             Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
             Signal::SIGHUP => {
                 self.log.debug(&why);
+                self.service.on_hangup();
                 return self.upgrade(None, UpgradePlan::default());
             }
             Signal::SIGTTIN => PoolCommand::Inc(1),
