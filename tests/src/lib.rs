@@ -14,6 +14,7 @@ pub mod load;
 pub mod master;
 pub mod process;
 mod releases;
+mod service_manager;
 pub mod wait;
 
 pub use builder::MasterBuilder;
@@ -22,3 +23,4 @@ pub use gate::Gate;
 pub use master::Master;
 pub use process::{Finished, Process};
 pub use releases::{Releases, place_worker};
+pub use service_manager::{ServiceManager, Told};

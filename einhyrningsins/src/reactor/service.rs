@@ -103,6 +103,8 @@ pub struct Service {
     extend_at: Option<Instant>,
     /// Somebody asked for an upgrade by SIGHUP, and the manager may be that.
     reload_asked: bool,
+    /// An upgrade has begun. It may be over already: workers can ack in the round in which they are spawned.
+    upgrade_begun: bool,
     /// How the last upgrade failed, or why the master ends.
     remark: Option<String>,
     /// Whether the manager was told what to keep.
@@ -148,7 +150,9 @@ impl Service {
             Ok(socket) => Some(socket),
             Err(error) => {
                 let address = OsStr::to_string_lossy(address);
-                log.warn(format_args!("the service manager is told nothing: NOTIFY_SOCKET={address}: {error}"));
+                log.warn(format_args!(
+                    "the service manager is told nothing: NOTIFY_SOCKET={address}: {error}"
+                ));
                 None
             }
         });
@@ -218,7 +222,11 @@ impl Service {
             Notice::MasterKept { reason } => {
                 self.remark = Some(format!("the master was not replaced: {reason}"));
             }
-            Notice::UpgradeStarted { .. } | Notice::MasterReplaced { .. } => self.remark = None,
+            Notice::UpgradeStarted { .. } => {
+                self.upgrade_begun = true;
+                self.remark = None;
+            }
+            Notice::MasterReplaced { .. } => self.remark = None,
             Notice::MasterStopping { why, .. } => self.remark = Some(why.clone()),
             Notice::MasterExiting { code, why } if *code != 0 => self.remark = Some(why.clone()),
             _ => {}
@@ -254,6 +262,7 @@ impl Service {
         let is_stopping = pool.state == MasterState::Stopping;
         let is_busy = pool.upgrade.is_some() || condition.is_replacing;
         let is_hung_up = std::mem::take(&mut self.reload_asked);
+        let has_begun = std::mem::take(&mut self.upgrade_begun);
         let status = in_words(condition, self.remark.as_deref());
         if is_stopping {
             if !std::mem::replace(&mut self.told.stopping, true) {
@@ -266,7 +275,7 @@ impl Service {
                 return self.push_with_status(now, "READY=1", status);
             }
         } else {
-            if is_hung_up || (is_busy && !self.told.reloading) {
+            if is_hung_up || ((is_busy || has_begun) && !self.told.reloading) {
                 self.told.reloading = true;
                 let since = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
                 let text = format!("RELOADING=1\nMONOTONIC_USEC={}", since.as_micros());

@@ -131,6 +131,21 @@ fn a_hangup_is_always_followed_by_reloading_and_ready() {
 }
 
 #[test]
+fn an_upgrade_that_is_over_before_it_is_seen_is_told_too() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let (now, running) = (Instant::now(), condition(MasterState::Running, 4));
+    service.tell(now, &running, &mut log);
+    manager.heard();
+    service.on_notice(&Notice::UpgradeStarted { kind: RolloutKind::Upgrade, generation: 4, workers: 4 });
+    service.tell(now, &running, &mut log);
+    let status = "STATUS=4 of 4 workers up, generation 3";
+    assert_eq!(manager.heard(), [format!("RELOADING=1|{status}"), format!("READY=1|{status}")]);
+    service.tell(now, &running, &mut log);
+    assert!(manager.heard().is_empty());
+}
+
+#[test]
 fn texts_are_told_now_and_then_and_the_last_one_always() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
@@ -272,14 +287,16 @@ fn settings_are_those_of_this_process() {
     };
     assert_eq!(settings(&[]), ServiceSettings::default());
     assert_eq!(settings(&[("NOTIFY_SOCKET", "")]), ServiceSettings::default());
-    let all = [("NOTIFY_SOCKET", "/n"), ("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "7"), ("FDSTORE", "8")];
+    let all =
+        [("NOTIFY_SOCKET", "/n"), ("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "7"), ("FDSTORE", "8")];
     let expected = ServiceSettings {
         notify: Some("/n".into()),
         watchdog: Some(Duration::from_secs(2)),
         kept_fds_max: 8,
     };
     assert_eq!(settings(&all), expected);
-    for other in [[("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "8")], [("WATCHDOG_USEC", "0"), ("X", "")]] {
+    for other in [[("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "8")], [("WATCHDOG_USEC", "0"), ("X", "")]]
+    {
         assert_eq!(settings(&other).watchdog, None);
     }
     assert_eq!(settings(&[("WATCHDOG_USEC", "x"), ("FDSTORE", "-1")]), ServiceSettings::default());
