@@ -17,6 +17,7 @@
 //! ```
 
 mod command;
+mod display;
 mod frame;
 mod language;
 mod ledger;
@@ -28,9 +29,10 @@ mod status;
 mod yaml;
 
 pub use command::{Command, SignalName};
+pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
-pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, Support, command_info};
+pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, command_info};
 pub use notice::{AckSource, Death, Notice, RolloutKind, Severity, Termination};
 pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};

@@ -1,6 +1,7 @@
 //! A command line for a daemon under test.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -30,6 +31,9 @@ const STRIPPED: &[&str] = &[
 #[derive(Debug)]
 pub struct MasterBuilder {
     directory: TempDir,
+    /// What to call the daemon by, and whether that makes it speak as einhorn.
+    daemon: PathBuf,
+    is_einhorn: bool,
     wrapper: Vec<OsString>,
     options: Vec<OsString>,
     own_socket: bool,
@@ -58,6 +62,8 @@ impl MasterBuilder {
         let directory = tempfile::Builder::new().prefix("einhorn-test-").tempdir();
         Self {
             directory: directory.expect("a temporary directory"),
+            daemon: binaries::einhyrningsins(),
+            is_einhorn: false,
             wrapper: Vec::new(),
             options: Vec::new(),
             own_socket: true,
@@ -75,6 +81,21 @@ impl MasterBuilder {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Calls the daemon as einhorn, through a link of that name. Files that it puts where einhorn does are in the
+    /// test's directory, where the harness looks for the control socket too.
+    ///
+    /// # Panics
+    /// If the link cannot be made.
+    #[must_use]
+    pub fn einhorn(mut self) -> Self {
+        let link = self.file("einhorn");
+        symlink(&self.daemon, &link).expect("a link");
+        self.daemon = link;
+        self.is_einhorn = true;
+        let directory = self.directory.path().to_owned();
+        self.env("TMPDIR", directory)
     }
 
     /// How many workers (`-n`).
@@ -178,7 +199,7 @@ impl MasterBuilder {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
-        words.push(binaries::einhyrningsins().into_os_string());
+        words.push(self.daemon.clone().into_os_string());
         words.extend(["-n".into(), self.workers.to_string().into()]);
         if self.own_socket {
             words.extend(["-d".into(), self.socket().into_os_string()]);
@@ -188,6 +209,7 @@ impl MasterBuilder {
         }
         match self.timer_acks {
             Some(seconds) => words.extend(["--ack-mode".into(), seconds.to_string().into()]),
+            None if self.is_einhorn => words.extend(["-m".into(), "manual".into()]),
             None => words.push("-m".into()),
         }
         words.extend(self.options.iter().cloned());

@@ -4,7 +4,7 @@
 use std::fs;
 
 use einhorn_proto::{Reply, RequestId, YAML_BYTES_MAX, yaml_scalar};
-use tests::{Control, Master};
+use tests::{Control, Master, binaries};
 
 /// Sends a YAML document as one line.
 fn send(control: &mut Control, document: &str) {
@@ -210,6 +210,67 @@ fn a_failed_upgrade_ends_with_the_reason_and_a_refused_one_with_that() {
 }
 
 #[test]
+fn the_answers_come_in_yaml_from_the_master_that_takes_this_ones_place() {
+    let mut master = Master::builder().workers(2).start();
+    let workers = master.workers_up();
+    let mut control = master.control();
+    let mut follower = master.control();
+    send(&mut follower, "command: events\nid: 5\n");
+    assert_eq!(reply(&mut follower).message, "following events");
+    send(&mut control, "command: reload\nid: 7\n");
+    let only = reply(&mut control);
+    assert_eq!(
+        (only.message.as_str(), only.request_id, only.wait),
+        ("Reloading, as commanded", Some(7.into()), false)
+    );
+    assert_eq!(master.workers_up(), workers);
+    loop {
+        let event = reply(&mut follower);
+        assert!(event.wait && event.request_id == Some(5.into()), "{event:?}");
+        if event.message.starts_with("the master replaced itself") {
+            break;
+        }
+    }
+    assert_eq!(command(&mut control, "inc", &[]), "Incrementing number of workers from 2 -> 3");
+}
+
+#[test]
+fn an_upgrade_that_begins_with_the_master_itself_is_followed_to_its_end() {
+    let itself = binaries::einhyrningsins();
+    let master = Master::builder().workers(2).option("--reexec-as").option(itself).start();
+    let mut control = master.control();
+    send(&mut control, "id: 1\ncommand: upgrade\n");
+    let mut messages = Vec::new();
+    loop {
+        let reply = reply(&mut control);
+        messages.push(reply.message);
+        if !reply.wait {
+            break;
+        }
+    }
+    assert_eq!(messages[0], "Upgrading smoothly, as commanded");
+    assert!(messages.iter().any(|message| message.starts_with("the master replaced itself")), "{messages:?}");
+    assert_eq!(messages.last().expect("a last reply"), "Upgrade done");
+}
+
+#[test]
+fn a_master_that_cannot_be_replaced_says_so() {
+    let mut master = Master::builder().options(["--reexec-as", "false"]).start();
+    let mut control = master.control();
+    send(&mut control, "id: 1\ncommand: upgrade\n");
+    let last = loop {
+        let reply = reply(&mut control);
+        if !reply.wait {
+            break reply.message;
+        }
+    };
+    assert!(last.starts_with("Upgrade failed before it began") && last.contains("status 1"), "{last}");
+    let reload = command(&mut control, "reload", &[]);
+    assert!(reload.starts_with("not reloaded: ") && reload.contains("status 1"), "{reload}");
+    master.assert_well(1);
+}
+
+#[test]
 fn events_come_in_the_language_of_their_request() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -256,8 +317,10 @@ fn hostile_yaml_is_refused_and_hurts_nobody() {
         let is_refused = reply.message == "Could not parse command" || reply.ok == Some(false);
         assert!(is_refused, "{begin:?}: {reply:?}");
     }
-    control.send_bytes(b"command: \xFF\xFE\n");
-    assert_eq!(reply(&mut control).message, "Could not parse command");
+    for line in [&b"command: \xFF\xFE\n"[..], b"\xFF\xFE\xFD\n", b"\0\0\0\n", b"hello\n"] {
+        control.send_bytes(line);
+        assert_eq!(reply(&mut control).message, "Could not parse command");
+    }
     assert_eq!(command(&mut control, "louder", &[]), "Verbosity set to 0");
     master.assert_well(1);
 }

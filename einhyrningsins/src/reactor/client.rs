@@ -73,15 +73,7 @@ struct ClientRecord {
     has_ended: bool,
     is_leaving: bool,
     is_deaf: bool,
-    follows: Option<Follow>,
-}
-
-/// How somebody follows events.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Follow {
-    request_id: Option<RequestId>,
-    #[serde(default)]
-    language: Language,
+    follows: Option<Follower>,
 }
 
 impl ClientsRecord {
@@ -109,7 +101,14 @@ struct Client {
     /// Nothing more is to be had of it.
     is_broken: bool,
     /// It follows events.
-    follows: Option<Follow>,
+    follows: Option<Follower>,
+}
+
+/// How somebody follows events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Follower {
+    id: Option<RequestId>,
+    language: Language,
 }
 
 /// What a client has said next.
@@ -305,7 +304,7 @@ impl Clients {
     pub(super) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
             let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
-            if let Some(Follow { request_id, language }) = follows {
+            if let Some(Follower { id: request_id, language }) = follows {
                 self.send(id, language, &Reply::progress(request_id, notice.to_string(), Some(notice)));
             }
         }
@@ -314,7 +313,7 @@ impl Clients {
     /// From now on `id` gets every notice.
     pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.follows = Some(Follow { request_id, language });
+            client.follows = Some(Follower { id: request_id, language });
             self.followers.insert(id);
         }
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use einhorn_proto::{
     COMMANDS, Command, CommandInfo, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request,
-    RequestError, Settings, Status, Support, command_info,
+    RequestError, Settings, Status,
 };
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -134,10 +134,6 @@ impl Reactor {
             let message = "refused: a worker's own connection takes worker:ack and worker:ping";
             return self.answer(&asker, false, message);
         }
-        if command_info(command.name()).is_some_and(|info| info.support == Support::Reserved) {
-            let message = Answer::Unknown(command.name()).in_words(asker.is_einhorns());
-            return self.answer(&asker, false, message);
-        }
         match command {
             Command::Ehlo { user } => self.on_ehlo(&asker, user.as_deref()),
             Command::Help => self.answer(&asker, true, help(asker.is_einhorns())),
@@ -171,10 +167,7 @@ impl Reactor {
                 self.on_worker_ping(client, pid, request_id);
                 self.part_from_worker(client);
             }
-            Command::Reload => {
-                let request = self.enter(asker);
-                self.ask_for_replacement(Then::Reload { request });
-            }
+            Command::Reload => self.on_reload(asker),
             Command::Dec { .. } if asker.is_einhorns() && self.wanted() == 1 => {
                 self.answer(&asker, false, einhorn::last_worker_stays());
             }
@@ -260,9 +253,7 @@ impl Reactor {
 
     fn on_pool_command(&mut self, asker: Asker, command: PoolCommand) {
         if let PoolCommand::Upgrade(plan) = command {
-            let has_heard_all = self.confirm(&asker, plan) && !asker.waits();
-            let request = (!has_heard_all).then(|| self.enter(asker));
-            return self.upgrade(request, plan);
+            return self.on_upgrade(asker, plan);
         }
         let request = self.enter(asker);
         let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
@@ -273,22 +264,26 @@ impl Reactor {
         }
     }
 
-    /// Confirms an upgrade, to who expects that, unless it will be refused; returns whether it was confirmed.
-    fn confirm(&mut self, asker: &Asker, plan: UpgradePlan) -> bool {
-        if !asker.is_einhorns() || self.supervisor.upgrade_refusal(plan).is_some() {
-            return false;
-        }
-        let opening = einhorn::opening(plan.is_fleet);
-        if asker.waits() {
-            let reply = Reply::<()>::progress(asker.id.clone(), opening, None);
-            self.clients.send(asker.client, asker.language, &reply);
-        } else {
-            self.answer(asker, true, opening);
-        }
-        true
+    fn on_reload(&mut self, asker: Asker) {
+        let request = self.enter(asker);
+        self.ask_for_replacement(Then::Reload { request });
     }
 
-    /// Notes that a client waits for a last reply.
+    fn on_upgrade(&mut self, asker: Asker, plan: UpgradePlan) {
+        if asker.is_einhorns() && self.supervisor.upgrade_refusal(plan).is_none() {
+            let opening = einhorn::opening(plan.is_fleet);
+            if !asker.waits() {
+                self.answer(&asker, true, opening);
+                return self.upgrade(None, plan);
+            }
+            let line = Reply::<()>::progress(asker.id.clone(), opening, None);
+            self.clients.send(asker.client, asker.language, &line);
+        }
+        let request = self.enter(asker);
+        self.upgrade(Some(request), plan);
+    }
+
+    /// Notes that somebody waits for a last reply.
     fn enter(&mut self, asker: Asker) -> RequestKey {
         let request = RequestKey(self.next_request);
         self.next_request += 1;
@@ -456,7 +451,7 @@ fn signal(name: &str) -> Result<Signal, Answer> {
 /// The commands, a line each; in einhorn there is one more that people type.
 pub(super) fn help(of_einhorn: bool) -> String {
     let is_typed = |info: &&CommandInfo| info.interactive || (of_einhorn && info.name == "config");
-    let commands = COMMANDS.iter().filter(|info| info.support == Support::Yes).filter(is_typed);
+    let commands = COMMANDS.iter().filter(is_typed);
     let lines = commands.map(|info| {
         let usage = format!("{} {}", info.name, info.arguments);
         format!("{usage:<22} {}", info.summary)

@@ -26,7 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Control, Identity};
+use crate::config::{Control, Dialect, Identity};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
 use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
@@ -153,9 +153,7 @@ impl Backlog {
 struct Asker {
     client: ClientId,
     id: Option<RequestId>,
-    #[serde(default)]
     language: Language,
-    #[serde(default)]
     words: Words,
 }
 
@@ -398,9 +396,9 @@ impl Reactor {
         self.log.notice(notice);
         self.service.on_notice(notice);
         let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
-        for Asker { client, id, language, .. } in askers.filter(|asker| asker.waits()) {
-            let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
-            self.clients.send(*client, *language, &reply);
+        for asker in askers.filter(|asker| asker.waits()) {
+            let reply = Reply::progress(asker.id.clone(), asker.words_for(notice), Some(notice));
+            self.clients.send(asker.client, asker.language, &reply);
         }
         self.clients.send_to_followers(notice);
     }
@@ -431,16 +429,22 @@ impl Reactor {
             None => format!("{signal} from the terminal or the kernel"),
         };
         let stop = |how| PoolCommand::Stop { how, why: why.clone() };
+        let is_einhorn = self.identity.dialect == Dialect::Einhorn;
         let command = match signal {
             Signal::SIGCHLD => {
                 self.backlog.children = true;
                 return;
             }
+            Signal::SIGINT | Signal::SIGUSR2 if is_einhorn => {
+                stop(Stop::Repeating(self.supervisor.policy().graceful_signal))
+            }
+            Signal::SIGTERM if is_einhorn => stop(Stop::Repeating(Signal::SIGTERM)),
+            Signal::SIGALRM if !is_einhorn => return,
             Signal::SIGINT => stop(Stop::Escalating),
             Signal::SIGUSR2 => stop(Stop::Gracefully),
             Signal::SIGTERM => stop(Stop::With(Signal::SIGTERM)),
             Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
-            Signal::SIGHUP => {
+            Signal::SIGHUP | Signal::SIGALRM => {
                 self.log.debug(&why);
                 self.service.on_hangup();
                 return self.upgrade(None, UpgradePlan::default());

@@ -173,6 +173,8 @@ pub enum Stop {
     Gracefully,
     /// This signal to all; wait for them.
     With(Signal),
+    /// This signal to all, and each time it is asked again to all once more; wait for them. So does einhorn.
+    Repeating(Signal),
     /// As [`Stop::Gracefully`]; then, each time it is asked again, one step harder: TERM, KILL.
     Escalating,
     /// This signal to all, and exit 1 without waiting.

@@ -103,6 +103,23 @@ impl Supervisor {
         }
     }
 
+    /// The pids of all live workers.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.pool.workers().filter_map(|worker| worker.pid)
+    }
+
+    /// How many workers live, draining ones too.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.pool.live()
+    }
+
+    /// Why a command that begins something is refused, if the master is stopping.
+    #[must_use]
+    pub fn stopping(&self) -> Option<String> {
+        (self.phase != Phase::Running).then(|| "refused: the master is stopping".to_owned())
+    }
+
     /// More of each worker that has a pid, in the order of the snapshot.
     #[must_use]
     pub fn worker_details(&self, now: Instant) -> Vec<WorkerDetail> {
@@ -121,23 +138,6 @@ impl Supervisor {
             })
         });
         details.collect()
-    }
-
-    /// The pids of all live workers.
-    pub fn pids(&self) -> impl Iterator<Item = Pid> {
-        self.pool.workers().filter_map(|worker| worker.pid)
-    }
-
-    /// How many workers live, draining ones too.
-    #[must_use]
-    pub fn live(&self) -> usize {
-        self.pool.live()
-    }
-
-    /// Why a command that begins something is refused, if the master is stopping.
-    #[must_use]
-    pub fn stopping(&self) -> Option<String> {
-        (self.phase != Phase::Running).then(|| "refused: the master is stopping".to_owned())
     }
 
     /// Whether `pid` is a live worker: only then may an ack be believed.

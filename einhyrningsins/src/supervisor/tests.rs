@@ -199,6 +199,26 @@ fn in_timer_mode_a_worker_that_lives_is_taken_as_acked() {
 }
 
 #[test]
+fn an_ack_tells_how_many_workers_of_its_generation_take_traffic_by_now() {
+    let mut play = Play::new(policy(2));
+    let counts = |play: &mut Play| -> Vec<_> {
+        let notices = std::mem::take(&mut play.notices).into_iter();
+        let acked = notices.filter_map(|notice| match notice {
+            Notice::Acked { generation, up, wanted, .. } => Some((generation, up, wanted)),
+            _ => None,
+        });
+        acked.collect()
+    };
+    play.ack(100);
+    play.ack(101);
+    assert_eq!(counts(&mut play), [(1, 1, 2), (1, 2, 2)]);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    play.ack(102);
+    play.ack(103);
+    assert_eq!(counts(&mut play), [(2, 1, 2), (2, 2, 2)]);
+}
+
+#[test]
 fn a_worker_that_was_up_for_long_is_replaced_at_once() {
     let mut play = Play::steady(policy(3));
     play.exit(101);
@@ -573,6 +593,22 @@ fn the_same_stop_signal_is_not_sent_twice() {
     assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2)], "101 has had it");
     play.stop(Stop::With(Signal::SIGTERM));
     assert_eq!(play.take_signals(), [(100, Signal::SIGTERM), (101, Signal::SIGTERM)]);
+}
+
+#[test]
+fn a_repeating_stop_signals_all_again_and_never_harder() {
+    let mut play = Play::steady(policy(2));
+    for _ in 0..3 {
+        play.stop(Stop::Repeating(Signal::SIGUSR2));
+        assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2), (101, Signal::SIGUSR2)]);
+    }
+    play.stop(Stop::Repeating(Signal::SIGTERM));
+    assert_eq!(play.take_signals(), [(100, Signal::SIGTERM), (101, Signal::SIGTERM)]);
+    play.exit(100);
+    play.stop(Stop::Repeating(Signal::SIGTERM));
+    assert_eq!(play.take_signals(), [(101, Signal::SIGTERM)]);
+    play.exit(101);
+    assert_eq!(play.exit, Some(0));
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn the_last_words_are_einhorns() {
             Some(report(Outcome::Failed, Some("it died"))),
             "Upgrade failed: it died; so did the way back",
         ),
+        (Upgrade, None, "ours"),
         (Reload, None, "Reloading, as commanded"),
         (Die, None, "Einhorn is going down! (ours)"),
         (Other, None, "ours"),
@@ -52,6 +53,9 @@ fn the_last_words_are_einhorns() {
     for (question, data, expected) in cases {
         assert_eq!(question.last_words(true, "ours".to_owned(), data.as_ref()), expected, "for {question:?}");
     }
+    let before = Upgrade.last_words(false, "upgrade failed before it began: why".to_owned(), None);
+    assert_eq!(before, "Upgrade failed before it began: why");
+    assert_eq!(Reload.last_words(false, "not reloaded: why".to_owned(), None), "not reloaded: why");
     assert_eq!(Die.last_words(false, "ours".to_owned(), None), "ours");
 }
 
