@@ -41,7 +41,7 @@ use client::{ClientId, Clients};
 use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
-pub use service::{Kept, Service, ServiceRecord, ServiceSettings};
+pub use service::{Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
 pub use workers::{WorkerOptions, Workers, WorkersRecord};

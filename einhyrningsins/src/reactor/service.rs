@@ -71,15 +71,6 @@ impl ServiceSettings {
     }
 }
 
-/// A line that the manager keeps a descriptor by.
-#[derive(Debug)]
-pub struct Kept {
-    /// Its `FDNAME`.
-    pub name: String,
-    /// A copy of it.
-    pub fd: OwnedFd,
-}
-
 /// A message that was not sent yet.
 #[derive(Debug)]
 struct Message {
@@ -173,36 +164,34 @@ impl Service {
 
     pub(super) fn record(&self) -> ServiceRecord {
         let unsent = self.queue.iter().filter(|message| message.fd.is_none());
+        // Those with a descriptor are made anew.
+        let unsent_fds = self.queue.iter().filter(|message| message.fd.is_some()).count();
         ServiceRecord {
             settings: self.settings.clone(),
             told: self.told.clone(),
             unsent: unsent.map(|message| message.text.clone()).collect(),
             remark: self.remark.clone(),
-            is_stored: self.is_stored && self.queue.iter().all(|message| message.fd.is_none()),
+            is_stored: self.is_stored && unsent_fds == 0,
         }
     }
 
-    /// How many descriptors the manager keeps; 0 if it keeps none.
-    #[must_use]
-    pub fn kept_fds_max(&self) -> usize {
-        self.socket.as_ref().map_or(0, |_| self.settings.kept_fds_max as usize)
-    }
-
-    /// Whether the manager was told what to keep.
-    #[must_use]
-    pub fn is_stored(&self) -> bool {
-        self.is_stored
-    }
-
-    /// Has the manager forget what it keeps as `unwanted`, and keep `wanted` in case this master crashes. What it
-    /// has already it passes over.
-    pub fn store(&mut self, unwanted: &[String], wanted: Vec<Kept>) {
-        self.is_stored = true;
-        for name in unwanted {
+    /// Has the manager let go of what it keeps under these names.
+    pub fn forget(&mut self, names: &[String]) {
+        for name in names {
             self.push(format!("FDSTOREREMOVE=1\nFDNAME={name}"), None);
         }
-        for Kept { name, fd } in wanted {
-            // Not polled: a listener that a worker has shut down would be dropped, and is to be kept.
+    }
+
+    /// Whether the manager keeps listeners, and was not yet told which.
+    fn wants_listeners(&self) -> bool {
+        self.settings.kept_fds_max > 0 && !self.is_stored
+    }
+
+    /// Has the manager keep `listeners`, in case this master crashes. What it has already it passes over.
+    fn store(&mut self, listeners: impl Iterator<Item = (String, OwnedFd)>) {
+        self.is_stored = true;
+        for (name, fd) in listeners.take(self.settings.kept_fds_max as usize) {
+            // Not polled: one that a worker has shut down would be dropped, and can be revived.
             self.push(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), Some(fd));
         }
     }
@@ -360,6 +349,9 @@ impl Reactor {
     pub(super) fn tell_service_manager(&mut self) {
         if !self.service.is_on() {
             return;
+        }
+        if self.service.wants_listeners() {
+            self.service.store(self.workers.to_keep());
         }
         let now = Instant::now();
         let pool = self.supervisor.summary(now);

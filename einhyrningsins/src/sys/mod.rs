@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything; it asks, and answers in types. What may block says so.
 
+pub mod activation;
 pub mod go_back;
 pub mod inherit;
 pub mod lock_file;
