@@ -18,7 +18,7 @@ use crate::control_socket::ControlSocket;
 use crate::handover::forms::{Clock, Moment};
 use crate::handover::{Handover, HandoverError, Header};
 use crate::logging::Log;
-use crate::reactor::{HANDLED_SIGNALS, PROOF, Parts, Reactor, Workers};
+use crate::reactor::{HANDLED_SIGNALS, PROOF, Parts, Reactor, Service, Workers};
 use crate::release::Recipe;
 use crate::start::Failure;
 use crate::supervisor::Supervisor;
@@ -170,6 +170,7 @@ fn assemble(guard: &Guard, handover: &Handover, inherited: &mut Inherited, clock
     let mut record = handover.workers.clone();
     record.recipe = recipe;
     let workers = Workers::adopt(record, inherited, &control.socket, notify.address(), spawner);
+    let mut log = Log::adopt(handover.log.clone());
     let parts = Parts {
         identity,
         reexec: handover.reexec.clone(),
@@ -181,7 +182,8 @@ fn assemble(guard: &Guard, handover: &Handover, inherited: &mut Inherited, clock
         control,
         signals,
         notify,
-        log: Log::adopt(handover.log.clone()),
+        service: Service::adopt(handover.service.clone(), &mut log),
+        log,
     };
     guard.must(Reactor::new(parts), "cannot start the loop")
 }

@@ -24,6 +24,7 @@ const STRIPPED: &[&str] = &[
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
+    "FDSTORE",
 ];
 
 /// A command line for a daemon, not run yet.

@@ -11,6 +11,7 @@ mod commands;
 mod einhorn;
 mod reexec;
 mod sampling;
+mod service;
 mod stderr;
 mod workers;
 
@@ -42,6 +43,7 @@ use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
 use sampling::Sampling;
+pub use service::{Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
 pub use workers::{WorkerOptions, Workers, WorkersRecord};
@@ -99,6 +101,8 @@ pub struct Parts {
     pub signals: Signals,
     /// Where workers notify.
     pub notify: NotifySocket,
+    /// What the service manager is told.
+    pub service: Service,
     /// The log.
     pub log: Log,
 }
@@ -128,6 +132,7 @@ pub struct Reactor {
     /// Who waits for a last reply.
     requests: HashMap<RequestKey, Asker>,
     next_request: u64,
+    service: Service,
     log: Log,
     identity: Identity,
     replacement: Replacement,
@@ -206,6 +211,7 @@ impl Reactor {
             captures: Captures::default(),
             requests: HashMap::new(),
             next_request: 0,
+            service: parts.service,
             log: parts.log,
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
@@ -264,6 +270,7 @@ impl Reactor {
             self.clients.accept_again_at(),
             self.replacement.deadline(),
             self.sampling.next(),
+            self.service.deadline(),
         ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
@@ -340,6 +347,7 @@ impl Reactor {
                 self.feed(Event::RequestAbandoned { request });
             }
         }
+        self.tell_service_manager();
         self.log.flush();
     }
 
@@ -415,6 +423,7 @@ impl Reactor {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
+        self.service.on_notice(notice);
         self.tell_progress(notice, progress_of);
         self.clients.send_to_followers(notice);
     }
@@ -470,6 +479,7 @@ impl Reactor {
             Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
             Signal::SIGHUP | Signal::SIGALRM => {
                 self.log.debug(&why);
+                self.service.on_hangup();
                 return self.upgrade(None, UpgradePlan::default());
             }
             Signal::SIGTTIN => PoolCommand::Inc(1),

@@ -116,6 +116,11 @@ impl Replacement {
         self.checked.is_some()
     }
 
+    /// Whether the master is to be replaced, and was not yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.then.is_empty()
+    }
+
     pub(super) fn is_check(&self, pid: Pid) -> bool {
         self.check.as_ref().is_some_and(|check| check.pid == pid)
     }
@@ -363,6 +368,7 @@ impl Reactor {
             next_request: self.next_request,
             captures: self.captures.record(),
             log: self.log.record(),
+            service: self.service.record(),
             then: self.replacement.then.clone(),
         })
     }
@@ -371,6 +377,7 @@ impl Reactor {
     pub(super) fn keep_master(&mut self, reason: &str) {
         let notice = Notice::MasterKept { reason: reason.to_owned() };
         self.log.notice(&notice);
+        self.service.on_notice(&notice);
         self.clients.send_to_followers(&notice);
         for then in std::mem::take(&mut self.replacement.then) {
             self.answer_then(&then, reason);

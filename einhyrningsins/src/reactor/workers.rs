@@ -116,6 +116,11 @@ impl Workers {
         Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
     }
 
+    /// Copies of the listeners that can be kept for another master, with their names there.
+    pub(super) fn to_keep(&self) -> impl Iterator<Item = (String, OwnedFd)> {
+        self.listeners.iter().filter_map(Listener::to_keep)
+    }
+
     pub(super) fn record(&self) -> WorkersRecord {
         WorkersRecord {
             recipe: self.recipe.clone(),

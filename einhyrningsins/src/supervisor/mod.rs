@@ -45,7 +45,7 @@ pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
 pub use record::{Busy, Contradiction, SupervisorRecord};
-pub use snapshot::{Snapshot, WorkerDetail};
+pub use snapshot::{Snapshot, Summary, WorkerDetail};
 
 use crate::handover::forms::signal_name;
 use care::Recycling;

@@ -38,6 +38,27 @@ pub struct Snapshot {
     pub upgrade: Option<UpgradeStatus>,
 }
 
+/// How the pool is, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// What the master is doing.
+    pub state: MasterState,
+    /// Whether all slots have had an acked worker at one time.
+    pub was_ready: bool,
+    /// The generation that serves; of an upgrade that runs, [`Self::upgrade`] tells the other.
+    pub generation: Generation,
+    /// Workers asked for.
+    pub wanted: u32,
+    /// Workers that are acked and undrained.
+    pub up: u32,
+    /// Workers that live, draining ones too.
+    pub live: u32,
+    /// Slots that were given up.
+    pub given_up: u32,
+    /// The upgrade that runs.
+    pub upgrade: Option<UpgradeStatus>,
+}
+
 /// What is told of a worker to einhorn's clients and to nobody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerDetail {
@@ -68,6 +89,21 @@ impl Supervisor {
             slots: self.slot_statuses(now),
             workers,
             recycled: self.recycling.counts,
+            upgrade: self.upgrade_status(now),
+        }
+    }
+
+    /// How the pool is now, without a table of its workers.
+    #[must_use]
+    pub fn summary(&self, now: Instant) -> Summary {
+        Summary {
+            state: self.master_state(),
+            was_ready: self.was_ready,
+            generation: self.generation,
+            wanted: self.wanted(),
+            up: count(self.pool.up()),
+            live: count(self.pool.live()),
+            given_up: count(self.pool.slots.values().filter(|slot| slot.given_up).count()),
             upgrade: self.upgrade_status(now),
         }
     }
