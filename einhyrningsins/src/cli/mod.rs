@@ -3,6 +3,7 @@
 mod answer;
 pub mod einhorn;
 mod native;
+mod process;
 mod reexec;
 mod shared;
 mod values;
@@ -14,6 +15,7 @@ use clap::Parser;
 
 pub use answer::Answer;
 pub use native::Args;
+pub use process::{CpuAffinityArg, ProcessArgs, UserArg};
 pub use reexec::{CommandWords, ReexecArgs, Takeover};
 pub use shared::SharedArgs;
 pub use values::{AckModeArg, LogFormat, NiceArg};

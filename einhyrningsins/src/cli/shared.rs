@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use einhorn_proto::WORKERS_MAX;
 
+use super::ProcessArgs;
 use super::values::{parse_seconds, parse_seconds_above_zero};
 use crate::sys::signals::parse_signal;
 
@@ -60,6 +61,10 @@ pub struct SharedArgs {
     /// relative path counts from the directory of --chdir
     #[arg(long, value_name = "FILE", help_heading = "Workers")]
     pub env_file: Option<PathBuf>,
+
+    /// What a worker's process is given.
+    #[command(flatten)]
+    pub process: ProcessArgs,
 
     /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
     #[arg(short = 'g', long, help_heading = "Control")]

@@ -375,6 +375,7 @@ impl Reactor {
                 "graceful_signal": policy.graceful_signal.as_str(),
                 "signal_timeout": policy.grace.map(|grace| grace.as_secs_f64()),
             },
+            "process": self.workers.process_state(self.supervisor.snapshot(Instant::now()).generation),
             "control": {
                 "clients": self.clients.connected(),
                 "requests": self.requests.len(),

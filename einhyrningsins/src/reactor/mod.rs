@@ -42,7 +42,7 @@ use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
-pub use workers::{WorkerOptions, Workers, WorkersRecord};
+pub use workers::{ProcessOptions, ResolveError, WorkerOptions, Workers, WorkersRecord};
 
 const CONTROL: Token = Token(0);
 const SIGNALS: Token = Token(1);
