@@ -5,15 +5,6 @@
 /// It grows when a command, a field or an event is added. What a version brought stays.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Whether the master of this version carries a command out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// It does.
-    Yes,
-    /// The name is reserved; the answer says that this version cannot do it.
-    Reserved,
-}
-
 /// What there is to know of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandInfo {
@@ -25,14 +16,12 @@ pub struct CommandInfo {
     pub summary: &'static str,
     /// The protocol version that brought it.
     pub since: u32,
-    /// Whether it is carried out.
-    pub support: Support,
     /// Whether people type it (`false`: only programs send it).
     pub interactive: bool,
 }
 
 const fn command(name: &'static str, arguments: &'static str, summary: &'static str) -> CommandInfo {
-    CommandInfo { name, arguments, summary, since: 1, support: Support::Yes, interactive: true }
+    CommandInfo { name, arguments, summary, since: 1, interactive: true }
 }
 
 const fn for_programs(info: CommandInfo) -> CommandInfo {

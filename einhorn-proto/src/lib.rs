@@ -32,7 +32,7 @@ pub use command::{Command, SignalName};
 pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
-pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, Support, command_info};
+pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, command_info};
 pub use notice::{AckSource, Death, Notice, RolloutKind, Severity, Termination};
 pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};

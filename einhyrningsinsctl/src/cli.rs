@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use einhorn_proto::{self as proto, Request, Settings, SignalName};
+use einhorn_proto::{self as proto, SignalName};
 
 use crate::socket::master_name;
 
@@ -169,7 +169,9 @@ pub(crate) enum Command {
     },
 
     /// Replace the master itself and keep the workers
-    #[command(hide = true)]
+    ///
+    /// Returns when the program that was there to take its place runs in it, with exit code 0. If that cannot go on
+    /// where the master stands, the master stays, and this tells why, with exit code 1.
     Reload,
 
     /// Show what happens as it happens
@@ -179,16 +181,6 @@ pub(crate) enum Command {
 
     /// Show everything that the master knows, for programs and bug reports
     State,
-
-    /// Change options, from now on: OPTIONS is a map in YAML, {number: 4}
-    ///
-    /// The map is one word, so it wants quotes: config '{number: 4, seconds: 2.5}'. Its options mean what those of
-    /// the master's command line mean, and verbosity is 0 for debug, 1 for info or 2 for errors.
-    Config {
-        /// The options and their new values
-        #[arg(value_name = "OPTIONS", value_parser = settings)]
-        options: Settings,
-    },
 
     /// Make the master's log say more
     Louder,
@@ -291,23 +283,12 @@ impl Command {
             Self::Reload => proto::Command::Reload,
             Self::Events => proto::Command::Events,
             Self::State => proto::Command::State,
-            Self::Config { options } => proto::Command::Config(*options),
             Self::Louder => proto::Command::Louder,
             Self::Quieter => proto::Command::Quieter,
             Self::Version => proto::Command::Version,
             Self::Help { master: true, .. } => proto::Command::Help,
             Self::Help { master: false, .. } => return None,
         })
-    }
-}
-
-/// Reads the options of `config`, as the master would.
-fn settings(text: &str) -> Result<Settings, String> {
-    let request = serde_json::json!({ "command": "config", "args": [text] }).to_string();
-    match Request::from_json(request.as_bytes()) {
-        Ok(Request { command: proto::Command::Config(settings), .. }) => Ok(settings),
-        Ok(_) => Err("no map of options".to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -341,8 +322,7 @@ mod tests {
             assert_eq!(command.get_about().unwrap().to_string(), info.summary, "{}", info.name);
             // Those are options of "upgrade" to people, and commands on the wire only.
             let is_option = ["upgrade_continue", "upgrade_abort", "upgrade_follow"].contains(&info.name);
-            let is_hidden = is_option || info.support == proto::Support::Reserved;
-            assert_eq!(command.is_hide_set(), is_hidden, "{}", info.name);
+            assert_eq!(command.is_hide_set(), is_option, "{}", info.name);
         }
     }
 
@@ -372,18 +352,6 @@ mod tests {
     }
 
     #[test]
-    fn options_are_read_as_the_master_reads_them() {
-        let config = |options: &str| Line::try_parse_from(["config", options]);
-        let line = config("{number: 4, seconds: 2.5}").unwrap();
-        let seconds = Some(Duration::from_millis(2500));
-        let settings = Settings { number: Some(4), seconds, ..Settings::default() };
-        assert_eq!(line.command.request(), Some(proto::Command::Config(settings)));
-        let error = config("{colour: red}").unwrap_err().to_string();
-        assert!(error.contains("\"colour\"") && error.contains("max_unacked"), "{error}");
-        assert!(config("4").is_err());
-    }
-
-    #[test]
     fn what_contradicts_itself_is_no_upgrade() {
         use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
         for (line, kind) in [
@@ -409,7 +377,6 @@ mod tests {
                 "help" => "--master",
                 _ if info.arguments.contains("COUNT") => "3",
                 _ if info.arguments.contains("SIGNAL") => "TERM",
-                _ if info.arguments.contains("OPTIONS") => "{number: 4}",
                 _ => "",
             };
             for name in [info.name, &info.name.replace('_', "-")] {

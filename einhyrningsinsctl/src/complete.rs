@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(completed("upg"), ["upgrade", "upgrade_fleet"]);
         assert_eq!(completed("q"), ["quieter", "quit"]);
         assert_eq!(completed("help upgrade"), ["upgrade", "upgrade_fleet"]);
-        assert_eq!(completed("rel"), [""; 0]);
+        assert_eq!(completed("rel"), ["reload"]);
         assert!(completed("").len() > OWN_WORDS.len());
     }
 

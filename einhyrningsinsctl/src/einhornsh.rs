@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use einhorn_proto::COMMANDS;
+use einhorn_proto::{COMMANDS, CommandInfo};
 
 use crate::ask::Words;
 use crate::connection::Reply;
@@ -164,9 +164,10 @@ impl Shell for Einhornsh {
     }
 }
 
-/// What our own master knows, for completion. What it does not know is sent all the same.
+/// What our own master knows and einhorn's people type, for completion. Anything else is sent all the same.
 fn grammar() -> clap::Command {
-    let names = COMMANDS.iter().filter(|info| info.interactive).map(|info| info.name);
+    let is_typed = |info: &&CommandInfo| info.interactive || info.name == "config";
+    let names = COMMANDS.iter().filter(is_typed).map(|info| info.name);
     let commands = names.map(|name| clap::Command::new(name).disable_help_flag(true));
     clap::Command::new("einhornsh")
         .disable_help_flag(true)
@@ -235,7 +236,7 @@ mod tests {
     fn what_completes_is_what_the_master_knows() {
         let grammar = grammar();
         let names: Vec<_> = grammar.get_subcommands().map(clap::Command::get_name).collect();
-        assert!(names.contains(&"upgrade_fleet") && names.contains(&"help"), "{names:?}");
+        assert!(["upgrade_fleet", "help", "config"].iter().all(|name| names.contains(name)), "{names:?}");
         assert!(!names.contains(&"worker:ack"), "{names:?}");
     }
 }

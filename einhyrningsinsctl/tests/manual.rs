@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use einhorn_proto::{COMMANDS, Support};
+use einhorn_proto::COMMANDS;
 
 const MANUAL: &str = include_str!("../../man/einhyrningsinsctl.1");
 
@@ -57,19 +57,10 @@ fn commands_are_those_of_the_ledger() {
     let in_manual: Vec<&str> = items("COMMANDS").filter_map(|item| item.strip_prefix("Cm ")).collect();
     for info in COMMANDS.iter().filter(|info| info.interactive) {
         let entry = in_manual.iter().find(|item| item.split(' ').next() == Some(info.name));
-        match info.support {
-            Support::Yes => {
-                let entry = entry.unwrap_or_else(|| panic!("the manual lacks {}", info.name));
-                // help has more of them here than in the ledger, which is the master's.
-                let arguments = info.arguments.trim_matches(['[', ']']).trim_end_matches("...");
-                assert!(entry.contains(arguments), "{entry} lacks {arguments}");
-            }
-            Support::Reserved => {
-                assert!(entry.is_none(), "{} is reserved", info.name);
-                let is_named = section("COMMANDS").any(|line| line.contains(&format!("Cm {}", info.name)));
-                assert!(is_named, "the manual does not name {}", info.name);
-            }
-        }
+        let entry = entry.unwrap_or_else(|| panic!("the manual lacks {}", info.name));
+        // help has more of them here than in the ledger, which is the master's.
+        let arguments = info.arguments.trim_matches(['[', ']']).trim_end_matches("...");
+        assert!(entry.contains(arguments), "{entry} lacks {arguments}");
     }
     let known = |item: &&str| COMMANDS.iter().any(|info| Some(info.name) == item.split(' ').next());
     assert_eq!(in_manual.iter().copied().find(|item| !known(item)), None);

@@ -281,6 +281,21 @@ fn hup_and_alrm_upgrade() {
 }
 
 #[test]
+fn who_waits_for_an_upgrade_reads_the_lines_of_the_log() {
+    let mut master = einhorn().start();
+    let mut client = master.control();
+    client.send(r#"{"command":"upgrade","id":"1"}"#);
+    let told: Vec<_> = client.replies().into_iter().map(|reply| reply.message).collect();
+    for line in ["===> Launched ", "Up to 1 / 1 manual ACKs"] {
+        let found = told.iter().filter(|message| message.starts_with(line)).count();
+        assert_eq!(found, 1, "{line:?} in {told:?}\n{master}");
+    }
+    assert_eq!(told.last().map(String::as_str), Some("Upgrade done"));
+    master.wait_log("INFO: Upgraded successfully to version 2 in ");
+    master.assert_well(1);
+}
+
+#[test]
 fn usr1_does_not_end_the_master() {
     let mut master =
         einhorn().timer_acks(0.0).program(["/bin/sh", "-c", "trap : USR1; sleep 1000 & wait; wait"]).start();
@@ -408,7 +423,7 @@ fn a_slot_is_tried_without_end_but_in_an_upgrade() {
     master.wait_up(1);
 
     fs::write(&knobs, "exit_before_ack=3").expect("a file");
-    let reply = master.control().ask("upgrade", &[]);
+    let reply = master.try_upgrade();
     assert_eq!(reply.ok, Some(false), "{reply:?}\n{master}");
     let report: UpgradeReport = typed(reply);
     assert_eq!(report.outcome, Outcome::RolledBack, "{report:?}\n{master}");

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use einhorn_proto::{
     COMMANDS, Command, CommandInfo, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request,
-    RequestError, Settings, Status, Support, command_info,
+    RequestError, Settings, Status,
 };
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -132,10 +132,6 @@ impl Reactor {
             && !matches!(command, Command::WorkerAck { .. } | Command::WorkerPing { .. })
         {
             let message = "refused: a worker's own connection takes worker:ack and worker:ping";
-            return self.answer(&asker, false, message);
-        }
-        if command_info(command.name()).is_some_and(|info| info.support == Support::Reserved) {
-            let message = Answer::Unknown(command.name()).in_words(asker.is_einhorns());
             return self.answer(&asker, false, message);
         }
         match command {
@@ -456,7 +452,7 @@ fn signal(name: &str) -> Result<Signal, Answer> {
 /// The commands, a line each; in einhorn there is one more that people type.
 pub(super) fn help(of_einhorn: bool) -> String {
     let is_typed = |info: &&CommandInfo| info.interactive || (of_einhorn && info.name == "config");
-    let commands = COMMANDS.iter().filter(|info| info.support == Support::Yes).filter(is_typed);
+    let commands = COMMANDS.iter().filter(is_typed);
     let lines = commands.map(|info| {
         let usage = format!("{} {}", info.name, info.arguments);
         format!("{usage:<22} {}", info.summary)

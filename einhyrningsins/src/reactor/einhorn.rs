@@ -5,12 +5,13 @@
 
 mod state;
 
-use einhorn_proto::{Command, Language, Outcome, RequestErrorKind, Severity, UpgradeReport};
+use einhorn_proto::{Command, Language, Notice, Outcome, RequestErrorKind, Severity, UpgradeReport};
 use serde::{Deserialize, Serialize};
 
 use super::commands::{VERSION, help};
 use super::{Asker, Reactor};
 use crate::config::Dialect;
+use crate::dialect;
 use crate::supervisor::ReplyData;
 
 /// The most workers that `set_workers` takes in these words. Source: einhorn's own limit.
@@ -171,6 +172,12 @@ impl Asker {
             Words::Ours => true,
             Words::Einhorns(question) => self.id.is_some() && question != Question::Reload,
         }
+    }
+
+    /// What is said to it of something that happened: the line of the log, in its words.
+    pub(super) fn words_for(&self, notice: &Notice) -> String {
+        let einhorns = self.is_einhorns().then(|| dialect::words(notice)).flatten();
+        einhorns.unwrap_or_else(|| notice.to_string())
     }
 
     pub(super) fn last_words(&self, ok: bool, message: String, data: Option<&ReplyData>) -> String {

@@ -384,9 +384,9 @@ impl Reactor {
         }
         self.log.notice(notice);
         let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
-        for Asker { client, id, language, .. } in askers.filter(|asker| asker.waits()) {
-            let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
-            self.clients.send(*client, *language, &reply);
+        for asker in askers.filter(|asker| asker.waits()) {
+            let reply = Reply::progress(asker.id.clone(), asker.words_for(notice), Some(notice));
+            self.clients.send(asker.client, asker.language, &reply);
         }
         self.clients.send_to_followers(notice);
     }
