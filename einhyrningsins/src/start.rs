@@ -72,6 +72,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         open_files,
         control_as_fd: config.control.socket_as_fd,
         capture_startup: config.capture_startup,
+        ping_timeout: config.policy.care.ping_timeout,
     };
     let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let socket = &config.control.socket;
@@ -111,7 +112,8 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         notify,
         service,
         log,
-    })?;
+    })
+    .map_err(|failure| failure.error)?;
     Ok(reactor.run()?)
 }
 

@@ -98,6 +98,13 @@ impl MasterBuilder {
         self.env("TMPDIR", directory)
     }
 
+    /// Another file of the daemon than the one that was built.
+    #[must_use]
+    pub fn daemon(mut self, path: impl Into<PathBuf>) -> Self {
+        self.daemon = path.into();
+        self
+    }
+
     /// How many workers (`-n`).
     #[must_use]
     pub fn workers(mut self, count: u32) -> Self {

@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod einhorn;
 mod reexec;
+mod sampling;
 mod service;
 mod stderr;
 mod workers;
@@ -41,6 +42,7 @@ use client::{ClientId, Clients};
 use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
+use sampling::Sampling;
 pub use service::{Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
@@ -105,6 +107,16 @@ pub struct Parts {
     pub log: Log,
 }
 
+/// The parts could not be put together. They are in here as they were: to drop them closes what they hold, and
+/// removes the files that are theirs.
+#[derive(Debug, thiserror::Error)]
+#[error("{error:#}")]
+pub struct NotAssembled {
+    /// What the kernel refused.
+    pub error: anyhow::Error,
+    parts: Box<Parts>,
+}
+
 /// Everything that the master holds while it runs.
 #[derive(Debug)]
 pub struct Reactor {
@@ -124,6 +136,7 @@ pub struct Reactor {
     log: Log,
     identity: Identity,
     replacement: Replacement,
+    sampling: Sampling,
     lockfile: Option<LockFile>,
     /// Removed when the master ends.
     _pidfile: Option<PidFile>,
@@ -157,30 +170,43 @@ struct Asker {
     words: Words,
 }
 
+impl Parts {
+    /// Begins to wait for what they read.
+    fn poll(&mut self) -> anyhow::Result<Poll> {
+        let poll = Poll::new().context("cannot make an epoll descriptor")?;
+        let registry = poll.registry();
+        registry
+            .register(&mut self.signals, SIGNALS, Interest::READABLE)
+            .context("cannot wait for signals")?;
+        registry
+            .register(&mut self.notify, NOTIFY, Interest::READABLE)
+            .context("cannot wait for notifications")?;
+        registry
+            .register(&mut self.control_socket.listener, CONTROL, Interest::READABLE)
+            .context("cannot wait for control clients")?;
+        Ok(poll)
+    }
+}
+
 impl Reactor {
     /// Puts the parts together; nothing is spawned yet.
     ///
     /// # Errors
     /// If the kernel gives no descriptor to wait on.
-    pub fn new(parts: Parts) -> anyhow::Result<Self> {
-        let Parts { mut control_socket, mut signals, mut notify, .. } = parts;
-        let poll = Poll::new().context("cannot make an epoll descriptor")?;
-        let registry = poll.registry();
-        registry.register(&mut signals, SIGNALS, Interest::READABLE).context("cannot wait for signals")?;
-        registry
-            .register(&mut notify, NOTIFY, Interest::READABLE)
-            .context("cannot wait for notifications")?;
-        registry
-            .register(&mut control_socket.listener, CONTROL, Interest::READABLE)
-            .context("cannot wait for control clients")?;
+    pub fn new(mut parts: Parts) -> Result<Self, NotAssembled> {
+        let poll = match parts.poll() {
+            Ok(poll) => poll,
+            Err(error) => return Err(NotAssembled { error, parts: Box::new(parts) }),
+        };
+        let sampling = Sampling::new(parts.supervisor.policy().care.max_rss_bytes.is_some());
         Ok(Self {
             poll,
             supervisor: parts.supervisor,
             workers: parts.workers,
             control: parts.control,
-            control_socket,
-            signals,
-            notify,
+            control_socket: parts.control_socket,
+            signals: parts.signals,
+            notify: parts.notify,
             clients: Clients::default(),
             captures: Captures::default(),
             requests: HashMap::new(),
@@ -189,6 +215,7 @@ impl Reactor {
             log: parts.log,
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
+            sampling,
             lockfile: parts.lockfile,
             _pidfile: parts.pidfile,
             started: Instant::now(),
@@ -214,9 +241,9 @@ impl Reactor {
         self.watch_log();
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
+            self.give_way_to_stop();
             self.settle();
             if let Some(code) = self.exit {
-                self.end_check();
                 self.log.flush();
                 return Ok(code);
             }
@@ -242,6 +269,7 @@ impl Reactor {
             self.supervisor.next_deadline(),
             self.clients.accept_again_at(),
             self.replacement.deadline(),
+            self.sampling.next(),
             self.service.deadline(),
         ];
         let earliest = deadlines.into_iter().flatten().min()?;
@@ -292,6 +320,7 @@ impl Reactor {
             self.reap();
         }
         self.enforce_check_deadline(now);
+        self.sample(now);
         if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
             for (pid, lines) in self.captures.news() {
                 self.feed(Event::LastWords { pid, lines });
@@ -395,12 +424,16 @@ impl Reactor {
         }
         self.log.notice(notice);
         self.service.on_notice(notice);
+        self.tell_progress(notice, progress_of);
+        self.clients.send_to_followers(notice);
+    }
+
+    fn tell_progress(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
         let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
         for asker in askers.filter(|asker| asker.waits()) {
             let reply = Reply::progress(asker.id.clone(), asker.words_for(notice), Some(notice));
             self.clients.send(asker.client, asker.language, &reply);
         }
-        self.clients.send_to_followers(notice);
     }
 
     fn read_notifications(&mut self) {

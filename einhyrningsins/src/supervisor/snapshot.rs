@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{MasterState, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus};
+use einhorn_proto::{
+    MasterState, Recycled, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -30,6 +32,8 @@ pub struct Snapshot {
     pub slots: Vec<SlotStatus>,
     /// Each worker that has a pid, by slot and then by age.
     pub workers: Vec<WorkerStatus>,
+    /// How many workers were replaced while they served, by reason.
+    pub recycled: Recycled,
     /// The upgrade that runs.
     pub upgrade: Option<UpgradeStatus>,
 }
@@ -84,6 +88,7 @@ impl Supervisor {
             draining: count(self.pool.draining()),
             slots: self.slot_statuses(now),
             workers,
+            recycled: self.recycling.counts,
             upgrade: self.upgrade_status(now),
         }
     }
