@@ -1,16 +1,17 @@
 //! From the command line to the loop: everything that can be wrong is found before the first spawn.
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 
 use anyhow::{Context, anyhow};
 
-use crate::config::{Config, Dialect};
+use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
-use crate::listen;
+use crate::listen::{self, KeptListeners, Listener};
 use crate::logging::Log;
-use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, WorkerOptions, Workers};
-use crate::supervisor::{Generation, Supervisor};
+use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
+use crate::supervisor::{AckMode, Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::notify::NotifySocket;
 use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
@@ -41,6 +42,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// # Errors
 /// [`Failure`] if it cannot start; no worker was spawned then, and no file of another master was touched.
 pub fn run(config: Config) -> Result<u8, Failure> {
+    // First: what is open now was passed to this process.
+    let kept = KeptListeners::of_process(|name| env::var_os(name));
+    let kept = kept.context("cannot look at the descriptors of this process")?;
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let mut log = Log::open(config.log);
     for warning in &config.warnings {
@@ -60,13 +64,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
-    let mut listeners = Vec::new();
-    for spec in &config.sockets.binds {
-        let listener = listen::bind(spec, config.sockets.family, config.sockets.backlog)
-            .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
-        log.info(format_args!("listening on {}", listener.address));
-        listeners.push(listener);
-    }
+    let (listeners, unwanted) = listen_on(&config.sockets, kept, &mut log)?;
     let notify = NotifySocket::bind().context("cannot make the notify socket")?;
     let options = WorkerOptions {
         nice: config.nice.worker,
@@ -74,14 +72,24 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         open_files,
         control_as_fd: config.control.socket_as_fd,
         capture_startup: config.capture_startup,
+        ping_timeout: config.policy.care.ping_timeout,
+        process: config.process,
     };
     let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let socket = &config.control.socket;
     let mut workers = Workers::new(config.recipe, listeners, socket, notify.address(), spawner, options);
-    workers.resolve(Generation(1)).map_err(|error| Failure {
-        hint: error.hint().map(str::to_owned),
-        error: anyhow!("{}", error.in_words()),
-    })?;
+    workers
+        .resolve(Generation(1))
+        .map_err(|error| Failure { hint: error.hint(), error: anyhow!("{}", error.in_words()) })?;
+    if let Some(credentials) = workers.credentials(Generation(1)) {
+        let is_deaf = credentials.is_other_user() && credentials.uid != Some(0);
+        if is_deaf && !config.control.socket_as_fd && matches!(config.policy.ack, AckMode::Manual(_)) {
+            log.warn(
+                "workers of another user (--user) cannot open the control socket: they must ack by NOTIFY_SOCKET, or \
+                 with -g by the descriptor in EINHORN_SOCK_FD",
+            );
+        }
+    }
     let form = match config.identity.dialect {
         Dialect::Native => PidForm::Line,
         Dialect::Einhorn => PidForm::Bare,
@@ -94,6 +102,10 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         ));
     }
 
+    let mut service =
+        Service::new(ServiceSettings::new(|name| env::var_os(name), std::process::id()), &mut log);
+
+    service.forget(&unwanted);
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
     let reactor = Reactor::new(Parts {
@@ -107,9 +119,34 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         pidfile,
         signals,
         notify,
+        service,
         log,
-    })?;
+    })
+    .map_err(|failure| failure.error)?;
     Ok(reactor.run()?)
+}
+
+/// Has all listeners, those that were kept for this master where they fit; and the names of those that do not.
+fn listen_on(
+    sockets: &Sockets,
+    mut kept: KeptListeners,
+    log: &mut Log,
+) -> Result<(Vec<Listener>, Vec<String>), Failure> {
+    let Sockets { binds, family, backlog } = sockets;
+    let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog)).collect();
+    // Before others are bound, whose addresses they may have.
+    let unwanted = kept.give_up();
+    let mut listeners = Vec::new();
+    for (spec, taken) in binds.iter().zip(taken) {
+        let how = if taken.is_some() { ", on a socket that the service manager has kept" } else { "" };
+        let bind = || listen::bind(spec, *family, *backlog);
+        let listener = taken
+            .map_or_else(bind, Ok)
+            .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
+        log.info(format_args!("listening on {}{how}", listener.address));
+        listeners.push(listener);
+    }
+    Ok((listeners, unwanted))
 }
 
 fn lock_failure(error: LockError) -> Failure {

@@ -16,6 +16,8 @@ pub mod load;
 pub mod master;
 pub mod process;
 mod releases;
+mod service_manager;
+mod successor;
 pub mod wait;
 
 pub use builder::MasterBuilder;
@@ -24,3 +26,5 @@ pub use gate::Gate;
 pub use master::Master;
 pub use process::{Finished, Process};
 pub use releases::{Releases, place_worker};
+pub use service_manager::{ServiceManager, Told};
+pub use successor::{Successor, place_daemon, place_script};

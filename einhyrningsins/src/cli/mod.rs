@@ -1,8 +1,10 @@
 //! What was typed. What it means is for `config.rs` to say.
 
 mod answer;
+mod care;
 pub mod einhorn;
 mod native;
+mod process;
 mod reexec;
 mod shared;
 mod stop_signal;
@@ -14,7 +16,9 @@ use std::path::Path;
 use clap::Parser;
 
 pub use answer::Answer;
+pub use care::{CareArgs, MaxAgeArg};
 pub use native::Args;
+pub use process::{CpuAffinityArg, ProcessArgs, UserArg};
 pub use reexec::{CommandWords, ReexecArgs, Takeover};
 pub use shared::SharedArgs;
 pub use stop_signal::{UnknownStopSignal, parse_stop_signal};

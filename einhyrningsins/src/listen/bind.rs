@@ -58,7 +58,7 @@ pub struct Listener {
     pub address: SocketAddr,
     /// How many connections may wait in its queue: what was asked for, within the system's limit.
     pub backlog: u32,
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
 }
 
 impl Listener {
@@ -279,14 +279,14 @@ fn listen(spec: &BindSpec, address: SocketAddr, family: Family, backlog: Backlog
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Backlog {
-    asked: i32,
-    effective: u32,
+pub(super) struct Backlog {
+    pub(super) asked: i32,
+    pub(super) effective: u32,
 }
 
 impl Backlog {
     /// The kernel clamps whatever is asked; the limit is read only to tell what that makes.
-    fn new(asked: Option<u32>) -> Self {
+    pub(super) fn new(asked: Option<u32>) -> Self {
         let asked = asked.and_then(|asked| i32::try_from(asked).ok()).unwrap_or(i32::MAX);
         let limit = read_number(SOMAXCONN_FILE).unwrap_or(u32::MAX);
         Self { asked, effective: asked.unsigned_abs().min(limit) }

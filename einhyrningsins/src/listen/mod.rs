@@ -6,8 +6,10 @@
 
 mod bind;
 mod exports;
+mod kept;
 mod spec;
 
 pub use bind::{AdoptError, BindError, Family, Listener, ListenerRecord, bind};
 pub use exports::exports;
+pub use kept::KeptListeners;
 pub use spec::{BindAddress, BindSpec, BindSpecError, BindSpecErrorKind, Host};

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use einhorn_proto::{ListenerStatus, ReleaseStatus, WORKERS_MAX};
 use nix::errno::Errno;
@@ -13,14 +14,20 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::handover::{Fd, forms};
 use crate::listen::{AdoptError, Listener, ListenerRecord, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};
+use crate::sys::account::Credentials;
 use crate::sys::inherit::Inherited;
 use crate::sys::process::OpenFilesLimit;
-use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec, Spawner};
+use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner};
+
+mod process;
+
+pub use process::ProcessOptions;
 
 /// Everything that a spawn needs.
 #[derive(Debug)]
@@ -35,7 +42,7 @@ pub struct Workers {
 }
 
 /// What every worker is given beside sockets and variables.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerOptions {
     /// Nice value.
     pub nice: Option<i32>,
@@ -48,6 +55,12 @@ pub struct WorkerOptions {
     pub control_as_fd: bool,
     /// Whether its standard error is a pipe to the master.
     pub capture_startup: bool,
+    /// How often it must say that it is well, once it has.
+    #[serde(default)]
+    pub ping_timeout: Option<Duration>,
+    /// What its process is given else.
+    #[serde(default)]
+    pub process: ProcessOptions,
 }
 
 /// How workers are made, written down.
@@ -83,6 +96,47 @@ pub(super) struct Spawned {
     pub(super) stderr: Option<OwnedFd>,
 }
 
+/// A generation of which there can be no worker.
+#[derive(Debug)]
+pub enum ResolveError {
+    /// Something of it is not there.
+    Release(ReleaseError),
+    /// What the options ask for is not to be had.
+    Process(SpawnError),
+}
+
+impl ResolveError {
+    /// The whole of it in one line.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Release(error) => error.in_words(),
+            Self::Process(error) => error.to_string(),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Release(error) => error.hint().map(str::to_owned),
+            Self::Process(error) => error.hint(),
+        }
+    }
+}
+
+impl From<ReleaseError> for ResolveError {
+    fn from(error: ReleaseError) -> Self {
+        Self::Release(error)
+    }
+}
+
+impl From<SpawnError> for ResolveError {
+    fn from(error: SpawnError) -> Self {
+        Self::Process(error)
+    }
+}
+
 /// A worker that does not.
 #[derive(Debug)]
 pub(super) struct SpawnFailure {
@@ -112,12 +166,17 @@ impl Workers {
         Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
     }
 
+    /// Copies of the listeners that can be kept for another master, with their names there.
+    pub(super) fn to_keep(&self) -> impl Iterator<Item = (String, OwnedFd)> {
+        self.listeners.iter().filter_map(Listener::to_keep)
+    }
+
     pub(super) fn record(&self) -> WorkersRecord {
         WorkersRecord {
             recipe: self.recipe.clone(),
             releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
             listeners: self.listeners.iter().map(Listener::record).collect(),
-            options: self.options,
+            options: self.options.clone(),
         }
     }
 
@@ -142,18 +201,33 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Looks up what `generation` runs and keeps it until [`Self::forget`].
+    /// Looks up what `generation` runs, sees that a worker can be made of it, and keeps it until [`Self::forget`].
     ///
     /// # Errors
-    /// [`ReleaseError`] says what is missing.
-    pub fn resolve(&mut self, generation: Generation) -> Result<(), ReleaseError> {
+    /// [`ResolveError`] says what is missing.
+    pub fn resolve(&mut self, generation: Generation) -> Result<(), ResolveError> {
         let mut exported = self.exported.clone();
         exported.push(("EINHORN_GENERATION".to_owned(), generation.to_string()));
         if !self.listeners.is_empty() {
             exported.push(("SERVER_STARTER_GENERATION".to_owned(), generation.to_string()));
         }
-        self.releases.insert(generation, self.recipe.resolve(&exported)?);
+        let release = self.recipe.resolve(&exported)?;
+        self.rehearse(&release)?;
+        self.releases.insert(generation, release);
         Ok(())
+    }
+
+    /// Finds out whether workers can be what the options say. Nobody's worker was asked to go yet.
+    fn rehearse(&mut self, release: &Release) -> Result<(), SpawnError> {
+        let WorkerOptions { nice, process, .. } = &self.options;
+        if release.credentials.is_none() && nice.is_none() && *process == ProcessOptions::default() {
+            return Ok(());
+        }
+        match self.spawner.rehearse(&spec(&self.options, release, SlotNumber(0))) {
+            // It may be over when there is something to spawn.
+            Err(error) if error.is_transient() => Ok(()),
+            result => result,
+        }
     }
 
     pub(super) fn forget(&mut self, generation: Generation) {
@@ -188,19 +262,20 @@ impl Workers {
             let fd = FIRST_SOCKET.unsigned_abs() + u32::try_from(sockets.len()).unwrap_or(0);
             worker_env.push(number("EINHORN_SOCK_FD", fd));
         }
-        let pid_variables: &[&str] = if sockets.is_empty() { &[] } else { &["LISTEN_PID"] };
+        let mut pid_variables = Vec::new();
+        pid_variables.extend((!sockets.is_empty()).then_some("LISTEN_PID"));
+        if let Some(timeout) = self.options.ping_timeout {
+            let usec = u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX);
+            worker_env.push(number("WATCHDOG_USEC", usec));
+            pid_variables.push("WATCHDOG_PID");
+        }
         let spec = SpawnSpec {
             worker_env: &worker_env,
-            pid_variables,
-            directory: Some(release.directory()),
+            pid_variables: &pid_variables,
             sockets: &sockets,
             control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),
             stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()),
-            nice: self.options.nice,
-            open_files: self.options.open_files,
-            parent_death_signal: self.options.parent_death_signal,
-            executable: release.program.executable(),
-            ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
+            ..spec(&self.options, release, slot)
         };
         match self.spawner.spawn(&spec) {
             Ok(pid) => Ok(Spawned {
@@ -219,6 +294,17 @@ impl Workers {
 
     pub(super) fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    /// What the processes of `generation` are given, for the state.
+    pub(super) fn process_state(&self, generation: Generation) -> Value {
+        self.options.process.to_json(self.options.nice, self.release(generation))
+    }
+
+    /// Who runs `generation`, if that is somebody else than the master.
+    #[must_use]
+    pub fn credentials(&self, generation: Generation) -> Option<&Credentials> {
+        self.release(generation)?.credentials.as_ref()
     }
 
     /// What `generation` runs, while it is kept.
@@ -245,6 +331,25 @@ impl Workers {
             backlog: listener.backlog,
         });
         statuses.collect()
+    }
+}
+
+/// A worker of `release` in `slot`, but for what it shares with the master or has for itself.
+fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
+    let process = &options.process;
+    SpawnSpec {
+        directory: Some(release.directory()),
+        executable: release.program.executable(),
+        nice: options.nice,
+        umask: process.umask(),
+        open_files: options.open_files,
+        limits: &process.limits,
+        oom_score_adj: process.oom_score_adj,
+        cpus: process.cpus_of(slot),
+        credentials: release.credentials.as_ref(),
+        no_new_privileges: process.no_new_privileges,
+        parent_death_signal: options.parent_death_signal,
+        ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
     }
 }
 

@@ -1,0 +1,200 @@
+//! Listeners that the service manager keeps, so that a master that comes after a crash goes on with what waits in their
+//! queues.
+//!
+//! Each is kept by the address that it was asked for by (`-b`), because that is what the next master asks for: with port
+//! 0 it gets the port back that the one before was given.
+
+use std::ffi::OsString;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+
+use socket2::{Domain, SockRef, Type};
+
+use super::bind::{Backlog, Family, Listener};
+use super::spec::BindSpec;
+use crate::sys::activation::passed;
+use crate::sys::inherit::{Inherited, set_close_on_exec};
+
+/// What the name of a listener begins with where the manager keeps it: other descriptors may be kept or passed too.
+const PREFIX: &str = "bind-";
+
+/// The longest name that a manager takes, in bytes. Source: `sd_pid_notify_with_fds(3)`, FDNAME.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Listeners that were kept for this process, and not taken yet.
+#[derive(Debug, Default)]
+pub struct KeptListeners {
+    left: Vec<(String, OwnedFd)>,
+}
+
+impl KeptListeners {
+    /// Takes what was passed to this process and is a kept listener by its name. Call it before anything is opened.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn of_process(variable: impl Fn(&str) -> Option<OsString>) -> std::io::Result<Self> {
+        let passed = passed(variable, std::process::id());
+        let passed: Vec<_> = passed.into_iter().filter(|(_, name)| name.starts_with(PREFIX)).collect();
+        if passed.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut inherited = Inherited::new()?;
+        let left = passed.into_iter().filter_map(|(fd, name)| Some((name, inherited.take(fd).ok()?)));
+        let left: Vec<_> = left.collect();
+        left.iter().for_each(|(_, fd)| set_close_on_exec(&[std::os::fd::AsRawFd::as_raw_fd(fd)], true));
+        Ok(Self { left })
+    }
+
+    /// The listener that was kept for `spec`, with its queue; `None` if there is none, or it is not what `spec` and
+    /// `family` ask for.
+    pub fn take(&mut self, spec: &BindSpec, family: Family, backlog: Option<u32>) -> Option<Listener> {
+        let name = name_of(spec)?;
+        let at = self.left.iter().position(|(kept, fd)| *kept == name && is_of(family, fd))?;
+        let (_, fd) = self.left.remove(at);
+        let backlog = Backlog::new(backlog);
+        let socket = SockRef::from(&fd);
+        // A worker may have shut it down; and the system's limit may be another now.
+        socket.listen(backlog.asked).ok()?;
+        socket.set_nonblocking(spec.nonblocking).ok()?;
+        let address = socket.local_addr().ok()?.as_socket()?;
+        Some(Listener { spec: spec.clone(), address, backlog: backlog.effective, fd })
+    }
+
+    /// Gives up what was not taken, and returns its names. Nobody is refused an address by it from now on, although the
+    /// manager still holds it.
+    #[must_use]
+    pub fn give_up(self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, fd) in self.left {
+            let _ = SockRef::from(&fd).shutdown(Shutdown::Both);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// Whether it is a TCP socket that `family` allows, and takes the connections that it asks for.
+fn is_of(family: Family, fd: &OwnedFd) -> bool {
+    let socket = SockRef::from(fd);
+    let is_tcp = socket.r#type().is_ok_and(|kind| kind == Type::STREAM);
+    match (family, socket.domain()) {
+        (Family::Any | Family::V4, Ok(Domain::IPV4)) => is_tcp,
+        (Family::Any, Ok(Domain::IPV6)) => is_tcp && socket.only_v6().is_ok_and(|only| !only),
+        (Family::V6, Ok(Domain::IPV6)) => is_tcp && socket.only_v6().is_ok_and(|only| only),
+        _ => false,
+    }
+}
+
+/// What a listener for `spec` is kept as; `None` if that is too long to be a name.
+fn name_of(spec: &BindSpec) -> Option<String> {
+    let mut name = PREFIX.to_owned();
+    for byte in spec.address.to_string().bytes() {
+        // A name has no colon and no control character.
+        match byte {
+            b'%' | b':' => name.push_str(&format!("%{byte:02X}")),
+            byte if byte.is_ascii_graphic() => name.push(char::from(byte)),
+            byte => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    (name.len() <= NAME_BYTES_MAX).then_some(name)
+}
+
+impl Listener {
+    /// What the service manager is to keep it as, and a copy for that; `None` if it is none that can be kept, or there
+    /// is no descriptor left.
+    #[must_use]
+    pub fn to_keep(&self) -> Option<(String, OwnedFd)> {
+        Some((name_of(&self.spec)?, self.as_fd().try_clone_to_owned().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::listen::bind;
+
+    fn spec(text: &str) -> BindSpec {
+        text.parse().unwrap()
+    }
+
+    /// What a manager would pass on of these.
+    fn kept(listeners: &[Listener]) -> KeptListeners {
+        KeptListeners { left: listeners.iter().map(|listener| listener.to_keep().unwrap()).collect() }
+    }
+
+    #[test]
+    fn a_listener_is_taken_back_with_its_port_and_what_waits_in_its_queue() {
+        let before = bind(&spec("127.0.0.1:0,name=web"), Family::Any, None).unwrap();
+        let mut kept = kept(&[before]);
+        let address = SockRef::from(&kept.left[0].1).local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = TcpStream::connect(address).unwrap();
+        waiting.write_all(b"hello").unwrap();
+        assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None).is_none());
+        // The name, and other options, are not what it is kept by.
+        let after = kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7)).unwrap();
+        assert_eq!((after.address, after.backlog), (address, 7));
+        assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none(), "once");
+        assert_eq!(kept.give_up(), [""; 0]);
+        let listener = TcpListener::from(after.as_fd().try_clone_to_owned().unwrap());
+        let mut bytes = [0; 5];
+        listener.accept().unwrap().0.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello");
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_in_nobodys_way() {
+        let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
+        let address = before.address;
+        let still_with_the_manager = before.as_fd().try_clone_to_owned().unwrap();
+        assert_eq!(kept(&[before]).give_up(), ["bind-127.0.0.1%3A0"]);
+        bind(&spec(&address.to_string()), Family::Any, None).unwrap();
+        drop(still_with_the_manager);
+    }
+
+    #[test]
+    fn a_family_that_is_not_asked_for_any_more_is_not_taken() {
+        for (one, other) in [(Family::Any, Family::V6), (Family::V6, Family::Any), (Family::Any, Family::V4)]
+        {
+            let before = bind(&spec("[::]:0"), one, None).unwrap();
+            assert!(kept(&[before]).take(&spec("[::]:0"), other, None).is_none(), "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_a_worker_has_shut_down_listens_again() {
+        let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
+        SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
+        let after = kept(&[before]).take(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
+        TcpStream::connect(after.address).unwrap();
+    }
+
+    #[test]
+    fn names_are_such_as_a_manager_takes() {
+        for (address, name) in [
+            ("127.0.0.1:80", "bind-127.0.0.1%3A80"),
+            (":80", "bind-%3A80"),
+            ("[::1]:80", "bind-[%3A%3A1]%3A80"),
+            ("localhost:80,name=web", "bind-localhost%3A80"),
+        ] {
+            assert_eq!(name_of(&spec(address)).as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_that_was_not_passed() {
+        assert!(KeptListeners::of_process(|_| None).unwrap().left.is_empty());
+        let pid = std::process::id().to_string();
+        let others = |name: &str| match name {
+            "LISTEN_PID" => Some(OsString::from(&pid)),
+            "LISTEN_FDS" => Some("1".into()),
+            "LISTEN_FDNAMES" => Some("web".into()),
+            _ => None,
+        };
+        assert!(KeptListeners::of_process(others).unwrap().left.is_empty());
+    }
+}
