@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::WORKERS_MAX;
 use crate::request::RequestErrorKind;
+use crate::settings::Settings;
+use crate::{VERBOSITY_MAX, WORKERS_MAX};
 
-/// The longest soak: a time that can be added to any clock.
-const SOAK_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The longest soak, or other time: one that can be added to any clock.
+const SECONDS_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One command, its arguments checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub enum Command {
     Reload,
     /// Fills empty slots now, whatever their backoff, and those that were given up.
     Respawn,
+    /// Changes how the master treats its workers, from now on.
+    Config(Settings),
     /// Makes the master's log say more.
     Louder,
     /// Makes the master's log say less.
@@ -140,6 +143,7 @@ impl Command {
             Self::Die { .. } => "die",
             Self::Reload => "reload",
             Self::Respawn => "respawn",
+            Self::Config(_) => "config",
             Self::Louder => "louder",
             Self::Quieter => "quieter",
             Self::Events => "events",
@@ -171,6 +175,7 @@ impl Command {
             "die" => Self::Die { signal: args.text(0, "signal")?.map(|name| SignalName::new(&name)) },
             "reload" => Self::Reload,
             "respawn" => Self::Respawn,
+            "config" => Self::Config(args.settings()?),
             "louder" => Self::Louder,
             "quieter" => Self::Quieter,
             "events" => Self::Events,
@@ -193,6 +198,7 @@ impl Command {
             | Self::Dec { .. }
             | Self::SetWorkers { .. }
             | Self::Die { .. }
+            | Self::Config(_)
             | Self::WorkerAck { .. } => 1,
             Self::WorkerPing { .. } => 2,
             Self::Signal { .. } => usize::MAX,
@@ -216,6 +222,7 @@ impl Command {
                     fields.insert("soak".into(), soak.as_secs_f64().into());
                 }
             }
+            Self::Config(settings) => settings.write_to(&mut fields),
             Self::Inc { by } | Self::Dec { by } => {
                 fields.insert("by".into(), (*by).into());
             }
@@ -315,12 +322,67 @@ impl<'a> Arguments<'a> {
     fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
         let Some(text) = self.text(usize::MAX, name)? else { return Ok(None) };
         let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        match seconds.filter(|seconds| *seconds <= SOAK_MAX) {
+        match seconds.filter(|seconds| *seconds <= SECONDS_MAX) {
             Some(seconds) => {
                 let rounded = seconds + Duration::from_micros(500);
                 Ok(Some(Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000)))
             }
             None => Err(bad(self.command, name, &format!("must be a number of seconds, not \"{text}\""))),
+        }
+    }
+
+    fn settings(&self) -> Result<Settings, RequestErrorKind> {
+        let mut options = match self.positional.first() {
+            None => Map::new(),
+            Some(Value::Object(options)) => options.clone(),
+            Some(Value::String(text)) => self.options(text)?,
+            Some(_) => return Err(bad(self.command, "args", "must be a map of options in YAML")),
+        };
+        for name in Settings::NAMES {
+            if let Some(value) = self.fields.get(name) {
+                options.insert(name.to_owned(), value.clone());
+            }
+        }
+        if let Some(name) = options.keys().find(|name| !Settings::NAMES.contains(&name.as_str())) {
+            let why = format!("is not an option of it; those are {}", Settings::NAMES.join(", "));
+            return Err(bad(self.command, &format!("\"{name}\""), &why));
+        }
+        let options = Arguments { command: self.command, fields: &options, positional: Vec::new() };
+        Ok(Settings {
+            number: options.count(0, "number")?,
+            seconds: options.positive_seconds("seconds")?,
+            max_unacked: options.count(0, "max_unacked")?,
+            max_upgrade_additional: options.count(0, "max_upgrade_additional")?,
+            signal_timeout: options.positive_seconds("signal_timeout")?,
+            verbosity: options.verbosity()?,
+        })
+    }
+
+    /// The options that `text` holds, in JSON or, where that is known here, YAML.
+    fn options(&self, text: &str) -> Result<Map<String, Value>, RequestErrorKind> {
+        #[cfg(feature = "yaml")]
+        let read = crate::yaml::read(text.as_bytes(), crate::yaml::Limits::REQUEST);
+        #[cfg(not(feature = "yaml"))]
+        let read = serde_json::from_str(text);
+        match read {
+            Ok(Value::Object(options)) => Ok(options),
+            Ok(_) => Err(bad(self.command, "args", "must be a map of options in YAML")),
+            Err(error) => Err(bad(self.command, "args", &format!("cannot be parsed: {error}"))),
+        }
+    }
+
+    fn positive_seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
+        match self.seconds(name)? {
+            Some(Duration::ZERO) => Err(bad(self.command, name, "must be > 0")),
+            seconds => Ok(seconds),
+        }
+    }
+
+    fn verbosity(&self) -> Result<Option<u8>, RequestErrorKind> {
+        let Some(text) = self.text(usize::MAX, "verbosity")? else { return Ok(None) };
+        match text.trim().parse() {
+            Ok(level) if level <= VERBOSITY_MAX => Ok(Some(level)),
+            _ => Err(bad(self.command, "verbosity", "must be 0 (debug), 1 (info) or 2 (error)")),
         }
     }
 

@@ -5,15 +5,6 @@
 /// It grows when a command, a field or an event is added. What a version brought stays.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Whether the master of this version carries a command out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// It does.
-    Yes,
-    /// The name is reserved; the answer says that this version cannot do it.
-    Reserved,
-}
-
 /// What there is to know of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandInfo {
@@ -25,14 +16,12 @@ pub struct CommandInfo {
     pub summary: &'static str,
     /// The protocol version that brought it.
     pub since: u32,
-    /// Whether it is carried out.
-    pub support: Support,
     /// Whether people type it (`false`: only programs send it).
     pub interactive: bool,
 }
 
 const fn command(name: &'static str, arguments: &'static str, summary: &'static str) -> CommandInfo {
-    CommandInfo { name, arguments, summary, since: 1, support: Support::Yes, interactive: true }
+    CommandInfo { name, arguments, summary, since: 1, interactive: true }
 }
 
 const fn for_programs(info: CommandInfo) -> CommandInfo {
@@ -61,6 +50,7 @@ pub const COMMANDS: &[CommandInfo] = &[
     command("quieter", "", "Make the master's log say less"),
     command("version", "", "Show the versions of master and protocol"),
     command("help", "", "List the commands"),
+    for_programs(command("config", "[OPTIONS]", "Change options, from now on; OPTIONS is a map in YAML")),
     for_programs(command("ehlo", "[USER]", "Greet the master")),
     for_programs(command("worker:ack", "PID", "A worker says that it takes traffic")),
     for_programs(command("worker:ping", "PID [REQUEST_ID]", "A worker says that it is still well")),

@@ -6,6 +6,9 @@
 //! brought it. [`Status`] is the typed answer to `status`, [`Notice`] one thing that happened, as it
 //! travels in `events` and in the progress of an `upgrade`.
 //!
+//! einhorn's clients speak escaped YAML instead, and are answered in it: see [`Language`]. It is read with the
+//! feature `yaml`.
+//!
 //! ```
 //! use einhorn_proto::{Command, Request};
 //!
@@ -14,23 +17,33 @@
 //! ```
 
 mod command;
+mod display;
 mod frame;
+mod language;
 mod ledger;
 mod notice;
 mod reply;
 mod request;
+mod settings;
 mod status;
+mod yaml;
 
 pub use command::{Command, SignalName};
+pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
-pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, Support, command_info};
+pub use language::Language;
+pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, command_info};
 pub use notice::{AckSource, Death, Notice, RolloutKind, Severity, Termination};
 pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
+pub use settings::{Settings, VERBOSITY_MAX};
 pub use status::{
     ListenerStatus, MasterState, MasterStatus, ReleaseStatus, SlotStatus, Status, UpgradeStage,
     UpgradeStatus, WorkerState, WorkerStatus,
 };
+pub use yaml::yaml_scalar;
+#[cfg(feature = "yaml")]
+pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 
 /// The largest number of workers that one master runs.
 ///

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{UpgradeStage, UpgradeStatus};
+use crate::{Seconds, UpgradeStage, UpgradeStatus, Workers};
 
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +143,12 @@ pub enum Notice {
         source: AckSource,
         /// Its age, in milliseconds since it was spawned.
         age_ms: u64,
+        /// How many workers of its generation are up now.
+        #[serde(default)]
+        up: u32,
+        /// How many workers there are to be.
+        #[serde(default)]
+        wanted: u32,
     },
     /// A worker was asked to stop.
     Draining {
@@ -363,7 +369,7 @@ impl fmt::Display for Notice {
             Self::Spawned { slot, index, pid, generation } => {
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) spawned, index {index}")
             }
-            Self::Acked { slot, pid, generation, source, age_ms } => {
+            Self::Acked { slot, pid, generation, source, age_ms, .. } => {
                 let how = match source {
                     AckSource::Control => "acked",
                     AckSource::Notify => "acked by READY=1",
@@ -406,7 +412,7 @@ impl fmt::Display for Notice {
             ),
             Self::Resized { from, to } => write!(f, "number of workers {from} -> {to}"),
             Self::UpgradeStarted { kind, generation, workers } => {
-                write!(f, "{kind} to generation {generation} of {workers} workers began")
+                write!(f, "{kind} to generation {generation} of {} began", Workers(*workers))
             }
             Self::UpgradeJoined(upgrade) => write_joined(f, upgrade),
             Self::SoakStarted { generation, workers, soak_ms } => {
@@ -433,7 +439,7 @@ impl fmt::Display for Notice {
             Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} says: {text}"),
             Self::Stopping { slot, pid } => write!(f, "slot {slot}: worker {pid} says that it is stopping"),
             Self::MasterStopping { signal, workers, why } => {
-                write!(f, "stopping ({why}): {signal} to {workers} workers")
+                write!(f, "stopping ({why}): {signal} to {}", Workers(*workers))
             }
             Self::MasterExiting { code: 0, why } => write!(f, "exiting: {why}"),
             Self::MasterExiting { code, why } => write!(f, "exiting with {code}: {why}"),
@@ -480,30 +486,6 @@ impl fmt::Display for Soak {
         match self.0 {
             Some(ms) => write!(f, "soaking for {}", Seconds(ms)),
             None => f.write_str("soaking until \"upgrade --continue\""),
-        }
-    }
-}
-
-/// A number of workers, for people.
-struct Workers(u32);
-
-impl fmt::Display for Workers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            1 => f.write_str("1 worker"),
-            count => write!(f, "{count} workers"),
-        }
-    }
-}
-
-/// A duration in milliseconds, for people: `0.4s`, `12.0s`.
-struct Seconds(u64);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            ms @ 0..100 => write!(f, "{ms}ms"),
-            ms => write!(f, "{}.{}s", ms / 1000, ms % 1000 / 100),
         }
     }
 }
@@ -568,6 +550,18 @@ mod tests {
         let soak = |workers, soak_ms| Notice::SoakStarted { generation: 8, workers, soak_ms }.to_string();
         assert_eq!(soak(1, Some(30_000)), "1 worker of generation 8 up; soaking for 30.0s");
         assert_eq!(soak(2, None), "2 workers of generation 8 up; soaking until \"upgrade --continue\"");
+    }
+
+    #[test]
+    fn one_worker_is_not_workers() {
+        let began = |workers| {
+            Notice::UpgradeStarted { kind: RolloutKind::Upgrade, generation: 2, workers }.to_string()
+        };
+        assert_eq!(began(1), "upgrade to generation 2 of 1 worker began");
+        assert_eq!(began(4), "upgrade to generation 2 of 4 workers began");
+        let (signal, why) = ("SIGUSR2".to_owned(), "die".to_owned());
+        let stopping = Notice::MasterStopping { signal, workers: 1, why };
+        assert_eq!(stopping.to_string(), "stopping (die): SIGUSR2 to 1 worker");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! One reply line.
 
-use serde::{Deserialize, Serialize};
+use std::io;
 
-use crate::{Death, RequestId, RolloutKind};
+use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
+
+use crate::yaml::{escape_into, yaml_scalar};
+use crate::{Death, Language, RequestId, RolloutKind};
 
 /// One line of the master's answer to a request.
 ///
@@ -47,13 +51,87 @@ impl<D: Serialize> Reply<D> {
         Self { message: message.into(), request_id, wait: true, ok: None, data }
     }
 
-    /// Appends the reply to `out` as one line, with its newline.
+    /// Appends the reply to `out` as one line, with its newline, in `language`.
+    ///
+    /// In YAML it has what einhorn's replies have: `message`, `request_id`, and `wait` only beside that.
+    ///
+    /// # Panics
+    /// If `D` cannot be written as JSON, which the types of this crate always can.
+    pub fn write_in(&self, language: Language, out: &mut Vec<u8>) {
+        match language {
+            Language::Json => self.write_to(out),
+            Language::Yaml => self.write_yaml(out),
+        }
+    }
+
+    fn write_yaml(&self, out: &mut Vec<u8>) {
+        let mut document = format!("---\nmessage: {}\n", yaml_scalar(&self.message));
+        match &self.request_id {
+            None => {}
+            Some(RequestId::Number(number)) => document.push_str(&format!("request_id: {number}\n")),
+            Some(RequestId::Text(text)) => {
+                document.push_str(&format!("request_id: {}\n", yaml_scalar(text)));
+            }
+        }
+        // Whoever gives no id does not wait.
+        if self.wait && self.request_id.is_some() {
+            document.push_str("wait: true\n");
+        }
+        escape_into(&document, out);
+        out.push(b'\n');
+    }
+
+    /// Appends the reply to `out` as one line of JSON, with its newline.
+    ///
+    /// `%` and `+` in strings are written as `\u0025` and `\u002b`: einhorn's clients may send JSON too, and
+    /// decode what comes back.
+    ///
     ///
     /// # Panics
     /// If `D` cannot be written as JSON, which the types of this crate always can.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(&mut *out, self).expect("reply types serialise to JSON");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Undecodable);
+        self.serialize(&mut serializer).expect("reply types serialise to JSON");
         out.push(b'\n');
+    }
+}
+
+impl Reply {
+    /// Reads one line in the language that it is in.
+    ///
+    /// # Errors
+    /// If it is no reply; it never panics, whatever the bytes.
+    #[cfg(feature = "yaml")]
+    pub fn from_line(line: &[u8]) -> Result<Self, crate::RequestErrorKind> {
+        use crate::RequestErrorKind::NotJson;
+
+        if Language::looks_like_json(line) {
+            return serde_json::from_slice(line).map_err(NotJson);
+        }
+        serde_json::from_value(crate::yaml::read(&crate::yaml::unescape(line), crate::yaml::Limits::REPLY)?)
+            .map_err(NotJson)
+    }
+}
+
+/// JSON in which nothing can be taken for an escape of einhorn's.
+struct Undecodable;
+
+impl Formatter for Undecodable {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for piece in fragment.split_inclusive(['%', '+']) {
+            let (rest, escape) = match piece.as_bytes() {
+                [rest @ .., b'%'] => (rest, "\\u0025"),
+                [rest @ .., b'+'] => (rest, "\\u002b"),
+                rest => (rest, ""),
+            };
+            writer.write_all(rest)?;
+            writer.write_all(escape.as_bytes())?;
+        }
+        Ok(())
     }
 }
 
@@ -128,5 +206,15 @@ mod tests {
     fn a_reply_of_einhorn_is_read() {
         let reply: Reply = serde_json::from_str(r#"{"message":"hi"}"#).unwrap();
         assert!(!reply.wait && reply.ok.is_none() && reply.data.is_none());
+    }
+
+    #[cfg(feature = "yaml")]
+    #[test]
+    fn a_reply_may_be_longer_than_any_request_is() {
+        let text = "x: y\n".repeat(40_000);
+        let reply = Reply::<()>::last(Some(3.into()), true, text.clone(), None);
+        let mut line = Vec::new();
+        reply.write_in(Language::Yaml, &mut line);
+        assert_eq!(Reply::from_line(line.trim_ascii_end()).unwrap().message, text);
     }
 }

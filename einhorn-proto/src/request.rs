@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Command;
+#[cfg(feature = "yaml")]
+use crate::Language;
 
 /// A client's own name for a request, given back in each reply to it as `request_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,7 +60,11 @@ pub enum RequestErrorKind {
     /// The line is not JSON.
     #[error("cannot parse the request: {0}")]
     NotJson(serde_json::Error),
-    /// The line is JSON, but no object.
+    /// The line is neither JSON nor YAML.
+    #[cfg(feature = "yaml")]
+    #[error("cannot parse the request: {0}")]
+    NotYaml(#[from] crate::NotYaml),
+    /// The line is JSON or YAML, but no object.
     #[error("a request is a JSON object such as {{\"command\":\"status\"}}")]
     NotAnObject,
     /// The `id` is neither number nor string.
@@ -86,25 +92,67 @@ pub enum RequestErrorKind {
 }
 
 impl Request {
-    /// Reads one line.
+    /// Reads one line of JSON.
     ///
     /// # Errors
     /// [`RequestError`] for anything that is no request; it never panics, whatever the bytes.
     pub fn from_json(line: &[u8]) -> Result<Self, RequestError> {
-        let fields = match serde_json::from_slice(line) {
-            Ok(Value::Object(fields)) => fields,
-            Ok(_) => return Err(RequestError { id: None, kind: RequestErrorKind::NotAnObject }),
-            Err(error) => return Err(RequestError { id: None, kind: RequestErrorKind::NotJson(error) }),
+        match serde_json::from_slice(line) {
+            Ok(value) => Self::from_value(value),
+            Err(error) => Err(RequestError { id: None, kind: RequestErrorKind::NotJson(error) }),
+        }
+    }
+
+    /// Reads one line in the language that it is in, and tells the language to answer in.
+    ///
+    /// A JSON object or list is JSON. Anything else is einhorn's escaped YAML, within the limits of
+    /// [`crate::YAML_BYTES_MAX`], [`crate::YAML_DEPTH_MAX`] and [`crate::YAML_NODES_MAX`]. What is neither is
+    /// answered in the language that it looks like.
+    ///
+    /// ```
+    /// use einhorn_proto::{Command, Language, Request};
+    ///
+    /// let (language, request) = Request::from_line(b"---%0Acommand: worker:ack%0Apid: 42%0A");
+    /// assert_eq!((language, request.unwrap().command), (Language::Yaml, Command::WorkerAck { pid: 42 }));
+    /// ```
+    ///
+    /// # Errors
+    /// [`RequestError`] for anything that is no request; it never panics, whatever the bytes.
+    #[cfg(feature = "yaml")]
+    pub fn from_line(line: &[u8]) -> (Language, Result<Self, RequestError>) {
+        let refused = |kind| Err(RequestError { id: None, kind });
+        let not_json = match Language::looks_like_json(line).then(|| serde_json::from_slice(line)) {
+            Some(Ok(value)) => return (Language::Json, Self::from_value(value)),
+            Some(Err(error)) => Some(error),
+            None => None,
         };
-        let id = match fields.get("id") {
-            None | Some(Value::Null) => None,
-            Some(Value::Number(number)) => Some(RequestId::Number(number.clone())),
-            Some(Value::String(text)) => Some(RequestId::Text(text.clone())),
-            Some(_) => return Err(RequestError { id: None, kind: RequestErrorKind::BadId }),
+        match (crate::yaml::read(&crate::yaml::unescape(line), crate::yaml::Limits::REQUEST), not_json) {
+            (Ok(value), _) => (Language::Yaml, Self::from_value(value)),
+            (Err(_), Some(error)) => (Language::Json, refused(RequestErrorKind::NotJson(error))),
+            (Err(error), None) => (Language::Yaml, refused(error.into())),
+        }
+    }
+
+    fn from_value(value: Value) -> Result<Self, RequestError> {
+        let Value::Object(fields) = value else {
+            return Err(RequestError { id: None, kind: RequestErrorKind::NotAnObject });
         };
+        let id = Self::id(&fields).map_err(|kind| RequestError { id: None, kind })?;
         match Self::command(&fields) {
             Ok(command) => Ok(Self { id, command }),
             Err(kind) => Err(RequestError { id, kind }),
+        }
+    }
+
+    /// The request's `id`, which go-einhorn calls `request_id`. In a ping that is the worker's own word.
+    fn id(fields: &Map<String, Value>) -> Result<Option<RequestId>, RequestErrorKind> {
+        let is_ping = fields.get("command").and_then(Value::as_str) == Some("worker:ping");
+        let names: &[&str] = if is_ping { &["id"] } else { &["id", "request_id"] };
+        match names.iter().filter_map(|name| fields.get(*name)).find(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(Value::Number(number)) => Ok(Some(RequestId::Number(number.clone()))),
+            Some(Value::String(text)) => Ok(Some(RequestId::Text(text.clone()))),
+            Some(_) => Err(RequestErrorKind::BadId),
         }
     }
 
@@ -222,6 +270,47 @@ mod tests {
         assert_eq!(Request::from_json(request.to_json().as_bytes()).unwrap(), request);
     }
 
+    #[test]
+    fn einhorns_clients_may_call_the_id_request_id() {
+        let id = |line: &str| Request::from_json(line.as_bytes()).unwrap().id;
+        assert_eq!(id(r#"{"command":"inc","request_id":"a"}"#), Some(RequestId::Text("a".into())));
+        assert_eq!(id(r#"{"command":"inc","request_id":1,"id":2}"#), Some(2.into()));
+        assert_eq!(id(r#"{"command":"worker:ack","pid":1,"request_id":3}"#), Some(3.into()));
+        let ping = read(r#"{"command":"worker:ping","pid":1,"request_id":"a"}"#).unwrap();
+        let command = Command::WorkerPing { pid: 1, request_id: Some("a".into()) };
+        assert_eq!(ping, Request { id: None, command });
+    }
+
+    #[test]
+    fn options_come_as_json_text_or_by_name() {
+        let config = |settings| Request { id: None, command: Command::Config(settings) };
+        let expected = crate::Settings { number: Some(4), verbosity: Some(0), ..crate::Settings::default() };
+        assert_eq!(
+            read(r#"{"command":"config","args":["{\"number\":4,\"verbosity\":0}"]}"#),
+            Ok(config(expected))
+        );
+        assert_eq!(
+            read(r#"{"command":"config","args":[{"number":9}],"number":4,"verbosity":"0"}"#),
+            Ok(config(expected))
+        );
+        assert_eq!(read(r#"{"command":"config"}"#), Ok(config(crate::Settings::default())));
+        for (line, message) in [
+            (r#"{"command":"config","args":["7"]}"#, "config: args must be a map of options in YAML"),
+            (r#"{"command":"config","args":[{"seconds":0}]}"#, "config: seconds must be > 0"),
+            (
+                r#"{"command":"config","args":[{"verbosity":3}]}"#,
+                "config: verbosity must be 0 (debug), 1 (info) or 2 (error)",
+            ),
+            (
+                r#"{"command":"config","args":[{"worker_uid":0}]}"#,
+                "config: \"worker_uid\" is not an option of it; those are number, seconds, max_unacked, \
+                 max_upgrade_additional, signal_timeout, verbosity",
+            ),
+        ] {
+            assert_eq!(read(line).unwrap_err(), message, "for {line}");
+        }
+    }
+
     fn any_command() -> impl Strategy<Value = Command> {
         let signal = "[A-RT-Z][A-Z0-9]{0,6}".prop_map(|name| SignalName::new(&name));
         prop_oneof![
@@ -244,6 +333,12 @@ mod tests {
             (1_u32..=crate::WORKERS_MAX).prop_map(|count| Command::SetWorkers { count }),
             proptest::collection::vec(signal.clone(), 0..4).prop_map(|signals| Command::Signal { signals }),
             proptest::option::of(signal).prop_map(|signal| Command::Die { signal }),
+            (proptest::option::of(1_u32..=crate::WORKERS_MAX), proptest::option::of(1_u64..1 << 34))
+                .prop_map(|(count, milliseconds)| Command::Config(crate::Settings {
+                    max_unacked: count,
+                    signal_timeout: milliseconds.map(Duration::from_millis),
+                    ..crate::Settings::default()
+                })),
             (1..=i32::MAX, proptest::option::of(".{0,20}"))
                 .prop_map(|(pid, request_id)| Command::WorkerPing { pid, request_id }),
         ]
@@ -269,3 +364,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, feature = "yaml"))]
+mod line_tests;

@@ -1,5 +1,6 @@
 //! What was typed, checked once against the system it runs on. From here on it is not doubted.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use einhorn_proto::Severity;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{AckModeArg, Args, CommandWords, LogFormat, NiceArg};
+use crate::cli::{
+    AckModeArg, Args, CommandLine, CommandWords, LogFormat, NiceArg, ReexecArgs, SharedArgs, einhorn,
+};
 use crate::handover::forms;
 use crate::listen::{BindSpec, Family};
 use crate::release::Recipe;
@@ -18,6 +21,10 @@ use crate::supervisor::{AckMode, Policy, Retries};
 
 /// Where the control socket is if nobody says where. *Wire*: clients of einhorn look there.
 const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";
+
+/// How often einhorn tries a slot: without end. But an upgrade must come to one, or its client waits for ever.
+/// Source: of the end, this program; einhorn has none.
+const EINHORNS_RETRIES: Retries = Retries { unproven: None, upgrade: 10, proven: None };
 
 /// Whose manners the master has, by the name that it was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,6 +60,8 @@ pub struct Config {
     pub capture_startup: bool,
     /// How the master replaces itself.
     pub reexec: Reexec,
+    /// What was asked for and is done without, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// How the master was called.
@@ -94,7 +103,7 @@ pub struct Control {
     /// Where its pid goes.
     #[serde(with = "forms::path_option")]
     pub pidfile: Option<PathBuf>,
-    /// What it holds locked.
+    /// What it holds locked: for life, or in einhorn's dialect while it makes the control socket.
     #[serde(with = "forms::path_option")]
     pub lockfile: Option<PathBuf>,
 }
@@ -120,81 +129,182 @@ pub struct LogConfig {
     pub syslog: bool,
 }
 
+/// What was typed, without the ways in which the dialects say it.
+struct Choices {
+    shared: SharedArgs,
+    dialect: Dialect,
+    command: Vec<OsString>,
+    number: u32,
+    ack: AckMode,
+    retries: Retries,
+    dropped: Vec<String>,
+    nice: Option<NiceArg>,
+    binds: Vec<BindSpec>,
+    backlog: Option<u32>,
+    name: Option<String>,
+    socket: PathBuf,
+    pidfile: Option<PathBuf>,
+    lockfile: Option<PathBuf>,
+    verbosity: Severity,
+    log_format: LogFormat,
+    reexec: ReexecArgs,
+    warnings: Vec<String>,
+}
+
 impl Config {
     /// Gives what was typed its meaning. `argv` is that in words, the name of the program first.
     ///
     /// # Errors
     /// If the current directory cannot be found out.
-    pub fn new(args: Args, argv: Vec<OsString>) -> anyhow::Result<Self> {
+    pub fn new(line: CommandLine, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
-        let socket = match (&args.socket_path, &args.command_name) {
-            (Some(path), _) => start.join(path),
-            (None, Some(name)) => PathBuf::from(format!("/tmp/einhorn-{name}.sock")),
-            (None, None) => PathBuf::from(SOCKET_DEFAULT),
+        let choices = match line {
+            CommandLine::Native(args) => native(*args),
+            CommandLine::Einhorn(args) => einhorns(*args),
         };
-        let family = match (args.ipv4_only, args.ipv6_only) {
+        Ok(Self::build(argv, &start, choices))
+    }
+
+    fn build(argv: Vec<OsString>, start: &Path, choices: Choices) -> Self {
+        let shared = choices.shared;
+        let is_einhorn = choices.dialect == Dialect::Einhorn;
+        let family = match (shared.ipv4_only, shared.ipv6_only) {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
             _ => Family::Any,
         };
-        Ok(Self {
-            policy: policy(&args),
-            sockets: Sockets { binds: args.bind, family, backlog: args.backlog },
+        Self {
+            policy: Policy {
+                program: choices
+                    .command
+                    .first()
+                    .map_or(String::new(), |name| name.to_string_lossy().into_owned()),
+                workers: choices.number,
+                seconds: shared.seconds,
+                ack: choices.ack,
+                retries: choices.retries,
+                unacked_max: shared.max_unacked.unwrap_or_else(available_cpus),
+                upgrade_additional_max: shared.max_upgrade_additional,
+                graceful_signal: shared.graceful_signal,
+                grace: shared.signal_timeout,
+                upgrade_restarts: is_einhorn,
+            },
+            sockets: Sockets { binds: choices.binds, family, backlog: choices.backlog },
             log: LogConfig {
-                verbosity: verbosity(args.verbose, args.quiet),
-                format: args.log_format,
-                syslog: args.syslog,
+                verbosity: choices.verbosity,
+                format: choices.log_format,
+                syslog: shared.syslog,
             },
             control: Control {
-                name: args.command_name,
-                socket,
-                socket_as_fd: args.command_socket_as_fd,
-                pidfile: args.pidfile.map(|path| start.join(path)),
-                lockfile: args.lockfile.map(|path| start.join(path)),
+                name: choices.name,
+                socket: start.join(choices.socket),
+                socket_as_fd: shared.command_socket_as_fd,
+                pidfile: choices.pidfile.map(|path| start.join(path)),
+                lockfile: choices.lockfile.map(|path| start.join(path)),
             },
-            nice: args.nice.unwrap_or(NiceArg { master: None, worker: None }),
-            capture_startup: args.capture_startup,
-            parent_death_signal: args.kill_children_on_exit.then_some(args.graceful_signal),
+            nice: choices.nice.unwrap_or(NiceArg { master: None, worker: None }),
+            capture_startup: shared.capture_startup,
+            parent_death_signal: shared.kill_children_on_exit.then_some(shared.graceful_signal),
             reexec: Reexec {
-                as_command: args.reexec.reexec_as.map(|CommandWords(words)| words),
-                check_timeout: args.reexec.reexec_timeout,
+                as_command: choices.reexec.reexec_as.map(|CommandWords(words)| words),
+                check_timeout: choices.reexec.reexec_timeout,
             },
             identity: Identity {
-                dialect: Dialect::Native,
+                dialect: choices.dialect,
                 argv,
-                start_directory: start.clone(),
-                directory_given: args.chdir.is_some(),
+                start_directory: start.to_owned(),
+                directory_given: shared.chdir.is_some(),
             },
             recipe: Recipe {
-                command: args.command,
-                directory: args.chdir.map_or_else(|| start.clone(), |directory| start.join(directory)),
-                dropped: args.drop_env_var,
-                env_file: args.env_file,
+                command: choices.command,
+                directory: shared.chdir.map_or(start.to_owned(), |directory| start.join(directory)),
+                dropped: choices.dropped,
+                drops_at_start: !is_einhorn,
+                absolute_argv0: is_einhorn,
+                env_file: shared.env_file,
             },
-        })
+            warnings: choices.warnings,
+        }
     }
 }
 
-fn policy(args: &Args) -> Policy {
+fn native(args: Args) -> Choices {
     let deadline = (!args.ack_timeout.is_zero()).then_some(args.ack_timeout);
-    let ack = match args.ack_mode {
-        _ if args.manual => AckMode::Manual(deadline),
-        Some(AckModeArg::Manual) => AckMode::Manual(deadline),
-        Some(AckModeArg::Seconds(seconds)) => AckMode::Timer(seconds),
-        None => AckMode::Timer(Duration::from_secs(1)),
-    };
-    Policy {
-        program: args.command.first().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
-        workers: args.number,
-        seconds: args.seconds,
-        ack,
+    Choices {
+        shared: args.shared,
+        dialect: Dialect::Native,
+        number: args.number,
+        ack: match args.ack_mode {
+            _ if args.manual => AckMode::Manual(deadline),
+            Some(AckModeArg::Manual) => AckMode::Manual(deadline),
+            Some(AckModeArg::Seconds(seconds)) => AckMode::Timer(seconds),
+            None => AckMode::Timer(Duration::from_secs(1)),
+        },
         retries: args.retries.map_or(Retries::DEFAULT, Retries::always),
-        unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
-        upgrade_additional_max: args.max_upgrade_additional,
-        graceful_signal: args.graceful_signal,
-        grace: args.signal_timeout,
-        upgrade_restarts: false,
+        dropped: args.drop_env_var,
+        nice: args.nice,
+        binds: args.bind,
+        backlog: args.backlog,
+        socket: args.socket_path.unwrap_or_else(|| match &args.command_name {
+            Some(name) => PathBuf::from(format!("/tmp/einhorn-{name}.sock")),
+            None => PathBuf::from(SOCKET_DEFAULT),
+        }),
+        name: args.command_name,
+        pidfile: args.pidfile,
+        lockfile: args.lockfile,
+        verbosity: verbosity(args.verbose, args.quiet),
+        log_format: args.log_format,
+        reexec: args.reexec,
+        command: args.command,
+        warnings: Vec::new(),
     }
+}
+
+fn einhorns(args: einhorn::Args) -> Choices {
+    let deadline = args.ack_timeout.filter(|deadline| !deadline.is_zero());
+    let file = |given: Option<PathBuf>, extension| {
+        given.unwrap_or_else(|| einhorns_file(args.command_name.as_deref(), extension))
+    };
+    Choices {
+        shared: args.shared,
+        dialect: Dialect::Einhorn,
+        number: args.number,
+        ack: match args.ack_mode {
+            AckModeArg::Manual => AckMode::Manual(deadline),
+            AckModeArg::Seconds(seconds) => AckMode::Timer(seconds),
+        },
+        retries: args.retries.map_or(EINHORNS_RETRIES, Retries::always),
+        dropped: args.drop_env_var,
+        nice: args.nice,
+        binds: args.bind,
+        backlog: Some(args.backlog),
+        socket: file(args.socket_path, "sock"),
+        pidfile: Some(file(args.pidfile, "pid")),
+        lockfile: Some(file(args.lockfile, "lock")),
+        name: args.command_name,
+        verbosity: einhorns_verbosity(args.verbose, args.quiet),
+        log_format: args.log_format.unwrap_or(LogFormat::Einhorn),
+        reexec: args.reexec,
+        command: args.command,
+        warnings: args.preload.iter().map(|path| without_preload(path)).collect(),
+    }
+}
+
+/// Where einhorn puts a file if nobody says where. *Wire*: its shell and scripts look there.
+fn einhorns_file(name: Option<&str>, extension: &str) -> PathBuf {
+    let directory = env::var_os("TMPDIR").filter(|directory| !directory.is_empty());
+    let directory = directory.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    directory.join(match name {
+        Some(name) => format!("einhorn-{name}.{extension}"),
+        None => format!("einhorn.{extension}"),
+    })
+}
+
+fn without_preload(path: &Path) -> String {
+    format!(
+        "{} is not preloaded (--preload): that takes a master in Ruby; each worker loads it by itself, as without it",
+        path.display()
+    )
 }
 
 /// The CPUs that the affinity mask and the cgroup leave to us; 1 if that cannot be known.
@@ -208,6 +318,15 @@ fn verbosity(verbose: u8, quiet: u8) -> Severity {
         -1 => Severity::Warn,
         0 => Severity::Info,
         1.. => Severity::Debug,
+    }
+}
+
+/// einhorn has no warnings between its errors and the rest.
+fn einhorns_verbosity(verbose: u8, quiet: u8) -> Severity {
+    match verbose.cmp(&quiet) {
+        Ordering::Less => Severity::Error,
+        Ordering::Equal => Severity::Info,
+        Ordering::Greater => Severity::Debug,
     }
 }
 

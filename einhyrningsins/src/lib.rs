@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod control_socket;
+pub mod dialect;
 pub mod handover;
 pub mod listen;
 pub mod logging;

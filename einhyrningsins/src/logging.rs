@@ -22,6 +22,7 @@ use syslog::{Facility, Formatter3164, LogFormat as _};
 
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
+use crate::dialect;
 use crate::handover::forms;
 
 /// How many bytes wait for a reader before lines are dropped.
@@ -127,7 +128,10 @@ impl Log {
 
     /// Logs what happened to the pool.
     pub fn notice(&mut self, notice: &Notice) {
-        self.write(notice.severity(), notice, Some(notice));
+        match dialect::words(notice).filter(|_| self.format == LogFormat::Einhorn) {
+            Some(words) => self.write(notice.severity(), &words, Some(notice)),
+            None => self.write(notice.severity(), notice, Some(notice)),
+        }
     }
 
     /// Passes on whole lines that a worker wrote, as they are. What there is no room for is lost and counted.
@@ -144,6 +148,11 @@ impl Log {
     #[must_use]
     pub fn verbosity(&self) -> Severity {
         self.verbosity
+    }
+
+    /// Logs what matters at least this much from now on.
+    pub fn set_verbosity(&mut self, verbosity: Severity) {
+        self.verbosity = verbosity;
     }
 
     /// Says more (or less) from now on, and returns what is logged at the least.
@@ -217,6 +226,10 @@ impl Log {
             LogFormat::Text => {
                 let name = severity_name(severity).to_ascii_uppercase();
                 format!("{time} {PROGRAM}[{}] {name}: {message}\n", self.pid)
+            }
+            LogFormat::Einhorn => {
+                let name = severity_name(severity).to_ascii_uppercase();
+                format!("[MASTER {}] {name}: {message}\n", self.pid)
             }
             LogFormat::Json => {
                 let line = JsonLine {
@@ -397,6 +410,23 @@ mod tests {
         assert_eq!(line["level"], "info");
         assert_eq!(line["message"], "number of workers 1 -> 2");
         assert_eq!(line["data"], serde_json::json!({ "event": "resized", "from": 1, "to": 2 }));
+    }
+
+    #[test]
+    fn einhorns_form_has_einhorns_words_where_it_has_any() {
+        let (mut log, mut reader) = log_to_pipe(LogConfig { format: LogFormat::Einhorn, ..CONFIG });
+        log.notice(&Notice::Spawned { slot: 0, index: 3, pid: 42, generation: 1 });
+        log.notice(&Notice::Resized { from: 1, to: 2 });
+        log.warn("odd");
+        let pid = std::process::id();
+        assert_eq!(
+            read_all(&mut reader),
+            format!(
+                "[MASTER {pid}] INFO: ===> Launched 42 (index: 3)\n\
+                 [MASTER {pid}] INFO: number of workers 1 -> 2\n\
+                 [MASTER {pid}] WARN: odd\n"
+            )
+        );
     }
 
     #[test]

@@ -4,22 +4,25 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-use einhyrningsins::cli::Args;
+use einhyrningsins::cli::CommandLine;
 use einhyrningsins::config::Config;
 use einhyrningsins::{Failure, run, take_over};
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = env::args_os().collect();
-    let args = Args::parse_from(&argv);
-    let result = match args.reexec.takeover() {
+    let line = match CommandLine::read(&argv) {
+        Ok(line) => line,
+        Err(answer) => return answer.give(),
+    };
+    let program = line.program();
+    let result = match line.takeover() {
         Some(takeover) => take_over(&takeover),
-        None => Config::new(args, argv).map_err(Failure::from).and_then(run),
+        None => Config::new(line, argv).map_err(Failure::from).and_then(run),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(Failure { error, hint }) => {
-            eprintln!("einhyrningsins: {error:#}");
+            eprintln!("{program}: {error:#}");
             if let Some(hint) = hint {
                 eprintln!("  hint: {hint}");
             }

@@ -1,18 +1,19 @@
 //! From the command line to the loop: everything that can be wrong is found before the first spawn.
 
 use std::fmt::Display;
+use std::io::{self, ErrorKind};
 
 use anyhow::{Context, anyhow};
 
-use crate::config::Config;
+use crate::config::{Config, Dialect};
 use crate::control_socket::ControlSocket;
 use crate::listen;
 use crate::logging::Log;
 use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, WorkerOptions, Workers};
 use crate::supervisor::{Generation, Supervisor};
-use crate::sys::lock_file::LockFile;
+use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::notify::NotifySocket;
-use crate::sys::pid_file::PidFile;
+use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
 use crate::sys::process;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
@@ -42,6 +43,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub fn run(config: Config) -> Result<u8, Failure> {
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let mut log = Log::open(config.log);
+    for warning in &config.warnings {
+        log.warn(warning);
+    }
     if let Some(nice) = config.nice.master {
         process::set_nice(nice).with_context(|| format!("cannot set the nice value to {nice} (--nice)"))?;
     }
@@ -50,9 +54,12 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     }
     let open_files = process::raise_open_files().unwrap_or_default();
 
-    let lockfile = config.control.lockfile.as_deref().map(LockFile::acquire).transpose()?;
+    let lockfile =
+        config.control.lockfile.as_deref().map(LockFile::acquire).transpose().map_err(lock_failure)?;
     let control_socket = ControlSocket::open(&config.control.socket)
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
+    // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
+    let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
     let mut listeners = Vec::new();
     for spec in &config.sockets.binds {
         let listener = listen::bind(spec, config.sockets.family, config.sockets.backlog)
@@ -75,7 +82,12 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         hint: error.hint().map(str::to_owned),
         error: anyhow!("{}", error.in_words()),
     })?;
-    let pidfile = config.control.pidfile.as_deref().map(PidFile::write).transpose()?;
+    let form = match config.identity.dialect {
+        Dialect::Native => PidForm::Line,
+        Dialect::Einhorn => PidForm::Bare,
+    };
+    let pidfile = config.control.pidfile.as_deref().map(|path| PidFile::write(path, form));
+    let pidfile = pidfile.transpose().map_err(pidfile_failure)?;
     if let Some(other) = pidfile.as_ref().and_then(PidFile::replaced) {
         log.warn(format_args!(
             "the pid file named process {other}, which is alive; it names this master now"
@@ -99,6 +111,35 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     })
     .map_err(|failure| failure.error)?;
     Ok(reactor.run()?)
+}
+
+fn lock_failure(error: LockError) -> Failure {
+    let hint = match &error {
+        LockError::Held { .. } => {
+            Some("does it run already? else give this master another one (-f FILE)".into())
+        }
+        LockError::NotALockFile { .. } => Some("move it away, or give another path (-f FILE)".into()),
+        LockError::Io { source, .. } => file_hint(source, "-f"),
+    };
+    Failure { error: error.into(), hint }
+}
+
+fn pidfile_failure(error: PidFileError) -> Failure {
+    let hint = match &error {
+        PidFileError::NotAFile { .. } => Some("move it away, or give another path (-e FILE)".into()),
+        PidFileError::Io { source, .. } => file_hint(source, "-e"),
+    };
+    Failure { error: error.into(), hint }
+}
+
+fn file_hint(error: &io::Error, option: &str) -> Option<String> {
+    match error.kind() {
+        ErrorKind::NotFound => Some(format!("make the directory, or give another path ({option} FILE)")),
+        ErrorKind::PermissionDenied => {
+            Some(format!("is it another user's? give a path of your own ({option} FILE)"))
+        }
+        _ => None,
+    }
 }
 
 fn starting(socket: &dyn Display) -> String {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use einhorn_proto::{self as proto, SignalName};
 
+use crate::socket::master_name;
+
 /// Control a running einhyrningsins master
 ///
 /// With a COMMAND, sends it, shows the answer and exits. Without one, opens a prompt; commands that come
@@ -18,7 +20,7 @@ pub(crate) struct Cli {
     pub(crate) socket_path: Option<PathBuf>,
 
     /// Talk to the master of this name: short for -d /tmp/einhorn-NAME.sock
-    #[arg(short = 'c', long, value_name = "NAME", value_parser = name, global = true)]
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = master_name, global = true)]
     pub(crate) command_name: Option<String>,
 
     /// Carry these commands out, separated by ";", up to the first that fails
@@ -167,7 +169,9 @@ pub(crate) enum Command {
     },
 
     /// Replace the master itself and keep the workers
-    #[command(hide = true)]
+    ///
+    /// Returns when the program that was there to take its place runs in it, with exit code 0. If that cannot go on
+    /// where the master stands, the master stays, and this tells why, with exit code 1.
     Reload,
 
     /// Show what happens as it happens
@@ -288,15 +292,6 @@ impl Command {
     }
 }
 
-/// Reads the name of a master, which becomes part of a file name.
-fn name(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("must not be empty".to_owned()),
-        _ if text.contains('/') => Err("a name has no \"/\"; give a path with -d".to_owned()),
-        _ => Ok(text.to_owned()),
-    }
-}
-
 /// Reads a number of seconds, decimals allowed.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().map_err(|_| "not a number of seconds".to_owned())?;
@@ -327,8 +322,7 @@ mod tests {
             assert_eq!(command.get_about().unwrap().to_string(), info.summary, "{}", info.name);
             // Those are options of "upgrade" to people, and commands on the wire only.
             let is_option = ["upgrade_continue", "upgrade_abort", "upgrade_follow"].contains(&info.name);
-            let is_hidden = is_option || info.support == proto::Support::Reserved;
-            assert_eq!(command.is_hide_set(), is_hidden, "{}", info.name);
+            assert_eq!(command.is_hide_set(), is_option, "{}", info.name);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Completion at the prompt, from the same definition that lines are read by.
+//! Completion at the prompt, from a definition of what there is to type.
 
 use nix::sys::signal::Signal;
 use rustyline::completion::Completer;
@@ -6,8 +6,6 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
-
-use crate::help::prompt_grammar;
 
 /// Words of the prompt itself, which no master is asked about.
 const OWN_WORDS: [&str; 2] = ["quit", "exit"];
@@ -19,8 +17,9 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    pub(crate) fn new() -> Self {
-        Self { grammar: prompt_grammar() }
+    /// Completes what `grammar` has for subcommands.
+    pub(crate) fn of(grammar: clap::Command) -> Self {
+        Self { grammar }
     }
 
     /// Where the word under the cursor begins in `line`, which ends at the cursor, and what it may become.
@@ -93,9 +92,10 @@ impl Helper for Completion {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::help::prompt_grammar;
 
     fn completed(line: &str) -> Vec<String> {
-        Completion::new().candidates(line).1
+        Completion::of(prompt_grammar()).candidates(line).1
     }
 
     #[test]
@@ -104,13 +104,13 @@ mod tests {
         assert_eq!(completed("upg"), ["upgrade", "upgrade_fleet"]);
         assert_eq!(completed("q"), ["quieter", "quit"]);
         assert_eq!(completed("help upgrade"), ["upgrade", "upgrade_fleet"]);
-        assert_eq!(completed("rel"), [""; 0]);
+        assert_eq!(completed("rel"), ["reload"]);
         assert!(completed("").len() > OWN_WORDS.len());
     }
 
     #[test]
     fn the_word_after_a_semicolon_is_a_command() {
-        assert_eq!(Completion::new().candidates("inc 2;ver"), (6, vec!["version".to_owned()]));
+        assert_eq!(Completion::of(prompt_grammar()).candidates("inc 2;ver"), (6, vec!["version".to_owned()]));
         assert_eq!(completed("inc; --json ver"), ["version"]);
     }
 

@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use einhorn_proto::{Command, LineBuffer, Request, RequestId};
+use einhorn_proto::{LineBuffer, RequestErrorKind, RequestId};
 use nix::poll::PollFlags;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::ask::{Ask, as_einhorn_reads_it};
 use crate::wait::{Ended, Wait};
 
 /// The longest reply that is read, in bytes: `status` of [`einhorn_proto::WORKERS_MAX`] workers takes a
@@ -88,19 +89,14 @@ impl Connection {
         RequestId::from(self.requests)
     }
 
-    /// Sends a command under `id`, and tells how many bytes of it went out before the master hung up, or
+    /// Sends `ask` under `id`, and tells how many bytes of it went out before the master hung up, or
     /// all if it did not. If none went out, the master cannot have acted on it. Either way it may have
     /// left a reply that says why, so the next step is [`Self::next_reply`].
     ///
     /// # Errors
     /// [`Fault`]; the connection is of no use after it.
-    pub(crate) fn send(
-        &mut self,
-        id: &RequestId,
-        command: &Command,
-        wait: &Wait<'_>,
-    ) -> Result<usize, Fault> {
-        let line = Request { id: Some(id.clone()), command: command.clone() }.to_json();
+    pub(crate) fn send(&mut self, id: &RequestId, ask: &dyn Ask, wait: &Wait<'_>) -> Result<usize, Fault> {
+        let line = as_einhorn_reads_it(&ask.to_json(id));
         let mut sent = 0;
         while sent < line.len() {
             match self.stream.write(&line.as_bytes()[sent..]) {
@@ -163,9 +159,22 @@ fn is_for(reply: &Reply, id: &RequestId) -> bool {
     reply.request_id.as_ref().is_none_or(|of| of == id)
 }
 
+/// Reads a line in the language that it is in. Our master answers JSON in JSON, whose data is kept as it was
+/// written; an einhorn in Ruby answers all in its escaped YAML.
 fn parse(line: &[u8]) -> Result<Reply, Fault> {
-    serde_json::from_slice(line).map_err(|error| {
+    if let Ok(reply) = serde_json::from_slice(line) {
+        return Ok(reply);
+    }
+    let reply = einhorn_proto::Reply::from_line(line).map_err(|error| {
+        let why = match error {
+            RequestErrorKind::NotJson(error) => error.to_string(),
+            RequestErrorKind::NotYaml(error) => error.to_string(),
+            error => error.to_string(),
+        };
         let start = String::from_utf8_lossy(line);
-        Fault::Garbage(format!("\"{}\" is no reply: {error}", crate::text::cut(&start, 40)))
-    })
+        Fault::Garbage(format!("\"{}\" is no reply: {why}", crate::text::cut(&start, 40)))
+    })?;
+    let einhorn_proto::Reply { message, request_id, wait, ok, data } = reply;
+    let data = data.and_then(|data| to_raw_value(&data).ok());
+    Ok(Reply { message, request_id, wait, ok, data })
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::interrupt;
+use crate::program::Program;
 use crate::text::clean;
 
 /// What decides the exit code.
@@ -60,15 +61,15 @@ pub(crate) enum Error {
     #[error("cannot connect to {}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error("no answer to \"{command}\" from {} within {}s", path.display(), timeout.as_secs_f64())]
-    TimedOut { command: &'static str, path: PathBuf, timeout: Duration },
+    TimedOut { command: String, path: PathBuf, timeout: Duration },
     #[error("the master at {} closed the connection before it answered \"{command}\"", path.display())]
-    Closed { command: &'static str, path: PathBuf },
+    Closed { command: String, path: PathBuf },
     #[error("the connection to {} broke before \"{command}\" was answered", path.display())]
-    Broken { command: &'static str, path: PathBuf, source: io::Error },
+    Broken { command: String, path: PathBuf, source: io::Error },
     #[error("cannot read the answer to \"{command}\" from {}: {why}", path.display())]
-    Garbage { command: &'static str, path: PathBuf, why: String },
+    Garbage { command: String, path: PathBuf, why: String },
     #[error("interrupted while the master works on \"{command}\"")]
-    Interrupted { command: &'static str },
+    Interrupted { command: String },
     #[error("cannot write the output")]
     Output(#[source] io::Error),
     #[error("cannot read the commands from standard input")]
@@ -95,19 +96,26 @@ impl Error {
         }
     }
 
-    /// What to do about it, where there is something to say.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
+    /// What to do about it, in the words of `program`, where there is something to say.
+    pub(crate) fn hint(&self, program: Program) -> Option<&'static str> {
         match self {
             Self::PathTooLong { .. } => Some("give the master and this client a shorter -d PATH"),
             Self::Connect { source, .. } => connect_hint(source),
-            Self::Closed { command, .. } | Self::Broken { command, .. } if is_upgrade(command) => Some(
-                "if the master lives, what has begun goes on: \"upgrade --follow\" waits for its end, and \
-                 \"status\" shows it",
-            ),
+            Self::Closed { command, .. } | Self::Broken { command, .. } if is_upgrade(command) => {
+                Some(match program {
+                    Program::Ctl => {
+                        "if the master lives, what has begun goes on: \"upgrade --follow\" waits for its end, \
+                         and \"status\" shows it"
+                    }
+                    Program::Einhornsh => {
+                        "if the master lives, what has begun goes on, and \"state\" shows how far it is"
+                    }
+                })
+            }
             Self::TimedOut { command, .. }
             | Self::Closed { command, .. }
             | Self::Broken { command, .. }
-            | Self::Interrupted { command } => unanswered_hint(command),
+            | Self::Interrupted { command } => unanswered_hint(program, command),
             Self::Garbage { .. } => Some("is this the control socket of a master?"),
             _ => None,
         }
@@ -116,7 +124,7 @@ impl Error {
     /// Whether there is nothing to say: the user knows, or there is nobody to tell.
     fn is_silent(&self) -> bool {
         match self {
-            Self::Interrupted { command } => unanswered_hint(command).is_none(),
+            Self::Interrupted { command } => !is_change(command),
             _ => self.kind() == Kind::OutputClosed,
         }
     }
@@ -142,18 +150,29 @@ fn is_upgrade(command: &str) -> bool {
     command == "rollback" || command.starts_with("upgrade")
 }
 
+/// Whether the command is one that changes something, as far as this client knows.
+fn is_change(command: &str) -> bool {
+    let changes =
+        ["inc", "dec", "set_workers", "respawn", "signal", "die", "reload", "louder", "quieter", "config"];
+    is_upgrade(command) || changes.contains(&command)
+}
+
 /// What becomes of a command whose answer did not arrive.
-fn unanswered_hint(command: &str) -> Option<&'static str> {
-    match command {
-        _ if is_upgrade(command) => Some(
-            "what has begun goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" \
-             shows it",
-        ),
-        "inc" | "dec" | "set_workers" | "respawn" | "signal" | "die" | "reload" | "louder" | "quieter" => {
-            Some("the master may have done it all the same; see \"status\"")
-        }
-        _ => None,
+fn unanswered_hint(program: Program, command: &str) -> Option<&'static str> {
+    if !is_change(command) {
+        return None;
     }
+    Some(match (program, is_upgrade(command)) {
+        (Program::Ctl, true) => {
+            "what has begun goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" \
+             shows it"
+        }
+        (Program::Ctl, false) => "the master may have done it all the same; see \"status\"",
+        (Program::Einhornsh, true) => {
+            "what has begun goes on in the master, and \"state\" shows how far it is"
+        }
+        (Program::Einhornsh, false) => "the master may have done it all the same; see \"state\"",
+    })
 }
 
 fn clap_text(error: &clap::Error) -> String {
@@ -163,7 +182,7 @@ fn clap_text(error: &clap::Error) -> String {
 /// Tells the error on standard error, its causes and its hint with it.
 ///
 /// Nobody is there to be told of a failure to do so.
-pub(crate) fn report(error: &Error) {
+pub(crate) fn report(program: Program, error: &Error) {
     if error.is_silent() {
         return;
     }
@@ -171,7 +190,7 @@ pub(crate) fn report(error: &Error) {
         let _ = error.print();
         return;
     }
-    let mut text = format!("einhyrningsinsctl: {error}");
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(&format!(": {error}"));
@@ -180,23 +199,23 @@ pub(crate) fn report(error: &Error) {
     if let Error::Refused { details, .. } = error {
         details.iter().for_each(|line| text.push_str(&format!("\n  {line}")));
     }
-    if let Some(hint) = error.hint() {
+    if let Some(hint) = error.hint(program) {
         text.push_str(&format!("\n  hint: {hint}"));
     }
-    note(&text);
+    note(program, &text);
 }
 
-/// Writes a line to standard error, whether or not somebody reads it.
-pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", clean(text));
+/// Writes a line to standard error as `program`, whether or not somebody reads it.
+pub(crate) fn note(program: Program, text: &str) {
+    let _ = writeln!(io::stderr(), "{}: {}", program.name(), clean(text));
 }
 
 /// Reports the error and makes an exit code of it.
 ///
 /// After Ctrl-C this does not return: the shell that runs us must see a death by SIGINT, or it would go
 /// on with the script that the user wants to stop.
-pub(crate) fn exit(error: &Error) -> ExitCode {
-    report(error);
+pub(crate) fn exit(program: Program, error: &Error) -> ExitCode {
+    report(program, error);
     if error.kind() == Kind::Interrupted {
         interrupt::die();
     }
@@ -204,11 +223,14 @@ pub(crate) fn exit(error: &Error) -> ExitCode {
 }
 
 /// Prints what clap has to say, which may be the help that was asked for, and makes an exit code of it.
-pub(crate) fn exit_with_clap(error: &clap::Error) -> ExitCode {
+///
+/// # Errors
+/// [`Error::Output`] if the help cannot be written.
+pub(crate) fn exit_with_clap(error: &clap::Error) -> Result<ExitCode, Error> {
     match error.print() {
-        Err(source) if !error.use_stderr() => exit(&Error::Output(source)),
-        _ if error.use_stderr() => ExitCode::from(Kind::Usage.exit_code()),
-        _ => ExitCode::SUCCESS,
+        Err(source) if !error.use_stderr() => Err(Error::Output(source)),
+        _ if error.use_stderr() => Ok(ExitCode::from(Kind::Usage.exit_code())),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -227,8 +249,11 @@ mod tests {
         ] {
             let error = error(errno);
             assert_eq!(error.kind().exit_code(), 3);
-            assert_eq!(error.hint().is_some(), hint.is_some(), "for {errno}");
-            assert!(error.hint().unwrap_or_default().contains(hint.unwrap_or_default()), "for {errno}");
+            assert_eq!(error.hint(Program::Ctl).is_some(), hint.is_some(), "for {errno}");
+            assert!(
+                error.hint(Program::Ctl).unwrap_or_default().contains(hint.unwrap_or_default()),
+                "for {errno}"
+            );
         }
     }
 }

@@ -1,32 +1,53 @@
 //! The control client of einhyrningsins: a shell for people, and a one-shot command for deploy scripts.
 
+mod ask;
 mod cli;
 mod commands;
 mod complete;
 mod connection;
+mod einhornsh;
 mod error;
 mod help;
 mod interrupt;
 mod options;
 mod output;
+mod program;
 mod repl;
 mod run;
+mod script;
 mod session;
+mod socket;
 mod table;
 mod text;
 mod wait;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::error::Error;
+use crate::program::Program;
+
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(answer) => return error::exit_with_clap(&answer),
+    let program = Program::of(env::args_os().next().as_deref());
+    let result = match program {
+        Program::Ctl => ctl(),
+        Program::Einhornsh => einhornsh(),
     };
-    match run::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::exit(&error),
+    result.unwrap_or_else(|error| error::exit(program, &error))
+}
+
+fn ctl() -> Result<ExitCode, Error> {
+    match cli::Cli::try_parse() {
+        Ok(cli) => run::run(cli).map(|()| ExitCode::SUCCESS),
+        Err(answer) => error::exit_with_clap(&answer),
+    }
+}
+
+fn einhornsh() -> Result<ExitCode, Error> {
+    match einhornsh::Cli::try_parse() {
+        Ok(cli) => einhornsh::run(&cli),
+        Err(answer) => error::exit_with_clap(&answer),
     }
 }

@@ -7,10 +7,10 @@ use clap::Parser;
 
 use crate::cli::{AnswerArgs, Cli, Command, Line};
 use crate::error::Error;
-use crate::help;
+use crate::{help, script, socket};
 
-/// The longest socket path, in bytes: `sun_path` of `unix(7)` has 108, and one is for the final NUL.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Where a master has its socket that was not told where.
+const SOCKET_DIRECTORY: &str = "/tmp";
 
 /// What is meant by a command line.
 #[derive(Debug)]
@@ -84,19 +84,9 @@ fn socket_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, E
     let path = match (path, name) {
         (Some(_), Some(_)) => return Err(Error::Usage("give -d PATH or -c NAME, not both".into())),
         (Some(path), None) => path,
-        (None, Some(name)) => PathBuf::from(format!("/tmp/einhorn-{name}.sock")),
-        (None, None) => PathBuf::from("/tmp/einhorn.sock"),
+        (None, name) => socket::default_path(Path::new(SOCKET_DIRECTORY), name.as_deref()),
     };
-    check_length(&path)?;
-    Ok(path)
-}
-
-fn check_length(path: &Path) -> Result<(), Error> {
-    let length = path.as_os_str().len();
-    if length > SOCKET_PATH_BYTES_MAX {
-        return Err(Error::PathTooLong { path: path.into(), length, max: SOCKET_PATH_BYTES_MAX });
-    }
-    Ok(())
+    socket::check(path)
 }
 
 fn read_scripts(scripts: &[String], answer: Answer) -> Result<Vec<Input>, Error> {
@@ -110,53 +100,24 @@ fn read_scripts(scripts: &[String], answer: Answer) -> Result<Vec<Input>, Error>
     Ok(inputs)
 }
 
-/// Reads a line of commands: split at `;`, then each into words as a shell does, quotes and `#` comments
-/// included.
+/// Reads a line of commands.
 ///
 /// # Errors
 /// [`Error`] of kind usage.
 pub(crate) fn read_line(line: &str, answer: Answer) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
-    for text in split(line) {
-        let words = shell_words::split(text).map_err(|_| Error::Quote { text: text.trim().into() })?;
-        inputs.push(match words.as_slice() {
-            [] => continue,
-            [word] if matches!(word.as_str(), "quit" | "exit") => Input::Quit,
-            words => match Line::try_parse_from(words) {
+    for words in script::read(line)? {
+        inputs.push(if script::is_quit(&words) {
+            Input::Quit
+        } else {
+            match Line::try_parse_from(words) {
                 Ok(line) => Input::Command(line.command, answer.with(line.answer)),
                 Err(error) if error.use_stderr() => return Err(Error::Clap(error)),
                 Err(help) => Input::Text(help.render().to_string()),
-            },
+            }
         });
     }
     Ok(inputs)
-}
-
-/// Splits at each `;` and newline that is neither quoted nor in a comment; comments are left out.
-fn split(line: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut start = Some(0);
-    let mut quote = None;
-    let mut is_escaped = false;
-    let mut is_word_start = true;
-    for (at, c) in line.char_indices() {
-        match (quote, c) {
-            _ if start.is_none() && c != '\n' => continue,
-            _ if is_escaped => is_escaped = false,
-            (None | Some('"'), '\\') => is_escaped = true,
-            (Some(open), _) if c == open => quote = None,
-            (None, '\'' | '"') => quote = Some(c),
-            (None, ';' | '\n') => {
-                parts.extend(start.map(|start| &line[start..at]));
-                start = Some(at + 1);
-            }
-            (None, '#') if is_word_start => parts.extend(start.take().map(|start| &line[start..at])),
-            _ => {}
-        }
-        is_word_start = quote.is_none() && !is_escaped && (c.is_whitespace() || c == ';');
-    }
-    parts.extend(start.map(|start| &line[start..]));
-    parts
 }
 
 #[cfg(test)]
@@ -192,11 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_or_commented_out_is_no_command() {
-        assert_eq!(split("a ';' \";\\\";\" \\; b#;# c; d"), ["a ';' \";\\\";\" \\; b#", ""]);
-        assert_eq!(split("# a; b\nc # d; e\n'#' f"), ["", "c ", "'#' f"]);
-        assert_eq!(split("a 'b; c"), ["a 'b; c"]);
-        assert_eq!(split("a \\# b; c"), ["a \\# b", " c"]);
+    fn what_is_commented_out_is_no_command() {
         assert_eq!(commands("inc # by one; die"), [Command::Inc { count: None }]);
         assert!(commands("# inc; die").is_empty());
     }

@@ -5,9 +5,11 @@ use std::io::{self, IsTerminal};
 use crate::cli::Cli;
 use crate::commands;
 use crate::error::Error;
-use crate::options::{Input, Mode, Options};
+use crate::help::prompt_grammar;
+use crate::options::{Answer, Input, Mode, Options, read_line};
 use crate::output::Output;
-use crate::repl;
+use crate::program::Program;
+use crate::repl::{self, Next, Shell};
 use crate::session::Session;
 
 /// Carries the command line out.
@@ -17,33 +19,52 @@ use crate::session::Session;
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let options = Options::check(cli)?;
     let output = Output::of_process();
-    let mut session = Session::new(options.socket);
+    let mut ctl = Ctl { session: Session::new(Program::Ctl, options.socket), output, answer: options.answer };
     match options.mode {
-        Mode::Once(inputs) => run_all(&mut session, &output, &inputs).map(drop),
-        Mode::Prompt if io::stdin().is_terminal() && output.is_terminal() => {
-            repl::at_prompt(&mut session, &output, options.answer)
-        }
-        Mode::Prompt => repl::from_stdin(&mut session, &output, options.answer),
+        Mode::Once(inputs) => ctl.run_all(&inputs).map(drop),
+        Mode::Prompt if io::stdin().is_terminal() && ctl.output.is_terminal() => repl::at_prompt(&mut ctl),
+        Mode::Prompt => repl::from_stdin(&mut ctl),
     }
 }
 
-/// What comes after a line of commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// The next line.
-    Line,
-    /// The end.
-    Quit,
+/// What carries out commands, and how.
+struct Ctl {
+    session: Session,
+    output: Output,
+    /// How answers are waited for and shown, unless a line says otherwise.
+    answer: Answer,
 }
 
-/// Carries commands out in order, up to the first that fails, or up to `quit`.
-pub(crate) fn run_all(session: &mut Session, output: &Output, inputs: &[Input]) -> Result<Next, Error> {
-    for input in inputs {
-        match input {
-            Input::Text(text) => output.text(text)?,
-            Input::Command(command, answer) => commands::run(session, output, command, *answer)?,
-            Input::Quit => return Ok(Next::Quit),
+impl Ctl {
+    /// Carries commands out in order, up to the first that fails, or up to `quit`.
+    fn run_all(&mut self, inputs: &[Input]) -> Result<Next, Error> {
+        for input in inputs {
+            match input {
+                Input::Text(text) => self.output.text(text)?,
+                Input::Command(command, answer) => {
+                    commands::run(&mut self.session, &self.output, command, *answer)?;
+                }
+                Input::Quit => return Ok(Next::Quit),
+            }
         }
+        Ok(Next::Line)
     }
-    Ok(Next::Line)
+}
+
+impl Shell for Ctl {
+    fn program(&self) -> Program {
+        Program::Ctl
+    }
+
+    fn grammar(&self) -> clap::Command {
+        prompt_grammar()
+    }
+
+    fn greet(&mut self) -> Result<(), Error> {
+        repl::greet(&mut self.session, &self.output, self.answer.timeout)
+    }
+
+    fn carry_out(&mut self, line: &str) -> Result<Next, Error> {
+        self.run_all(&read_line(line, self.answer)?)
+    }
 }

@@ -5,16 +5,19 @@ use std::mem;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{Command, RequestId};
+use einhorn_proto::RequestId;
 
+use crate::ask::Ask;
 use crate::connection::{Connection, Fault, Reply};
 use crate::error::{Error, note};
 use crate::interrupt::Interrupts;
+use crate::program::Program;
 use crate::wait::{Ended, Wait};
 
 /// A master, and the connection to it while there is one.
 #[derive(Debug)]
 pub(crate) struct Session {
+    program: Program,
     socket: PathBuf,
     connection: Option<Connection>,
     /// Whether the last connection was the master's to end, or there was none to be had: news if there is
@@ -23,12 +26,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Names the master; the first request connects.
-    pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, connection: None, is_lost: false }
+    /// Names the master; the first request connects. What is told on the way is told as `program`.
+    pub(crate) fn new(program: Program, socket: PathBuf) -> Self {
+        Self { program, socket, connection: None, is_lost: false }
     }
 
-    /// Sends `command`, gives each reply that is not the last to `on_progress`, and returns the last.
+    /// Sends `ask`, gives each reply that is not the last to `on_progress`, and returns the last.
     ///
     /// A connection that the master closed while nothing was asked is made anew. A request of which the
     /// master may have read anything is never sent twice.
@@ -38,54 +41,50 @@ impl Session {
     /// taken for the answer to the next.
     pub(crate) fn request(
         &mut self,
-        command: &Command,
+        ask: &dyn Ask,
         timeout: Option<Duration>,
         on_progress: &mut dyn FnMut(&Reply) -> Result<(), Error>,
     ) -> Result<Reply, Error> {
-        self.converse(command, timeout, &mut |reply| on_progress(reply).map(|()| Next::Reply))
+        self.converse(ask, timeout, &mut |reply| on_progress(reply).map(|()| Next::Reply))
     }
 
-    /// Sends `command` and returns the first reply, last or not. What would follow it is not waited for, and
+    /// Sends `ask` and returns the first reply, last or not. What would follow it is not waited for, and
     /// the connection is given up with it.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub(crate) fn begin_request(
-        &mut self,
-        command: &Command,
-        timeout: Option<Duration>,
-    ) -> Result<Reply, Error> {
-        self.converse(command, timeout, &mut |_| Ok(Next::Leave))
+    pub(crate) fn begin_request(&mut self, ask: &dyn Ask, timeout: Option<Duration>) -> Result<Reply, Error> {
+        self.converse(ask, timeout, &mut |_| Ok(Next::Leave))
     }
 
     fn converse(
         &mut self,
-        command: &Command,
+        ask: &dyn Ask,
         timeout: Option<Duration>,
         on_progress: &mut OnProgress<'_>,
     ) -> Result<Reply, Error> {
         let interrupts = Interrupts::watch().map_err(Error::Watch)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let wait = Wait { deadline, interrupts: &interrupts };
-        match self.exchange(command, &wait, on_progress) {
+        match self.exchange(ask, &wait, on_progress) {
             Ok((connection, reply)) => {
                 self.connection = Some(connection).filter(|_| !reply.wait);
                 Ok(reply)
             }
             Err(failure) => {
                 self.is_lost |= failure.is_of_the_master();
-                Err(self.explain(failure, command, timeout))
+                Err(self.explain(failure, ask, timeout))
             }
         }
     }
 
     fn exchange(
         &mut self,
-        command: &Command,
+        ask: &dyn Ask,
         wait: &Wait<'_>,
         on_progress: &mut OnProgress<'_>,
     ) -> Result<(Connection, Reply), Failure> {
-        let (mut connection, id) = self.begin(command, wait)?;
+        let (mut connection, id) = self.begin(ask, wait)?;
         loop {
             let reply = connection.next_reply(&id, wait)?;
             if !reply.wait || on_progress(&reply).map_err(Failure::Told)? == Next::Leave {
@@ -94,26 +93,26 @@ impl Session {
         }
     }
 
-    /// Sends `command` on the connection of the request before, or on a new one.
-    fn begin(&mut self, command: &Command, wait: &Wait<'_>) -> Result<(Connection, RequestId), Failure> {
+    /// Sends `ask` on the connection of the request before, or on a new one.
+    fn begin(&mut self, ask: &dyn Ask, wait: &Wait<'_>) -> Result<(Connection, RequestId), Failure> {
         if let Some(mut connection) = self.connection.take() {
             let id = connection.next_id();
-            if connection.send(&id, command, wait)? > 0 {
+            if connection.send(&id, ask, wait)? > 0 {
                 return Ok((connection, id));
             }
             self.is_lost = true;
         }
         let mut connection = Connection::open(&self.socket, wait).map_err(Failure::Connect)?;
         if mem::take(&mut self.is_lost) {
-            note(&format!("einhyrningsinsctl: connected again to {}", self.socket.display()));
+            note(self.program, &format!("connected again to {}", self.socket.display()));
         }
         let id = connection.next_id();
-        connection.send(&id, command, wait)?;
+        connection.send(&id, ask, wait)?;
         Ok((connection, id))
     }
 
-    fn explain(&self, failure: Failure, command: &Command, timeout: Option<Duration>) -> Error {
-        let (command, path) = (command.name(), self.socket.clone());
+    fn explain(&self, failure: Failure, ask: &dyn Ask, timeout: Option<Duration>) -> Error {
+        let (command, path) = (ask.name().to_owned(), self.socket.clone());
         let fault = match failure {
             Failure::Told(error) => return error,
             Failure::Connect(Fault::Broken(source)) => return Error::Connect { path, source },

@@ -22,13 +22,18 @@ fn what_was_refused_is_told_on_standard_error_with_exit_code_1() {
 }
 
 #[test]
-fn a_reserved_command_is_sent_and_the_master_says_that_it_cannot() {
-    let master = Master::once(|mut peer| {
-        let request = peer.expect("reload");
-        peer.last(&request, false, "reload: not in this version", &Value::Null);
-    });
-    let outcome = master.client(&["reload"]).finish();
-    outcome.expect(1, "", "einhyrningsinsctl: reload: not in this version\n");
+fn a_reload_tells_what_became_of_it() {
+    for (ok, last, code, stdout, stderr) in [
+        (true, "replaced", 0, "checked\nreplaced\n", ""),
+        (false, "not reloaded: no", 1, "checked\n", "einhyrningsinsctl: not reloaded: no\n"),
+    ] {
+        let master = Master::once(move |mut peer| {
+            let request = peer.expect("reload");
+            peer.progress(&request, "checked", &Value::Null);
+            peer.last(&request, ok, last, &Value::Null);
+        });
+        master.client(&["reload"]).finish().expect(code, stdout, stderr);
+    }
 }
 
 #[test]
@@ -273,13 +278,13 @@ fn an_upgrade_is_told_step_by_step_in_a_pipe() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("upgrade");
         let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 1 });
-        peer.progress(&request, "upgrade to generation 8 of 1 workers began", &notice);
+        peer.progress(&request, "upgrade to generation 8 of 1 worker began", &notice);
         peer.progress(&request, "something of a later version", &json!({ "event": "unheard_of" }));
         peer.last(&request, true, "upgrade to generation 8 done in 0.3s", &Value::Null);
     });
     master.client(&["upgrade"]).finish().expect(
         0,
-        "upgrade to generation 8 of 1 workers began\n\
+        "upgrade to generation 8 of 1 worker began\n\
          something of a later version\n\
          upgrade to generation 8 done in 0.3s\n",
         "",

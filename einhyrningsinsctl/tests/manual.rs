@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use einhorn_proto::{COMMANDS, Support};
+use einhorn_proto::COMMANDS;
 
 const MANUAL: &str = include_str!("../../man/einhyrningsinsctl.1");
 
@@ -57,19 +57,10 @@ fn commands_are_those_of_the_ledger() {
     let in_manual: Vec<&str> = items("COMMANDS").filter_map(|item| item.strip_prefix("Cm ")).collect();
     for info in COMMANDS.iter().filter(|info| info.interactive) {
         let entry = in_manual.iter().find(|item| item.split(' ').next() == Some(info.name));
-        match info.support {
-            Support::Yes => {
-                let entry = entry.unwrap_or_else(|| panic!("the manual lacks {}", info.name));
-                // help has more of them here than in the ledger, which is the master's.
-                let arguments = info.arguments.trim_matches(['[', ']']).trim_end_matches("...");
-                assert!(entry.contains(arguments), "{entry} lacks {arguments}");
-            }
-            Support::Reserved => {
-                assert!(entry.is_none(), "{} is reserved", info.name);
-                let is_named = section("COMMANDS").any(|line| line.contains(&format!("Cm {}", info.name)));
-                assert!(is_named, "the manual does not name {}", info.name);
-            }
-        }
+        let entry = entry.unwrap_or_else(|| panic!("the manual lacks {}", info.name));
+        // help has more of them here than in the ledger, which is the master's.
+        let arguments = info.arguments.trim_matches(['[', ']']).trim_end_matches("...");
+        assert!(entry.contains(arguments), "{entry} lacks {arguments}");
     }
     let known = |item: &&str| COMMANDS.iter().any(|info| Some(info.name) == item.split(' ').next());
     assert_eq!(in_manual.iter().copied().find(|item| !known(item)), None);
@@ -84,4 +75,24 @@ fn exit_codes_are_the_same() {
     let in_manual: Vec<&str> = items("EXIT STATUS").filter(|code| *code != "141").collect();
     assert_eq!(in_help, in_manual);
     assert!(!in_help.is_empty());
+}
+
+#[test]
+fn options_of_einhornsh_are_told_in_its_section() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_einhyrningsinsctl"));
+    std::os::unix::process::CommandExt::arg0(&mut program, "einhornsh");
+    let help = String::from_utf8(program.arg("--help").output().unwrap().stdout).unwrap();
+    let options = help.lines().filter_map(|line| line.trim_start().strip_prefix('-')?.split(',').next());
+    let options: Vec<&str> = options.collect();
+    assert_eq!(options, ["c", "d", "e", "h", "V"]);
+    let text: Vec<&str> =
+        section("EINHORNSH").flat_map(|line| line.trim_start_matches('.').split(' ')).collect();
+    for option in options {
+        assert!(text.windows(2).any(|words| words == ["Fl", option]), "the manual lacks -{option}");
+    }
+    let codes = help.lines().skip_while(|line| *line != "Exit codes:").skip(1);
+    let in_help: Vec<&str> = codes.filter_map(|line| line.trim_start().split(' ').next()).collect();
+    let in_manual: Vec<&str> = section("EINHORNSH").filter_map(|line| line.strip_prefix(".It ")).collect();
+    let in_manual: Vec<&str> = in_manual.into_iter().filter(|item| item.parse::<u8>().is_ok()).collect();
+    assert_eq!(in_help, in_manual);
 }

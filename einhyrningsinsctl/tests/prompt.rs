@@ -4,143 +4,17 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Instant;
 
-use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use support::{DEADLINE, Master, Part, Peer, client_program, part};
+use support::terminal::Terminal;
+use support::{Master, answer, client_program, greeting, part};
 
 const PROMPT: &str = "einhyrningsins> ";
-
-/// A client at its prompt, and what is on its screen.
-struct Terminal {
-    client: Child,
-    keyboard: File,
-    screen: Receiver<String>,
-    shown: String,
-}
-
-impl Terminal {
-    /// Opens the prompt. `setsid` makes the terminal the client's own, so that Ctrl-C is a signal to it, and
-    /// then becomes the client.
-    fn open(master: &Master) -> Self {
-        // Close-on-exec throughout: a client of another test that held it would keep this one's terminal alive.
-        let pty = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
-        grantpt(&pty).unwrap();
-        unlockpt(&pty).unwrap();
-        let name = ptsname_r(&pty).unwrap();
-        let size = Command::new("stty").args(["-F", &name, "cols", "80", "rows", "24"]).status().unwrap();
-        assert!(size.success());
-        let side = || File::options().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(&name);
-        let client = Command::new("setsid")
-            .args(["--ctty", client_program(), "-d"])
-            .arg(master.socket())
-            .env("TERM", "xterm")
-            .env("NO_COLOR", "1")
-            .env("XDG_STATE_HOME", master.directory())
-            .stdin(side().unwrap())
-            .stdout(side().unwrap())
-            .stderr(side().unwrap())
-            .spawn()
-            .unwrap();
-        let keyboard = File::from(OwnedFd::from(pty));
-        let screen = chunks_of(keyboard.try_clone().unwrap());
-        Self { client, keyboard, screen, shown: String::new() }
-    }
-
-    fn type_keys(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.client.id()).unwrap()), signal).unwrap();
-    }
-
-    /// Waits until `text` is shown, and forgets the screen up to its end.
-    fn await_text(&mut self, text: &str) {
-        self.skip_to(text);
-    }
-
-    /// Waits until `text` is shown, and returns what came before it.
-    fn skip_to(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(at) = self.shown.find(text) {
-                let before = self.shown[..at].to_owned();
-                self.shown.drain(..at + text.len());
-                return before;
-            }
-            let rest = deadline.saturating_duration_since(Instant::now());
-            match self.screen.recv_timeout(rest) {
-                Ok(chunk) => self.shown.push_str(&chunk),
-                Err(_) => panic!("\"{text}\" is not shown, but: {}", self.shown),
-            }
-        }
-    }
-
-    /// Waits for the client's end, and returns its exit code and the rest of the screen.
-    fn finish(mut self) -> (Option<i32>, String) {
-        let mut shown = std::mem::take(&mut self.shown);
-        // The client's end is the terminal's.
-        while let Ok(chunk) = self.screen.recv_timeout(DEADLINE) {
-            shown.push_str(&chunk);
-        }
-        (self.client.wait().unwrap().code(), shown)
-    }
-}
-
-/// A test that fails leaves nobody behind.
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.client.kill();
-        let _ = self.client.wait();
-    }
-}
-
-fn chunks_of(mut terminal: File) -> Receiver<String> {
-    let (told, chunks) = channel();
-    thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        loop {
-            match terminal.read(&mut bytes) {
-                Ok(0) => break,
-                Ok(count) => {
-                    let _ = told.send(String::from_utf8_lossy(&bytes[..count]).into_owned());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // EIO: nobody has the other side any more.
-                Err(_) => break,
-            }
-        }
-    });
-    chunks
-}
-
-/// Answers `ehlo`, and then plays `play`.
-fn greeting(play: impl FnOnce(Peer) + Send + 'static) -> Part {
-    part(move |mut peer| {
-        let request = peer.expect("ehlo");
-        peer.last(&request, true, "Welcome to web", &Value::Null);
-        play(peer);
-    })
-}
-
-fn answer(peer: &mut Peer, command: &str, message: &str) {
-    let request = peer.expect(command);
-    peer.last(&request, true, message, &Value::Null);
-}
 
 #[test]
 fn a_person_is_greeted_completes_a_command_and_leaves() {
@@ -148,7 +22,7 @@ fn a_person_is_greeted_completes_a_command_and_leaves() {
         answer(&mut peer, "set_workers", "number of workers 4 -> 8");
         assert_eq!(peer.request(), None);
     })]);
-    let mut terminal = Terminal::open(&master);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
     terminal.await_text("Welcome to web\r\n");
     terminal.await_text(PROMPT);
     terminal.type_keys("set\t8\r");
@@ -172,7 +46,7 @@ fn the_prompt_outlives_mistakes_and_refusals() {
         peer.last(&request, false, "inc refused: the master is stopping", &Value::Null);
         answer(&mut peer, "louder", "log level is now debug");
     })]);
-    let mut terminal = Terminal::open(&master);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
     for (line, answer) in [
         ("stauts", "unrecognized subcommand 'stauts'"),
         ("signal 'USR1", "a quote is not closed"),
@@ -201,7 +75,7 @@ fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
         }),
         part(|mut peer| answer(&mut peer, "louder", "log level is now debug")),
     ]);
-    let mut terminal = Terminal::open(&master);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
     terminal.await_text(PROMPT);
     terminal.type_keys("upgrade\r");
     terminal.await_text("generation 8 [....................] 0/3 acked");
@@ -237,7 +111,7 @@ fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
         }
         peer.last(&request, true, "upgrade to generation 8 done", &Value::Null);
     })]);
-    let mut terminal = Terminal::open(&master);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
     terminal.await_text(PROMPT);
     terminal.type_keys("upgrade\r");
     let shown = terminal.skip_to("upgrade to generation 8 done\r\n");
@@ -267,7 +141,7 @@ fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
         }
         peer.last(&request, false, "upgrade to generation 8 failed", &Value::Null);
     })]);
-    let mut terminal = Terminal::open(&master);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
     terminal.await_text(PROMPT);
     terminal.type_keys("upgrade --follow\r");
     let shown = terminal.skip_to("einhyrningsinsctl: upgrade to generation 8 failed\r\n");
@@ -287,7 +161,7 @@ fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
 #[test]
 fn a_lost_master_is_told_and_connected_to_again_when_it_is_back() {
     let master = Master::play(vec![greeting(|mut peer| answer(&mut peer, "die", "stopping"))]);
-    let mut terminal = Terminal::open(&master);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
     terminal.await_text(PROMPT);
     terminal.type_keys("die\r");
     terminal.await_text("stopping\r\n");
@@ -310,7 +184,7 @@ fn a_lost_master_is_told_and_connected_to_again_when_it_is_back() {
 fn a_prompt_without_a_master_is_exit_code_3() {
     let master = Master::play(Vec::new());
     master.wait();
-    let (code, shown) = Terminal::open(&master).finish();
+    let (code, shown) = Terminal::open(&master, Path::new(client_program())).finish();
     assert_eq!(code, Some(3));
     assert!(shown.contains("cannot connect to") && !shown.contains(PROMPT), "{shown}");
 }
@@ -322,7 +196,7 @@ fn history_that_cannot_be_kept_is_told_once_and_not_fatal() {
         answer(&mut peer, "dec", "shrunk");
     })]);
     fs::write(master.directory().join("einhyrningsins"), "a file where a directory should be").unwrap();
-    let mut terminal = Terminal::open(&master);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
     terminal.await_text(PROMPT);
     terminal.type_keys("inc\r");
     terminal.await_text("no history is kept in ");

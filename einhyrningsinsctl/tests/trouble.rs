@@ -103,19 +103,20 @@ fn events_that_break_off_are_exit_code_4() {
 
 #[test]
 fn an_answer_that_is_none_is_exit_code_4() {
-    let master = Master::once(|mut peer| {
-        peer.expect("status");
-        peer.say("HTTP/1.1 400 Bad Request\n");
-    });
-    let outcome = master.client(&["status"]).finish();
-    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(4), ""));
-    assert!(
-        outcome
-            .stderr
-            .contains("\"HTTP/1.1 400 Bad Request\" is no reply: expected value at line 1 column 1\n"),
-        "{}",
-        outcome.stderr
-    );
+    for (line, why) in [
+        ("HTTP/1.1 400 Bad Request", "expected struct Reply"),
+        ("{\"message\":", "EOF while parsing a value at line 1 column 11"),
+        ("---%0Amessage: 'hi%0A", "line 2, column 10: "),
+    ] {
+        let master = Master::once(move |mut peer| {
+            peer.expect("status");
+            peer.say(&format!("{line}\n"));
+        });
+        let outcome = master.client(&["status"]).finish();
+        assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(4), ""), "for {line}");
+        let start = format!("\"{line}\" is no reply: ");
+        assert!(outcome.stderr.contains(&start) && outcome.stderr.contains(why), "{}", outcome.stderr);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A command line for a daemon under test.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -29,8 +30,10 @@ const STRIPPED: &[&str] = &[
 #[derive(Debug)]
 pub struct MasterBuilder {
     directory: TempDir,
-    wrapper: Vec<OsString>,
+    /// What to call the daemon by, and whether that makes it speak as einhorn.
     daemon: PathBuf,
+    is_einhorn: bool,
+    wrapper: Vec<OsString>,
     options: Vec<OsString>,
     own_socket: bool,
     bind: bool,
@@ -58,8 +61,9 @@ impl MasterBuilder {
         let directory = tempfile::Builder::new().prefix("einhorn-test-").tempdir();
         Self {
             directory: directory.expect("a temporary directory"),
-            wrapper: Vec::new(),
             daemon: binaries::einhyrningsins(),
+            is_einhorn: false,
+            wrapper: Vec::new(),
             options: Vec::new(),
             own_socket: true,
             bind: true,
@@ -76,6 +80,21 @@ impl MasterBuilder {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Calls the daemon as einhorn, through a link of that name. Files that it puts where einhorn does are in the
+    /// test's directory, where the harness looks for the control socket too.
+    ///
+    /// # Panics
+    /// If the link cannot be made.
+    #[must_use]
+    pub fn einhorn(mut self) -> Self {
+        let link = self.file("einhorn");
+        symlink(&self.daemon, &link).expect("a link");
+        self.daemon = link;
+        self.is_einhorn = true;
+        let directory = self.directory.path().to_owned();
+        self.env("TMPDIR", directory)
     }
 
     /// Another file of the daemon than the one that was built.
@@ -196,6 +215,7 @@ impl MasterBuilder {
         }
         match self.timer_acks {
             Some(seconds) => words.extend(["--ack-mode".into(), seconds.to_string().into()]),
+            None if self.is_einhorn => words.extend(["-m".into(), "manual".into()]),
             None => words.push("-m".into()),
         }
         words.extend(self.options.iter().cloned());

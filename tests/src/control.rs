@@ -120,13 +120,14 @@ impl Control {
         replies
     }
 
-    /// Sends `{"command":COMMAND,"args":[ARGS...]}` and reads all replies; the last one is given.
+    /// Sends `{"command":COMMAND,"args":[ARGS...],"id":1}` and reads all replies; the last one is given. Without the
+    /// id, a master that was called as einhorn would not say how an upgrade ended.
     ///
     /// # Panics
     /// As [`Self::reply`].
     #[track_caller]
     pub fn ask(&mut self, command: &str, args: &[&str]) -> Reply {
-        self.send(&serde_json::json!({ "command": command, "args": args }).to_string());
+        self.send(&serde_json::json!({ "command": command, "args": args, "id": 1 }).to_string());
         self.replies().pop().expect("replies has at least one")
     }
 

@@ -53,7 +53,9 @@ impl Successor {
     /// # Panics
     /// If the script cannot be written.
     pub fn is_script(&self, lines: &str) {
-        let path = self.directory.join(format!("script-{}", fs::read_dir(&self.directory).unwrap().count()));
+        let path = self
+            .directory
+            .join(format!("script-{}", fs::read_dir(&self.directory).expect("a directory").count()));
         let daemon = binaries::einhyrningsins();
         place_script(&path, &format!("#!/bin/sh\nDAEMON='{}'\n{lines}\n", daemon.display()));
         self.is(&path);

@@ -40,9 +40,9 @@ fn each_bad_request_gets_one_reply_that_names_it() {
     let mut control = master.control();
     for (line, word) in [
         (&b"{\"command\":\"\xff\xfe\"}"[..], "parse"),
-        (b"\xff\xfe\xfd", "parse"),
+        (b"{\xff\xfe\xfd", "parse"),
         (b"{", "parse"),
-        (b"\0\0\0", "parse"),
+        (b"[\0\0\0", "parse"),
         (b"[]", "object"),
         (b"{}", "command"),
         (b"{\"command\":7}", "command"),

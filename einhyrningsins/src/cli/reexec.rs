@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::parse_seconds_above_zero;
+use super::values::parse_seconds_above_zero;
 
 /// What to run in the master's place, and what a master that takes another's place is told.
 #[derive(Debug, Clone, clap::Args)]

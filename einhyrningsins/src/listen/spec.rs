@@ -163,11 +163,28 @@ impl FromStr for BindSpec {
     /// # Errors
     /// [`BindSpecError`], for the first thing that is wrong.
     fn from_str(spec: &str) -> Result<Self, BindSpecError> {
-        parse(spec).map_err(|kind| BindSpecError { spec: spec.to_owned(), kind })
+        parse(spec, Unknown::Refused).map_err(|kind| BindSpecError { spec: spec.to_owned(), kind })
     }
 }
 
-fn parse(spec: &str) -> Result<BindSpec, BindSpecErrorKind> {
+impl BindSpec {
+    /// As [`from_str`](Self::from_str), but an option that there is not is no error. So does einhorn.
+    ///
+    /// # Errors
+    /// [`BindSpecError`], for the first other thing that is wrong.
+    pub fn parse_ignoring_unknown_options(spec: &str) -> Result<Self, BindSpecError> {
+        parse(spec, Unknown::Ignored).map_err(|kind| BindSpecError { spec: spec.to_owned(), kind })
+    }
+}
+
+/// What becomes of options that there are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    Ignored,
+}
+
+fn parse(spec: &str, unknown: Unknown) -> Result<BindSpec, BindSpecErrorKind> {
     let mut parts = spec.split(',');
     let address = parse_address(parts.next().unwrap_or_default())?;
     let mut spec = BindSpec { address, nonblocking: false, name: None };
@@ -181,6 +198,7 @@ fn parse(spec: &str) -> Result<BindSpec, BindSpecErrorKind> {
             _ => match option.to_ascii_lowercase().as_str() {
                 "n" | "o_nonblock" => spec.nonblocking = true,
                 "r" | "so_reuseaddr" => {}
+                _ if unknown == Unknown::Ignored => {}
                 _ => return Err(BindSpecErrorKind::UnknownOption { option: option.to_owned() }),
             },
         }
@@ -307,6 +325,17 @@ mod tests {
         assert_eq!(read(":80,n"), Ok(nonblocking.clone()));
         assert_eq!(read(":80,R,O_NonBlock"), Ok(nonblocking));
         assert_eq!(read(":80,Name=Web Front,n"), Ok(named));
+    }
+
+    #[test]
+    fn unknown_options_may_be_ignored_and_nothing_else() {
+        let lenient =
+            |text: &str| BindSpec::parse_ignoring_unknown_options(text).map_err(|error| error.to_string());
+        assert_eq!(lenient(":80,x,N,a=b,"), Ok(BindSpec { nonblocking: true, ..tcp(Host::Any, 80) }));
+        for text in ["80", ":x", ":80,name=a:b"] {
+            assert_eq!(lenient(text), read(text));
+            assert!(lenient(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::supervisor::Event;
 use crate::sys::notify::NotifyMessage;
 use crate::sys::peer;
 
+/// How much is kept of what a worker says with a ping, in characters. einhorn's own are 36 long.
+const PING_WORD_MAX: usize = 256;
+
 impl Reactor {
     /// `worker:ack`: believed if the worker, or a process that descends from it, says so.
     pub(super) fn on_worker_ack(&mut self, client: ClientId, pid: i32) {
@@ -19,10 +22,11 @@ impl Reactor {
     }
 
     /// `worker:ping`: as with the ack.
-    pub(super) fn on_worker_ping(&mut self, client: ClientId, pid: i32) {
+    pub(super) fn on_worker_ping(&mut self, client: ClientId, pid: i32, word: Option<String>) {
         let pid = Pid::from_raw(pid);
         if self.may_speak_for(client, pid, "worker:ping") {
-            self.feed(Event::Pinged { pid });
+            let word = word.map(|word| word.chars().take(PING_WORD_MAX).collect());
+            self.feed(Event::Pinged { pid, word });
         }
     }
 
@@ -56,7 +60,7 @@ impl Reactor {
             self.feed(Event::Acked { pid, source: AckSource::Notify });
         }
         if watchdog {
-            self.feed(Event::Pinged { pid });
+            self.feed(Event::Pinged { pid, word: None });
         }
         if let Some(text) = status {
             self.feed(Event::StatusText { pid, text });

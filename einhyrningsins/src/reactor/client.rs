@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{LineBuffer, LineTooLong, Notice, Reply, RequestId};
+use einhorn_proto::{Language, LineBuffer, LineTooLong, Notice, Reply, RequestId};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -73,12 +73,7 @@ struct ClientRecord {
     has_ended: bool,
     is_leaving: bool,
     is_deaf: bool,
-    follows: Option<Follow>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Follow {
-    request_id: Option<RequestId>,
+    follows: Option<Follower>,
 }
 
 impl ClientsRecord {
@@ -105,8 +100,15 @@ struct Client {
     is_deaf: bool,
     /// Nothing more is to be had of it.
     is_broken: bool,
-    /// It follows events, under this id.
-    follows: Option<Option<RequestId>>,
+    /// It follows events.
+    follows: Option<Follower>,
+}
+
+/// How somebody follows events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Follower {
+    id: Option<RequestId>,
+    language: Language,
 }
 
 /// What a client has said next.
@@ -208,7 +210,7 @@ impl Clients {
             has_ended: client.has_ended,
             is_leaving: client.is_leaving,
             is_deaf: client.is_deaf,
-            follows: client.follows.clone().map(|request_id| Follow { request_id }),
+            follows: client.follows.clone(),
         });
         ClientsRecord { clients: clients.collect(), next: self.next }
     }
@@ -248,7 +250,7 @@ impl Clients {
         client.has_ended = record.has_ended;
         client.is_leaving = record.is_leaving;
         client.is_deaf = record.is_deaf;
-        client.follows = record.follows.map(|follow| follow.request_id);
+        client.follows = record.follows;
         self.followers.extend(client.follows.is_some().then_some(id));
         self.dirty.insert(id);
         let client = self.clients.entry(id).insert_entry(client).into_mut();
@@ -302,12 +304,12 @@ impl Clients {
     }
 
     /// Queues a reply.
-    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, reply: &Reply<D>) {
+    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
             client.is_broken = true;
         } else if !client.is_deaf {
-            reply.write_to(&mut client.output);
+            reply.write_in(language, &mut client.output);
         }
         self.dirty.insert(id);
     }
@@ -315,17 +317,17 @@ impl Clients {
     /// Queues a notice for all who follow events.
     pub(super) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
-            let Some(Some(request_id)) = self.clients.get(&id).map(|client| client.follows.clone()) else {
-                continue;
-            };
-            self.send(id, &Reply::progress(request_id, notice.to_string(), Some(notice)));
+            let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
+            if let Some(Follower { id: request_id, language }) = follows {
+                self.send(id, language, &Reply::progress(request_id, notice.to_string(), Some(notice)));
+            }
         }
     }
 
     /// From now on `id` gets every notice.
-    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>) {
+    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.follows = Some(request_id);
+            client.follows = Some(Follower { id: request_id, language });
             self.followers.insert(id);
         }
     }

@@ -3,25 +3,30 @@
 use std::time::Instant;
 
 use einhorn_proto::{
-    COMMANDS, Command, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestId, Status, Support,
-    command_info,
+    COMMANDS, Command, CommandInfo, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request,
+    RequestError, Settings, Status,
 };
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
+use super::einhorn::{self, Question};
 use super::{Asker, Reactor, Then, milliseconds};
 use crate::logging::severity_name;
-use crate::supervisor::{Event, PoolCommand, RequestKey, Stop, UpgradePlan};
+use crate::supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, Stop, UpgradePlan};
 use crate::sys::peer;
 use crate::sys::signals::parse_signal;
 
 /// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
 const REQUESTS_PER_ROUND: usize = 64;
 
+/// Bytes of requests taken up from one client in one round, or one line if that is longer: what a request costs to
+/// read grows with its length.
+const BYTES_PER_ROUND: usize = 64 * 1024;
+
 /// The version of this program.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Reactor {
     pub(super) fn accept_clients(&mut self) {
@@ -56,7 +61,7 @@ impl Reactor {
     fn welcome(&mut self, id: ClientId) {
         if self.clients.connected() > CLIENTS_MAX && !self.is_from_worker(id) {
             let message = format!("refused: {CLIENTS_MAX} clients are connected already");
-            self.clients.send(id, &Reply::<()>::last(None, false, message, None));
+            self.clients.send(id, Language::Json, &Reply::<()>::last(None, false, message, None));
             self.clients.flush(id);
             self.clients.leave(id);
             return;
@@ -77,16 +82,25 @@ impl Reactor {
 
     /// Takes up what `id` has sent, and sends it what it has not got.
     pub(super) fn serve_client(&mut self, id: ClientId) {
+        let mut bytes = 0;
         for _ in 0..REQUESTS_PER_ROUND {
             self.clients.flush(id);
             match self.clients.next_input(id) {
-                Input::Line(line) => self.on_line(id, &line),
+                Input::Line(line) => {
+                    self.on_line(id, &line);
+                    bytes += line.len();
+                }
                 Input::Nothing => return,
                 Input::TooLong(error) => {
-                    self.clients.send(id, &Reply::<()>::last(None, false, error.to_string(), None));
+                    // Nobody knows its language; a line of JSON is YAML too.
+                    let reply = Reply::<()>::last(None, false, error.to_string(), None);
+                    self.clients.send(id, Language::Json, &reply);
                     self.clients.leave(id);
                     return;
                 }
+            }
+            if bytes >= BYTES_PER_ROUND {
+                break;
             }
         }
         self.backlog.clients.push_back(id);
@@ -96,69 +110,123 @@ impl Reactor {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        match Request::from_json(line) {
-            Ok(Request { id, command }) => self.on_request(client, id, command),
-            Err(error) => {
-                let reply = Reply::<()>::last(error.id.clone(), false, error.to_string(), None);
-                self.clients.send(client, &reply);
+        let (language, request) = Request::from_line(line);
+        let asker = |id, question| Asker { client, id, language, words: self.words(language, question) };
+        match request {
+            Ok(Request { id, command }) => {
+                let asker = asker(id, Question::of(&command));
+                self.on_request(asker, command);
+            }
+            Err(RequestError { id, kind }) => {
+                let asker = asker(id, Question::Other);
+                let message =
+                    if asker.is_einhorns() { einhorn::request_error(&kind) } else { kind.to_string() };
+                self.answer(&asker, false, message);
             }
         }
     }
 
-    fn on_request(&mut self, client: ClientId, id: Option<RequestId>, command: Command) {
+    fn on_request(&mut self, asker: Asker, command: Command) {
+        let client = asker.client;
         if let Some(Peer::Worker(_)) = self.clients.peer(client)
             && !matches!(command, Command::WorkerAck { .. } | Command::WorkerPing { .. })
         {
             let message = "refused: a worker's own connection takes worker:ack and worker:ping";
-            return self.answer(client, id, false, message);
-        }
-        if command_info(command.name()).is_some_and(|info| info.support == Support::Reserved) {
-            let message = format!("{}: not in this version ({VERSION})", command.name());
-            return self.answer(client, id, false, message);
+            return self.answer(&asker, false, message);
         }
         match command {
-            Command::Ehlo { user } => self.on_ehlo(client, id, user.as_deref()),
-            Command::Help => self.answer(client, id, true, help()),
+            Command::Ehlo { user } => self.on_ehlo(&asker, user.as_deref()),
+            Command::Help => self.answer(&asker, true, help(asker.is_einhorns())),
             Command::Version => {
                 let message = format!("einhyrningsins {VERSION}, protocol {PROTOCOL_VERSION}");
                 let data = json!({ "version": VERSION, "protocol": PROTOCOL_VERSION });
-                self.answer_with(client, id, true, message, data);
+                self.answer_with(&asker, true, message, data);
             }
             Command::Status => {
                 let status = self.status();
                 let MasterStatus { pid, up, wanted, generation, .. } = status.master;
                 let message = format!("master {pid}: {up} of {wanted} workers up, generation {generation}");
-                self.answer_with(client, id, true, message, status);
+                self.answer_with(&asker, true, message, status);
             }
             Command::State => {
+                let message = match asker.is_einhorns() {
+                    true => self.einhorns_state(),
+                    false => "everything is in \"data\"".to_owned(),
+                };
                 let state = self.state();
-                self.answer_with(client, id, true, "everything is in \"data\"", state);
+                self.answer_with(&asker, true, message, state);
             }
-            Command::Louder | Command::Quieter => {
-                let verbosity = self.log.change_verbosity(command == Command::Louder);
-                let name = severity_name(verbosity);
-                let data = json!({ "verbosity": name });
-                self.answer_with(client, id, true, format!("verbosity set to {name}"), data);
-            }
-            Command::Events => {
-                let message = "following events";
-                self.clients.send(client, &Reply::<()>::progress(id.clone(), message, None));
-                self.clients.follow(client, id);
-            }
+            Command::Louder | Command::Quieter => self.on_verbosity(&asker, command == Command::Louder),
+            Command::Config(settings) => self.on_config(asker, settings),
+            Command::Events => self.on_events(&asker),
             Command::WorkerAck { pid } => {
                 self.on_worker_ack(client, pid);
                 self.part_from_worker(client);
             }
-            Command::WorkerPing { pid, .. } => {
-                self.on_worker_ping(client, pid);
+            Command::WorkerPing { pid, request_id } => {
+                self.on_worker_ping(client, pid, request_id);
                 self.part_from_worker(client);
             }
-            Command::Reload => {
-                let request = self.enter(client, id);
-                self.ask_for_replacement(Then::Reload { request });
+            Command::Reload => self.on_reload(asker),
+            Command::Dec { .. } if asker.is_einhorns() && self.wanted() == 1 => {
+                self.answer(&asker, false, einhorn::last_worker_stays());
             }
-            command => self.on_pool_command(client, id, &command),
+            Command::SetWorkers { count } if asker.is_einhorns() && count > einhorn::SET_WORKERS_MAX => {
+                let most = einhorn::SET_WORKERS_MAX;
+                let message = format!("set_workers: count must be a number from 1 to {most}, not {count}");
+                self.answer(&asker, false, message);
+            }
+            command => match pool_command(&command) {
+                Ok(command) => self.on_pool_command(asker, command),
+                Err(answer) => {
+                    let is_good = answer.is_good();
+                    self.answer(&asker, is_good, answer.in_words(asker.is_einhorns()));
+                }
+            },
         }
+    }
+
+    pub(super) fn wanted(&self) -> u32 {
+        self.supervisor.snapshot(Instant::now()).wanted
+    }
+
+    fn on_verbosity(&mut self, asker: &Asker, louder: bool) {
+        if asker.is_einhorns() {
+            let next = einhorn::next_verbosity(self.log.verbosity(), louder);
+            self.log.set_verbosity(next);
+        } else {
+            self.log.change_verbosity(louder);
+        }
+        let verbosity = self.log.verbosity();
+        let name = severity_name(verbosity);
+        let message = match asker.is_einhorns() {
+            true => format!("Verbosity set to {}", einhorn::verbosity_number(verbosity)),
+            false => format!("verbosity set to {name}"),
+        };
+        self.answer_with(asker, true, message, json!({ "verbosity": name }));
+    }
+
+    fn on_config(&mut self, asker: Asker, settings: Settings) {
+        if let Some(number) = settings.verbosity {
+            self.log.set_verbosity(einhorn::verbosity_from(number));
+        }
+        let change = PolicyChange {
+            workers: settings.number,
+            seconds: settings.seconds,
+            unacked_max: settings.max_unacked,
+            upgrade_additional_max: settings.max_upgrade_additional,
+            grace: settings.signal_timeout,
+        };
+        self.on_pool_command(asker, PoolCommand::Configure(change));
+    }
+
+    fn on_events(&mut self, asker: &Asker) {
+        if !asker.waits() {
+            return self.answer(asker, false, "events: needs an \"id\", since more than one line follows");
+        }
+        let reply = Reply::<()>::progress(asker.id.clone(), "following events", None);
+        self.clients.send(asker.client, asker.language, &reply);
+        self.clients.follow(asker.client, asker.id.clone(), asker.language);
     }
 
     /// After an ack or a ping a connection to the path is closed without an answer, as einhorn does; one that was
@@ -169,26 +237,25 @@ impl Reactor {
         }
     }
 
-    fn on_ehlo(&mut self, client: ClientId, id: Option<RequestId>, user: Option<&str>) {
+    fn on_ehlo(&mut self, asker: &Asker, user: Option<&str>) {
         let user = user.unwrap_or("stranger");
         let name = self.control.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
         let pid = std::process::id();
-        let message = format!(
-            "Welcome, {user}! You are speaking to the einhyrningsins master, process {pid}{name}.\n\
-             This is einhyrningsins {VERSION}."
-        );
-        self.answer(client, id, true, message);
+        let message = match asker.is_einhorns() {
+            true => self.einhorns_welcome(user),
+            false => format!(
+                "Welcome, {user}! You are speaking to the einhyrningsins master, process {pid}{name}.\n\
+                 This is einhyrningsins {VERSION}."
+            ),
+        };
+        self.answer(asker, true, message);
     }
 
-    fn on_pool_command(&mut self, client: ClientId, id: Option<RequestId>, command: &Command) {
-        let command = match pool_command(command) {
-            Ok(command) => command,
-            Err((ok, message)) => return self.answer(client, id, ok, message),
-        };
-        let request = self.enter(client, id);
+    fn on_pool_command(&mut self, asker: Asker, command: PoolCommand) {
         if let PoolCommand::Upgrade(plan) = command {
-            return self.upgrade(Some(request), plan);
+            return self.on_upgrade(asker, plan);
         }
+        let request = self.enter(asker);
         let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
             && self.supervisor.snapshot(Instant::now()).upgrade.is_some();
         self.feed(Event::Command { request: Some(request), command });
@@ -197,40 +264,65 @@ impl Reactor {
         }
     }
 
-    /// Notes that a client waits for a last reply.
-    fn enter(&mut self, client: ClientId, id: Option<RequestId>) -> RequestKey {
+    fn on_reload(&mut self, asker: Asker) {
+        let request = self.enter(asker);
+        self.ask_for_replacement(Then::Reload { request });
+    }
+
+    fn on_upgrade(&mut self, asker: Asker, plan: UpgradePlan) {
+        if asker.is_einhorns() && self.supervisor.upgrade_refusal(plan).is_none() {
+            let opening = einhorn::opening(plan.is_fleet);
+            if !asker.waits() {
+                self.answer(&asker, true, opening);
+                return self.upgrade(None, plan);
+            }
+            let line = Reply::<()>::progress(asker.id.clone(), opening, None);
+            self.clients.send(asker.client, asker.language, &line);
+        }
+        let request = self.enter(asker);
+        self.upgrade(Some(request), plan);
+    }
+
+    /// Notes that somebody waits for a last reply.
+    fn enter(&mut self, asker: Asker) -> RequestKey {
         let request = RequestKey(self.next_request);
         self.next_request += 1;
-        self.requests.insert(request, Asker { client, id });
+        self.requests.insert(request, asker);
         request
     }
 
     /// Says how the upgrade stands that `request` waits for: nothing may happen in it for a long time.
     fn tell_who_joined(&mut self, request: RequestKey) {
         // One that was refused, or that ended the upgrade at once, has had its last reply.
-        let Some(Asker { client, id }) = self.requests.get(&request) else { return };
+        let Some(asker) = self.requests.get(&request).filter(|asker| asker.waits()) else { return };
         if let Some(upgrade) = self.supervisor.snapshot(Instant::now()).upgrade {
             let notice = Notice::UpgradeJoined(upgrade);
-            self.clients.send(*client, &Reply::progress(id.clone(), notice.to_string(), Some(notice)));
+            let reply = Reply::progress(asker.id.clone(), notice.to_string(), Some(notice));
+            self.clients.send(asker.client, asker.language, &reply);
         }
     }
 
-    fn answer(&mut self, client: ClientId, id: Option<RequestId>, ok: bool, message: impl Into<String>) {
-        self.clients.send(client, &Reply::<()>::last(id, ok, message, None));
+    fn answer(&mut self, asker: &Asker, ok: bool, message: impl Into<String>) {
+        let reply = Reply::<()>::last(asker.id.clone(), ok, message, None);
+        self.clients.send(asker.client, asker.language, &reply);
     }
 
-    fn answer_with<D: Serialize>(
-        &mut self,
-        client: ClientId,
-        id: Option<RequestId>,
-        ok: bool,
-        message: impl Into<String>,
-        data: D,
-    ) {
-        self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
+    fn answer_with<D: Serialize>(&mut self, asker: &Asker, ok: bool, message: impl Into<String>, data: D) {
+        let reply = Reply::last(asker.id.clone(), ok, message, Some(data));
+        self.clients.send(asker.client, asker.language, &reply);
     }
 
-    fn status(&self) -> Status {
+    /// Gives the supervisor's answer.
+    pub(super) fn answer_last(&mut self, asker: &Asker, ok: bool, message: String, data: Option<ReplyData>) {
+        let message = asker.last_words(ok, message, data.as_ref());
+        match data {
+            None => self.answer(asker, ok, message),
+            Some(ReplyData::Resized(data)) => self.answer_with(asker, ok, message, data),
+            Some(ReplyData::Upgrade(data)) => self.answer_with(asker, ok, message, data),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
         let now = Instant::now();
         let pool = self.supervisor.snapshot(now);
         let release = self.workers.release(pool.generation);
@@ -294,8 +386,33 @@ impl Reactor {
     }
 }
 
-/// What the supervisor is to do; or the answer, and whether it is a good one.
-fn pool_command(command: &Command) -> Result<PoolCommand, (bool, String)> {
+/// What is answered without the supervisor.
+enum Answer {
+    /// What was asked for.
+    Told(String),
+    /// No signal has this name.
+    InvalidSignal(String),
+    /// The command has its name, and nothing else.
+    Unknown(&'static str),
+}
+
+impl Answer {
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Told(_))
+    }
+
+    fn in_words(self, of_einhorn: bool) -> String {
+        match self {
+            Self::Told(message) => message,
+            Self::InvalidSignal(name) if of_einhorn => format!("Invalid signal: \"{name}\""),
+            Self::InvalidSignal(name) => format!("invalid signal: \"{name}\""),
+            Self::Unknown(command) => format!("{command}: not in this version ({VERSION})"),
+        }
+    }
+}
+
+/// What the supervisor is to do.
+fn pool_command(command: &Command) -> Result<PoolCommand, Answer> {
     Ok(match command {
         Command::Inc { by } => PoolCommand::Inc(*by),
         Command::Dec { by } => PoolCommand::Dec(*by),
@@ -310,7 +427,7 @@ fn pool_command(command: &Command) -> Result<PoolCommand, (bool, String)> {
         Command::Respawn => PoolCommand::Respawn,
         Command::Signal { signals } if signals.is_empty() => {
             let names: Vec<_> = Signal::iterator().map(Signal::as_str).collect();
-            return Err((true, format!("signals: {}", names.join(" "))));
+            return Err(Answer::Told(format!("signals: {}", names.join(" "))));
         }
         Command::Signal { signals } => {
             let parsed: Result<Vec<_>, _> = signals.iter().map(|name| signal(name.as_str())).collect();
@@ -323,16 +440,18 @@ fn pool_command(command: &Command) -> Result<PoolCommand, (bool, String)> {
             };
             PoolCommand::Stop { how, why: "a control client asked for it".to_owned() }
         }
-        command => return Err((false, format!("{}: not in this version ({VERSION})", command.name()))),
+        command => return Err(Answer::Unknown(command.name())),
     })
 }
 
-fn signal(name: &str) -> Result<Signal, (bool, String)> {
-    parse_signal(name).map_err(|_| (false, format!("invalid signal: \"{name}\"")))
+fn signal(name: &str) -> Result<Signal, Answer> {
+    parse_signal(name).map_err(|_| Answer::InvalidSignal(name.to_owned()))
 }
 
-fn help() -> String {
-    let commands = COMMANDS.iter().filter(|info| info.interactive && info.support == Support::Yes);
+/// The commands, a line each; in einhorn there is one more that people type.
+pub(super) fn help(of_einhorn: bool) -> String {
+    let is_typed = |info: &&CommandInfo| info.interactive || (of_einhorn && info.name == "config");
+    let commands = COMMANDS.iter().filter(is_typed);
     let lines = commands.map(|info| {
         let usage = format!("{} {}", info.name, info.arguments);
         format!("{usage:<22} {}", info.summary)

@@ -8,6 +8,7 @@
 mod ack;
 mod client;
 mod commands;
+mod einhorn;
 mod reexec;
 mod stderr;
 mod workers;
@@ -18,16 +19,16 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{Notice, Reply, RequestId};
+use einhorn_proto::{Language, Notice, Reply, RequestId};
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Control, Identity};
+use crate::config::{Control, Dialect, Identity};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
-use crate::supervisor::{Action, Event, PoolCommand, ReplyData, RequestKey, Stop, Supervisor, UpgradePlan};
+use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
 use crate::sys::lock_file::LockFile;
 use crate::sys::notify::NotifySocket;
 use crate::sys::pid_file::PidFile;
@@ -36,6 +37,7 @@ use crate::sys::signals::{Received, Signals};
 
 pub use client::ClientsRecord;
 use client::{ClientId, Clients};
+use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
 pub use stderr::CaptureRecord;
@@ -151,11 +153,13 @@ impl Backlog {
     }
 }
 
-/// The client and the id that a reply goes to.
+/// Whom a reply goes to, and in which form.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Asker {
     client: ClientId,
     id: Option<RequestId>,
+    language: Language,
+    words: Words,
 }
 
 impl Parts {
@@ -378,16 +382,8 @@ impl Reactor {
                 None
             }
             Action::Reply { request, ok, message, data } => {
-                if let Some(Asker { client, id }) = self.requests.remove(&request) {
-                    match data {
-                        None => self.clients.send(client, &Reply::<()>::last(id, ok, message, None)),
-                        Some(ReplyData::Resized(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                        Some(ReplyData::Upgrade(data)) => {
-                            self.clients.send(client, &Reply::last(id, ok, message, Some(data)));
-                        }
-                    }
+                if let Some(asker) = self.requests.remove(&request) {
+                    self.answer_last(&asker, ok, message, data);
                 }
                 None
             }
@@ -414,9 +410,10 @@ impl Reactor {
     }
 
     fn tell_progress(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
-        for Asker { client, id } in progress_of.iter().filter_map(|request| self.requests.get(request)) {
-            let reply = Reply::progress(id.clone(), notice.to_string(), Some(notice));
-            self.clients.send(*client, &reply);
+        let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
+        for asker in askers.filter(|asker| asker.waits()) {
+            let reply = Reply::progress(asker.id.clone(), asker.words_for(notice), Some(notice));
+            self.clients.send(asker.client, asker.language, &reply);
         }
     }
 
@@ -446,16 +443,22 @@ impl Reactor {
             None => format!("{signal} from the terminal or the kernel"),
         };
         let stop = |how| PoolCommand::Stop { how, why: why.clone() };
+        let is_einhorn = self.identity.dialect == Dialect::Einhorn;
         let command = match signal {
             Signal::SIGCHLD => {
                 self.backlog.children = true;
                 return;
             }
+            Signal::SIGINT | Signal::SIGUSR2 if is_einhorn => {
+                stop(Stop::Repeating(self.supervisor.policy().graceful_signal))
+            }
+            Signal::SIGTERM if is_einhorn => stop(Stop::Repeating(Signal::SIGTERM)),
+            Signal::SIGALRM if !is_einhorn => return,
             Signal::SIGINT => stop(Stop::Escalating),
             Signal::SIGUSR2 => stop(Stop::Gracefully),
             Signal::SIGTERM => stop(Stop::With(Signal::SIGTERM)),
             Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
-            Signal::SIGHUP => {
+            Signal::SIGHUP | Signal::SIGALRM => {
                 self.log.debug(&why);
                 return self.upgrade(None, UpgradePlan::default());
             }

@@ -14,7 +14,7 @@ mod program;
 use std::error::Error;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::{env, io};
 
@@ -57,6 +57,12 @@ pub struct Recipe {
     pub directory: PathBuf,
     /// Inherited variables to keep from the workers.
     pub dropped: Vec<String>,
+    /// Whether they are kept from the workers from the start on, or, as in einhorn, only where a master that takes
+    /// this one's place no longer has them.
+    pub drops_at_start: bool,
+    /// Whether a worker's first argument is the absolute path that the program was found at, as in einhorn, or
+    /// what was typed.
+    pub absolute_argv0: bool,
     /// A file of variables; a relative path counts from the directory, so that a release can bring its own.
     #[serde(with = "forms::path_option")]
     pub env_file: Option<PathBuf>,
@@ -67,7 +73,7 @@ pub struct Recipe {
 pub struct Release {
     /// The program.
     pub program: Program,
-    /// The arguments, the program's name as it was typed first.
+    /// The arguments, the program's name first.
     pub argv: Vec<CString>,
     /// Variables as `NAME=value`.
     pub env: Vec<CString>,
@@ -171,14 +177,26 @@ impl Recipe {
         let directory = open(&self.directory, flags, Mode::empty())
             .map_err(|source| ReleaseError::Directory { directory: self.directory.clone(), source })?;
         let name = self.command.first().map_or(OsStr::new(""), OsString::as_os_str);
+        let program = Program::find(name, directory.as_fd(), &self.directory)?;
         Ok(Release {
-            program: Program::find(name, directory.as_fd(), &self.directory)?,
-            argv: self.command.iter().cloned().map(c_string).collect::<Result<_, _>>()?,
+            argv: self.argv(&program)?,
+            program,
             env: self.environment(self.read_env_file(directory.as_fd())?, exported)?,
             real_directory: program::path_of(directory.as_fd()).unwrap_or_else(|| self.directory.clone()),
             directory_path: self.directory.clone(),
             directory,
         })
+    }
+
+    fn argv(&self, program: &Program) -> Result<Vec<CString>, ReleaseError> {
+        let mut words = self.command.clone();
+        if self.absolute_argv0
+            && let Some(name) = words.first_mut()
+        {
+            let found = self.directory.join(OsStr::from_bytes(program.path().to_bytes()));
+            *name = std::path::absolute(&found).unwrap_or(found).into_os_string();
+        }
+        words.into_iter().map(c_string).collect()
     }
 
     fn read_env_file(&self, directory: BorrowedFd<'_>) -> Result<Vec<Variable>, ReleaseError> {
@@ -200,10 +218,11 @@ impl Recipe {
         from_file: Vec<Variable>,
         exported: &[(String, String)],
     ) -> Result<Vec<CString>, ReleaseError> {
+        let dropped = if self.drops_at_start { self.dropped.as_slice() } else { &[] };
         let kept = env::vars_os().filter(|(name, _)| {
             let name = name.to_string_lossy();
             let is_replaced = from_file.iter().any(|variable| variable.name == name);
-            !is_given(&name) && !is_replaced && !self.dropped.iter().any(|dropped| *dropped == name)
+            !is_given(&name) && !is_replaced && !dropped.iter().any(|dropped| *dropped == name)
         });
         let kept = kept.collect::<Vec<_>>();
         let from_file = from_file.into_iter().map(|variable| (variable.name.into(), variable.value));

@@ -7,7 +7,14 @@ use std::path::Path;
 use super::*;
 
 fn recipe(directory: &Path, program: &str) -> Recipe {
-    Recipe { command: vec![program.into()], directory: directory.into(), dropped: Vec::new(), env_file: None }
+    Recipe {
+        command: vec![program.into()],
+        directory: directory.into(),
+        dropped: Vec::new(),
+        drops_at_start: true,
+        absolute_argv0: false,
+        env_file: None,
+    }
 }
 
 fn fault(recipe: &Recipe) -> String {
@@ -84,6 +91,33 @@ fn variables_of_the_file_go_over_inherited_ones_and_each_is_there_once() {
     assert!(values("CARGO_MANIFEST_DIR").is_empty());
     assert_eq!(values("PWD"), [recipe.directory.to_str().unwrap()]);
     assert!(inherited.contains("/bin"), "sh was looked up in the master's own PATH: {inherited}");
+}
+
+#[test]
+fn variables_may_be_left_to_a_new_master_to_drop() {
+    let kept = |drops_at_start| {
+        let dropped = vec!["PATH".into()];
+        let recipe = Recipe { dropped, drops_at_start, ..recipe(Path::new("/"), "sh") };
+        recipe.resolve(&[]).unwrap().env.iter().any(|variable| variable.to_bytes().starts_with(b"PATH="))
+    };
+    assert!(!kept(true));
+    assert!(kept(false));
+}
+
+#[test]
+fn the_first_argument_may_be_the_absolute_path_of_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy("/bin/true", directory.path().join("server")).unwrap();
+    let absolute = directory.path().join("server");
+    let first = |program: &str, absolute_argv0| {
+        let recipe = Recipe { absolute_argv0, ..recipe(directory.path(), program) };
+        recipe.resolve(&[]).unwrap().argv[0].to_str().unwrap().to_owned()
+    };
+    assert_eq!(first("./server", true), absolute.to_str().unwrap());
+    assert_eq!(first("./server", false), "./server");
+    let found = first("sh", true);
+    assert!(found.starts_with('/') && found.ends_with("/sh"), "{found}");
+    assert_eq!(first(absolute.to_str().unwrap(), true), absolute.to_str().unwrap());
 }
 
 #[test]

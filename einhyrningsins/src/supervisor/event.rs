@@ -8,6 +8,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::configure::PolicyChange;
+
 /// One worker, from the decision to spawn it until it is reaped. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId(pub(super) u64);
@@ -69,6 +71,8 @@ pub enum Event {
     Pinged {
         /// The worker's pid.
         pid: Pid,
+        /// A word of its own, for whoever looks at the state.
+        word: Option<String>,
     },
     /// A worker says something of itself.
     StatusText {
@@ -126,6 +130,8 @@ pub enum PoolCommand {
     Dec(u32),
     /// This many workers, at least 1.
     SetWorkers(u32),
+    /// Change options.
+    Configure(PolicyChange),
     /// Replace every worker.
     Upgrade(UpgradePlan),
     /// End the soak of the upgrade that runs.
@@ -167,6 +173,8 @@ pub enum Stop {
     Gracefully,
     /// This signal to all; wait for them.
     With(Signal),
+    /// This signal to all, and each time it is asked again to all once more; wait for them. So does einhorn.
+    Repeating(Signal),
     /// As [`Stop::Gracefully`]; then, each time it is asked again, one step harder: TERM, KILL.
     Escalating,
     /// This signal to all, and exit 1 without waiting.

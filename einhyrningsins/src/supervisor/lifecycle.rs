@@ -159,15 +159,17 @@ impl Supervisor {
         worker.acked_at = Some(now);
         worker.last_words = Vec::new();
         let (number, generation) = (worker.slot, worker.generation);
-        let notice = Notice::Acked {
+        let (pid, age_ms) = (worker.pid.map_or(0, Pid::as_raw), milliseconds(now - worker.spawned_at));
+        self.pool.set_state(id, State::Up);
+        self.tell(Notice::Acked {
             slot: number.0,
-            pid: worker.pid.map_or(0, Pid::as_raw),
+            pid,
             generation: generation.0,
             source,
-            age_ms: milliseconds(now - worker.spawned_at),
-        };
-        self.pool.set_state(id, State::Up);
-        self.tell(notice);
+            age_ms,
+            up: self.up_of(generation),
+            wanted: self.wanted(),
+        });
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         slot.attempts = Attempts::default();
         if slot.successor == Some(id) {
@@ -178,6 +180,17 @@ impl Supervisor {
         }
         self.tell_if_ready(now);
         self.settle_rollout(now);
+    }
+
+    /// How many workers of a generation take traffic. Outside of a rollout they are taken to be of one, so that a
+    /// start of thousands does not go through all of them for each.
+    fn up_of(&self, generation: Generation) -> u32 {
+        let is_of_it = |worker: &&Worker| worker.is_up() && worker.generation == generation;
+        let up = match self.rollout {
+            Some(_) => self.pool.workers().filter(is_of_it).count(),
+            None => self.pool.up(),
+        };
+        u32::try_from(up).unwrap_or(u32::MAX)
     }
 
     /// The pool was never full before and is now.
@@ -352,11 +365,12 @@ impl Supervisor {
         });
     }
 
-    pub(super) fn on_pinged(&mut self, now: Instant, pid: Pid) {
+    pub(super) fn on_pinged(&mut self, now: Instant, pid: Pid, word: Option<String>) {
         if let Some(id) = self.pool.by_pid(pid).map(|worker| worker.id)
             && let Some(worker) = self.pool.get_mut(id)
         {
             worker.pinged_at = Some(now);
+            worker.ping_word = word;
         }
     }
 
@@ -399,7 +413,7 @@ impl Supervisor {
     /// The facts of a worker whose seat is to be vacated while its process still lives.
     fn vacant_copy(&self, id: WorkerId) -> Option<Worker> {
         let worker = self.pool.get(id)?;
-        Some(Worker { text: None, last_words: Vec::new(), ..*worker })
+        Some(Worker { text: None, ping_word: None, last_words: Vec::new(), ..*worker })
     }
 
     pub(super) fn exit_if_last(&mut self) {

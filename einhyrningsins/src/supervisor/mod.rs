@@ -7,6 +7,7 @@
 //! What must hold is written in `invariants.rs` and checked after every event in debug builds. In a release
 //! build nothing here may end the master: an event that makes no sense is dropped.
 
+mod configure;
 mod event;
 mod invariants;
 mod lifecycle;
@@ -37,23 +38,24 @@ use einhorn_proto::{Notice, Severity};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+pub use configure::PolicyChange;
 pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
 pub use record::{Busy, Contradiction, SupervisorRecord};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, WorkerDetail};
 
 use crate::handover::forms::signal_name;
 use pool::Pool;
 use rollout::Rollout;
 use timers::{Timer, Timers};
 
-/// What the pool is held to. Fixed for the life of the supervisor but for the number of workers.
+/// What the pool is held to, until a [`PolicyChange`] says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// What the workers run, for messages.
     pub program: String,
-    /// Workers at start, at least 1 and at most [`einhorn_proto::WORKERS_MAX`].
+    /// Workers at start, whatever became of their number; at least 1 and at most [`einhorn_proto::WORKERS_MAX`].
     pub workers: u32,
     /// The shortest time between two spawns of one slot, and the base of the backoff.
     pub seconds: Duration,
@@ -204,7 +206,7 @@ impl Supervisor {
             }
             Event::Exited { pid, termination } => self.on_exited(now, pid, termination),
             Event::Acked { pid, source } => self.on_ack_message(now, pid, source),
-            Event::Pinged { pid } => self.on_pinged(now, pid),
+            Event::Pinged { pid, word } => self.on_pinged(now, pid, word),
             Event::StatusText { pid, text } => self.on_status_text(pid, text),
             Event::LastWords { pid, lines } => self.on_last_words(pid, lines),
             Event::StopAnnounced { pid } => self.on_stop_announced(pid),
@@ -253,6 +255,7 @@ impl Supervisor {
             PoolCommand::Inc(by) => self.resize(now, request, self.wanted().saturating_add(by)),
             PoolCommand::Dec(by) => self.on_dec(now, request, by),
             PoolCommand::SetWorkers(count) => self.resize(now, request, count),
+            PoolCommand::Configure(change) => self.on_configure(now, request, change),
             PoolCommand::Upgrade(plan) => self.on_upgrade(now, request, plan),
             PoolCommand::Continue => self.on_continue(now, request),
             PoolCommand::Abort => self.on_abort(now, request, "an abort was asked for"),

@@ -116,6 +116,7 @@ impl Pool {
             spawned_at: now,
             acked_at: None,
             pinged_at: None,
+            ping_word: None,
             text: None,
             last_words: Vec::new(),
         };

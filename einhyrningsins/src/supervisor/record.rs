@@ -57,6 +57,8 @@ struct WorkerRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pinged_at: Option<Moment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    ping_word: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     last_words: Vec<String>,
@@ -256,6 +258,7 @@ impl Worker {
             spawned_at: clock.moment(self.spawned_at),
             acked_at: self.acked_at.map(|at| clock.moment(at)),
             pinged_at: self.pinged_at.map(|at| clock.moment(at)),
+            ping_word: self.ping_word.clone(),
             text: self.text.clone(),
             last_words: self.last_words.clone(),
         })
@@ -280,6 +283,7 @@ impl WorkerRecord {
             spawned_at: clock.instant(self.spawned_at),
             acked_at: self.acked_at.map(|at| clock.instant(at)),
             pinged_at: self.pinged_at.map(|at| clock.instant(at)),
+            ping_word: self.ping_word,
             text: self.text,
             last_words: self.last_words,
         }

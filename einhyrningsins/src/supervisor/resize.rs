@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
-use einhorn_proto::{Notice, Resized, WORKERS_MAX};
+use einhorn_proto::{Notice, Resized, WORKERS_MAX, Workers};
 use nix::sys::signal::Signal;
 
 use super::Supervisor;
@@ -128,7 +128,8 @@ impl Supervisor {
             self.actions.extend(pids.iter().map(|&pid| Action::Signal { pid, signal }));
         }
         let names: Vec<_> = signals.iter().map(|signal| signal.as_str()).collect();
-        let message = format!("sent {} to {} workers", names.join(", "), pids.len());
+        let workers = Workers(u32::try_from(pids.len()).unwrap_or(u32::MAX));
+        let message = format!("sent {} to {workers}", names.join(", "));
         self.reply(request, true, message, None);
     }
 }

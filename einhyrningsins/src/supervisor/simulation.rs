@@ -146,8 +146,19 @@ impl World {
         }
     }
 
+    fn change(&mut self) -> PolicyChange {
+        let change = PolicyChange::default();
+        match self.dice.u32(..5) {
+            0 => PolicyChange { workers: Some(self.dice.u32(1..9)), ..change },
+            1 => PolicyChange { seconds: Some(Duration::from_millis(self.dice.u64(1..3000))), ..change },
+            2 => PolicyChange { unacked_max: Some(self.dice.u32(1..4)), ..change },
+            3 => PolicyChange { upgrade_additional_max: Some(self.dice.u32(1..4)), ..change },
+            _ => PolicyChange { grace: Some(Duration::from_millis(self.dice.u64(1..5000))), ..change },
+        }
+    }
+
     fn random_step(&mut self) {
-        match self.dice.u32(..28) {
+        match self.dice.u32(..29) {
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
@@ -183,6 +194,10 @@ impl World {
                 self.command(command);
             }
             25 | 26 => self.hand_over(),
+            27 => {
+                let change = self.change();
+                self.command(PoolCommand::Configure(change));
+            }
             _ => match self.dice.u32(..12) {
                 0 => self.stop(),
                 1..4 => self.abandon(),
@@ -193,7 +208,7 @@ impl World {
                 _ => {
                     let pid = Pid::from_raw(self.any_pid());
                     self.feed(Event::StatusText { pid, text: "well".into() });
-                    self.feed(Event::Pinged { pid });
+                    self.feed(Event::Pinged { pid, word: None });
                 }
             },
         }

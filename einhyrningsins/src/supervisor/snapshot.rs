@@ -1,13 +1,14 @@
 //! How the pool is, for `status` and `state`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use einhorn_proto::{MasterState, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::rollout::Stage;
 use super::timers::Timer;
-use super::worker::{State, Worker};
+use super::worker::{Drain, State, Worker};
 use super::{Generation, Phase, Supervisor, milliseconds};
 
 /// How the pool is at one moment.
@@ -31,6 +32,19 @@ pub struct Snapshot {
     pub workers: Vec<WorkerStatus>,
     /// The upgrade that runs.
     pub upgrade: Option<UpgradeStatus>,
+}
+
+/// What is told of a worker to einhorn's clients and to nobody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerDetail {
+    /// Its pid.
+    pub pid: Pid,
+    /// The stop signals that it got, by number.
+    pub stop_signals: Vec<Signal>,
+    /// How long ago it was asked to stop.
+    pub asked_to_stop: Option<Duration>,
+    /// What it said with its last ping.
+    pub ping_word: Option<String>,
 }
 
 impl Supervisor {
@@ -68,6 +82,26 @@ impl Supervisor {
     #[must_use]
     pub fn stopping(&self) -> Option<String> {
         (self.phase != Phase::Running).then(|| "refused: the master is stopping".to_owned())
+    }
+
+    /// More of each worker that has a pid, in the order of the snapshot.
+    #[must_use]
+    pub fn worker_details(&self, now: Instant) -> Vec<WorkerDetail> {
+        let mut workers: Vec<_> = self.pool.workers().filter(|worker| worker.pid.is_some()).collect();
+        workers.sort_by_key(|worker| worker.slot);
+        let details = workers.into_iter().filter_map(|worker| {
+            let drain = match worker.state {
+                State::Draining(drain) => Some(drain),
+                State::Spawning | State::Starting | State::Up => None,
+            };
+            Some(WorkerDetail {
+                pid: worker.pid?,
+                stop_signals: drain.map_or(Vec::new(), Drain::signals),
+                asked_to_stop: drain.map(|drain| now - drain.since),
+                ping_word: worker.ping_word.clone(),
+            })
+        });
+        details.collect()
     }
 
     /// Whether `pid` is a live worker: only then may an ack be believed.

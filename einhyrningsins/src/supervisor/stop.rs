@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use einhorn_proto::Notice;
+use einhorn_proto::{Notice, Workers};
 use nix::sys::signal::Signal;
 
 use super::event::{Action, RequestKey, SlotNumber, Stop, WorkerId};
 use super::timers::Timer;
-use super::worker::State;
+use super::worker::{State, Worker};
 use super::{Phase, Supervisor};
 
 /// Why the master stops, and with what exit code.
@@ -22,13 +22,35 @@ impl Supervisor {
         let signal = match how {
             Stop::Gracefully => self.policy.graceful_signal,
             Stop::With(signal) => signal,
+            Stop::Repeating(signal) => {
+                self.repeat(signal);
+                signal
+            }
             Stop::Escalating => self.next_escalation(),
             Stop::AtOnce(signal) => return self.stop_at_once(request, signal, why),
         };
-        let message = format!("stopping: {} to {} workers", signal.as_str(), self.pool.live());
+        let message = format!("stopping: {} to {}", signal.as_str(), Workers(self.live_count()));
         self.begin_stop(now, signal, StopReason { code: 0, why: why.to_owned() });
         self.reply(request, true, message, None);
         self.exit_if_last();
+    }
+
+    /// Sends `signal` to those workers that have had it from this stop or before.
+    fn repeat(&mut self, signal: Signal) {
+        if !matches!(self.phase, Phase::Stopping { .. }) {
+            return;
+        }
+        let has_had = |worker: &&Worker| match worker.state {
+            State::Draining(drain) => drain.has_had(signal),
+            _ => false,
+        };
+        let pids = self.pool.workers().filter(has_had).filter_map(|worker| worker.pid);
+        let again: Vec<_> = pids.map(|pid| Action::Signal { pid, signal }).collect();
+        self.actions.extend(again);
+    }
+
+    fn live_count(&self) -> u32 {
+        u32::try_from(self.pool.live()).unwrap_or(u32::MAX)
     }
 
     /// One step harder than what the hardest-pressed worker has had.
@@ -62,12 +84,8 @@ impl Supervisor {
             return;
         }
         let is_first = !matches!(self.phase, Phase::Stopping { .. });
-        let workers = u32::try_from(self.pool.live()).unwrap_or(u32::MAX);
-        self.tell(Notice::MasterStopping {
-            signal: signal.as_str().to_owned(),
-            workers,
-            why: reason.why.clone(),
-        });
+        let (signal_name, workers) = (signal.as_str().to_owned(), self.live_count());
+        self.tell(Notice::MasterStopping { signal: signal_name, workers, why: reason.why.clone() });
         if is_first {
             self.phase = Phase::Stopping { code: reason.code };
             self.fail_rollout(now, "the master is stopping".to_owned(), None);

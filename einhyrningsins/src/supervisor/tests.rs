@@ -199,6 +199,26 @@ fn in_timer_mode_a_worker_that_lives_is_taken_as_acked() {
 }
 
 #[test]
+fn an_ack_tells_how_many_workers_of_its_generation_take_traffic_by_now() {
+    let mut play = Play::new(policy(2));
+    let counts = |play: &mut Play| -> Vec<_> {
+        let notices = std::mem::take(&mut play.notices).into_iter();
+        let acked = notices.filter_map(|notice| match notice {
+            Notice::Acked { generation, up, wanted, .. } => Some((generation, up, wanted)),
+            _ => None,
+        });
+        acked.collect()
+    };
+    play.ack(100);
+    play.ack(101);
+    assert_eq!(counts(&mut play), [(1, 1, 2), (1, 2, 2)]);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    play.ack(102);
+    play.ack(103);
+    assert_eq!(counts(&mut play), [(2, 1, 2), (2, 2, 2)]);
+}
+
+#[test]
 fn a_worker_that_was_up_for_long_is_replaced_at_once() {
     let mut play = Play::steady(policy(3));
     play.exit(101);
@@ -576,6 +596,22 @@ fn the_same_stop_signal_is_not_sent_twice() {
 }
 
 #[test]
+fn a_repeating_stop_signals_all_again_and_never_harder() {
+    let mut play = Play::steady(policy(2));
+    for _ in 0..3 {
+        play.stop(Stop::Repeating(Signal::SIGUSR2));
+        assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2), (101, Signal::SIGUSR2)]);
+    }
+    play.stop(Stop::Repeating(Signal::SIGTERM));
+    assert_eq!(play.take_signals(), [(100, Signal::SIGTERM), (101, Signal::SIGTERM)]);
+    play.exit(100);
+    play.stop(Stop::Repeating(Signal::SIGTERM));
+    assert_eq!(play.take_signals(), [(101, Signal::SIGTERM)]);
+    play.exit(101);
+    assert_eq!(play.exit, Some(0));
+}
+
+#[test]
 fn quit_signals_everyone_and_exits_one_at_once() {
     let mut play = Play::steady(policy(2));
     play.stop(Stop::AtOnce(Signal::SIGQUIT));
@@ -716,4 +752,54 @@ fn an_upgrade_that_took_the_place_of_another_goes_back_to_what_was_there_before_
     let generations: Vec<_> = play.supervisor.pool.slots.values().map(|slot| slot.generation.0).collect();
     assert_eq!(generations, [1, 1]);
     assert_eq!(play.supervisor.snapshot(play.now).upgrade, None);
+}
+
+#[test]
+fn a_new_signal_timeout_holds_for_workers_that_stop_already() {
+    let mut play = Play::steady(policy(2));
+    play.command(PoolCommand::Dec(1));
+    play.signals.clear();
+    play.advance(5 * SECOND);
+    let change = PolicyChange { grace: Some(8 * SECOND), ..PolicyChange::default() };
+    play.command(PoolCommand::Configure(change));
+    play.advance(2 * SECOND);
+    assert_eq!(play.signals, []);
+    play.advance(SECOND);
+    assert_eq!(play.signals, [(101, Signal::SIGKILL)]);
+    let details = play.supervisor.worker_details(play.now);
+    assert_eq!(details[0].stop_signals, []);
+    assert_eq!(details[1].stop_signals, [Signal::SIGKILL, Signal::SIGUSR2]);
+    assert_eq!(details[1].asked_to_stop, Some(8 * SECOND));
+}
+
+#[test]
+fn a_higher_bound_lets_an_upgrade_go_on_at_once() {
+    let mut play = Play::steady(Policy { unacked_max: 1, ..policy(3) });
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    assert_eq!(play.take_spawned().len(), 1);
+    let change = PolicyChange { unacked_max: Some(3), ..PolicyChange::default() };
+    play.command(PoolCommand::Configure(change));
+    assert_eq!(play.take_spawned().len(), 2);
+}
+
+#[test]
+fn a_number_among_other_options_is_answered_as_a_resize() {
+    let mut play = Play::steady(policy(2));
+    let change = PolicyChange { workers: Some(3), seconds: Some(2 * SECOND), ..PolicyChange::default() };
+    play.command(PoolCommand::Configure(change));
+    assert_eq!(play.take_spawned().len(), 1);
+    assert_eq!(
+        play.replies.last().map(|(_, ok, message)| (*ok, message.as_str())),
+        Some((true, "number of workers 2 -> 3"))
+    );
+    assert_eq!(play.supervisor.policy().seconds, 2 * SECOND);
+}
+
+#[test]
+fn the_word_of_the_last_ping_is_kept() {
+    let mut play = Play::steady(policy(1));
+    for word in [Some("first".to_owned()), None, Some("last".to_owned())] {
+        play.feed(Event::Pinged { pid: Pid::from_raw(100), word });
+    }
+    assert_eq!(play.supervisor.worker_details(play.now)[0].ping_word.as_deref(), Some("last"));
 }

@@ -30,6 +30,8 @@ pub(super) struct Worker {
     pub(super) spawned_at: Instant,
     pub(super) acked_at: Option<Instant>,
     pub(super) pinged_at: Option<Instant>,
+    /// What it said with its last ping.
+    pub(super) ping_word: Option<String>,
     /// What it last said of itself.
     pub(super) text: Option<String>,
     /// Until its ack: what it last wrote to standard error, where that is captured.
@@ -69,6 +71,11 @@ impl Drain {
     pub(super) fn escalate(self, signal: Signal) -> Option<Self> {
         let has_had = self.sent & (bit(signal) | bit(Signal::SIGKILL)) != 0;
         (!has_had).then_some(Self { signal, sent: self.sent | bit(signal), ..self })
+    }
+
+    /// All the stop signals that the worker got, by number.
+    pub(super) fn signals(self) -> Vec<Signal> {
+        Signal::iterator().filter(|signal| self.sent & bit(*signal) != 0).collect()
     }
 
     /// Whether the worker has had `signal`, or SIGKILL, after which there is nothing to add.

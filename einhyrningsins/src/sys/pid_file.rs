@@ -9,13 +9,22 @@ use nix::unistd::{Pid, getpid};
 
 use super::process::is_alive;
 
-/// A file with this process's pid and a newline. Dropping it removes the file, if that still holds our pid; a
+/// A file with this process's pid. Dropping it removes the file, if that still holds our pid; a
 /// forked child that drops it changes nothing.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
     owner: Pid,
     replaced: Option<Pid>,
+}
+
+/// What a pid file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PidForm {
+    /// The pid and a newline.
+    Line,
+    /// The pid alone, as einhorn writes it.
+    Bare,
 }
 
 /// A pid file could not be written.
@@ -48,7 +57,7 @@ impl PidFile {
     ///
     /// # Errors
     /// [`PidFileError`]; nothing is left behind.
-    pub fn write(path: &Path) -> Result<Self, PidFileError> {
+    pub fn write(path: &Path, form: PidForm) -> Result<Self, PidFileError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let owner = getpid();
         match fs::symlink_metadata(&path) {
@@ -57,7 +66,7 @@ impl PidFile {
         }
         let named = fs::read_to_string(&path).ok().and_then(|content| parse_pid(&content));
         let replaced = named.filter(|pid| *pid != owner && is_alive(*pid));
-        match write_and_rename(&path, owner) {
+        match write_and_rename(&path, owner, form) {
             Ok(()) => Ok(Self { path, owner, replaced }),
             Err(source) => Err(PidFileError::Io { path, source }),
         }
@@ -92,7 +101,7 @@ impl Drop for PidFile {
     }
 }
 
-fn write_and_rename(path: &Path, pid: Pid) -> io::Result<()> {
+fn write_and_rename(path: &Path, pid: Pid, form: PidForm) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let temporary = path.with_file_name(format!(".{}.{pid}.tmp", name.display()));
     let create = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
@@ -104,7 +113,11 @@ fn write_and_rename(path: &Path, pid: Pid) -> io::Result<()> {
         }
         result => result?,
     };
-    let written = file.write_all(format!("{pid}\n").as_bytes()).and_then(|()| fs::rename(&temporary, path));
+    let content = match form {
+        PidForm::Line => format!("{pid}\n"),
+        PidForm::Bare => pid.to_string(),
+    };
+    let written = file.write_all(content.as_bytes()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
@@ -141,13 +154,23 @@ mod tests {
     fn it_holds_the_pid_and_goes_with_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
-        let file = PidFile::write(&path).unwrap();
+        let file = PidFile::write(&path, PidForm::Line).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", getpid()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o022, 0);
         assert_eq!(names(directory.path()), ["web.pid"]);
         assert_eq!(file.replaced(), None);
         drop(file);
         assert_eq!(names(directory.path()), [""; 0]);
+    }
+
+    #[test]
+    fn it_may_do_without_a_newline_and_goes_with_its_owner_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.pid");
+        let file = PidFile::write(&path, PidForm::Bare).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), getpid().to_string());
+        drop(file);
+        assert!(!path.exists());
     }
 
     #[test]
@@ -159,7 +182,7 @@ mod tests {
             [(format!("{parent}"), Some(parent)), ("2147483646\n".into(), None), ("nonsense".into(), None)]
         {
             fs::write(&path, &content).unwrap();
-            let file = PidFile::write(&path).unwrap();
+            let file = PidFile::write(&path, PidForm::Line).unwrap();
             assert_eq!(file.replaced(), replaced, "for {content}");
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", getpid()));
         }
@@ -169,7 +192,7 @@ mod tests {
     fn one_that_names_another_by_now_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
-        let file = PidFile::write(&path).unwrap();
+        let file = PidFile::write(&path, PidForm::Line).unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
@@ -179,7 +202,7 @@ mod tests {
     fn a_forked_child_does_not_remove_its_parents() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
-        let mut file = PidFile::write(&path).unwrap();
+        let mut file = PidFile::write(&path, PidForm::Line).unwrap();
         file.owner = Pid::from_raw(1);
         fs::write(&path, "1\n").unwrap();
         drop(file);
@@ -195,12 +218,12 @@ mod tests {
         mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
         fs::create_dir(path("directory")).unwrap();
         for name in ["link", "fifo", "directory"] {
-            let error = PidFile::write(&path(name)).unwrap_err();
+            let error = PidFile::write(&path(name), PidForm::Line).unwrap_err();
             assert!(matches!(error, PidFileError::NotAFile { .. }), "{error}");
         }
         assert_eq!(names(directory.path()), ["directory", "fifo", "link", "target"]);
         assert_eq!(fs::read_to_string(path("target")).unwrap(), "precious");
-        let error = PidFile::write(&path("no/web.pid")).unwrap_err();
+        let error = PidFile::write(&path("no/web.pid"), PidForm::Line).unwrap_err();
         let expected = format!(
             "cannot write the pid file {}: No such file or directory (os error 2)",
             path("no/web.pid").display()
@@ -215,7 +238,7 @@ mod tests {
             let path = directory.path().join("web.pid");
             fs::write(&path, "1\n").unwrap();
             fill_disk();
-            let error = PidFile::write(&path).unwrap_err();
+            let error = PidFile::write(&path, PidForm::Line).unwrap_err();
             assert!(matches!(error, PidFileError::Io { .. }), "{error}");
             assert_eq!(names(directory.path()), ["web.pid"]);
             assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");

@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn acked(slot: u32, pid: i32) -> Notice {
-        Notice::Acked { slot, pid, generation: 8, source: AckSource::Control, age_ms: 5 }
+        Notice::Acked { slot, pid, generation: 8, source: AckSource::Control, age_ms: 5, up: 1, wanted: 2 }
     }
 
     fn draining(slot: u32, pid: i32, generation: u64) -> Notice {
@@ -171,8 +171,8 @@ mod tests {
     fn of_old(notice: Notice) -> Notice {
         match notice {
             Notice::Spawned { slot, index, pid, .. } => Notice::Spawned { slot, index, pid, generation: 7 },
-            Notice::Acked { slot, pid, source, age_ms, .. } => {
-                Notice::Acked { slot, pid, generation: 7, source, age_ms }
+            Notice::Acked { slot, pid, source, age_ms, up, wanted, .. } => {
+                Notice::Acked { slot, pid, generation: 7, source, age_ms, up, wanted }
             }
             other => other,
         }

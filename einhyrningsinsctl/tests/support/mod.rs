@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+pub(crate) mod terminal;
+
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -98,6 +101,22 @@ impl Master {
         let args = [&["-d", socket.to_str().unwrap()], args].concat();
         Client::spawn(Command::new(client_program()).args(args))
     }
+
+    /// The client under its other name, told to talk to this master.
+    pub(crate) fn einhornsh(&self, args: &[&str]) -> Client {
+        let socket = self.socket();
+        let args = [&["-d", socket.to_str().unwrap()], args].concat();
+        Client::spawn(Command::new(self.einhornsh_program()).args(args))
+    }
+
+    /// The client's other name: a link to it, as an installation has it.
+    pub(crate) fn einhornsh_program(&self) -> PathBuf {
+        let link = self.directory().join("einhornsh");
+        if !link.exists() {
+            symlink(client_program(), &link).unwrap();
+        }
+        link
+    }
 }
 
 /// The master's side of one connection.
@@ -114,11 +133,17 @@ impl Peer {
 
     /// The next request; `None` if the client has gone.
     pub(crate) fn request(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        match self.reader.read_line(&mut line).expect("the client neither asks nor goes") {
-            0 => None,
-            _ => Some(serde_json::from_str(&line).expect("a request is JSON")),
+        match self.line().as_str() {
+            "" => None,
+            line => Some(serde_json::from_str(line).expect("a request is JSON")),
         }
+    }
+
+    /// The next request as it was written, with its newline.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("the client neither asks nor goes");
+        line
     }
 
     /// The next request, which must be `command`.
@@ -160,6 +185,21 @@ impl Peer {
     pub(crate) fn try_say(&mut self, text: &str) -> bool {
         self.reader.get_mut().write_all(text.as_bytes()).is_ok()
     }
+}
+
+/// Answers `ehlo`, and then plays `play`.
+pub(crate) fn greeting(play: impl FnOnce(Peer) + Send + 'static) -> Part {
+    part(move |mut peer| {
+        let request = peer.expect("ehlo");
+        peer.last(&request, true, "Welcome to web", &Value::Null);
+        play(peer);
+    })
+}
+
+/// Waits for `command`, and says `message` as its last reply, which is that it was done.
+pub(crate) fn answer(peer: &mut Peer, command: &str, message: &str) {
+    let request = peer.expect(command);
+    peer.last(&request, true, message, &Value::Null);
 }
 
 pub(crate) fn client_program() -> &'static str {

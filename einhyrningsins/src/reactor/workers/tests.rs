@@ -27,6 +27,8 @@ impl Site {
             command: vec![program.into()],
             directory: root.path().join(directory),
             dropped: Vec::new(),
+            drops_at_start: true,
+            absolute_argv0: false,
             env_file: env_file.map(PathBuf::from),
         };
         let options = WorkerOptions {

@@ -1,0 +1,269 @@
+//! YAML as a request has it, read behind limits.
+//!
+//! A line may come from anybody who can connect, so little is taken: one document of maps, lists and scalars, within
+//! [`Limits`], no anchors, aliases or merge keys, no key twice, no directives, and no tags but those that say what is
+//! there anyway. The parser hands over one event at a time, and is left as soon as something is refused.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use serde_json::{Map, Number, Value};
+
+/// The longest document, in bytes. A quarter of a line: the nastiest of this length keeps a reader for two
+/// milliseconds, and requests have a few hundred.
+pub const YAML_BYTES_MAX: usize = 16 * 1024;
+
+/// How deep lists and maps may lie in one another. Requests have two levels.
+pub const YAML_DEPTH_MAX: usize = 16;
+
+/// How many scalars, lists and maps a document may have, keys included. The longest requests name signals.
+pub const YAML_NODES_MAX: usize = 1024;
+
+/// How much is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    bytes: usize,
+    nodes: usize,
+}
+
+impl Limits {
+    /// Of a request: it comes from anybody.
+    pub(crate) const REQUEST: Self = Self { bytes: YAML_BYTES_MAX, nodes: YAML_NODES_MAX };
+    /// Of a reply: it comes from the master that a client has chosen, and tells of every worker.
+    pub(crate) const REPLY: Self = Self { bytes: 16 * 1024 * 1024, nodes: 1024 * 1024 };
+}
+
+/// Why a text is not YAML, or not such as is taken here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotYaml {
+    /// It is not UTF-8.
+    #[error("not UTF-8")]
+    Encoding(#[from] std::str::Utf8Error),
+    /// It breaks the rules of YAML.
+    #[error("line {line}, column {column}: {reason}")]
+    Syntax {
+        /// From 1, in the document.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// There is nothing in it.
+    #[error("an empty document")]
+    Empty,
+    /// There is another document behind the first.
+    #[error("more than one document")]
+    SeveralDocuments,
+    /// Longer than is read: a request, than [`YAML_BYTES_MAX`].
+    #[error("longer than {bytes} bytes")]
+    TooLong {
+        /// What is read at the most, in bytes.
+        bytes: usize,
+    },
+    /// Lists and maps lie deeper in one another than [`YAML_DEPTH_MAX`].
+    #[error("deeper than {YAML_DEPTH_MAX} levels")]
+    TooDeep,
+    /// More scalars, lists and maps than are read: in a request, than [`YAML_NODES_MAX`].
+    #[error("more than {nodes} values")]
+    TooMany {
+        /// How many are read at the most.
+        nodes: usize,
+    },
+    /// A line that begins with `%`: it could give a tag another meaning.
+    #[error("directives are not taken")]
+    Directive,
+    /// An anchor, an alias or a merge key.
+    #[error("anchors, aliases and merge keys are not taken")]
+    Reference,
+    /// A tag that asks for a type.
+    #[error("the tag {tag} is not taken")]
+    Tag {
+        /// The tag.
+        tag: String,
+    },
+    /// A key that is a list or a map.
+    #[error("a key that is not a string")]
+    Key,
+    /// One key twice in one map.
+    #[error("the key \"{key}\" twice")]
+    KeyTwice {
+        /// The key.
+        key: String,
+    },
+}
+
+impl From<ScanError> for NotYaml {
+    fn from(error: ScanError) -> Self {
+        let at = error.marker();
+        Self::Syntax { line: at.line(), column: at.col() + 1, reason: error.info().to_owned() }
+    }
+}
+
+/// Reads one document.
+///
+/// Keys and values may be Ruby's symbols, which are strings here. Plain scalars mean what they mean in JSON:
+/// numbers, unless with an exponent, `true`, `false`, `null`, and `~` and nothing; any other is a string, `yes` and
+/// dates too.
+///
+/// # Errors
+/// [`NotYaml`] for anything else, whatever the bytes.
+pub(crate) fn read(text: &[u8], limits: Limits) -> Result<Value, NotYaml> {
+    if text.len() > limits.bytes {
+        return Err(NotYaml::TooLong { bytes: limits.bytes });
+    }
+    let text = std::str::from_utf8(text)?;
+    if text.split(['\n', '\r']).any(|line| line.starts_with('%')) {
+        return Err(NotYaml::Directive);
+    }
+    let mut builder = Builder { open: Vec::new(), nodes: 0, nodes_max: limits.nodes, document: None };
+    for event in Parser::new_from_str(text) {
+        builder.take(event?.0)?;
+    }
+    builder.document.ok_or(NotYaml::Empty)
+}
+
+/// Puts values together from events. The stack is on the heap and bounded: no depth of a document is one of calls.
+#[derive(Debug)]
+struct Builder {
+    open: Vec<Open>,
+    nodes: usize,
+    nodes_max: usize,
+    document: Option<Value>,
+}
+
+/// A list or a map whose end has not come.
+#[derive(Debug)]
+enum Open {
+    List(Vec<Value>),
+    /// With the key whose value comes next.
+    Map(Map<String, Value>, Option<String>),
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>) -> Result<(), NotYaml> {
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::DocumentStart(_) if self.document.is_some() => Err(NotYaml::SeveralDocuments),
+            Event::DocumentStart(_) => Ok(()),
+            Event::Alias(_) => Err(NotYaml::Reference),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.enter(anchor)?;
+                let is_string = check_tag(tag.as_deref(), "str")?;
+                let is_plain = style == ScalarStyle::Plain && !is_string;
+                if self.awaits_key() { self.key(&text, is_plain) } else { self.put(scalar(&text, is_plain)) }
+            }
+            Event::SequenceStart(anchor, tag) => {
+                check_tag(tag.as_deref(), "seq")?;
+                self.open(anchor, Open::List(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                check_tag(tag.as_deref(), "map")?;
+                self.open(anchor, Open::Map(Map::new(), None))
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open::List(list)) => self.put(Value::Array(list)),
+                Some(Open::Map(map, _)) => self.put(Value::Object(map)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn enter(&mut self, anchor: usize) -> Result<(), NotYaml> {
+        if anchor != 0 {
+            return Err(NotYaml::Reference);
+        }
+        self.nodes += 1;
+        if self.nodes > self.nodes_max { Err(NotYaml::TooMany { nodes: self.nodes_max }) } else { Ok(()) }
+    }
+
+    fn open(&mut self, anchor: usize, open: Open) -> Result<(), NotYaml> {
+        self.enter(anchor)?;
+        if self.awaits_key() {
+            return Err(NotYaml::Key);
+        }
+        if self.open.len() == YAML_DEPTH_MAX {
+            return Err(NotYaml::TooDeep);
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    fn awaits_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open::Map(_, None)))
+    }
+
+    fn key(&mut self, text: &str, is_plain: bool) -> Result<(), NotYaml> {
+        if is_plain && text == "<<" {
+            return Err(NotYaml::Reference);
+        }
+        let name = if is_plain { symbol(text).unwrap_or(text) } else { text };
+        match self.open.last_mut() {
+            Some(Open::Map(map, _)) if map.contains_key(name) => {
+                Err(NotYaml::KeyTwice { key: name.to_owned() })
+            }
+            Some(Open::Map(_, key)) => {
+                *key = Some(name.to_owned());
+                Ok(())
+            }
+            Some(Open::List(_)) | None => Err(NotYaml::Key),
+        }
+    }
+
+    fn put(&mut self, value: Value) -> Result<(), NotYaml> {
+        match self.open.last_mut() {
+            None => self.document = Some(value),
+            Some(Open::List(list)) => list.push(value),
+            Some(Open::Map(map, key)) => {
+                map.insert(key.take().ok_or(NotYaml::Key)?, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `tag` says that a scalar is a string, where `kind` is what it is tagged on.
+fn check_tag(tag: Option<&Tag>, kind: &str) -> Result<bool, NotYaml> {
+    let Some(tag) = tag else { return Ok(false) };
+    match (tag.handle.as_str(), tag.suffix.as_str()) {
+        // The tag that is none: not to be resolved.
+        ("!", "") | ("", "!") => Ok(true),
+        ("tag:yaml.org,2002:", suffix) if suffix == kind => Ok(true),
+        ("!", "ruby/symbol" | "ruby/sym") if kind == "str" => Ok(true),
+        _ => Err(NotYaml::Tag { tag: tag.to_string() }),
+    }
+}
+
+fn scalar(text: &str, is_plain: bool) -> Value {
+    if !is_plain {
+        return Value::String(text.to_owned());
+    }
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        text => match number(text) {
+            Some(number) => Value::Number(number),
+            None => Value::String(symbol(text).unwrap_or(text).to_owned()),
+        },
+    }
+}
+
+/// A number that is written again as it stands here. Others are not the same to all readers, or come back as
+/// something else, and stay strings: `017`, `0x1F`, `1_000`, `.inf`, and most of all `1e3`, which to Ruby is a
+/// string, such as the beginning of a hexadecimal id.
+fn number(text: &str) -> Option<Number> {
+    if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return None;
+    }
+    let number: Number = serde_json::from_str(text).ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// The name of the symbol that Ruby writes as `:name` or `:"name"`.
+fn symbol(text: &str) -> Option<&str> {
+    let name = text.strip_prefix(':').filter(|name| !name.is_empty())?;
+    Some(name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests;

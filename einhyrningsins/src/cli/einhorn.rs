@@ -1,0 +1,401 @@
+//! The command line of einhorn, by whose name this program may be called.
+//!
+//! It is einhorn's in names, defaults, exit codes and abbreviations. Options of ours that einhorn lacks are taken
+//! too, where they take nothing of its own away; they must be spelled so that no option of einhorn is meant.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use einhorn_proto::WORKERS_MAX;
+
+use super::values::{
+    AckModeArg, LogFormat, NiceArg, parse_ack_mode, parse_name, parse_nice, parse_seconds, parse_variable,
+};
+use super::{Answer, ReexecArgs, SharedArgs};
+use crate::listen::{BindSpec, BindSpecError};
+
+/// What is said to a command line without a program. Its first line is einhorn's.
+const USAGE: &str = "\
+## Usage
+
+Runs copies of a server on shared sockets, and replaces them without dropping a
+connection:
+
+    einhorn [OPTIONS] [--] PROGRAM [ARGS]...
+
+`einhorn -h` lists the options.
+";
+
+/// The frame of the long usage.
+const HELP: &str = "\
+## Usage
+
+Runs copies of a server on shared sockets, and replaces them without dropping a
+connection:
+
+    einhorn [OPTIONS] [--] PROGRAM [ARGS]...
+
+The first word that is no option is PROGRAM. Long options may be abbreviated.
+
+    einhorn -n 4 -b 127.0.0.1:8080,r,n -m manual ./server --its-own-options
+
+Each worker has the sockets from descriptor 3 upward, as EINHORN_FD_0,
+EINHORN_FD_1... and EINHORN_FD_COUNT tell it. `einhornsh` controls the master.
+See einhorn(1), and einhyrningsins(1) for what is not of einhorn.
+
+{all-args}{after-help}
+";
+
+/// The long options that einhorn has. What abbreviates one of them alone means it, whatever else we have.
+const EINHORNS_OPTIONS: [&str; 25] = [
+    "ack-mode",
+    "backlog",
+    "bind",
+    "command-name",
+    "command-socket-as-fd",
+    "drop-env-var",
+    "gc-before-fork",
+    "help",
+    "kill-children-on-exit",
+    "lockfile",
+    "max-unacked",
+    "max-upgrade-additional",
+    "nice",
+    "number",
+    "pidfile",
+    "preload",
+    "quiet",
+    "reexec-as",
+    "seconds",
+    "signal-timeout",
+    "socket-path",
+    "upgrade-check",
+    "verbose",
+    "version",
+    "with-state-fd",
+];
+
+/// einhorn's command line.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "einhorn",
+    about = None,
+    long_about = None,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    version,
+    args_override_self = true,
+    infer_long_args = true,
+    override_usage = "einhorn [OPTIONS] [--] PROGRAM [ARGS]...",
+    help_template = HELP,
+    after_help = "Signals: INT, USR2 stop with USR2, TERM with TERM, and again each time; QUIT exits at once; HUP, ALRM \
+                  upgrade; TTIN adds a worker, TTOU removes one; USR1 goes to every worker.\n\
+                  Exit codes: 0 when the last worker has gone, 1 after QUIT or what kept it from starting."
+)]
+pub struct Args {
+    /// Number of workers
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, help_heading = "Workers",
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(WORKERS_MAX)))]
+    pub number: u32,
+
+    /// What to listen on.
+    // Help of its own: to rustdoc the brackets are a link.
+    #[arg(
+        short = 'b',
+        long,
+        value_name = "HOST:PORT[,FLAG...]",
+        value_parser = parse_bind,
+        help_heading = "Sockets",
+        help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags, separated by \
+                commas, in any case: n or o_nonblock, r or so_reuseaddr (always set), name=NAME; others are ignored"
+    )]
+    pub bind: Vec<BindSpec>,
+
+    /// Length of the queue of connections that wait for a worker
+    #[arg(short = 'l', long, value_name = "N", default_value_t = 100, help_heading = "Sockets",
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))]
+    pub backlog: u32,
+
+    /// Take a worker as up after SECONDS alive, or only when it says so
+    #[arg(short = 'm', long, value_name = "SECONDS|manual", default_value = "1", value_parser = parse_ack_mode,
+          help_heading = "Workers")]
+    pub ack_mode: AckModeArg,
+
+    /// In manual mode: how long a worker has to say so [default: for ever]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
+    pub ack_timeout: Option<Duration>,
+
+    /// Spawns of one slot in a row without an ack, before giving it up [default: 10 in an upgrade, else no limit]
+    #[arg(long, value_name = "COUNT", help_heading = "Workers",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub retries: Option<u32>,
+
+    /// What is the same in both dialects.
+    #[command(flatten)]
+    pub shared: SharedArgs,
+
+    /// Variable to take out of the environment at the next upgrade, repeatable; at the start it stays
+    #[arg(long, value_name = "VAR", value_parser = parse_variable, help_heading = "Workers")]
+    pub drop_env_var: Vec<String>,
+
+    /// Nice values, of the master and of the workers; no command is needed to set them
+    #[arg(long, value_name = "MASTER[:WORKER[:RENICE_CMD]]", value_parser = parse_nice_with_command,
+          allow_hyphen_values = true, help_heading = "Workers")]
+    pub nice: Option<NiceArg>,
+
+    /// Ruby code to load before the workers are forked: taken, and done without
+    #[arg(short = 'p', long, value_name = "PATH", help_heading = "Workers")]
+    pub preload: Option<PathBuf>,
+
+    /// Taken, and nothing to do
+    #[arg(long, help_heading = "Workers")]
+    pub gc_before_fork: bool,
+
+    /// Name of this master: in ps, and for its files
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_name, help_heading = "Control")]
+    pub command_name: Option<String>,
+
+    /// Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]
+    #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control")]
+    pub socket_path: Option<PathBuf>,
+
+    /// File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or /tmp]
+    #[arg(short = 'e', long, value_name = "FILE", help_heading = "Control")]
+    pub pidfile: Option<PathBuf>,
+
+    /// File to hold locked while the control socket is made [default: einhorn.lock or einhorn-NAME.lock, in TMPDIR or
+    /// /tmp]
+    #[arg(short = 'f', long, value_name = "FILE", help_heading = "Control")]
+    pub lockfile: Option<PathBuf>,
+
+    /// The master's own re-exec.
+    #[command(flatten)]
+    pub reexec: ReexecArgs,
+
+    /// Say more in the log
+    #[arg(short = 'v', long, action = ArgAction::Count, help_heading = "Log")]
+    pub verbose: u8,
+
+    /// Say less in the log
+    #[arg(short = 'q', long, action = ArgAction::Count, help_heading = "Log")]
+    pub quiet: u8,
+
+    /// Form of the log on standard error [default: einhorn's]
+    #[arg(long, value_name = "FORMAT", value_enum, help_heading = "Log")]
+    pub log_format: Option<LogFormat>,
+
+    /// Print this help; the exit code is 1
+    #[arg(short = 'h', long, action = ArgAction::HelpLong)]
+    pub help: Option<bool>,
+
+    /// Print the version
+    #[arg(long, action = ArgAction::Version)]
+    pub version: Option<bool>,
+
+    /// The program to run, and its arguments.
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM [ARGS]", hide = true)]
+    pub command: Vec<OsString>,
+}
+
+impl Args {
+    /// Reads a command line, the name of the program first.
+    ///
+    /// # Errors
+    /// The [`Answer`], with einhorn's exit code: 1 where something is wrong and to a request for help, but 0 to a
+    /// pool of no workers.
+    pub fn read(argv: &[OsString]) -> Result<Self, Answer> {
+        let args = Self::parser()
+            .try_get_matches_from(argv)
+            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
+            .map_err(answer)?;
+        // The state of another master has a program; nothing of this command line counts then.
+        if args.reexec.takeover().is_some() {
+            return Ok(args);
+        }
+        if args.command.is_empty() {
+            return Err(Answer::complaint(USAGE.to_owned(), 1));
+        }
+        if args.number == 0 {
+            let text = "einhorn: cannot run 0 workers: --number must be 1 or more\n";
+            return Err(Answer::complaint(text.to_owned(), 0));
+        }
+        Ok(args)
+    }
+
+    /// The parser, with einhorn's abbreviations.
+    fn parser() -> clap::Command {
+        let is_unique =
+            |part: &str| EINHORNS_OPTIONS.iter().filter(|option| option.starts_with(part)).count() == 1;
+        EINHORNS_OPTIONS.iter().fold(Self::command(), |parser, option| {
+            let abbreviations =
+                (1..option.len()).map(|length| &option[..length]).filter(|part| is_unique(part));
+            parser.mut_arg(option.replace('-', "_"), |arg| arg.aliases(abbreviations))
+        })
+    }
+}
+
+/// einhorn's exit codes for what the parser says.
+fn answer(error: clap::Error) -> Answer {
+    match error.kind() {
+        ErrorKind::DisplayVersion => Answer::wanted(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(), 0),
+        _ => Answer::of_parser(error, 1),
+    }
+}
+
+fn parse_bind(text: &str) -> Result<BindSpec, BindSpecError> {
+    BindSpec::parse_ignoring_unknown_options(text)
+}
+
+/// The command is for systems whose master may not change nice values by itself, and then has no more luck.
+fn parse_nice_with_command(text: &str) -> Result<NiceArg, String> {
+    let end = text.match_indices(':').nth(1).map_or(text.len(), |(end, _)| end);
+    parse_nice(&text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Args, Answer> {
+        let words = std::iter::once("einhorn").chain(line.split_whitespace());
+        Args::read(&words.map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn answered(line: &str) -> (String, u8) {
+        let answer = read(line).unwrap_err();
+        (answer.text(), answer.code)
+    }
+
+    #[test]
+    fn the_defaults_are_einhorns() {
+        let args = read("server").unwrap();
+        assert_eq!((args.number, args.backlog, args.shared.seconds), (1, 100, Duration::from_secs(1)));
+        assert_eq!(args.ack_mode, AckModeArg::Seconds(Duration::from_secs(1)));
+        assert_eq!((args.ack_timeout, args.retries, args.log_format), (None, None, None));
+    }
+
+    #[test]
+    fn each_option_of_einhorn_is_taken_and_the_first_other_word_ends_them() {
+        let args = read(
+            "-b 127.0.0.1:80,R,N -b [::1]:81 -c web -d s -e p -f l -g -k -l 7 -m manual -n 3 -p code.rb -q -v -s 0.5 \
+             --drop-env-var A --drop-env-var B --reexec-as=ruby --nice 1:2:/usr/bin/renice -t 9 \
+             --max-unacked=2 --max-upgrade-additional=1 --gc-before-fork server -n 4 --bogus",
+        )
+        .unwrap();
+        assert_eq!(args.command, ["server", "-n", "4", "--bogus"]);
+        assert_eq!((args.number, args.backlog, args.ack_mode), (3, 7, AckModeArg::Manual));
+        assert!(args.bind.len() == 2 && args.bind[0].nonblocking && !args.bind[1].nonblocking);
+        assert_eq!(args.nice, Some(NiceArg { master: Some(1), worker: Some(2) }));
+        assert_eq!(args.drop_env_var, ["A", "B"]);
+        assert_eq!(args.reexec.reexec_as.unwrap().0, ["ruby"].map(OsString::from));
+        assert!(args.gc_before_fork && args.shared.command_socket_as_fd && args.shared.kill_children_on_exit);
+        assert_eq!(read("-n 2 -- -server").unwrap().command, ["-server"]);
+        assert_eq!(read("-m 0 server").unwrap().ack_mode, AckModeArg::Seconds(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_option_that_is_given_again_counts_as_given_last() {
+        assert_eq!(read("-n 2 --number 5 server").unwrap().number, 5);
+    }
+
+    #[test]
+    fn options_may_be_abbreviated_as_far_as_einhorn_has_no_other_like_it() {
+        let args =
+            read("--num 3 --ack manual --lock l --pid p --back 9 --reexec x --seconds=2 --comm-fd server");
+        assert!(args.is_err(), "an abbreviation is a beginning");
+        let args =
+            read("--num 3 --ack manual --lo l --pid p --back 9 --reexec x --seco=2 --command-so server")
+                .unwrap();
+        assert_eq!((args.number, args.ack_mode, args.backlog), (3, AckModeArg::Manual, 9));
+        assert_eq!((args.lockfile, args.pidfile), (Some("l".into()), Some("p".into())));
+        assert!(args.reexec.reexec_as.is_some() && args.shared.command_socket_as_fd);
+        let args = read("--ack-t 5 --retr 4 server").unwrap();
+        assert_eq!((args.ack_timeout, args.retries), (Some(Duration::from_secs(5)), Some(4)), "ours");
+        for ambiguous in ["--n 3", "--max 3", "--ver", "--comm x"] {
+            let (text, code) = answered(&format!("{ambiguous} server"));
+            assert!(text.contains("unexpected argument") && code == 1, "{ambiguous}: {text}");
+        }
+    }
+
+    #[test]
+    fn flags_of_an_address_that_are_not_known_are_ignored() {
+        let args = read("-b :80,bogus,N,no=thing server").unwrap();
+        assert!(args.bind[0].nonblocking);
+        let (text, code) = answered("-b nonsense server");
+        assert!(text.contains("nonsense") && code == 1, "{text}");
+    }
+
+    #[test]
+    fn usage_begins_as_einhorns_does_and_is_no_success() {
+        for line in ["", "-n 3", "-n 0"] {
+            let (text, code) = answered(line);
+            assert!(text.starts_with("## Usage\n") && text.contains("einhorn -h"), "{text}");
+            assert_eq!((text.lines().count() < 12, code), (true, 1), "{text}");
+        }
+        for line in ["-h", "--help", "-n 0 -h", "--hel"] {
+            let (text, code) = answered(line);
+            assert!(text.starts_with("## Usage\n") && code == 1, "{text}");
+            for option in EINHORNS_OPTIONS {
+                let is_listed = text.contains(&format!("--{option}"));
+                assert_eq!(
+                    is_listed,
+                    !["upgrade-check", "with-state-fd"].contains(&option),
+                    "{option} in {text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_version_is_the_bare_number() {
+        assert_eq!(answered("--version"), (format!("{}\n", env!("CARGO_PKG_VERSION")), 0));
+    }
+
+    #[test]
+    fn no_workers_are_an_error_and_yet_a_success() {
+        let (text, code) = answered("-n 0 server");
+        assert!(text.contains("--number") && text.lines().count() == 1, "{text}");
+        assert_eq!(code, 0);
+    }
+
+    #[test]
+    fn each_wrong_value_is_named_and_the_exit_code_is_one() {
+        for (line, named) in [
+            ("-s 0 server", "seconds must be > 0"),
+            ("-s x server", "--seconds"),
+            ("-m soon server", "--ack-mode"),
+            ("-n x server", "--number"),
+            ("-n -1 server", "-1"),
+            ("--nice 99 server", "--nice"),
+            ("--reexec-as ' server", "--reexec-as"),
+            ("--bogus server", "--bogus"),
+            ("-x server", "-x"),
+        ] {
+            let (text, code) = answered(line);
+            assert!(text.contains(named) && code == 1, "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_takeover_needs_no_program() {
+        assert!(read("--with-state-fd 9").unwrap().reexec.takeover().is_some());
+        assert!(read("--upgrade-check").unwrap().reexec.takeover().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_read_or_answered(
+            words in proptest::collection::vec("(--?[a-z]{0,6}(=.{0,3})?)|(.{0,8})|([0-9:,]{0,6})", 0..6)
+        ) {
+            let words: Vec<_> = std::iter::once("einhorn".into()).chain(words.into_iter().map(OsString::from)).collect();
+            if let Err(answer) = Args::read(&words) {
+                prop_assert!(!answer.text().is_empty() && answer.code <= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Options that change while the master runs.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::Supervisor;
+use super::event::RequestKey;
+use super::timers::Timer;
+use super::worker::State;
+
+/// Part of the [`super::Policy`], as it is to be from now on; `None` leaves something as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PolicyChange {
+    /// The number of workers; at least 1.
+    pub workers: Option<u32>,
+    /// The shortest time between two spawns of one slot; not zero. What waits already goes on to wait as long.
+    pub seconds: Option<Duration>,
+    /// Unacked workers at a time; at least 1. Those that are starting go on.
+    pub unacked_max: Option<u32>,
+    /// How many workers an upgrade may have above the number asked for; at least 1. Those that live go on.
+    pub upgrade_additional_max: Option<u32>,
+    /// How long a worker has to stop, counted from when it was asked; not zero. Holds for those that were asked
+    /// already.
+    pub grace: Option<Duration>,
+}
+
+impl Supervisor {
+    pub(super) fn on_configure(&mut self, now: Instant, request: Option<RequestKey>, change: PolicyChange) {
+        let policy = &mut self.policy;
+        policy.seconds = change.seconds.unwrap_or(policy.seconds);
+        policy.unacked_max = change.unacked_max.unwrap_or(policy.unacked_max);
+        policy.upgrade_additional_max = change.upgrade_additional_max.or(policy.upgrade_additional_max);
+        if let Some(grace) = change.grace {
+            policy.grace = Some(grace);
+            self.restart_grace(grace);
+        }
+        match change.workers {
+            Some(workers) => self.resize(now, request, workers),
+            None => {
+                self.reply(request, true, "options changed".to_owned(), None);
+                self.pump(now);
+                self.settle_rollout(now);
+            }
+        }
+    }
+
+    /// Counts the grace period of those that stop already anew, from when they were asked.
+    fn restart_grace(&mut self, grace: Duration) {
+        let deadlines: Vec<_> = self
+            .pool
+            .workers()
+            .filter(|worker| worker.pid.is_some())
+            .filter_map(|worker| match worker.state {
+                State::Draining(drain) if !drain.has_had(Signal::SIGKILL) => {
+                    Some((worker.id, drain.since + grace))
+                }
+                _ => None,
+            })
+            .collect();
+        for (worker, at) in deadlines {
+            self.timers.set(Timer::Kill(worker), at);
+        }
+    }
+}
