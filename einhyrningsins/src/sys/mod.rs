@@ -10,8 +10,11 @@ pub mod notify;
 pub mod peer;
 pub mod pid_file;
 pub mod process;
+pub mod queue;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod tcp_option;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unix_diag;
