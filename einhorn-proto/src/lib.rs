@@ -38,7 +38,7 @@ pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};
 pub use status::{
-    ListenerStatus, MasterState, MasterStatus, ReleaseStatus, SlotStatus, Status, UpgradeStage,
+    ListenerStatus, MasterState, MasterStatus, QueueStatus, ReleaseStatus, SlotStatus, Status, UpgradeStage,
     UpgradeStatus, WorkerState, WorkerStatus,
 };
 pub use yaml::yaml_scalar;

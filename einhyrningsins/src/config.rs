@@ -189,7 +189,11 @@ impl Config {
                 grace: shared.signal_timeout,
                 upgrade_restarts: is_einhorn,
             },
-            sockets: Sockets { binds: choices.binds, family, backlog: choices.backlog },
+            sockets: Sockets {
+                binds: choices.binds.into_iter().map(|spec| spec.counted_from(start)).collect(),
+                family,
+                backlog: choices.backlog,
+            },
             log: LogConfig {
                 verbosity: choices.verbosity,
                 format: choices.log_format,

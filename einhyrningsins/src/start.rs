@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind};
 
 use anyhow::{Context, anyhow};
 
-use crate::config::{Config, Dialect};
+use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
-use crate::listen;
+use crate::listen::{self, Listener, Passed};
 use crate::logging::Log;
 use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, WorkerOptions, Workers};
 use crate::supervisor::{Generation, Supervisor};
@@ -41,6 +41,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// # Errors
 /// [`Failure`] if it cannot start; no worker was spawned then, and no file of another master was touched.
 pub fn run(config: Config) -> Result<u8, Failure> {
+    // First: what is open now was passed to this process, and belongs to nobody in it.
+    let passed = Passed::is_needed(&config.sockets.binds).then(Passed::new).transpose();
+    let mut passed = passed.context("cannot look at the descriptors of this process")?;
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let mut log = Log::open(config.log);
     for warning in &config.warnings {
@@ -60,13 +63,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
-    let mut listeners = Vec::new();
-    for spec in &config.sockets.binds {
-        let listener = listen::bind(spec, config.sockets.family, config.sockets.backlog)
-            .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
-        log.info(format_args!("listening on {}", listener.address));
-        listeners.push(listener);
-    }
+    let listeners = listen_on(&config.sockets, passed.as_mut(), &mut log)?;
     let notify = NotifySocket::bind().context("cannot make the notify socket")?;
     let options = WorkerOptions {
         nice: config.nice.worker,
@@ -110,6 +107,26 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         log,
     })?;
     Ok(reactor.run()?)
+}
+
+/// Has all sockets, and logs where they are.
+fn listen_on(
+    sockets: &Sockets,
+    mut passed: Option<&mut Passed>,
+    log: &mut Log,
+) -> Result<Vec<Listener>, Failure> {
+    let listeners = listen::open(&sockets.binds, sockets.family, sockets.backlog, passed.as_deref_mut())
+        .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
+    for listener in &listeners {
+        log.info(format_args!("listening on {}", listener.address));
+        for shortfall in listener.shortfalls() {
+            log.warn(shortfall);
+        }
+    }
+    for leftover in passed.iter().flat_map(|passed| passed.leftovers()) {
+        log.warn(leftover);
+    }
+    Ok(listeners)
 }
 
 fn lock_failure(error: LockError) -> Failure {
