@@ -14,6 +14,7 @@ pub mod load;
 pub mod master;
 pub mod process;
 mod releases;
+pub mod stream;
 pub mod wait;
 
 pub use builder::MasterBuilder;
