@@ -361,7 +361,7 @@ impl<'a> Arguments<'a> {
     /// The options that `text` holds, in JSON or, where that is known here, YAML.
     fn options(&self, text: &str) -> Result<Map<String, Value>, RequestErrorKind> {
         #[cfg(feature = "yaml")]
-        let read = crate::yaml::read(text.as_bytes());
+        let read = crate::yaml::read(text.as_bytes(), crate::yaml::Limits::REQUEST);
         #[cfg(not(feature = "yaml"))]
         let read = serde_json::from_str(text);
         match read {

@@ -33,13 +33,13 @@ pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
 pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, command_info};
-pub use notice::{AckSource, Death, Notice, RolloutKind, Severity, Termination};
+pub use notice::{AckSource, Death, Notice, RecycleReason, RolloutKind, Severity, Termination};
 pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};
 pub use status::{
-    ListenerStatus, MasterState, MasterStatus, QueueStatus, ReleaseStatus, SlotStatus, Status, UpgradeStage,
-    UpgradeStatus, WorkerState, WorkerStatus,
+    ListenerStatus, MasterState, MasterStatus, QueueStatus, Recycled, ReleaseStatus, SlotStatus, Status,
+    UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]

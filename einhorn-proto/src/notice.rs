@@ -101,6 +101,28 @@ impl fmt::Display for RolloutKind {
     }
 }
 
+/// Why a worker that serves is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecycleReason {
+    /// It has reached the greatest age (`--max-age`).
+    MaxAge,
+    /// It holds more memory than it may (`--max-rss`).
+    MaxRss,
+    /// It has stopped saying that it is well (`--ping-timeout`).
+    PingTimeout,
+}
+
+impl fmt::Display for RecycleReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MaxAge => "it has reached its greatest age (--max-age)",
+            Self::MaxRss => "it holds more memory than it may (--max-rss)",
+            Self::PingTimeout => "it has stopped saying that it is well (--ping-timeout)",
+        })
+    }
+}
+
 /// How much a notice matters, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -281,6 +303,17 @@ pub enum Notice {
         /// What serves now.
         serving: String,
     },
+    /// A worker that serves is to be replaced; its successor is spawned.
+    Recycling {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+        /// Why.
+        reason: RecycleReason,
+    },
     /// A worker said something of itself (`STATUS=`).
     StatusText {
         /// Its slot.
@@ -356,6 +389,7 @@ impl Notice {
             | Self::RollbackStarted { .. }
             | Self::MasterKept { .. } => Severity::Error,
             Self::MasterExiting { code, .. } if *code != 0 => Severity::Error,
+            Self::Recycling { reason: RecycleReason::PingTimeout, .. } => Severity::Warn,
             Self::Died { .. } | Self::Escalated { .. } | Self::Refused { .. } => Severity::Warn,
             Self::Decided { .. } | Self::StatusText { .. } => Severity::Debug,
             _ => Severity::Info,
@@ -435,6 +469,9 @@ impl fmt::Display for Notice {
             }
             Self::UpgradeFailed { kind, generation, reason, serving } => {
                 write!(f, "{kind} to generation {generation} failed: {reason}; {serving}")
+            }
+            Self::Recycling { slot, pid, generation, reason } => {
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) is to be replaced: {reason}")
             }
             Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} says: {text}"),
             Self::Stopping { slot, pid } => write!(f, "slot {slot}: worker {pid} says that it is stopping"),

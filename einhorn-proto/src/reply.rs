@@ -108,7 +108,8 @@ impl Reply {
         if Language::looks_like_json(line) {
             return serde_json::from_slice(line).map_err(NotJson);
         }
-        serde_json::from_value(crate::yaml::read(&crate::yaml::unescape(line))?).map_err(NotJson)
+        serde_json::from_value(crate::yaml::read(&crate::yaml::unescape(line), crate::yaml::Limits::REPLY)?)
+            .map_err(NotJson)
     }
 }
 
@@ -205,5 +206,15 @@ mod tests {
     fn a_reply_of_einhorn_is_read() {
         let reply: Reply = serde_json::from_str(r#"{"message":"hi"}"#).unwrap();
         assert!(!reply.wait && reply.ok.is_none() && reply.data.is_none());
+    }
+
+    #[cfg(feature = "yaml")]
+    #[test]
+    fn a_reply_may_be_longer_than_any_request_is() {
+        let text = "x: y\n".repeat(40_000);
+        let reply = Reply::<()>::last(Some(3.into()), true, text.clone(), None);
+        let mut line = Vec::new();
+        reply.write_in(Language::Yaml, &mut line);
+        assert_eq!(Reply::from_line(line.trim_ascii_end()).unwrap().message, text);
     }
 }

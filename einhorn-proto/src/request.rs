@@ -126,7 +126,7 @@ impl Request {
             Some(Err(error)) => Some(error),
             None => None,
         };
-        match (crate::yaml::read(&crate::yaml::unescape(line)), not_json) {
+        match (crate::yaml::read(&crate::yaml::unescape(line), crate::yaml::Limits::REQUEST), not_json) {
             (Ok(value), _) => (Language::Yaml, Self::from_value(value)),
             (Err(_), Some(error)) => (Language::Json, refused(RequestErrorKind::NotJson(error))),
             (Err(error), None) => (Language::Yaml, refused(error.into())),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, RolloutKind};
+use crate::{Death, RecycleReason, RolloutKind};
 
 /// How the pool is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Status {
     /// gone from here.
     #[serde(default)]
     pub releases: Vec<ReleaseStatus>,
+    /// How many workers were replaced while they served, since the master started.
+    #[serde(default)]
+    pub recycled: Recycled,
     /// The upgrade that runs now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
@@ -189,6 +192,28 @@ pub struct WorkerStatus {
     /// What it last said of itself (`STATUS=`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+}
+
+/// How many workers were replaced while they served, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Recycled {
+    /// For their age (`--max-age`).
+    pub max_age: u64,
+    /// For their memory (`--max-rss`).
+    pub max_rss: u64,
+    /// For having stopped saying that they are well (`--ping-timeout`).
+    pub ping_timeout: u64,
+}
+
+impl Recycled {
+    /// Counts one more.
+    pub fn add(&mut self, reason: RecycleReason) {
+        *match reason {
+            RecycleReason::MaxAge => &mut self.max_age,
+            RecycleReason::MaxRss => &mut self.max_rss,
+            RecycleReason::PingTimeout => &mut self.ping_timeout,
+        } += 1;
+    }
 }
 
 /// How far an upgrade is.

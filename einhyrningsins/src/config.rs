@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
 use anyhow::Context;
@@ -12,12 +12,13 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CommandLine, CommandWords, LogFormat, NiceArg, ReexecArgs, SharedArgs, einhorn,
+    AckModeArg, Args, CareArgs, CommandLine, CommandWords, LogFormat, MaxAgeArg, NiceArg, ReexecArgs,
+    SharedArgs, einhorn,
 };
 use crate::handover::forms;
 use crate::listen::{BindSpec, Family};
 use crate::release::Recipe;
-use crate::supervisor::{AckMode, Policy, Retries};
+use crate::supervisor::{AckMode, Care, MaxAge, Policy, Retries};
 
 /// Where the control socket is if nobody says where. *Wire*: clients of einhorn look there.
 const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";
@@ -188,6 +189,7 @@ impl Config {
                 graceful_signal: shared.graceful_signal,
                 grace: shared.signal_timeout,
                 upgrade_restarts: is_einhorn,
+                care: care(&shared.care),
             },
             sockets: Sockets {
                 binds: choices.binds.into_iter().map(|spec| spec.counted_from(start)).collect(),
@@ -309,6 +311,22 @@ fn without_preload(path: &Path) -> String {
         "{} is not preloaded (--preload): that takes a master in Ruby; each worker loads it by itself, as without it",
         path.display()
     )
+}
+
+fn care(args: &CareArgs) -> Care {
+    Care {
+        max_age: args.max_age.map(|MaxAgeArg { age, jitter }| MaxAge { age, jitter, seed: seed() }),
+        max_rss_bytes: args.max_rss,
+        ping_timeout: args.ping_timeout,
+    }
+}
+
+/// A number that two masters hardly share: one is started at another time, or is another process.
+fn seed() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().rotate_left(32)
+        ^ u64::from(since.subsec_nanos())
+        ^ u64::from(std::process::id()).rotate_left(48)
 }
 
 /// The CPUs that the affinity mask and the cgroup leave to us; 1 if that cannot be known.

@@ -1,5 +1,6 @@
 //! From the command line to the loop: everything that can be wrong is found before the first spawn.
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 
@@ -9,7 +10,7 @@ use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
 use crate::listen::{self, Listener, Passed};
 use crate::logging::Log;
-use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, WorkerOptions, Workers};
+use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
 use crate::supervisor::{Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::notify::NotifySocket;
@@ -42,8 +43,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// [`Failure`] if it cannot start; no worker was spawned then, and no file of another master was touched.
 pub fn run(config: Config) -> Result<u8, Failure> {
     // First: what is open now was passed to this process, and belongs to nobody in it.
-    let passed = Passed::is_needed(&config.sockets.binds).then(Passed::new).transpose();
-    let mut passed = passed.context("cannot look at the descriptors of this process")?;
+    let passed = Passed::of_process(&config.sockets.binds);
+    let passed = passed.context("cannot look at the descriptors of this process")?;
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let mut log = Log::open(config.log);
     for warning in &config.warnings {
@@ -63,7 +64,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
-    let listeners = listen_on(&config.sockets, passed.as_mut(), &mut log)?;
+    let (listeners, unwanted) = listen_on(&config.sockets, passed, &mut log)?;
     let notify = NotifySocket::bind().context("cannot make the notify socket")?;
     let options = WorkerOptions {
         nice: config.nice.worker,
@@ -71,6 +72,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         open_files,
         control_as_fd: config.control.socket_as_fd,
         capture_startup: config.capture_startup,
+        ping_timeout: config.policy.care.ping_timeout,
     };
     let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let socket = &config.control.socket;
@@ -91,6 +93,10 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         ));
     }
 
+    let mut service =
+        Service::new(ServiceSettings::new(|name| env::var_os(name), std::process::id()), &mut log);
+
+    service.forget(&unwanted);
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
     let reactor = Reactor::new(Parts {
@@ -104,29 +110,44 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         pidfile,
         signals,
         notify,
+        service,
         log,
-    })?;
+    })
+    .map_err(|failure| failure.error)?;
     Ok(reactor.run()?)
 }
 
-/// Has all sockets, and logs where they are.
+/// Has all sockets, those that were kept for this master where they fit, and logs where they are; and the names of kept
+/// ones that do not fit.
 fn listen_on(
     sockets: &Sockets,
-    mut passed: Option<&mut Passed>,
+    mut passed: Passed,
     log: &mut Log,
-) -> Result<Vec<Listener>, Failure> {
-    let listeners = listen::open(&sockets.binds, sockets.family, sockets.backlog, passed.as_deref_mut())
-        .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
-    for listener in &listeners {
-        log.info(format_args!("listening on {}", listener.address));
-        for shortfall in listener.shortfalls() {
-            log.warn(shortfall);
+) -> Result<(Vec<Listener>, Vec<String>), Failure> {
+    let Sockets { binds, family, backlog } = sockets;
+    let mut kept = passed.take_kept();
+    let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog)).collect();
+    // Before others are bound, whose addresses they may have.
+    let unwanted = kept.give_up();
+    let mut listeners = Vec::new();
+    for (spec, taken) in binds.iter().zip(taken) {
+        let how = if taken.is_some() { ", on a socket that the service manager has kept" } else { "" };
+        let open = || listen::open(spec, binds, *family, *backlog, &mut passed);
+        let found = taken
+            .map_or_else(open, |listener| Ok(vec![listener]))
+            .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
+        for listener in found {
+            log.info(format_args!("listening on {}{how}", listener.address));
+            for shortfall in listener.shortfalls() {
+                log.warn(shortfall);
+            }
+            listeners.push(listener);
         }
     }
-    for leftover in passed.iter().flat_map(|passed| passed.leftovers()) {
+    for leftover in passed.leftovers() {
         log.warn(leftover);
     }
-    Ok(listeners)
+    Ok((listeners, unwanted))
 }
 
 fn lock_failure(error: LockError) -> Failure {

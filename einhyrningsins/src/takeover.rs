@@ -7,7 +7,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic;
 
 use anyhow::{Context, anyhow};
@@ -18,7 +18,7 @@ use crate::control_socket::ControlSocket;
 use crate::handover::forms::{Clock, Moment};
 use crate::handover::{Handover, HandoverError, Header};
 use crate::logging::Log;
-use crate::reactor::{HANDLED_SIGNALS, PROOF, Parts, Reactor, Workers};
+use crate::reactor::{HANDLED_SIGNALS, PROOF, Parts, Reactor, Service, Workers};
 use crate::release::Recipe;
 use crate::start::Failure;
 use crate::supervisor::Supervisor;
@@ -75,11 +75,11 @@ struct Guard {
 }
 
 impl Guard {
-    fn arm(image: i32, returned: Option<&str>) -> anyhow::Result<Self> {
+    fn arm(image: RawFd, state: RawFd, returned: Option<&str>) -> anyhow::Result<Self> {
         if returned.is_some() {
             return Ok(Self { way_back: None });
         }
-        let way_back = GoBack::arm(image).context("cannot arm the way back to the master before")?;
+        let way_back = GoBack::arm(image, state).context("cannot arm the way back to the master before")?;
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             before(info);
@@ -119,7 +119,7 @@ fn go_on(state: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> an
     // Read before there is a way back: the header tells where that is.
     let bytes = content(&state).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
-    let guard = Guard::arm(header.image.0, returned)?;
+    let guard = Guard::arm(header.image.0, state.as_raw_fd(), returned)?;
     let clock = Clock::read();
     let handover = guard.must(Handover::parse(body), "cannot go on from the state");
     if handover.pid != std::process::id().cast_signed() {
@@ -170,6 +170,7 @@ fn assemble(guard: &Guard, handover: &Handover, inherited: &mut Inherited, clock
     let mut record = handover.workers.clone();
     record.recipe = recipe;
     let workers = Workers::adopt(record, inherited, &control.socket, notify.address(), spawner);
+    let mut log = Log::adopt(handover.log.clone());
     let parts = Parts {
         identity,
         reexec: handover.reexec.clone(),
@@ -181,7 +182,8 @@ fn assemble(guard: &Guard, handover: &Handover, inherited: &mut Inherited, clock
         control,
         signals,
         notify,
-        log: Log::adopt(handover.log.clone()),
+        service: Service::adopt(handover.service.clone(), &mut log),
+        log,
     };
     guard.must(Reactor::new(parts), "cannot start the loop")
 }

@@ -78,7 +78,12 @@ pub(crate) enum Command {
     ///
     /// A worker that has died leaves its cause and age beside its slot; a slot without a worker says when it is
     /// filled again. Long causes are cut to the terminal's width, and whole in a pipe.
-    Status,
+    Status {
+        /// Show nothing, and exit with 0 if every slot has a worker up and the master is not stopping; else with 1, and
+        /// the reason on standard error. For probes
+        #[arg(long)]
+        ready: bool,
+    },
 
     /// Replace every worker with one from the current code, one by one
     ///
@@ -265,7 +270,7 @@ impl Command {
     /// What to send to the master; `None` if it is not needed.
     pub(crate) fn request(&self) -> Option<proto::Command> {
         Some(match self {
-            Self::Status => proto::Command::Status,
+            Self::Status { .. } => proto::Command::Status,
             Self::Upgrade(args) => args.request(),
             Self::UpgradeFleet { .. } => proto::Command::Upgrade { fleet: true, canary: None, soak: None },
             Self::UpgradeContinue { .. } => proto::Command::UpgradeContinue,

@@ -147,7 +147,7 @@ mod tests {
             [
                 Command::Inc { count: None },
                 Command::Signal { signals: vec!["USR1".into(), "term".into()] },
-                Command::Status
+                Command::Status { ready: false }
             ]
         );
     }
@@ -190,7 +190,7 @@ mod tests {
             let Mode::Once(inputs) = options.mode else { panic!() };
             assert!(matches!(
                 inputs.as_slice(),
-                [Input::Command(Command::Status, Answer { json: true, .. })]
+                [Input::Command(Command::Status { .. }, Answer { json: true, .. })]
             ));
         }
     }

@@ -20,8 +20,7 @@ states = [Einhorn.load(text)]
 states << YAML.unsafe_load(text) if YAML.respond_to?(:unsafe_load)
 seen[:same] = states.all? { |state| state == states.first }
 seen[:state] = states.first
-child = states.first[:state][:children].values.first
+child = states.first[:state][:children].values.find { |worker| worker[:version] == 2 }
 seen[:classes] = child.transform_values { |value| value.class.name }
 seen[:age] = Time.now - child[:spinup_time]
-seen[:signaled] = states.first[:state][:children].values.map { |worker| worker[:signaled].to_a }
 puts JSON.generate(seen)

@@ -24,6 +24,7 @@ const STRIPPED: &[&str] = &[
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
+    "FDSTORE",
 ];
 
 /// A command line for a daemon, not run yet.
@@ -95,6 +96,13 @@ impl MasterBuilder {
         self.is_einhorn = true;
         let directory = self.directory.path().to_owned();
         self.env("TMPDIR", directory)
+    }
+
+    /// Another file of the daemon than the one that was built.
+    #[must_use]
+    pub fn daemon(mut self, path: impl Into<PathBuf>) -> Self {
+        self.daemon = path.into();
+        self
     }
 
     /// How many workers (`-n`).

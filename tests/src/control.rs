@@ -120,7 +120,8 @@ impl Control {
         replies
     }
 
-    /// Sends `{"command":COMMAND,"args":[ARGS...],"id":1}` and reads all replies; the last one is given.
+    /// Sends `{"command":COMMAND,"args":[ARGS...],"id":1}` and reads all replies; the last one is given. Without the
+    /// id, a master that was called as einhorn would not say how an upgrade ended.
     ///
     /// # Panics
     /// As [`Self::reply`].

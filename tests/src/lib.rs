@@ -5,16 +5,20 @@
 //! that was lost. [`faults`] makes system calls fail. [`wait`] is how a test waits: for a condition, under
 //! a deadline. Nothing here is meant for anything but tests: what goes wrong is a panic that says what.
 
+pub mod alone;
 pub mod binaries;
 mod builder;
 pub mod control;
 pub mod faults;
 pub mod gate;
+pub mod install;
 pub mod load;
 pub mod master;
 pub mod process;
 mod releases;
+mod service_manager;
 pub mod stream;
+mod successor;
 pub mod wait;
 
 pub use builder::MasterBuilder;
@@ -23,3 +27,5 @@ pub use gate::Gate;
 pub use master::Master;
 pub use process::{Finished, Process};
 pub use releases::{Releases, place_worker};
+pub use service_manager::{ServiceManager, Told};
+pub use successor::{Successor, place_daemon, place_script};

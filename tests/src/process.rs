@@ -152,6 +152,15 @@ impl Process {
         children
     }
 
+    /// How many of its children have ended and were not waited for.
+    #[must_use]
+    pub fn zombies(&self) -> usize {
+        let Ok(entries) = fs::read_dir("/proc") else { return 0 };
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let stats = pids.filter_map(Stat::of);
+        stats.filter(|stat| stat.parent == self.pid && stat.state == 'Z').count()
+    }
+
     /// Its children, their children, and so on.
     #[must_use]
     pub fn descendants(&self) -> Vec<Self> {

@@ -10,7 +10,7 @@ use einhorn_proto::{Outcome, UpgradeReport};
 use nix::sys::signal::Signal;
 use tests::control::typed;
 use tests::process::run;
-use tests::{Finished, Master, MasterBuilder, binaries};
+use tests::{Finished, Gate, Master, MasterBuilder, binaries};
 
 fn einhorn() -> MasterBuilder {
     Master::builder().einhorn()
@@ -242,6 +242,14 @@ fn int_usr2_and_term_stop_and_the_exit_code_is_0() {
 }
 
 #[test]
+fn die_stops_and_the_exit_code_is_0() {
+    let (mut master, told) = telling(1);
+    assert_eq!(master.control().ask("die", &[]).ok, Some(true), "{master}");
+    master.wait_exit_code(0);
+    assert_eq!(read(told).trim(), "USR2", "{master}");
+}
+
+#[test]
 fn a_second_int_or_term_signals_again_and_not_harder() {
     for (signal, expected) in [(Signal::SIGINT, "USR2"), (Signal::SIGTERM, "TERM")] {
         let (mut master, told) = telling(3);
@@ -278,6 +286,26 @@ fn hup_and_alrm_upgrade() {
         assert!(before.iter().all(|worker| !worker.is_alive()), "{signal}\n{master}");
         master.wait_log(&format!("Upgraded successfully to version {generation}"));
     }
+}
+
+#[test]
+fn an_upgrade_during_an_upgrade_starts_over_with_the_next_version() {
+    let builder = einhorn().workers(2);
+    let mut gate = Gate::new(builder.file("gate"));
+    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    gate.close();
+    for generation in [2, 3] {
+        master.signal(Signal::SIGHUP);
+        master.wait_worker("a worker of the new version", |worker| worker.generation == generation);
+    }
+    gate.open();
+    let status = master.wait_status("the second upgrade's end", |status| {
+        let master = &status.master;
+        (master.generation, master.up, master.starting, master.draining) == (3, 2, 0, 0)
+    });
+    assert!(status.workers.iter().all(|worker| worker.generation == 3), "{status:?}\n{master}");
+    master.wait_log("Upgraded successfully to version 3");
+    assert!(!master.log().contains("Upgraded successfully to version 2"), "{master}");
 }
 
 #[test]

@@ -1,114 +1,280 @@
 //! Servers that people run, installed as they are: rolling upgrades under load lose nothing of theirs.
 //!
-//! What they need is installed once into `target/tmp`, at pinned versions.
+//! Each prints its row of the table in README.md (`--nocapture` shows it), which must have the same row but for the
+//! figures. Every command is run as the table has it, in `tests/servers`.
 
-use std::fs::{self, File};
+use std::env;
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use nix::fcntl::{Flock, FlockArg};
-use tests::load::Plan;
-use tests::process::run_within;
-use tests::{Master, MasterBuilder, binaries};
+use nix::sys::signal::Signal;
+use tests::alone::Alone;
+use tests::install::{go_program, node_modules, python_program, servers};
+use tests::load::{Fault, Plan, Report};
+use tests::wait::{patience, within};
+use tests::{Master, MasterBuilder, binaries, process};
 
-const GUNICORN: &str = "gunicorn==23.0.0";
+const GUNICORN: &str = "gunicorn==27.0.1";
+const UVICORN: &str = "uvicorn==0.54.0";
 const FASTIFY: &str = "fastify@4.29.1";
 
-/// One step of an installation: it may have to fetch, on a slow day.
-const INSTALL_MAX: Duration = Duration::from_secs(300);
+/// One server at a time: each has the machine to itself, and its figures are its own.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn servers() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/servers"))
+/// How a worker becomes up.
+enum Ack {
+    /// It says so: `-m`. How, in words.
+    Manual(&'static str),
+    /// After some time: `--ack-mode SECONDS`.
+    Timer(f64),
 }
 
-/// Makes `target/tmp/NAME` with `install` if it is not there yet. A half-made one is made again: the last
-/// thing that is written is a file that says what it holds.
-fn installed(name: &str, what: &str, install: impl FnOnce(&Path)) -> PathBuf {
-    let kept = binaries::kept_directory();
-    fs::create_dir_all(&kept).expect("a directory in target");
-    // Test processes may run side by side.
-    let lock = File::create(kept.join(format!("{name}.lock"))).expect("a lock file");
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
-    let directory = kept.join(name);
-    let done = directory.join("installed");
-    if fs::read_to_string(&done).is_ok_and(|text| text == what) {
-        return directory;
+/// A server, as a row of the table has it.
+struct Server {
+    name: &'static str,
+    version: String,
+    stop_signal: &'static str,
+    /// The command after `--`.
+    command: &'static str,
+    ack: Ack,
+    /// Directories for `PATH`, and other variables.
+    paths: Vec<PathBuf>,
+    environment: Vec<(&'static str, OsString)>,
+}
+
+impl Server {
+    fn new(name: &'static str, version: String, command: &'static str) -> Self {
+        Self {
+            name,
+            version,
+            stop_signal: "USR2",
+            command,
+            ack: Ack::Manual("`worker:ack`, in the program"),
+            paths: vec!["/usr/sbin".into()],
+            environment: Vec::new(),
+        }
     }
-    if directory.exists() {
-        fs::remove_dir_all(&directory).expect("what was half installed goes away");
+
+    fn stops_on(self, stop_signal: &'static str) -> Self {
+        Self { stop_signal, ..self }
     }
-    fs::create_dir_all(&directory).expect("a directory");
-    install(&directory);
-    fs::write(&done, what).expect("a file");
-    directory
+
+    fn acks(self, ack: Ack) -> Self {
+        Self { ack, ..self }
+    }
+
+    /// Finds `program` by its name, wherever it was installed.
+    fn installed(mut self, program: &Path) -> Self {
+        self.paths.insert(0, program.parent().expect("a directory").into());
+        self
+    }
+
+    fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    fn path(&self) -> OsString {
+        let inherited = env::var_os("PATH").unwrap_or_default();
+        let inherited = env::split_paths(&inherited);
+        env::join_paths(self.paths.iter().cloned().chain(inherited)).expect("directories for PATH")
+    }
+
+    fn program(&self) -> Vec<&'static str> {
+        self.command.split_ascii_whitespace().collect()
+    }
+
+    /// Three upgrades of three workers under load.
+    fn three_upgrades(&self) -> Report {
+        let builder = Master::builder();
+        let builder = match self.ack {
+            Ack::Manual(_) => builder,
+            Ack::Timer(seconds) => builder.timer_acks(seconds),
+        };
+        let scratch = builder.file("");
+        let mut builder = builder
+            .workers(3)
+            .without_bind()
+            .options(["-b", "127.0.0.1:0,name=web", "--stop-signal", self.stop_signal])
+            .current_dir(servers())
+            .env("PATH", self.path())
+            .env("SCRATCH", scratch);
+        for (name, value) in &self.environment {
+            builder = builder.env(name, value);
+        }
+        let report = under_load(builder.option("--").program(self.program()));
+        assert_eq!(report.generations(), [1, 2, 3, 4].into(), "{report}");
+        report
+    }
+
+    /// Prints its row, and asserts that the table has it.
+    #[track_caller]
+    fn row(&self, report: &Report, remark: &str) {
+        let Self { name, stop_signal, command, .. } = self;
+        let (ack, acks_by) = match self.ack {
+            Ack::Manual(how) => ("-m".to_owned(), how),
+            Ack::Timer(seconds) => (format!("--ack-mode {seconds}"), "time"),
+        };
+        let row = format!("| {name} | `{ack} --stop-signal {stop_signal} -- {command}` | {acks_by} |");
+        println!("{row} {} | {} | {}{remark} |", self.version, report.requests, report.failed());
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let readme = fs::read_to_string(readme).expect("README.md");
+        assert!(readme.lines().any(|line| line.starts_with(&row)), "README.md has no row\n{row}");
+    }
+
+    /// Loses nothing.
+    #[track_caller]
+    fn loses_nothing(&self) {
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = self.three_upgrades();
+        report.assert_nothing_lost();
+        self.row(&report, "");
+    }
 }
 
-/// Runs one step of an installation.
-#[track_caller]
-fn step(needs: &str, command: Command) {
-    let finished = run_within(INSTALL_MAX, command, "");
-    assert!(finished.status.success(), "an installation failed; it needs {needs}\n{finished}");
-}
-
-/// Gunicorn in a virtual environment; gives its program.
-fn gunicorn() -> PathBuf {
-    binaries::require("python3", "python3 and python3-venv");
-    let directory = installed("gunicorn", GUNICORN, |directory| {
-        let mut command = Command::new("python3");
-        command.args(["-m", "venv"]).arg(directory.join("venv"));
-        step("python3 and python3-venv", command);
-        let mut command = Command::new(directory.join("venv/bin/pip"));
-        command.args(["install", "--quiet", GUNICORN]);
-        step("python3-venv, and the package index", command);
-    });
-    directory.join("venv/bin/gunicorn")
-}
-
-/// A directory of node modules that has fastify.
-fn fastify() -> PathBuf {
-    binaries::require("node", "nodejs and npm");
-    binaries::require("npm", "nodejs and npm");
-    let directory = installed("fastify", FASTIFY, |directory| {
-        let mut command = Command::new("npm");
-        command
-            .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
-            .arg(directory)
-            .arg(FASTIFY);
-        step("nodejs and npm", command);
-    });
-    directory.join("node_modules")
-}
-
-/// Three upgrades of three workers under load.
-fn three_upgrades(builder: MasterBuilder) {
-    let mut master = builder.workers(3).start();
+fn under_load(builder: MasterBuilder) -> Report {
+    let mut master = builder.start();
     let load = Plan::new(master.address()).start();
     for _ in 0..3 {
         load.wait_for_answers(300);
         master.upgrade();
     }
-    load.wait_for_answers(300);
-    let report = load.stop();
-    report.assert_nothing_lost();
-    assert_eq!(report.generations(), [1, 2, 3, 4].into(), "{report}");
     master.wait_up(3);
+    load.wait_for_answers(300);
+    load.stop()
 }
 
-/// As a systemd unit would start it: gunicorn takes its socket from `LISTEN_FDS`, says `READY=1`, and stops
-/// gracefully on TERM.
+/// The version that a program tells: the word at `index` of what it prints, without what is around the number.
+#[track_caller]
+fn version(program: &[&str], index: usize) -> String {
+    let path = env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("env");
+    command.arg(format!("PATH=/usr/sbin:{path}")).args(program);
+    let told = process::run(command);
+    let text = format!("{} {}", told.stdout, told.stderr);
+    let word = text.split([' ', '/', '\n']).filter(|word| !word.is_empty()).nth(index);
+    let word = word.unwrap_or_else(|| panic!("no version in {told}"));
+    word.trim_start_matches(|c: char| !c.is_ascii_digit()).to_owned()
+}
+
+fn pinned(package: &str) -> String {
+    package.split(['=', '@']).next_back().unwrap_or_default().to_owned()
+}
+
+/// It takes its socket from `LISTEN_FDS`, says `READY=1`, and drains on TERM.
+fn gunicorn(name: &'static str, command: &'static str) -> Server {
+    let server = Server::new(name, pinned(GUNICORN), command).installed(&python_program(GUNICORN));
+    server.stops_on("gunicorn").acks(Ack::Manual("`READY=1`, by itself"))
+}
+
 #[test]
-fn gunicorn_as_it_is_loses_nothing() {
-    let gunicorn = gunicorn();
-    let builder = Master::builder().options(["--graceful-signal", "TERM"]);
-    let words = ["--workers", "1", "--pythonpath"].map(PathBuf::from);
-    let program = [gunicorn].into_iter().chain(words).chain([servers().into(), "wsgi_hello".into()]);
-    three_upgrades(builder.program(program));
+fn gunicorn_loses_nothing() {
+    gunicorn("gunicorn", "gunicorn --workers 1 wsgi_hello").loses_nothing();
+}
+
+#[test]
+fn gunicorn_with_threads_loses_nothing() {
+    gunicorn("gunicorn, threads", "gunicorn --workers 1 --threads 8 wsgi_hello").loses_nothing();
+}
+
+/// Without `--keep-alive 0` it closes idle connections when it stops, with a request perhaps on its way.
+#[test]
+fn gunicorn_for_asgi_loses_nothing() {
+    let command = "gunicorn --workers 1 --worker-class asgi --keep-alive 0 asgi_hello";
+    gunicorn("gunicorn, ASGI", command).loses_nothing();
+}
+
+/// When it stops, it closes each connection that it has accepted and read nothing from, and no option changes
+/// that. The same happens without a master, which the test shows.
+#[test]
+fn uvicorn_loses_what_it_loses_alone_too() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let command = "uvicorn --fd 3 --header Connection:close --log-level warning asgi_hello:application";
+    let program = python_program(UVICORN);
+    let server = Server::new("uvicorn", pinned(UVICORN), command).installed(&program);
+    let server = server.stops_on("uvicorn").acks(Ack::Manual("`READY=1`, in the application"));
+    let report = server.three_upgrades();
+    assert_only_unanswered_connections_closed(&report);
+    let words = server.program().into_iter().skip(1).map(OsString::from);
+    let mut alone = Alone::start([program.into()].into_iter().chain(words), servers(), Signal::SIGTERM);
+    let load = Plan::new(alone.address()).start();
+    let lost = within(patience(), || {
+        load.wait_for_answers(300);
+        alone.replace();
+        (load.failed() > 0).then_some(())
+    });
+    let lost_alone = load.stop();
+    assert!(lost.is_some(), "alone it loses nothing: is uvicorn to be recommended now?\n{lost_alone}");
+    assert_only_unanswered_connections_closed(&lost_alone);
+    server.row(&report, &format!(" (alone: {} of {})", lost_alone.failed(), lost_alone.requests));
+}
+
+/// That what was lost was lost on connections that were accepted and closed before their first answer began.
+#[track_caller]
+fn assert_only_unanswered_connections_closed(report: &Report) {
+    for failure in &report.failures {
+        let closed = matches!(failure.fault, Fault::Reset | Fault::Cut);
+        let unanswered = failure.answers_before == 0 && failure.worker.is_none();
+        assert!(closed && unanswered && failure.connection_age.is_some(), "{failure}\n{report}");
+    }
+}
+
+#[test]
+fn node_loses_nothing() {
+    binaries::require("node", "nodejs");
+    Server::new("Node, `http`", version(&["node", "--version"], 0), "node node_hello.js").loses_nothing();
 }
 
 #[test]
 fn fastify_on_node_loses_nothing() {
-    let modules = fastify();
-    let server = servers().join("fastify_hello.js");
-    three_upgrades(Master::builder().env("NODE_PATH", modules).program([Path::new("node"), &server]));
+    let modules = node_modules(FASTIFY);
+    let server = Server::new("Node, fastify", pinned(FASTIFY), "node fastify_hello.js");
+    server.env("NODE_PATH", modules).loses_nothing();
+}
+
+/// `LISTEN_FDS`, and the socket by its name in `LISTEN_FDNAMES`.
+#[test]
+fn go_loses_nothing() {
+    let program = go_program("go_hello.go");
+    let server = Server::new("Go, `net/http`", version(&["go", "version"], 2), "go_hello");
+    let server = server.installed(&program).stops_on("TERM").acks(Ack::Manual("`READY=1`, in the program"));
+    server.loses_nothing();
+}
+
+/// `LISTEN_FDS`. Its `sd_notify` knows no abstract address, and it ends if it cannot notify: it is not told where.
+#[test]
+fn puma_loses_nothing() {
+    binaries::require("puma", "puma");
+    let command = "env -u NOTIFY_SOCKET puma --bind-to-activated-sockets only -C puma_hello.rb config.ru";
+    let server = Server::new("puma", version(&["puma", "--version"], 2), command);
+    server.stops_on("puma").acks(Ack::Timer(1.0)).loses_nothing();
+}
+
+/// `SERVER_STARTER_PORT`, and systemd's own program for `NOTIFY_SOCKET`.
+#[test]
+fn starlet_loses_nothing() {
+    binaries::require("plackup", "starlet");
+    binaries::require("systemd-notify", "systemd");
+    let command = "plackup -s Starlet --max-workers 4 --max-keepalive-reqs 1 hello.psgi";
+    let version = version(&["perl", "-MStarlet", "-e", "print $Starlet::VERSION"], 0);
+    let server = Server::new("Starlet", version, command);
+    server.stops_on("starlet").acks(Ack::Manual("`READY=1`, `systemd-notify`")).loses_nothing();
+}
+
+/// Its own way to pass sockets on, which a line of shell speaks.
+#[test]
+fn nginx_loses_nothing() {
+    let server = Server::new("nginx", version(&["nginx", "-v"], 3), "sh nginx_hello.sh");
+    server.stops_on("nginx").acks(Ack::Timer(0.5)).loses_nothing();
+}
+
+/// `EINHORN_FD_0`, in its configuration.
+#[test]
+fn haproxy_loses_nothing() {
+    let command = "haproxy -Ws -f haproxy_hello.cfg";
+    let server = Server::new("HAProxy", version(&["haproxy", "-v"], 2), command);
+    server.stops_on("haproxy").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing();
 }

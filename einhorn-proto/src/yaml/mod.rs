@@ -12,7 +12,7 @@ pub(crate) use escape::escape_into;
 #[cfg(feature = "yaml")]
 pub(crate) use escape::unescape;
 #[cfg(feature = "yaml")]
-pub(crate) use read::read;
+pub(crate) use read::{Limits, read};
 #[cfg(feature = "yaml")]
 pub use read::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 pub use write::yaml_scalar;

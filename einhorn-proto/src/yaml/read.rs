@@ -1,9 +1,8 @@
 //! YAML as a request has it, read behind limits.
 //!
-//! A line may come from anybody who can connect, so little is taken: one document of maps, lists and scalars, no
-//! deeper and no longer than [`YAML_DEPTH_MAX`], [`YAML_NODES_MAX`] and [`YAML_BYTES_MAX`], no anchors, aliases or merge keys, no key
-//! twice, and no directives, and no tags but those that say what is there anyway. The parser hands over one event at a time, and is
-//! left as soon as something is refused.
+//! A line may come from anybody who can connect, so little is taken: one document of maps, lists and scalars, within
+//! [`Limits`], no anchors, aliases or merge keys, no key twice, no directives, and no tags but those that say what is
+//! there anyway. The parser hands over one event at a time, and is left as soon as something is refused.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Number, Value};
@@ -17,6 +16,20 @@ pub const YAML_DEPTH_MAX: usize = 16;
 
 /// How many scalars, lists and maps a document may have, keys included. The longest requests name signals.
 pub const YAML_NODES_MAX: usize = 1024;
+
+/// How much is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    bytes: usize,
+    nodes: usize,
+}
+
+impl Limits {
+    /// Of a request: it comes from anybody.
+    pub(crate) const REQUEST: Self = Self { bytes: YAML_BYTES_MAX, nodes: YAML_NODES_MAX };
+    /// Of a reply: it comes from the master that a client has chosen, and tells of every worker.
+    pub(crate) const REPLY: Self = Self { bytes: 16 * 1024 * 1024, nodes: 1024 * 1024 };
+}
 
 /// Why a text is not YAML, or not such as is taken here.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +54,21 @@ pub enum NotYaml {
     /// There is another document behind the first.
     #[error("more than one document")]
     SeveralDocuments,
-    /// Longer than [`YAML_BYTES_MAX`].
-    #[error("longer than {YAML_BYTES_MAX} bytes")]
-    TooLong,
+    /// Longer than is read: a request, than [`YAML_BYTES_MAX`].
+    #[error("longer than {bytes} bytes")]
+    TooLong {
+        /// What is read at the most, in bytes.
+        bytes: usize,
+    },
     /// Lists and maps lie deeper in one another than [`YAML_DEPTH_MAX`].
     #[error("deeper than {YAML_DEPTH_MAX} levels")]
     TooDeep,
-    /// More scalars, lists and maps than [`YAML_NODES_MAX`].
-    #[error("more than {YAML_NODES_MAX} values")]
-    TooMany,
+    /// More scalars, lists and maps than are read: in a request, than [`YAML_NODES_MAX`].
+    #[error("more than {nodes} values")]
+    TooMany {
+        /// How many are read at the most.
+        nodes: usize,
+    },
     /// A line that begins with `%`: it could give a tag another meaning.
     #[error("directives are not taken")]
     Directive,
@@ -83,19 +102,20 @@ impl From<ScanError> for NotYaml {
 /// Reads one document.
 ///
 /// Keys and values may be Ruby's symbols, which are strings here. Plain scalars mean what they mean in JSON:
-/// numbers, `true`, `false`, `null`, and `~` and nothing; any other is a string, `yes` and dates too.
+/// numbers, unless with an exponent, `true`, `false`, `null`, and `~` and nothing; any other is a string, `yes` and
+/// dates too.
 ///
 /// # Errors
 /// [`NotYaml`] for anything else, whatever the bytes.
-pub(crate) fn read(text: &[u8]) -> Result<Value, NotYaml> {
-    if text.len() > YAML_BYTES_MAX {
-        return Err(NotYaml::TooLong);
+pub(crate) fn read(text: &[u8], limits: Limits) -> Result<Value, NotYaml> {
+    if text.len() > limits.bytes {
+        return Err(NotYaml::TooLong { bytes: limits.bytes });
     }
     let text = std::str::from_utf8(text)?;
     if text.split(['\n', '\r']).any(|line| line.starts_with('%')) {
         return Err(NotYaml::Directive);
     }
-    let mut builder = Builder::default();
+    let mut builder = Builder { open: Vec::new(), nodes: 0, nodes_max: limits.nodes, document: None };
     for event in Parser::new_from_str(text) {
         builder.take(event?.0)?;
     }
@@ -103,10 +123,11 @@ pub(crate) fn read(text: &[u8]) -> Result<Value, NotYaml> {
 }
 
 /// Puts values together from events. The stack is on the heap and bounded: no depth of a document is one of calls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Builder {
     open: Vec<Open>,
     nodes: usize,
+    nodes_max: usize,
     document: Option<Value>,
 }
 
@@ -152,7 +173,7 @@ impl Builder {
             return Err(NotYaml::Reference);
         }
         self.nodes += 1;
-        if self.nodes > YAML_NODES_MAX { Err(NotYaml::TooMany) } else { Ok(()) }
+        if self.nodes > self.nodes_max { Err(NotYaml::TooMany { nodes: self.nodes_max }) } else { Ok(()) }
     }
 
     fn open(&mut self, anchor: usize, open: Open) -> Result<(), NotYaml> {
@@ -227,12 +248,15 @@ fn scalar(text: &str, is_plain: bool) -> Value {
     }
 }
 
-/// A number as JSON writes it. Others (`017`, `0x1F`, `1_000`, `.inf`) are not the same to all readers, and stay
-/// strings.
+/// A number that is written again as it stands here. Others are not the same to all readers, or come back as
+/// something else, and stay strings: `017`, `0x1F`, `1_000`, `.inf`, and most of all `1e3`, which to Ruby is a
+/// string, such as the beginning of a hexadecimal id.
 fn number(text: &str) -> Option<Number> {
-    text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
-        .then(|| serde_json::from_str(text).ok())
-        .flatten()
+    if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return None;
+    }
+    let number: Number = serde_json::from_str(text).ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 /// The name of the symbol that Ruby writes as `:name` or `:"name"`.

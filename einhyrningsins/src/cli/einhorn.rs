@@ -257,6 +257,8 @@ fn parse_nice_with_command(text: &str) -> Result<NiceArg, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(line: &str) -> Result<Args, Answer> {
@@ -385,5 +387,17 @@ mod tests {
     fn a_takeover_needs_no_program() {
         assert!(read("--with-state-fd 9").unwrap().reexec.takeover().is_some());
         assert!(read("--upgrade-check").unwrap().reexec.takeover().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_read_or_answered(
+            words in proptest::collection::vec("(--?[a-z]{0,6}(=.{0,3})?)|(.{0,8})|([0-9:,]{0,6})", 0..6)
+        ) {
+            let words: Vec<_> = std::iter::once("einhorn".into()).chain(words.into_iter().map(OsString::from)).collect();
+            if let Err(answer) = Args::read(&words) {
+                prop_assert!(!answer.text().is_empty() && answer.code <= 1);
+            }
+        }
     }
 }

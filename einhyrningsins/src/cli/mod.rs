@@ -1,10 +1,12 @@
 //! What was typed. What it means is for `config.rs` to say.
 
 mod answer;
+mod care;
 pub mod einhorn;
 mod native;
 mod reexec;
 mod shared;
+mod stop_signal;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -13,9 +15,11 @@ use std::path::Path;
 use clap::Parser;
 
 pub use answer::Answer;
+pub use care::{CareArgs, MaxAgeArg};
 pub use native::Args;
 pub use reexec::{CommandWords, ReexecArgs, Takeover};
 pub use shared::SharedArgs;
+pub use stop_signal::{UnknownStopSignal, parse_stop_signal};
 pub use values::{AckModeArg, LogFormat, NiceArg};
 
 /// The file name that makes this program speak as einhorn does.

@@ -178,6 +178,7 @@ mod tests {
             ("-m --ack-mode 1 server", ["--manual", "--ack-mode"]),
             ("-4 -6 server", ["--ipv4-only", "--ipv6-only"]),
             ("--graceful-signal FOO server", ["--graceful-signal", "FOO"]),
+            ("--stop-signal ngnix server", ["ngnix", "nginx"]),
             ("--nice 99 server", ["--nice", "99"]),
             ("--log-format xml server", ["--log-format", "xml"]),
             ("-c a/b server", ["--command-name", "a/b"]),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use einhorn_proto::WORKERS_MAX;
 
+use super::care::CareArgs;
+use super::stop_signal::{self, parse_stop_signal};
 use super::values::{parse_seconds, parse_seconds_above_zero};
-use crate::sys::signals::parse_signal;
 
 /// What the two command lines have in common.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,9 +25,9 @@ pub struct SharedArgs {
           help_heading = "Workers")]
     pub seconds: Duration,
 
-    /// Signal that asks a worker to stop
-    #[arg(long, value_name = "SIGNAL", default_value = "USR2", value_parser = parse_signal,
-          help_heading = "Workers")]
+    /// Signal that asks a worker to stop.
+    #[arg(long, alias = "stop-signal", value_name = "SIGNAL|SERVER", default_value = "USR2",
+          value_parser = parse_stop_signal, help = stop_signal::help(), help_heading = "Workers")]
     pub graceful_signal: nix::sys::signal::Signal,
 
     /// Show the last lines that a worker wrote to standard error where it died before its ack. Its standard
@@ -60,6 +61,10 @@ pub struct SharedArgs {
     /// relative path counts from the directory of --chdir
     #[arg(long, value_name = "FILE", help_heading = "Workers")]
     pub env_file: Option<PathBuf>,
+
+    /// Care for workers that serve.
+    #[command(flatten)]
+    pub care: CareArgs,
 
     /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
     #[arg(short = 'g', long, help_heading = "Control")]

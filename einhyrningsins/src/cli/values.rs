@@ -49,6 +49,24 @@ pub(super) fn parse_seconds_above_zero(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A number of bytes above 0, with K, M or G behind it for powers of 1024.
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong =
+        || "must be a number of bytes above 0, or one with K, M or G behind it, such as 512M".to_owned();
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((end, unit)) if unit.is_ascii_alphabetic() => match unit.to_ascii_uppercase() {
+            'K' => (&text[..end], 10),
+            'M' => (&text[..end], 20),
+            'G' => (&text[..end], 30),
+            _ => return Err(wrong()),
+        },
+        _ => (text, 0),
+    };
+    let number =
+        digits.parse::<u64>().ok().filter(|number| *number > 0 && digits.bytes().all(|b| b.is_ascii_digit()));
+    number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
+}
+
 pub(super) fn parse_ack_mode(text: &str) -> Result<AckModeArg, String> {
     match text {
         "manual" => Ok(AckModeArg::Manual),

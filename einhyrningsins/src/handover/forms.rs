@@ -164,6 +164,11 @@ as_bytes!(
     |words| words.map(|words| words.into_iter().map(Bytes::into_os_string).collect())
 );
 as_bytes!(
+    /// A text of the system's that there may be.
+    os_string_option, Option<OsString>, Option<Bytes>,
+    |text| text.as_deref().map(Bytes::from), |text| text.map(Bytes::into_os_string)
+);
+as_bytes!(
     /// A text for the kernel.
     c_string, CString, Bytes, |text| text.to_bytes().into(), Bytes::into_c_string
 );

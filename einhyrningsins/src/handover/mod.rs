@@ -19,7 +19,7 @@ use self::forms::Moment;
 use crate::config::{Control, Identity, Reexec};
 use crate::control_socket::ControlSocketRecord;
 use crate::logging::LogRecord;
-use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, Then, WorkersRecord};
+use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, ServiceRecord, Then, WorkersRecord};
 use crate::supervisor::{Contradiction, SupervisorRecord};
 use crate::sys::inherit::NotInherited;
 use crate::sys::lock_file::LockRecord;
@@ -96,6 +96,9 @@ pub struct Handover {
     pub captures: Vec<CaptureRecord>,
     /// How it logs, and what was not yet written.
     pub log: LogRecord,
+    /// What the service manager was told.
+    #[serde(default)]
+    pub service: ServiceRecord,
     /// What the replacement was for.
     pub then: Vec<Then>,
 }

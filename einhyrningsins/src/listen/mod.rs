@@ -8,6 +8,7 @@
 mod address;
 mod bind;
 mod exports;
+mod kept;
 mod listener;
 mod passed;
 mod spec;
@@ -15,6 +16,7 @@ mod spec;
 pub use address::{Address, SocketKind, UnixName};
 pub use bind::{BindError, Family, bind, bind_at};
 pub use exports::exports;
+pub use kept::KeptListeners;
 pub use listener::{AdoptError, Listener, ListenerQueue, ListenerRecord};
 pub use passed::{Passed, PassedError};
 pub use spec::{
@@ -22,24 +24,20 @@ pub use spec::{
     Place,
 };
 
-/// Has all that `binds` ask for, in order: binds it, or takes it from `passed`.
+/// Has what `spec` asks for: binds it, or takes it from `passed`. What other `binds` name is not for a `systemd` without a
+/// name.
 ///
 /// # Errors
-/// [`BindError`], for the first that cannot be had.
+/// [`BindError`].
 pub fn open(
+    spec: &BindSpec,
     binds: &[BindSpec],
     family: Family,
     backlog: Option<u32>,
-    mut passed: Option<&mut Passed>,
+    passed: &mut Passed,
 ) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    for spec in binds {
-        match &mut passed {
-            Some(passed) if spec.address.origin() == Origin::Passed => {
-                listeners.extend(passed.take(spec, binds)?);
-            }
-            _ => listeners.push(bind(spec, family, backlog)?),
-        }
+    match spec.address.origin() {
+        Origin::Passed => passed.take(spec, binds),
+        _ => Ok(vec![bind(spec, family, backlog)?]),
     }
-    Ok(listeners)
 }

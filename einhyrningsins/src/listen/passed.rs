@@ -14,7 +14,7 @@ use socket2::{SockRef, Socket};
 
 use super::bind::{Backlog, set_options};
 use super::spec::{BindAddress, BindSpec, BindSpecErrorKind, Origin, is_socket_name};
-use super::{Address, BindError, Listener, SocketKind};
+use super::{Address, BindError, KeptListeners, Listener, SocketKind};
 use crate::sys::inherit::{Inherited, set_close_on_exec};
 
 /// The first descriptor of socket activation.
@@ -158,21 +158,28 @@ impl PassedError {
 }
 
 impl Passed {
-    /// Looks at what this process was started with. Call it before anything is opened.
+    /// Looks at what this process was started with, if `binds` ask for it or its variables tell of something. Call it
+    /// before anything is opened.
     ///
     /// # Errors
     /// If `/proc` cannot be read.
-    pub fn new() -> io::Result<Self> {
+    pub fn of_process(binds: &[BindSpec]) -> io::Result<Self> {
         let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let activated = activated(variable, std::process::id());
-        Ok(Self { inherited: Inherited::new()?, activated, taken: Vec::new() })
+        let is_needed = activated.is_ok() || binds.iter().any(|spec| spec.address.origin() == Origin::Passed);
+        let inherited = if is_needed { Inherited::new()? } else { Inherited::default() };
+        Ok(Self { inherited, activated, taken: Vec::new() })
     }
 
-    /// Whether there is anything to look at: `binds` ask for it, or there are variables.
+    /// Takes the listeners that the service manager has kept for this master, which are no concern of `-b`.
     #[must_use]
-    pub fn is_needed(binds: &[BindSpec]) -> bool {
-        env::var_os("LISTEN_FDS").is_some()
-            || binds.iter().any(|spec| spec.address.origin() == Origin::Passed)
+    pub fn take_kept(&mut self) -> KeptListeners {
+        let Ok(activated) = &mut self.activated else { return KeptListeners::default() };
+        let is_kept = |socket: &mut Activated| socket.name.as_deref().is_some_and(KeptListeners::has);
+        let kept: Vec<_> = activated.extract_if(.., is_kept).collect();
+        let claimed =
+            kept.into_iter().filter_map(|Activated { fd, name }| Some((name?, self.claim(fd).ok()?)));
+        KeptListeners::new(claimed.collect())
     }
 
     /// Takes the sockets that `spec` asks for. What other `binds` name is not for a `systemd` without a name.

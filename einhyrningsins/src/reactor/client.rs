@@ -218,7 +218,8 @@ impl Clients {
     /// Takes over the clients that were written down.
     ///
     /// # Errors
-    /// If a descriptor is not there, or the kernel cannot wait for it.
+    /// If a descriptor is not there, or the kernel cannot wait for it. Those that were taken stay open then: the
+    /// image before needs them.
     pub(super) fn adopt_all(
         record: ClientsRecord,
         inherited: &mut Inherited,
@@ -226,22 +227,35 @@ impl Clients {
     ) -> io::Result<Self> {
         let mut clients = Self { next: record.next, ..Self::default() };
         for record in record.clients {
-            let id = ClientId(record.id);
-            let fd = inherited.take(record.fd.0).map_err(io::Error::other)?;
-            let mut stream = UnixStream::from_std(StdUnixStream::from(fd));
-            registry.register(&mut stream, Token(CLIENTS + id.0), Interest::READABLE | Interest::WRITABLE)?;
-            let mut client = Client::new(stream, record.peer);
-            client.input.push(&record.input);
-            client.output = record.output;
-            client.has_ended = record.has_ended;
-            client.is_leaving = record.is_leaving;
-            client.is_deaf = record.is_deaf;
-            client.follows = record.follows;
-            clients.followers.extend(client.follows.is_some().then_some(id));
-            clients.dirty.insert(id);
-            clients.clients.insert(id, client);
+            if let Err(error) = clients.take(record, inherited, registry) {
+                std::mem::forget(clients);
+                return Err(error);
+            }
         }
         Ok(clients)
+    }
+
+    fn take(
+        &mut self,
+        record: ClientRecord,
+        inherited: &mut Inherited,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        let id = ClientId(record.id);
+        let fd = inherited.take(record.fd.0).map_err(io::Error::other)?;
+        let stream = UnixStream::from_std(StdUnixStream::from(fd));
+        let mut client = Client::new(stream, record.peer);
+        client.input.push(&record.input);
+        client.output = record.output;
+        client.has_ended = record.has_ended;
+        client.is_leaving = record.is_leaving;
+        client.is_deaf = record.is_deaf;
+        client.follows = record.follows;
+        self.followers.extend(client.follows.is_some().then_some(id));
+        self.dirty.insert(id);
+        let client = self.clients.entry(id).insert_entry(client).into_mut();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut client.stream, Token(CLIENTS + id.0), interest)
     }
 
     /// Every client.

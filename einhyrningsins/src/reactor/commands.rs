@@ -348,6 +348,7 @@ impl Reactor {
             slots: pool.slots,
             workers: pool.workers,
             releases: self.workers.release_statuses(),
+            recycled: pool.recycled,
             upgrade: pool.upgrade,
         }
     }
@@ -370,6 +371,10 @@ impl Reactor {
                 "max_upgrade_additional": policy.upgrade_additional_max,
                 "graceful_signal": policy.graceful_signal.as_str(),
                 "signal_timeout": policy.grace.map(|grace| grace.as_secs_f64()),
+                "max_age": policy.care.max_age.map(|max_age| max_age.age.as_secs_f64()),
+                "max_age_jitter": policy.care.max_age.map(|max_age| max_age.jitter.as_secs_f64()),
+                "max_rss": policy.care.max_rss_bytes,
+                "ping_timeout": policy.care.ping_timeout.map(|timeout| timeout.as_secs_f64()),
             },
             "control": {
                 "clients": self.clients.connected(),

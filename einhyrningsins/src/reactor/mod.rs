@@ -10,6 +10,8 @@ mod client;
 mod commands;
 mod einhorn;
 mod reexec;
+mod sampling;
+mod service;
 mod stderr;
 mod workers;
 
@@ -40,6 +42,8 @@ use client::{ClientId, Clients};
 use einhorn::Words;
 use reexec::Replacement;
 pub use reexec::{PROOF, RequestRecord, Then};
+use sampling::Sampling;
+pub use service::{Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
 pub use workers::{WorkerOptions, Workers, WorkersRecord};
@@ -97,8 +101,20 @@ pub struct Parts {
     pub signals: Signals,
     /// Where workers notify.
     pub notify: NotifySocket,
+    /// What the service manager is told.
+    pub service: Service,
     /// The log.
     pub log: Log,
+}
+
+/// The parts could not be put together. They are in here as they were: to drop them closes what they hold, and
+/// removes the files that are theirs.
+#[derive(Debug, thiserror::Error)]
+#[error("{error:#}")]
+pub struct NotAssembled {
+    /// What the kernel refused.
+    pub error: anyhow::Error,
+    parts: Box<Parts>,
 }
 
 /// Everything that the master holds while it runs.
@@ -116,9 +132,11 @@ pub struct Reactor {
     /// Who waits for a last reply.
     requests: HashMap<RequestKey, Asker>,
     next_request: u64,
+    service: Service,
     log: Log,
     identity: Identity,
     replacement: Replacement,
+    sampling: Sampling,
     lockfile: Option<LockFile>,
     /// Removed when the master ends.
     _pidfile: Option<PidFile>,
@@ -152,37 +170,52 @@ struct Asker {
     words: Words,
 }
 
+impl Parts {
+    /// Begins to wait for what they read.
+    fn poll(&mut self) -> anyhow::Result<Poll> {
+        let poll = Poll::new().context("cannot make an epoll descriptor")?;
+        let registry = poll.registry();
+        registry
+            .register(&mut self.signals, SIGNALS, Interest::READABLE)
+            .context("cannot wait for signals")?;
+        registry
+            .register(&mut self.notify, NOTIFY, Interest::READABLE)
+            .context("cannot wait for notifications")?;
+        registry
+            .register(&mut self.control_socket.listener, CONTROL, Interest::READABLE)
+            .context("cannot wait for control clients")?;
+        Ok(poll)
+    }
+}
+
 impl Reactor {
     /// Puts the parts together; nothing is spawned yet.
     ///
     /// # Errors
     /// If the kernel gives no descriptor to wait on.
-    pub fn new(parts: Parts) -> anyhow::Result<Self> {
-        let Parts { mut control_socket, mut signals, mut notify, .. } = parts;
-        let poll = Poll::new().context("cannot make an epoll descriptor")?;
-        let registry = poll.registry();
-        registry.register(&mut signals, SIGNALS, Interest::READABLE).context("cannot wait for signals")?;
-        registry
-            .register(&mut notify, NOTIFY, Interest::READABLE)
-            .context("cannot wait for notifications")?;
-        registry
-            .register(&mut control_socket.listener, CONTROL, Interest::READABLE)
-            .context("cannot wait for control clients")?;
+    pub fn new(mut parts: Parts) -> Result<Self, NotAssembled> {
+        let poll = match parts.poll() {
+            Ok(poll) => poll,
+            Err(error) => return Err(NotAssembled { error, parts: Box::new(parts) }),
+        };
+        let sampling = Sampling::new(parts.supervisor.policy().care.max_rss_bytes.is_some());
         Ok(Self {
             poll,
             supervisor: parts.supervisor,
             workers: parts.workers,
             control: parts.control,
-            control_socket,
-            signals,
-            notify,
+            control_socket: parts.control_socket,
+            signals: parts.signals,
+            notify: parts.notify,
             clients: Clients::default(),
             captures: Captures::default(),
             requests: HashMap::new(),
             next_request: 0,
+            service: parts.service,
             log: parts.log,
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
+            sampling,
             lockfile: parts.lockfile,
             _pidfile: parts.pidfile,
             started: Instant::now(),
@@ -208,9 +241,9 @@ impl Reactor {
         self.watch_log();
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
+            self.give_way_to_stop();
             self.settle();
             if let Some(code) = self.exit {
-                self.end_check();
                 self.log.flush();
                 return Ok(code);
             }
@@ -232,8 +265,13 @@ impl Reactor {
         if !self.backlog.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.supervisor.next_deadline(), self.clients.accept_again_at(), self.replacement.deadline()];
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.clients.accept_again_at(),
+            self.replacement.deadline(),
+            self.sampling.next(),
+            self.service.deadline(),
+        ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
     }
@@ -282,6 +320,7 @@ impl Reactor {
             self.reap();
         }
         self.enforce_check_deadline(now);
+        self.sample(now);
         if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
             for (pid, lines) in self.captures.news() {
                 self.feed(Event::LastWords { pid, lines });
@@ -308,6 +347,7 @@ impl Reactor {
                 self.feed(Event::RequestAbandoned { request });
             }
         }
+        self.tell_service_manager();
         self.log.flush();
     }
 
@@ -383,12 +423,17 @@ impl Reactor {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
+        self.service.on_notice(notice);
+        self.tell_progress(notice, progress_of);
+        self.clients.send_to_followers(notice);
+    }
+
+    fn tell_progress(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
         let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
         for asker in askers.filter(|asker| asker.waits()) {
             let reply = Reply::progress(asker.id.clone(), asker.words_for(notice), Some(notice));
             self.clients.send(asker.client, asker.language, &reply);
         }
-        self.clients.send_to_followers(notice);
     }
 
     fn read_notifications(&mut self) {
@@ -434,6 +479,7 @@ impl Reactor {
             Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
             Signal::SIGHUP | Signal::SIGALRM => {
                 self.log.debug(&why);
+                self.service.on_hangup();
                 return self.upgrade(None, UpgradePlan::default());
             }
             Signal::SIGTTIN => PoolCommand::Inc(1),

@@ -116,6 +116,11 @@ impl Replacement {
         self.checked.is_some()
     }
 
+    /// Whether the master is to be replaced, and was not yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.then.is_empty()
+    }
+
     pub(super) fn is_check(&self, pid: Pid) -> bool {
         self.check.as_ref().is_some_and(|check| check.pid == pid)
     }
@@ -151,12 +156,30 @@ impl Reactor {
         if let Some(refusal) = self.supervisor.stopping() {
             return self.answer_then(&then, &refusal);
         }
+        if let Some(check) = &self.replacement.check {
+            // It has begun for another, and nothing more may happen in it for a long time.
+            let notice = check.candidate.notice();
+            self.tell_progress(&notice, then.request().as_slice());
+        }
         self.replacement.then.push(then);
         if self.replacement.check.is_none()
             && self.replacement.checked.is_none()
             && let Err(error) = self.begin_check()
         {
             self.keep_master(&format!("{error:#}"));
+        }
+    }
+
+    /// A master that stops is not replaced: whoever waits for that is told now, and the check is ended.
+    pub(super) fn give_way_to_stop(&mut self) {
+        if self.replacement.then.is_empty() {
+            return;
+        }
+        let Some(refusal) = self.supervisor.stopping() else { return };
+        self.end_check();
+        self.replacement.checked = None;
+        for then in std::mem::take(&mut self.replacement.then) {
+            self.answer_then(&then, &refusal);
         }
     }
 
@@ -183,7 +206,7 @@ impl Reactor {
         registry
             .register(&mut SourceFd(&stderr.as_raw_fd()), CHECK, Interest::READABLE)
             .context("cannot wait for the check")?;
-        let program = candidate.program.file().path.display().to_string();
+        let notice = candidate.notice();
         self.replacement.check = Some(Check {
             candidate,
             pid,
@@ -194,7 +217,7 @@ impl Reactor {
             deadline: Instant::now() + self.replacement.settings.check_timeout,
             is_late: false,
         });
-        self.tell_waiting(&Notice::MasterChecking { program });
+        self.tell_waiting(&notice);
         Ok(())
     }
 
@@ -274,6 +297,10 @@ impl Reactor {
     pub(super) fn on_check_ended(&mut self, termination: &Termination) {
         self.read_check();
         let Some(check) = self.replacement.check.take() else { return };
+        if self.replacement.then.is_empty() {
+            // Nobody waits for it any more: the master stops.
+            return;
+        }
         match check.verdict(termination, &self.replacement.settings) {
             Ok(version) => {
                 self.log.debug(format_args!("the check has passed: {version} can go on from here"));
@@ -286,10 +313,9 @@ impl Reactor {
     /// Becomes the program that was checked. Returns only if that fails.
     pub(super) fn replace(&mut self) {
         let Some(candidate) = self.replacement.checked.take() else { return };
-        if let Some(refusal) = self.supervisor.stopping() {
-            return self.keep_master(&refusal);
-        }
         let Err(error) = self.execute(&candidate);
+        // No signal tells of children that ended while SIGCHLD was not blocked.
+        self.backlog.children = true;
         self.keep_master(&format!("{error:#}"));
     }
 
@@ -342,6 +368,7 @@ impl Reactor {
             next_request: self.next_request,
             captures: self.captures.record(),
             log: self.log.record(),
+            service: self.service.record(),
             then: self.replacement.then.clone(),
         })
     }
@@ -350,9 +377,10 @@ impl Reactor {
     pub(super) fn keep_master(&mut self, reason: &str) {
         let notice = Notice::MasterKept { reason: reason.to_owned() };
         self.log.notice(&notice);
+        self.service.on_notice(&notice);
         self.clients.send_to_followers(&notice);
         for then in std::mem::take(&mut self.replacement.then) {
-            self.answer_then(&then, &notice.to_string());
+            self.answer_then(&then, reason);
         }
     }
 
@@ -442,6 +470,12 @@ impl Reactor {
             self.on_reaped(pid);
             self.feed(Event::Exited { pid, termination: Termination::Unseen });
         }
+    }
+}
+
+impl Candidate {
+    fn notice(&self) -> Notice {
+        Notice::MasterChecking { program: self.program.file().path.display().to_string() }
     }
 }
 

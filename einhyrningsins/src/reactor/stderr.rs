@@ -180,7 +180,8 @@ impl Captures {
     /// Takes over those that were written down.
     ///
     /// # Errors
-    /// If a descriptor is not there, or the kernel cannot wait for it.
+    /// If a descriptor is not there, or the kernel cannot wait for it. Those that were taken stay open then: the
+    /// image before needs them.
     pub(super) fn adopt_all(
         records: Vec<CaptureRecord>,
         inherited: &mut Inherited,
@@ -188,16 +189,27 @@ impl Captures {
     ) -> io::Result<Self> {
         let mut captures = Self::default();
         for record in records {
-            let pipe = inherited.take(record.fd.0).map_err(io::Error::other)?;
-            let token = Token(CAPTURES + record.id);
-            registry.register(&mut SourceFd(&pipe.as_raw_fd()), token, Interest::READABLE)?;
-            captures.next = captures.next.max(record.id + 1);
-            let tail = record.tail.as_deref().map(Tail::of);
-            let stream =
-                Stream { pipe: File::from(pipe), worker: record.worker, partial: record.partial, tail };
-            captures.streams.insert(Capture(record.id), stream);
+            if let Err(error) = captures.take(record, inherited, registry) {
+                std::mem::forget(captures);
+                return Err(error);
+            }
         }
         Ok(captures)
+    }
+
+    fn take(
+        &mut self,
+        record: CaptureRecord,
+        inherited: &mut Inherited,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        let pipe = inherited.take(record.fd.0).map_err(io::Error::other)?;
+        let fd = pipe.as_raw_fd();
+        self.next = self.next.max(record.id + 1);
+        let tail = record.tail.as_deref().map(Tail::of);
+        let stream = Stream { pipe: File::from(pipe), worker: record.worker, partial: record.partial, tail };
+        self.streams.insert(Capture(record.id), stream);
+        registry.register(&mut SourceFd(&fd), Token(CAPTURES + record.id), Interest::READABLE)
     }
 
     /// Every one of them.

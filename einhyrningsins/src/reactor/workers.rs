@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, WORKERS_MAX};
 use nix::errno::Errno;
@@ -48,6 +49,9 @@ pub struct WorkerOptions {
     pub control_as_fd: bool,
     /// Whether its standard error is a pipe to the master.
     pub capture_startup: bool,
+    /// How often it must say that it is well, once it has.
+    #[serde(default)]
+    pub ping_timeout: Option<Duration>,
 }
 
 /// How workers are made, written down.
@@ -110,6 +114,11 @@ impl Workers {
             exported.push((name.to_owned(), value));
         }
         Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
+    }
+
+    /// Copies of the listeners that can be kept for another master, with their names there.
+    pub(super) fn to_keep(&self) -> impl Iterator<Item = (String, OwnedFd)> {
+        self.listeners.iter().filter_map(Listener::to_keep)
     }
 
     pub(super) fn record(&self) -> WorkersRecord {
@@ -188,10 +197,16 @@ impl Workers {
             let fd = FIRST_SOCKET.unsigned_abs() + u32::try_from(sockets.len()).unwrap_or(0);
             worker_env.push(number("EINHORN_SOCK_FD", fd));
         }
-        let pid_variables: &[&str] = if sockets.is_empty() { &[] } else { &["LISTEN_PID"] };
+        let mut pid_variables = Vec::new();
+        pid_variables.extend((!sockets.is_empty()).then_some("LISTEN_PID"));
+        if let Some(timeout) = self.options.ping_timeout {
+            let usec = u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX);
+            worker_env.push(number("WATCHDOG_USEC", usec));
+            pid_variables.push("WATCHDOG_PID");
+        }
         let spec = SpawnSpec {
             worker_env: &worker_env,
-            pid_variables,
+            pid_variables: &pid_variables,
             directory: Some(release.directory()),
             sockets: &sockets,
             control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),

@@ -36,6 +36,7 @@ use crate::sys::inherit::{Inherited, NotInherited};
 /// for their own. Those that end in `_` stand for all that begin so.
 const NOT_INHERITED: &[&str] = &[
     "EINHORN_",
+    "FDSTORE",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",

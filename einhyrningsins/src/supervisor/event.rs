@@ -74,6 +74,13 @@ pub enum Event {
         /// A word of its own, for whoever looks at the state.
         word: Option<String>,
     },
+    /// A worker was measured.
+    Measured {
+        /// The worker's pid.
+        pid: Pid,
+        /// The memory that it holds, in bytes.
+        rss_bytes: u64,
+    },
     /// A worker says something of itself.
     StatusText {
         /// The worker's pid.

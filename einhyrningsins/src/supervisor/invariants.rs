@@ -77,7 +77,8 @@ impl Supervisor {
             }
             if let Some(id) = slot.successor {
                 let worker = self.pool.get(id);
-                debug_assert!(self.rollout.is_some() && slot.current.is_some());
+                let is_recycled = self.recycling.is_succeeding(*number);
+                debug_assert!((self.rollout.is_some() || is_recycled) && slot.current.is_some());
                 let is_fleet = self.rollout.as_ref().is_some_and(super::Rollout::is_fleet_forward);
                 debug_assert!(
                     worker.is_some_and(|worker| worker.is_unacked() || (is_fleet && worker.is_up())),
@@ -85,6 +86,8 @@ impl Supervisor {
                 );
             }
         }
+        let successors = self.pool.slots.values().filter(|slot| slot.successor.is_some()).count();
+        debug_assert!(self.rollout.is_some() || successors <= 1, "two workers are replaced at once");
         let seated =
             self.pool.slots.values().flat_map(|slot| [slot.current, slot.successor]).flatten().count();
         let undrained = self.pool.up() + self.pool.unacked();

@@ -16,7 +16,7 @@ use super::{AckMode, Phase, Supervisor, milliseconds};
 
 /// The grace period of a worker that missed its boot deadline, where `--signal-timeout` sets none: it hangs,
 /// so waiting for it for ever would let hanging workers pile up, one per retry.
-const BOOT_GRACE: Duration = Duration::from_secs(10);
+pub(super) const BOOT_GRACE: Duration = Duration::from_secs(10);
 
 /// How a worker was lost, for what its slot does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,7 @@ impl Supervisor {
         for timer in [Timer::Ack(id), Timer::Boot(id), Timer::Kill(id)] {
             self.timers.clear(timer);
         }
+        self.end_care(id);
         if let State::Draining(drain) = worker.state {
             self.tell(Notice::Drained {
                 slot: worker.slot.0,
@@ -116,6 +117,7 @@ impl Supervisor {
             let death = death_of(&worker, now, termination.to_string(), Some(termination));
             self.lose(now, &worker, death, Loss::Died);
         }
+        self.leave_recycling(id);
         self.pump(now);
         self.exit_if_last();
     }
@@ -161,6 +163,7 @@ impl Supervisor {
         let (number, generation) = (worker.slot, worker.generation);
         let (pid, age_ms) = (worker.pid.map_or(0, Pid::as_raw), milliseconds(now - worker.spawned_at));
         self.pool.set_state(id, State::Up);
+        self.begin_care(now, id);
         self.tell(Notice::Acked {
             slot: number.0,
             pid,
@@ -229,6 +232,9 @@ impl Supervisor {
         slot.last_death = Some((now, Death { stderr_tail: Vec::new(), ..death.clone() }));
         if slot.successor == Some(worker.id) {
             slot.successor = None;
+            if self.recycling.is_succeeding(number) {
+                return self.lose_in_recycling(now, worker, death);
+            }
         } else if slot.current == Some(worker.id) {
             slot.current = None;
             slot.restarts += 1;
@@ -339,6 +345,7 @@ impl Supervisor {
         self.pool.set_state(id, State::Draining(Drain::new(now, signal)));
         self.timers.clear(Timer::Ack(id));
         self.timers.clear(Timer::Boot(id));
+        self.end_care(id);
         if let Some(pid) = pid {
             if let Some(grace) = grace {
                 self.timers.set(Timer::Kill(id), now + grace);
@@ -371,6 +378,7 @@ impl Supervisor {
         {
             worker.pinged_at = Some(now);
             worker.ping_word = word;
+            self.watch_pings(now, id);
         }
     }
 

@@ -7,6 +7,7 @@
 //! What must hold is written in `invariants.rs` and checked after every event in debug builds. In a release
 //! build nothing here may end the master: an event that makes no sense is dropped.
 
+mod care;
 mod configure;
 mod event;
 mod invariants;
@@ -38,14 +39,16 @@ use einhorn_proto::{Notice, Severity};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+pub use care::{Care, MaxAge};
 pub use configure::PolicyChange;
 pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
 pub use record::{Busy, Contradiction, SupervisorRecord};
-pub use snapshot::{Snapshot, WorkerDetail};
+pub use snapshot::{Snapshot, Summary, WorkerDetail};
 
 use crate::handover::forms::signal_name;
+use care::Recycling;
 use pool::Pool;
 use rollout::Rollout;
 use timers::{Timer, Timers};
@@ -75,6 +78,9 @@ pub struct Policy {
     pub grace: Option<Duration>,
     /// Whether an upgrade that is asked for while one runs takes its place, as in einhorn, or is refused.
     pub upgrade_restarts: bool,
+    /// When a worker that serves is replaced.
+    #[serde(default)]
+    pub care: Care,
 }
 
 /// Spawns of one slot in a row without an ack, before it is given up; each at least 1, and `None` for no limit.
@@ -145,6 +151,7 @@ pub struct Supervisor {
     /// Empty seats whose time has come, in that order; they wait only for fewer unacked workers.
     due: VecDeque<SlotNumber>,
     rollout: Option<Rollout>,
+    recycling: Recycling,
     /// What new seats run.
     generation: Generation,
     /// The last number given to a generation.
@@ -178,6 +185,7 @@ impl Supervisor {
             timers: Timers::default(),
             due: VecDeque::new(),
             rollout: None,
+            recycling: Recycling::default(),
             generation: first,
             generation_last: first,
             previous: None,
@@ -207,6 +215,7 @@ impl Supervisor {
             Event::Exited { pid, termination } => self.on_exited(now, pid, termination),
             Event::Acked { pid, source } => self.on_ack_message(now, pid, source),
             Event::Pinged { pid, word } => self.on_pinged(now, pid, word),
+            Event::Measured { pid, rss_bytes } => self.on_measured(now, pid, rss_bytes),
             Event::StatusText { pid, text } => self.on_status_text(pid, text),
             Event::LastWords { pid, lines } => self.on_last_words(pid, lines),
             Event::StopAnnounced { pid } => self.on_stop_announced(pid),
@@ -280,6 +289,10 @@ impl Supervisor {
                 Timer::Spawn(slot) => self.make_due(slot),
                 Timer::Succeed(slot) => self.retry_successor(slot),
                 Timer::Soak => self.on_soak_over(now),
+                Timer::Age(worker) => self.on_age_reached(now, worker),
+                Timer::Ping(worker) => self.on_ping_overdue(now, worker),
+                // The pump looks who is next.
+                Timer::Recycle => {}
             }
         }
         self.pump(now);
@@ -292,7 +305,7 @@ impl Supervisor {
         while self.phase == Phase::Running && self.may_have_one_more_unacked() && self.has_room() {
             if let Some(slot) = self.next_due() {
                 self.fill_seat(now, slot);
-            } else if !self.advance_rollout(now) {
+            } else if !self.advance_rollout(now) && !self.advance_recycling(now) {
                 break;
             }
         }

@@ -52,16 +52,20 @@ struct Means {
     abandons: u8,
     /// A deadline has come, and something else is heard first.
     lates: u8,
+    /// A worker holds more memory than it may.
+    swells: u8,
 }
 
 impl Means {
-    fn each(self) -> [u8; 8] {
-        let Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates } = self;
-        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates]
+    fn each(self) -> [u8; 9] {
+        let Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells } = self;
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells]
     }
 
-    fn from_each([deaths, failures, upgrades, resizes, turns, stops, abandons, lates]: [u8; 8]) -> Self {
-        Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates }
+    fn from_each(
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells]: [u8; 9],
+    ) -> Self {
+        Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells }
     }
 
     /// Whether there is no more of anything than in `other`.
@@ -109,6 +113,7 @@ impl Scope {
             graceful_signal: Signal::SIGUSR2,
             grace: None,
             upgrade_restarts: false,
+            care: Care::default(),
         };
         let (commands, means) = (Vec::new(), Means::default());
         Self { name, policy, is_steady_at_first: false, spawns_at_once: true, commands, means }
@@ -254,6 +259,30 @@ fn timers_that_ack_hold() {
 }
 
 #[test]
+fn recycling_holds() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("recycling", workers);
+        scope.policy.care.max_rss_bytes = Some(1);
+        scope.commands = vec![SMOOTH, FLEET, PoolCommand::Dec(1)];
+        let upgrades = u8::from(workers < 3);
+        let means = Means { deaths: 1, failures: 1, upgrades, resizes: 1, ..Means::default() };
+        scope.means = Means { swells: few(workers), ..means };
+        scope
+    }));
+}
+
+#[test]
+fn upgrades_that_take_each_others_place_hold() {
+    check((1..=2).map(|workers| {
+        let mut scope = Scope::steady("restart", workers);
+        scope.policy.upgrade_restarts = true;
+        scope.commands = vec![SMOOTH, FLEET, PoolCommand::Abort];
+        scope.means = Means { deaths: 1, upgrades: 2, turns: 1, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
 fn one_worker_bears_everything() {
     let mut scope = Scope::steady("everything", 1);
     scope.spawns_at_once = false;
@@ -269,6 +298,6 @@ fn one_worker_bears_everything() {
         stop(Stop::Escalating),
     ];
     scope.means =
-        Means { deaths: 1, failures: 0, upgrades: 1, resizes: 1, turns: 1, stops: 1, abandons: 1, lates: 0 };
+        Means { deaths: 1, upgrades: 1, resizes: 1, turns: 1, stops: 1, abandons: 1, ..Means::default() };
     check([scope]);
 }

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::care::Recycling;
 use super::event::{Generation, RequestKey, SlotNumber, WorkerId};
 use super::pool::{Attempts, Pool, Slot};
 use super::rollback::Failure;
@@ -31,6 +32,8 @@ pub struct SupervisorRecord {
     due: Vec<SlotNumber>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rollout: Option<RolloutRecord>,
+    #[serde(default)]
+    recycling: Recycling,
     next_worker: u64,
     generation: Generation,
     generation_last: Generation,
@@ -143,6 +146,7 @@ impl Supervisor {
             timers: self.timers.iter().map(|(at, timer)| (timer, clock.moment(at))).collect(),
             due: self.due.iter().copied().collect(),
             rollout: self.rollout.as_ref().map(|rollout| rollout.record(clock)).transpose()?,
+            recycling: self.recycling.clone(),
             next_worker: self.pool.next_id(),
             generation: self.generation,
             generation_last: self.generation_last,
@@ -174,6 +178,7 @@ impl Supervisor {
             timers,
             due: VecDeque::from(record.due),
             rollout: record.rollout.map(|rollout| rollout.restore(clock)),
+            recycling: record.recycling,
             generation: record.generation,
             generation_last: record.generation_last,
             previous: record.previous,

@@ -9,12 +9,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{Death, Notice, Outcome, RolloutKind, UpgradeReport};
+use einhorn_proto::{Death, Notice, Outcome, RecycleReason, RolloutKind, UpgradeReport};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, UpgradePlan, WorkerId};
-use super::lifecycle::Loss;
+use super::lifecycle::{BOOT_GRACE, Loss};
 use super::pacing;
 use super::pool::{Attempts, Slot};
 use super::rollback::Failure;
@@ -264,6 +264,7 @@ impl Supervisor {
 
     /// Queues every slot, empty ones first, and starts.
     pub(super) fn begin_replacing(&mut self, now: Instant) {
+        self.interrupt_recycling(now);
         // What was kept to go back to gives way to what is there now.
         self.previous = None;
         let (mut todo, mut seated) = (VecDeque::new(), VecDeque::new());
@@ -385,7 +386,9 @@ impl Supervisor {
     /// A successor has acked: it takes the seat, and the worker before it drains. In a fleet it waits for the
     /// others first.
     pub(super) fn on_successor_acked(&mut self, now: Instant, number: SlotNumber) {
-        if self.rollout.as_ref().is_none_or(|rollout| !rollout.is_fleet_forward()) {
+        if self.recycling.is_succeeding(number) {
+            self.finish_recycling(now, number);
+        } else if self.rollout.as_ref().is_none_or(|rollout| !rollout.is_fleet_forward()) {
             self.succeed(now, number);
         }
     }
@@ -403,7 +406,10 @@ impl Supervisor {
         }
         if let Some(old) = old {
             let why = format!("worker {pid} (generation {generation}) took its slot");
-            self.cull(now, old, &why);
+            // One that says nothing any more may not hear the signal either.
+            let hangs = self.recycling.reason_for(old) == Some(RecycleReason::PingTimeout);
+            let grace = self.policy.grace.or(hangs.then_some(BOOT_GRACE));
+            self.drain(now, old, self.policy.graceful_signal, grace, &why);
         }
     }
 

@@ -37,6 +37,16 @@ struct World {
     log: Vec<String>,
 }
 
+/// Now and then with limits that are reached all the time.
+fn care(dice: &mut fastrand::Rng) -> Care {
+    let time = |dice: &mut fastrand::Rng| Duration::from_millis(dice.u64(1..4000));
+    Care {
+        max_age: dice.bool().then(|| MaxAge { age: time(dice), jitter: time(dice), seed: dice.u64(..) }),
+        max_rss_bytes: dice.bool().then_some(25),
+        ping_timeout: dice.bool().then(|| time(dice)),
+    }
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
@@ -56,6 +66,7 @@ impl World {
             graceful_signal: Signal::SIGUSR2,
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             upgrade_restarts: dice.bool(),
+            care: care(&mut dice),
         };
         let trouble = [0, 0, 5, 40][dice.usize(..4)];
         let log = vec![format!("{policy:?} trouble {trouble}")];
@@ -208,6 +219,8 @@ impl World {
                 _ => {
                     let pid = Pid::from_raw(self.any_pid());
                     self.feed(Event::StatusText { pid, text: "well".into() });
+                    let rss_bytes = self.dice.u64(..30);
+                    self.feed(Event::Measured { pid, rss_bytes });
                     self.feed(Event::Pinged { pid, word: None });
                 }
             },
@@ -267,6 +280,8 @@ impl World {
     /// I8: nothing fails any more, everybody does what is asked, and so the pool comes to rest.
     fn behave_until_steady(&mut self) {
         self.trouble = 0;
+        // Who has a limit reaches it; who comes has none, or there would be no end.
+        self.supervisor.policy.care = Care::default();
         for _ in 0..4000 {
             let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker.resolving) else {
                 return check_rest(&self.supervisor);

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{MasterState, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus};
+use einhorn_proto::{
+    MasterState, Recycled, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -30,6 +32,29 @@ pub struct Snapshot {
     pub slots: Vec<SlotStatus>,
     /// Each worker that has a pid, by slot and then by age.
     pub workers: Vec<WorkerStatus>,
+    /// How many workers were replaced while they served, by reason.
+    pub recycled: Recycled,
+    /// The upgrade that runs.
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+/// How the pool is, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// What the master is doing.
+    pub state: MasterState,
+    /// Whether all slots have had an acked worker at one time.
+    pub was_ready: bool,
+    /// The generation that serves; of an upgrade that runs, [`Self::upgrade`] tells the other.
+    pub generation: Generation,
+    /// Workers asked for.
+    pub wanted: u32,
+    /// Workers that are acked and undrained.
+    pub up: u32,
+    /// Workers that live, draining ones too.
+    pub live: u32,
+    /// Slots that were given up.
+    pub given_up: u32,
     /// The upgrade that runs.
     pub upgrade: Option<UpgradeStatus>,
 }
@@ -63,6 +88,22 @@ impl Supervisor {
             draining: count(self.pool.draining()),
             slots: self.slot_statuses(now),
             workers,
+            recycled: self.recycling.counts,
+            upgrade: self.upgrade_status(now),
+        }
+    }
+
+    /// How the pool is now, without a table of its workers.
+    #[must_use]
+    pub fn summary(&self, now: Instant) -> Summary {
+        Summary {
+            state: self.master_state(),
+            was_ready: self.was_ready,
+            generation: self.generation,
+            wanted: self.wanted(),
+            up: count(self.pool.up()),
+            live: count(self.pool.live()),
+            given_up: count(self.pool.slots.values().filter(|slot| slot.given_up).count()),
             upgrade: self.upgrade_status(now),
         }
     }

@@ -104,6 +104,7 @@ impl Supervisor {
     /// No seat is filled any more.
     fn empty_the_queues(&mut self) {
         self.due.clear();
+        self.end_recycling();
         let numbers: Vec<SlotNumber> = self.pool.slots.keys().copied().collect();
         for number in numbers {
             self.timers.clear(Timer::Spawn(number));

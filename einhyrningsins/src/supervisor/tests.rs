@@ -41,6 +41,7 @@ fn policy(workers: u32) -> Policy {
         graceful_signal: Signal::SIGUSR2,
         grace: None,
         upgrade_restarts: false,
+        care: Care::default(),
     }
 }
 

@@ -21,6 +21,12 @@ pub(super) enum Timer {
     Spawn(SlotNumber),
     /// The slot may try its next successor again.
     Succeed(SlotNumber),
+    /// The worker has reached its greatest age (`--max-age`).
+    Age(WorkerId),
+    /// The worker should have said by now that it is well (`--ping-timeout`).
+    Ping(WorkerId),
+    /// A worker that is to be replaced may be tried again.
+    Recycle,
     /// The canaries have lived long enough for the rest to follow.
     Soak,
 }

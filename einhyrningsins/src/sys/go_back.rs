@@ -61,13 +61,14 @@ pub struct GoBack {
 }
 
 impl GoBack {
-    /// From now on a crash executes `image` again, with the arguments and variables of this process and one
-    /// more, `--returned=SIGNAL`, after the program's name.
+    /// From now on a crash executes `image` again, with the variables of this process, its name, and the two
+    /// options that the image needs: `--returned=SIGNAL` and `--with-state-fd=STATE`. What else this process was
+    /// called with may be what only the new program knows.
     ///
     /// # Errors
     /// Whatever the kernel says; nothing is armed then.
-    pub fn arm(image: RawFd) -> Result<Self, Errno> {
-        let plan = Box::into_raw(Box::new(Plan::new(image)));
+    pub fn arm(image: RawFd, state: RawFd) -> Result<Self, Errno> {
+        let plan = Box::into_raw(Box::new(Plan::new(image, state)));
         let stack = Box::leak(vec![0_u8; STACK_BYTES].into_boxed_slice());
         let wanted = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: STACK_BYTES };
         let mut armed = Self {
@@ -120,15 +121,15 @@ impl Drop for GoBack {
 }
 
 impl Plan {
-    /// Lays out the arguments and variables of this process. They are leaked, as the plan itself is: a handler may
-    /// be at work on them at any time.
-    fn new(image: RawFd) -> Self {
+    /// Lays out arguments and variables. They are leaked, as the plan itself is: a handler may be at work on them
+    /// at any time.
+    fn new(image: RawFd, state: RawFd) -> Self {
         let returned = Box::leak(vec![0; OPTION.len() + REASON_BYTES_MAX].into_boxed_slice());
         let (option, reason) = returned.split_at_mut(OPTION.len());
         option.copy_from_slice(OPTION.as_bytes());
-        let mut argv: Vec<_> = env::args_os().map(leak).collect();
-        argv.insert(argv.len().min(1), option.as_ptr().cast());
-        argv.push(ptr::null());
+        let name = leak(env::args_os().next().unwrap_or_default());
+        let state = leak(format!("--with-state-fd={state}").into());
+        let argv = vec![name, option.as_ptr().cast(), state, ptr::null()];
         let variables = env::vars_os().map(|(mut name, value)| {
             name.push("=");
             name.push(value);
@@ -189,7 +190,7 @@ mod tests {
     /// In the process that is to crash: arms with a shell as the image before, which tells its arguments.
     fn armed() -> GoBack {
         let image = File::open("/bin/sh").unwrap();
-        let armed = GoBack::arm(image.as_raw_fd()).unwrap();
+        let armed = GoBack::arm(image.as_raw_fd(), 0).unwrap();
         std::mem::forget(image);
         armed
     }
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn one_may_go_back_without_a_crash_and_learns_if_that_fails() {
         if env::var_os(MARKER).is_some() {
-            let armed = GoBack::arm(12_345).unwrap();
+            let armed = GoBack::arm(12_345, 0).unwrap();
             assert_eq!(armed.go("there is no such descriptor"), Errno::EBADF);
             assert_eq!(armed.go("once is enough"), Errno::ENOENT);
             drop(armed);

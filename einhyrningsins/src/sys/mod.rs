@@ -5,6 +5,7 @@
 pub mod go_back;
 pub mod inherit;
 pub mod lock_file;
+pub mod manager;
 pub mod memory_file;
 pub mod notify;
 pub mod peer;

@@ -2,6 +2,7 @@
 
 mod events;
 mod progress;
+mod ready;
 mod status;
 mod upgrade;
 mod version;
@@ -43,9 +44,10 @@ pub(crate) fn run(
         {
             upgrade::begin(session, output, &request, answer)
         }
+        Command::Status { ready: true } => ready::run(session, output, answer),
         _ if answer.json => as_json(session, output, &request, answer),
         Command::State => as_pretty_json(session, output, &request, answer),
-        Command::Status => status::run(session, output, answer),
+        Command::Status { .. } => status::run(session, output, answer),
         Command::Upgrade(_)
         | Command::UpgradeFleet { .. }
         | Command::UpgradeContinue { .. }

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use einhorn_proto::{
-    self as proto, Death, ListenerStatus, MasterState, QueueStatus, ReleaseStatus, RolloutKind, SlotStatus,
-    Status, Termination, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    self as proto, Death, ListenerStatus, MasterState, QueueStatus, Recycled, ReleaseStatus, RolloutKind,
+    SlotStatus, Status, Termination, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
 use crate::error::Error;
@@ -30,6 +30,7 @@ pub(super) fn run(session: &mut Session, output: &Output, answer: Answer) -> Res
 fn render(status: &Status) -> Vec<Line> {
     let mut lines = master_lines(status);
     lines.extend(status.upgrade.as_ref().map(upgrade_line));
+    lines.extend(recycled_line(status.recycled));
     lines.push(fact("runs", &shell_words::join(&status.master.command)));
     lines.push(fact("in", &status.master.directory));
     lines.extend(status.releases.iter().map(release_line));
@@ -99,6 +100,15 @@ fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
         RolloutKind::Rollback => "rollback",
     };
     vec![heading(kind), Span::new(&progress, style)]
+}
+
+/// How many workers were replaced while they served, if any was.
+fn recycled_line(recycled: Recycled) -> Option<Line> {
+    let Recycled { max_age, max_rss, ping_timeout } = recycled;
+    let counts = [(max_age, "for age"), (max_rss, "for memory"), (ping_timeout, "for silence")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let text = counts.map(|(count, why)| format!("{count} {why}")).collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then(|| fact("recycled", &text))
 }
 
 /// What a generation runs. The directory comes first, as it is what tells one deploy from another.
@@ -363,6 +373,7 @@ mod tests {
                 release(7, "/srv/web/releases/41", "/usr/bin/python3.13"),
                 release(8, "/srv/web/releases/42", "/srv/web/releases/42/bin/server"),
             ],
+            recycled: Recycled { max_age: 3, max_rss: 0, ping_timeout: 1 },
             upgrade: Some(UpgradeStatus {
                 kind: RolloutKind::Upgrade,
                 stage: UpgradeStage::Replacing,
@@ -384,6 +395,7 @@ mod tests {
 master    web, pid 4711, version 0.1.0, upgrading, age 3d01h
 workers   2 of 4 up, 1 starting, 1 draining, generation 8
 upgrade   to generation 8, for 3.2s: 1 of 4 up, 1 starting
+recycled  3 for age, 1 for silence
 runs      /srv/web/bin/server --title 'my site'
 in        /srv/web/current
 release   7: /srv/web/releases/41, /usr/bin/python3.13 of 2026-11-22T08:35:29Z (device 2049, inode 77)

@@ -64,8 +64,12 @@ fn tcp() -> OwnedFd {
 
 fn take(passed: &mut Passed, binds: &[&str]) -> Result<Vec<Listener>, String> {
     let binds: Vec<BindSpec> = binds.iter().map(|text| text.parse().unwrap()).collect();
-    crate::listen::open(&binds, Default::default(), None, Some(passed))
-        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    let mut listeners = Vec::new();
+    for spec in &binds {
+        let found = crate::listen::open(spec, &binds, Default::default(), None, passed);
+        listeners.extend(found.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
+    }
+    Ok(listeners)
 }
 
 #[test]
@@ -116,6 +120,24 @@ fn what_nobody_takes_is_told_of() {
         let expected = "was passed to this master and is not used: -b systemd:admin would use it";
         assert_eq!(passed.leftovers(), [format!("descriptor {fd} (admin) {expected}")]);
     });
+}
+
+#[test]
+fn what_the_service_manager_has_kept_is_for_no_bind_and_not_warned_of() {
+    isolated(
+        "listen::passed::tests::what_the_service_manager_has_kept_is_for_no_bind_and_not_warned_of",
+        || {
+            let (mut passed, fds) = passed(vec![(tcp(), "bind-127.0.0.1%3A0"), (tcp(), "web")]);
+            let mut kept = passed.take_kept();
+            let taken = kept.take(&"127.0.0.1:0".parse().unwrap(), Default::default(), None).unwrap();
+            assert_eq!(taken.fd.as_raw_fd(), fds[0]);
+            assert_eq!(take(&mut passed, &["systemd"]).unwrap().len(), 1);
+            assert!(passed.leftovers().is_empty());
+            assert!(
+                take(&mut passed, &[&format!("fd:{}", fds[0])]).unwrap_err().ends_with("taken by another -b")
+            );
+        },
+    );
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Site {
             open_files: None,
             control_as_fd: false,
             capture_startup: false,
+            ping_timeout: None,
         };
         let spawner = Spawner::new().unwrap();
         let workers = Workers::new(recipe, Vec::new(), Path::new("/control"), "@notify", spawner, options);

@@ -29,6 +29,7 @@ pub(super) fn key_of(world: &World, age_max: Duration) -> Key {
     writer.queues();
     writer.generations();
     writer.rollout();
+    writer.recycling();
     writer.bytes.into_boxed_slice()
 }
 
@@ -55,6 +56,7 @@ impl<'a> Writer<'a> {
         generations.extend(&world.onlooker.resolving);
         if let Some(rollout) = &supervisor.rollout {
             generations.extend([rollout.generation, rollout.from]);
+            generations.extend(&rollout.superseded);
         }
         workers.extend(draining);
         let generations = generations.into_iter().collect();
@@ -144,6 +146,9 @@ impl<'a> Writer<'a> {
                 Timer::Spawn(slot) => self.bytes.extend([3, slot.0 as u8]),
                 Timer::Succeed(slot) => self.bytes.extend([4, slot.0 as u8]),
                 Timer::Soak => self.bytes.extend([5, 0]),
+                Timer::Recycle => self.bytes.extend([6, 0]),
+                Timer::Age(worker) => self.timer_of_worker(7, worker),
+                Timer::Ping(worker) => self.timer_of_worker(8, worker),
             }
         }
     }
@@ -164,6 +169,20 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn recycling(&mut self) {
+        let recycling = self.supervisor.recycling.clone();
+        self.small(recycling.failures as usize);
+        self.small(recycling.queue.len());
+        recycling.queue.iter().for_each(|(worker, _)| self.worker(Some(*worker)));
+        match recycling.turn {
+            Some(turn) => {
+                self.bytes.extend([1, turn.slot.0 as u8, u8::from(turn.is_succeeded)]);
+                self.worker(Some(turn.old));
+            }
+            None => self.small(0),
+        }
+    }
+
     fn rollout(&mut self) {
         let Some(rollout) = &self.supervisor.rollout else { return self.small(0) };
         self.small(match rollout.stage {
@@ -175,6 +194,8 @@ impl<'a> Writer<'a> {
         self.bytes.extend([rollout.kind as u8, u8::from(rollout.is_fleet)]);
         self.generation(rollout.generation);
         self.generation(rollout.from);
+        self.small(rollout.superseded.len());
+        rollout.superseded.iter().for_each(|generation| self.generation(*generation));
         match rollout.canary {
             Some(canary) => {
                 self.small(1 + canary.slots as usize);

@@ -53,6 +53,8 @@ enum Step {
     },
     Dies(Pid),
     Acks(Pid),
+    /// It is measured, and holds more than it may.
+    Swells(Pid),
     /// The clock jumps to the next deadline, and the supervisor hears of it.
     Deadline,
     /// The clock jumps to the next deadline, and something else is heard first.
@@ -127,6 +129,9 @@ impl World {
             if self.awaits_ack(*pid) {
                 steps.push(Step::Acks(*pid));
             }
+            if means.swells > 0 {
+                steps.push(Step::Swells(*pid));
+            }
         }
         match self.supervisor.next_deadline() {
             Some(at) if self.boots_missed(at) <= means.deaths => {
@@ -190,6 +195,7 @@ impl World {
                 Means { deaths: at.map_or(0, |at| self.boots_missed(at)), ..none }
             }
             Step::Late => Means { lates: 1, ..none },
+            Step::Swells(_) => Means { swells: 1, ..none },
             Step::Abandon(_) => Means { abandons: 1, ..none },
             Step::Command(command) => match command {
                 PoolCommand::Upgrade(_) => Means { upgrades: 1, ..none },
@@ -215,6 +221,7 @@ impl World {
                 self.feed(Event::SpawnFailed { worker, reason: String::new(), transient })
             }
             &Step::Dies(pid) => self.feed(Event::Exited { pid, termination: Termination::Exited(1) }),
+            &Step::Swells(pid) => self.feed(Event::Measured { pid, rss_bytes: u64::MAX }),
             &Step::Acks(pid) => self.feed(Event::Acked { pid, source: AckSource::Control }),
             Step::Deadline => {
                 self.now = self.supervisor.next_deadline().map_or(self.now, |at| at.max(self.now));

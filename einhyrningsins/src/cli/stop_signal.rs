@@ -1,0 +1,111 @@
+//! The signal that asks a worker to stop: by its own name, or by that of a server whose manual says which it is.
+
+use nix::sys::signal::Signal;
+
+use crate::sys::signals::parse_signal;
+
+/// Servers, and the signal on which each accepts no more, finishes what it has, and exits.
+const SERVERS: &[(&str, Signal)] = &[
+    // httpd.apache.org, "Stopping and Restarting": graceful-stop, with -D FOREGROUND.
+    ("apache", Signal::SIGWINCH),
+    // docs.gunicorn.org, "Signal Handling": graceful shutdown; QUIT and INT are quick.
+    ("gunicorn", Signal::SIGTERM),
+    // HAProxy's management guide, "Stopping and restarting HAProxy": graceful stop; TERM is hard.
+    ("haproxy", Signal::SIGUSR1),
+    // hypercorn.readthedocs.io, "Configuring": graceful_timeout, after SIGTERM.
+    ("hypercorn", Signal::SIGTERM),
+    // nginx.org, "Controlling nginx": graceful shutdown; TERM and INT are fast.
+    ("nginx", Signal::SIGQUIT),
+    // php-fpm(8), "SIGNALS": graceful stop; TERM and INT are immediate.
+    ("php-fpm", Signal::SIGQUIT),
+    // puma's docs/signals.md: TERM finishes requests; USR2 restarts it.
+    ("puma", Signal::SIGTERM),
+    // Plack::Handler::Starlet is written for Server::Starter, which sends TERM.
+    ("starlet", Signal::SIGTERM),
+    // starman(1), "SIGNALS": QUIT is its graceful stop; TERM is not.
+    ("starman", Signal::SIGQUIT),
+    // unicorn's SIGNALS: QUIT waits for requests; TERM and INT do not, and USR2 executes it anew.
+    ("unicorn", Signal::SIGQUIT),
+    // www.uvicorn.org, "Server behavior", "Graceful process shutdown".
+    ("uvicorn", Signal::SIGTERM),
+];
+
+/// Neither a signal nor a server that is known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "neither a signal, as kill -l names them or by number, nor a server whose signal is known: {}",
+    known_servers()
+)]
+pub struct UnknownStopSignal;
+
+/// Reads a signal, or the name of a server, in any case.
+///
+/// # Errors
+/// [`UnknownStopSignal`], which names the servers that are known.
+pub fn parse_stop_signal(text: &str) -> Result<Signal, UnknownStopSignal> {
+    let server = SERVERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
+    match server {
+        Some(&(_, signal)) => Ok(signal),
+        None => parse_signal(text).map_err(|_| UnknownStopSignal),
+    }
+}
+
+/// The help of the option, which names the servers.
+pub(super) fn help() -> String {
+    format!(
+        "Signal that asks a worker to stop, or the server that runs, for the one on which it drains: {}. \
+         --stop-signal is the same option",
+        known_servers()
+    )
+}
+
+fn known_servers() -> String {
+    SERVERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_stands_for_the_signal_on_which_it_drains() {
+        assert_eq!(parse_stop_signal("nginx"), Ok(Signal::SIGQUIT));
+        assert_eq!(parse_stop_signal("Gunicorn"), Ok(Signal::SIGTERM));
+        assert_eq!(parse_stop_signal("winch"), parse_stop_signal("apache"));
+    }
+
+    #[test]
+    fn a_signal_is_read_as_everywhere() {
+        for name in ["USR2", "sigusr2", "12"] {
+            assert_eq!(parse_stop_signal(name), Ok(Signal::SIGUSR2), "for {name}");
+        }
+    }
+
+    #[test]
+    fn no_server_is_called_as_a_signal_is() {
+        for (name, _) in SERVERS {
+            assert!(parse_signal(name).is_err(), "for {name}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_each_server_with_its_signal() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/einhyrningsins.1");
+        let page = std::fs::read_to_string(page).unwrap();
+        for (name, signal) in SERVERS {
+            let signal = signal.as_str().trim_start_matches("SIG");
+            assert!(
+                page.contains(&format!(".Cm {name}\n.Pq {signal} ")),
+                "{name} {signal} is not in the page"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_told_the_servers_that_are_known() {
+        let message = parse_stop_signal("ngnix").unwrap_err().to_string();
+        for (name, _) in SERVERS {
+            assert!(message.contains(name), "{name} is not in: {message}");
+        }
+    }
+}

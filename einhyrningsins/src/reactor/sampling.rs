@@ -1,0 +1,84 @@
+//! How much memory workers hold, looked at now and then where there is a limit (`--max-rss`).
+//!
+//! One small file of `/proc` per worker and period. A large pool is looked at in parts, so that no round of the loop
+//! reads many; and without a limit there is no timer at all.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use super::Reactor;
+use crate::supervisor::Event;
+
+/// Each worker is looked at once in this time.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Workers looked at in one round of the loop, some 10 microseconds each.
+const WORKERS_PER_ROUND: usize = 64;
+
+/// What is still to be looked at.
+#[derive(Debug)]
+pub(super) struct Sampling {
+    page_bytes: u64,
+    /// When to go on; `None` where there is no limit.
+    next: Option<Instant>,
+    /// Workers that are still to be looked at in this period.
+    left: Vec<Pid>,
+    /// When the next period begins.
+    period_ends: Instant,
+}
+
+impl Sampling {
+    pub(super) fn new(is_wanted: bool) -> Self {
+        let page_bytes =
+            sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
+        let now = Instant::now();
+        Self {
+            page_bytes: page_bytes.unwrap_or(4096),
+            next: is_wanted.then_some(now + PERIOD),
+            left: Vec::new(),
+            period_ends: now + PERIOD,
+        }
+    }
+
+    /// When to call [`Reactor::sample`].
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// What `pid` holds, in bytes; `None` if it has gone.
+    ///
+    /// # Source
+    /// `proc_pid_statm(5)`: the second number, in pages. It is off by what the kernel has not summed up yet, some
+    /// hundreds of kilobytes on a machine of many CPUs.
+    fn resident_bytes(&self, pid: Pid) -> Option<u64> {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+        Some(pages.saturating_mul(self.page_bytes))
+    }
+}
+
+impl Reactor {
+    /// Looks at the next few workers, if it is time.
+    pub(super) fn sample(&mut self, now: Instant) {
+        if self.sampling.next.is_none_or(|at| at > now) {
+            return;
+        }
+        if self.sampling.left.is_empty() {
+            self.sampling.left = self.supervisor.pids().collect();
+            self.sampling.period_ends = now + PERIOD;
+        }
+        let rest = self.sampling.left.len().saturating_sub(WORKERS_PER_ROUND);
+        for pid in self.sampling.left.split_off(rest) {
+            if let Some(rss_bytes) = self.sampling.resident_bytes(pid) {
+                self.feed(Event::Measured { pid, rss_bytes });
+            }
+        }
+        let rounds = self.sampling.left.len().div_ceil(WORKERS_PER_ROUND);
+        let left = self.sampling.period_ends.saturating_duration_since(now);
+        // What is left is spread over what is left of the period.
+        let pause = left / u32::try_from(rounds + 1).unwrap_or(u32::MAX);
+        self.sampling.next = Some(now + if rounds == 0 { left } else { pause });
+    }
+}

@@ -1,0 +1,303 @@
+use std::collections::HashMap;
+use std::os::unix::net::UnixDatagram;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::cli::LogFormat;
+use crate::config::LogConfig;
+use crate::supervisor::Generation;
+
+/// A manager that reads what it is told.
+struct Manager {
+    directory: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self { directory, socket }
+    }
+
+    fn settings(&self) -> ServiceSettings {
+        let notify = self.directory.path().join("notify").into_os_string();
+        ServiceSettings { notify: Some(notify), ..ServiceSettings::default() }
+    }
+
+    fn service(&self) -> Service {
+        Service::new(self.settings(), &mut log())
+    }
+
+    /// All that has arrived, without the time of a reload, which is another each time.
+    fn heard(&self) -> Vec<String> {
+        let mut heard = Vec::new();
+        let mut bytes = [0; 4096];
+        while let Ok(length) = self.socket.recv(&mut bytes) {
+            let text = std::str::from_utf8(&bytes[..length]).unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with("MONOTONIC_USEC="));
+            heard.push(lines.collect::<Vec<_>>().join("|"));
+        }
+        heard
+    }
+}
+
+fn log() -> Log {
+    let verbosity = einhorn_proto::Severity::Error;
+    Log::open(LogConfig { verbosity, format: LogFormat::Text, syslog: false })
+}
+
+fn condition(state: MasterState, up: u32) -> Condition {
+    let pool = Summary {
+        state,
+        was_ready: state != MasterState::Starting,
+        generation: Generation(3),
+        wanted: 4,
+        up,
+        live: up,
+        given_up: 0,
+        upgrade: None,
+    };
+    Condition { pool, is_replacing: false, is_bounded: true }
+}
+
+fn upgrading(upgraded: u32) -> Condition {
+    let mut condition = condition(MasterState::Upgrading, 4);
+    condition.pool.upgrade = Some(UpgradeStatus {
+        kind: RolloutKind::Upgrade,
+        stage: UpgradeStage::Replacing,
+        generation: 4,
+        from: 3,
+        soak_left_ms: None,
+        upgraded,
+        wanted: 4,
+        starting: 1,
+        age_ms: 0,
+    });
+    condition
+}
+
+#[test]
+fn a_life_is_told_in_order() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let now = Instant::now();
+    let steps = [
+        (condition(MasterState::Starting, 0), vec!["STATUS=starting: 0 of 4 workers up"]),
+        (condition(MasterState::Running, 4), vec!["READY=1|STATUS=4 of 4 workers up, generation 3"]),
+        (upgrading(0), vec!["RELOADING=1|STATUS=upgrading to generation 4: 0 of 4"]),
+        (upgrading(0), vec![]),
+        (condition(MasterState::Running, 4), vec!["READY=1|STATUS=4 of 4 workers up, generation 3"]),
+        (condition(MasterState::Stopping, 4), vec!["STOPPING=1|STATUS=stopping, 4 workers left"]),
+        (condition(MasterState::Stopping, 4), vec![]),
+    ];
+    for (step, (condition, expected)) in steps.iter().enumerate() {
+        service.tell(now, condition, &mut log);
+        assert_eq!(manager.heard(), *expected, "step {step}");
+    }
+}
+
+#[test]
+fn a_hangup_is_always_followed_by_reloading_and_ready() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let (now, running) = (Instant::now(), condition(MasterState::Running, 4));
+    service.on_hangup();
+    service.tell(now, &condition(MasterState::Starting, 1), &mut log);
+    assert_eq!(
+        manager.heard(),
+        ["STATUS=starting: 1 of 4 workers up"],
+        "no READY=1 before the workers are ready"
+    );
+    service.tell(now, &running, &mut log);
+    manager.heard();
+    // Nothing has come of it.
+    service.on_hangup();
+    service.tell(now, &running, &mut log);
+    let status = "STATUS=4 of 4 workers up, generation 3";
+    assert_eq!(manager.heard(), [format!("RELOADING=1|{status}"), format!("READY=1|{status}")]);
+    // An upgrade has been told of already, and the manager that asks for one waits to hear of its own.
+    service.tell(now, &upgrading(1), &mut log);
+    service.on_hangup();
+    service.tell(now, &upgrading(1), &mut log);
+    let status = "STATUS=upgrading to generation 4: 1 of 4";
+    assert_eq!(manager.heard(), [format!("RELOADING=1|{status}"), format!("RELOADING=1|{status}")]);
+    service.on_hangup();
+    service.tell(now, &condition(MasterState::Stopping, 1), &mut log);
+    service.tell(now, &condition(MasterState::Stopping, 1), &mut log);
+    assert_eq!(manager.heard(), ["STOPPING=1|STATUS=stopping, 1 worker left"], "nothing is ready any more");
+}
+
+#[test]
+fn an_upgrade_that_is_over_before_it_is_seen_is_told_too() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let (now, running) = (Instant::now(), condition(MasterState::Running, 4));
+    service.tell(now, &running, &mut log);
+    manager.heard();
+    service.on_notice(&Notice::UpgradeStarted { kind: RolloutKind::Upgrade, generation: 4, workers: 4 });
+    service.tell(now, &running, &mut log);
+    let status = "STATUS=4 of 4 workers up, generation 3";
+    assert_eq!(manager.heard(), [format!("RELOADING=1|{status}"), format!("READY=1|{status}")]);
+    service.tell(now, &running, &mut log);
+    assert!(manager.heard().is_empty());
+}
+
+#[test]
+fn texts_are_told_now_and_then_and_the_last_one_always() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let now = Instant::now();
+    service.tell(now, &condition(MasterState::Starting, 0), &mut log);
+    service.tell(now, &condition(MasterState::Starting, 1), &mut log);
+    service.tell(now, &condition(MasterState::Starting, 2), &mut log);
+    assert_eq!(manager.heard(), ["STATUS=starting: 0 of 4 workers up"]);
+    let later = service.deadline().unwrap();
+    assert!(later > now && later <= now + STATUS_EVERY);
+    service.tell(later, &condition(MasterState::Starting, 2), &mut log);
+    assert_eq!(manager.heard(), ["STATUS=starting: 2 of 4 workers up"]);
+}
+
+#[test]
+fn an_idle_master_has_no_deadline() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let now = Instant::now();
+    service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    service.tell(now + STATUS_EVERY, &condition(MasterState::Running, 4), &mut log);
+    assert_eq!(service.deadline(), None);
+}
+
+#[test]
+fn the_watchdog_is_told_in_half_its_time() {
+    let (manager, mut log) = (Manager::new(), log());
+    let within = Duration::from_secs(20);
+    let settings = ServiceSettings { watchdog: Some(within), ..manager.settings() };
+    let mut service = Service::new(settings, &mut log);
+    let now = Instant::now();
+    service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    service.tell(now + STATUS_EVERY, &condition(MasterState::Running, 4), &mut log);
+    manager.heard();
+    let at = service.deadline().unwrap();
+    assert!(at <= now + within / 2, "{:?}", at - now);
+    service.tell(at, &condition(MasterState::Running, 4), &mut log);
+    assert_eq!(manager.heard(), ["WATCHDOG=1"]);
+    assert_eq!(service.deadline(), Some(at + within / 2));
+}
+
+#[test]
+fn more_time_is_asked_for_as_long_as_the_end_is_in_sight() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let mut now = Instant::now();
+    service.tell(now, &condition(MasterState::Starting, 1), &mut log);
+    manager.heard();
+    for _ in 0..3 {
+        now = service.deadline().unwrap().max(now + STATUS_EVERY);
+        service.tell(now, &condition(MasterState::Starting, 1), &mut log);
+        now = service.deadline().unwrap();
+        service.tell(now, &condition(MasterState::Starting, 1), &mut log);
+    }
+    let heard = manager.heard();
+    assert!(heard.len() >= 3 && heard.iter().all(|text| text == "EXTEND_TIMEOUT_USEC=30000000"), "{heard:?}");
+    let endless = Condition { is_bounded: false, ..condition(MasterState::Starting, 1) };
+    service.tell(now, &endless, &mut log);
+    assert_eq!(service.extend_at, None);
+}
+
+#[test]
+fn what_a_full_manager_does_not_take_is_sent_later_and_in_order() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let filler = ManagerSocket::new(manager.settings().notify.unwrap().as_os_str()).unwrap();
+    while filler.send("X=1", &[]).is_ok() {}
+    let now = Instant::now();
+    service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    service.tell(now, &upgrading(1), &mut log);
+    service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    assert!(service.deadline().unwrap() <= now + RETRY_EVERY);
+    // The next image goes on with it.
+    let mut service = Service::adopt(service.record(), &mut log);
+    let heard = manager.heard();
+    assert!(heard.iter().all(|text| text == "X=1"), "{heard:?}");
+    service.tell(now + RETRY_EVERY, &condition(MasterState::Running, 4), &mut log);
+    let first: Vec<_> =
+        manager.heard().iter().map(|text| text.split('|').next().unwrap().to_owned()).collect();
+    assert_eq!(first, ["READY=1", "RELOADING=1", "READY=1"]);
+    assert_eq!(service.retry_at, None);
+}
+
+#[test]
+fn a_manager_that_is_gone_is_no_matter() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    drop(manager);
+    let now = Instant::now();
+    service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    assert!(service.queue.is_empty() && service.retry_at.is_none() && service.is_lost);
+}
+
+#[test]
+fn a_queue_that_nobody_reads_stays_short() {
+    let (manager, mut log) = (Manager::new(), log());
+    let mut service = manager.service();
+    let filler = ManagerSocket::new(manager.settings().notify.unwrap().as_os_str()).unwrap();
+    while filler.send("X=1", &[]).is_ok() {}
+    let now = Instant::now();
+    service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    for _ in 0..QUEUE_MAX {
+        service.tell(now, &upgrading(1), &mut log);
+        service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    }
+    assert_eq!(service.queue.len(), QUEUE_MAX);
+    assert!(service.queue.back().unwrap().text.starts_with("READY=1"), "the end of it is what counts");
+}
+
+#[test]
+fn how_it_is_is_told_in_words() {
+    let running = condition(MasterState::Running, 4);
+    assert_eq!(in_words(&running, None), "4 of 4 workers up, generation 3");
+    let mut weak = condition(MasterState::Running, 3);
+    weak.pool.given_up = 1;
+    assert_eq!(in_words(&weak, None), "3 of 4 workers up, generation 3; 1 slot given up");
+    let remark = Some("the upgrade to generation 4 failed");
+    assert_eq!(
+        in_words(&running, remark),
+        "4 of 4 workers up, generation 3; the upgrade to generation 4 failed"
+    );
+    let replacing = Condition { is_replacing: true, ..running };
+    assert_eq!(in_words(&replacing, None), "4 of 4 workers up, generation 3; replacing the master");
+    let mut back = upgrading(2);
+    let upgrade = back.pool.upgrade.as_mut().unwrap();
+    upgrade.stage = UpgradeStage::RollingBack;
+    assert_eq!(in_words(&back, None), "going back to generation 3: 2 of 4 still have generation 4");
+    let stopping = condition(MasterState::Stopping, 0);
+    assert_eq!(in_words(&stopping, Some("no\nworker came up")), "stopping: no worker came up");
+    let long = in_words(&stopping, Some(&"\u{f6}".repeat(400)));
+    assert!(long.len() <= STATUS_BYTES_MAX && long.ends_with('\u{2026}'), "{long}");
+}
+
+#[test]
+fn settings_are_those_of_this_process() {
+    let settings = |variables: &[(&str, &str)]| {
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        ServiceSettings::new(|name| variables.get(name).map(OsString::from), 7)
+    };
+    assert_eq!(settings(&[]), ServiceSettings::default());
+    assert_eq!(settings(&[("NOTIFY_SOCKET", "")]), ServiceSettings::default());
+    let all =
+        [("NOTIFY_SOCKET", "/n"), ("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "7"), ("FDSTORE", "8")];
+    let expected = ServiceSettings {
+        notify: Some("/n".into()),
+        watchdog: Some(Duration::from_secs(2)),
+        kept_fds_max: 8,
+    };
+    assert_eq!(settings(&all), expected);
+    for other in [[("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "8")], [("WATCHDOG_USEC", "0"), ("X", "")]]
+    {
+        assert_eq!(settings(&other).watchdog, None);
+    }
+    assert_eq!(settings(&[("WATCHDOG_USEC", "x"), ("FDSTORE", "-1")]), ServiceSettings::default());
+}

@@ -1,0 +1,246 @@
+//! Care for workers that serve: one that is too old, too large, or has stopped saying that it is well is replaced.
+//!
+//! By replacement first, as in an upgrade: a successor from the same release takes the seat when it acks, and the
+//! worker before it drains. One turn at a time for the whole pool, from the spawn of the successor until the worker
+//! that it replaced is gone; only while every slot serves, and never during an upgrade. So a pool whose workers all
+//! reach a limit at once has at most one worker more than it should, and never one less.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use einhorn_proto::{Death, Notice, RecycleReason, Recycled};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::event::{SlotNumber, WorkerId};
+use super::pacing;
+use super::timers::Timer;
+use super::worker::Worker;
+
+/// When a worker that serves is replaced. What is `None` is not looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Care {
+    /// When it has been up for so long.
+    pub max_age: Option<MaxAge>,
+    /// When it holds more memory than this, in bytes.
+    pub max_rss_bytes: Option<u64>,
+    /// When it has said that it is well, and then not again for so long.
+    pub ping_timeout: Option<Duration>,
+}
+
+/// How old a worker may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaxAge {
+    /// At the least, from its ack.
+    pub age: Duration,
+    /// By how much more at the most; each worker has its own share of it.
+    pub jitter: Duration,
+    /// Makes the shares of one master others than those of another.
+    pub seed: u64,
+}
+
+impl MaxAge {
+    /// The age that `worker` may reach.
+    fn of(&self, worker: WorkerId) -> Duration {
+        // splitmix64: spreads numbers that follow each other over the whole range.
+        let mut mixed = self.seed.wrapping_add(worker.0.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let share = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);
+        self.age.saturating_add(self.jitter.mul_f64(share))
+    }
+}
+
+/// Who waits to be replaced, and whose turn it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Recycling {
+    pub(super) queue: VecDeque<(WorkerId, RecycleReason)>,
+    pub(super) turn: Option<Turn>,
+    /// Successors in a row that did not ack.
+    pub(super) failures: u32,
+    pub(super) counts: Recycled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Turn {
+    pub(super) slot: SlotNumber,
+    pub(super) old: WorkerId,
+    reason: RecycleReason,
+    /// Whether its successor has the seat.
+    pub(super) is_succeeded: bool,
+}
+
+impl Recycling {
+    /// Whether `slot` has a successor because of this.
+    pub(super) fn is_succeeding(&self, slot: SlotNumber) -> bool {
+        self.turn.is_some_and(|turn| turn.slot == slot && !turn.is_succeeded)
+    }
+
+    /// Why `worker` drains, if it was replaced because of this.
+    pub(super) fn reason_for(&self, worker: WorkerId) -> Option<RecycleReason> {
+        self.turn.filter(|turn| turn.old == worker).map(|turn| turn.reason)
+    }
+
+    fn is_wanted(&self, worker: WorkerId) -> bool {
+        self.turn.is_some_and(|turn| turn.old == worker) || self.queue.iter().any(|(id, _)| *id == worker)
+    }
+
+    fn forgive(&mut self, worker: WorkerId, reason: RecycleReason) {
+        self.queue.retain(|entry| *entry != (worker, reason));
+    }
+}
+
+impl Supervisor {
+    /// Starts the clocks of a worker that has acked.
+    pub(super) fn begin_care(&mut self, now: Instant, id: WorkerId) {
+        if let Some(max_age) = self.policy.care.max_age {
+            self.timers.set(Timer::Age(id), now + max_age.of(id));
+        }
+    }
+
+    /// Stops the clocks of a worker that is asked to stop, or gone.
+    pub(super) fn end_care(&mut self, id: WorkerId) {
+        self.timers.clear(Timer::Age(id));
+        self.timers.clear(Timer::Ping(id));
+    }
+
+    /// A worker has said that it is well.
+    pub(super) fn watch_pings(&mut self, now: Instant, id: WorkerId) {
+        let Some(timeout) = self.policy.care.ping_timeout else { return };
+        if self.pool.get(id).is_some_and(Worker::is_undrained) {
+            self.timers.set(Timer::Ping(id), now + timeout);
+            self.recycling.forgive(id, RecycleReason::PingTimeout);
+        }
+    }
+
+    pub(super) fn on_age_reached(&mut self, now: Instant, id: WorkerId) {
+        self.recycle(now, id, RecycleReason::MaxAge);
+    }
+
+    pub(super) fn on_ping_overdue(&mut self, now: Instant, id: WorkerId) {
+        // One that has not acked has its boot deadline; it is looked at again after that.
+        if self.pool.get(id).is_some_and(Worker::is_unacked) {
+            return self.watch_pings(now, id);
+        }
+        self.recycle(now, id, RecycleReason::PingTimeout);
+    }
+
+    pub(super) fn on_measured(&mut self, now: Instant, pid: Pid, rss_bytes: u64) {
+        let Some(id) = self.pool.by_pid(pid).map(|worker| worker.id) else { return };
+        match self.policy.care.max_rss_bytes {
+            Some(max) if rss_bytes > max => self.recycle(now, id, RecycleReason::MaxRss),
+            _ => self.recycling.forgive(id, RecycleReason::MaxRss),
+        }
+    }
+
+    /// Puts a worker that serves in the queue of those to be replaced. Again, that changes nothing.
+    fn recycle(&mut self, now: Instant, id: WorkerId, reason: RecycleReason) {
+        if !self.pool.get(id).is_some_and(Worker::is_up) || self.recycling.is_wanted(id) {
+            return;
+        }
+        match reason {
+            // It may serve nobody any more.
+            RecycleReason::PingTimeout => self.recycling.queue.push_front((id, reason)),
+            _ => self.recycling.queue.push_back((id, reason)),
+        }
+        self.pump(now);
+    }
+
+    /// Spawns the successor of the next worker in the queue; `false` if there is none to spawn now. The caller
+    /// knows that there may be one more worker.
+    pub(super) fn advance_recycling(&mut self, now: Instant) -> bool {
+        let is_free = self.rollout.is_none()
+            && self.recycling.turn.is_none()
+            && self.timers.at(Timer::Recycle).is_none();
+        if !is_free || self.recycling.queue.is_empty() || !self.serves_everywhere() {
+            return false;
+        }
+        while let Some((old, reason)) = self.recycling.queue.pop_front() {
+            let Some(worker) = self.pool.get(old).filter(|worker| worker.is_up()) else { continue };
+            let (number, pid, generation) =
+                (worker.slot, worker.pid.map_or(0, Pid::as_raw), worker.generation);
+            if self.pool.slots.get(&number).is_none_or(|slot| slot.current != Some(old)) {
+                continue;
+            }
+            self.recycling.turn = Some(Turn { slot: number, old, reason, is_succeeded: false });
+            self.tell(Notice::Recycling { slot: number.0, pid, generation: generation.0, reason });
+            let successor = self.spawn(now, number, generation);
+            if let Some(slot) = self.pool.slots.get_mut(&number) {
+                slot.successor = Some(successor);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Whether each slot that was not given up has a worker that takes traffic.
+    fn serves_everywhere(&self) -> bool {
+        let is_served = |slot: &super::pool::Slot| {
+            slot.given_up || slot.current.and_then(|id| self.pool.get(id)).is_some_and(Worker::is_up)
+        };
+        self.was_ready && self.pool.slots.values().all(is_served)
+    }
+
+    /// The successor has acked, and takes the seat.
+    pub(super) fn finish_recycling(&mut self, now: Instant, number: SlotNumber) {
+        if let Some(turn) = &mut self.recycling.turn {
+            turn.is_succeeded = true;
+            self.recycling.failures = 0;
+            self.recycling.counts.add(turn.reason);
+        }
+        self.succeed(now, number);
+    }
+
+    /// The successor is lost before its ack: the worker goes on, and its turn comes again.
+    pub(super) fn lose_in_recycling(&mut self, now: Instant, worker: &Worker, death: Death) {
+        let Some(turn) = self.recycling.turn.take() else { return };
+        self.recycling.failures += 1;
+        self.recycling.queue.push_front((turn.old, turn.reason));
+        let failures = self.recycling.failures;
+        let at = pacing::respawn_at(now, worker.spawned_at, self.policy.seconds, failures);
+        self.tell_death(now, worker.slot, death, at, "its slot goes on as it is; next try");
+        self.timers.set(Timer::Recycle, at);
+    }
+
+    /// An upgrade replaces everybody anyway: a successor that has not acked goes.
+    pub(super) fn interrupt_recycling(&mut self, now: Instant) {
+        let Some(turn) = self.recycling.turn.filter(|turn| !turn.is_succeeded) else { return };
+        self.recycling.turn = None;
+        self.recycling.queue.push_front((turn.old, turn.reason));
+        let successor = self.pool.slots.get_mut(&turn.slot).and_then(|slot| slot.successor.take());
+        if let Some(successor) = successor {
+            self.cull(now, successor, "an upgrade replaces every worker");
+        }
+    }
+
+    /// Nobody is replaced any more.
+    pub(super) fn end_recycling(&mut self) {
+        self.recycling = Recycling { counts: self.recycling.counts, ..Recycling::default() };
+        self.timers.clear(Timer::Recycle);
+    }
+
+    /// A worker is gone: it waits for nothing any more, and the turn may have been its.
+    pub(super) fn leave_recycling(&mut self, id: WorkerId) {
+        self.recycling.queue.retain(|(queued, _)| *queued != id);
+        if self.recycling.turn.is_some_and(|turn| turn.old == id) {
+            self.recycling.turn = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_worker_has_its_own_share_of_the_jitter_and_no_more() {
+        let max_age = MaxAge { age: Duration::from_secs(100), jitter: Duration::from_secs(10), seed: 7 };
+        let ages: Vec<_> = (0..1000).map(|id| max_age.of(WorkerId(id))).collect();
+        assert!(ages.iter().all(|age| (100.0..=110.0).contains(&age.as_secs_f64())));
+        let early = ages.iter().filter(|age| age.as_secs_f64() < 105.0).count();
+        assert!((400..600).contains(&early), "{early} of 1000 in the first half");
+        assert_eq!(max_age.of(WorkerId(5)), ages[5], "and keeps it");
+        assert_ne!(MaxAge { seed: 8, ..max_age }.of(WorkerId(5)), ages[5]);
+    }
+}

@@ -1,0 +1,67 @@
+//! `status --ready`: an exit code for a probe.
+
+use einhorn_proto::{self as proto, MasterState, SlotStatus, Status, WorkerState};
+
+use crate::error::Error;
+use crate::options::Answer;
+use crate::output::Output;
+use crate::session::Session;
+use crate::text::age;
+
+use super::{accepted, json_line, typed};
+
+/// Slots that are told of; the rest is counted.
+const SLOTS_TOLD_MAX: usize = 3;
+
+/// Says nothing if the pool is ready; with `--json` prints the status, ready or not.
+pub(super) fn run(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
+    let request = proto::Command::Status;
+    let reply = session.request(&request, answer.timeout, &mut |_| Ok(()))?;
+    if answer.json {
+        output.raw(&json_line(&reply))?;
+    }
+    let reply = accepted(reply, &request)?;
+    let unreadiness = match reply.data.as_deref().and_then(typed::<Status>) {
+        Some(status) => unreadiness(&status),
+        None => Some("the master is of another version, and its answer does not tell".to_owned()),
+    };
+    match unreadiness {
+        None => Ok(()),
+        Some(why) => Err(Error::Refused { message: format!("not ready: {why}"), details: Vec::new() }),
+    }
+}
+
+/// Why the pool is not ready: it stops, or a slot has no worker that takes traffic. An upgrade is no reason, as long as
+/// every slot has one; which release it runs does not matter here.
+fn unreadiness(status: &Status) -> Option<String> {
+    if status.master.state == MasterState::Stopping {
+        return Some("the master is stopping".to_owned());
+    }
+    let is_served = |slot: &SlotStatus| {
+        status.workers.iter().any(|worker| worker.slot == slot.slot && worker.state == WorkerState::Up)
+    };
+    let unserved: Vec<_> = status.slots.iter().filter(|slot| !is_served(slot)).collect();
+    if unserved.is_empty() {
+        return None;
+    }
+    let mut slots: Vec<_> =
+        unserved.iter().take(SLOTS_TOLD_MAX).map(|slot| slot_in_words(status, slot)).collect();
+    if unserved.len() > SLOTS_TOLD_MAX {
+        slots.push(format!("{} more", unserved.len() - SLOTS_TOLD_MAX));
+    }
+    let (count, all) = (status.slots.len() - unserved.len(), status.slots.len());
+    Some(format!("{count} of {all} slots have a worker up; {}", slots.join(", ")))
+}
+
+fn slot_in_words(status: &Status, slot: &SlotStatus) -> String {
+    let number = slot.slot;
+    let mut workers = status.workers.iter().filter(|worker| worker.slot == number);
+    match workers.find(|worker| worker.state == WorkerState::Starting) {
+        Some(worker) => format!("slot {number}: starting for {}", age(worker.age_ms)),
+        None if slot.given_up => format!("slot {number}: given up"),
+        None => match slot.next_spawn_ms {
+            Some(millis) => format!("slot {number}: next spawn in {}", age(millis)),
+            None => format!("slot {number}: empty"),
+        },
+    }
+}
