@@ -523,7 +523,7 @@ SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
             ..status.master
         };
         (status.upgrade, status.slots, status.workers) = (None, Vec::new(), Vec::new());
-        status.releases = Vec::new();
+        (status.releases, status.recycled) = (Vec::new(), Recycled::default());
         let text = paint(&render(&status), None, false);
         assert!(text.starts_with(
             "master    pid 4711, version 0.1.0, running, age 3d01h\n\
