@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 
 use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
-use crate::listen::{self, KeptListeners, Listener};
+use crate::listen::{self, Opened, Passed};
 use crate::logging::Log;
 use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
 use crate::supervisor::{Generation, Supervisor};
@@ -42,9 +42,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// # Errors
 /// [`Failure`] if it cannot start; no worker was spawned then, and no file of another master was touched.
 pub fn run(config: Config) -> Result<u8, Failure> {
-    // First: what is open now was passed to this process.
-    let kept = KeptListeners::of_process(|name| env::var_os(name));
-    let kept = kept.context("cannot look at the descriptors of this process")?;
+    // First: what is open now was passed to this process, and belongs to nobody in it.
+    let passed = Passed::is_needed(&config.sockets.binds).then(Passed::new).transpose();
+    let mut passed = passed.context("cannot look at the descriptors of this process")?;
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let mut log = Log::open(config.log);
     for warning in &config.warnings {
@@ -64,7 +64,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
-    let (listeners, unwanted) = listen_on(&config.sockets, kept, &mut log)?;
+    let Opened { listeners, unwanted, .. } = listen_on(&config.sockets, passed.as_mut(), &mut log)?;
     let notify = NotifySocket::bind().context("cannot make the notify socket")?;
     let options = WorkerOptions {
         nice: config.nice.worker,
@@ -117,27 +117,26 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     Ok(reactor.run()?)
 }
 
-/// Has all listeners, those that were kept for this master where they fit; and the names of those that do not.
-fn listen_on(
-    sockets: &Sockets,
-    mut kept: KeptListeners,
-    log: &mut Log,
-) -> Result<(Vec<Listener>, Vec<String>), Failure> {
-    let Sockets { binds, family, backlog } = sockets;
-    let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog)).collect();
-    // Before others are bound, whose addresses they may have.
-    let unwanted = kept.give_up();
-    let mut listeners = Vec::new();
-    for (spec, taken) in binds.iter().zip(taken) {
-        let how = if taken.is_some() { ", on a socket that the service manager has kept" } else { "" };
-        let bind = || listen::bind(spec, *family, *backlog);
-        let listener = taken
-            .map_or_else(bind, Ok)
-            .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
-        log.info(format_args!("listening on {}{how}", listener.address));
-        listeners.push(listener);
+/// Has all sockets, and logs where they are.
+fn listen_on(sockets: &Sockets, mut passed: Option<&mut Passed>, log: &mut Log) -> Result<Opened, Failure> {
+    let opened = listen::open(&sockets.binds, sockets.family, sockets.backlog, passed.as_deref_mut())
+        .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
+    for listener in &opened.listeners {
+        log.info(format_args!("listening on {}", listener.address));
+        for shortfall in listener.shortfalls() {
+            log.warn(shortfall);
+        }
     }
-    Ok((listeners, unwanted))
+    if opened.kept > 0 {
+        let count = opened.kept;
+        log.info(format_args!(
+            "{count} of these sockets the service manager had kept, with what waits there"
+        ));
+    }
+    for leftover in passed.iter().flat_map(|passed| passed.leftovers()) {
+        log.warn(leftover);
+    }
+    Ok(opened)
 }
 
 fn lock_failure(error: LockError) -> Failure {

@@ -4,16 +4,14 @@
 //! Each is kept by the address that it was asked for by (`-b`), because that is what the next master asks for: with port
 //! 0 it gets the port back that the one before was given.
 
-use std::ffi::OsString;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 
-use socket2::{Domain, SockRef, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
-use super::bind::{Backlog, Family, Listener};
-use super::spec::BindSpec;
-use crate::sys::activation::passed;
-use crate::sys::inherit::{Inherited, set_close_on_exec};
+use super::bind::{Backlog, set_options};
+use super::spec::{BindAddress, BindSpec};
+use super::{Address, Family, Listener, Passed, SocketKind};
 
 /// What the name of a listener begins with where the manager keeps it: other descriptors may be kept or passed too.
 const PREFIX: &str = "bind-";
@@ -28,21 +26,10 @@ pub struct KeptListeners {
 }
 
 impl KeptListeners {
-    /// Takes what was passed to this process and is a kept listener by its name. Call it before anything is opened.
-    ///
-    /// # Errors
-    /// If `/proc` cannot be read.
-    pub fn of_process(variable: impl Fn(&str) -> Option<OsString>) -> std::io::Result<Self> {
-        let passed = passed(variable, std::process::id());
-        let passed: Vec<_> = passed.into_iter().filter(|(_, name)| name.starts_with(PREFIX)).collect();
-        if passed.is_empty() {
-            return Ok(Self::default());
-        }
-        let mut inherited = Inherited::new()?;
-        let left = passed.into_iter().filter_map(|(fd, name)| Some((name, inherited.take(fd).ok()?)));
-        let left: Vec<_> = left.collect();
-        left.iter().for_each(|(_, fd)| set_close_on_exec(&[std::os::fd::AsRawFd::as_raw_fd(fd)], true));
-        Ok(Self { left })
+    /// Takes what was passed and is a kept listener by its name.
+    #[must_use]
+    pub fn of(passed: Option<&mut Passed>) -> Self {
+        Self { left: passed.map_or(Vec::new(), |passed| passed.take_named(PREFIX)) }
     }
 
     /// The listener that was kept for `spec`, with its queue; `None` if there is none, or it is not what `spec` and
@@ -51,13 +38,21 @@ impl KeptListeners {
         let name = name_of(spec)?;
         let at = self.left.iter().position(|(kept, fd)| *kept == name && is_of(family, fd))?;
         let (_, fd) = self.left.remove(at);
-        let backlog = Backlog::new(backlog);
-        let socket = SockRef::from(&fd);
+        let backlog = Backlog::new(spec.options.backlog.or(backlog));
+        let socket = Socket::from(fd);
         // A worker may have shut it down; and the system's limit may be another now.
         socket.listen(backlog.asked).ok()?;
-        socket.set_nonblocking(spec.nonblocking).ok()?;
-        let address = socket.local_addr().ok()?.as_socket()?;
-        Some(Listener { spec: spec.clone(), address, backlog: backlog.effective, fd })
+        socket.set_nonblocking(spec.options.nonblocking).ok()?;
+        let address = Address::of(&socket, SocketKind::Tcp).ok()?;
+        set_options(&socket, &address, &spec.options, backlog.effective).ok()?;
+        Some(Listener {
+            spec: spec.clone(),
+            address,
+            backlog: backlog.effective,
+            passed_name: None,
+            fd: socket.into(),
+            place: None,
+        })
     }
 
     /// Gives up what was not taken, and returns its names. Nobody is refused an address by it from now on, although the
@@ -87,8 +82,10 @@ fn is_of(family: Family, fd: &OwnedFd) -> bool {
     }
 }
 
-/// What a listener for `spec` is kept as; `None` if that is too long to be a name.
+/// What a listener for `spec` is kept as; `None` if that is too long to be a name, or it is none that is kept: only TCP
+/// can be given up in a way that frees the address at once, and what was passed by a socket unit, the manager has.
 fn name_of(spec: &BindSpec) -> Option<String> {
+    let BindAddress::Tcp { .. } = spec.address else { return None };
     let mut name = PREFIX.to_owned();
     for byte in spec.address.to_string().bytes() {
         // A name has no colon and no control character.
@@ -137,7 +134,7 @@ mod tests {
         assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None).is_none());
         // The name, and other options, are not what it is kept by.
         let after = kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7)).unwrap();
-        assert_eq!((after.address, after.backlog), (address, 7));
+        assert_eq!((after.address.inet(), after.backlog), (Some(address), 7));
         assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none(), "once");
         assert_eq!(kept.give_up(), [""; 0]);
         let listener = TcpListener::from(after.as_fd().try_clone_to_owned().unwrap());
@@ -149,7 +146,7 @@ mod tests {
     #[test]
     fn what_nobody_wants_any_more_is_in_nobodys_way() {
         let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        let address = before.address;
+        let address = before.address.inet().unwrap();
         let still_with_the_manager = before.as_fd().try_clone_to_owned().unwrap();
         assert_eq!(kept(&[before]).give_up(), ["bind-127.0.0.1%3A0"]);
         bind(&spec(&address.to_string()), Family::Any, None).unwrap();
@@ -168,9 +165,9 @@ mod tests {
     #[test]
     fn one_that_a_worker_has_shut_down_listens_again() {
         let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
+        SockRef::from(&before.as_fd()).shutdown(Shutdown::Both).unwrap();
         let after = kept(&[before]).take(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        TcpStream::connect(after.address).unwrap();
+        TcpStream::connect(after.address.inet().unwrap()).unwrap();
     }
 
     #[test]
@@ -186,15 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_that_was_not_passed() {
-        assert!(KeptListeners::of_process(|_| None).unwrap().left.is_empty());
-        let pid = std::process::id().to_string();
-        let others = |name: &str| match name {
-            "LISTEN_PID" => Some(OsString::from(&pid)),
-            "LISTEN_FDS" => Some("1".into()),
-            "LISTEN_FDNAMES" => Some("web".into()),
-            _ => None,
-        };
-        assert!(KeptListeners::of_process(others).unwrap().left.is_empty());
+    fn what_is_no_tcp_listener_of_our_own_is_not_kept() {
+        for address in ["udp:127.0.0.1:80", "unix:@web", "systemd:web", "fd:3"] {
+            assert_eq!(name_of(&spec(address)), None);
+        }
+        assert!(KeptListeners::of(None).left.is_empty());
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Nothing here decides anything; it asks, and answers in types. What may block says so.
 
-pub mod activation;
 pub mod go_back;
 pub mod inherit;
 pub mod lock_file;
@@ -12,8 +11,11 @@ pub mod notify;
 pub mod peer;
 pub mod pid_file;
 pub mod process;
+pub mod queue;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod tcp_option;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unix_diag;
