@@ -6,19 +6,22 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use einhorn_proto::Severity;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CareArgs, CommandLine, CommandWords, LogFormat, MaxAgeArg, NiceArg, ReexecArgs,
-    SharedArgs, einhorn,
+    AckModeArg, Args, CareArgs, CommandLine, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg,
+    ReexecArgs, SharedArgs, UserArg, einhorn,
 };
 use crate::handover::forms;
 use crate::listen::{BindSpec, Family};
+use crate::reactor::ProcessOptions;
 use crate::release::Recipe;
 use crate::supervisor::{AckMode, Care, MaxAge, Policy, Retries};
+use crate::sys::account::AccountSpec;
+use crate::sys::cpus::CpuSet;
 
 /// Where the control socket is if nobody says where. *Wire*: clients of einhorn look there.
 const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";
@@ -59,6 +62,8 @@ pub struct Config {
     pub parent_death_signal: Option<Signal>,
     /// Whether what a worker writes to standard error goes through the master.
     pub capture_startup: bool,
+    /// What a worker's process is given.
+    pub process: ProcessOptions,
     /// How the master replaces itself.
     pub reexec: Reexec,
     /// What was asked for and is done without, for the log.
@@ -156,17 +161,17 @@ impl Config {
     /// Gives what was typed its meaning. `argv` is that in words, the name of the program first.
     ///
     /// # Errors
-    /// If the current directory cannot be found out.
+    /// If the current directory cannot be found out, or what was typed does not go together or with this system.
     pub fn new(line: CommandLine, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
         let choices = match line {
             CommandLine::Native(args) => native(*args),
             CommandLine::Einhorn(args) => einhorns(*args),
         };
-        Ok(Self::build(argv, &start, choices))
+        Self::build(argv, &start, choices)
     }
 
-    fn build(argv: Vec<OsString>, start: &Path, choices: Choices) -> Self {
+    fn build(argv: Vec<OsString>, start: &Path, choices: Choices) -> anyhow::Result<Self> {
         let shared = choices.shared;
         let is_einhorn = choices.dialect == Dialect::Einhorn;
         let family = match (shared.ipv4_only, shared.ipv6_only) {
@@ -174,7 +179,15 @@ impl Config {
             (_, true) => Family::V6,
             _ => Family::Any,
         };
-        Self {
+        let account = account(shared.process.user, shared.process.group)?;
+        let process = ProcessOptions {
+            umask: shared.process.umask,
+            limits: shared.process.rlimit,
+            oom_score_adj: shared.process.oom_score_adj,
+            cpus: cpus(shared.process.cpu_affinity)?,
+            no_new_privileges: shared.process.no_new_privs,
+        };
+        Ok(Self {
             policy: Policy {
                 program: choices
                     .command
@@ -209,6 +222,7 @@ impl Config {
                 lockfile: choices.lockfile.map(|path| start.join(path)),
             },
             nice: choices.nice.unwrap_or(NiceArg { master: None, worker: None }),
+            process,
             capture_startup: shared.capture_startup,
             parent_death_signal: shared.kill_children_on_exit.then_some(shared.graceful_signal),
             reexec: Reexec {
@@ -228,9 +242,35 @@ impl Config {
                 drops_at_start: !is_einhorn,
                 absolute_argv0: is_einhorn,
                 env_file: shared.env_file,
+                account,
             },
             warnings: choices.warnings,
+        })
+    }
+}
+
+fn account(user: Option<UserArg>, group: Option<String>) -> anyhow::Result<AccountSpec> {
+    let (user, users_group) = user.map_or((None, None), |user| (Some(user.user), user.group));
+    if let (Some(one), Some(other)) = (&users_group, &group) {
+        bail!("--user names a group, {}, and so does --group, {}", one.escape_debug(), other.escape_debug());
+    }
+    Ok(AccountSpec { user, group: users_group.or(group) })
+}
+
+/// The sets of CPUs by slot. Each CPU must be one that the master may use: the kernel would leave out the others and
+/// say nothing.
+fn cpus(affinity: Option<CpuAffinityArg>) -> anyhow::Result<Vec<CpuSet>> {
+    let Some(affinity) = affinity else { return Ok(Vec::new()) };
+    let available = CpuSet::available().context("cannot find out which CPUs the master may use")?;
+    let sets = match affinity {
+        CpuAffinityArg::Auto => available.one_by_one(),
+        CpuAffinityArg::Sets(sets) => sets,
+    };
+    match sets.iter().find_map(|set| set.not_in(&available)) {
+        Some(surplus) => {
+            bail!("--cpu-affinity names {surplus}, but the master may use the CPUs {available} alone")
         }
+        None => Ok(sets),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::control_socket::ControlSocket;
 use crate::listen::{self, Opened, Passed};
 use crate::logging::Log;
 use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
-use crate::supervisor::{Generation, Supervisor};
+use crate::supervisor::{AckMode, Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::notify::NotifySocket;
 use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
@@ -73,14 +73,23 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         control_as_fd: config.control.socket_as_fd,
         capture_startup: config.capture_startup,
         ping_timeout: config.policy.care.ping_timeout,
+        process: config.process,
     };
     let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let socket = &config.control.socket;
     let mut workers = Workers::new(config.recipe, listeners, socket, notify.address(), spawner, options);
-    workers.resolve(Generation(1)).map_err(|error| Failure {
-        hint: error.hint().map(str::to_owned),
-        error: anyhow!("{}", error.in_words()),
-    })?;
+    workers
+        .resolve(Generation(1))
+        .map_err(|error| Failure { hint: error.hint(), error: anyhow!("{}", error.in_words()) })?;
+    if let Some(credentials) = workers.credentials(Generation(1)) {
+        let is_deaf = credentials.is_other_user() && credentials.uid != Some(0);
+        if is_deaf && !config.control.socket_as_fd && matches!(config.policy.ack, AckMode::Manual(_)) {
+            log.warn(
+                "workers of another user (--user) cannot open the control socket: they must ack by NOTIFY_SOCKET, or \
+                 with -g by the descriptor in EINHORN_SOCK_FD",
+            );
+        }
+    }
     let form = match config.identity.dialect {
         Dialect::Native => PidForm::Line,
         Dialect::Einhorn => PidForm::Bare,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use einhorn_proto::WORKERS_MAX;
 
+use super::ProcessArgs;
 use super::care::CareArgs;
 use super::stop_signal::{self, parse_stop_signal};
 use super::values::{parse_seconds, parse_seconds_above_zero};
@@ -65,6 +66,10 @@ pub struct SharedArgs {
     /// Care for workers that serve.
     #[command(flatten)]
     pub care: CareArgs,
+
+    /// What a worker's process is given.
+    #[command(flatten)]
+    pub process: ProcessArgs,
 
     /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
     #[arg(short = 'g', long, help_heading = "Control")]

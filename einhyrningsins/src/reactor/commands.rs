@@ -376,6 +376,7 @@ impl Reactor {
                 "max_rss": policy.care.max_rss_bytes,
                 "ping_timeout": policy.care.ping_timeout.map(|timeout| timeout.as_secs_f64()),
             },
+            "process": self.workers.process_state(self.supervisor.snapshot(Instant::now()).generation),
             "control": {
                 "clients": self.clients.connected(),
                 "requests": self.requests.len(),

@@ -46,7 +46,7 @@ use sampling::Sampling;
 pub use service::{Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
-pub use workers::{WorkerOptions, Workers, WorkersRecord};
+pub use workers::{ProcessOptions, ResolveError, WorkerOptions, Workers, WorkersRecord};
 
 const CONTROL: Token = Token(0);
 const SIGNALS: Token = Token(1);

@@ -14,14 +14,20 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::handover::{Fd, forms};
 use crate::listen::{AdoptError, Listener, ListenerRecord, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};
+use crate::sys::account::Credentials;
 use crate::sys::inherit::Inherited;
 use crate::sys::process::OpenFilesLimit;
-use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec, Spawner};
+use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner};
+
+mod process;
+
+pub use process::ProcessOptions;
 
 /// Everything that a spawn needs.
 #[derive(Debug)]
@@ -36,7 +42,7 @@ pub struct Workers {
 }
 
 /// What every worker is given beside sockets and variables.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerOptions {
     /// Nice value.
     pub nice: Option<i32>,
@@ -52,6 +58,9 @@ pub struct WorkerOptions {
     /// How often it must say that it is well, once it has.
     #[serde(default)]
     pub ping_timeout: Option<Duration>,
+    /// What its process is given else.
+    #[serde(default)]
+    pub process: ProcessOptions,
 }
 
 /// How workers are made, written down.
@@ -85,6 +94,47 @@ pub(super) struct Spawned {
     pub(super) control: Option<UnixStream>,
     /// Our end of its standard error, which does not block.
     pub(super) stderr: Option<OwnedFd>,
+}
+
+/// A generation of which there can be no worker.
+#[derive(Debug)]
+pub enum ResolveError {
+    /// Something of it is not there.
+    Release(ReleaseError),
+    /// What the options ask for is not to be had.
+    Process(SpawnError),
+}
+
+impl ResolveError {
+    /// The whole of it in one line.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Release(error) => error.in_words(),
+            Self::Process(error) => error.to_string(),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Release(error) => error.hint().map(str::to_owned),
+            Self::Process(error) => error.hint(),
+        }
+    }
+}
+
+impl From<ReleaseError> for ResolveError {
+    fn from(error: ReleaseError) -> Self {
+        Self::Release(error)
+    }
+}
+
+impl From<SpawnError> for ResolveError {
+    fn from(error: SpawnError) -> Self {
+        Self::Process(error)
+    }
 }
 
 /// A worker that does not.
@@ -126,7 +176,7 @@ impl Workers {
             recipe: self.recipe.clone(),
             releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
             listeners: self.listeners.iter().map(Listener::record).collect(),
-            options: self.options,
+            options: self.options.clone(),
         }
     }
 
@@ -151,18 +201,33 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Looks up what `generation` runs and keeps it until [`Self::forget`].
+    /// Looks up what `generation` runs, sees that a worker can be made of it, and keeps it until [`Self::forget`].
     ///
     /// # Errors
-    /// [`ReleaseError`] says what is missing.
-    pub fn resolve(&mut self, generation: Generation) -> Result<(), ReleaseError> {
+    /// [`ResolveError`] says what is missing.
+    pub fn resolve(&mut self, generation: Generation) -> Result<(), ResolveError> {
         let mut exported = self.exported.clone();
         exported.push(("EINHORN_GENERATION".to_owned(), generation.to_string()));
         if !self.listeners.is_empty() {
             exported.push(("SERVER_STARTER_GENERATION".to_owned(), generation.to_string()));
         }
-        self.releases.insert(generation, self.recipe.resolve(&exported)?);
+        let release = self.recipe.resolve(&exported)?;
+        self.rehearse(&release)?;
+        self.releases.insert(generation, release);
         Ok(())
+    }
+
+    /// Finds out whether workers can be what the options say. Nobody's worker was asked to go yet.
+    fn rehearse(&mut self, release: &Release) -> Result<(), SpawnError> {
+        let WorkerOptions { nice, process, .. } = &self.options;
+        if release.credentials.is_none() && nice.is_none() && *process == ProcessOptions::default() {
+            return Ok(());
+        }
+        match self.spawner.rehearse(&spec(&self.options, release, SlotNumber(0))) {
+            // It may be over when there is something to spawn.
+            Err(error) if error.is_transient() => Ok(()),
+            result => result,
+        }
     }
 
     pub(super) fn forget(&mut self, generation: Generation) {
@@ -207,15 +272,10 @@ impl Workers {
         let spec = SpawnSpec {
             worker_env: &worker_env,
             pid_variables: &pid_variables,
-            directory: Some(release.directory()),
             sockets: &sockets,
             control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),
             stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()),
-            nice: self.options.nice,
-            open_files: self.options.open_files,
-            parent_death_signal: self.options.parent_death_signal,
-            executable: release.program.executable(),
-            ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
+            ..spec(&self.options, release, slot)
         };
         match self.spawner.spawn(&spec) {
             Ok(pid) => Ok(Spawned {
@@ -234,6 +294,17 @@ impl Workers {
 
     pub(super) fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    /// What the processes of `generation` are given, for the state.
+    pub(super) fn process_state(&self, generation: Generation) -> Value {
+        self.options.process.to_json(self.options.nice, self.release(generation))
+    }
+
+    /// Who runs `generation`, if that is somebody else than the master.
+    #[must_use]
+    pub fn credentials(&self, generation: Generation) -> Option<&Credentials> {
+        self.release(generation)?.credentials.as_ref()
     }
 
     /// What `generation` runs, while it is kept.
@@ -266,6 +337,25 @@ impl Workers {
             }),
         });
         statuses.collect()
+    }
+}
+
+/// A worker of `release` in `slot`, but for what it shares with the master or has for itself.
+fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
+    let process = &options.process;
+    SpawnSpec {
+        directory: Some(release.directory()),
+        executable: release.program.executable(),
+        nice: options.nice,
+        umask: process.umask(),
+        open_files: options.open_files,
+        limits: &process.limits,
+        oom_score_adj: process.oom_score_adj,
+        cpus: process.cpus_of(slot),
+        credentials: release.credentials.as_ref(),
+        no_new_privileges: process.no_new_privileges,
+        parent_death_signal: options.parent_death_signal,
+        ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
     }
 }
 

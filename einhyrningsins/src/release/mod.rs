@@ -1,4 +1,4 @@
-//! What a generation runs, resolved once and pinned: program, arguments, directory, environment.
+//! What a generation runs, resolved once and pinned: program, arguments, directory, environment, user.
 //!
 //! The directory and the program are held by descriptors, so a worker that is respawned runs what its generation
 //! was resolved to, though a symbolic link has moved or another file was renamed into the place of the program.
@@ -30,6 +30,7 @@ use self::program::ProgramRecord;
 pub use self::program::{Program, ProgramFile};
 use crate::handover::{Fd, forms};
 use crate::supervisor::Generation;
+use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};
 use crate::sys::inherit::{Inherited, NotInherited};
 
 /// Variables by which somebody passed sockets or expectations to the *master*: its workers would take them
@@ -67,6 +68,9 @@ pub struct Recipe {
     /// A file of variables; a relative path counts from the directory, so that a release can bring its own.
     #[serde(with = "forms::path_option")]
     pub env_file: Option<PathBuf>,
+    /// Who runs it.
+    #[serde(default)]
+    pub account: AccountSpec,
 }
 
 /// What the workers of one generation run.
@@ -82,6 +86,8 @@ pub struct Release {
     pub directory_path: PathBuf,
     /// Where that led, with no symbolic link in the path.
     pub real_directory: PathBuf,
+    /// Who runs it; `None` for whoever the master is.
+    pub credentials: Option<Credentials>,
     directory: OwnedFd,
 }
 
@@ -126,6 +132,14 @@ pub enum ReleaseError {
         /// Why.
         source: EnvFileError,
     },
+    /// The user or group is not there.
+    #[error("cannot run workers as {account}")]
+    Account {
+        /// As it was asked for.
+        account: AccountSpec,
+        /// Why.
+        source: AccountError,
+    },
     /// An argument or variable has a NUL byte in it.
     #[error("cannot pass an argument with a NUL byte in it")]
     Nul,
@@ -147,6 +161,7 @@ impl ReleaseError {
             Self::EnvFile { source: EnvFileError::Read(_), .. } => {
                 Some("a relative --env-file is looked for in the directory of --chdir, or the current one")
             }
+            Self::Account { source, .. } => Some(source.hint()),
             Self::EnvFile { .. } | Self::Nul => None,
         }
     }
@@ -179,10 +194,14 @@ impl Recipe {
             .map_err(|source| ReleaseError::Directory { directory: self.directory.clone(), source })?;
         let name = self.command.first().map_or(OsStr::new(""), OsString::as_os_str);
         let program = Program::find(name, directory.as_fd(), &self.directory)?;
+        let account = self.account.look_up();
+        let account =
+            account.map_err(|source| ReleaseError::Account { account: self.account.clone(), source })?;
         Ok(Release {
             argv: self.argv(&program)?,
             program,
-            env: self.environment(self.read_env_file(directory.as_fd())?, exported)?,
+            env: self.environment(self.read_env_file(directory.as_fd())?, &account, exported)?,
+            credentials: (!account.credentials.are_own()).then_some(account.credentials),
             real_directory: program::path_of(directory.as_fd()).unwrap_or_else(|| self.directory.clone()),
             directory_path: self.directory.clone(),
             directory,
@@ -213,23 +232,29 @@ impl Recipe {
         }
     }
 
-    /// What is inherited and not dropped, over which goes what the file has, and beside it what the master gives.
+    /// What is inherited and not dropped, over which goes what the user has and then what the file has, and beside
+    /// it what the master gives.
     fn environment(
         &self,
         from_file: Vec<Variable>,
+        account: &Account,
         exported: &[(String, String)],
     ) -> Result<Vec<CString>, ReleaseError> {
         let dropped = if self.drops_at_start { self.dropped.as_slice() } else { &[] };
+        let is_in_file = |name: &str| from_file.iter().any(|variable| variable.name == name);
+        let of_user = account.variables.iter().filter(|(name, _)| !is_in_file(name));
+        let of_user = of_user.filter_map(|(name, value)| Some((OsString::from(name), value.clone()?)));
+        let of_user = of_user.collect::<Vec<_>>();
         let kept = env::vars_os().filter(|(name, _)| {
             let name = name.to_string_lossy();
-            let is_replaced = from_file.iter().any(|variable| variable.name == name);
+            let is_replaced = is_in_file(&name) || account.variables.iter().any(|(other, _)| *other == name);
             !is_given(&name) && !is_replaced && !dropped.iter().any(|dropped| *dropped == name)
         });
         let kept = kept.collect::<Vec<_>>();
         let from_file = from_file.into_iter().map(|variable| (variable.name.into(), variable.value));
         let pwd = (OsString::from("PWD"), self.directory.clone().into_os_string());
         let exported = exported.iter().map(|(name, value)| (name.into(), value.into()));
-        let all = kept.into_iter().chain(from_file).chain([pwd]).chain(exported);
+        let all = kept.into_iter().chain(of_user).chain(from_file).chain([pwd]).chain(exported);
         all.map(|(name, value)| variable(name, &value)).collect()
     }
 }
@@ -249,6 +274,8 @@ pub struct ReleaseRecord {
     #[serde(with = "forms::path")]
     real_directory: PathBuf,
     directory: Fd,
+    #[serde(default)]
+    credentials: Option<Credentials>,
 }
 
 impl ReleaseRecord {
@@ -270,6 +297,7 @@ impl Release {
             directory_path: self.directory_path.clone(),
             real_directory: self.real_directory.clone(),
             directory: Fd::of(&self.directory),
+            credentials: self.credentials.clone(),
         }
     }
 
@@ -284,6 +312,7 @@ impl Release {
             env: record.env,
             directory_path: record.directory_path,
             real_directory: record.real_directory,
+            credentials: record.credentials,
             directory: inherited.take(record.directory.0)?,
         })
     }

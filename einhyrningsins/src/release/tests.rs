@@ -14,6 +14,7 @@ fn recipe(directory: &Path, program: &str) -> Recipe {
         drops_at_start: true,
         absolute_argv0: false,
         env_file: None,
+        account: AccountSpec::default(),
     }
 }
 

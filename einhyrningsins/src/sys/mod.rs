@@ -2,8 +2,11 @@
 //!
 //! Nothing here decides anything; it asks, and answers in types. What may block says so.
 
+pub mod account;
+pub mod cpus;
 pub mod go_back;
 pub mod inherit;
+pub mod limits;
 pub mod lock_file;
 pub mod manager;
 pub mod memory_file;

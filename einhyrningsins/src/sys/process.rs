@@ -10,6 +10,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::limits::KernelLimit;
+
 /// The longest name that a process list shows, in bytes: TASK_COMM_LEN of the kernel less its NUL.
 const NAME_BYTES_MAX: usize = 15;
 
@@ -67,8 +69,10 @@ pub struct OpenFilesLimit {
 
 impl OpenFilesLimit {
     /// The form in which the kernel takes it.
-    pub(super) fn to_rlimit(self) -> libc::rlimit64 {
-        libc::rlimit64 { rlim_cur: self.soft, rlim_max: self.hard }
+    #[allow(clippy::unnecessary_cast)]
+    pub(super) fn for_kernel(self) -> KernelLimit {
+        let limit = libc::rlimit64 { rlim_cur: self.soft, rlim_max: self.hard };
+        KernelLimit { resource: libc::RLIMIT_NOFILE as u32, limit }
     }
 }
 

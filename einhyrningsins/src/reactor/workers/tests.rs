@@ -8,6 +8,7 @@ use std::time::Instant;
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::*;
+use crate::sys::account::AccountSpec;
 use crate::sys::testing::PATIENCE;
 
 const FIRST: Generation = Generation(1);
@@ -30,6 +31,7 @@ impl Site {
             drops_at_start: true,
             absolute_argv0: false,
             env_file: env_file.map(PathBuf::from),
+            account: AccountSpec::default(),
         };
         let options = WorkerOptions {
             nice: None,
@@ -38,6 +40,7 @@ impl Site {
             control_as_fd: false,
             capture_startup: false,
             ping_timeout: None,
+            process: ProcessOptions::default(),
         };
         let spawner = Spawner::new().unwrap();
         let workers = Workers::new(recipe, Vec::new(), Path::new("/control"), "@notify", spawner, options);

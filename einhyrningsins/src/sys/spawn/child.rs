@@ -10,8 +10,16 @@ use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 use nix::libc;
+// Where numbers of users have once had 16 bits, the calls that take 32 have names of their own.
+#[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
+use nix::libc::{SYS_setgroups, SYS_setresgid, SYS_setresuid};
+#[cfg(any(target_arch = "arm", target_arch = "x86"))]
+use nix::libc::{
+    SYS_setgroups32 as SYS_setgroups, SYS_setresgid32 as SYS_setresgid, SYS_setresuid32 as SYS_setresuid,
+};
 
 use super::{FIRST_SOCKET, Stage};
+use crate::sys::limits::KernelLimit;
 
 /// The size of the kernel's signal set on every machine but MIPS, in bytes; the C library's is longer.
 pub(super) const KERNEL_SIGSET_BYTES: usize = 8;
@@ -47,12 +55,28 @@ pub(super) struct Plan {
     pub(super) close_range: bool,
     pub(super) nice: Option<c_int>,
     pub(super) umask: Option<libc::mode_t>,
-    pub(super) open_files: Option<libc::rlimit64>,
+    /// Digits, perhaps behind a sign; empty to leave the value.
+    pub(super) oom_score_adj: *const u8,
+    pub(super) oom_score_adj_bytes: usize,
+    /// A mask with CPU n as bit n; empty to leave it.
+    pub(super) cpus: *const libc::c_ulong,
+    pub(super) cpus_bytes: usize,
+    pub(super) limits: *const KernelLimit,
+    pub(super) limit_count: usize,
+    pub(super) uid: Option<libc::uid_t>,
+    pub(super) gid: Option<libc::gid_t>,
+    /// Null to leave them.
+    pub(super) groups: *const libc::gid_t,
+    pub(super) group_count: usize,
+    pub(super) no_new_privileges: bool,
+    /// Where to run; the child overwrites it if it has to move.
     pub(super) directory: Option<RawFd>,
     pub(super) parent_death_signal: Option<c_int>,
     pub(super) parent: libc::pid_t,
     /// Signal n is bit n-1: those whose disposition is not the default.
     pub(super) reset: u64,
+    /// Whether to stop before the exec, having seen that it is allowed.
+    pub(super) is_rehearsal: bool,
     /// The child's answer, if it does not get as far as exec.
     pub(super) failure: Option<Failure>,
 }
@@ -76,27 +100,43 @@ pub(super) extern "C" fn main(plan: *mut c_void) -> c_int {
     127
 }
 
-/// Carries out the plan; returns only if a step failed.
+/// Carries out the plan; returns only if a step failed, or at the end of a rehearsal.
+///
+/// The order: what takes the master's privileges comes before the change of user, and what that undoes, or what
+/// the user must be allowed, behind it.
 fn run(plan: &mut Plan) -> Result<(), Failure> {
     start_process_group()?;
     apply_attributes(plan)?;
+    place_descriptors(plan)?;
+    apply_limits(plan)?;
+    write_pid(plan);
+    reset_dispositions(plan)?;
+    change_credentials(plan)?;
     bind_to_parent(plan)?;
     enter_directory(plan)?;
-    place_descriptors(plan)?;
-    if let Some(limit) = &plan.open_files {
-        // Only here, because the descriptors may need numbers above a limit that is now lowered.
-        // SAFETY: reads the limit, which lives in the plan; writes nothing (the last pointer is null).
-        unsafe {
-            call(
-                Stage::Limits,
-                libc::SYS_prlimit64,
-                [0, libc::RLIMIT_NOFILE as c_long, &raw const *limit as c_long, 0],
-            )
-        }?;
+    if plan.is_rehearsal {
+        return check_access(plan);
     }
-    write_pid(plan);
-    reset_signals(plan)?;
+    empty_signal_mask()?;
     execute(plan)
+}
+
+/// Asks whether this process may execute what the plan names. A kernel that cannot be asked about a descriptor
+/// (before 5.8) says nothing.
+fn check_access(plan: &Plan) -> Result<(), Failure> {
+    let may_execute = c_long::from(libc::X_OK);
+    let Some(executable) = plan.executable else {
+        let arguments = [c_long::from(libc::AT_FDCWD), plan.program as c_long, may_execute];
+        // SAFETY: the parent made `program` a C string; it is read and nothing is written.
+        return unsafe { call(Stage::Exec, libc::SYS_faccessat, arguments) }.map(drop);
+    };
+    let arguments =
+        [c_long::from(executable), c"".as_ptr() as c_long, may_execute, c_long::from(libc::AT_EMPTY_PATH)];
+    // SAFETY: the path is a static C string; nothing is written.
+    match unsafe { call(Stage::Exec, libc::SYS_faccessat2, arguments) } {
+        Err(failure) if failure.errno == libc::EACCES => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 /// Executes the descriptor if there is one, which is close-on-exec and thereby closed, and else the path.
@@ -130,6 +170,14 @@ fn start_process_group() -> Result<(), Failure> {
 }
 
 fn apply_attributes(plan: &Plan) -> Result<(), Failure> {
+    if plan.cpus_bytes > 0 {
+        let arguments = [0, plan.cpus_bytes as c_long, plan.cpus as c_long];
+        // SAFETY: reads a mask of the size that is passed, which the parent keeps while it is suspended.
+        unsafe { call(Stage::Affinity, libc::SYS_sched_setaffinity, arguments) }?;
+    }
+    if plan.oom_score_adj_bytes > 0 {
+        write_oom_score_adj(plan)?;
+    }
     if let Some(nice) = plan.nice {
         // SAFETY: no memory is involved.
         unsafe {
@@ -143,6 +191,63 @@ fn apply_attributes(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes to a file of this process's own. The kernel passes a value on to whoever shares the memory, but not to a
+/// parent that is suspended for it.
+fn write_oom_score_adj(plan: &Plan) -> Result<(), Failure> {
+    let path = c"/proc/self/oom_score_adj".as_ptr() as c_long;
+    let arguments = [c_long::from(libc::AT_FDCWD), path, c_long::from(libc::O_WRONLY | libc::O_CLOEXEC), 0];
+    // SAFETY: the path is a static C string.
+    let file = unsafe { call(Stage::OomScoreAdj, libc::SYS_openat, arguments) }?;
+    let arguments = [file, plan.oom_score_adj as c_long, plan.oom_score_adj_bytes as c_long];
+    // SAFETY: reads as many bytes as are passed, which the parent keeps while it is suspended.
+    let written = unsafe { call(Stage::OomScoreAdj, libc::SYS_write, arguments) };
+    // SAFETY: this process's own descriptor, which nobody uses any more; closing it cannot fail in a way that counts.
+    unsafe { libc::syscall(libc::SYS_close, file) };
+    written.map(drop)
+}
+
+/// Only once the descriptors are in place, because they may need numbers above a limit that is now lowered.
+fn apply_limits(plan: &Plan) -> Result<(), Failure> {
+    for index in 0..plan.limit_count {
+        // SAFETY: the parent's array has `limit_count` elements.
+        let limit = unsafe { plan.limits.add(index) };
+        // SAFETY: an element of that array, to which nobody writes now.
+        let limit = unsafe { &*limit };
+        let arguments = [0, c_long::from(limit.resource), &raw const limit.limit as c_long, 0];
+        // SAFETY: reads the limit, which lives in that array; writes nothing (the last pointer is null).
+        unsafe { call(Stage::Limit(limit.resource), libc::SYS_prlimit64, arguments) }?;
+    }
+    Ok(())
+}
+
+/// Becomes the user and the groups, for good: real, effective and saved. Groups first, while that is permitted.
+fn change_credentials(plan: &Plan) -> Result<(), Failure> {
+    if !plan.groups.is_null() {
+        let arguments = [plan.group_count as c_long, plan.groups as c_long];
+        // SAFETY: reads as many groups as are passed, which the parent keeps while it is suspended.
+        unsafe { call(Stage::Groups, SYS_setgroups, arguments) }?;
+    }
+    if let Some(gid) = plan.gid {
+        // SAFETY: no memory is involved.
+        unsafe { call(Stage::Group, SYS_setresgid, [c_long::from(gid); 3]) }?;
+    }
+    if let Some(uid) = plan.uid {
+        // A master that is not root has ambient capabilities for what it does here, and the kernel takes them from
+        // those alone who were root.
+        let arguments = [libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0].map(c_long::from);
+        // SAFETY: no memory is involved. It fails for kernels without ambient capabilities alone.
+        let _ = unsafe { call(Stage::User, libc::SYS_prctl, arguments) };
+        // SAFETY: no memory is involved.
+        unsafe { call(Stage::User, SYS_setresuid, [c_long::from(uid); 3]) }?;
+    }
+    if plan.no_new_privileges {
+        let arguments = [c_long::from(libc::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0];
+        // SAFETY: no memory is involved.
+        unsafe { call(Stage::NoNewPrivileges, libc::SYS_prctl, arguments) }?;
+    }
+    Ok(())
+}
+
 fn enter_directory(plan: &Plan) -> Result<(), Failure> {
     if let Some(directory) = plan.directory {
         // SAFETY: no memory is involved.
@@ -152,7 +257,7 @@ fn enter_directory(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Asks for a signal at the master's death, and notices if that was before it could ask. A change of user or
-/// group clears the wish, so that has to come before.
+/// group clears the wish, so that has come before.
 fn bind_to_parent(plan: &Plan) -> Result<(), Failure> {
     let Some(signal) = plan.parent_death_signal else { return Ok(()) };
     // SAFETY: no memory is involved.
@@ -185,7 +290,7 @@ fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
     let sources = unsafe { std::slice::from_raw_parts_mut(plan.descriptors, plan.descriptor_count as usize) };
     // A source within the range of the targets would be overwritten, or be its own target and keep its
     // close-on-exec flag: dup to itself changes nothing.
-    let numbers = sources.iter_mut().chain(&mut plan.executable);
+    let numbers = sources.iter_mut().chain(&mut plan.executable).chain(&mut plan.directory);
     for source in numbers.filter(|source| **source < end) {
         let arguments = [c_long::from(*source), c_long::from(libc::F_DUPFD_CLOEXEC), c_long::from(end), 0];
         // SAFETY: no memory is involved; the copy is this process's own.
@@ -239,9 +344,9 @@ fn write_pid(plan: &Plan) {
     }
 }
 
-/// Gives every signal its default disposition and unblocks all: an ignored or blocked signal would stay so in
-/// the worker, and a handler of the master's must not run once the mask is empty.
-fn reset_signals(plan: &Plan) -> Result<(), Failure> {
+/// Gives every signal its default disposition: an ignored one would stay so in the worker, and a handler of the
+/// master's must not run once the mask is empty.
+fn reset_dispositions(plan: &Plan) -> Result<(), Failure> {
     let mut rest = plan.reset;
     while rest != 0 {
         let signal = c_long::from(rest.trailing_zeros() + 1);
@@ -257,6 +362,11 @@ fn reset_signals(plan: &Plan) -> Result<(), Failure> {
         }?;
         rest &= rest - 1;
     }
+    Ok(())
+}
+
+/// Unblocks all signals: a blocked one would stay so in the worker.
+fn empty_signal_mask() -> Result<(), Failure> {
     let empty = &raw const EMPTY_SIGSET as c_long;
     // SAFETY: reads a set of the size that is passed; writes nothing (null).
     unsafe {

@@ -1,18 +1,23 @@
 //! Why a spawn failed, in words.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::libc;
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::geteuid;
 
 use super::SpawnSpec;
+use crate::sys::account::Credentials;
+use crate::sys::limits::{in_words, own_hard_limit, resource_name};
 
 /// A step of a spawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,23 +29,37 @@ pub enum Stage {
     ProcessGroup,
     /// Setting its nice value.
     Nice,
+    /// Telling on which CPUs it may run.
+    Affinity,
+    /// Setting its share of the blame when memory runs out.
+    OomScoreAdj,
     /// Arranging for its signal at the master's death.
     ParentDeathSignal,
     /// Entering its directory.
     Directory,
     /// Putting its descriptors in place.
     Descriptors,
-    /// Setting its resource limits.
-    Limits,
+    /// Setting its limit of the resource that has this number.
+    Limit(u32),
+    /// Giving it its supplementary groups.
+    Groups,
+    /// Giving it its group.
+    Group,
+    /// Making it its user's.
+    User,
+    /// Barring it from new privileges.
+    NoNewPrivileges,
     /// Resetting its signal dispositions.
     Dispositions,
     /// Emptying its signal mask.
     SignalMask,
     /// Executing the program.
     Exec,
+    /// Sending it a signal.
+    Signal,
 }
 
-/// What is wrong with a program that cannot be executed, where its errno leaves that open.
+/// What is wrong with a program that cannot be executed, or the directory of it, where its errno leaves that open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExecFault {
@@ -70,6 +89,22 @@ pub enum ExecFault {
     },
     /// It lies on a file system that is mounted `noexec`.
     MountedNoexec,
+    /// Others may execute it, but not the worker's user.
+    NotForUser {
+        /// The user.
+        uid: u32,
+        /// The permission bits.
+        mode: u32,
+    },
+    /// A directory that the worker's user may not search is in the way.
+    NotSearchable {
+        /// The user.
+        uid: u32,
+        /// The directory's path.
+        directory: String,
+        /// Its permission bits.
+        mode: u32,
+    },
 }
 
 /// A worker could not be spawned. Its `Display` is whole: the step, the object and the system's reason.
@@ -92,8 +127,13 @@ impl SpawnError {
             directory: spec.directory.unwrap_or(AT_FDCWD),
             path: spec.program,
             executable: spec.executable,
+            credentials: spec.credentials,
         };
-        let fault = if stage == Stage::Exec { program.find_fault(errno) } else { None };
+        let fault = match stage {
+            Stage::Exec => program.find_fault(errno),
+            Stage::Directory => program.find_directory_fault(errno),
+            _ => None,
+        };
         Self { stage, errno, program: spec.program.to_string_lossy().into_owned(), fault }
     }
 
@@ -116,7 +156,7 @@ impl SpawnError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        let hint = match (self.stage, self.errno, &self.fault) {
+        let hint = match (&self.stage, self.errno, &self.fault) {
             (Stage::Clone | Stage::Exec, Errno::EAGAIN, _) => {
                 "the limit is RLIMIT_NPROC of the user, pids.max of the cgroup or kernel.pid_max".into()
             }
@@ -125,6 +165,32 @@ impl SpawnError {
             }
             (Stage::Nice, Errno::EACCES | Errno::EPERM, _) => {
                 "a lower nice value needs CAP_SYS_NICE or a limit that allows it (LimitNICE=)".into()
+            }
+            (Stage::Affinity, Errno::EINVAL, _) => {
+                "the cpuset of its cgroup leaves it none of these CPUs (taskset -p shows which it may use)".into()
+            }
+            (Stage::OomScoreAdj, Errno::EACCES | Errno::EPERM, _) => {
+                "a lower value than the master's needs CAP_SYS_RESOURCE, or a master that has it itself \
+                 (OOMScoreAdjust=)"
+                    .into()
+            }
+            (Stage::Limit(resource), Errno::EPERM, _) => limit_hint(*resource),
+            (Stage::Groups | Stage::Group | Stage::User, Errno::EPERM, _) => {
+                "to be another user or group than the master, it must have a master that is root, or that has \
+                 CAP_SETUID, CAP_SETGID and CAP_KILL"
+                    .into()
+            }
+            (Stage::Groups | Stage::Group | Stage::User, Errno::EINVAL, _) => {
+                "the user namespace of the master has no such number".into()
+            }
+            (Stage::Signal, Errno::EPERM, _) => {
+                "the master could not stop workers of another user: it must be root, or have CAP_KILL".into()
+            }
+            (_, _, Some(ExecFault::NotSearchable { directory, .. })) => {
+                format!("chmod a+x {directory}, or give it to the user or a group of his")
+            }
+            (_, _, Some(ExecFault::NotForUser { .. })) => {
+                format!("chmod a+x {}, or give it to the user or a group of his", self.program)
             }
             (_, _, Some(ExecFault::InterpreterMissing { interpreter })) if interpreter.ends_with('\r') => {
                 format!("the script has line ends of another system; sed -i 's/\\r$//' {}", self.program)
@@ -141,7 +207,7 @@ impl SpawnError {
         Some(hint)
     }
 
-    fn write_exec_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match (&self.fault, self.errno) {
             (Some(ExecFault::InterpreterMissing { interpreter }), _) => {
                 return write!(f, "its #! interpreter {} is missing", interpreter.escape_debug());
@@ -154,6 +220,13 @@ impl SpawnError {
             }
             (Some(ExecFault::DirectoryDeleted { directory }), _) => {
                 return write!(f, "its directory {} has been deleted", directory.escape_debug());
+            }
+            (Some(ExecFault::NotForUser { uid, mode }), _) => {
+                return write!(f, "user {uid} may not execute it (mode {mode:04o})");
+            }
+            (Some(ExecFault::NotSearchable { uid, directory, mode }), _) => {
+                let directory = directory.escape_debug();
+                return write!(f, "user {uid} may not search {directory} (mode {mode:04o})");
             }
             (Some(ExecFault::LoaderMissing), _) => "the dynamic loader that it was linked for is missing",
             (Some(ExecFault::IsDirectory), _) => "it is a directory",
@@ -174,19 +247,38 @@ impl fmt::Display for SpawnError {
         let step = match stage {
             Stage::Exec => {
                 write!(f, "cannot execute {}: ", program.escape_debug())?;
-                return self.write_exec_reason(f);
+                return self.write_reason(f);
             }
             Stage::Clone => "cannot make a process",
             Stage::ProcessGroup => "cannot make a process group",
             Stage::Nice => "cannot set the nice value",
+            Stage::Affinity => "cannot set the CPUs",
+            Stage::OomScoreAdj => "cannot set oom_score_adj",
             Stage::ParentDeathSignal => "cannot arrange for a signal at the master's death",
             Stage::Directory => "cannot enter the working directory",
             Stage::Descriptors => "cannot put the sockets in place",
-            Stage::Limits => "cannot set the resource limits",
+            Stage::Limit(resource) => {
+                let reason = io::Error::from(*errno);
+                return write!(
+                    f,
+                    "cannot set the limit {} for {}: {reason}",
+                    resource_name(*resource),
+                    program.escape_debug()
+                );
+            }
+            Stage::Groups => "cannot set the supplementary groups",
+            Stage::Group => "cannot change the group",
+            Stage::User => "cannot change the user",
+            Stage::NoNewPrivileges => "cannot bar new privileges",
+            Stage::Signal => "could not send a signal to the process",
             Stage::Dispositions => "cannot reset the signal dispositions",
             Stage::SignalMask => "cannot empty the signal mask",
         };
-        write!(f, "{step} for {}: {}", program.escape_debug(), io::Error::from(*errno))
+        write!(f, "{step} for {}: ", program.escape_debug())?;
+        match self.fault {
+            Some(_) => self.write_reason(f),
+            None => write!(f, "{}", io::Error::from(*errno)),
+        }
     }
 }
 
@@ -198,6 +290,8 @@ struct Program<'a> {
     path: &'a CStr,
     /// The file itself, if it was not to be found by its path.
     executable: Option<BorrowedFd<'a>>,
+    /// Who was to execute it, if not the master's user.
+    credentials: Option<&'a Credentials>,
 }
 
 impl Program<'_> {
@@ -224,11 +318,42 @@ impl Program<'_> {
                 if fstatvfs(&file).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
                     return Some(ExecFault::MountedNoexec);
                 }
+                if let Some(fault) = self.find_user_fault(found.st_uid, found.st_gid, mode) {
+                    return Some(fault);
+                }
                 let interpreter = interpreter(&self.read_head()?)?;
                 Some(ExecFault::InterpreterNotExecutable { interpreter: lossy(&interpreter) })
             }
             _ => None,
         }
+    }
+
+    /// What keeps the worker's user from the program, by the permission bits alone: access lists are not read.
+    fn find_user_fault(&self, owner: u32, group: u32, mode: u32) -> Option<ExecFault> {
+        let credentials = self.credentials?;
+        let uid = credentials.uid.unwrap_or_else(|| geteuid().as_raw());
+        if !credentials.may_execute(owner, group, mode) {
+            return Some(ExecFault::NotForUser { uid, mode });
+        }
+        if self.executable.is_some() {
+            return None;
+        }
+        let path = Path::new(OsStr::from_bytes(self.path.to_bytes()));
+        // The path itself is the file. What is left of a relative one at its end is the directory that it counts from.
+        let directories = path.ancestors().skip(1);
+        let mut directories: Vec<_> =
+            directories.map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path }).collect();
+        directories.reverse();
+        directories.into_iter().find_map(|path| {
+            let directory =
+                openat(self.directory, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+            not_searchable(directory.as_fd(), credentials)
+        })
+    }
+
+    /// The directory that it is to run in, if that is what its user may not enter.
+    fn find_directory_fault(&self, errno: Errno) -> Option<ExecFault> {
+        not_searchable(self.directory, self.credentials.filter(|_| errno == Errno::EACCES)?)
     }
 
     /// A relative path in a directory that is no longer anywhere leads nowhere, and never will again.
@@ -237,7 +362,7 @@ impl Program<'_> {
         if !is_deleted || self.path.to_bytes().starts_with(b"/") {
             return None;
         }
-        let directory = fs::read_link(link_of(self.directory)).ok()?.to_string_lossy().into_owned();
+        let directory = path_of(self.directory)?;
         let directory = directory.strip_suffix(" (deleted)").unwrap_or(&directory).to_owned();
         Some(ExecFault::DirectoryDeleted { directory })
     }
@@ -262,6 +387,30 @@ impl Program<'_> {
 /// What the descriptor has open, as a path. Source: `proc_pid_fd(5)`.
 fn link_of(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn path_of(fd: BorrowedFd<'_>) -> Option<String> {
+    Some(fs::read_link(link_of(fd)).ok()?.to_string_lossy().into_owned())
+}
+
+fn not_searchable(directory: BorrowedFd<'_>, credentials: &Credentials) -> Option<ExecFault> {
+    let found = fstat(directory).ok()?;
+    let mode = Mode::from_bits_truncate(found.st_mode).bits();
+    let uid = credentials.uid.unwrap_or_else(|| geteuid().as_raw());
+    let is_free = credentials.may_execute(found.st_uid, found.st_gid, mode);
+    (!is_free).then_some(ExecFault::NotSearchable { uid, directory: path_of(directory)?, mode })
+}
+
+fn limit_hint(resource: u32) -> String {
+    let own = own_hard_limit(resource).map_or_else(|_| "unknown".to_owned(), in_words);
+    let mut hint = format!(
+        "the master's own hard limit is {own}: raise that (ulimit -H, Limit...= of systemd), or give the master \
+         CAP_SYS_RESOURCE"
+    );
+    if resource_name(resource) == "nofile" {
+        hint += "; the limit of all is the sysctl fs.nr_open";
+    }
+    hint
 }
 
 fn lossy(bytes: &[u8]) -> String {

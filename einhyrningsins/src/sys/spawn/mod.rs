@@ -6,6 +6,13 @@
 //! until its exec (`CLONE_VM | CLONE_VFORK`), so a spawn costs the same however large the master is, and the
 //! child reports what failed by writing it down.
 //!
+//! # As another user
+//! For the few system calls between the change of user and the exec, a process of that user is in our memory. The
+//! kernel keeps others of that user from looking into it, since a process that has changed its user is not dumpable.
+//! That flag belongs to the memory and hence to the master as well, which gets it back after the spawn. What others of
+//! the user can do is to send signals. One that kills ends the child alone; one that stops it halts the master
+//! until somebody continues the child. Hence the change comes as late as it can.
+//!
 //! # By descriptor or by path
 //! A program that was pinned by a descriptor is executed by it (`execveat` with `AT_EMPTY_PATH`), so that what
 //! runs is what was pinned, whatever has been renamed since and at whatever moment. Two cases go by path:
@@ -29,7 +36,8 @@ use std::{fs, ptr};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, FdFlag, fcntl};
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid};
@@ -37,6 +45,9 @@ use nix::unistd::{Pid, getpid};
 use self::child::{Failure, KERNEL_SIGSET_BYTES, PID_BYTES_MAX, Plan};
 pub use self::error::{ExecFault, SpawnError, Stage};
 use self::stack::Stack;
+use super::account::Credentials;
+use super::cpus::CpuSet;
+use super::limits::{KernelLimit, ResourceLimit};
 use super::process::OpenFilesLimit;
 
 /// The descriptor at which a worker finds its first socket; below are standard input, output and error.
@@ -77,6 +88,16 @@ pub struct SpawnSpec<'a> {
     pub umask: Option<Mode>,
     /// Its limit on open files, where the master has raised its own.
     pub open_files: Option<OpenFilesLimit>,
+    /// Other limits of it, each over what came before; the master's where there is none.
+    pub limits: &'a [ResourceLimit],
+    /// What the kernel adds to its badness when memory runs out, from -1000 to 1000; as the master's if `None`.
+    pub oom_score_adj: Option<i16>,
+    /// The CPUs that it may run on; the master's if `None`.
+    pub cpus: Option<&'a CpuSet>,
+    /// Who it is; as the master if `None`.
+    pub credentials: Option<&'a Credentials>,
+    /// Whether it can gain no privilege by executing a program (`PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privileges: bool,
     /// What it is sent when the master dies. The kernel goes by the *thread* that called [`Spawner::spawn`], so
     /// with this set that must be the main thread.
     pub parent_death_signal: Option<Signal>,
@@ -100,6 +121,11 @@ impl<'a> SpawnSpec<'a> {
             nice: None,
             umask: None,
             open_files: None,
+            limits: &[],
+            oom_score_adj: None,
+            cpus: None,
+            credentials: None,
+            no_new_privileges: false,
             parent_death_signal: None,
         }
     }
@@ -131,6 +157,9 @@ struct Scratch {
     pid_offsets: Vec<(usize, usize)>,
     pid_places: Vec<*mut c_char>,
     descriptors: Vec<RawFd>,
+    limits: Vec<KernelLimit>,
+    oom_score_adj: String,
+    cpus: Vec<libc::c_ulong>,
 }
 
 impl Spawner {
@@ -173,11 +202,42 @@ impl Spawner {
         }
     }
 
+    /// Does all that a spawn does but the exec, in a process that is gone when this returns: tells what will fail
+    /// before anything depends on it. Whether the program can be executed is asked for as the worker's user; what
+    /// else an exec finds out stays open.
+    ///
+    /// # Errors
+    /// [`SpawnError`] as [`Self::spawn`] would have it, and where this process may not signal what it spawns.
+    pub fn rehearse(&mut self, spec: &SpawnSpec<'_>) -> Result<(), SpawnError> {
+        let (cloned, failure) = self.run_child(spec, true)?;
+        // It has ended, and is not reaped: what it was is still known, and its pid is nobody else's.
+        let signalled = kill(cloned, None);
+        reap(cloned);
+        match (failure, signalled) {
+            (Some(Failure { stage, errno }), _) => Err(SpawnError::new(stage, Errno::from_raw(errno), spec)),
+            (None, Err(errno)) => Err(SpawnError::new(Stage::Signal, errno, spec)),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+
     fn spawn_as_specified(&mut self, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
+        let (pid, failure) = self.run_child(spec, false)?;
+        let Some(Failure { stage, errno }) = failure else { return Ok(pid) };
+        reap(pid);
+        Err(SpawnError::new(stage, Errno::from_raw(errno), spec))
+    }
+
+    /// Has a child do what `spec` says, and tells what it wrote down.
+    fn run_child(
+        &mut self,
+        spec: &SpawnSpec<'_>,
+        is_rehearsal: bool,
+    ) -> Result<(Pid, Option<Failure>), SpawnError> {
         if !self.close_range {
             mark_close_on_exec().map_err(|errno| SpawnError::new(Stage::Descriptors, errno, spec))?;
         }
         self.scratch.fill(spec);
+        let groups = spec.credentials.and_then(|credentials| credentials.groups.as_deref());
         let mut plan = Plan {
             program: spec.program.as_ptr(),
             executable: spec.executable.map(|executable| executable.as_raw_fd()),
@@ -191,19 +251,33 @@ impl Spawner {
             close_range: self.close_range,
             nice: spec.nice,
             umask: spec.umask.map(|umask| umask.bits()),
-            open_files: spec.open_files.map(OpenFilesLimit::to_rlimit),
+            oom_score_adj: self.scratch.oom_score_adj.as_ptr(),
+            oom_score_adj_bytes: self.scratch.oom_score_adj.len(),
+            cpus: self.scratch.cpus.as_ptr(),
+            cpus_bytes: size_of_val(self.scratch.cpus.as_slice()),
+            limits: self.scratch.limits.as_ptr(),
+            limit_count: self.scratch.limits.len(),
+            uid: spec.credentials.and_then(|credentials| credentials.uid),
+            gid: spec.credentials.and_then(|credentials| credentials.gid),
+            groups: groups.map_or(ptr::null(), <[u32]>::as_ptr),
+            group_count: groups.map_or(0, <[u32]>::len),
+            no_new_privileges: spec.no_new_privileges,
             directory: spec.directory.map(|directory| directory.as_raw_fd()),
             parent_death_signal: spec.parent_death_signal.map(|signal| signal as c_int),
             parent: getpid().as_raw(),
             reset: self.reset,
+            is_rehearsal,
             failure: None,
         };
+        let was_dumpable = spec.credentials.is_some() && prctl::get_dumpable().unwrap_or_default();
         let cloned = self.clone_child(&mut plan);
+        if was_dumpable {
+            // It fails for no value of this type.
+            let _ = prctl::set_dumpable(true);
+        }
         self.scratch.clear();
         let pid = cloned.map_err(|errno| SpawnError::new(Stage::Clone, errno, spec))?;
-        let Some(Failure { stage, errno }) = plan.failure else { return Ok(pid) };
-        while waitpid(pid, None) == Err(Errno::EINTR) {}
-        Err(SpawnError::new(stage, Errno::from_raw(errno), spec))
+        Ok((pid, plan.failure))
     }
 
     /// Starts the child and waits until it has left our memory.
@@ -247,6 +321,15 @@ impl Scratch {
 
         let descriptors = spec.sockets.iter().chain(&spec.control);
         self.descriptors.extend(descriptors.map(AsRawFd::as_raw_fd));
+
+        self.limits.extend(spec.open_files.map(OpenFilesLimit::for_kernel));
+        self.limits.extend(spec.limits.iter().map(|limit| limit.for_kernel()));
+        if let Some(value) = spec.oom_score_adj {
+            self.oom_score_adj = value.to_string();
+        }
+        if let Some(cpus) = spec.cpus {
+            cpus.write_mask(&mut self.cpus);
+        }
     }
 
     /// Forgets the last spec, of which nothing may be pointed at for longer than its spawn.
@@ -257,7 +340,15 @@ impl Scratch {
         self.pid_offsets.clear();
         self.pid_places.clear();
         self.descriptors.clear();
+        self.limits.clear();
+        self.oom_score_adj.clear();
+        self.cpus.clear();
     }
+}
+
+/// Waits for a child that has ended, or is about to.
+fn reap(pid: Pid) {
+    while waitpid(pid, None) == Err(Errno::EINTR) {}
 }
 
 /// The signals that this process ignores or handles.

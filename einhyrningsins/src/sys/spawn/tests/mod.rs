@@ -1,5 +1,6 @@
 //! Spawning real processes. A worker stops itself when it runs; what it was given is then read from `/proc`.
 
+mod attributes;
 mod failures;
 mod pinned;
 
@@ -60,9 +61,29 @@ impl Worker {
 
     /// A field of /proc/PID/status that is a set of signals.
     fn signals(&self, field: &str) -> u64 {
+        u64::from_str_radix(&self.status(field), 16).unwrap()
+    }
+
+    /// A field of /proc/PID/status.
+    fn status(&self, field: &str) -> String {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
-        u64::from_str_radix(value.unwrap(), 16).unwrap()
+        value.unwrap_or_else(|| panic!("no {field} in {status}")).trim_end().to_owned()
+    }
+
+    /// A field of /proc/PID/stat, by its number in `proc_pid_stat(5)`, from 3 on.
+    fn stat(&self, number: usize) -> String {
+        let stat = fs::read_to_string(self.proc("stat")).unwrap();
+        let after_name: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        after_name[number - 3].to_owned()
+    }
+
+    /// The soft and the hard limit in a line of /proc/PID/limits.
+    fn limit(&self, name: &str) -> [String; 2] {
+        let limits = fs::read_to_string(self.proc("limits")).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let mut words = line.split_whitespace().map(str::to_owned);
+        [words.next().unwrap(), words.next().unwrap()]
     }
 
     fn environment(&self) -> Vec<String> {
@@ -303,15 +324,9 @@ fn a_worker_has_the_directory_nice_value_umask_and_limit_it_was_given() {
         let here = std::env::current_dir().unwrap();
         let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
         assert_eq!(fs::read_link(worker.proc("cwd")).unwrap(), directory.path());
-        let stat = fs::read_to_string(worker.proc("stat")).unwrap();
-        let after_name: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        assert_eq!(after_name[16], "7", "nice in {stat}");
-        let status = fs::read_to_string(worker.proc("status")).unwrap();
-        assert!(status.contains("Umask:\t0027"), "{status}");
-        let limits = fs::read_to_string(worker.proc("limits")).unwrap();
-        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        let files: Vec<_> = files.split_whitespace().collect();
-        assert_eq!(files[3..5], [(soft - 1).to_string(), hard.to_string()]);
+        assert_eq!(worker.stat(19), "7", "nice");
+        assert_eq!(worker.status("Umask"), "0027");
+        assert_eq!(worker.limit("Max open files"), [(soft - 1).to_string(), hard.to_string()]);
 
         assert_eq!(std::env::current_dir().unwrap(), here, "the master's own directory is as before");
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((soft, hard)), "so are its limits");

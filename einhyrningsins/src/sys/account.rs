@@ -1,0 +1,329 @@
+//! Who a worker is: a user and a group by name or number, looked up as the system knows them.
+//!
+//! Looking up asks the name service (`nsswitch.conf(5)`), which reads files, or, where it is so set up, asks a
+//! server over the network and waits for it.
+
+use std::ffi::{CString, OsString};
+use std::fmt;
+
+use nix::errno::Errno;
+use nix::unistd::{self, Gid, Group, Uid, User, getegid, geteuid, getgid, getgroups, getuid};
+use serde::{Deserialize, Serialize};
+
+/// The number that means "leave it" to the kernel, so that nobody can have it (`setresuid(2)`).
+const NOBODY_AT_ALL: u32 = u32::MAX;
+
+/// A user, or a group, or both, as they were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AccountSpec {
+    /// By name or number.
+    pub user: Option<String>,
+    /// By name or number; the user's own if `None`.
+    pub group: Option<String>,
+}
+
+/// What a process is told to become. What is `None` stays the master's.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Credentials {
+    /// User.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Supplementary groups.
+    pub groups: Option<Vec<u32>>,
+}
+
+/// What the system knows of an [`AccountSpec`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Account {
+    /// What to become.
+    pub credentials: Credentials,
+    /// `HOME`, `USER` and `LOGNAME`, if there is a user; without a value for one that the system does not know.
+    pub variables: Vec<(&'static str, Option<OsString>)>,
+}
+
+/// Somebody who is not there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// No user has this name.
+    #[error("there is no user {}", .0.escape_debug())]
+    UnknownUser(String),
+    /// No group has this name.
+    #[error("there is no group {}", .0.escape_debug())]
+    UnknownGroup(String),
+    /// A number of a user of whom nothing is known.
+    #[error("user {0} has no entry that would tell its group")]
+    NoGroup(u32),
+    /// The name service does not answer.
+    #[error("cannot look up {what}")]
+    Lookup {
+        /// Whom.
+        what: String,
+        /// Why.
+        source: Errno,
+    },
+}
+
+impl AccountError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownUser(_) => {
+                "--user takes a name that \"getent passwd\" knows, or a number with a group"
+            }
+            Self::UnknownGroup(_) => "a group is a name that \"getent group\" knows, or a number",
+            Self::NoGroup(_) => "give one: --user USER:GROUP",
+            Self::Lookup { .. } => "does \"getent passwd\" answer?",
+        }
+    }
+}
+
+impl AccountSpec {
+    /// Whether nobody was asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.user.is_none() && self.group.is_none()
+    }
+
+    /// Asks the name service. A number is taken for a number, though some user may have it for a name.
+    ///
+    /// With a user come its supplementary groups, as `initgroups(3)` finds them; a group alone leaves those of
+    /// the master.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn look_up(&self) -> Result<Account, AccountError> {
+        let gid = self.group.as_deref().map(find_group).transpose()?;
+        let Some(user) = &self.user else {
+            return Ok(Account {
+                credentials: Credentials { gid, ..Credentials::default() },
+                variables: Vec::new(),
+            });
+        };
+        let (uid, entry) = find_user(user)?;
+        let gid = match (gid, &entry) {
+            (Some(gid), _) => gid,
+            (None, Some(entry)) => entry.gid.as_raw(),
+            (None, None) => return Err(AccountError::NoGroup(uid)),
+        };
+        let groups = match &entry {
+            Some(entry) => groups_of(&entry.name, gid)?,
+            None => vec![gid],
+        };
+        let name = entry.as_ref().map(|entry| OsString::from(&entry.name));
+        let home = entry.map(|entry| entry.dir.into_os_string());
+        Ok(Account {
+            credentials: Credentials { uid: Some(uid), gid: Some(gid), groups: Some(groups) },
+            variables: vec![("HOME", home), ("USER", name.clone()), ("LOGNAME", name)],
+        })
+    }
+}
+
+impl fmt::Display for AccountSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.user, &self.group) {
+            (Some(user), Some(group)) => {
+                write!(f, "user {}, group {}", user.escape_debug(), group.escape_debug())
+            }
+            (Some(user), None) => write!(f, "user {}", user.escape_debug()),
+            (None, Some(group)) => write!(f, "group {}", group.escape_debug()),
+            (None, None) => f.write_str("the master's user"),
+        }
+    }
+}
+
+impl Credentials {
+    /// Whether this process has them already, so that there is nothing to change, which may not be permitted.
+    #[must_use]
+    pub fn are_own(&self) -> bool {
+        let is_own_uid = |uid: u32| [getuid(), geteuid()].iter().all(|own| own.as_raw() == uid);
+        let is_own_gid = |gid: u32| [getgid(), getegid()].iter().all(|own| own.as_raw() == gid);
+        self.uid.is_none_or(is_own_uid)
+            && self.gid.is_none_or(is_own_gid)
+            && self.groups.as_deref().is_none_or(|groups| {
+                let own = getgroups().unwrap_or_default();
+                sorted(own.into_iter().map(Gid::as_raw)) == sorted(groups.iter().copied())
+            })
+    }
+
+    /// Whether the user is another than this process's.
+    #[must_use]
+    pub fn is_other_user(&self) -> bool {
+        self.uid.is_some_and(|uid| uid != geteuid().as_raw())
+    }
+
+    /// Whether the permission bits of a file of this owner, group and `mode` let them execute it, or search it if
+    /// it is a directory. `uid` and `gids` stand for what is the master's.
+    #[must_use]
+    pub(super) fn may_execute(&self, owner: u32, group: u32, mode: u32) -> bool {
+        let uid = self.uid.unwrap_or_else(|| geteuid().as_raw());
+        let gid = self.gid.unwrap_or_else(|| getegid().as_raw());
+        let is_member = || match &self.groups {
+            Some(groups) => groups.contains(&group),
+            None => getgroups().is_ok_and(|own| own.contains(&Gid::from_raw(group))),
+        };
+        let bit = match () {
+            () if uid == 0 => 0o111,
+            () if uid == owner => 0o100,
+            () if gid == group || is_member() => 0o010,
+            () => 0o001,
+        };
+        mode & bit != 0
+    }
+}
+
+fn sorted(numbers: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+/// The number that `text` is; `None` if it is a name.
+fn number(text: &str) -> Option<u32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(NOBODY_AT_ALL))
+}
+
+fn find_user(text: &str) -> Result<(u32, Option<User>), AccountError> {
+    let failed = |source| AccountError::Lookup { what: format!("user {}", text.escape_debug()), source };
+    match number(text) {
+        Some(NOBODY_AT_ALL) => Err(AccountError::UnknownUser(text.to_owned())),
+        Some(uid) => Ok((uid, User::from_uid(Uid::from_raw(uid)).or_else(unless_unknown).map_err(failed)?)),
+        None => match User::from_name(text).or_else(unless_unknown).map_err(failed)? {
+            Some(user) => Ok((user.uid.as_raw(), Some(user))),
+            None => Err(AccountError::UnknownUser(text.to_owned())),
+        },
+    }
+}
+
+fn find_group(text: &str) -> Result<u32, AccountError> {
+    let unknown = || AccountError::UnknownGroup(text.to_owned());
+    match number(text) {
+        Some(NOBODY_AT_ALL) => Err(unknown()),
+        Some(gid) => Ok(gid),
+        None => {
+            let group = Group::from_name(text).or_else(unless_unknown).map_err(|source| {
+                AccountError::Lookup { what: format!("group {}", text.escape_debug()), source }
+            })?;
+            group.map(|group| group.gid.as_raw()).ok_or_else(unknown)
+        }
+    }
+}
+
+/// The errors by which some name services say that they do not know somebody. Source: `getpwnam(3)`.
+fn unless_unknown<T>(errno: Errno) -> Result<Option<T>, Errno> {
+    match errno {
+        Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM => Ok(None),
+        errno => Err(errno),
+    }
+}
+
+/// The groups that `initgroups(3)` would set.
+fn groups_of(name: &str, gid: u32) -> Result<Vec<u32>, AccountError> {
+    // A name with a NUL has no entry, so nobody comes here with one.
+    let c_name = CString::new(name).unwrap_or_default();
+    let groups = unistd::getgrouplist(&c_name, Gid::from_raw(gid));
+    let groups =
+        groups.map_err(|source| AccountError::Lookup { what: format!("the groups of {name}"), source })?;
+    Ok(groups.into_iter().map(Gid::as_raw).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Account, String> {
+        let spec = AccountSpec { user: user.map(str::to_owned), group: group.map(str::to_owned) };
+        spec.look_up().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_user_is_found_by_name_and_by_number_with_its_groups_and_variables() {
+        let root = look_up(Some("root"), None).unwrap();
+        assert_eq!((root.credentials.uid, root.credentials.gid), (Some(0), Some(0)));
+        assert_eq!(root.credentials.groups, Some(groups_of("root", 0).unwrap()));
+        let entry = User::from_name("root").unwrap().unwrap();
+        assert_eq!(
+            root.variables,
+            [
+                ("HOME", Some(entry.dir.into_os_string())),
+                ("USER", Some("root".into())),
+                ("LOGNAME", Some("root".into()))
+            ]
+        );
+        assert_eq!(look_up(Some("0"), None), Ok(root));
+    }
+
+    #[test]
+    fn a_group_that_is_given_takes_the_place_of_the_users_own() {
+        let account = look_up(Some("root"), Some("12345")).unwrap();
+        assert_eq!(account.credentials.gid, Some(12_345));
+        assert!(account.credentials.groups.unwrap().contains(&12_345));
+        let alone = look_up(None, Some("root")).unwrap();
+        assert_eq!(alone.credentials, Credentials { gid: Some(0), ..Credentials::default() });
+        assert!(alone.variables.is_empty(), "they are the user's");
+    }
+
+    #[test]
+    fn a_number_without_an_entry_needs_a_group_and_has_no_home() {
+        let account = look_up(Some("54321"), Some("12345")).unwrap();
+        let expected = Credentials { uid: Some(54_321), gid: Some(12_345), groups: Some(vec![12_345]) };
+        assert_eq!(account.credentials, expected);
+        assert_eq!(account.variables, [("HOME", None), ("USER", None), ("LOGNAME", None)]);
+        assert_eq!(
+            look_up(Some("54321"), None),
+            Err("user 54321 has no entry that would tell its group".into())
+        );
+    }
+
+    #[test]
+    fn who_is_not_there_is_named_and_so_is_the_number_that_means_nobody() {
+        for (user, group, message) in [
+            (Some("no-such-user"), None, "there is no user no-such-user"),
+            (Some(""), None, "there is no user "),
+            (Some("a\0b"), None, "there is no user a\\0b"),
+            (Some("4294967295"), Some("0"), "there is no user 4294967295"),
+            (Some("99999999999"), Some("0"), "there is no user 99999999999"),
+            (None, Some("no-such-group"), "there is no group no-such-group"),
+            (Some("root"), Some("4294967295"), "there is no group 4294967295"),
+            (Some("-1"), Some("0"), "there is no user -1"),
+        ] {
+            assert_eq!(look_up(user, group), Err(message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_this_process_is_it_need_not_become() {
+        let own = Credentials {
+            uid: Some(getuid().as_raw()),
+            gid: Some(getgid().as_raw()),
+            groups: Some(getgroups().unwrap().into_iter().map(Gid::as_raw).collect()),
+        };
+        assert!(own.are_own() && !own.is_other_user());
+        let other = Credentials { uid: Some(getuid().as_raw() + 1), ..own.clone() };
+        assert!(!other.are_own() && other.is_other_user());
+        assert!(!Credentials { groups: Some(vec![54_321]), ..own }.are_own());
+        assert!(Credentials::default().are_own());
+    }
+
+    #[test]
+    fn permission_goes_by_the_first_class_that_fits() {
+        let who = Credentials { uid: Some(10), gid: Some(20), groups: Some(vec![20, 21]) };
+        for (owner, group, mode, may) in [
+            (10, 0, 0o100, true),
+            (10, 20, 0o011, false),
+            (11, 20, 0o010, true),
+            (11, 21, 0o710, true),
+            (11, 21, 0o701, false),
+            (11, 22, 0o701, true),
+            (11, 22, 0o770, false),
+        ] {
+            assert_eq!(who.may_execute(owner, group, mode), may, "{owner}:{group} {mode:o}");
+        }
+        let root = Credentials { uid: Some(0), ..who };
+        assert!(root.may_execute(11, 22, 0o100) && !root.may_execute(11, 22, 0o666));
+    }
+}

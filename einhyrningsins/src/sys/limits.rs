@@ -1,0 +1,291 @@
+//! Resource limits, as `setrlimit(2)` has them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use nix::errno::Errno;
+use nix::libc;
+use serde::{Deserialize, Serialize};
+
+/// What `infinity` is to the kernel's 64-bit calls, on every machine (RLIM64_INFINITY).
+const INFINITY: u64 = u64::MAX;
+
+/// A resource: its name, less `RLIMIT_`, and the kernel's number for it.
+struct Resource {
+    name: &'static str,
+    number: u32,
+    is_in_bytes: bool,
+}
+
+const fn in_bytes(name: &'static str, number: u32) -> Resource {
+    Resource { name, number, is_in_bytes: true }
+}
+
+const fn counted(name: &'static str, number: u32) -> Resource {
+    Resource { name, number, is_in_bytes: false }
+}
+
+/// All resources that there are. The C libraries disagree about the type of the numbers.
+#[allow(clippy::unnecessary_cast)]
+const RESOURCES: [Resource; 16] = [
+    in_bytes("as", libc::RLIMIT_AS as u32),
+    in_bytes("core", libc::RLIMIT_CORE as u32),
+    counted("cpu", libc::RLIMIT_CPU as u32),
+    in_bytes("data", libc::RLIMIT_DATA as u32),
+    in_bytes("fsize", libc::RLIMIT_FSIZE as u32),
+    counted("locks", libc::RLIMIT_LOCKS as u32),
+    in_bytes("memlock", libc::RLIMIT_MEMLOCK as u32),
+    in_bytes("msgqueue", libc::RLIMIT_MSGQUEUE as u32),
+    counted("nice", libc::RLIMIT_NICE as u32),
+    counted("nofile", libc::RLIMIT_NOFILE as u32),
+    counted("nproc", libc::RLIMIT_NPROC as u32),
+    in_bytes("rss", libc::RLIMIT_RSS as u32),
+    counted("rtprio", libc::RLIMIT_RTPRIO as u32),
+    counted("rttime", libc::RLIMIT_RTTIME as u32),
+    counted("sigpending", libc::RLIMIT_SIGPENDING as u32),
+    in_bytes("stack", libc::RLIMIT_STACK as u32),
+];
+
+/// A limit on what a process may use of one resource, in bytes or as a count; by its text `NAME=SOFT[:HARD]`.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ResourceLimit {
+    /// Index in [`RESOURCES`].
+    resource: usize,
+    soft: u64,
+    hard: u64,
+}
+
+impl ResourceLimit {
+    /// The resource's name, less `RLIMIT_`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        RESOURCES[self.resource].name
+    }
+
+    /// Whether it is that on open files.
+    #[must_use]
+    pub fn is_of_open_files(&self) -> bool {
+        self.name() == "nofile"
+    }
+
+    /// What is enforced; `None` for no limit.
+    #[must_use]
+    pub fn soft(&self) -> Option<u64> {
+        (self.soft != INFINITY).then_some(self.soft)
+    }
+
+    /// How far the process may raise it by itself; `None` for no limit.
+    #[must_use]
+    pub fn hard(&self) -> Option<u64> {
+        (self.hard != INFINITY).then_some(self.hard)
+    }
+
+    /// The kernel's number and form.
+    pub(super) fn for_kernel(self) -> KernelLimit {
+        let limit = libc::rlimit64 { rlim_cur: self.soft, rlim_max: self.hard };
+        KernelLimit { resource: RESOURCES[self.resource].number, limit }
+    }
+}
+
+/// A limit in the form in which the kernel takes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KernelLimit {
+    pub(super) resource: u32,
+    pub(super) limit: libc::rlimit64,
+}
+
+/// The hard limit that this process has of the resource with this number.
+pub(super) fn own_hard_limit(resource: u32) -> Result<u64, Errno> {
+    let mut own = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let nothing = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: asks only (the new limit is null), and writes the limit that it is given room for.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, nothing, &raw mut own) };
+    Errno::result(result).map(|_| own.rlim_max)
+}
+
+/// The name of the resource with this number, less `RLIMIT_`.
+pub(super) fn resource_name(number: u32) -> &'static str {
+    RESOURCES.iter().find(|resource| resource.number == number).map_or("?", |resource| resource.name)
+}
+
+/// A limit in words.
+pub(super) fn in_words(limit: u64) -> String {
+    if limit == INFINITY { "infinity".to_owned() } else { limit.to_string() }
+}
+
+impl fmt::Display for ResourceLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}:{}", self.name(), in_words(self.soft), in_words(self.hard))
+    }
+}
+
+impl fmt::Debug for ResourceLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no [`ResourceLimit`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// There is no "=".
+    #[error("must be NAME=SOFT[:HARD]")]
+    NoValue,
+    /// The system has no such resource.
+    #[error("there is no limit \"{}\", only {}", .0.escape_debug(), names())]
+    UnknownName(String),
+    /// The limit is no number.
+    #[error("\"{}\" is no limit: a whole number{}, or infinity", .value.escape_debug(),
+            if *.is_in_bytes { " of bytes, with K, M, G or T behind it for powers of 1024" } else { "" })]
+    BadNumber {
+        /// The text.
+        value: String,
+        /// Whether the resource is measured in bytes.
+        is_in_bytes: bool,
+    },
+    /// It lets the process use more than it lets it ask for.
+    #[error("the soft limit, {}, is above the hard limit, {}", in_words(*.soft), in_words(*.hard))]
+    SoftAboveHard {
+        /// What is to be enforced.
+        soft: u64,
+        /// How far the process is to raise it.
+        hard: u64,
+    },
+}
+
+fn names() -> String {
+    RESOURCES.map(|resource| resource.name).join(", ")
+}
+
+impl FromStr for ResourceLimit {
+    type Err = LimitError;
+
+    /// Reads `NAME=SOFT[:HARD]`. The name is in any case, with or without `RLIMIT_`; one value is for both.
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        let (name, values) = text.split_once('=').ok_or(LimitError::NoValue)?;
+        let plain = name.to_ascii_lowercase();
+        let plain = plain.strip_prefix("rlimit_").unwrap_or(&plain);
+        let resource = RESOURCES.iter().position(|resource| resource.name == plain);
+        let resource = resource.ok_or_else(|| LimitError::UnknownName(name.to_owned()))?;
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        let is_in_bytes = RESOURCES[resource].is_in_bytes;
+        let (soft, hard) = (parse_value(soft, is_in_bytes)?, parse_value(hard, is_in_bytes)?);
+        if soft > hard {
+            return Err(LimitError::SoftAboveHard { soft, hard });
+        }
+        Ok(Self { resource, soft, hard })
+    }
+}
+
+fn parse_value(text: &str, is_in_bytes: bool) -> Result<u64, LimitError> {
+    if text == "infinity" || text == "unlimited" {
+        return Ok(INFINITY);
+    }
+    let bad = || LimitError::BadNumber { value: text.to_owned(), is_in_bytes };
+    let shift = match text.as_bytes().last() {
+        Some(b'K' | b'k') if is_in_bytes => 10,
+        Some(b'M' | b'm') if is_in_bytes => 20,
+        Some(b'G' | b'g') if is_in_bytes => 30,
+        Some(b'T' | b't') if is_in_bytes => 40,
+        _ => 0,
+    };
+    let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(bad());
+    }
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    // The largest number is the kernel's infinity, which has a name.
+    number.checked_mul(1 << shift).filter(|number| *number != INFINITY).ok_or_else(bad)
+}
+
+impl TryFrom<String> for ResourceLimit {
+    type Error = LimitError;
+
+    fn try_from(text: String) -> Result<Self, LimitError> {
+        text.parse()
+    }
+}
+
+impl From<ResourceLimit> for String {
+    fn from(limit: ResourceLimit) -> Self {
+        limit.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::resource::{Resource as Known, getrlimit};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<ResourceLimit, String> {
+        text.parse().map_err(|error: LimitError| error.to_string())
+    }
+
+    #[test]
+    fn a_limit_is_a_number_for_both_or_one_for_each() {
+        let limits = |text| parse(text).map(|limit| (limit.name(), limit.soft(), limit.hard()));
+        assert_eq!(limits("nofile=1024"), Ok(("nofile", Some(1024), Some(1024))));
+        assert_eq!(limits("RLIMIT_NOFILE=1024:4096"), Ok(("nofile", Some(1024), Some(4096))));
+        assert_eq!(limits("Core=0:infinity"), Ok(("core", Some(0), None)));
+        assert_eq!(limits("memlock=unlimited"), Ok(("memlock", None, None)));
+        assert_eq!(limits("as=2G:1T"), Ok(("as", Some(2 << 30), Some(1 << 40))));
+        assert_eq!(limits("stack=64k"), Ok(("stack", Some(65_536), Some(65_536))));
+    }
+
+    #[test]
+    fn what_is_no_limit_is_named() {
+        for (text, words) in [
+            ("nofile", "must be NAME=SOFT[:HARD]"),
+            ("files=1", "there is no limit \"files\", only as, core, cpu, "),
+            ("=1", "there is no limit \"\""),
+            ("nofile=", "\"\" is no limit: a whole number, or infinity"),
+            ("nofile=1K", "\"1K\" is no limit"),
+            ("nofile=-1", "\"-1\" is no limit"),
+            ("nofile=+1", "\"+1\" is no limit"),
+            ("nofile=1:2:3", "\"2:3\" is no limit"),
+            ("as=1.5G", "powers of 1024"),
+            ("as=K", "\"K\" is no limit"),
+            ("as=99999999999T", "is no limit"),
+            ("cpu=18446744073709551615", "is no limit"),
+            ("nofile=2:1", "the soft limit, 2, is above the hard limit, 1"),
+            ("nofile=infinity:9", "the soft limit, infinity, is above the hard limit, 9"),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(words), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn each_name_is_the_kernels() {
+        for (name, known) in [
+            ("as", Known::RLIMIT_AS),
+            ("core", Known::RLIMIT_CORE),
+            ("cpu", Known::RLIMIT_CPU),
+            ("memlock", Known::RLIMIT_MEMLOCK),
+            ("nofile", Known::RLIMIT_NOFILE),
+            ("nproc", Known::RLIMIT_NPROC),
+            ("sigpending", Known::RLIMIT_SIGPENDING),
+            ("stack", Known::RLIMIT_STACK),
+        ] {
+            let limit = parse(&format!("{name}=1")).unwrap().for_kernel();
+            assert_eq!(own_hard_limit(limit.resource), getrlimit(known).map(|(_, hard)| hard), "{name}");
+            assert_eq!(resource_name(limit.resource), name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_limit_or_is_not(text in ".{0,40}", value in "[0-9KMG:a-z]{0,12}") {
+            let _ = parse(&text);
+            if let Ok(limit) = parse(&format!("as={value}")) {
+                prop_assert_eq!(parse(&limit.to_string()), Ok(limit));
+                let json = serde_json::to_string(&limit).unwrap();
+                prop_assert_eq!(serde_json::from_str::<ResourceLimit>(&json).unwrap(), limit);
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What a worker's process is given by options of the master: read from `/proc`, over respawns, upgrades and the
+//! master's own replacement. And what it cannot be given, which is said before anything has begun.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use nix::unistd::{User, geteuid};
+use serde_json::{Value, json};
+use tests::{Finished, Master, MasterBuilder, Process, Releases, binaries, place_worker};
+
+/// A user and a group of whom the system knows nothing.
+const STRANGER: &str = "54321:54322";
+
+/// Whether the test may have workers of another user; says why not.
+fn is_root() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        eprintln!("skipped: workers of another user take root");
+    }
+    is_root
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("its mode");
+}
+
+/// The directory of a test, which any user may enter from now on.
+fn open_directory(builder: &MasterBuilder) -> PathBuf {
+    let directory = builder.file("serve").parent().expect("a directory").to_owned();
+    set_mode(&directory, 0o755);
+    directory
+}
+
+/// Workers that any user may run, wherever the programs were built; with these knobs.
+fn open_to_all(builder: MasterBuilder, knobs: &[&str]) -> MasterBuilder {
+    let directory = open_directory(&builder);
+    place_worker(&directory.join("serve"));
+    let builder = builder.option("--chdir").option(directory);
+    builder.program(["./serve"].iter().chain(knobs))
+}
+
+/// A master that lacks these capabilities, as setpriv names them; as another user than root it lacks them anyway.
+fn without(builder: MasterBuilder, capabilities: &str) -> MasterBuilder {
+    if !geteuid().is_root() {
+        return builder;
+    }
+    binaries::require("setpriv", "util-linux");
+    builder.under(["setpriv", "--bounding-set", capabilities])
+}
+
+fn process_state(master: &Master) -> Value {
+    master.control().ask("state", &[]).data.expect("the state has data")["process"].clone()
+}
+
+#[track_caller]
+fn status(worker: Process, field: &str) -> String {
+    worker.status(field).unwrap_or_else(|| panic!("no {field} of {worker:?}"))
+}
+
+/// The soft and the hard limit that has this name in `/proc/PID/limits`.
+#[track_caller]
+fn limit(worker: Process, name: &str) -> [String; 2] {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", worker.pid())).expect("its limits");
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit of this name");
+    let mut words = line.split_whitespace().map(str::to_owned);
+    [words.next().expect("a soft limit"), words.next().expect("a hard limit")]
+}
+
+/// Runs `check` on the workers as they were spawned, and again after an upgrade, a respawn of each, and the
+/// replacement of the master: they are new ones each time but the last, and those of a respawn follow it.
+#[track_caller]
+fn through_everything(mut master: Master, workers: u32, check: impl Fn(&mut Master, &str)) {
+    check(&mut master, "at the start");
+    master.upgrade();
+    master.wait_up(workers);
+    check(&mut master, "after an upgrade");
+    let reply = master.control().ask("reload", &[]);
+    assert_eq!(reply.ok, Some(true), "{}\n{master}", reply.message);
+    check(&mut master, "after the master's replacement");
+    let old = master.workers_up();
+    master.kill_workers(&old);
+    master.wait_up(workers);
+    check(&mut master, "after a respawn by the new master");
+}
+
+#[test]
+fn workers_have_what_the_options_say_and_the_master_has_not() {
+    let options =
+        "--rlimit nofile=500:600 --rlimit CORE=0 --oom-score-adj 500 --nice :3 --umask 0027 --no-new-privs";
+    let master = Master::builder().workers(2).options(options.split(' ')).start();
+    through_everything(master, 2, |master, when| {
+        for worker in master.workers_up() {
+            assert_eq!(limit(worker, "Max open files"), ["500", "600"], "{when}");
+            assert_eq!(limit(worker, "Max core file size"), ["0", "0"], "{when}");
+            let badness = fs::read_to_string(format!("/proc/{}/oom_score_adj", worker.pid()));
+            assert_eq!(badness.expect("a badness").trim(), "500", "{when}");
+            assert_eq!(worker.nice(), Some(3), "{when}");
+            assert_eq!(status(worker, "Umask"), "0027", "{when}");
+            assert_eq!(status(worker, "NoNewPrivs"), "1", "{when}");
+        }
+        let own = master.process();
+        assert_ne!(limit(own, "Max open files")[1], "600");
+        assert_eq!((own.nice(), status(own, "NoNewPrivs").as_str()), (Some(0), "0"));
+        assert_ne!(status(own, "Umask"), "0027");
+        let expected = json!({
+            "uid": null, "gid": null, "groups": null, "nice": 3, "umask": "0027",
+            "rlimits": ["nofile=500:600", "core=0:0"], "oom_score_adj": 500, "cpu_affinity": [],
+            "no_new_privs": true,
+        });
+        assert_eq!(process_state(master), expected, "{when}");
+    });
+}
+
+#[test]
+fn files_that_a_worker_makes_have_the_modes_that_the_mask_leaves() {
+    let builder = Master::builder().options(["--umask", "027"]);
+    let made = builder.file("made");
+    let script = format!("touch {} && exec {}", made.display(), binaries::worker("serve").display());
+    let _master = builder.program(["sh", "-c", &script]).start();
+    assert_eq!(fs::metadata(&made).expect("a file").mode() & 0o777, 0o640);
+}
+
+#[test]
+fn workers_are_the_user_that_was_asked_for_and_ack_where_they_may() {
+    if !is_root() {
+        return;
+    }
+    for (ack, warns) in [(&["-g"][..], false), (&[], true)] {
+        let builder = Master::builder().workers(2).options(["--user", STRANGER]).options(ack);
+        let knob = if warns { "ack=notify" } else { "ack=fd" };
+        let builder = builder.env("HOME", "/of/the/master").env("USER", "master").env("LOGNAME", "master");
+        let master = open_to_all(builder, &[knob]).start();
+        let warning = "workers of another user (--user) cannot open the control socket";
+        assert_eq!(master.log().contains(warning), warns, "{master}");
+        through_everything(master, 2, |master, when| {
+            for worker in master.workers_up() {
+                assert_eq!(status(worker, "Uid"), "54321\t54321\t54321\t54321", "{when}");
+                assert_eq!(status(worker, "Gid"), "54322\t54322\t54322\t54322", "{when}");
+                assert_eq!(status(worker, "Groups"), "54322", "{when}");
+                assert_eq!(status(worker, "CapEff"), "0000000000000000", "{when}");
+                let environment = worker.environment();
+                assert!(
+                    !["HOME", "USER", "LOGNAME"].iter().any(|name| environment.contains_key(*name)),
+                    "{when}"
+                );
+            }
+            assert_eq!(status(master.process(), "Uid"), "0\t0\t0\t0", "{when}");
+            let state = process_state(master);
+            assert_eq!((&state["uid"], &state["groups"]), (&json!(54_321), &json!([54_322])), "{when}");
+            master.assert_well(2);
+        });
+    }
+}
+
+#[test]
+fn a_user_by_name_brings_group_home_and_name_and_the_file_of_variables_has_the_last_word() {
+    if !is_root() {
+        return;
+    }
+    let Some(nobody) = User::from_name("nobody").expect("the name service") else {
+        eprintln!("skipped: there is no user nobody");
+        return;
+    };
+    let builder = Master::builder().options(["--user", "nobody", "--env-file", "variables"]);
+    fs::write(builder.file("variables"), "LOGNAME=somebody\n").expect("a file of variables");
+    let mut master = open_to_all(builder, &["ack=notify"]).start();
+    let worker = master.workers_up()[0];
+    assert!(status(worker, "Uid").starts_with(&format!("{}\t", nobody.uid)), "{master}");
+    assert!(status(worker, "Gid").starts_with(&format!("{}\t", nobody.gid)), "{master}");
+    let environment = worker.environment();
+    assert_eq!(environment["HOME"], nobody.dir.display().to_string());
+    assert_eq!((environment["USER"].as_str(), environment["LOGNAME"].as_str()), ("nobody", "somebody"));
+}
+
+/// The CPUs that this process may use.
+fn available() -> Vec<String> {
+    let list = Process::of(std::process::id() as i32).and_then(|own| own.status("Cpus_allowed_list"));
+    let list = list.expect("a list of CPUs");
+    let numbers = list.split(',').flat_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse::<u32>().expect("a CPU")..=last.parse().expect("a CPU")
+    });
+    numbers.map(|cpu| cpu.to_string()).collect()
+}
+
+#[test]
+fn each_slot_keeps_its_cpus() {
+    let cpus = available();
+    let last = cpus.last().expect("a CPU").clone();
+    let sets = [last.clone(), cpus.join("+"), cpus[0].clone()];
+    let all = status(Process::of(std::process::id() as i32).expect("this process"), "Cpus_allowed_list");
+    let explicit = vec![last, all.clone(), cpus[0].clone()];
+    for (option, expected) in [("auto".to_owned(), cpus.clone()), (sets.join(","), explicit)] {
+        let master = Master::builder().workers(4).options(["--cpu-affinity", &option]).start();
+        through_everything(master, 4, |master, when| {
+            for worker in master.status().workers {
+                let slot = worker.slot as usize;
+                let found = status(Process::of(worker.pid).expect("a worker"), "Cpus_allowed_list");
+                assert_eq!(found, expected[slot % expected.len()], "slot {slot} with {option} {when}");
+            }
+            assert_eq!(status(master.process(), "Cpus_allowed_list"), all, "the master's");
+        });
+    }
+}
+
+/// A start that fails with 1, with both in its message.
+#[track_caller]
+fn refused(finished: &Finished, message: &str, hint: &str) {
+    finished.assert_code(1).assert_says(message).assert_says("  hint: ").assert_says(hint);
+    assert!(!finished.stderr.contains("spawned"), "{finished}");
+}
+
+#[test]
+fn who_is_not_there_is_said_at_the_start() {
+    for (option, value, message, hint) in [
+        (
+            "--user",
+            "no-such-user",
+            "cannot run workers as user no-such-user: there is no user no-such-user",
+            "getent",
+        ),
+        (
+            "--group",
+            "no-such-group",
+            "cannot run workers as group no-such-group: there is no group",
+            "getent group",
+        ),
+        ("--user", "54321", "user 54321 has no entry that would tell its group", "--user USER:GROUP"),
+    ] {
+        refused(&Master::builder().options([option, value]).run_to_end(), message, hint);
+    }
+    let both = Master::builder().options(["--user", "0:0", "--group", "1"]).run_to_end();
+    both.assert_code(1).assert_says("--user names a group, 0, and so does --group, 1");
+}
+
+#[test]
+fn what_the_master_may_not_give_is_said_at_the_start() {
+    let master = || without(Master::builder().without_bind(), "-setuid,-setgid,-sys_resource,-kill");
+    let user = master().options(["--user", STRANGER]).run_to_end();
+    refused(&user, "cannot set the supplementary groups for ", "CAP_SETUID, CAP_SETGID and CAP_KILL");
+    let group = master().options(["--group", "54322"]).run_to_end();
+    refused(&group, "cannot change the group for ", "CAP_SETGID");
+    let high = master().options(["--rlimit", "nofile=1:infinity"]).run_to_end();
+    refused(&high, "cannot set the limit nofile for ", "the master's own hard limit is ");
+    let safe = master().options(["--oom-score-adj", "-1000"]).run_to_end();
+    refused(&safe, "cannot set oom_score_adj for ", "CAP_SYS_RESOURCE");
+    let cpus = master().options(["--cpu-affinity", "0,8000"]).run_to_end();
+    cpus.assert_code(1).assert_says("--cpu-affinity names 8000, but the master may use the CPUs ");
+}
+
+#[test]
+fn a_master_that_could_not_signal_its_workers_does_not_make_any() {
+    if !is_root() {
+        return;
+    }
+    let builder = without(Master::builder().options(["--user", STRANGER]), "-kill");
+    let finished = open_to_all(builder, &["ack=notify"]).run_to_end();
+    refused(&finished, "could not send a signal to the process for ", "CAP_KILL");
+}
+
+/// A master that is not root, but may change users: its workers may not.
+#[test]
+fn capabilities_of_the_master_are_not_passed_on_to_another_user() {
+    if !is_root() {
+        return;
+    }
+    binaries::require("setpriv", "util-linux");
+    const CAPABILITIES: &str = "+setuid,+setgid,+kill";
+    let builder = Master::builder().options(["--user", STRANGER]);
+    let directory = open_directory(&builder);
+    chown(&directory, Some(54_400), Some(54_400)).expect("the directory for its socket");
+    // Wherever the programs were built, this user can execute it.
+    let daemon = directory.join("daemon");
+    fs::copy(binaries::einhyrningsins(), &daemon).expect("a copy of the daemon");
+    let script = format!(
+        "shift; exec setpriv --reuid 54400 --regid 54400 --clear-groups --inh-caps {CAPABILITIES} \
+         --ambient-caps {CAPABILITIES} {} \"$@\"",
+        daemon.display()
+    );
+    let mut master = open_to_all(builder.under(["sh", "-c", &script, "sh"]), &["ack=notify"]).start();
+    assert_ne!(status(master.process(), "CapAmb"), "0000000000000000", "{master}");
+    let worker = master.workers_up()[0];
+    assert!(status(worker, "Uid").starts_with("54321\t54321\t54321\t"), "{master}");
+    for field in ["CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(status(worker, field), "0000000000000000", "{field}");
+    }
+    // It goes on as root's does: the signals arrive.
+    master.upgrade();
+    master.wait_up(1);
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+}
+
+#[test]
+fn a_place_that_the_user_may_not_enter_is_said_at_the_start() {
+    if !is_root() {
+        return;
+    }
+    let builder = Master::builder().options(["--user", STRANGER]);
+    open_directory(&builder);
+    let closed = builder.file("closed");
+    fs::create_dir(&closed).expect("a directory");
+    set_mode(&closed, 0o700);
+    let finished = builder.option("--chdir").option(&closed).run_to_end();
+    let message = format!("user 54321 may not search {} (mode 0700)", closed.display());
+    refused(&finished, &message, "chmod a+x");
+}
+
+#[test]
+fn an_upgrade_to_what_the_user_may_not_run_touches_no_worker() {
+    if !is_root() {
+        return;
+    }
+    let builder = Master::builder().workers(2).options(["--user", STRANGER, "-g"]);
+    open_directory(&builder);
+    let releases = Releases::new(builder.file("app"));
+    releases.add(2, "");
+    fs::write(releases.directory(1).join("knobs"), "ack=fd").expect("knobs");
+    set_mode(&releases.directory(2), 0o700);
+    let mut master = releases.run_by(builder).start();
+    let before = master.workers_up();
+    releases.link(2);
+    let upgrade = master.ctl(["upgrade"]);
+    upgrade.assert_code(1).assert_says("user 54321 may not search ").assert_says("(mode 0700)");
+    assert_eq!(master.workers_up(), before, "{master}");
+    master.assert_well(2);
+}
+
+#[test]
+fn the_einhorn_dialect_takes_the_same_options() {
+    let options = ["--umask", "077", "--rlimit", "nofile=300", "--cpu-affinity", "auto"];
+    let mut master = Master::builder().einhorn().options(options).start();
+    let worker = master.workers_up()[0];
+    assert_eq!(status(worker, "Umask"), "0077", "{master}");
+    assert_eq!(limit(worker, "Max open files"), ["300", "300"], "{master}");
+    assert_eq!(status(worker, "Cpus_allowed_list"), available()[0], "{master}");
+}
