@@ -15,7 +15,7 @@ fn state(master: &Master) -> Value {
 #[test]
 fn what_the_pool_is_held_to_shows_in_the_state() {
     let options = "-s 2.5 -r 4 -t 9 --ack-timeout 7 --max-unacked 3 --max-upgrade-additional 2 \
-                   --graceful-signal term";
+                   --graceful-signal term --max-age 60:5.5 --max-rss 3M --ping-timeout 4";
     let master = Master::builder().options(options.split_whitespace()).start();
     let expected = json!({
         "seconds": 2.5,
@@ -26,6 +26,10 @@ fn what_the_pool_is_held_to_shows_in_the_state() {
         "max_upgrade_additional": 2,
         "graceful_signal": "SIGTERM",
         "signal_timeout": 9.0,
+        "max_age": 60.0,
+        "max_age_jitter": 5.5,
+        "max_rss": 3 << 20,
+        "ping_timeout": 4.0,
     });
     assert_eq!(state(&master)["policy"], expected, "{master}");
 }
@@ -43,6 +47,10 @@ fn what_it_is_held_to_without_options_is_as_documented() {
         "max_upgrade_additional": null,
         "graceful_signal": "SIGUSR2",
         "signal_timeout": null,
+        "max_age": null,
+        "max_age_jitter": null,
+        "max_rss": null,
+        "ping_timeout": null,
     });
     assert_eq!(state(&master)["policy"], expected, "{master}");
 }
