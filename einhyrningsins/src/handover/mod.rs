@@ -188,3 +188,6 @@ impl Handover {
         fds.into_iter().map(|fd| fd.0).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
