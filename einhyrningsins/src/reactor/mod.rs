@@ -13,7 +13,7 @@ mod reexec;
 mod stderr;
 mod workers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -129,6 +129,8 @@ pub struct Reactor {
     log: Log,
     identity: Identity,
     replacement: Replacement,
+    /// Workers that are gone and of which the supervisor has not heard yet.
+    unseen: HashSet<Pid>,
     lockfile: Option<LockFile>,
     /// Removed when the master ends.
     _pidfile: Option<PidFile>,
@@ -205,6 +207,7 @@ impl Reactor {
             log: parts.log,
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
+            unseen: HashSet::new(),
             lockfile: parts.lockfile,
             _pidfile: parts.pidfile,
             started: Instant::now(),
@@ -362,6 +365,7 @@ impl Reactor {
                     }
                 })
             }
+            Action::Signal { pid, .. } if self.unseen.contains(&pid) => None,
             Action::Signal { pid, signal } => {
                 if let Err(errno) = kill(pid, signal) {
                     let why = io::Error::from(errno);

@@ -69,9 +69,12 @@ impl Reactor {
     /// Tells the supervisor of workers that another program has reaped while it ran in the master's place.
     fn bury_the_unseen(&mut self) {
         let gone: Vec<_> = self.supervisor.pids().filter(|pid| !is_child(*pid)).collect();
+        // What follows from the first death must not signal the second, whose pid may be another's by now.
+        self.unseen.extend(&gone);
         for pid in gone {
             self.on_reaped(pid);
             self.feed(Event::Exited { pid, termination: Termination::Unseen });
         }
+        self.unseen.clear();
     }
 }
