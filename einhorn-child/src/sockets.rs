@@ -34,6 +34,8 @@ pub enum SocketKind {
     UnixStream,
     /// A Unix datagram socket.
     UnixDatagram,
+    /// A Unix seqpacket socket that listens. The standard library has no type for it: take it as [`OwnedFd`].
+    UnixSeqpacketListener,
     /// Any other socket.
     Other {
         /// Its address family, an `AF_` number.
@@ -52,6 +54,7 @@ impl fmt::Display for SocketKind {
             Self::UnixListener => f.write_str("a Unix listener"),
             Self::UnixStream => f.write_str("a Unix stream socket that does not listen"),
             Self::UnixDatagram => f.write_str("a Unix datagram socket"),
+            Self::UnixSeqpacketListener => f.write_str("a Unix seqpacket listener"),
             Self::Other { family, socket_type } => {
                 write!(f, "a socket of family {family} and type {socket_type}")
             }
@@ -373,6 +376,7 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> Result<SocketKind, Refusal> {
         (Domain::UNIX, Type::STREAM) if listens => SocketKind::UnixListener,
         (Domain::UNIX, Type::STREAM) => SocketKind::UnixStream,
         (Domain::UNIX, Type::DGRAM) => SocketKind::UnixDatagram,
+        (Domain::UNIX, Type::SEQPACKET) if listens => SocketKind::UnixSeqpacketListener,
         _ => SocketKind::Other { family: domain.into(), socket_type: socket_type.into() },
     })
 }

@@ -5,14 +5,14 @@ mod common;
 
 use std::fs::File;
 use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::process::Command;
 
 use common::{Worker, role, say};
 use einhorn_child::{TakeError, Which};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType};
 
 /// The worker's side: carries out the steps of `ROLE` and says what came of each.
 #[test]
@@ -112,16 +112,22 @@ fn each_kind_is_taken_by_number() {
     let datagram = UnixDatagram::bind_addr(&address).unwrap();
     let packets =
         nix::sys::socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None);
-    let said = Worker::new("tcp 0; udp 1; unix 2; datagram 3; any 4")
+    let packets = packets.unwrap();
+    nix::sys::socket::bind(packets.as_raw_fd(), &nix::sys::socket::UnixAddr::new_unnamed()).unwrap();
+    nix::sys::socket::listen(&packets, Backlog::new(1).unwrap()).unwrap();
+    let said = Worker::new("tcp 0; udp 1; unix 2; datagram 3; unix 4; any 4")
         .fd(&tcp)
         .fd(&udp)
         .fd(&unix)
         .fd(&datagram)
-        .fd(&packets.unwrap())
+        .fd(&packets)
         .numbered()
         .run();
     let udp_address = udp.local_addr().unwrap().to_string();
-    assert_eq!(said, [tcp_address, udp_address, unix_name_, datagram_name, "some socket".to_owned()]);
+    let refused = "socket 4 (descriptor 7) is a Unix seqpacket listener, not a Unix listener";
+    assert_eq!(said[..4], [tcp_address, udp_address, unix_name_, datagram_name]);
+    assert!(said[4].starts_with(refused), "{}", said[4]);
+    assert_eq!(said[5], "some socket");
 }
 
 #[test]

@@ -82,12 +82,36 @@ pub struct ListenerStatus {
     pub fd: i32,
     /// Its name in `LISTEN_FDNAMES`.
     pub name: String,
-    /// The address that it really has.
+    /// The address that it really has, as `--bind` takes it: `127.0.0.1:80`, `udp:127.0.0.1:53`, `unix:/run/web.sock`.
     pub address: String,
-    /// `AF_INET` or `AF_INET6`.
+    /// `tcp`, `udp`, `unix`, `seqpacket` or `unix-datagram`.
+    #[serde(default = "tcp")]
+    pub kind: String,
+    /// `AF_INET`, `AF_INET6` or `AF_UNIX`.
     pub family: String,
-    /// The queue length that was asked for and what the system made of it.
+    /// How many connections may wait: what was asked for, within the system's limit; 0 where none come, of datagrams.
     pub backlog: u32,
+    /// How full its queue is, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
+}
+
+/// What a listener was that did not say: masters had no other kind.
+fn tcp() -> String {
+    "tcp".to_owned()
+}
+
+/// The queue of a listener: of connections that nobody has accepted; of UDP, bytes of packets that nobody has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// What waits in it.
+    pub length: u32,
+    /// How much may.
+    pub limit: u32,
+    /// Connections that could not be begun, or packets that were lost, for want of room, since the socket was made;
+    /// absent where the kernel does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops: Option<u32>,
 }
 
 /// What a generation runs, as it was when it was looked up.

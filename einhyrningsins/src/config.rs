@@ -204,7 +204,11 @@ impl Config {
                 upgrade_restarts: is_einhorn,
                 care: care(&shared.care),
             },
-            sockets: Sockets { binds: choices.binds, family, backlog: choices.backlog },
+            sockets: Sockets {
+                binds: choices.binds.into_iter().map(|spec| spec.counted_from(start)).collect(),
+                family,
+                backlog: choices.backlog,
+            },
             log: LogConfig {
                 verbosity: choices.verbosity,
                 format: choices.log_format,

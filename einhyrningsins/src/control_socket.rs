@@ -1,114 +1,54 @@
-//! The control socket's place in the file system: who may have it, and who removes it.
+//! The control socket, and the messages when it cannot be had.
 //!
-//! A lock file beside the socket, held for the master's life, decides between masters; what can be seen of the
-//! socket alone does not (one that refuses connections may be stale, or its master not yet listening). Under
-//! the lock the path is ours, so a stale socket is simply removed and the new one bound in its place, rather
-//! than bound elsewhere and renamed: a bind fails where a rename would replace whatever came in between, needs
-//! no room for a longer name, and leaves the true path in what `ss -x` and `getsockname` show. The socket has its
-//! mode before it has a name.
+//! Who has its path and who removes it is as with every Unix socket of ours ([`SocketPlace`]). It has its mode
+//! before it has a name.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
 use mio::net::UnixListener;
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
-use crate::handover::{Fd, forms};
+use crate::handover::Fd;
+use crate::socket_place::{PlaceError, PlaceRecord, Remedy, SocketPlace};
 use crate::sys::inherit::{Inherited, NotInherited};
-use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
-use crate::sys::peer::credentials;
+use crate::sys::lock_file::LockFile;
 
-/// The longest path of a socket, in bytes: `sun_path` of `unix(7)` less its NUL.
-pub const PATH_BYTES_MAX: usize = 107;
-
-/// The control socket, listening, with its lock. Dropping it removes both files, if they are still ours; a
-/// forked child that drops it changes nothing. `std::process::exit` and exec do not drop.
+/// The control socket, listening, with its place. Dropping it removes the socket and its lock file, if they are still
+/// ours.
 #[derive(Debug)]
 pub struct ControlSocket {
     /// Accepts clients; non-blocking and close-on-exec, like those it accepts.
     pub listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the socket as it was bound.
-    inode: (u64, u64),
-    owner: Pid,
-    /// Last, so that it is given up when the socket is gone.
-    lock: LockFile,
+    place: SocketPlace,
 }
 
 /// The control socket could not be had.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ControlSocketError {
-    /// Another process has it.
-    #[error("cannot open the control socket {}: {} is listening there", .path.display(), Holder(*.pid))]
-    Held {
-        /// The socket.
-        path: PathBuf,
-        /// The process, if that is known.
-        pid: Option<Pid>,
-    },
-    /// Something else is at its place, and stays there.
-    #[error("cannot open the control socket {}: what is there is no socket", .path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The path is longer than the system takes.
-    #[error(
-        "cannot open the control socket {}: the path has {bytes} bytes, a socket's has at most {PATH_BYTES_MAX}",
-        .path.display()
-    )]
-    PathTooLong {
-        /// The path.
-        path: PathBuf,
-        /// Its length.
-        bytes: usize,
-    },
-    /// Its lock file could not be had.
-    #[error("cannot open the control socket {}", .path.display())]
-    Lock {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: LockError,
-    },
-    /// The system refuses.
-    #[error("cannot open the control socket {}", .path.display())]
-    Io {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+#[error("cannot open the control socket {}", .path.display())]
+pub struct ControlSocketError {
+    /// The socket.
+    pub path: PathBuf,
+    /// Why.
+    pub source: PlaceError,
 }
 
 impl ControlSocketError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Held { .. } => Some("give this master another name (-c NAME) or socket (-d PATH)"),
-            Self::NotASocket { .. } => Some("move it away, or give another path (-d PATH)"),
-            Self::PathTooLong { .. } => Some("give a shorter path (-d PATH)"),
-            Self::Lock { source: LockError::NotALockFile { .. }, .. } => Some("move it away"),
-            Self::Lock { source: LockError::Io { source, .. }, .. } | Self::Io { source, .. } => {
-                match source.kind() {
-                    io::ErrorKind::NotFound => Some("make the directory, or give another path (-d PATH)"),
-                    io::ErrorKind::PermissionDenied => {
-                        Some("is it another user's? give a path of your own (-d PATH)")
-                    }
-                    _ => None,
-                }
-            }
-            Self::Lock { .. } => None,
-        }
+        Some(match self.source.remedy()? {
+            Remedy::OtherPath => "give this master another name (-c NAME) or socket (-d PATH)",
+            Remedy::MoveAway => "move it away, or give another path (-d PATH)",
+            Remedy::MoveLockAway => "move it away",
+            Remedy::ShorterPath => "give a shorter path (-d PATH)",
+            Remedy::MakeDirectory => "make the directory, or give another path (-d PATH)",
+            Remedy::OwnPath => "is it another user's? give a path of your own (-d PATH)",
+        })
     }
 }
 
@@ -120,52 +60,51 @@ impl ControlSocket {
     /// [`ControlSocketError`]; then nothing of anybody's was removed.
     pub fn open(path: &Path) -> Result<Self, ControlSocketError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let bytes = path.as_os_str().len();
-        if bytes > PATH_BYTES_MAX {
-            return Err(ControlSocketError::PathTooLong { path, bytes });
-        }
-        let lock = LockFile::acquire(&lock_path(&path)).map_err(|error| match error {
-            LockError::Held { pid, .. } => ControlSocketError::Held { path: path.clone(), pid },
-            source => ControlSocketError::Lock { path: path.clone(), source },
-        })?;
-        clear(&path)?;
-        match listen(&path) {
-            Ok((listener, inode)) => {
-                Ok(Self { listener: UnixListener::from_std(listener), path, inode, owner: getpid(), lock })
-            }
-            Err(source) => Err(ControlSocketError::Io { path, source }),
-        }
+        Self::open_at(&path).map_err(|source| ControlSocketError { path, source })
+    }
+
+    fn open_at(path: &Path) -> Result<Self, PlaceError> {
+        let socket = socket()?;
+        // As many as the system allows: every worker of a large pool may want to ack at once.
+        let place = SocketPlace::take(path, &socket, |_| socket.listen(i32::MAX))?;
+        let listener = StdUnixListener::from(OwnedFd::from(socket));
+        Ok(Self { listener: UnixListener::from_std(listener), place })
     }
 
     /// Where it is; absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// Its lock.
     #[must_use]
     pub fn lock(&self) -> &LockFile {
-        &self.lock
+        self.place.lock()
     }
+}
+
+/// A socket whose name appears with mode 0600, less the umask, and never with another.
+fn socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    Ok(socket)
 }
 
 /// A [`ControlSocket`] written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlSocketRecord {
     fd: Fd,
-    #[serde(with = "forms::path")]
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-    lock: LockRecord,
+    #[serde(flatten)]
+    place: PlaceRecord,
 }
 
 impl ControlSocketRecord {
     /// The descriptors that it names.
     #[must_use]
     pub fn descriptors(&self) -> [Fd; 2] {
-        [self.fd, self.lock.fd]
+        [self.fd, self.place.descriptor()]
     }
 }
 
@@ -173,13 +112,7 @@ impl ControlSocket {
     /// Writes itself down.
     #[must_use]
     pub fn record(&self) -> ControlSocketRecord {
-        ControlSocketRecord {
-            fd: Fd::of(&self.listener),
-            path: self.path.clone(),
-            device: self.inode.0,
-            inode: self.inode.1,
-            lock: self.lock.record(),
-        }
+        ControlSocketRecord { fd: Fd::of(&self.listener), place: self.place.record() }
     }
 
     /// Takes over what was written down: clients that have connected and were not accepted are still there.
@@ -190,101 +123,25 @@ impl ControlSocket {
         let listener = StdUnixListener::from(inherited.take(record.fd.0)?);
         Ok(Self {
             listener: UnixListener::from_std(listener),
-            path: record.path,
-            inode: (record.device, record.inode),
-            owner: getpid(),
-            lock: LockFile::adopt(record.lock, inherited)?,
+            place: SocketPlace::adopt(record.place, inherited)?,
         })
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        if self.owner == getpid() && inode_at(&self.path).is_ok_and(|inode| inode == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
-}
-
-fn inode_at(path: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
-}
-
-/// Removes a stale socket from `path`. The caller holds the lock.
-fn clear(path: &Path) -> Result<(), ControlSocketError> {
-    let io = |source| ControlSocketError::Io { path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io(error)),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(ControlSocketError::NotASocket { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    match probe(path).map_err(io)? {
-        Probe::Stale => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io(error)),
-            _ => Ok(()),
-        },
-        Probe::Alive(pid) => Err(ControlSocketError::Held { path: path.to_owned(), pid }),
-    }
-}
-
-enum Probe {
-    Stale,
-    Alive(Option<Pid>),
-}
-
-/// Asks whether somebody who knows nothing of our lock, such as an einhorn in Ruby, listens at `path`.
-fn probe(path: &Path) -> io::Result<Probe> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Ok(()) => Ok(Probe::Alive(credentials(&socket).ok().map(|peer| peer.pid))),
-        Err(error) => match error.raw_os_error() {
-            Some(nix::libc::ECONNREFUSED | nix::libc::ENOENT) => Ok(Probe::Stale),
-            // Its queue is full, or it is a socket of another type.
-            Some(nix::libc::EAGAIN | nix::libc::EPROTOTYPE) => Ok(Probe::Alive(None)),
-            _ => Err(error),
-        },
-    }
-}
-
-/// Binds and listens; leaves no socket behind if that fails.
-fn listen(path: &Path) -> io::Result<(StdUnixListener, (u64, u64))> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    // Before bind: the name appears with this mode, less the umask, and never with another.
-    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    // As many as the system allows: every worker of a large pool may want to ack at once.
-    let listening = socket.listen(i32::MAX).and_then(|()| inode_at(path));
-    match listening {
-        Ok(inode) => Ok((OwnedFd::from(socket).into(), inode)),
-        Err(error) => {
-            let _ = fs::remove_file(path);
-            Err(error)
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     use nix::sys::stat::umask;
+    use nix::unistd::getpid;
+    use socket2::SockAddr;
 
     use super::*;
+    use crate::socket_place::PATH_BYTES_MAX;
     use crate::sys::testing::{eventually, isolated};
 
     fn refusal(path: &Path) -> (String, Option<&'static str>) {
@@ -434,26 +291,5 @@ mod tests {
         let (message, hint) = refusal(&path);
         assert!(message.ends_with("as a lock file: it is a directory"), "{message}");
         assert_eq!(hint, Some("move it away"));
-    }
-
-    #[test]
-    fn a_socket_that_is_not_ours_any_more_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("einhorn.sock");
-        let control = ControlSocket::open(&path).unwrap();
-        fs::rename(&path, directory.path().join("moved")).unwrap();
-        let _other = StdUnixListener::bind(&path).unwrap();
-        drop(control);
-        assert!(path.exists());
-    }
-
-    #[test]
-    fn a_forked_child_does_not_remove_its_parents() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("einhorn.sock");
-        let mut control = ControlSocket::open(&path).unwrap();
-        control.owner = Pid::from_raw(1);
-        drop(control);
-        assert!(path.exists());
     }
 }

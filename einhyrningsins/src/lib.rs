@@ -11,6 +11,7 @@ pub mod listen;
 pub mod logging;
 pub mod reactor;
 pub mod release;
+pub mod socket_place;
 pub mod supervisor;
 pub mod sys;
 

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 
 use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
-use crate::listen::{self, KeptListeners, Listener};
+use crate::listen::{self, Listener, Passed};
 use crate::logging::Log;
 use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
 use crate::supervisor::{AckMode, Generation, Supervisor};
@@ -42,9 +42,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// # Errors
 /// [`Failure`] if it cannot start; no worker was spawned then, and no file of another master was touched.
 pub fn run(config: Config) -> Result<u8, Failure> {
-    // First: what is open now was passed to this process.
-    let kept = KeptListeners::of_process(|name| env::var_os(name));
-    let kept = kept.context("cannot look at the descriptors of this process")?;
+    // First: what is open now was passed to this process, and belongs to nobody in it.
+    let passed = Passed::of_process(&config.sockets.binds);
+    let passed = passed.context("cannot look at the descriptors of this process")?;
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let mut log = Log::open(config.log);
     for warning in &config.warnings {
@@ -64,7 +64,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
-    let (listeners, unwanted) = listen_on(&config.sockets, kept, &mut log)?;
+    let (listeners, unwanted) = listen_on(&config.sockets, passed, &mut log)?;
     let notify = NotifySocket::bind().context("cannot make the notify socket")?;
     let options = WorkerOptions {
         nice: config.nice.worker,
@@ -126,25 +126,35 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     Ok(reactor.run()?)
 }
 
-/// Has all listeners, those that were kept for this master where they fit; and the names of those that do not.
+/// Has all sockets, those that were kept for this master where they fit, and logs where they are; and the names of kept
+/// ones that do not fit.
 fn listen_on(
     sockets: &Sockets,
-    mut kept: KeptListeners,
+    mut passed: Passed,
     log: &mut Log,
 ) -> Result<(Vec<Listener>, Vec<String>), Failure> {
     let Sockets { binds, family, backlog } = sockets;
+    let mut kept = passed.take_kept();
     let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog)).collect();
     // Before others are bound, whose addresses they may have.
     let unwanted = kept.give_up();
     let mut listeners = Vec::new();
     for (spec, taken) in binds.iter().zip(taken) {
         let how = if taken.is_some() { ", on a socket that the service manager has kept" } else { "" };
-        let bind = || listen::bind(spec, *family, *backlog);
-        let listener = taken
-            .map_or_else(bind, Ok)
+        let open = || listen::open(spec, binds, *family, *backlog, &mut passed);
+        let found = taken
+            .map_or_else(open, |listener| Ok(vec![listener]))
             .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
-        log.info(format_args!("listening on {}{how}", listener.address));
-        listeners.push(listener);
+        for listener in found {
+            log.info(format_args!("listening on {}{how}", listener.address));
+            for shortfall in listener.shortfalls() {
+                log.warn(shortfall);
+            }
+            listeners.push(listener);
+        }
+    }
+    for leftover in passed.leftovers() {
+        log.warn(leftover);
     }
     Ok((listeners, unwanted))
 }

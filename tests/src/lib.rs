@@ -17,6 +17,7 @@ pub mod master;
 pub mod process;
 mod releases;
 mod service_manager;
+pub mod stream;
 mod successor;
 pub mod wait;
 

@@ -133,6 +133,14 @@ impl Master {
             .collect()
     }
 
+    /// The addresses of its listeners on TCP, where there may be others.
+    #[track_caller]
+    #[must_use]
+    pub fn addresses_of_tcp(&self) -> Vec<SocketAddr> {
+        let listeners = self.control().status().listeners;
+        listeners.iter().filter_map(|listener| listener.address.parse().ok()).collect()
+    }
+
     /// Runs the control client on its socket.
     #[track_caller]
     #[must_use]

@@ -157,7 +157,11 @@ fn the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults()
 
 #[test]
 fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(&binaries::einhyrningsinsctl(), &["upgrade", "rollback"], "man/einhyrningsinsctl.1");
+    assert_same_options(
+        &binaries::einhyrningsinsctl(),
+        &["status", "upgrade", "rollback"],
+        "man/einhyrningsinsctl.1",
+    );
 }
 
 /// The words that a page marks as commands, with those that have an item of their own.

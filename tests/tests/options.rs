@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::{Gate, Master};
+use tests::{Gate, Master, binaries};
 
 fn state(master: &Master) -> Value {
     master.control().ask("state", &[]).data.expect("the state has data")
@@ -15,7 +15,7 @@ fn state(master: &Master) -> Value {
 #[test]
 fn what_the_pool_is_held_to_shows_in_the_state() {
     let options = "-s 2.5 -r 4 -t 9 --ack-timeout 7 --max-unacked 3 --max-upgrade-additional 2 \
-                   --graceful-signal term";
+                   --graceful-signal term --max-age 60:5.5 --max-rss 3M --ping-timeout 4";
     let master = Master::builder().options(options.split_whitespace()).start();
     let expected = json!({
         "seconds": 2.5,
@@ -26,6 +26,10 @@ fn what_the_pool_is_held_to_shows_in_the_state() {
         "max_upgrade_additional": 2,
         "graceful_signal": "SIGTERM",
         "signal_timeout": 9.0,
+        "max_age": 60.0,
+        "max_age_jitter": 5.5,
+        "max_rss": 3 << 20,
+        "ping_timeout": 4.0,
     });
     assert_eq!(state(&master)["policy"], expected, "{master}");
 }
@@ -43,6 +47,10 @@ fn what_it_is_held_to_without_options_is_as_documented() {
         "max_upgrade_additional": null,
         "graceful_signal": "SIGUSR2",
         "signal_timeout": null,
+        "max_age": null,
+        "max_age_jitter": null,
+        "max_rss": null,
+        "ping_timeout": null,
     });
     assert_eq!(state(&master)["policy"], expected, "{master}");
 }
@@ -174,4 +182,58 @@ fn the_directory_that_a_shell_has_entered_is_looked_up_anew_by_an_upgrade() {
     master.upgrade();
     master.wait_up(1);
     assert_eq!(master.workers_up()[0].directory(), new.canonicalize().ok(), "{master}");
+}
+
+#[test]
+fn variables_of_a_file_reach_the_workers_and_are_read_anew_by_an_upgrade() {
+    let builder = Master::builder();
+    let file = builder.file("env");
+    fs::write(&file, "COLOUR=red\n").expect("a file of variables");
+    let mut master = builder.env("COLOUR", "none").option("--env-file").option(&file).start();
+    let colour = |master: &mut Master| master.workers_up()[0].environment().get("COLOUR").cloned();
+    assert_eq!(colour(&mut master).as_deref(), Some("red"), "{master}");
+    fs::write(&file, "COLOUR=blue\n").expect("a file of variables");
+    master.upgrade();
+    master.wait_up(1);
+    assert_eq!(colour(&mut master).as_deref(), Some("blue"), "{master}");
+}
+
+#[test]
+fn the_last_words_of_a_worker_are_in_the_report_if_they_are_captured() {
+    for captured in [true, false] {
+        let builder = Master::builder().options(captured.then_some("--capture-startup"));
+        let script = builder.file("run");
+        fs::write(&script, format!("exec {}", binaries::worker("serve").display())).expect("a script");
+        let master = builder.program([Path::new("sh"), &script]).start();
+        fs::write(&script, "echo settings.toml: no such file >&2; exit 3").expect("a script");
+        let upgrade = master.ctl(["upgrade"]);
+        upgrade.assert_code(1);
+        assert_eq!(upgrade.stderr.contains("settings.toml: no such file"), captured, "{upgrade}");
+    }
+}
+
+#[test]
+fn a_new_master_that_does_not_prove_itself_in_time_is_not_taken() {
+    let options = ["--reexec-as", "sh -c 'exec sleep 1000'", "--reexec-timeout", "0.2"];
+    let mut master = Master::builder().options(options).start();
+    let reload = master.control().ask("reload", &[]);
+    assert_eq!(reload.ok, Some(false), "{}", reload.message);
+    assert!(reload.message.contains("within 0.2s (--reexec-timeout)"), "{}", reload.message);
+    master.assert_well(1);
+}
+
+/// Another one would kill it before it has said so.
+#[test]
+fn the_workers_of_a_killed_master_get_the_signal_that_was_chosen() {
+    let builder = Master::builder().options(["-k", "--graceful-signal", "USR1"]).timer_acks(0.0);
+    let heard = builder.file("heard");
+    let script = "trap 'echo asked > \"$0\"; exit' USR1; echo ready > \"$0\"; while :; do sleep 0.01; done";
+    let mut master = builder.program([Path::new("sh"), Path::new("-c"), Path::new(script), &heard]).start();
+    let worker = master.workers_up()[0];
+    let said = || fs::read_to_string(&heard).unwrap_or_default();
+    master.wait("the worker to be ready", |_| (said() == "ready\n").then_some(()));
+    master.signal(Signal::SIGKILL);
+    master.wait_exit();
+    worker.wait_gone();
+    assert_eq!(said(), "asked\n");
 }

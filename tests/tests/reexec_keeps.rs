@@ -237,9 +237,14 @@ fn verbosity_name_and_counts_stay() {
     let before = state(&master);
     reload(&master);
     let after = state(&master);
-    for part in
-        ["/verbosity", "/policy", "/control", "/status/listeners", "/status/releases", "/status/master/name"]
-    {
+    for part in [
+        "/verbosity",
+        "/policy",
+        "/control/socket_as_fd",
+        "/status/listeners",
+        "/status/releases",
+        "/status/master/name",
+    ] {
         assert_eq!(after.pointer(part), before.pointer(part), "{part}");
     }
     let restarts = |state: &Value| state.pointer("/status/slots/1/restarts").cloned();

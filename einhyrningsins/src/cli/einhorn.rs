@@ -289,7 +289,9 @@ mod tests {
         .unwrap();
         assert_eq!(args.command, ["server", "-n", "4", "--bogus"]);
         assert_eq!((args.number, args.backlog, args.ack_mode), (3, 7, AckModeArg::Manual));
-        assert!(args.bind.len() == 2 && args.bind[0].nonblocking && !args.bind[1].nonblocking);
+        assert!(
+            args.bind.len() == 2 && args.bind[0].options.nonblocking && !args.bind[1].options.nonblocking
+        );
         assert_eq!(args.nice, Some(NiceArg { master: Some(1), worker: Some(2) }));
         assert_eq!(args.drop_env_var, ["A", "B"]);
         assert_eq!(args.reexec.reexec_as.unwrap().0, ["ruby"].map(OsString::from));
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn flags_of_an_address_that_are_not_known_are_ignored() {
         let args = read("-b :80,bogus,N,no=thing server").unwrap();
-        assert!(args.bind[0].nonblocking);
+        assert!(args.bind[0].options.nonblocking);
         let (text, code) = answered("-b nonsense server");
         assert!(text.contains("nonsense") && code == 1, "{text}");
     }

@@ -42,8 +42,11 @@ pub struct Args {
         long,
         value_name = "ADDR:PORT[,OPT...]",
         help_heading = "Sockets",
-        help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then options, separated by \
-                commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is always set), name=NAME"
+        help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS, unix:PATH, \
+                unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd, systemd:NAME; then options, \
+                separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is always set), name=NAME, backlog=N, \
+                nodelay, defer, fastopen[=N], keepalive, freebind, mark=N, device=NAME, rcvbuf=BYTES, sndbuf=BYTES, \
+                mode=MODE, user=USER, group=GROUP"
     )]
     pub bind: Vec<BindSpec>,
 

@@ -191,3 +191,6 @@ impl Handover {
         fds.into_iter().map(|fd| fd.0).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

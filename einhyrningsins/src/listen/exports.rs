@@ -1,12 +1,15 @@
 //! What a worker is told of its sockets, in every convention that servers know.
 
-use super::Listener;
+use super::{Address, Listener, UnixName};
 use crate::sys::spawn::FIRST_SOCKET;
 
 /// The variables that describe `listeners` to a worker that has them from [`FIRST_SOCKET`] upward, in this
 /// order. `LISTEN_PID` goes with them and is not among them: it is another in each worker.
 ///
 /// Without listeners there is only `EINHORN_FD_COUNT`: the other conventions say that by saying nothing.
+///
+/// Server::Starter knows TCP ports, Unix stream sockets by their path, and since its version 0.35 UDP ports, which have a
+/// `u`; what it has no words for is not in its variable.
 #[must_use]
 pub fn exports(listeners: &[Listener]) -> Vec<(String, String)> {
     let mut variables = vec![("EINHORN_FD_COUNT".to_owned(), listeners.len().to_string())];
@@ -18,20 +21,39 @@ pub fn exports(listeners: &[Listener]) -> Vec<(String, String)> {
     let mut starter_ports = Vec::new();
     for ((index, listener), fd) in listeners.iter().enumerate().zip(FIRST_SOCKET..) {
         variables.push((format!("EINHORN_FD_{index}"), fd.to_string()));
-        variables.push((format!("EINHORN_FD_FAMILY_{index}"), listener.family_name().to_owned()));
+        variables.push((format!("EINHORN_FD_FAMILY_{index}"), listener.address.family_name().to_owned()));
         fds.push(fd.to_string());
         names.push(listener.name_at(index));
-        starter_ports.push(format!("{}={fd}", listener.address));
+        starter_ports.extend(starter_port(&listener.address).map(|port| format!("{port}={fd}")));
     }
     for (name, value) in [
         ("EINHORN_FDS", fds.join(" ")),
         ("LISTEN_FDS", listeners.len().to_string()),
         ("LISTEN_FDNAMES", names.join(":")),
-        ("SERVER_STARTER_PORT", starter_ports.join(";")),
     ] {
         variables.push((name.to_owned(), value));
     }
+    if !starter_ports.is_empty() {
+        variables.push(("SERVER_STARTER_PORT".to_owned(), starter_ports.join(";")));
+    }
     variables
+}
+
+/// What Server::Starter calls it.
+fn starter_port(address: &Address) -> Option<String> {
+    match address {
+        Address::Tcp(address) => Some(address.to_string()),
+        Address::Udp(address) => {
+            let text = address.to_string();
+            let (host, port) = text.rsplit_once(':')?;
+            Some(format!("{host}:u{port}"))
+        }
+        // A semicolon or an equals sign in the path would be taken for the end of it.
+        Address::Unix(UnixName::Path(path)) => {
+            path.to_str().filter(|path| !path.contains([';', '='])).map(str::to_owned)
+        }
+        Address::Unix(_) | Address::Seqpacket(_) | Address::UnixDatagram(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -43,7 +65,7 @@ mod tests {
     fn each_convention_finds_the_sockets_in_its_own_words() {
         let listeners = ["127.0.0.1:0,name=web", "[::1]:0"]
             .map(|spec| bind(&spec.parse().unwrap(), Family::Any, None).unwrap());
-        let [web, second] = [0, 1].map(|index: usize| listeners[index].address.port());
+        let [web, second] = [0, 1].map(|index: usize| listeners[index].address.inet().unwrap().port());
         let expected = [
             ("EINHORN_FD_COUNT", "2"),
             ("EINHORN_FD_0", "3"),
@@ -57,6 +79,30 @@ mod tests {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(exports(&listeners), expected);
+    }
+
+    #[test]
+    fn sockets_of_other_kinds_are_in_the_conventions_that_have_words_for_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let specs = [
+            format!("unix:{}", path.display()),
+            "udp:127.0.0.1:0,name=packets".to_owned(),
+            format!("unix:@{}", directory.path().display()),
+            format!("seqpacket:{}/b.sock", directory.path().display()),
+        ];
+        let listeners = specs.map(|spec| bind(&spec.parse().unwrap(), Family::Any, None).unwrap());
+        let exported = exports(&listeners);
+        let value =
+            |name: &str| exported.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        let families = [0, 1, 2, 3].map(|index| value(&format!("EINHORN_FD_FAMILY_{index}")).unwrap());
+        assert_eq!(families, ["AF_UNIX", "AF_INET", "AF_UNIX", "AF_UNIX"]);
+        assert_eq!(value("LISTEN_FDS"), Some("4"));
+        assert_eq!(value("LISTEN_FDNAMES"), Some("socket-0:packets:socket-2:socket-3"));
+        let port = listeners[1].address.inet().unwrap().port();
+        let expected = format!("{}=3;127.0.0.1:u{port}=4", path.display());
+        assert_eq!(value("SERVER_STARTER_PORT"), Some(expected.as_str()));
+        assert!(!exports(&listeners[2..]).iter().any(|(name, _)| name == "SERVER_STARTER_PORT"));
     }
 
     #[test]

@@ -2,18 +2,17 @@
 //! queues.
 //!
 //! Each is kept by the address that it was asked for by (`-b`), because that is what the next master asks for: with port
-//! 0 it gets the port back that the one before was given.
+//! 0 it gets the port back that the one before was given. Only TCP and UDP sockets are kept: the path of a Unix socket is
+//! had with its lock, which nobody keeps, and what was passed to the master is kept by who has passed it.
 
-use std::ffi::OsString;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 
-use socket2::{Domain, SockRef, Type};
+use socket2::{Domain, SockRef};
 
-use super::bind::{Backlog, Family, Listener};
-use super::spec::BindSpec;
-use crate::sys::activation::passed;
-use crate::sys::inherit::{Inherited, set_close_on_exec};
+use super::bind::{Backlog, set_options};
+use super::spec::{BindAddress, BindSpec, Origin};
+use super::{Address, Family, Listener, SocketKind};
 
 /// What the name of a listener begins with where the manager keeps it: other descriptors may be kept or passed too.
 const PREFIX: &str = "bind-";
@@ -28,36 +27,33 @@ pub struct KeptListeners {
 }
 
 impl KeptListeners {
-    /// Takes what was passed to this process and is a kept listener by its name. Call it before anything is opened.
-    ///
-    /// # Errors
-    /// If `/proc` cannot be read.
-    pub fn of_process(variable: impl Fn(&str) -> Option<OsString>) -> std::io::Result<Self> {
-        let passed = passed(variable, std::process::id());
-        let passed: Vec<_> = passed.into_iter().filter(|(_, name)| name.starts_with(PREFIX)).collect();
-        if passed.is_empty() {
-            return Ok(Self::default());
-        }
-        let mut inherited = Inherited::new()?;
-        let left = passed.into_iter().filter_map(|(fd, name)| Some((name, inherited.take(fd).ok()?)));
-        let left: Vec<_> = left.collect();
-        left.iter().for_each(|(_, fd)| set_close_on_exec(&[std::os::fd::AsRawFd::as_raw_fd(fd)], true));
-        Ok(Self { left })
+    pub(super) fn new(left: Vec<(String, OwnedFd)>) -> Self {
+        Self { left }
+    }
+
+    /// Whether that is the name of one.
+    pub(super) fn has(name: &str) -> bool {
+        name.starts_with(PREFIX)
     }
 
     /// The listener that was kept for `spec`, with its queue; `None` if there is none, or it is not what `spec` and
     /// `family` ask for.
     pub fn take(&mut self, spec: &BindSpec, family: Family, backlog: Option<u32>) -> Option<Listener> {
         let name = name_of(spec)?;
-        let at = self.left.iter().position(|(kept, fd)| *kept == name && is_of(family, fd))?;
+        let Origin::Bound(kind) = spec.address.origin() else { return None };
+        let at = self.left.iter().position(|(kept, fd)| *kept == name && is_of(kind, family, fd))?;
         let (_, fd) = self.left.remove(at);
-        let backlog = Backlog::new(backlog);
+        let backlog = Backlog::new(spec.options.backlog.or(backlog));
         let socket = SockRef::from(&fd);
-        // A worker may have shut it down; and the system's limit may be another now.
-        socket.listen(backlog.asked).ok()?;
-        socket.set_nonblocking(spec.nonblocking).ok()?;
-        let address = socket.local_addr().ok()?.as_socket()?;
-        Some(Listener { spec: spec.clone(), address, backlog: backlog.effective, fd })
+        if kind.has_connections() {
+            // A worker may have shut it down; and the system's limit may be another now.
+            socket.listen(backlog.asked).ok()?;
+        }
+        socket.set_nonblocking(spec.options.nonblocking).ok()?;
+        let address = Address::of(&fd, kind).ok()?;
+        set_options(&socket, &address, &spec.options, backlog.effective).ok()?;
+        let backlog = if kind.has_connections() { backlog.effective } else { 0 };
+        Some(Listener { spec: spec.clone(), address, backlog, passed_name: None, fd, place: None })
     }
 
     /// Gives up what was not taken, and returns its names. Nobody is refused an address by it from now on, although the
@@ -75,20 +71,23 @@ impl KeptListeners {
     }
 }
 
-/// Whether it is a TCP socket that `family` allows, and takes the connections that it asks for.
-fn is_of(family: Family, fd: &OwnedFd) -> bool {
+/// Whether it is a socket of this kind that `family` allows, and takes what that asks for.
+fn is_of(kind: SocketKind, family: Family, fd: &OwnedFd) -> bool {
     let socket = SockRef::from(fd);
-    let is_tcp = socket.r#type().is_ok_and(|kind| kind == Type::STREAM);
+    let is_kind = SocketKind::of(&socket).is_ok_and(|found| found == Some(kind));
     match (family, socket.domain()) {
-        (Family::Any | Family::V4, Ok(Domain::IPV4)) => is_tcp,
-        (Family::Any, Ok(Domain::IPV6)) => is_tcp && socket.only_v6().is_ok_and(|only| !only),
-        (Family::V6, Ok(Domain::IPV6)) => is_tcp && socket.only_v6().is_ok_and(|only| only),
+        (Family::Any | Family::V4, Ok(Domain::IPV4)) => is_kind,
+        (Family::Any, Ok(Domain::IPV6)) => is_kind && socket.only_v6().is_ok_and(|only| !only),
+        (Family::V6, Ok(Domain::IPV6)) => is_kind && socket.only_v6().is_ok_and(|only| only),
         _ => false,
     }
 }
 
-/// What a listener for `spec` is kept as; `None` if that is too long to be a name.
+/// What a listener for `spec` is kept as; `None` if it is not kept, or that is too long to be a name.
 fn name_of(spec: &BindSpec) -> Option<String> {
+    if !matches!(spec.address, BindAddress::Tcp { .. } | BindAddress::Udp { .. }) {
+        return None;
+    }
     let mut name = PREFIX.to_owned();
     for byte in spec.address.to_string().bytes() {
         // A name has no colon and no control character.
@@ -113,7 +112,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
     use crate::listen::bind;
@@ -137,7 +136,7 @@ mod tests {
         assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None).is_none());
         // The name, and other options, are not what it is kept by.
         let after = kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7)).unwrap();
-        assert_eq!((after.address, after.backlog), (address, 7));
+        assert_eq!((after.address.inet(), after.backlog), (Some(address), 7));
         assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none(), "once");
         assert_eq!(kept.give_up(), [""; 0]);
         let listener = TcpListener::from(after.as_fd().try_clone_to_owned().unwrap());
@@ -149,7 +148,7 @@ mod tests {
     #[test]
     fn what_nobody_wants_any_more_is_in_nobodys_way() {
         let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        let address = before.address;
+        let address = before.address.clone();
         let still_with_the_manager = before.as_fd().try_clone_to_owned().unwrap();
         assert_eq!(kept(&[before]).give_up(), ["bind-127.0.0.1%3A0"]);
         bind(&spec(&address.to_string()), Family::Any, None).unwrap();
@@ -170,7 +169,7 @@ mod tests {
         let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
         SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
         let after = kept(&[before]).take(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        TcpStream::connect(after.address).unwrap();
+        TcpStream::connect(after.address.inet().unwrap()).unwrap();
     }
 
     #[test]
@@ -186,15 +185,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_that_was_not_passed() {
-        assert!(KeptListeners::of_process(|_| None).unwrap().left.is_empty());
-        let pid = std::process::id().to_string();
-        let others = |name: &str| match name {
-            "LISTEN_PID" => Some(OsString::from(&pid)),
-            "LISTEN_FDS" => Some("1".into()),
-            "LISTEN_FDNAMES" => Some("web".into()),
-            _ => None,
-        };
-        assert!(KeptListeners::of_process(others).unwrap().left.is_empty());
+    fn packets_wait_for_the_next_master_too() {
+        let before = bind(&spec("udp:127.0.0.1:0"), Family::Any, None).unwrap();
+        let address = before.address.inet().unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", address).unwrap();
+        let mut kept = kept(&[before]);
+        assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none());
+        let after = kept.take(&spec("udp:127.0.0.1:0"), Family::Any, None).unwrap();
+        assert_eq!((after.address.inet(), after.backlog), (Some(address), 0));
+        let socket = UdpSocket::from(after.as_fd().try_clone_to_owned().unwrap());
+        assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 5);
+    }
+
+    #[test]
+    fn what_the_next_master_could_not_have_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in
+            [format!("unix:{}/a.sock", directory.path().display()), "systemd:web".into(), "fd:7".into()]
+        {
+            assert_eq!(name_of(&spec(&text)), None, "{text}");
+        }
     }
 }

@@ -1,15 +1,43 @@
-//! Listening sockets: what is asked for ([`BindSpec`]), having it ([`Listener`]), and what a worker is told of
+//! Sockets for workers: what is asked for ([`BindSpec`]), having it ([`Listener`]), and what a worker is told of
 //! it ([`exports()`]).
 //!
-//! The master binds and listens; it never accepts. A [`Listener`] stays open for as long as a worker, or a later
-//! one, may want it: closing it resets whatever waits in its queue.
+//! The master binds and listens, or takes what it was passed ([`Passed`]); it never accepts and never reads. A
+//! [`Listener`] stays open for as long as a worker, or a later one, may want it: closing it resets whatever waits in
+//! its queue.
 
+mod address;
 mod bind;
 mod exports;
 mod kept;
+mod listener;
+mod passed;
 mod spec;
 
-pub use bind::{AdoptError, BindError, Family, Listener, ListenerRecord, bind};
+pub use address::{Address, SocketKind, UnixName};
+pub use bind::{BindError, Family, bind, bind_at};
 pub use exports::exports;
 pub use kept::KeptListeners;
-pub use spec::{BindAddress, BindSpec, BindSpecError, BindSpecErrorKind, Host};
+pub use listener::{AdoptError, Listener, ListenerQueue, ListenerRecord};
+pub use passed::{Passed, PassedError};
+pub use spec::{
+    BindAddress, BindOption, BindOptions, BindSpec, BindSpecError, BindSpecErrorKind, FastOpen, Host, Origin,
+    Place,
+};
+
+/// Has what `spec` asks for: binds it, or takes it from `passed`. What other `binds` name is not for a `systemd` without a
+/// name.
+///
+/// # Errors
+/// [`BindError`].
+pub fn open(
+    spec: &BindSpec,
+    binds: &[BindSpec],
+    family: Family,
+    backlog: Option<u32>,
+    passed: &mut Passed,
+) -> Result<Vec<Listener>, BindError> {
+    match spec.address.origin() {
+        Origin::Passed => passed.take(spec, binds),
+        _ => Ok(vec![bind(spec, family, backlog)?]),
+    }
+}

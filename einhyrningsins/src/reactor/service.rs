@@ -397,7 +397,7 @@ fn in_words(condition: &Condition, remark: Option<&str>) -> String {
         let separator = if *state == MasterState::Stopping { ":" } else { ";" };
         text.push_str(&format!("{separator} {remark}"));
     }
-    tidy(text)
+    tidy(&text)
 }
 
 fn upgrade_in_words(upgrade: &UpgradeStatus) -> String {
@@ -419,7 +419,7 @@ fn upgrade_in_words(upgrade: &UpgradeStatus) -> String {
 }
 
 /// One line: a newline in it would begin another assignment.
-fn tidy(text: String) -> String {
+fn tidy(text: &str) -> String {
     let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.len() > STATUS_BYTES_MAX {
         let end = (0..=STATUS_BYTES_MAX - '\u{2026}'.len_utf8()).rev().find(|at| text.is_char_boundary(*at));

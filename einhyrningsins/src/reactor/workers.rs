@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use einhorn_proto::{ListenerStatus, ReleaseStatus, WORKERS_MAX};
+use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, WORKERS_MAX};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -77,7 +77,7 @@ impl WorkersRecord {
     /// The descriptors that it names.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
-        releases.chain(self.listeners.iter().map(|listener| listener.fd))
+        releases.chain(self.listeners.iter().flat_map(ListenerRecord::descriptors))
     }
 
     /// The generations that it has a release of.
@@ -327,8 +327,14 @@ impl Workers {
             fd,
             name: listener.name_at(index),
             address: listener.address.to_string(),
-            family: listener.family_name().to_owned(),
+            kind: listener.kind().name().to_owned(),
+            family: listener.address.family_name().to_owned(),
             backlog: listener.backlog,
+            queue: listener.queue().map(|queue| QueueStatus {
+                length: queue.length,
+                limit: queue.limit,
+                drops: queue.drops,
+            }),
         });
         statuses.collect()
     }

@@ -11,7 +11,7 @@ use nix::libc;
 const FIRST: RawFd = 3;
 
 /// The descriptors that the image before has left open for this one, each of which can be taken once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Inherited {
     left: BTreeSet<RawFd>,
 }

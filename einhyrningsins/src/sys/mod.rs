@@ -3,7 +3,6 @@
 //! Nothing here decides anything; it asks, and answers in types. What may block says so.
 
 pub mod account;
-pub mod activation;
 pub mod cpus;
 pub mod go_back;
 pub mod inherit;
@@ -15,8 +14,11 @@ pub mod notify;
 pub mod peer;
 pub mod pid_file;
 pub mod process;
+pub mod queue;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod tcp_option;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unix_diag;

@@ -12,6 +12,7 @@ mod control;
 mod cpu;
 mod floor;
 mod memory;
+mod reexec;
 mod report;
 mod spawn;
 mod start;
@@ -21,13 +22,14 @@ mod upgrade;
 use std::process::ExitCode;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 7] = [
+const TOPICS: [(&str, fn()); 8] = [
     ("upgrade", upgrade::run),
     ("bound", bound::run),
     ("spawn", spawn::run),
     ("start", start::run),
     ("memory", memory::run),
     ("control", control::run),
+    ("reexec", reexec::run),
     ("backlog", backlog::run),
 ];
 

@@ -80,6 +80,7 @@ impl Figure {
             Unit::Time if value < 0.001 => format!("{:.1} us", value * 1e6),
             Unit::Time if value < 1.0 => format!("{:.2} ms", value * 1e3),
             Unit::Time => format!("{value:.2} s"),
+            Unit::Memory if value < 1e5 => format!("{value:.0} B"),
             Unit::Memory => format!("{:.2} MB", value / 1e6),
             Unit::Rate => format!("{value:.0}/s"),
             Unit::Count => format!("{value:.0}"),

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
+
+use crate::stream::Stream;
 
 /// No answer of a test server has a longer head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -64,7 +65,8 @@ impl Fault {
     /// What an error of `connect(2)` means.
     pub(super) fn of_connect(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::ConnectionRefused => Self::Refused,
+            // Of a Unix socket: the path leads nowhere.
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound => Self::Refused,
             ErrorKind::ConnectionReset => Self::Reset,
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::Late,
             _ => Self::Client(error),
@@ -84,7 +86,7 @@ impl Fault {
 /// Reads one answer; a new one for each.
 #[derive(Debug)]
 pub(super) struct AnswerReader<'a> {
-    stream: &'a TcpStream,
+    stream: &'a Stream,
     deadline: Instant,
     bytes: Vec<u8>,
     /// Who is answering, known as soon as the head is there, even if the rest never comes.
@@ -92,7 +94,7 @@ pub(super) struct AnswerReader<'a> {
 }
 
 impl<'a> AnswerReader<'a> {
-    pub(super) fn new(stream: &'a TcpStream, deadline: Instant) -> Self {
+    pub(super) fn new(stream: &'a Stream, deadline: Instant) -> Self {
         Self { stream, deadline, bytes: Vec::new(), worker: None }
     }
 

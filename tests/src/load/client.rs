@@ -1,7 +1,6 @@
 //! One client: a request at a time, on a connection each or on one that it keeps.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
@@ -9,6 +8,7 @@ use std::time::Instant;
 use super::answer::{Answer, AnswerReader, Fault, WorkerId};
 use super::report::{Failure, Mode, Report};
 use super::{NOT_CONNECTED, NOT_WAITING, Shared};
+use crate::stream::Stream;
 
 pub(super) struct Client<'a> {
     number: usize,
@@ -19,7 +19,7 @@ pub(super) struct Client<'a> {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     made: Instant,
     answers: u64,
 }
@@ -87,18 +87,17 @@ impl<'a> Client<'a> {
         let connection = match connection {
             Some(connection) => connection,
             none => {
-                let stream =
-                    TcpStream::connect_timeout(&plan.address, plan.deadline).map_err(Fault::of_connect)?;
+                let stream = plan.target.connect(plan.deadline).map_err(Fault::of_connect)?;
                 self.report.connections += 1;
-                let port = stream.local_addr().map_err(Fault::Client)?.port();
+                let port = stream.port().map_err(Fault::Client)?;
                 self.shared.ports[self.number].store(port, Ordering::Release);
                 none.insert(Connection { stream, made: Instant::now(), answers: 0 })
             }
         };
         let close = if self.mode == Mode::Fresh { "Connection: close\r\n" } else { "" };
-        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n{close}\r\n", plan.path, plan.address);
+        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n{close}\r\n", plan.path, plan.target);
         let stream = &connection.stream;
-        stream.set_nodelay(true).map_err(Fault::Client)?;
+        stream.set_nodelay().map_err(Fault::Client)?;
         stream.set_write_timeout(Some(plan.deadline)).map_err(Fault::Client)?;
         (&mut &*stream).write_all(request.as_bytes()).map_err(Fault::of_transfer)?;
         let mut reader = AnswerReader::new(stream, begun + plan.deadline);

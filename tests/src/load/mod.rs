@@ -10,7 +10,6 @@ mod client;
 mod report;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,13 +18,14 @@ use std::time::{Duration, Instant};
 pub use answer::{Answer, Fault, WorkerId};
 pub use report::{Failure, Mode, Report};
 
+use crate::stream::Target;
 use crate::wait;
 
 /// What to send, and how long at most.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where to; a loopback address.
-    pub address: SocketAddr,
+    /// Where to: a loopback address, or a Unix socket.
+    pub target: Target,
     /// Clients that make a connection for each request.
     pub fresh: usize,
     /// Clients that keep their connection for as long as the server does.
@@ -45,9 +45,9 @@ pub struct Plan {
 impl Plan {
     /// 16 clients of each kind, 2 ms between requests, for up to two minutes.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(target: impl Into<Target>) -> Self {
         Self {
-            address,
+            target: target.into(),
             fresh: 16,
             keep_alive: 16,
             path: "/".into(),
@@ -64,11 +64,7 @@ impl Plan {
     /// If the address is not of this machine's loopback.
     #[must_use]
     pub fn start(self) -> Load {
-        assert!(
-            self.address.ip().is_loopback(),
-            "load goes to loopback addresses only, not {}",
-            self.address
-        );
+        assert!(self.target.is_local(), "load goes to loopback addresses only, not {}", self.target);
         let clients = self.fresh + self.keep_alive;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),

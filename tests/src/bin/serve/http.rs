@@ -1,13 +1,14 @@
 //! One connection: as much of HTTP/1.1 as a load needs.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use tests::stream::Stream;
 
 use crate::stop::Stop;
 
@@ -35,13 +36,13 @@ pub(crate) struct Service {
 ///
 /// # Errors
 /// Those of the connection; nobody is left to tell.
-pub(crate) fn serve(service: &Service, mut stream: TcpStream, listener: usize) -> io::Result<()> {
+pub(crate) fn serve(service: &Service, stream: &Stream, listener: usize) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_nodelay(true)?;
+    stream.set_nodelay()?;
     let mut unread = Vec::new();
-    while wait_for_request(service, &stream)? {
-        let Some(request) = read_head(&mut stream, &mut unread)? else { break };
-        if answer(service, &mut stream, &request, listener)? == AfterAnswer::Close {
+    while wait_for_request(service, stream)? {
+        let Some(request) = read_head(stream, &mut unread)? else { break };
+        if answer(service, stream, &request, listener)? == AfterAnswer::Close {
             break;
         }
     }
@@ -49,7 +50,7 @@ pub(crate) fn serve(service: &Service, mut stream: TcpStream, listener: usize) -
 }
 
 /// Waits until there is something to read; `false` when the worker stops and nothing came in time.
-fn wait_for_request(service: &Service, stream: &TcpStream) -> io::Result<bool> {
+fn wait_for_request(service: &Service, stream: &Stream) -> io::Result<bool> {
     if !service.stop.is_asked() {
         let mut ready = [
             PollFd::new(stream.as_fd(), PollFlags::POLLIN),
@@ -85,7 +86,7 @@ struct Request {
 }
 
 /// Reads the head of a request; `None` if the client has gone.
-fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<Request>> {
+fn read_head(stream: &Stream, unread: &mut Vec<u8>) -> io::Result<Option<Request>> {
     let length = loop {
         if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             break at + 4;
@@ -94,7 +95,7 @@ fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<
             return Err(io::Error::other("request head too long"));
         }
         let mut bytes = [0; 2048];
-        match stream.read(&mut bytes)? {
+        match (&mut &*stream).read(&mut bytes)? {
             0 => return Ok(None),
             count => unread.extend_from_slice(&bytes[..count]),
         }
@@ -112,12 +113,7 @@ enum AfterAnswer {
 }
 
 /// Answers, on `/hold/MS` with the head at once and the body after that time, on any other path all at once.
-fn answer(
-    service: &Service,
-    stream: &mut TcpStream,
-    request: &Request,
-    listener: usize,
-) -> io::Result<AfterAnswer> {
+fn answer(service: &Service, stream: &Stream, request: &Request, listener: usize) -> io::Result<AfterAnswer> {
     let hold = request.path.strip_prefix("/hold/").and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
     if hold.is_none() {
         thread::sleep(service.request);
@@ -135,11 +131,11 @@ fn answer(
         if close { "Connection: close\r\n" } else { "" },
     );
     match hold {
-        None => stream.write_all(format!("{head}{body}").as_bytes())?,
+        None => (&mut &*stream).write_all(format!("{head}{body}").as_bytes())?,
         Some(time) => {
-            stream.write_all(head.as_bytes())?;
+            (&mut &*stream).write_all(head.as_bytes())?;
             thread::sleep(time);
-            stream.write_all(body.as_bytes())?;
+            (&mut &*stream).write_all(body.as_bytes())?;
         }
     }
     Ok(if close { AfterAnswer::Close } else { AfterAnswer::Keep })

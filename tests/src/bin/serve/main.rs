@@ -10,13 +10,17 @@ mod knobs;
 mod stop;
 
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::process;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use einhorn_child::{SocketKind, TakeError};
+use tests::stream::Stream;
 
 use http::Service;
 use knobs::Knobs;
@@ -69,14 +73,54 @@ fn boot(knobs: &Knobs) -> Vec<u8> {
     held
 }
 
-fn listeners(knobs: &Knobs) -> io::Result<Vec<TcpListener>> {
+/// A socket that was handed over.
+enum Listener {
+    Tcp(TcpListener),
+    /// A seqpacket socket too, which accepts in the same way.
+    Unix(UnixListener),
+    Udp(UdpSocket),
+}
+
+impl Listener {
+    fn take(number: usize, kind: Option<SocketKind>) -> Result<Self, TakeError> {
+        Ok(match kind {
+            Some(SocketKind::UdpSocket) => Self::Udp(einhorn_child::take(number)?),
+            Some(SocketKind::UnixListener) => Self::Unix(einhorn_child::take(number)?),
+            Some(SocketKind::UnixSeqpacketListener) => {
+                Self::Unix(einhorn_child::take::<OwnedFd>(number)?.into())
+            }
+            _ => Self::Tcp(einhorn_child::take(number)?),
+        })
+    }
+
+    fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.set_nonblocking(true),
+            Self::Unix(listener) => listener.set_nonblocking(true),
+            Self::Udp(socket) => socket.set_nonblocking(true),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+        }
+    }
+}
+
+fn listeners(knobs: &Knobs) -> io::Result<Vec<Listener>> {
     if let Some(address) = knobs.bind {
         let listener = TcpListener::bind(address)?;
         println!("listening on {}", listener.local_addr()?);
-        return Ok(vec![listener]);
+        return Ok(vec![Listener::Tcp(listener)]);
     }
     let inherited = einhorn_child::inherited().map_err(io::Error::other)?;
-    (0..inherited.len()).map(|number| einhorn_child::take(number).map_err(io::Error::other)).collect()
+    let taken = inherited.iter().map(|socket| Listener::take(socket.number, socket.kind));
+    taken.map(|taken| taken.map_err(io::Error::other)).collect()
 }
 
 fn service(knobs: &Knobs) -> io::Result<Service> {
@@ -101,10 +145,10 @@ fn service(knobs: &Knobs) -> io::Result<Service> {
 }
 
 /// Serves until the worker was asked to stop and the last connection has ended.
-fn accept(service: &'static Service, listeners: &[TcpListener]) -> io::Result<()> {
+fn accept(service: &'static Service, listeners: &[Listener]) -> io::Result<()> {
     for listener in listeners {
         // Another worker may take the connection first; to wait for the next one would be to miss the stop.
-        listener.set_nonblocking(true)?;
+        listener.set_nonblocking()?;
     }
     let open = Arc::new(Open::default());
     let mut ready: Vec<PollFd> =
@@ -125,14 +169,21 @@ fn accept(service: &'static Service, listeners: &[TcpListener]) -> io::Result<()
     Ok(())
 }
 
+/// Takes a connection, or answers a packet with the facts that an answer over HTTP has.
 fn accept_one(
     service: &'static Service,
-    listener: &TcpListener,
+    listener: &Listener,
     number: usize,
     open: &Arc<Open>,
 ) -> io::Result<()> {
-    let stream = match listener.accept() {
-        Ok((stream, _)) => stream,
+    let accepted = match listener {
+        Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Some(Stream::Tcp(stream))),
+        Listener::Unix(listener) => listener.accept().map(|(stream, _)| Some(Stream::Unix(stream))),
+        Listener::Udp(socket) => answer_packet(service, socket).map(|()| None),
+    };
+    let stream = match accepted {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return Ok(()),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
             return Ok(());
         }
@@ -142,9 +193,15 @@ fn accept_one(
     let open = Arc::clone(open);
     thread::Builder::new().stack_size(128 * 1024).spawn(move || {
         // A client that goes away is its own affair.
-        let _ = http::serve(service, stream, number);
+        let _ = http::serve(service, &stream, number);
         open.remove();
     })?;
+    Ok(())
+}
+
+fn answer_packet(service: &Service, socket: &UdpSocket) -> io::Result<()> {
+    let (_, sender) = socket.recv_from(&mut [0; 2048])?;
+    socket.send_to(format!("{{{}}}", service.facts).as_bytes(), sender)?;
     Ok(())
 }
 

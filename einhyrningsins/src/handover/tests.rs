@@ -1,0 +1,196 @@
+//! States of released formats are read, newer ones refused in words, and whatever else comes does no harm.
+
+use std::time::{Duration, Instant};
+
+use einhorn_proto::{MasterState, UpgradeStage, WorkerState};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::forms::Clock;
+use super::*;
+use crate::supervisor::Supervisor;
+
+/// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that
+/// drain, one that boots, a slot that waits for its next try, clients of each kind. Paths were changed, what one
+/// client had not read was shortened, and lines were broken. A new format gets a fixture beside it, made in the
+/// same way: `--reexec-as` a script that copies the descriptor of `--with-state-fd`.
+const FORMAT_1: &[u8] = include_bytes!("format-1.state");
+
+fn fixture() -> Handover {
+    let (header, body) = Header::parse(FORMAT_1).unwrap();
+    assert_eq!(header, Header { format: 1, image: Fd(30) });
+    Handover::parse(body).unwrap()
+}
+
+/// The clock at the moment at which the state was written.
+fn clock_of(handover: &Handover) -> Clock {
+    let written_at = serde_json::to_value(handover.written_at).unwrap();
+    Clock::new(Instant::now(), Duration::from_nanos(written_at.as_u64().unwrap()))
+}
+
+#[test]
+fn format_1_is_read_to_the_last_field() {
+    let handover = fixture();
+    let (_, body) = Header::parse(FORMAT_1).unwrap();
+    let written: Value = serde_json::from_slice(body).unwrap();
+    assert_eq!(serde_json::to_value(&handover).unwrap(), written);
+    let bytes = handover.to_bytes(Fd(30)).unwrap();
+    let (header, body) = Header::parse(&bytes).unwrap();
+    assert_eq!((header.format, header.image), (FORMAT, Fd(30)));
+    assert_eq!(serde_json::from_slice::<Value>(body).unwrap(), written);
+    let mut fds = handover.descriptors();
+    fds.sort_unstable();
+    let listed =
+        [4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
+    assert_eq!(fds, listed);
+}
+
+#[test]
+fn the_pool_of_format_1_is_as_it_was() {
+    let handover = fixture();
+    let clock = clock_of(&handover);
+    let supervisor = Supervisor::restore(handover.supervisor.clone(), &clock).unwrap();
+    assert_eq!(supervisor.record(&clock).unwrap(), handover.supervisor);
+
+    let now = clock.instant(handover.written_at);
+    let pool = supervisor.snapshot(now);
+    assert_eq!((pool.state, pool.wanted), (MasterState::Upgrading, 4));
+    assert_eq!((pool.up, pool.starting, pool.draining), (2, 1, 2));
+    let workers: Vec<_> = pool.workers.iter().map(|w| (w.slot, w.pid, w.generation, w.state)).collect();
+    assert_eq!(
+        workers,
+        [
+            (0, 24_696, 2, WorkerState::Draining),
+            (0, 24_708, 3, WorkerState::Up),
+            (1, 24_704, 2, WorkerState::Draining),
+            (1, 24_709, 3, WorkerState::Up),
+            (3, 24_712, 2, WorkerState::Starting),
+        ]
+    );
+    assert_eq!((pool.workers[1].age_ms, pool.workers[1].boot_ms), (2288, Some(1)));
+    let upgrade = pool.upgrade.unwrap();
+    assert_eq!((upgrade.stage, upgrade.generation, upgrade.from), (UpgradeStage::Soaking, 3, 2));
+    assert_eq!((upgrade.upgraded, upgrade.soak_left_ms), (2, Some(597_713)));
+    let waiting = &pool.slots[2];
+    assert_eq!((waiting.restarts, waiting.tries, waiting.next_spawn_ms), (2, 1, Some(1854)));
+    let death = waiting.last_death.as_ref().unwrap();
+    assert_eq!((death.pid, death.reason.as_str()), (Some(24_714), "exited with status 3"));
+    assert_eq!(waiting.last_death_age_ms, Some(389));
+    // The next thing is that slot's spawn.
+    assert_eq!(supervisor.next_deadline(), Some(now + Duration::from_nanos(1_854_730_512)));
+}
+
+#[test]
+fn a_newer_format_and_no_state_are_refused_in_words() {
+    let refusal = |state: &[u8]| Header::parse(state).unwrap_err().to_string();
+    let program = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        refusal(b"einhyrningsins-state 2 9\n{}"),
+        format!("handover refused: format 2 is newer than this program ({program}) reads (1 to 1)")
+    );
+    assert_eq!(
+        refusal(b"einhyrningsins-state 0 9\n{}"),
+        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 1)")
+    );
+    let long = [b"einhyrningsins-state 1 ", "9".repeat(200).as_bytes(), b"\n{}"].concat();
+    for state in [&b""[..], b"{}", b"einhyrningsins-state 1\n{}", b"einhyrningsins-state x 9\n", &long] {
+        assert_eq!(refusal(state), "what was handed over is no state of a master");
+    }
+    let (_, body) = Header::parse(b"einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}").unwrap();
+    assert_eq!(Handover::parse(body).unwrap_err().to_string(), "cannot read the state of the master");
+}
+
+/// All that a new master does with a state before it acts on it.
+fn read(state: &[u8]) -> Result<(), HandoverError> {
+    let (_, body) = Header::parse(state)?;
+    let handover = Handover::parse(body)?;
+    let clock = clock_of(&fixture());
+    let supervisor = Supervisor::restore(handover.supervisor.clone(), &clock)?;
+    // What was read can be shown and written down again.
+    let _ = (supervisor.snapshot(Instant::now()), supervisor.next_deadline(), handover.descriptors());
+    let again = handover.to_bytes(Fd(3)).unwrap();
+    Handover::parse(Header::parse(&again)?.1)?;
+    supervisor.record(&clock).unwrap();
+    Ok(())
+}
+
+/// What is put in the place of a value.
+fn any_value() -> impl Strategy<Value = Option<Value>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Value::Null)),
+        any::<i64>().prop_map(|number| Some(number.into())),
+        any::<u64>().prop_map(|number| Some(number.into())),
+        (0_u64..40).prop_map(|number| Some(number.into())),
+        any::<f64>().prop_map(|number| Some(number.into())),
+        any::<String>().prop_map(|text| Some(text.into())),
+        any::<bool>().prop_map(|is| Some(is.into())),
+        Just(Some(Value::Array(Vec::new()))),
+        Just(Some(Value::Object(serde_json::Map::new()))),
+    ]
+}
+
+/// Puts `with` in the place of one value in `value`, or takes that away, chosen by `way`: at each level, which way
+/// to go down.
+fn mutate(value: &mut Value, way: &[prop::sample::Index], with: &Option<Value>) {
+    let Some((index, rest)) = way.split_first() else { return };
+    let is_last = rest.is_empty();
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            let index = index.index(items.len());
+            match (&mut items[index], with) {
+                (Value::Array(_) | Value::Object(_), _) if !is_last => mutate(&mut items[index], rest, with),
+                (item, Some(with)) => *item = with.clone(),
+                // One that is there twice is as good a mistake as one that is missing.
+                (item, None) if is_last => {
+                    let twice = item.clone();
+                    items.push(twice);
+                }
+                (_, None) => drop(items.remove(index)),
+            }
+        }
+        Value::Object(map) if !map.is_empty() => {
+            let key = map.keys().nth(index.index(map.len())).unwrap().clone();
+            match (&mut map[&key], with) {
+                (Value::Array(_) | Value::Object(_), _) if !is_last => mutate(&mut map[&key], rest, with),
+                (item, Some(with)) => *item = with.clone(),
+                (_, None) => drop(map.remove(&key)),
+            }
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_no_state(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read(&bytes);
+        let _ = read(&[b"einhyrningsins-state 1 3\n", &bytes[..]].concat());
+    }
+
+    #[test]
+    fn a_state_that_was_cut_or_has_a_wrong_byte_is_refused_or_read(
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let at = at.index(FORMAT_1.len());
+        let mut state = FORMAT_1.to_vec();
+        state[at] = byte;
+        let _ = read(&state);
+        state.truncate(at);
+        let is_whole = FORMAT_1[at..].trim_ascii().is_empty();
+        prop_assert!(read(&state).is_err() || is_whole);
+    }
+
+    #[test]
+    fn a_state_with_wrong_values_is_refused_or_read(
+        changes in proptest::collection::vec(
+            (proptest::collection::vec(any::<prop::sample::Index>(), 1..6), any_value()), 1..4),
+    ) {
+        let mut value = serde_json::to_value(fixture()).unwrap();
+        for (way, with) in &changes {
+            mutate(&mut value, way, with);
+        }
+        let _ = read(&[b"einhyrningsins-state 1 3\n", &serde_json::to_vec(&value).unwrap()[..]].concat());
+    }
+}

@@ -1,0 +1,285 @@
+//! What a socket is, and the address that it really has.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, SockRef, Type};
+
+use crate::handover::forms;
+
+/// What a socket is, among those that workers are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SocketKind {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// A Unix stream socket.
+    Unix,
+    /// A Unix socket of packets in order (`SOCK_SEQPACKET`).
+    Seqpacket,
+    /// A Unix datagram socket.
+    UnixDatagram,
+}
+
+impl SocketKind {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::Udp, Self::Unix, Self::Seqpacket, Self::UnixDatagram];
+
+    /// Its name in status: `tcp`, `udp`, `unix`, `seqpacket`, `unix-datagram`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Unix => "unix",
+            Self::Seqpacket => "seqpacket",
+            Self::UnixDatagram => "unix-datagram",
+        }
+    }
+
+    /// What it is, in a sentence.
+    #[must_use]
+    pub fn described(self) -> &'static str {
+        match self {
+            Self::Tcp => "a TCP socket",
+            Self::Udp => "a UDP socket",
+            Self::Unix => "a Unix stream socket",
+            Self::Seqpacket => "a Unix seqpacket socket",
+            Self::UnixDatagram => "a Unix datagram socket",
+        }
+    }
+
+    /// Whether connections come to it, and it must listen.
+    #[must_use]
+    pub fn has_connections(self) -> bool {
+        matches!(self, Self::Tcp | Self::Unix | Self::Seqpacket)
+    }
+
+    /// Whether its addresses are of IPv4 or IPv6.
+    #[must_use]
+    pub fn is_inet(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp)
+    }
+
+    /// What `socket` is; `None` if it is of a kind that no worker is given.
+    pub(super) fn of(socket: &SockRef<'_>) -> io::Result<Option<Self>> {
+        Ok(match (socket.domain()?, socket.r#type()?) {
+            (Domain::IPV4 | Domain::IPV6, Type::STREAM) => Some(Self::Tcp),
+            (Domain::IPV4 | Domain::IPV6, Type::DGRAM) => Some(Self::Udp),
+            (Domain::UNIX, Type::STREAM) => Some(Self::Unix),
+            (Domain::UNIX, Type::SEQPACKET) => Some(Self::Seqpacket),
+            (Domain::UNIX, Type::DGRAM) => Some(Self::UnixDatagram),
+            _ => None,
+        })
+    }
+}
+
+/// The address of a socket, with what kind of socket it is. It is written as `-b` would take it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "AddressRecord", into = "AddressRecord")]
+pub enum Address {
+    /// Of a TCP socket.
+    Tcp(SocketAddr),
+    /// Of a UDP socket.
+    Udp(SocketAddr),
+    /// Of a Unix stream socket.
+    Unix(UnixName),
+    /// Of a Unix seqpacket socket.
+    Seqpacket(UnixName),
+    /// Of a Unix datagram socket.
+    UnixDatagram(UnixName),
+}
+
+/// The name of a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnixName {
+    /// A file.
+    Path(#[serde(with = "forms::path")] PathBuf),
+    /// A name in the kernel alone, without the NUL that it begins with there.
+    Abstract(#[serde(with = "forms::bytes")] Vec<u8>),
+    /// None.
+    Unnamed,
+}
+
+impl Address {
+    /// The address that a socket was bound to.
+    pub(super) fn of(socket: &impl AsFd, kind: SocketKind) -> io::Result<Self> {
+        let bound = SockRef::from(socket).local_addr()?;
+        Self::new(&bound, kind)
+            .ok_or_else(|| io::Error::other("its address is of no family that it can have"))
+    }
+
+    fn new(bound: &SockAddr, kind: SocketKind) -> Option<Self> {
+        Some(match kind {
+            SocketKind::Tcp => Self::Tcp(bound.as_socket()?),
+            SocketKind::Udp => Self::Udp(bound.as_socket()?),
+            SocketKind::Unix => Self::Unix(UnixName::new(bound)),
+            SocketKind::Seqpacket => Self::Seqpacket(UnixName::new(bound)),
+            SocketKind::UnixDatagram => Self::UnixDatagram(UnixName::new(bound)),
+        })
+    }
+
+    /// What kind of socket has it.
+    #[must_use]
+    pub fn kind(&self) -> SocketKind {
+        match self {
+            Self::Tcp(_) => SocketKind::Tcp,
+            Self::Udp(_) => SocketKind::Udp,
+            Self::Unix(_) => SocketKind::Unix,
+            Self::Seqpacket(_) => SocketKind::Seqpacket,
+            Self::UnixDatagram(_) => SocketKind::UnixDatagram,
+        }
+    }
+
+    /// The address with its port, of TCP and UDP.
+    #[must_use]
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// The file that it is, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Unix(UnixName::Path(path))
+            | Self::Seqpacket(UnixName::Path(path))
+            | Self::UnixDatagram(UnixName::Path(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Its family, as `EINHORN_FD_FAMILY_n` and status tell it.
+    #[must_use]
+    pub fn family_name(&self) -> &'static str {
+        match self.inet() {
+            Some(SocketAddr::V4(_)) => "AF_INET",
+            Some(SocketAddr::V6(_)) => "AF_INET6",
+            None => "AF_UNIX",
+        }
+    }
+}
+
+impl UnixName {
+    fn new(bound: &SockAddr) -> Self {
+        if let Some(path) = bound.as_pathname() {
+            Self::Path(path.to_owned())
+        } else if let Some(name) = bound.as_abstract_namespace() {
+            Self::Abstract(name.to_owned())
+        } else {
+            Self::Unnamed
+        }
+    }
+
+    pub(super) fn to_sockaddr(&self) -> io::Result<SockAddr> {
+        match self {
+            Self::Path(path) => SockAddr::unix(path),
+            Self::Abstract(name) => {
+                let name = [b"\0", name.as_slice()].concat();
+                SockAddr::unix(Path::new(std::ffi::OsStr::from_bytes(&name)))
+            }
+            Self::Unnamed => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Unix(name) => write!(f, "unix:{name}"),
+            Self::Seqpacket(name) => write!(f, "seqpacket:{name}"),
+            Self::UnixDatagram(name) => write!(f, "unix-datagram:{name}"),
+        }
+    }
+}
+
+impl fmt::Display for UnixName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+            Self::Unnamed => f.write_str("(no name)"),
+        }
+    }
+}
+
+/// An [`Address`] written down: that of a TCP socket bare, as it was when there was no other.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum AddressRecord {
+    Tcp(SocketAddr),
+    Other(OtherAddress),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OtherAddress {
+    Udp(SocketAddr),
+    Unix(UnixName),
+    Seqpacket(UnixName),
+    UnixDatagram(UnixName),
+}
+
+impl From<AddressRecord> for Address {
+    fn from(record: AddressRecord) -> Self {
+        match record {
+            AddressRecord::Tcp(address) => Self::Tcp(address),
+            AddressRecord::Other(OtherAddress::Udp(address)) => Self::Udp(address),
+            AddressRecord::Other(OtherAddress::Unix(name)) => Self::Unix(name),
+            AddressRecord::Other(OtherAddress::Seqpacket(name)) => Self::Seqpacket(name),
+            AddressRecord::Other(OtherAddress::UnixDatagram(name)) => Self::UnixDatagram(name),
+        }
+    }
+}
+
+impl From<Address> for AddressRecord {
+    fn from(address: Address) -> Self {
+        Self::Other(match address {
+            Address::Tcp(address) => return Self::Tcp(address),
+            Address::Udp(address) => OtherAddress::Udp(address),
+            Address::Unix(name) => OtherAddress::Unix(name),
+            Address::Seqpacket(name) => OtherAddress::Seqpacket(name),
+            Address::UnixDatagram(name) => OtherAddress::UnixDatagram(name),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_is_written_as_it_was_asked_for_and_read_back() {
+        let inet: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        for (address, text, json) in [
+            (Address::Tcp(inet), "127.0.0.1:80", r#""127.0.0.1:80""#),
+            (Address::Udp(inet), "udp:127.0.0.1:80", r#"{"udp":"127.0.0.1:80"}"#),
+            (Address::Unix(UnixName::Path("/run/a".into())), "unix:/run/a", r#"{"unix":{"path":"/run/a"}}"#),
+            (
+                Address::Seqpacket(UnixName::Abstract(b"a".into())),
+                "seqpacket:@a",
+                r#"{"seqpacket":{"abstract":"a"}}"#,
+            ),
+            (
+                Address::UnixDatagram(UnixName::Unnamed),
+                "unix-datagram:(no name)",
+                r#"{"unix_datagram":"unnamed"}"#,
+            ),
+        ] {
+            assert_eq!(address.to_string(), text);
+            assert_eq!(serde_json::to_string(&address).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Address>(json).unwrap(), address);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Binding a socket.
+
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
+
+use nix::fcntl::AtFlags;
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::{Mode, fchmod, umask};
+use nix::unistd::{Gid, Group, Uid, User, fchownat};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+pub use error::BindError;
+
+use super::spec::{BindAddress, BindOption, BindOptions, BindSpec, FastOpen, Host, Place};
+use super::{Address, Listener, PassedError, SocketKind, UnixName};
+use crate::socket_place::{PlaceError, SocketPlace};
+use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
+
+/// The system's limit on the queue of a listener.
+const SOMAXCONN_FILE: &str = "/proc/sys/net/core/somaxconn";
+
+/// Which family of addresses may be bound (`-4`, `-6`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// Either; an IPv6 wildcard takes IPv4 connections too.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only: not even IPv4 connections to an IPv6 wildcard.
+    V6,
+}
+
+impl Family {
+    fn allows(self, ip: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+        }
+    }
+
+    /// The family and the option that chose it, for messages.
+    fn described(self) -> &'static str {
+        match self {
+            Self::Any => "IPv4 or IPv6",
+            Self::V4 => "IPv4 (-4)",
+            Self::V6 => "IPv6 (-6)",
+        }
+    }
+}
+
+/// Binds what `spec` asks for and listens, with a queue of `backlog` connections or of as many as the system
+/// allows. Looking up a host name may block for as long as DNS does.
+///
+/// - A host name gives one listener, on its first IPv4 address; on its first IPv6 address only with
+///   [`Family::V6`], or if it has no other. einhorn knows IPv4 alone, and a name that has both (`localhost`)
+///   must mean the same with us.
+/// - No host gives `[::]` that takes IPv4 connections too, or `0.0.0.0` where the system has no IPv6.
+/// - `SO_REUSEADDR` is always set for TCP, so that connections of an earlier master that linger do not keep the port.
+///
+/// # Errors
+/// [`BindError`] names the address. A socket that is passed on and not bound is [`BindError::Passed`] here.
+pub fn bind(spec: &BindSpec, family: Family, backlog: Option<u32>) -> Result<Listener, BindError> {
+    let at = |address: &Address| bind_at(spec, address, family, backlog);
+    match &spec.address {
+        BindAddress::Tcp { host, port } => bind_host(spec, host, *port, family, |to| at(&Address::Tcp(to))),
+        BindAddress::Udp { host, port } => bind_host(spec, host, *port, family, |to| at(&Address::Udp(to))),
+        BindAddress::Unix(place) => at(&Address::Unix(place.name())),
+        BindAddress::Seqpacket(place) => at(&Address::Seqpacket(place.name())),
+        BindAddress::Fd(_) | BindAddress::Systemd(_) => {
+            Err(BindError::Passed { address: spec.address.clone(), source: PassedError::NotPassed })
+        }
+    }
+}
+
+impl Place {
+    fn name(&self) -> UnixName {
+        match self {
+            Self::Path(path) => UnixName::Path(path.clone()),
+            Self::Abstract(name) => UnixName::Abstract(name.clone().into_bytes()),
+        }
+    }
+}
+
+fn bind_host(
+    spec: &BindSpec,
+    host: &Host,
+    port: u16,
+    family: Family,
+    bind_to: impl Fn(SocketAddr) -> Result<Listener, BindError>,
+) -> Result<Listener, BindError> {
+    let at = |ip: IpAddr| bind_to(SocketAddr::new(ip, port));
+    match host {
+        Host::Any => match family {
+            Family::Any => {
+                prefer_ipv6(|| at(Ipv6Addr::UNSPECIFIED.into()), || at(Ipv4Addr::UNSPECIFIED.into()))
+            }
+            Family::V4 => at(Ipv4Addr::UNSPECIFIED.into()),
+            Family::V6 => at(Ipv6Addr::UNSPECIFIED.into()),
+        },
+        Host::Ip(ip) if family.allows(*ip) => at(*ip),
+        Host::Ip(_) => Err(BindError::WrongFamily { address: spec.address.clone(), family }),
+        Host::Name(name) => at(resolve(name, family)?),
+    }
+}
+
+/// Tries IPv6, and IPv4 if the system has no IPv6: not built in, or switched off.
+fn prefer_ipv6<T>(
+    ipv6: impl FnOnce() -> Result<T, BindError>,
+    ipv4: impl FnOnce() -> Result<T, BindError>,
+) -> Result<T, BindError> {
+    match ipv6() {
+        Err(BindError::Bind { source, .. })
+            if matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
+        {
+            ipv4()
+        }
+        result => result,
+    }
+}
+
+/// The address of `name` that is to be bound.
+fn resolve(name: &str, family: Family) -> Result<IpAddr, BindError> {
+    let found =
+        (name, 0).to_socket_addrs().map_err(|source| BindError::Resolve { name: name.to_owned(), source })?;
+    let found: Vec<_> = found.map(|address| address.ip()).collect();
+    choose(&found, family).ok_or_else(|| BindError::NoAddress { name: name.to_owned(), family })
+}
+
+fn choose(found: &[IpAddr], family: Family) -> Option<IpAddr> {
+    let allowed = || found.iter().copied().filter(|ip| family.allows(*ip));
+    allowed().find(IpAddr::is_ipv4).or_else(|| allowed().next())
+}
+
+/// Binds one socket with the options of `spec` to `address`, which `spec` was found to mean, and listens where
+/// connections come to it.
+///
+/// # Errors
+/// [`BindError`] names the address.
+pub fn bind_at(
+    spec: &BindSpec,
+    address: &Address,
+    family: Family,
+    backlog: Option<u32>,
+) -> Result<Listener, BindError> {
+    let failed = |source| BindError::Bind { address: address.clone(), source };
+    let options = &spec.options;
+    let backlog = Backlog::new(options.backlog.or(backlog));
+    let socket = new_socket(address, family).map_err(failed)?;
+    set_options(&socket, address, options, backlog.effective)?;
+    let listen = || if address.kind().has_connections() { socket.listen(backlog.asked) } else { Ok(()) };
+    let place = match address.path() {
+        Some(path) => Some(take_place(path, &socket, address, options, listen)?),
+        None => {
+            let bound = match address {
+                Address::Tcp(to) | Address::Udp(to) => Ok(SockAddr::from(*to)),
+                Address::Unix(name) | Address::Seqpacket(name) | Address::UnixDatagram(name) => {
+                    name.to_sockaddr()
+                }
+            };
+            bound.and_then(|bound| socket.bind(&bound)).and_then(|()| listen()).map_err(failed)?;
+            None
+        }
+    };
+    Ok(Listener {
+        spec: spec.clone(),
+        address: Address::of(&socket, address.kind()).unwrap_or_else(|_| address.clone()),
+        backlog: if address.kind().has_connections() { backlog.effective } else { 0 },
+        passed_name: None,
+        fd: socket.into(),
+        place,
+    })
+}
+
+fn new_socket(address: &Address, family: Family) -> io::Result<Socket> {
+    let domain = address.inet().map_or(Domain::UNIX, Domain::for_address);
+    let socket_type = match address.kind() {
+        SocketKind::Tcp | SocketKind::Unix => Type::STREAM,
+        SocketKind::Udp | SocketKind::UnixDatagram => Type::DGRAM,
+        SocketKind::Seqpacket => Type::SEQPACKET,
+    };
+    let socket = Socket::new(domain, socket_type, None)?;
+    if domain == Domain::IPV6 {
+        // Said either way, because the system's default (bindv6only) is the administrator's.
+        socket.set_only_v6(family == Family::V6)?;
+    }
+    if address.kind() == SocketKind::Tcp {
+        socket.set_reuse_address(true)?;
+    }
+    Ok(socket)
+}
+
+/// Sets what can be set before a socket has an address, and after that too.
+pub(super) fn set_options(
+    socket: &Socket,
+    address: &Address,
+    options: &BindOptions,
+    backlog: u32,
+) -> Result<(), BindError> {
+    let set = |option: BindOption, result: io::Result<()>| {
+        result.map_err(|source| BindError::Option {
+            address: address.clone(),
+            option: options.written(option).unwrap_or_default(),
+            source,
+        })
+    };
+    if options.nonblocking {
+        set(BindOption::NonBlocking, socket.set_nonblocking(true))?;
+    }
+    if let Some(size) = options.receive_buffer {
+        let (size, given) = (size as usize, SockRef::from(socket));
+        // The privileged may exceed the system's limit; the others get as much as it allows.
+        let forced = setsockopt(socket, sockopt::RcvBufForce, &size);
+        set(BindOption::ReceiveBuffer, forced.or_else(|_| given.set_recv_buffer_size(size)))?;
+    }
+    if let Some(size) = options.send_buffer {
+        let (size, given) = (size as usize, SockRef::from(socket));
+        let forced = setsockopt(socket, sockopt::SndBufForce, &size);
+        set(BindOption::SendBuffer, forced.or_else(|_| given.set_send_buffer_size(size)))?;
+    }
+    if let Some(mark) = options.mark {
+        set(BindOption::Mark, socket.set_mark(mark))?;
+    }
+    if let Some(device) = &options.device {
+        set(BindOption::Device, socket.bind_device(Some(device.as_bytes())))?;
+    }
+    if options.freebind {
+        let is_v4 = address.inet().is_some_and(|address| address.is_ipv4());
+        let result = if is_v4 { socket.set_freebind_v4(true) } else { socket.set_freebind_v6(true) };
+        set(BindOption::FreeBind, result)?;
+    }
+    if options.nodelay {
+        set(BindOption::NoDelay, socket.set_tcp_nodelay(true))?;
+    }
+    if options.keepalive {
+        set(BindOption::KeepAlive, socket.set_keepalive(true))?;
+    }
+    if options.defer {
+        set(BindOption::Defer, set_defer_accept(socket))?;
+    }
+    if let Some(fastopen) = options.fastopen {
+        let pending = match fastopen {
+            FastOpen::Backlog => backlog,
+            FastOpen::Pending(count) => count,
+        };
+        set(BindOption::FastOpen, set_fastopen(socket, pending))?;
+    }
+    Ok(())
+}
+
+/// Binds `socket` to a path with its mode and its owner. The name appears with the mode, and nobody can connect until
+/// the owner is right: it listens only then.
+fn take_place(
+    path: &Path,
+    socket: &Socket,
+    address: &Address,
+    options: &BindOptions,
+    listen: impl FnOnce() -> io::Result<()>,
+) -> Result<SocketPlace, BindError> {
+    let failed = |source| BindError::Place { address: address.clone(), source };
+    let user = options.user.as_deref().map(user_id).transpose()?;
+    let group = options.group.as_deref().map(group_id).transpose()?;
+    let _unmasked = match options.mode {
+        Some(mode) => {
+            fchmod(socket, Mode::from_bits_truncate(mode))
+                .map_err(|errno| failed(PlaceError::Io(errno.into())))?;
+            Some(Unmasked::begin())
+        }
+        None => None,
+    };
+    let give = |path: &Path| {
+        if user.is_none() && group.is_none() {
+            return Ok(());
+        }
+        fchownat(nix::fcntl::AT_FDCWD, path, user, group, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|errno| {
+            let option = |option| options.written(option).unwrap_or_default();
+            let to = [option(BindOption::User), option(BindOption::Group)].join(" ");
+            io::Error::other(format!("it cannot be given to {}: {}", to.trim(), io::Error::from(errno)))
+        })
+    };
+    SocketPlace::take(path, socket, |path| give(path).and_then(|()| listen())).map_err(failed)
+}
+
+/// As long as it lives, what is made has the mode that it is made with. It is the process's, so there must be no
+/// other thread that makes files.
+struct Unmasked(Mode);
+
+impl Unmasked {
+    fn begin() -> Self {
+        Self(umask(Mode::empty()))
+    }
+}
+
+impl Drop for Unmasked {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
+}
+
+fn user_id(user: &str) -> Result<Uid, BindError> {
+    if let Ok(id) = user.parse() {
+        return Ok(Uid::from_raw(id));
+    }
+    let found = User::from_name(user).ok().flatten();
+    found.map(|user| user.uid).ok_or_else(|| BindError::NoAccount { kind: "user", name: user.to_owned() })
+}
+
+fn group_id(group: &str) -> Result<Gid, BindError> {
+    if let Ok(id) = group.parse() {
+        return Ok(Gid::from_raw(id));
+    }
+    let found = Group::from_name(group).ok().flatten();
+    found.map(|group| group.gid).ok_or_else(|| BindError::NoAccount { kind: "group", name: group.to_owned() })
+}
+
+/// How long a queue is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Backlog {
+    pub(super) asked: i32,
+    pub(super) effective: u32,
+}
+
+impl Backlog {
+    /// The kernel clamps whatever is asked; the limit is read only to tell what that makes.
+    pub(super) fn new(asked: Option<u32>) -> Self {
+        let asked = asked.and_then(|asked| i32::try_from(asked).ok()).unwrap_or(i32::MAX);
+        let limit = read_number(SOMAXCONN_FILE).unwrap_or(u32::MAX);
+        Self { asked, effective: asked.unsigned_abs().min(limit) }
+    }
+}
+
+fn read_number(file: &str) -> Option<u32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,359 @@
+//! Sockets that were passed to the master when it was started: by systemd and its like (`LISTEN_FDS`), or by whoever
+//! left them open for it, another master for instance.
+//!
+//! # Source
+//! `sd_listen_fds(3)` for the variables.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::libc;
+use socket2::{SockRef, Socket};
+
+use super::bind::{Backlog, set_options};
+use super::spec::{BindAddress, BindSpec, BindSpecErrorKind, Origin, is_socket_name};
+use super::{Address, BindError, KeptListeners, Listener, SocketKind};
+use crate::sys::inherit::{Inherited, set_close_on_exec};
+
+/// The first descriptor of socket activation.
+const FIRST: RawFd = 3;
+
+/// Far more sockets than anybody passes.
+const PASSED_MAX: u32 = 1 << 16;
+
+/// What was passed to this process, each of which can be taken once.
+#[derive(Debug)]
+pub struct Passed {
+    inherited: Inherited,
+    activated: Result<Vec<Activated>, PassedError>,
+    taken: Vec<RawFd>,
+}
+
+/// A socket of socket activation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Activated {
+    fd: RawFd,
+    name: Option<String>,
+}
+
+/// A socket that was to be passed cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PassedError {
+    /// Nothing can be passed where this is asked.
+    #[error("nothing was passed")]
+    NotPassed,
+    /// There was no socket activation.
+    #[error("no sockets were passed: LISTEN_FDS is not set")]
+    NotActivated,
+    /// There was, for another process.
+    #[error("the sockets of LISTEN_FDS are not for this process ({own}): LISTEN_PID is {found}")]
+    OtherProcess {
+        /// Whom they are for, as it is written there.
+        found: String,
+        /// Who this is.
+        own: u32,
+    },
+    /// A variable makes no sense.
+    #[error("{variable} is \"{}\", which is {wrong}", .value.escape_debug())]
+    BadVariable {
+        /// Its name.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with that.
+        wrong: &'static str,
+    },
+    /// No socket has this name.
+    #[error("no socket of that name was passed; {}", Names(.names))]
+    NoSuchName {
+        /// The names of those that were.
+        names: Vec<String>,
+    },
+    /// Every socket has been taken by another `-b`.
+    #[error("no socket is left; {count} were passed, and other -b take them")]
+    NoneLeft {
+        /// How many were passed.
+        count: usize,
+    },
+    /// There is no such descriptor.
+    #[error("descriptor {0} is not open")]
+    NotOpen(RawFd),
+    /// Another `-b` has taken it.
+    #[error("descriptor {0} is taken by another -b")]
+    Taken(RawFd),
+    /// It is something else.
+    #[error("descriptor {0} is no socket")]
+    NotASocket(RawFd),
+    /// It is a socket of another kind.
+    #[error(
+        "descriptor {fd} is a socket of family {family} and type {socket_type}, which no worker can be given"
+    )]
+    OtherKind {
+        /// The descriptor.
+        fd: RawFd,
+        /// Its `AF_` number.
+        family: i32,
+        /// Its `SOCK_` number.
+        socket_type: i32,
+    },
+    /// It does not listen.
+    #[error("descriptor {fd} is {} that does not listen", .kind.described())]
+    NotListening {
+        /// The descriptor.
+        fd: RawFd,
+        /// What it is.
+        kind: SocketKind,
+    },
+    /// An option that such a socket cannot have.
+    #[error("descriptor {fd}: {error}")]
+    Misplaced {
+        /// The descriptor.
+        fd: RawFd,
+        /// Which, and why not.
+        error: BindSpecErrorKind,
+    },
+    /// The system does not tell.
+    #[error("cannot ask what descriptor {fd} is: {reason}")]
+    System {
+        /// The descriptor.
+        fd: RawFd,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Names of sockets, for a message.
+struct Names<'a>(&'a [String]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("those that were have none"),
+            names => write!(f, "there are {}", names.join(", ")),
+        }
+    }
+}
+
+impl PassedError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotActivated => {
+                "start the master from a socket unit, or with systemd-socket-activate; by hand, give an address to bind"
+            }
+            Self::OtherProcess { .. } => "whatever stands between must become the master by exec",
+            Self::NoSuchName { .. } => "FileDescriptorName= in the socket unit gives the name",
+            Self::NotOpen(_) => "whoever starts the master must leave it open, without close-on-exec",
+            Self::NotListening { kind: SocketKind::Tcp | SocketKind::Unix, .. } => {
+                "with Accept=yes in the socket unit it is a connection; the master needs Accept=no"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Passed {
+    /// Looks at what this process was started with, if `binds` ask for it or its variables tell of something. Call it
+    /// before anything is opened.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn of_process(binds: &[BindSpec]) -> io::Result<Self> {
+        let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let activated = activated(variable, std::process::id());
+        let is_needed = activated.is_ok() || binds.iter().any(|spec| spec.address.origin() == Origin::Passed);
+        let inherited = if is_needed { Inherited::new()? } else { Inherited::default() };
+        Ok(Self { inherited, activated, taken: Vec::new() })
+    }
+
+    /// Takes the listeners that the service manager has kept for this master, which are no concern of `-b`.
+    #[must_use]
+    pub fn take_kept(&mut self) -> KeptListeners {
+        let Ok(activated) = &mut self.activated else { return KeptListeners::default() };
+        let is_kept = |socket: &mut Activated| socket.name.as_deref().is_some_and(KeptListeners::has);
+        let kept: Vec<_> = activated.extract_if(.., is_kept).collect();
+        let claimed =
+            kept.into_iter().filter_map(|Activated { fd, name }| Some((name?, self.claim(fd).ok()?)));
+        KeptListeners::new(claimed.collect())
+    }
+
+    /// Takes the sockets that `spec` asks for. What other `binds` name is not for a `systemd` without a name.
+    ///
+    /// # Errors
+    /// [`BindError::Passed`], or that an option cannot be set.
+    pub fn take(&mut self, spec: &BindSpec, binds: &[BindSpec]) -> Result<Vec<Listener>, BindError> {
+        let refused = |source| BindError::Passed { address: spec.address.clone(), source };
+        let found = self.find(&spec.address, binds).map_err(refused)?;
+        found
+            .into_iter()
+            .map(|Activated { fd, name }| {
+                let socket = self.claim(fd).map_err(refused)?;
+                let kind = check(&socket, &spec.options).map_err(refused)?;
+                listener(spec, socket, kind, name)
+            })
+            .collect()
+    }
+
+    /// Which sockets `address` means.
+    fn find(&self, address: &BindAddress, binds: &[BindSpec]) -> Result<Vec<Activated>, PassedError> {
+        match address {
+            BindAddress::Fd(fd) => {
+                let activated = self.activated.iter().flatten().find(|socket| socket.fd == *fd);
+                Ok(vec![activated.cloned().unwrap_or(Activated { fd: *fd, name: None })])
+            }
+            BindAddress::Systemd(Some(name)) => {
+                let activated = self.activated.as_ref().map_err(Clone::clone)?;
+                let of_name: Vec<_> =
+                    activated.iter().filter(|socket| socket.name.as_ref() == Some(name)).cloned().collect();
+                if of_name.is_empty() {
+                    let names = activated.iter().filter_map(|socket| socket.name.clone()).collect();
+                    return Err(PassedError::NoSuchName { names });
+                }
+                Ok(of_name)
+            }
+            BindAddress::Systemd(None) => {
+                let activated = self.activated.as_ref().map_err(Clone::clone)?;
+                let is_left = |socket: &&Activated| {
+                    !self.taken.contains(&socket.fd) && !binds.iter().any(|spec| spec.address.names(socket))
+                };
+                let left: Vec<_> = activated.iter().filter(is_left).cloned().collect();
+                if left.is_empty() {
+                    return Err(PassedError::NoneLeft { count: activated.len() });
+                }
+                Ok(left)
+            }
+            _ => Err(PassedError::NotPassed),
+        }
+    }
+
+    fn claim(&mut self, fd: RawFd) -> Result<OwnedFd, PassedError> {
+        if self.taken.contains(&fd) {
+            return Err(PassedError::Taken(fd));
+        }
+        let socket = self.inherited.take(fd).map_err(|_| PassedError::NotOpen(fd))?;
+        set_close_on_exec(&[fd], true);
+        self.taken.push(fd);
+        Ok(socket)
+    }
+
+    /// The sockets of socket activation that nobody took, in words for the log. They are close-on-exec from now on.
+    pub fn leftovers(&self) -> Vec<String> {
+        let activated = match &self.activated {
+            Ok(activated) => activated,
+            // Another process's, or none; and who asked for one has heard of it.
+            Err(PassedError::NotActivated | PassedError::OtherProcess { .. }) => return Vec::new(),
+            Err(error) => return vec![format!("sockets that may have been passed are not used: {error}")],
+        };
+        let left: Vec<_> = activated.iter().filter(|socket| !self.taken.contains(&socket.fd)).collect();
+        left.into_iter()
+            .map(|Activated { fd, name }| {
+                set_close_on_exec(&[*fd], true);
+                let (name, bind) = match name {
+                    Some(name) => (format!(" ({name})"), format!("systemd:{name}")),
+                    None => (String::new(), "systemd".to_owned()),
+                };
+                format!(
+                    "descriptor {fd}{name} was passed to this master and is not used: -b {bind} would use it"
+                )
+            })
+            .collect()
+    }
+}
+
+impl BindAddress {
+    /// Whether it asks for this socket and no other.
+    fn names(&self, socket: &Activated) -> bool {
+        match self {
+            Self::Fd(fd) => *fd == socket.fd,
+            Self::Systemd(Some(name)) => socket.name.as_ref() == Some(name),
+            _ => false,
+        }
+    }
+}
+
+/// Reads the variables of socket activation.
+fn activated(variable: impl Fn(&str) -> Option<String>, own: u32) -> Result<Vec<Activated>, PassedError> {
+    let count = variable("LISTEN_FDS").ok_or(PassedError::NotActivated)?;
+    let pid = variable("LISTEN_PID").unwrap_or_default();
+    if pid.parse() != Ok(own) {
+        let found = if pid.is_empty() { "not set".to_owned() } else { pid };
+        return Err(PassedError::OtherProcess { found, own });
+    }
+    let bad =
+        |variable, value: &str, wrong| PassedError::BadVariable { variable, value: value.to_owned(), wrong };
+    let number = count.parse::<u32>().ok().filter(|number| (1..=PASSED_MAX).contains(number));
+    let number = number.ok_or_else(|| bad("LISTEN_FDS", &count, "no number of sockets"))?;
+    let names = variable("LISTEN_FDNAMES");
+    let names: Vec<_> = names.iter().flat_map(|names| names.split(':')).collect();
+    if !names.is_empty() && names.len() != number as usize {
+        let wrong = "not as many names as LISTEN_FDS has sockets";
+        return Err(bad("LISTEN_FDNAMES", &names.join(":"), wrong));
+    }
+    let name =
+        |index: usize| names.get(index).filter(|name| is_socket_name(name)).map(|&name| name.to_owned());
+    Ok((FIRST..)
+        .take(number as usize)
+        .enumerate()
+        .map(|(index, fd)| Activated { fd, name: name(index) })
+        .collect())
+}
+
+/// What `socket` is, if a worker can use it and it can have the options.
+fn check(socket: &OwnedFd, options: &super::spec::BindOptions) -> Result<SocketKind, PassedError> {
+    let fd = socket.as_raw_fd();
+    let system = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ENOTSOCK) => PassedError::NotASocket(fd),
+        _ => PassedError::System { fd, reason: error.to_string() },
+    };
+    let asked = SockRef::from(socket);
+    let kind = SocketKind::of(&asked).map_err(system)?;
+    let Some(kind) = kind else {
+        let family = asked.domain().map_err(system)?.into();
+        let socket_type = asked.r#type().map_err(system)?.into();
+        return Err(PassedError::OtherKind { fd, family, socket_type });
+    };
+    if kind.has_connections() && !asked.is_listener().map_err(system)? {
+        return Err(PassedError::NotListening { fd, kind });
+    }
+    match options.first_misfit(Origin::PassedAs(kind)) {
+        Some(option) => Err(PassedError::Misplaced { fd, error: option.misplaced(Origin::PassedAs(kind)) }),
+        None => Ok(kind),
+    }
+}
+
+fn listener(
+    spec: &BindSpec,
+    socket: OwnedFd,
+    kind: SocketKind,
+    passed_name: Option<String>,
+) -> Result<Listener, BindError> {
+    let refused = |error: io::Error| BindError::Passed {
+        address: spec.address.clone(),
+        source: PassedError::System { fd: socket.as_raw_fd(), reason: error.to_string() },
+    };
+    let address = Address::of(&socket.as_fd(), kind).map_err(refused)?;
+    let socket = Socket::from(socket);
+    let asked = spec.options.backlog.map(|backlog| Backlog::new(Some(backlog)));
+    if let Some(backlog) = asked {
+        // Said again to a socket that listens, it changes its limit.
+        socket
+            .listen(backlog.asked)
+            .map_err(|source| BindError::Bind { address: address.clone(), source })?;
+    }
+    let backlog = asked.unwrap_or_else(|| Backlog::new(None)).effective;
+    set_options(&socket, &address, &spec.options, backlog)?;
+    let mut listener =
+        Listener { spec: spec.clone(), address, backlog: 0, passed_name, fd: socket.into(), place: None };
+    if kind.has_connections() {
+        listener.backlog = listener.queue().map_or(backlog, |queue| queue.limit);
+    }
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,398 @@
+//! Options of `-b`: what there is, what each takes, and which sockets each makes sense for.
+
+use std::fmt;
+
+use super::error::BindSpecErrorKind;
+use crate::listen::SocketKind;
+
+/// The longest name of a socket in `LISTEN_FDNAMES`, in bytes; `sd_listen_fds(3)` takes no longer ones.
+const SOCKET_NAME_BYTES_MAX: usize = 255;
+
+/// The longest name of a network interface, in bytes: `IFNAMSIZ` less its NUL.
+const DEVICE_BYTES_MAX: usize = 15;
+
+/// The options of one socket.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BindOptions {
+    /// Whether the socket is `O_NONBLOCK`. All who hold it share that.
+    pub nonblocking: bool,
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: Option<String>,
+    /// How many connections may wait in its queue.
+    pub backlog: Option<u32>,
+    /// Whether what a worker writes is sent at once, in every connection (`TCP_NODELAY`).
+    pub nodelay: bool,
+    /// Whether connections are given to a worker only when the client has sent something (`TCP_DEFER_ACCEPT`).
+    pub defer: bool,
+    /// Whether a client may send data with its first packet (`TCP_FASTOPEN`).
+    pub fastopen: Option<FastOpen>,
+    /// Whether the address may be one that this machine does not have yet (`IP_FREEBIND`).
+    pub freebind: bool,
+    /// The mark of what it sends (`SO_MARK`).
+    pub mark: Option<u32>,
+    /// The network interface that it is bound to (`SO_BINDTODEVICE`).
+    pub device: Option<String>,
+    /// The size of the buffer for what comes in, in bytes (`SO_RCVBUF`).
+    pub receive_buffer: Option<u32>,
+    /// The size of the buffer for what goes out, in bytes (`SO_SNDBUF`).
+    pub send_buffer: Option<u32>,
+    /// Whether connections are probed when they are silent (`SO_KEEPALIVE`).
+    pub keepalive: bool,
+    /// The mode of the file.
+    pub mode: Option<u32>,
+    /// The owner of the file: a name or a number.
+    pub user: Option<String>,
+    /// The group of the file: a name or a number.
+    pub group: Option<String>,
+}
+
+/// How many connections may wait that have data and have not finished their handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastOpen {
+    /// As many as may wait in its queue.
+    Backlog,
+    /// So many.
+    Pending(u32),
+}
+
+/// One of the options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindOption {
+    /// `n`, `o_nonblock`.
+    NonBlocking,
+    /// `r`, `so_reuseaddr`.
+    ReuseAddress,
+    /// `name=NAME`.
+    Name,
+    /// `backlog=N`.
+    Backlog,
+    /// `nodelay`.
+    NoDelay,
+    /// `defer`.
+    Defer,
+    /// `fastopen[=N]`.
+    FastOpen,
+    /// `freebind`.
+    FreeBind,
+    /// `mark=N`.
+    Mark,
+    /// `device=NAME`.
+    Device,
+    /// `rcvbuf=BYTES`.
+    ReceiveBuffer,
+    /// `sndbuf=BYTES`.
+    SendBuffer,
+    /// `keepalive`.
+    KeepAlive,
+    /// `mode=MODE`.
+    Mode,
+    /// `user=USER`, `owner=USER`.
+    User,
+    /// `group=GROUP`.
+    Group,
+}
+
+/// Where a socket comes from, as far as options care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Bound by this master.
+    Bound(SocketKind),
+    /// Bound by a master to this one, which passed it on; of what kind it is will be seen.
+    Passed,
+    /// Bound by a master to this one, and seen.
+    PassedAs(SocketKind),
+    /// Bound by this master, to a name that is no file.
+    Abstract(SocketKind),
+}
+
+impl Origin {
+    /// What it is, in a sentence.
+    #[must_use]
+    pub fn described(self) -> &'static str {
+        match self {
+            Self::Bound(kind) | Self::PassedAs(kind) => kind.described(),
+            Self::Passed => "a socket that is bound already",
+            Self::Abstract(_) => "a Unix socket that is no file",
+        }
+    }
+
+    fn is_passed(self) -> bool {
+        matches!(self, Self::Passed | Self::PassedAs(_))
+    }
+}
+
+impl BindOption {
+    /// All there are, in the order in which they are told.
+    pub const ALL: [Self; 16] = [
+        Self::NonBlocking,
+        Self::ReuseAddress,
+        Self::Name,
+        Self::Backlog,
+        Self::NoDelay,
+        Self::Defer,
+        Self::FastOpen,
+        Self::FreeBind,
+        Self::Mark,
+        Self::Device,
+        Self::ReceiveBuffer,
+        Self::SendBuffer,
+        Self::KeepAlive,
+        Self::Mode,
+        Self::User,
+        Self::Group,
+    ];
+
+    /// What it is called, the usual name first.
+    #[must_use]
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::NonBlocking => &["n", "o_nonblock"],
+            Self::ReuseAddress => &["r", "so_reuseaddr"],
+            Self::Name => &["name"],
+            Self::Backlog => &["backlog"],
+            Self::NoDelay => &["nodelay"],
+            Self::Defer => &["defer"],
+            Self::FastOpen => &["fastopen"],
+            Self::FreeBind => &["freebind"],
+            Self::Mark => &["mark"],
+            Self::Device => &["device"],
+            Self::ReceiveBuffer => &["rcvbuf"],
+            Self::SendBuffer => &["sndbuf"],
+            Self::KeepAlive => &["keepalive"],
+            Self::Mode => &["mode"],
+            Self::User => &["user", "owner"],
+            Self::Group => &["group"],
+        }
+    }
+
+    /// How it is written, for a list.
+    fn usage(self) -> String {
+        let value = match self {
+            Self::Name | Self::Device => "=NAME",
+            Self::Backlog | Self::Mark => "=N",
+            Self::FastOpen => "[=N]",
+            Self::ReceiveBuffer | Self::SendBuffer => "=BYTES",
+            Self::Mode => "=MODE",
+            Self::User => "=USER",
+            Self::Group => "=GROUP",
+            _ => "",
+        };
+        match self.names() {
+            [name, other, ..] => format!("{name}{value} (or {other})"),
+            names => format!("{}{value}", names.concat()),
+        }
+    }
+
+    /// Finds it by a name, in any case.
+    pub(super) fn find(name: &str) -> Option<Self> {
+        let is_it = |option: &Self| option.names().iter().any(|other| other.eq_ignore_ascii_case(name));
+        Self::ALL.into_iter().find(is_it)
+    }
+
+    /// Whether it can be had for such a socket.
+    #[must_use]
+    pub fn fits(self, origin: Origin) -> bool {
+        let (kind, is_file) = match origin {
+            Origin::Bound(kind) => (Some(kind), !kind.is_inet()),
+            Origin::Passed => (None, false),
+            Origin::PassedAs(kind) | Origin::Abstract(kind) => (Some(kind), false),
+        };
+        let is = |fits: fn(SocketKind) -> bool| kind.is_none_or(fits);
+        match self {
+            Self::NonBlocking | Self::Name | Self::ReceiveBuffer | Self::SendBuffer => true,
+            Self::Backlog => is(SocketKind::has_connections),
+            Self::NoDelay | Self::Defer | Self::FastOpen | Self::KeepAlive => {
+                is(|kind| kind == SocketKind::Tcp)
+            }
+            Self::Mark => is(SocketKind::is_inet),
+            Self::ReuseAddress => !origin.is_passed() && is(|kind| kind == SocketKind::Tcp),
+            Self::FreeBind | Self::Device => !origin.is_passed() && is(SocketKind::is_inet),
+            Self::Mode | Self::User | Self::Group => is_file,
+        }
+    }
+
+    /// What it does make sense for.
+    fn fitting(self) -> &'static str {
+        match self {
+            Self::NonBlocking | Self::Name | Self::ReceiveBuffer | Self::SendBuffer => "any socket",
+            Self::Backlog => "sockets that connections come to",
+            Self::NoDelay | Self::Defer | Self::FastOpen | Self::KeepAlive => "TCP",
+            Self::ReuseAddress => "TCP sockets that the master binds",
+            Self::Mark => "TCP and UDP",
+            Self::FreeBind | Self::Device => "TCP and UDP sockets that the master binds",
+            Self::Mode | Self::User | Self::Group => "unix:PATH and seqpacket:PATH",
+        }
+    }
+
+    /// That it cannot be had for such a socket.
+    pub(in crate::listen) fn misplaced(self, origin: Origin) -> BindSpecErrorKind {
+        BindSpecErrorKind::Misplaced {
+            option: self.names()[0],
+            socket: origin.described(),
+            fitting: self.fitting(),
+        }
+    }
+
+    /// Those that can be had for such a socket, as a list.
+    pub(super) fn list(origin: Origin) -> String {
+        let fitting = Self::ALL.into_iter().filter(|option| option.fits(origin));
+        let mut usages: Vec<_> = fitting.map(Self::usage).collect();
+        let last = usages.pop().unwrap_or_default();
+        format!("{} and {last}", usages.join(", "))
+    }
+}
+
+impl BindOptions {
+    /// Takes up `option` with what was given as its value.
+    pub(super) fn set(&mut self, option: BindOption, value: Option<&str>) -> Result<(), BindSpecErrorKind> {
+        let name = option.names()[0];
+        let wants = |what: &'static str| BindSpecErrorKind::BadValue {
+            option: name,
+            value: value.unwrap_or_default().to_owned(),
+            wants: what,
+        };
+        let count = |text: &str| positive(text).ok_or_else(|| wants("a number from 1 to 2147483647"));
+        let word =
+            || value.filter(|value| !value.is_empty()).ok_or(BindSpecErrorKind::NoValue { option: name });
+        let is_second = match option {
+            BindOption::NonBlocking => flag(&mut self.nonblocking, name, value)?,
+            BindOption::ReuseAddress => flag(&mut true, name, value)?,
+            BindOption::NoDelay => flag(&mut self.nodelay, name, value)?,
+            BindOption::Defer => flag(&mut self.defer, name, value)?,
+            BindOption::FreeBind => flag(&mut self.freebind, name, value)?,
+            BindOption::KeepAlive => flag(&mut self.keepalive, name, value)?,
+            BindOption::Name => {
+                let name = value.ok_or(BindSpecErrorKind::NoValue { option: name })?;
+                self.name.replace(socket_name(name)?).is_some()
+            }
+            BindOption::Backlog => self.backlog.replace(count(word()?)?).is_some(),
+            BindOption::FastOpen => {
+                let pending = value.map(count).transpose()?;
+                let fastopen = pending.map_or(FastOpen::Backlog, FastOpen::Pending);
+                self.fastopen.replace(fastopen).is_some()
+            }
+            BindOption::Mark => {
+                let mark = mark(word()?)
+                    .ok_or_else(|| wants("a number from 0 to 4294967295, or 0x and hex digits"))?;
+                self.mark.replace(mark).is_some()
+            }
+            BindOption::Device => {
+                let device = word()?;
+                let is_name = device.len() <= DEVICE_BYTES_MAX
+                    && device.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+                if !is_name {
+                    return Err(wants("the name of a network interface, of at most 15 characters"));
+                }
+                self.device.replace(device.to_owned()).is_some()
+            }
+            BindOption::ReceiveBuffer => self.receive_buffer.replace(count(word()?)?).is_some(),
+            BindOption::SendBuffer => self.send_buffer.replace(count(word()?)?).is_some(),
+            BindOption::Mode => {
+                let mode = mode(word()?).ok_or_else(|| wants("three octal digits, as in 660"))?;
+                self.mode.replace(mode).is_some()
+            }
+            BindOption::User => self.user.replace(account(word()?).ok_or_else(|| wants("a user"))?).is_some(),
+            BindOption::Group => {
+                self.group.replace(account(word()?).ok_or_else(|| wants("a group"))?).is_some()
+            }
+        };
+        if is_second { Err(BindSpecErrorKind::Twice { option: name }) } else { Ok(()) }
+    }
+
+    /// Those that were given and cannot be had for such a socket.
+    #[must_use]
+    pub fn first_misfit(&self, origin: Origin) -> Option<BindOption> {
+        BindOption::ALL.into_iter().find(|option| self.written(*option).is_some() && !option.fits(origin))
+    }
+
+    /// How `option` was given, in the one way in which it is written; `None` if it was not.
+    #[must_use]
+    pub fn written(&self, option: BindOption) -> Option<String> {
+        let name = option.names()[0];
+        let flag = |is_set: bool| is_set.then(|| name.to_owned());
+        let number = |value: Option<u32>| value.map(|value| format!("{name}={value}"));
+        let word = |value: &Option<String>| value.as_ref().map(|value| format!("{name}={value}"));
+        match option {
+            BindOption::NonBlocking => flag(self.nonblocking),
+            BindOption::ReuseAddress => None,
+            BindOption::Name => word(&self.name),
+            BindOption::Backlog => number(self.backlog),
+            BindOption::NoDelay => flag(self.nodelay),
+            BindOption::Defer => flag(self.defer),
+            BindOption::FastOpen => self.fastopen.map(|fastopen| match fastopen {
+                FastOpen::Backlog => name.to_owned(),
+                FastOpen::Pending(count) => format!("{name}={count}"),
+            }),
+            BindOption::FreeBind => flag(self.freebind),
+            BindOption::Mark => number(self.mark),
+            BindOption::Device => word(&self.device),
+            BindOption::ReceiveBuffer => number(self.receive_buffer),
+            BindOption::SendBuffer => number(self.send_buffer),
+            BindOption::KeepAlive => flag(self.keepalive),
+            BindOption::Mode => self.mode.map(|mode| format!("{name}={mode:03o}")),
+            BindOption::User => word(&self.user),
+            BindOption::Group => word(&self.group),
+        }
+    }
+}
+
+impl fmt::Display for BindOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut written = BindOption::ALL.into_iter().filter_map(|option| self.written(option));
+        written.try_for_each(|option| write!(f, ",{option}"))
+    }
+}
+
+/// Sets a flag, which may be set twice.
+fn flag(flag: &mut bool, option: &'static str, value: Option<&str>) -> Result<bool, BindSpecErrorKind> {
+    match value {
+        Some(_) => Err(BindSpecErrorKind::NoValueTaken { option }),
+        None => {
+            *flag = true;
+            Ok(false)
+        }
+    }
+}
+
+/// Whether `LISTEN_FDNAMES` can hold this name.
+pub(in crate::listen) fn is_socket_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| matches!(byte, b' '..=b'~') && byte != b':';
+    (1..=SOCKET_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_allowed)
+}
+
+pub(super) fn socket_name(name: &str) -> Result<String, BindSpecErrorKind> {
+    if is_socket_name(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(BindSpecErrorKind::BadSocketName { name: name.to_owned() })
+    }
+}
+
+fn digits(text: &str) -> Option<&str> {
+    // `parse` alone would take "+80".
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
+}
+
+fn positive(text: &str) -> Option<u32> {
+    let number: i32 = digits(text)?.parse().ok()?;
+    u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
+fn mark(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16).ok(),
+        Some(_) => None,
+        None => digits(text)?.parse().ok(),
+    }
+}
+
+fn mode(text: &str) -> Option<u32> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = if is_octal { u32::from_str_radix(text, 8).ok() } else { None };
+    mode.filter(|mode| *mode <= 0o777)
+}
+
+fn account(text: &str) -> Option<String> {
+    let is_name_byte = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
+    text.bytes().all(is_name_byte).then(|| text.to_owned())
+}

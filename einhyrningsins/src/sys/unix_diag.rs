@@ -1,0 +1,223 @@
+//! What the kernel tells of Unix sockets, over netlink: nothing else tells how long a listener's queue is, or whether
+//! anybody has a socket file that refuses connections.
+//!
+//! # Source
+//! `sock_diag(7)`; `linux/unix_diag.h` for the layouts, which are in the machine's own byte order.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+
+use nix::libc;
+use nix::sys::stat::fstat;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// `UDIAG_SHOW_VFS`: tell the file.
+const SHOW_FILE: u32 = 0x02;
+
+/// `UDIAG_SHOW_RQLEN`: tell the queue.
+const SHOW_QUEUE: u32 = 0x10;
+
+/// `UNIX_DIAG_VFS`: inode and device of the file.
+const ATTRIBUTE_FILE: u16 = 1;
+
+/// `UNIX_DIAG_RQLEN`: length of the queue and its limit.
+const ATTRIBUTE_QUEUE: u16 = 4;
+
+/// `struct nlmsghdr`: length, type, flags, sequence, port.
+const HEADER_BYTES: usize = 16;
+
+/// `struct unix_diag_msg`: family, type, state, pad, inode, cookie.
+const MESSAGE_BYTES: usize = 16;
+
+/// The kernel fills no larger buffer than this with one answer.
+const ANSWER_BYTES_MAX: usize = 32 * 1024;
+
+/// A socket's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketFile {
+    /// Its device, as `stat(2)` has it.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+}
+
+/// The queue of a socket that listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnixQueue {
+    /// Connections that wait in it.
+    pub length: u32,
+    /// How many may.
+    pub limit: u32,
+}
+
+/// The queue of a Unix socket of ours that listens.
+///
+/// # Errors
+/// Where the kernel was built without `CONFIG_UNIX_DIAG`, or does not let us ask.
+pub fn queue(socket: &impl AsFd) -> io::Result<UnixQueue> {
+    // Inodes of sockets are counted in 32 bits.
+    let inode = fstat(socket)?.st_ino as u32;
+    let mut found = None;
+    ask(Some(inode), SHOW_QUEUE, |attribute, [length, limit]| {
+        if attribute == ATTRIBUTE_QUEUE {
+            found = Some(UnixQueue { length, limit });
+        }
+    })?;
+    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Whether any process has a socket that is bound to `file`. It looks at every Unix socket that there is.
+///
+/// # Errors
+/// As [`queue`].
+pub fn is_bound(file: SocketFile) -> io::Result<bool> {
+    // The kernel's own form of a device, and as much of the inode as it tells.
+    let device = (libc::major(file.device) << 20) | libc::minor(file.device);
+    let inode = file.inode as u32;
+    let mut is_found = false;
+    ask(None, SHOW_FILE, |attribute, pair| {
+        is_found |= attribute == ATTRIBUTE_FILE && pair == [inode, device];
+    })?;
+    Ok(is_found)
+}
+
+/// Asks for one socket by its inode, or for all, and tells `tell` of each attribute that is a pair of numbers.
+fn ask(inode: Option<u32>, show: u32, mut tell: impl FnMut(u16, [u32; 2])) -> io::Result<()> {
+    let protocol = Protocol::from(libc::NETLINK_SOCK_DIAG);
+    let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))?;
+    // The kernel answers before `send` returns, or when it is read.
+    socket.set_nonblocking(true)?;
+    socket.send(&request(inode, show))?;
+    let mut buffer = vec![0; ANSWER_BYTES_MAX];
+    loop {
+        let count = socket.read(&mut buffer)?;
+        for message in messages(&buffer[..count]) {
+            match i32::from(message.kind) {
+                libc::NLMSG_DONE => return Ok(()),
+                libc::NLMSG_ERROR => {
+                    let errno = number(message.body, 0).unwrap_or_default().cast_signed();
+                    return Err(io::Error::from_raw_os_error(-errno));
+                }
+                _ => attributes(message.body.get(MESSAGE_BYTES..).unwrap_or_default())
+                    .for_each(|(attribute, pair)| tell(attribute, pair)),
+            }
+        }
+        if inode.is_some() || count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// `struct nlmsghdr` and `struct unix_diag_req`.
+fn request(inode: Option<u32>, show: u32) -> Vec<u8> {
+    let dump = if inode.is_none() { libc::NLM_F_DUMP } else { 0 };
+    let mut bytes = vec![0; 4];
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend(((libc::NLM_F_REQUEST | dump) as u16).to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
+    // In any state, any socket or this one, whatever its cookie is.
+    for field in [u32::MAX, inode.unwrap_or_default(), show, u32::MAX, u32::MAX] {
+        bytes.extend(field.to_ne_bytes());
+    }
+    let length = u32::try_from(bytes.len()).unwrap_or_default();
+    bytes[..4].copy_from_slice(&length.to_ne_bytes());
+    bytes
+}
+
+/// One message of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Message<'a> {
+    kind: u16,
+    body: &'a [u8],
+}
+
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let length = number(bytes, 0)? as usize;
+        let body = bytes.get(HEADER_BYTES..length)?;
+        let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Message { kind, body })
+    })
+}
+
+/// The attributes that are two numbers.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, [u32; 2])> {
+    let every = std::iter::from_fn(move || {
+        let head = bytes.get(..4)?;
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let kind = u16::from_ne_bytes([head[2], head[3]]);
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    });
+    every.filter_map(|(kind, value)| Some((kind, [number(value, 0)?, number(value, 4)?])))
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use socket2::SockAddr;
+
+    use super::*;
+
+    fn file(path: &Path) -> SocketFile {
+        let found = std::fs::metadata(path).unwrap();
+        SocketFile { device: found.dev(), inode: found.ino() }
+    }
+
+    #[test]
+    fn the_queue_of_a_listener_is_told_with_its_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(7).unwrap();
+        assert_eq!(queue(&socket).unwrap(), UnixQueue { length: 0, limit: 7 });
+        let _waiting = [UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap()];
+        assert_eq!(queue(&socket).unwrap(), UnixQueue { length: 2, limit: 7 });
+    }
+
+    #[test]
+    fn a_file_is_bound_as_long_as_somebody_has_the_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        assert!(is_bound(file(&path)).unwrap(), "it does not listen, but is bound");
+        let other = directory.path().join("b.sock");
+        let _other = UnixListener::bind(&other).unwrap();
+        assert!(is_bound(file(&other)).unwrap());
+        drop(socket);
+        // A child that another test is just spawning may hold a copy of it until its exec.
+        crate::sys::testing::eventually("nobody to have it", || !is_bound(file(&path)).unwrap());
+    }
+
+    #[test]
+    fn what_is_no_unix_socket_has_no_queue() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(queue(&listener).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_to_its_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for message in messages(&bytes) {
+                let _ = attributes(message.body).count();
+            }
+            let _ = attributes(&bytes).count();
+        }
+    }
+}
