@@ -10,11 +10,11 @@ use serde_json::Value;
 use tests::control::{Control, typed};
 use tests::load::Plan;
 use tests::wait::{patience, wait_for};
-use tests::{Gate, Master, MasterBuilder};
+use tests::{Gate, Master, MasterBuilder, Process};
 
 const WORKERS: usize = 4;
 
-/// Follows the events of a master, and knows from them who takes traffic and who is leaving.
+/// Follows the events of a master from its first ack on, and knows from them who takes traffic and who is leaving.
 struct Onlooker {
     events: Control,
     up: BTreeSet<i32>,
@@ -27,9 +27,9 @@ struct Onlooker {
 }
 
 impl Onlooker {
-    /// Of a pool that is up and has no turn yet.
+    /// Of a pool whose workers wait at `gate`, which it opens; watches until all are up.
     #[track_caller]
-    fn of(master: &Master) -> Self {
+    fn of(master: &Master, gate: &mut Gate) -> Self {
         let mut events = master.control();
         events.send(r#"{"command":"events"}"#);
         assert!(events.reply().wait, "the events are followed");
@@ -41,16 +41,28 @@ impl Onlooker {
                 break typed::<einhorn_proto::Status>(reply);
             }
         };
-        assert_eq!(status.master.up as usize, WORKERS, "{status:?}");
-        assert_eq!(status.workers.len(), WORKERS, "a turn has begun: {status:?}");
-        let up = status.workers.iter().map(|worker| worker.pid).collect();
-        let (starting, leaving) = (BTreeSet::new(), BTreeSet::new());
-        Self { events, up, starting, leaving, turns: Vec::new(), gone: Vec::new() }
+        assert_eq!((status.workers.len(), status.master.up), (WORKERS, 0), "{status:?}");
+        let starting = status.workers.iter().map(|worker| worker.pid).collect();
+        let (up, leaving) = (BTreeSet::new(), BTreeSet::new());
+        let mut onlooker = Self { events, up, starting, leaving, turns: Vec::new(), gone: Vec::new() };
+        gate.open();
+        while onlooker.up.len() < WORKERS {
+            onlooker.take();
+        }
+        onlooker
     }
 
     /// The next event, after which as many workers take traffic as should, and at most one is there beside them.
     #[track_caller]
-    fn next(&mut self) -> Notice {
+    fn next(&mut self) {
+        let notice = self.take();
+        assert!(self.up.len() >= WORKERS, "one is missing after {notice:?}: {self:?}");
+        let live = self.up.len() + self.starting.len() + self.leaving.len();
+        assert!(live <= WORKERS + 1, "two are away after {notice:?}: {self:?}");
+    }
+
+    #[track_caller]
+    fn take(&mut self) -> Notice {
         let notice: Notice = typed(self.events.reply());
         match &notice {
             Notice::Recycling { pid, reason, .. } => {
@@ -74,9 +86,6 @@ impl Onlooker {
             Notice::Died { death, .. } => panic!("{death}: {self:?}"),
             _ => {}
         }
-        assert!(self.up.len() >= WORKERS, "one is missing after {notice:?}: {self:?}");
-        let live = self.up.len() + self.starting.len() + self.leaving.len();
-        assert!(live <= WORKERS + 1, "two are away after {notice:?}: {self:?}");
         notice
     }
 
@@ -96,29 +105,43 @@ impl std::fmt::Debug for Onlooker {
     }
 }
 
-/// A pool whose first four workers hold more than they may, and whose later ones do not. They pass `gate`.
-fn swollen(builder: MasterBuilder, gate: &Gate) -> Master {
+/// A pool whose first four workers hold more than they may, and whose later ones, which pass `gate`, do not.
+fn swollen(builder: MasterBuilder, gate: &Gate) -> (Master, Onlooker) {
     let knobs = builder.file("knobs");
-    fs::write(&knobs, "hold_mb=64").expect("the knobs");
-    let words = [format!("@{}", knobs.display()), format!("gate={}", gate.path().display())];
-    let master = builder.workers(WORKERS as u32).options(["--max-rss", "48M"]).serve(words).start();
-    fs::write(&knobs, "hold_mb=0").expect("the knobs");
-    master
+    let mut first_gate = Gate::new(builder.file("first-gate"));
+    first_gate.close();
+    fs::write(&knobs, format!("hold_mb=64 gate={}", first_gate.path().display())).expect("the knobs");
+    let words = [format!("@{}", knobs.display())];
+    let builder = builder.workers(WORKERS as u32).options(["--max-rss", "48M"]);
+    let mut master = builder.serve(words).start_unready();
+    master.wait("four workers that have booted", |master| {
+        let workers = master.status().workers.into_iter().filter_map(|worker| Process::of(worker.pid));
+        let held = workers.filter_map(|worker| {
+            let kib = worker.status("VmRSS")?;
+            kib.strip_suffix("kB")?.trim().parse::<u64>().ok()
+        });
+        (held.filter(|kib| *kib > 64 << 10).count() == WORKERS).then_some(())
+    });
+    // They have read their knobs, and whoever comes after them reads these.
+    fs::write(&knobs, format!("hold_mb=0 gate={}", gate.path().display())).expect("the knobs");
+    let onlooker = Onlooker::of(&master, &mut first_gate);
+    (master, onlooker)
 }
 
-fn builder_with_gate() -> (MasterBuilder, Gate) {
-    let builder = Master::builder();
-    let gate = Gate::new(builder.file("gate"));
-    (builder, gate)
+fn gate(builder: &MasterBuilder) -> Gate {
+    Gate::new(builder.file("gate"))
 }
 
 #[test]
 fn four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is_lost() {
-    let (builder, gate) = builder_with_gate();
-    let mut master = swollen(builder, &gate);
-    let mut onlooker = Onlooker::of(&master);
+    let builder = Master::builder();
+    let mut gate = gate(&builder);
+    gate.close();
+    let (mut master, mut onlooker) = swollen(builder, &gate);
     let first = onlooker.up.clone();
     let load = Plan::new(master.address()).start();
+    load.wait_for_answers(200);
+    gate.open();
     onlooker.watch(WORKERS);
     load.wait_for_answers(200);
     load.stop().assert_nothing_lost();
@@ -136,8 +159,11 @@ fn four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is
 
 #[test]
 fn workers_that_grow_old_again_and_again_are_replaced_one_by_one_and_nothing_is_lost() {
-    let master = Master::builder().workers(WORKERS as u32).options(["--max-age", "2:0.5"]).start();
-    let mut onlooker = Onlooker::of(&master);
+    let builder = Master::builder().workers(WORKERS as u32).options(["--max-age", "0.5:0.5"]);
+    let mut gate = gate(&builder);
+    gate.close();
+    let master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let mut onlooker = Onlooker::of(&master, &mut gate);
     let load = Plan::new(master.address()).start();
     onlooker.watch(3 * WORKERS);
     load.stop().assert_nothing_lost();
@@ -146,10 +172,10 @@ fn workers_that_grow_old_again_and_again_are_replaced_one_by_one_and_nothing_is_
 
 #[test]
 fn a_turn_that_a_new_master_takes_over_is_finished_once() {
-    let (builder, mut gate) = builder_with_gate();
-    let mut master = swollen(builder, &gate);
+    let builder = Master::builder();
+    let mut gate = gate(&builder);
     gate.close();
-    let mut onlooker = Onlooker::of(&master);
+    let (mut master, mut onlooker) = swollen(builder, &gate);
     let first = onlooker.up.clone();
     let load = Plan::new(master.address()).start();
     while onlooker.starting.is_empty() {
@@ -168,10 +194,12 @@ fn a_turn_that_a_new_master_takes_over_is_finished_once() {
 /// A worker that is frozen keeps what it has accepted, until it is killed, and takes that along. It takes nothing else:
 /// its connections are counted, and so many requests are lost, one for one.
 fn a_frozen_worker_is_replaced_and_then_killed(ack: &str) {
-    let knobs = [format!("ack={ack}"), "ping_ms=100".to_owned()];
-    let mut master =
-        Master::builder().workers(WORKERS as u32).options(["--ping-timeout", "3"]).serve(knobs).start();
-    let mut onlooker = Onlooker::of(&master);
+    let builder = Master::builder().workers(WORKERS as u32).options(["--ping-timeout", "3"]);
+    let mut gate = gate(&builder);
+    gate.close();
+    let knobs = [format!("ack={ack}"), "ping_ms=100".to_owned(), format!("gate={}", gate.path().display())];
+    let mut master = builder.serve(knobs).start_unready();
+    let mut onlooker = Onlooker::of(&master, &mut gate);
     // Nobody gives up before the frozen worker is killed.
     let load = Plan { deadline: 2 * patience(), ..Plan::new(master.address()) }.start();
     load.wait_for_answers(200);
