@@ -87,13 +87,22 @@ impl Process {
     /// As [`Self::is_asleep`].
     #[must_use]
     pub fn sleeps_without_limit(&self) -> bool {
+        self.sleep_limit_ms() == Some(-1)
+    }
+
+    /// For how long at the most it sleeps in `epoll_wait(2)`, in milliseconds, -1 for ever; `None` if it does something
+    /// else.
+    ///
+    /// # Panics
+    /// As [`Self::is_asleep`].
+    #[must_use]
+    pub fn sleep_limit_ms(&self) -> Option<i32> {
         // The number of the call, its arguments (the fourth is the limit, an `int`), two registers.
-        let Some(call) = self.system_call() else { return false };
+        let call = self.system_call()?;
         let field = |number: usize| call.split_ascii_whitespace().nth(number);
-        let number = field(0).and_then(|number| number.parse().ok());
-        let limit = field(4).and_then(|limit| u64::from_str_radix(limit.trim_start_matches("0x"), 16).ok());
-        number.is_some_and(|number| EPOLL_WAIT_CALLS.contains(&number))
-            && limit.is_some_and(|limit| limit as u32 as i32 == -1)
+        let number = field(0)?.parse().ok()?;
+        let limit = u64::from_str_radix(field(4)?.trim_start_matches("0x"), 16).ok()?;
+        EPOLL_WAIT_CALLS.contains(&number).then_some(limit as u32 as i32)
     }
 
     /// The system call that it is blocked in, as `/proc` shows it.

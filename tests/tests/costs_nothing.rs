@@ -16,6 +16,25 @@ fn an_idle_master_sleeps_until_something_happens() {
 }
 
 #[test]
+fn with_a_limit_of_memory_it_sleeps_for_a_whole_period_at_a_time() {
+    let mut master = Master::builder().workers(2).options(["--max-rss", "1G"]).start();
+    // Not what is left of the first period, which began before the workers were up: it has looked at them once.
+    let limit = |master: &mut Master| master.process().sleep_limit_ms();
+    master.wait("a sleep of nearly five seconds", |master| {
+        limit(master).is_some_and(|limit| (4900..=5001).contains(&limit)).then_some(())
+    });
+    // How often it has slept is what the kernel counts; each look here costs it nothing.
+    let slept = |master: &mut Master| master.process().status("voluntary_ctxt_switches");
+    let before: u64 = slept(&mut master).expect("a count").parse().expect("a number");
+    let begun = std::time::Instant::now();
+    let after = master.wait("three more sleeps", |master| {
+        slept(master)?.parse::<u64>().ok().filter(|after| *after >= before + 3)
+    });
+    let periods = begun.elapsed().as_secs_f64() / 5.0;
+    assert!((after - before) as f64 <= periods + 2.0, "{before} to {after} in {periods} periods\n{master}");
+}
+
+#[test]
 fn upgrades_respawns_and_resizes_leave_no_descriptor_behind() {
     let mut master = Master::builder().workers(2).options(["-g", "-s", "0.01"]).start();
     // The release before the present one is kept, with its directory.

@@ -342,6 +342,9 @@ mod tests {
         for line in ["-h", "--help", "-n 0 -h", "--hel"] {
             let (text, code) = answered(line);
             assert!(text.starts_with("## Usage\n") && code == 1, "{text}");
+            for ours in ["--max-age", "--max-rss", "--ping-timeout"] {
+                assert!(text.contains(ours), "{ours} in {text}");
+            }
             for option in EINHORNS_OPTIONS {
                 let is_listed = text.contains(&format!("--{option}"));
                 assert_eq!(

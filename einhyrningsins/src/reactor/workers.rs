@@ -265,7 +265,7 @@ impl Workers {
         let mut pid_variables = Vec::new();
         pid_variables.extend((!sockets.is_empty()).then_some("LISTEN_PID"));
         if let Some(timeout) = self.options.ping_timeout {
-            let usec = u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX);
+            let usec = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
             worker_env.push(number("WATCHDOG_USEC", usec));
             pid_variables.push("WATCHDOG_PID");
         }
@@ -373,9 +373,9 @@ pub(super) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((ours, theirs))
 }
 
-fn number(name: &str, value: u32) -> CString {
+fn number(name: &str, value: impl Into<u64>) -> CString {
     // Digits and the names above have no NUL, which is the one error there is.
-    variable(OsString::from(name), OsStr::new(&value.to_string())).unwrap_or_default()
+    variable(OsString::from(name), OsStr::new(&value.into().to_string())).unwrap_or_default()
 }
 
 #[cfg(test)]

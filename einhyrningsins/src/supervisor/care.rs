@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::event::{SlotNumber, WorkerId};
+use super::lifecycle::BOOT_GRACE;
 use super::pacing;
 use super::timers::Timer;
 use super::worker::Worker;
@@ -77,17 +78,15 @@ impl Recycling {
         self.turn.is_some_and(|turn| turn.slot == slot && !turn.is_succeeded)
     }
 
-    /// Why `worker` drains, if it was replaced because of this.
-    pub(super) fn reason_for(&self, worker: WorkerId) -> Option<RecycleReason> {
-        self.turn.filter(|turn| turn.old == worker).map(|turn| turn.reason)
+    /// Whether `worker` is to be replaced, or is being, for having stopped saying that it is well.
+    fn is_silent(&self, worker: WorkerId) -> bool {
+        self.reason_for(worker) == Some(RecycleReason::PingTimeout)
     }
 
-    fn is_wanted(&self, worker: WorkerId) -> bool {
-        self.turn.is_some_and(|turn| turn.old == worker) || self.queue.iter().any(|(id, _)| *id == worker)
-    }
-
-    fn forgive(&mut self, worker: WorkerId, reason: RecycleReason) {
-        self.queue.retain(|entry| *entry != (worker, reason));
+    /// Why `worker` is to be replaced, or is being.
+    fn reason_for(&self, worker: WorkerId) -> Option<RecycleReason> {
+        let turn = self.turn.iter().map(|turn| (turn.old, turn.reason));
+        turn.chain(self.queue.iter().copied()).find(|(id, _)| *id == worker).map(|(_, reason)| reason)
     }
 }
 
@@ -110,7 +109,7 @@ impl Supervisor {
         let Some(timeout) = self.policy.care.ping_timeout else { return };
         if self.pool.get(id).is_some_and(Worker::is_undrained) {
             self.timers.set(Timer::Ping(id), now + timeout);
-            self.recycling.forgive(id, RecycleReason::PingTimeout);
+            self.forgive(id, RecycleReason::PingTimeout);
         }
     }
 
@@ -130,21 +129,44 @@ impl Supervisor {
         let Some(id) = self.pool.by_pid(pid).map(|worker| worker.id) else { return };
         match self.policy.care.max_rss_bytes {
             Some(max) if rss_bytes > max => self.recycle(now, id, RecycleReason::MaxRss),
-            _ => self.recycling.forgive(id, RecycleReason::MaxRss),
+            _ => self.forgive(id, RecycleReason::MaxRss),
         }
     }
 
-    /// Puts a worker that serves in the queue of those to be replaced. Again, that changes nothing.
+    /// Puts a worker that serves in the queue of those to be replaced. One that is in it stays where it is, but that
+    /// one which has fallen silent, and may serve nobody any more, goes before all others.
     fn recycle(&mut self, now: Instant, id: WorkerId, reason: RecycleReason) {
-        if !self.pool.get(id).is_some_and(Worker::is_up) || self.recycling.is_wanted(id) {
+        if !self.pool.get(id).is_some_and(Worker::is_up) {
             return;
         }
-        match reason {
-            // It may serve nobody any more.
-            RecycleReason::PingTimeout => self.recycling.queue.push_front((id, reason)),
-            _ => self.recycling.queue.push_back((id, reason)),
+        let is_silent = reason == RecycleReason::PingTimeout;
+        if let Some(turn) = self.recycling.turn.as_mut().filter(|turn| turn.old == id) {
+            if is_silent {
+                turn.reason = reason;
+            }
+            return;
+        }
+        if is_silent {
+            self.recycling.queue.retain(|(queued, _)| *queued != id);
+            self.recycling.queue.push_front((id, reason));
+        } else if self.recycling.reason_for(id).is_none() {
+            self.recycling.queue.push_back((id, reason));
         }
         self.pump(now);
+    }
+
+    /// Takes a worker that waits for its turn for this reason out of the queue. Its age it keeps.
+    fn forgive(&mut self, id: WorkerId, reason: RecycleReason) {
+        let Some(at) = self.recycling.queue.iter().position(|entry| *entry == (id, reason)) else { return };
+        self.recycling.queue.remove(at);
+        if self.policy.care.max_age.is_some() && self.timers.at(Timer::Age(id)).is_none() {
+            self.recycling.queue.push_back((id, RecycleReason::MaxAge));
+        }
+    }
+
+    /// How long a worker has to stop; `None` for ever. One that says nothing any more may not hear the signal either.
+    pub(super) fn grace_of(&self, id: WorkerId) -> Option<Duration> {
+        self.policy.grace.or(self.recycling.is_silent(id).then_some(BOOT_GRACE))
     }
 
     /// Spawns the successor of the next worker in the queue; `false` if there is none to spawn now. The caller
@@ -203,8 +225,11 @@ impl Supervisor {
         self.timers.set(Timer::Recycle, at);
     }
 
-    /// An upgrade replaces everybody anyway: a successor that has not acked goes.
+    /// An upgrade replaces everybody anyway: a successor that has not acked goes, and what failed before it may not
+    /// any more.
     pub(super) fn interrupt_recycling(&mut self, now: Instant) {
+        self.recycling.failures = 0;
+        self.timers.clear(Timer::Recycle);
         let Some(turn) = self.recycling.turn.filter(|turn| !turn.is_succeeded) else { return };
         self.recycling.turn = None;
         self.recycling.queue.push_front((turn.old, turn.reason));

@@ -14,8 +14,8 @@ use super::timers::Timer;
 use super::worker::{Drain, State, Worker};
 use super::{AckMode, Phase, Supervisor, milliseconds};
 
-/// The grace period of a worker that missed its boot deadline, where `--signal-timeout` sets none: it hangs,
-/// so waiting for it for ever would let hanging workers pile up, one per retry.
+/// The grace period of a worker that missed its boot deadline, or fell silent (`--ping-timeout`), where
+/// `--signal-timeout` sets none: it hangs, so waiting for it for ever would let hanging workers pile up, one per retry.
 pub(super) const BOOT_GRACE: Duration = Duration::from_secs(10);
 
 /// How a worker was lost, for what its slot does next.
@@ -329,7 +329,7 @@ impl Supervisor {
     /// Asks a worker to stop and starts its grace period; both as soon as it has a pid. Once it is draining,
     /// calling again changes nothing.
     pub(super) fn cull(&mut self, now: Instant, id: WorkerId, why: &str) {
-        self.drain(now, id, self.policy.graceful_signal, self.policy.grace, why);
+        self.drain(now, id, self.policy.graceful_signal, self.grace_of(id), why);
     }
 
     pub(super) fn drain(

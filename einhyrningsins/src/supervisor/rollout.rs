@@ -9,12 +9,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{Death, Notice, Outcome, RecycleReason, RolloutKind, UpgradeReport};
+use einhorn_proto::{Death, Notice, Outcome, RolloutKind, UpgradeReport};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, UpgradePlan, WorkerId};
-use super::lifecycle::{BOOT_GRACE, Loss};
+use super::lifecycle::Loss;
 use super::pacing;
 use super::pool::{Attempts, Slot};
 use super::rollback::Failure;
@@ -406,10 +406,7 @@ impl Supervisor {
         }
         if let Some(old) = old {
             let why = format!("worker {pid} (generation {generation}) took its slot");
-            // One that says nothing any more may not hear the signal either.
-            let hangs = self.recycling.reason_for(old) == Some(RecycleReason::PingTimeout);
-            let grace = self.policy.grace.or(hangs.then_some(BOOT_GRACE));
-            self.drain(now, old, self.policy.graceful_signal, grace, &why);
+            self.cull(now, old, &why);
         }
     }
 

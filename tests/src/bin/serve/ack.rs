@@ -1,21 +1,41 @@
-//! The ways to ack, spelt out as a worker in any language would do it.
+//! The ways to ack and to ping, spelt out as a worker in any language would do it.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::process;
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::knobs::Ack;
 
 pub(crate) fn ack(way: Ack) -> io::Result<()> {
+    tell(way, "worker:ack", "READY=1")
+}
+
+/// Says that the worker is well, now and every so often, in the way in which it acks.
+pub(crate) fn ping(way: Ack, every: Duration) -> io::Result<()> {
+    let ping = move || tell(way, "worker:ping", "WATCHDOG=1");
+    ping()?;
+    thread::spawn(move || {
+        loop {
+            thread::sleep(every);
+            // A master that is being replaced, or has gone, is not this worker's affair.
+            let _ = ping();
+        }
+    });
+    Ok(())
+}
+
+fn tell(way: Ack, command: &str, notification: &str) -> io::Result<()> {
     // Without a master there is nobody to tell.
     if std::env::var_os("EINHORN_MASTER_PID").is_none() {
         return Ok(());
     }
-    let line = format!("{{\"command\":\"worker:ack\",\"pid\":{}}}\n", process::id());
+    let line = format!("{{\"command\":\"{command}\",\"pid\":{}}}\n", process::id());
     match way {
         Ack::Control => UnixStream::connect(variable("EINHORN_SOCK_PATH")?)?.write_all(line.as_bytes()),
         Ack::Descriptor => {
@@ -24,7 +44,7 @@ pub(crate) fn ack(way: Ack) -> io::Result<()> {
             send(fd, line.as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
             Ok(())
         }
-        Ack::Notify => notify("READY=1"),
+        Ack::Notify => notify(notification),
         Ack::None => Ok(()),
     }
 }

@@ -32,6 +32,10 @@ pub(crate) struct Knobs {
     pub(crate) exit_before_ack: Option<i32>,
     /// `ack=control|fd|notify|none`.
     pub(crate) ack: Ack,
+    /// `hold_mb=N`: holds so many MiB of memory, from its boot on.
+    pub(crate) hold_mb: usize,
+    /// `ping_ms=N`: says that it is well right before its ack and then so often, in the way it acks.
+    pub(crate) ping: Option<Duration>,
     /// `chatter=N`: says N times what it does (`STATUS=`), right after its ack.
     pub(crate) chatter: u64,
     /// `exit_after_ms=N`: exits with status 7 this long after its ack, whatever it holds.
@@ -62,6 +66,8 @@ impl Knobs {
             gate: None,
             exit_before_ack: None,
             ack: Ack::Control,
+            hold_mb: 0,
+            ping: None,
             chatter: 0,
             exit_after: None,
             leave_gate: None,
@@ -91,6 +97,8 @@ impl Knobs {
             "boot_ms" => self.boot = duration(),
             "gate" => self.gate = Some(value.into()),
             "exit_before_ack" => self.exit_before_ack = Some(number() as i32),
+            "hold_mb" => self.hold_mb = number() as usize,
+            "ping_ms" => self.ping = Some(duration()),
             "chatter" => self.chatter = number(),
             "exit_after_ms" => self.exit_after = Some(duration()),
             "leave_gate" => self.leave_gate = Some(value.into()),

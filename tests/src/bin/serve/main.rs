@@ -32,7 +32,10 @@ fn main() -> io::Result<()> {
     let listeners = listeners(&knobs)?;
     let service: &'static Service = Box::leak(Box::new(service(&knobs)?));
     service.stop.watch(knobs.ignore_stop);
-    boot(&knobs);
+    let held = boot(&knobs);
+    if let Some(every) = knobs.ping {
+        ack::ping(knobs.ack, every)?;
+    }
     ack::ack(knobs.ack)?;
     ack::chatter(knobs.chatter)?;
     if let Some(time) = knobs.exit_after {
@@ -48,13 +51,17 @@ fn main() -> io::Result<()> {
         });
     }
     accept(service, &listeners)?;
+    drop(held);
     if knobs.leave_gate.is_some() {
         process::exit(7);
     }
     Ok(())
 }
 
-fn boot(knobs: &Knobs) {
+/// Boots, and gives the memory that the worker is to hold.
+fn boot(knobs: &Knobs) -> Vec<u8> {
+    // Written to, and not with zeros, or the kernel would not give it.
+    let held = vec![1; knobs.hold_mb << 20];
     thread::sleep(knobs.boot);
     if let Some(gate) = &knobs.gate {
         tests::gate::pass(gate);
@@ -63,6 +70,7 @@ fn boot(knobs: &Knobs) {
         eprintln!("serve: asked to exit with {status} before its ack");
         process::exit(status);
     }
+    held
 }
 
 /// A socket that was handed over.
