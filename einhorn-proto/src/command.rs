@@ -198,10 +198,9 @@ impl Command {
             | Self::Dec { .. }
             | Self::SetWorkers { .. }
             | Self::Die { .. }
-            | Self::Config(_)
             | Self::WorkerAck { .. } => 1,
             Self::WorkerPing { .. } => 2,
-            Self::Signal { .. } => usize::MAX,
+            Self::Signal { .. } | Self::Config(_) => usize::MAX,
             _ => 0,
         }
     }
@@ -332,11 +331,16 @@ impl<'a> Arguments<'a> {
     }
 
     fn settings(&self) -> Result<Settings, RequestErrorKind> {
-        let mut options = match self.positional.first() {
-            None => Map::new(),
-            Some(Value::Object(options)) => options.clone(),
-            Some(Value::String(text)) => self.options(text)?,
-            Some(_) => return Err(bad(self.command, "args", "must be a map of options in YAML")),
+        let mut options = match self.positional.as_slice() {
+            [] => Map::new(),
+            [Value::Object(options)] => options.clone(),
+            words => {
+                // A shell has split the text at its blanks if nobody has put it in quotes.
+                let words: Option<Vec<_>> = words.iter().map(|word| word.as_str()).collect();
+                let words =
+                    words.ok_or_else(|| bad(self.command, "args", "must be a map of options in YAML"))?;
+                self.options(&words.join(" "))?
+            }
         };
         for name in Settings::NAMES {
             if let Some(value) = self.fields.get(name) {

@@ -293,9 +293,15 @@ mod tests {
             read(r#"{"command":"config","args":[{"number":9}],"number":4,"verbosity":"0"}"#),
             Ok(config(expected))
         );
+        assert_eq!(
+            read(r#"{"command":"config","args":["{\"number\":","4,","\"verbosity\":0}"]}"#),
+            Ok(config(expected)),
+            "as a shell splits it"
+        );
         assert_eq!(read(r#"{"command":"config"}"#), Ok(config(crate::Settings::default())));
         for (line, message) in [
             (r#"{"command":"config","args":["7"]}"#, "config: args must be a map of options in YAML"),
+            (r#"{"command":"config","args":["7",7]}"#, "config: args must be a map of options in YAML"),
             (r#"{"command":"config","args":[{"seconds":0}]}"#, "config: seconds must be > 0"),
             (
                 r#"{"command":"config","args":[{"verbosity":3}]}"#,

@@ -44,7 +44,7 @@ fn a_percent_sign_is_escaped_as_json_does_it_since_einhorn_decodes_the_others() 
         peer.say("{\"message\":\"done\",\"request_id\":1}\n");
     });
     master.einhornsh(&["-e", "what 100%0A"]).finish().expect(0, "done\n", "");
-    let line = line.recv().unwrap();
+    let line = line.recv_timeout(support::DEADLINE).expect("no request came");
     assert!(line.contains("[\"100\\u00250A\"]") && line.ends_with("}\n"), "{line}");
 }
 
@@ -305,6 +305,7 @@ fn a_lost_master_is_told_at_the_prompt_and_connected_to_again() {
     terminal.type_keys("inc\r");
     terminal.await_text("einhornsh: connected again to ");
     terminal.await_text("1 -> 2\r\n");
+    terminal.await_text(PROMPT);
     terminal.type_keys("\x04");
     assert_eq!(terminal.finish().0, Some(0));
     master.finish();

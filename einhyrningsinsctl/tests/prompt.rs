@@ -27,6 +27,7 @@ fn a_person_is_greeted_completes_a_command_and_leaves() {
     terminal.await_text(PROMPT);
     terminal.type_keys("set\t8\r");
     terminal.await_text("number of workers 4 -> 8\r\n");
+    terminal.await_text(PROMPT);
     terminal.type_keys("quit\r");
     assert_eq!(terminal.finish().0, Some(0));
     let history = master.directory().join("einhyrningsins/history");
@@ -91,6 +92,7 @@ fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
     terminal.type_keys("louder\r");
     let before = terminal.skip_to("log level is now debug\r\n");
     assert!(!before.contains("connected again"), "nothing was lost: {before}");
+    terminal.await_text(PROMPT);
     terminal.type_keys("exit\r");
     assert_eq!(terminal.finish().0, Some(0));
     master.finish();
@@ -122,6 +124,7 @@ fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
     let expected = format!("{empty}{clear}{failure}{empty}{half}{clear}");
     assert!(shown.ends_with(&expected), "{shown:?}");
     assert_eq!(shown.matches("0/2 acked").count(), 2, "drawn though nothing changed: {shown:?}");
+    terminal.await_text(PROMPT);
     terminal.type_keys("quit\r");
     terminal.finish();
 }
@@ -154,6 +157,7 @@ fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
          step \"rollback_started\"\r\n{back}{clear}"
     );
     assert!(shown.ends_with(&expected), "{shown:?}");
+    terminal.await_text(PROMPT);
     terminal.type_keys("quit\r");
     terminal.finish();
 }
@@ -175,6 +179,7 @@ fn a_lost_master_is_told_and_connected_to_again_when_it_is_back() {
     terminal.type_keys("inc\r");
     terminal.await_text(&format!("connected again to {}\r\n", socket.display()));
     terminal.await_text("grown\r\n");
+    terminal.await_text(PROMPT);
     terminal.type_keys("quit\r");
     assert_eq!(terminal.finish().0, Some(0));
     master.finish();
@@ -201,9 +206,11 @@ fn history_that_cannot_be_kept_is_told_once_and_not_fatal() {
     terminal.type_keys("inc\r");
     terminal.await_text("no history is kept in ");
     terminal.await_text("grown\r\n");
+    terminal.await_text(PROMPT);
     terminal.type_keys("dec\r");
     let shown = terminal.skip_to("shrunk\r\n");
     assert!(!shown.contains("no history"), "{shown}");
+    terminal.await_text(PROMPT);
     terminal.type_keys("quit\r");
     assert_eq!(terminal.finish().0, Some(0));
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use support::{Client, DEADLINE, Master, Outcome, client_program, part};
+use support::{Client, DEADLINE, Master, Outcome, client_program, code_and_stderr, part};
 
 const UPGRADE_HINT: &str = "  hint: what has begun goes on in the master: \"upgrade --follow\" waits for its end, \
                             and \"status\" shows it\n";
@@ -280,8 +280,7 @@ fn a_reader_that_leaves_ends_the_client_quietly_though_nothing_happens() {
     is_begun.recv_timeout(DEADLINE).unwrap();
     drop(child.stdout.take());
     master.finish();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
+    assert_eq!(code_and_stderr(child), (Some(141), String::new()));
 }
 
 #[test]
@@ -296,22 +295,19 @@ fn a_reader_that_has_gone_before_the_answer_ends_the_client_quietly() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let output = client.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
+    assert_eq!(code_and_stderr(client), (Some(141), String::new()));
 }
 
 #[test]
 fn output_that_cannot_be_written_is_exit_code_1() {
     let master = Master::answering(true, "done", Value::Null);
-    let output = Command::new(client_program())
+    let client = Command::new(client_program())
         .args(["-d", master.socket().to_str().unwrap(), "inc"])
         .stdin(Stdio::null())
         .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
-        .output()
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "einhyrningsinsctl: cannot write the output: No space left on device (os error 28)\n"
-    );
+    let message = "einhyrningsinsctl: cannot write the output: No space left on device (os error 28)\n";
+    assert_eq!(code_and_stderr(client), (Some(1), message.to_owned()));
 }

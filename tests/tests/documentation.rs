@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
 use einhorn_proto::COMMANDS;
 use serde_json::Value;
 use tests::process::run;
-use tests::{Master, binaries};
+use tests::{Finished, Master, binaries};
 
 /// Reads a file of the repository.
 fn read(path: &str) -> String {
@@ -38,12 +39,15 @@ fn insert(options: &mut Options, option: Described) {
     assert!(before.is_none(), "described twice: {before:?}");
 }
 
-/// What `--help` tells of each option; that of a command, if one is named.
-fn options_in_help(program: &Path, command_name: Option<&str>) -> Options {
+/// What `--help` says; that of a command, if one is named.
+fn help_of(program: &Path, command_name: Option<&str>) -> Finished {
     let mut command = Command::new(program);
     command.args(command_name).arg("--help");
-    let help = run(command);
-    help.assert_code(0);
+    run(command)
+}
+
+/// What help tells of each option.
+fn options_in_help(help: &Finished) -> Options {
     let mut options = Options::new();
     let mut open: Option<Described> = None;
     for line in help.stdout.lines() {
@@ -118,27 +122,34 @@ fn default_in_help(text: &str) -> Option<&str> {
     (!default.contains(' ')).then_some(default)
 }
 
-/// Compares the options of `program`, and of those of its commands that have some of their own, with `page`.
-fn assert_same_options(program: &Path, commands: &[&str], page: &str) {
-    let mut help = options_in_help(program, None);
-    for command in commands {
-        for (name, option) in options_in_help(program, Some(command)) {
-            help.entry(name).or_insert(option);
+/// The options of `program`, and of those of its commands that have some of their own.
+fn options_of(program: &Path, commands: &[&str]) -> Options {
+    let mut options = Options::new();
+    for command in [None].into_iter().chain(commands.iter().copied().map(Some)) {
+        let help = help_of(program, command);
+        help.assert_code(0);
+        for (name, option) in options_in_help(&help) {
+            options.entry(name).or_insert(option);
         }
     }
+    options
+}
+
+/// Compares the options of a program's `help` with those of `page`.
+fn assert_same_options(help: &Options, page: &str) {
     let page_text = read(page);
     let described = options_in_page(&page_text);
     let names = |options: &Options| -> BTreeSet<String> {
         options.values().flat_map(|option| option.names.clone()).collect()
     };
-    let (in_help, in_page) = (names(&help), names(&described));
+    let (in_help, in_page) = (names(help), names(&described));
     let missing: Vec<_> = in_help.difference(&in_page).collect();
     let surplus: Vec<_> = in_page.difference(&in_help).collect();
     assert!(
         missing.is_empty() && surplus.is_empty(),
         "{page} lacks {missing:?} and has {surplus:?} too many"
     );
-    for (name, option) in &help {
+    for (name, option) in help {
         let described = &described[name];
         assert_eq!(option.names, described.names, "{page}: spellings of {name}");
         assert_eq!(option.values, described.values, "{page}: the value of {name}");
@@ -152,16 +163,23 @@ fn assert_same_options(program: &Path, commands: &[&str], page: &str) {
 
 #[test]
 fn the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(&binaries::einhyrningsins(), &[], "man/einhyrningsins.1");
+    assert_same_options(&options_of(&binaries::einhyrningsins(), &[]), "man/einhyrningsins.1");
+}
+
+#[test]
+fn einhorns_page_has_the_options_of_its_help_with_their_values_and_defaults() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let link = directory.path().join("einhorn");
+    symlink(binaries::einhyrningsins(), &link).expect("a link");
+    let help = help_of(&link, None);
+    help.assert_code(1);
+    assert_same_options(&options_in_help(&help), "man/einhorn.1");
 }
 
 #[test]
 fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(
-        &binaries::einhyrningsinsctl(),
-        &["status", "upgrade", "rollback"],
-        "man/einhyrningsinsctl.1",
-    );
+    let options = options_of(&binaries::einhyrningsinsctl(), &["status", "upgrade", "rollback"]);
+    assert_same_options(&options, "man/einhyrningsinsctl.1");
 }
 
 /// The words that a page marks as commands, with those that have an item of their own.

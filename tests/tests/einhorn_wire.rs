@@ -98,6 +98,7 @@ fn each_command_is_answered_in_einhorns_words() {
         ("config", &["{number: 3, signal_timeout: 2.5}"], "number of workers 1 -> 3"),
         ("config", &["number: 1"], "number of workers 3 -> 1"),
         ("config", &["verbosity: 1"], "options changed"),
+        ("config", &["verbosity:", "1"], "options changed"),
         ("events", &[], "events: needs an \"id\", since more than one line follows"),
     ] {
         assert_eq!(command(&mut control, name, args), answer, "to {name} {args:?}");

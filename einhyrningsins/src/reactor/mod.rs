@@ -15,7 +15,7 @@ mod service;
 mod stderr;
 mod workers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -137,6 +137,8 @@ pub struct Reactor {
     identity: Identity,
     replacement: Replacement,
     sampling: Sampling,
+    /// Workers that are gone and of which the supervisor has not heard yet.
+    unseen: HashSet<Pid>,
     lockfile: Option<LockFile>,
     /// Removed when the master ends.
     _pidfile: Option<PidFile>,
@@ -216,6 +218,7 @@ impl Reactor {
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
             sampling,
+            unseen: HashSet::new(),
             lockfile: parts.lockfile,
             _pidfile: parts.pidfile,
             started: Instant::now(),
@@ -380,6 +383,7 @@ impl Reactor {
                     }
                 })
             }
+            Action::Signal { pid, .. } if self.unseen.contains(&pid) => None,
             Action::Signal { pid, signal } => {
                 if let Err(errno) = kill(pid, signal) {
                     let why = io::Error::from(errno);

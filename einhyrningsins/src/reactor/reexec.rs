@@ -5,11 +5,13 @@
 //! is written down once more, as it is then, and the master executes the program that was checked. Whatever fails up
 //! to the exec leaves the master as it was, and whoever asked is told why.
 //!
-//! What happens on the other side of the exec stands in `takeover.rs`.
+//! What happens on the other side of the exec stands in `takeover.rs`, and what the loop does there in `resume.rs`.
+
+mod check;
+mod resume;
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -18,33 +20,25 @@ use std::{env, fs};
 
 use anyhow::{Context, anyhow};
 use einhorn_proto::{Notice, Termination};
-use mio::Interest;
-use mio::unix::SourceFd;
 use nix::fcntl::{OFlag, open};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{Pid, execve, fchdir};
 use serde::{Deserialize, Serialize};
 
-use super::workers::pipe_for_reading;
-use super::{Asker, CHECK, Reactor};
+use self::check::Check;
+pub use self::check::PROOF;
+use super::{Asker, Reactor};
 use crate::config::{Dialect, Reexec};
-use crate::handover::forms::{Clock, Moment};
+use crate::handover::forms::Clock;
 use crate::handover::{Fd, Handover};
 use crate::release::{Program, variable};
 use crate::supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};
 use crate::sys::inherit::set_close_on_exec;
-use crate::sys::memory_file::{content, memory_file, sealed_file};
-use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
+use crate::sys::memory_file::sealed_file;
 
 /// This program, as it runs.
 const SELF: &str = "/proc/self/exe";
-
-/// How much is kept of what the check says, in bytes: the end of it, where the reason is.
-const SAID_BYTES_MAX: usize = 4096;
-
-/// What the check's child adds to the state when it could go on from it; its version follows.
-pub const PROOF: &str = "\naccepted by ";
 
 /// What a replacement is for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,21 +84,6 @@ struct Candidate {
     program: Program,
     /// The command, the program's name first.
     words: Vec<OsString>,
-}
-
-/// A check that runs.
-#[derive(Debug)]
-struct Check {
-    candidate: Candidate,
-    pid: Pid,
-    /// The state, to which the child adds its proof.
-    state: OwnedFd,
-    state_bytes: usize,
-    stderr: File,
-    /// What it said last on standard error.
-    said: Vec<u8>,
-    deadline: Instant,
-    is_late: bool,
 }
 
 impl Replacement {
@@ -183,44 +162,6 @@ impl Reactor {
         }
     }
 
-    fn begin_check(&mut self) -> anyhow::Result<()> {
-        let candidate = self.candidate()?;
-        let state = self.handover(&Clock::read())?.to_bytes(Fd(-1))?;
-        let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
-        let (stderr, theirs) =
-            pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;
-        let check = ["--upgrade-check".into(), "--with-state-fd".into(), FIRST_SOCKET.to_string().into()];
-        let argv = c_strings(self.arguments(&candidate, &check))?;
-        let env = self.environment(&self.identity.start_directory)?;
-        let directory = self.start_directory();
-        let spec = SpawnSpec {
-            executable: candidate.program.executable(),
-            directory: directory.as_ref().map(AsFd::as_fd),
-            sockets: &[file.as_fd()],
-            stderr: Some(theirs.as_fd()),
-            ..SpawnSpec::new(candidate.program.path(), &argv, &env)
-        };
-        let pid = self.workers.spawner().spawn(&spec)?;
-        drop(theirs);
-        let registry = self.poll.registry();
-        registry
-            .register(&mut SourceFd(&stderr.as_raw_fd()), CHECK, Interest::READABLE)
-            .context("cannot wait for the check")?;
-        let notice = candidate.notice();
-        self.replacement.check = Some(Check {
-            candidate,
-            pid,
-            state: file,
-            state_bytes: state.len(),
-            stderr: stderr.into(),
-            said: Vec::new(),
-            deadline: Instant::now() + self.replacement.settings.check_timeout,
-            is_late: false,
-        });
-        self.tell_waiting(&notice);
-        Ok(())
-    }
-
     /// What is to take the master's place, as it is on disk now.
     fn candidate(&self) -> anyhow::Result<Candidate> {
         let words = match &self.replacement.settings.as_command {
@@ -260,38 +201,6 @@ impl Reactor {
             .filter(|(name, _)| name != "PWD" && !dropped.iter().any(|drop| name == drop.as_str()));
         let pwd = (OsString::from("PWD"), directory.as_os_str().to_owned());
         Ok(kept.chain([pwd]).map(|(name, value)| variable(name, &value)).collect::<Result<_, _>>()?)
-    }
-
-    /// Takes up what the check's child says on standard error.
-    pub(super) fn read_check(&mut self) {
-        let Some(check) = &mut self.replacement.check else { return };
-        let mut buffer = [0; SAID_BYTES_MAX];
-        loop {
-            match check.stderr.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => {
-                    check.said.extend_from_slice(&buffer[..count]);
-                    let surplus = check.said.len().saturating_sub(SAID_BYTES_MAX);
-                    check.said.drain(..surplus);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    pub(super) fn enforce_check_deadline(&mut self, now: Instant) {
-        if self.replacement.deadline().is_some_and(|deadline| deadline <= now) {
-            self.end_check();
-        }
-    }
-
-    /// Kills the check's child, with what it has started: it is the leader of a process group of its own.
-    pub(super) fn end_check(&mut self) {
-        if let Some(check) = &mut self.replacement.check {
-            check.is_late = true;
-            let _ = kill(Pid::from_raw(-check.pid.as_raw()), Signal::SIGKILL);
-        }
     }
 
     pub(super) fn on_check_ended(&mut self, termination: &Termination) {
@@ -404,75 +313,6 @@ impl Reactor {
     }
 }
 
-/// The other side of the exec.
-impl Reactor {
-    /// Takes up clients, requests and standard errors that were written down, and what was under way.
-    ///
-    /// # Errors
-    /// If a descriptor is not there, or the kernel cannot wait for one.
-    pub fn resume(
-        &mut self,
-        handover: Handover,
-        inherited: &mut crate::sys::inherit::Inherited,
-        clock: &Clock,
-    ) -> io::Result<()> {
-        self.clients = super::Clients::adopt_all(handover.clients, inherited, self.poll.registry())?;
-        self.captures = super::Captures::adopt_all(handover.captures, inherited, self.poll.registry())?;
-        let requests = handover.requests.into_iter();
-        self.requests = requests.map(|record| (record.request, record.asker)).collect();
-        self.next_request = handover.next_request;
-        self.started = clock.instant(handover.started_at);
-        self.replacement.reloads = handover.reloads;
-        self.replacement.then = handover.then;
-        // What they had sent is here, and no event will tell of it again.
-        self.backlog.clients.extend(self.clients.ids());
-        self.backlog.captures.extend(self.captures.all());
-        self.backlog.notifications = true;
-        Ok(())
-    }
-
-    /// What the replacement was for can now be done. `written_at` is when the image before wrote its state down,
-    /// and `version` its version.
-    pub fn on_replaced(&mut self, clock: &Clock, written_at: Moment, version: String) {
-        let took = Instant::now().saturating_duration_since(clock.instant(written_at));
-        let notice = Notice::MasterReplaced {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            from_version: version,
-            workers: u32::try_from(self.supervisor.live()).unwrap_or(u32::MAX),
-            took_ms: super::milliseconds(took),
-        };
-        let upgrades = self.replacement.then.iter().filter(|then| matches!(then, Then::Upgrade { .. }));
-        let upgrades = upgrades.filter_map(Then::request).collect::<Vec<_>>();
-        self.publish(&notice, &upgrades);
-        self.bury_the_unseen();
-        for then in std::mem::take(&mut self.replacement.then) {
-            match then {
-                Then::Reload { request } => self.give_last_reply(request, true, notice.to_string()),
-                Then::Upgrade { request, plan } => {
-                    let command = PoolCommand::Upgrade(plan);
-                    self.feed(Event::Command { request, command });
-                }
-            }
-        }
-    }
-
-    /// This is the image before, gone back to: the one that was to take its place has failed.
-    pub fn on_returned(&mut self, why: &str) {
-        self.replacement.reloads -= 1;
-        self.bury_the_unseen();
-        self.keep_master(&format!("the new one took over and failed at once ({why})"));
-    }
-
-    /// Tells the supervisor of workers that another program has reaped while it ran in the master's place.
-    fn bury_the_unseen(&mut self) {
-        let gone: Vec<_> = self.supervisor.pids().filter(|pid| !crate::sys::reap::is_child(*pid)).collect();
-        for pid in gone {
-            self.on_reaped(pid);
-            self.feed(Event::Exited { pid, termination: Termination::Unseen });
-        }
-    }
-}
-
 impl Candidate {
     fn notice(&self) -> Notice {
         Notice::MasterChecking { program: self.program.file().path.display().to_string() }
@@ -484,32 +324,6 @@ impl Then {
         match self {
             Self::Reload { request } => Some(*request),
             Self::Upgrade { request, .. } => *request,
-        }
-    }
-}
-
-impl Check {
-    /// The version of what has passed, or why it has not.
-    fn verdict(&self, termination: &Termination, settings: &Reexec) -> Result<String, String> {
-        let program = self.candidate.program.file().path.display();
-        if self.is_late {
-            let limit = settings.check_timeout.as_secs_f64();
-            return Err(format!("{program} --upgrade-check did not end within {limit}s (--reexec-timeout)"));
-        }
-        let said = String::from_utf8_lossy(&self.said);
-        let said = said.trim().lines().map(str::trim).collect::<Vec<_>>().join("; ");
-        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-        if *termination != Termination::Exited(0) {
-            return Err(format!("{program} --upgrade-check {termination}{said}"));
-        }
-        let state = content(&self.state).unwrap_or_default();
-        let added = state.get(self.state_bytes..).map(String::from_utf8_lossy).unwrap_or_default();
-        match added.strip_prefix(PROOF) {
-            Some(version) => Ok(version.trim().to_owned()),
-            None => Err(format!(
-                "{program} --upgrade-check exited with status 0 and has not read the state, so it is no \
-                 einhyrningsins, or does not pass its arguments and descriptors on to one{said}"
-            )),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -250,7 +251,8 @@ impl Client {
         drop(self.child.stdin.take());
         let stdout = rest_of(&self.stdout);
         let stderr = rest_of(&self.stderr);
-        Outcome { status: self.child.wait().unwrap(), stdout, stderr }
+        let status = end_of(&mut self.child, &stdout);
+        Outcome { status, stdout, stderr }
     }
 }
 
@@ -271,6 +273,31 @@ impl Outcome {
             (Some(code), stdout, stderr)
         );
     }
+}
+
+/// Waits for the end of `client`, under the deadline, and returns how it ended. What it has `shown` is told if it
+/// does not.
+///
+/// The wait leaves it to be reaped here: its pid is nobody else's as long as it may have to be killed.
+pub(crate) fn end_of(client: &mut Child, shown: &str) -> ExitStatus {
+    let pid = Id::Pid(Pid::from_raw(i32::try_from(client.id()).unwrap()));
+    let (told, end) = channel();
+    thread::spawn(move || {
+        let _ = told.send(waitid(pid, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT));
+    });
+    match end.recv_timeout(DEADLINE) {
+        Ok(ended) => drop(ended.unwrap()),
+        Err(_) => panic!("the client does not end, after it showed: {shown}"),
+    }
+    client.wait().unwrap()
+}
+
+/// Waits for the end of a client whose standard error is a pipe; what it says there is less than a pipe holds.
+pub(crate) fn code_and_stderr(mut client: Child) -> (Option<i32>, String) {
+    let code = end_of(&mut client, "").code();
+    let mut said = String::new();
+    client.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (code, said)
 }
 
 fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {

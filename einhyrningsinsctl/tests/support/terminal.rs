@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{DEADLINE, Master};
+use super::{DEADLINE, Master, end_of};
 
 /// A client at its prompt, and what is on its screen.
 pub(crate) struct Terminal {
@@ -53,7 +53,8 @@ impl Terminal {
         Self { client, keyboard, screen, shown: String::new() }
     }
 
-    /// Presses keys.
+    /// Presses keys. Wait for the prompt before: it shows that the terminal hands over each key as it is. Ctrl-D,
+    /// pressed before that, is to the kernel the end of a line that is not read as one any more, and gets lost.
     pub(crate) fn type_keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
@@ -88,11 +89,16 @@ impl Terminal {
     /// Waits for the client's end, and returns its exit code and the rest of the screen.
     pub(crate) fn finish(mut self) -> (Option<i32>, String) {
         let mut shown = std::mem::take(&mut self.shown);
-        // The client's end is the terminal's.
-        while let Ok(chunk) = self.screen.recv_timeout(DEADLINE) {
-            shown.push_str(&chunk);
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.screen.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(chunk) => shown.push_str(&chunk),
+                // The client's end is the terminal's.
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the client does not end, after it showed: {shown}"),
+            }
         }
-        (self.client.wait().unwrap().code(), shown)
+        (end_of(&mut self.client, &shown).code(), shown)
     }
 }
 
