@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use einhorn_proto::{MasterState, Reply, Status, WorkerState, WorkerStatus};
 use nix::sys::signal::Signal;
@@ -11,8 +12,12 @@ use tempfile::TempDir;
 
 use crate::builder::MasterBuilder;
 use crate::control::{Control, typed};
+use crate::load::Load;
 use crate::process::{Captured, Finished, Process};
 use crate::{binaries, process, wait};
+
+/// Longer than it takes a client to read an answer that was sent.
+const ANSWER_READ: Duration = Duration::from_millis(400);
 
 /// A running daemon. It and its workers are killed when it is dropped.
 #[derive(Debug)]
@@ -256,6 +261,28 @@ impl Master {
         let up: Vec<_> = up.filter_map(|worker| Process::of(worker.pid)).collect();
         up.iter().for_each(Process::wait_executed);
         up
+    }
+
+    /// Stops the worker that has the most connections (SIGSTOP), with at least one, and waits until every client of
+    /// it has waited for longer than an answer takes that was sent before. Gives the worker, and how many connections
+    /// it holds: what is lost if it is killed now.
+    ///
+    /// # Panics
+    /// If that does not come about.
+    #[track_caller]
+    pub fn freeze_busiest(&mut self, load: &Load) -> (Process, usize) {
+        let victim = self.wait("a worker that is frozen with connections", |master| {
+            let busiest = master.workers_up().into_iter().max_by_key(|worker| worker.connections().len())?;
+            assert!(busiest.signal(Signal::SIGSTOP));
+            wait::wait_for("the worker to freeze", || busiest.is_stopped().then_some(()));
+            let is_holding = !busiest.connections().is_empty();
+            (is_holding || !busiest.signal(Signal::SIGCONT)).then_some(busiest)
+        });
+        let held = self.wait("every client of the frozen worker to wait", |_| {
+            let (held, waiting) = (victim.connections(), load.waiting_longer_than(ANSWER_READ));
+            held.is_subset(&waiting).then_some(held.len())
+        });
+        (victim, held)
     }
 
     /// Kills these workers, and waits until it knows that they are gone: before that its status is as it was.

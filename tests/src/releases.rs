@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::builder::MasterBuilder;
-use crate::{Process, binaries};
+use crate::{Master, Process, binaries};
 
 /// The program of a release, in its directory.
 const PROGRAM: &str = "serve";
@@ -110,6 +110,14 @@ impl Releases {
     pub fn assert_runs(&self, worker: Process, number: u32) {
         let runs = (worker.directory(), worker.program());
         assert_eq!(runs, (Some(self.directory(number)), Some(self.program(number))), "{worker:?}");
+    }
+
+    /// Asserts that `master` has `count` workers up, all of them of release `number`, and is well.
+    #[track_caller]
+    pub fn assert_all_run(&self, master: &mut Master, count: u32, number: u32) {
+        master.wait_up(count);
+        master.workers_up().iter().for_each(|worker| self.assert_runs(*worker, number));
+        master.assert_well(count);
     }
 }
 

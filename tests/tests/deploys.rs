@@ -49,10 +49,7 @@ impl Deploy {
 
     #[track_caller]
     fn assert_all_run(&mut self, number: u32) {
-        self.master.wait_up(WORKERS);
-        let workers = self.master.workers_up();
-        workers.iter().for_each(|worker| self.releases.assert_runs(*worker, number));
-        self.master.assert_well(WORKERS);
+        self.releases.assert_all_run(&mut self.master, WORKERS, number);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use einhorn_proto::WorkerState;
 use nix::sys::signal::Signal;
 use tests::load::{Load, Plan};
-use tests::wait::{patience, wait_for};
+use tests::wait::patience;
 use tests::{Gate, Master, MasterBuilder, Process};
 
 const ROUNDS: u32 = 10;
@@ -128,18 +128,7 @@ fn a_killed_worker_takes_only_the_requests_that_it_held() {
     // Nobody gives up before the frozen worker is killed.
     let load = Plan { deadline: 2 * patience(), ..Plan::new(master.address()) }.start();
     load.wait_for_answers(200);
-    let victim = master.wait("a worker that is frozen with connections", |master| {
-        let busiest = master.workers_up().into_iter().max_by_key(|worker| worker.connections().len())?;
-        assert!(busiest.signal(Signal::SIGSTOP));
-        wait_for("the worker to freeze", || busiest.is_stopped().then_some(()));
-        let is_holding = !busiest.connections().is_empty();
-        (is_holding || !busiest.signal(Signal::SIGCONT)).then_some(busiest)
-    });
-    let held = master.wait("every client of the frozen worker to wait", |_| {
-        // Longer than it takes to read an answer that was sent before.
-        let (held, waiting) = (victim.connections(), load.waiting_longer_than(Duration::from_millis(400)));
-        held.is_subset(&waiting).then_some(held.len())
-    });
+    let (victim, held) = master.freeze_busiest(&load);
     master.kill_workers(&[victim]);
     load.wait_for_answers(200);
     master.wait_up(4);
