@@ -43,6 +43,7 @@ fn policy(workers: u32) -> Policy {
         upgrade_additional_max: None,
         graceful_signal: Signal::SIGUSR2,
         grace: None,
+        shrink_grace: None,
         upgrade_restarts: false,
         care: Care::default(),
     }
