@@ -238,8 +238,13 @@ fn shrinking_with_a_grace_holds() {
         let mut scope = Scope::steady("retiring", workers);
         scope.policy.grace = Some(SECOND);
         scope.policy.shrink_grace = Some(2 * SECOND);
-        scope.commands =
-            vec![SMOOTH, PoolCommand::Inc(1), PoolCommand::Dec(1), stop(Stop::Gracefully), stop(Stop::Escalating)];
+        scope.commands = vec![
+            SMOOTH,
+            PoolCommand::Inc(1),
+            PoolCommand::Dec(1),
+            stop(Stop::Gracefully),
+            stop(Stop::Escalating),
+        ];
         let upgrades = u8::from(workers < 3);
         scope.means = Means { deaths: 1, upgrades, resizes: 2, stops: 1, ..Means::default() };
         scope
