@@ -19,6 +19,13 @@ pub struct Seats {
 }
 
 impl Seats {
+    /// Those that there are, each with whether it serves; nobody holds the sockets of another.
+    pub(crate) fn of(open: impl IntoIterator<Item = (SlotNumber, bool)>) -> Self {
+        let open: BTreeMap<_, _> = open.into_iter().collect();
+        let is_served = open.values().any(|serves| *serves);
+        Self { open, is_served, held: HashSet::new() }
+    }
+
     /// Whether `slot` is where new connections should go: it serves, or none does and all wait alike.
     #[must_use]
     pub fn is_live(&self, slot: SlotNumber) -> bool {
@@ -26,6 +33,12 @@ impl Seats {
             Some(serves) => *serves || !self.is_served,
             None => false,
         }
+    }
+
+    /// Whether there is such a slot.
+    #[must_use]
+    pub fn is_open(&self, slot: SlotNumber) -> bool {
+        self.open.contains_key(&slot)
     }
 
     /// Whether nobody has a use for the sockets of `slot`: it was taken away, and its last worker is gone.
@@ -42,8 +55,7 @@ impl Supervisor {
         let is_up = |id| self.pool.get(id).is_some_and(Worker::is_up);
         let serves = |slot: &Slot| [slot.current, slot.successor].into_iter().flatten().any(is_up);
         let slots = self.pool.slots.iter();
-        let open: BTreeMap<_, _> = slots.map(|(number, slot)| (*number, serves(slot))).collect();
-        let is_served = open.values().any(|serves| *serves);
-        Seats { open, is_served, held: self.pool.workers().map(|worker| worker.slot).collect() }
+        let open = Seats::of(slots.map(|(number, slot)| (*number, serves(slot))));
+        Seats { held: self.pool.workers().map(|worker| worker.slot).collect(), ..open }
     }
 }

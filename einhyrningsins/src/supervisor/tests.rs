@@ -1,6 +1,7 @@
 //! The core's behaviour as scripts on a virtual clock.
 
 mod care;
+mod retiring;
 mod stop;
 
 use std::time::{Duration, Instant};

@@ -164,7 +164,7 @@ impl Code {
         self.0.append(&mut ipv4.0);
         // A product's high bits depend on all that it is made of, its low ones do not.
         self.of_accumulator(libc::BPF_MUL, SPREAD);
-        self.to_x();
+        self.copy_to_x();
         self.of_accumulator(libc::BPF_RSH, 16);
         self.xor_x();
         self.of_accumulator(libc::BPF_MUL, SPREAD);
@@ -172,13 +172,13 @@ impl Code {
     }
 
     fn xor(&mut self, offset: i32) {
-        self.to_x();
+        self.copy_to_x();
         self.load(offset);
         self.xor_x();
     }
 
     /// X becomes what the accumulator is.
-    fn to_x(&mut self) {
+    fn copy_to_x(&mut self) {
         self.push(libc::BPF_MISC | libc::BPF_TAX, 0);
     }
 
