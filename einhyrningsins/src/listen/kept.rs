@@ -212,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::listen::bind;
+    use crate::supervisor::Seats;
 
     fn spec(text: &str) -> BindSpec {
         text.parse().unwrap()
@@ -293,6 +294,64 @@ mod tests {
         assert_eq!((after.any().address.inet(), after.any().backlog), (Some(address), 0));
         let socket = UdpSocket::from(after.any().as_fd().try_clone_to_owned().unwrap());
         assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 5);
+    }
+
+    /// Three slots, in the middle one of which a client waits.
+    fn group() -> (PerSlot, TcpStream, BindSpec) {
+        let spec = spec("127.0.0.1:0,reuseport");
+        let mut group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
+        // The last one takes the place of one that goes, so that the order is not that of the slots.
+        group.close(SlotNumber(1));
+        group.steer(&Seats::of([(SlotNumber(2), true)])).unwrap();
+        let mut client = TcpStream::connect(group.address().inet().unwrap()).unwrap();
+        client.write_all(b"hello").unwrap();
+        (group, client, spec)
+    }
+
+    #[test]
+    fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_queues() {
+        let (before, _client, spec) = group();
+        let (order, address) = (before.order(), before.address().clone());
+        let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+        // A manager passes them on in any order.
+        kept.left.reverse();
+        let names = ["slot=2,at=2", "slot=3,at=1", "slot=0,at=0"];
+        assert_eq!(kept.names(), names.map(|seat| format!("bind-127.0.0.1%3A0,{seat}")));
+        drop(before);
+        assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None).is_none(), "it is no group");
+        let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7)) else {
+            panic!("not taken")
+        };
+        assert_eq!((after.order(), after.address(), after.any().backlog), (order, &address, 7));
+        assert_eq!(kept.give_up(), [""; 0]);
+        let listener = after.of(SlotNumber(2)).unwrap().as_fd().try_clone_to_owned().unwrap();
+        let mut bytes = [0; 5];
+        TcpListener::from(listener).accept().unwrap().0.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello");
+    }
+
+    #[test]
+    fn of_a_group_all_are_taken_or_none() {
+        let (before, _client, spec) = group();
+        let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+        kept.left.remove(1);
+        assert!(kept.take(&spec, Family::Any, None).is_none());
+        let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+        assert!(kept.take(&spec, Family::V6, None).is_none());
+        // One that was shut down has lost its place, and the others theirs by it.
+        SockRef::from(before.of(SlotNumber(3)).unwrap()).shutdown(Shutdown::Both).unwrap();
+        assert!(kept.take(&spec, Family::Any, None).is_none());
+        let address = before.address().clone();
+        drop(before);
+        assert_eq!(kept.give_up().len(), 3);
+        bind(&self::spec(&format!("{address},reuseport")), Family::Any, None).unwrap();
+    }
+
+    #[test]
+    fn packets_of_slots_are_not_kept() {
+        let spec = spec("udp:127.0.0.1:0,reuseport");
+        let group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 2).unwrap();
+        assert!(group.to_keep().is_none());
     }
 
     #[test]
