@@ -5,12 +5,15 @@
 //! the lock the path is ours, so a stale socket is simply removed and the new one bound in its place, rather
 //! than bound elsewhere and renamed: a bind fails where a rename would replace whatever came in between, needs
 //! no room for a longer name, and leaves the true path in what `ss -x` and `getsockname` show.
+//!
+//! The notify socket's file has no lock of its own: it goes by that of the control socket.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -24,16 +27,23 @@ use crate::sys::unix_diag::{SocketFile, is_bound};
 /// The longest path of a socket, in bytes: `sun_path` of `unix(7)` less its NUL.
 pub const PATH_BYTES_MAX: usize = 107;
 
-/// A path that is ours, with the lock that says so. Dropping it removes the socket, if it is still the one that was
-/// bound, and the lock file; a forked child that drops it changes nothing. `std::process::exit` and exec do not drop.
+/// A path that is ours, with the lock that says so. Dropping it removes the socket as [`BoundFile`] has it, and the lock
+/// file; a forked child that drops it changes nothing. `std::process::exit` and exec do not drop.
 #[derive(Debug)]
 pub struct SocketPlace {
+    file: BoundFile,
+    /// Last, so that it is given up when the socket is gone.
+    lock: LockFile,
+}
+
+/// The file of a socket that this process has bound. Dropping it removes the file, if it is still that socket's; a
+/// forked child that drops it changes nothing.
+#[derive(Debug)]
+pub struct BoundFile {
     path: PathBuf,
     /// Device and inode of the socket as it was bound.
     file: SocketFile,
     owner: Pid,
-    /// Last, so that it is given up when the socket is gone.
-    lock: LockFile,
 }
 
 /// A path cannot be had for a socket.
@@ -97,29 +107,52 @@ impl PlaceError {
 }
 
 impl SocketPlace {
-    /// Binds `socket` to `path` and calls `finish`, which should have it listen. A stale socket there is replaced, one
-    /// that somebody has never is, nor anything else.
+    /// Binds `socket` to `path` under its lock, and calls `finish`, which should have it listen.
     ///
     /// # Errors
-    /// [`PlaceError`]; then nothing of anybody's was removed, and nothing of ours is left.
+    /// As [`BoundFile::bind`].
     pub fn take(
         path: &Path,
         socket: &Socket,
         finish: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<Self, PlaceError> {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let bytes = path.as_os_str().len();
-        if bytes > PATH_BYTES_MAX {
-            return Err(PlaceError::TooLong(bytes));
-        }
+        let path = checked(path)?;
         let lock = LockFile::acquire(&lock_path(&path)).map_err(|error| match error {
             LockError::Held { pid, .. } => PlaceError::Held(pid),
             other => PlaceError::Lock(other),
         })?;
+        Ok(Self { file: BoundFile::bind(&path, socket, finish)?, lock })
+    }
+
+    /// Where it is; absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Its lock.
+    #[must_use]
+    pub fn lock(&self) -> &LockFile {
+        &self.lock
+    }
+}
+
+impl BoundFile {
+    /// Binds `socket` to `path` and calls `finish`. A stale socket there is replaced, one that somebody has never is,
+    /// nor anything else. The caller holds the lock by which no other master does the same.
+    ///
+    /// # Errors
+    /// [`PlaceError`]; then nothing of anybody's was removed, and nothing of ours is left.
+    pub fn bind(
+        path: &Path,
+        socket: &Socket,
+        finish: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<Self, PlaceError> {
+        let path = checked(path)?;
         clear(&path)?;
         socket.bind(&SockAddr::unix(&path)?)?;
         match finish(&path).and_then(|()| file_at(&path)) {
-            Ok(file) => Ok(Self { path, file, owner: getpid(), lock }),
+            Ok(file) => Ok(Self { path, file, owner: getpid() }),
             Err(error) => {
                 let _ = fs::remove_file(&path);
                 Err(error.into())
@@ -132,22 +165,42 @@ impl SocketPlace {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    /// Its lock.
+/// As long as it lives, what is made has the mode that it is made with. It is the process's, so there must be no
+/// other thread that makes files.
+#[derive(Debug)]
+pub struct Unmasked(Mode);
+
+impl Unmasked {
+    /// Begins.
     #[must_use]
-    pub fn lock(&self) -> &LockFile {
-        &self.lock
+    pub fn begin() -> Self {
+        Self(umask(Mode::empty()))
+    }
+}
+
+impl Drop for Unmasked {
+    fn drop(&mut self) {
+        umask(self.0);
     }
 }
 
 /// A [`SocketPlace`] written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlaceRecord {
+    #[serde(flatten)]
+    file: BoundFileRecord,
+    lock: LockRecord,
+}
+
+/// A [`BoundFile`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoundFileRecord {
     #[serde(with = "forms::path")]
     path: PathBuf,
     device: u64,
     inode: u64,
-    lock: LockRecord,
 }
 
 impl PlaceRecord {
@@ -162,12 +215,7 @@ impl SocketPlace {
     /// Writes itself down.
     #[must_use]
     pub fn record(&self) -> PlaceRecord {
-        PlaceRecord {
-            path: self.path.clone(),
-            device: self.file.device,
-            inode: self.file.inode,
-            lock: self.lock.record(),
-        }
+        PlaceRecord { file: self.file.record(), lock: self.lock.record() }
     }
 
     /// Takes over what was written down.
@@ -175,20 +223,39 @@ impl SocketPlace {
     /// # Errors
     /// If the descriptor of its lock is not there.
     pub fn adopt(record: PlaceRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        Ok(Self {
-            path: record.path,
-            file: SocketFile { device: record.device, inode: record.inode },
-            owner: getpid(),
-            lock: LockFile::adopt(record.lock, inherited)?,
-        })
+        Ok(Self { file: BoundFile::adopt(record.file), lock: LockFile::adopt(record.lock, inherited)? })
     }
 }
 
-impl Drop for SocketPlace {
+impl BoundFile {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> BoundFileRecord {
+        BoundFileRecord { path: self.path.clone(), device: self.file.device, inode: self.file.inode }
+    }
+
+    /// Takes over what was written down.
+    #[must_use]
+    pub fn adopt(record: BoundFileRecord) -> Self {
+        let BoundFileRecord { path, device, inode } = record;
+        Self { path, file: SocketFile { device, inode }, owner: getpid() }
+    }
+}
+
+impl Drop for BoundFile {
     fn drop(&mut self) {
         if self.owner == getpid() && file_at(&self.path).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A path that a socket can have, absolute.
+fn checked(path: &Path) -> Result<PathBuf, PlaceError> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match path.as_os_str().len() {
+        0..=PATH_BYTES_MAX => Ok(path),
+        bytes => Err(PlaceError::TooLong(bytes)),
     }
 }
 
@@ -283,7 +350,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let (mut place, _socket) = take(&path).unwrap();
-        place.owner = Pid::from_raw(1);
+        place.file.owner = Pid::from_raw(1);
         drop(place);
         assert!(path.exists());
     }

@@ -30,9 +30,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Control, Dialect, Identity};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
+use crate::notify_socket::NotifySocket;
 use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
 use crate::sys::lock_file::LockFile;
-use crate::sys::notify::NotifySocket;
 use crate::sys::pid_file::PidFile;
 use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
@@ -91,7 +91,9 @@ pub struct Parts {
     pub workers: Workers,
     /// How it is controlled.
     pub control: Control,
-    /// The control socket.
+    /// Where workers notify.
+    pub notify: NotifySocket,
+    /// The control socket. Dropped after that, whose file goes by its lock.
     pub control_socket: ControlSocket,
     /// The lock of `--lockfile`.
     pub lockfile: Option<LockFile>,
@@ -99,8 +101,6 @@ pub struct Parts {
     pub pidfile: Option<PidFile>,
     /// Signals to the master.
     pub signals: Signals,
-    /// Where workers notify.
-    pub notify: NotifySocket,
     /// What the service manager is told.
     pub service: Service,
     /// The log.
@@ -124,9 +124,10 @@ pub struct Reactor {
     supervisor: Supervisor,
     workers: Workers,
     control: Control,
+    notify: NotifySocket,
+    /// Behind the notify socket, whose file goes by its lock.
     control_socket: ControlSocket,
     signals: Signals,
-    notify: NotifySocket,
     clients: Clients,
     captures: Captures,
     /// Who waits for a last reply.
@@ -206,9 +207,9 @@ impl Reactor {
             supervisor: parts.supervisor,
             workers: parts.workers,
             control: parts.control,
+            notify: parts.notify,
             control_socket: parts.control_socket,
             signals: parts.signals,
-            notify: parts.notify,
             clients: Clients::default(),
             captures: Captures::default(),
             requests: HashMap::new(),

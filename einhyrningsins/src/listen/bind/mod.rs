@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::fcntl::AtFlags;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::stat::{Mode, fchmod, umask};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Group, Uid, User, fchownat};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -19,7 +19,7 @@ pub use error::BindError;
 
 use super::spec::{BindAddress, BindOption, BindOptions, BindSpec, FastOpen, Host, Place};
 use super::{Address, Listener, PassedError, SocketKind, UnixName};
-use crate::socket_place::{PlaceError, SocketPlace};
+use crate::socket_place::{PlaceError, SocketPlace, Unmasked};
 use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
 
 /// The system's limit on the queue of a listener.
@@ -286,22 +286,6 @@ fn take_place(
         })
     };
     SocketPlace::take(path, socket, |path| give(path).and_then(|()| listen())).map_err(failed)
-}
-
-/// As long as it lives, what is made has the mode that it is made with. It is the process's, so there must be no
-/// other thread that makes files.
-struct Unmasked(Mode);
-
-impl Unmasked {
-    fn begin() -> Self {
-        Self(umask(Mode::empty()))
-    }
-}
-
-impl Drop for Unmasked {
-    fn drop(&mut self) {
-        umask(self.0);
-    }
 }
 
 fn user_id(user: &str) -> Result<Uid, BindError> {
