@@ -8,13 +8,15 @@
 //!
 //! The notify socket's file has no lock of its own: it goes by that of the control socket.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Pid, getpid};
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{Gid, Pid, Uid, fchownat, getpid};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -22,7 +24,7 @@ use crate::handover::{Fd, forms};
 use crate::sys::inherit::{Inherited, NotInherited};
 use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
 use crate::sys::peer::credentials;
-use crate::sys::unix_diag::{SocketFile, is_bound};
+use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};
 
 /// The longest path of a socket, in bytes: `sun_path` of `unix(7)` less its NUL.
 pub const PATH_BYTES_MAX: usize = 107;
@@ -44,6 +46,8 @@ pub struct BoundFile {
     /// Device and inode of the socket as it was bound.
     file: SocketFile,
     owner: Pid,
+    /// Whether it is not removed, whoever drops this.
+    stays: bool,
 }
 
 /// A path cannot be had for a socket.
@@ -117,11 +121,38 @@ impl SocketPlace {
         finish: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<Self, PlaceError> {
         let path = checked(path)?;
-        let lock = LockFile::acquire(&lock_path(&path)).map_err(|error| match error {
-            LockError::Held { pid, .. } => PlaceError::Held(pid),
-            other => PlaceError::Lock(other),
-        })?;
+        let lock = lock(&path)?;
         Ok(Self { file: BoundFile::bind(&path, socket, finish)?, lock })
+    }
+
+    /// Takes the place over of a `socket` that a process before this one has bound to `path`; `None` if the path does not
+    /// lead to that socket any more. Until [`Self::settle`] is called, dropping it leaves the socket's file.
+    ///
+    /// # Errors
+    /// [`PlaceError`], if somebody else has the lock, or the kernel does not tell what the socket is bound to.
+    pub fn take_over(path: &Path, socket: &impl AsFd) -> Result<Option<Self>, PlaceError> {
+        let path = checked(path)?;
+        let lock = lock(&path)?;
+        let file = match file_at(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        let is_its = is_bound_to(socket, file)?;
+        let file = BoundFile { path, file, owner: getpid(), stays: true };
+        Ok(is_its.then_some(Self { file, lock }))
+    }
+
+    /// Has the file go with this from now on.
+    pub fn settle(&mut self) {
+        self.file.stays = false;
+    }
+
+    /// Gives the socket's file this mode and this owner, each if it is another.
+    ///
+    /// # Errors
+    /// If the system refuses, or the path leads to something else by now.
+    pub fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
+        self.file.set_access(mode, user, group)
     }
 
     /// Where it is; absolute.
@@ -152,7 +183,7 @@ impl BoundFile {
         clear(&path)?;
         socket.bind(&SockAddr::unix(&path)?)?;
         match finish(&path).and_then(|()| file_at(&path)) {
-            Ok(file) => Ok(Self { path, file, owner: getpid() }),
+            Ok(file) => Ok(Self { path, file, owner: getpid(), stays: false }),
             Err(error) => {
                 let _ = fs::remove_file(&path);
                 Err(error.into())
@@ -164,6 +195,25 @@ impl BoundFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
+        // By a descriptor: in a directory that others write to, the path may lead elsewhere from one call to the next.
+        let opened = open(&self.path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let found = fstat(&opened)?;
+        if (SocketFile { device: found.st_dev, inode: found.st_ino }) != self.file {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let user = user.filter(|user| user.as_raw() != found.st_uid);
+        let group = group.filter(|group| group.as_raw() != found.st_gid);
+        if user.is_some() || group.is_some() {
+            fchownat(&opened, c"", user, group, AtFlags::AT_EMPTY_PATH)?;
+        }
+        if let Some(mode) = mode.filter(|mode| *mode != found.st_mode & 0o7777) {
+            let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
+            fs::set_permissions(opened, Permissions::from_mode(mode))?;
+        }
+        Ok(())
     }
 }
 
@@ -238,13 +288,13 @@ impl BoundFile {
     #[must_use]
     pub fn adopt(record: BoundFileRecord) -> Self {
         let BoundFileRecord { path, device, inode } = record;
-        Self { path, file: SocketFile { device, inode }, owner: getpid() }
+        Self { path, file: SocketFile { device, inode }, owner: getpid(), stays: false }
     }
 }
 
 impl Drop for BoundFile {
     fn drop(&mut self) {
-        if self.owner == getpid() && file_at(&self.path).is_ok_and(|file| file == self.file) {
+        if !self.stays && self.owner == getpid() && file_at(&self.path).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -257,6 +307,14 @@ fn checked(path: &Path) -> Result<PathBuf, PlaceError> {
         0..=PATH_BYTES_MAX => Ok(path),
         bytes => Err(PlaceError::TooLong(bytes)),
     }
+}
+
+/// The lock of a path.
+fn lock(path: &Path) -> Result<LockFile, PlaceError> {
+    LockFile::acquire(&lock_path(path)).map_err(|error| match error {
+        LockError::Held { pid, .. } => PlaceError::Held(pid),
+        other => PlaceError::Lock(other),
+    })
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -311,6 +369,14 @@ fn probe(path: &Path) -> io::Result<Probe> {
 }
 
 #[cfg(test)]
+impl SocketPlace {
+    /// Goes as it does when its process dies: the lock is given up, and the socket's file stays.
+    pub(crate) fn die(mut self) {
+        self.file.stays = true;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
 
@@ -353,6 +419,23 @@ mod tests {
         place.file.owner = Pid::from_raw(1);
         drop(place);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_place_is_taken_over_from_who_has_died_and_stays_until_it_is_settled() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let (before, socket) = take(&path).unwrap();
+        let held = SocketPlace::take_over(&path, &socket).unwrap_err();
+        assert!(matches!(held, PlaceError::Held(Some(pid)) if pid == getpid()), "{held:?}");
+        before.die();
+        let unsettled = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
+        drop(unsettled);
+        assert!(path.exists(), "it is still waited for");
+        let mut place = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
+        place.settle();
+        drop(place);
+        assert_eq!(files(&directory), 0);
     }
 
     #[test]

@@ -54,6 +54,14 @@ impl Listener {
         given.cloned().unwrap_or_else(|| format!("socket-{index}"))
     }
 
+    /// Has its file, if it has one, go with it from now on. That is so anyway unless the file was taken over from an earlier
+    /// master: one that fails to start leaves it, and what waits in the queue, to the next.
+    pub fn settle(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.settle();
+        }
+    }
+
     /// How full its queue is now; `None` where the kernel does not tell. One or two system calls.
     #[must_use]
     pub fn queue(&self) -> Option<ListenerQueue> {

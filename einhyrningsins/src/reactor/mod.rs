@@ -233,6 +233,7 @@ impl Reactor {
     /// # Errors
     /// If the kernel refuses to wait for events, which it does only for reasons inside this program.
     pub fn run(mut self) -> anyhow::Result<u8> {
+        self.workers.settle();
         self.feed(Event::Started);
         self.go_on()
     }
@@ -248,6 +249,7 @@ impl Reactor {
             self.give_way_to_stop();
             self.settle();
             if let Some(code) = self.exit {
+                self.leave_service_manager();
                 self.log.flush();
                 return Ok(code);
             }

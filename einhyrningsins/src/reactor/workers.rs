@@ -200,6 +200,16 @@ impl Workers {
         self.listeners.iter().filter_map(Listener::to_keep)
     }
 
+    /// What was kept and goes with this master.
+    pub(super) fn kept_with_files(&self) -> Vec<String> {
+        self.listeners.iter().filter_map(Listener::kept_with_file).collect()
+    }
+
+    /// Has the listeners' files go with this master from now on.
+    pub(super) fn settle(&mut self) {
+        self.listeners.iter_mut().for_each(Listener::settle);
+    }
+
     pub(super) fn record(&self) -> WorkersRecord {
         WorkersRecord {
             recipe: self.recipe.clone(),

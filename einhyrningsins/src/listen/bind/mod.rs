@@ -6,6 +6,7 @@ mod tests;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::fcntl::AtFlags;
@@ -265,8 +266,7 @@ fn take_place(
     listen: impl FnOnce() -> io::Result<()>,
 ) -> Result<SocketPlace, BindError> {
     let failed = |source| BindError::Place { address: address.clone(), source };
-    let user = options.user.as_deref().map(user_id).transpose()?;
-    let group = options.group.as_deref().map(group_id).transpose()?;
+    let (user, group) = owner(options)?;
     let _unmasked = match options.mode {
         Some(mode) => {
             fchmod(socket, Mode::from_bits_truncate(mode))
@@ -286,6 +286,28 @@ fn take_place(
         })
     };
     SocketPlace::take(path, socket, |path| give(path).and_then(|()| listen())).map_err(failed)
+}
+
+/// Takes over the place of a socket that an earlier master has bound to `path`, and gives it the mode and the owner that
+/// are asked for now; `None` if the path does not lead to it.
+pub(super) fn take_over_place(
+    path: &Path,
+    socket: &OwnedFd,
+    address: &Address,
+    options: &BindOptions,
+) -> Result<Option<SocketPlace>, BindError> {
+    let failed = |source| BindError::Place { address: address.clone(), source };
+    let (user, group) = owner(options)?;
+    let Some(place) = SocketPlace::take_over(path, socket).map_err(failed)? else { return Ok(None) };
+    place.set_access(options.mode, user, group).map_err(|error| failed(error.into()))?;
+    Ok(Some(place))
+}
+
+/// Whose a socket's file is to be.
+fn owner(options: &BindOptions) -> Result<(Option<Uid>, Option<Gid>), BindError> {
+    let user = options.user.as_deref().map(user_id).transpose()?;
+    let group = options.group.as_deref().map(group_id).transpose()?;
+    Ok((user, group))
 }
 
 fn user_id(user: &str) -> Result<Uid, BindError> {
