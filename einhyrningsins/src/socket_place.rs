@@ -137,9 +137,10 @@ impl SocketPlace {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             found => found?,
         };
-        let is_its = is_bound_to(socket, file)?;
-        let file = BoundFile { path, file, owner: getpid(), stays: true };
-        Ok(is_its.then_some(Self { file, lock }))
+        if !is_bound_to(socket, file)? {
+            return Ok(None);
+        }
+        Ok(Some(Self { file: BoundFile { path, file, owner: getpid(), stays: true }, lock }))
     }
 
     /// Has the file go with this from now on.
