@@ -116,6 +116,23 @@ fn the_file_of_a_dead_master_is_replaced() {
     assert!(workers.iter().all(Process::is_alive));
 }
 
+/// An orphan of a dead master may ping its successor for ever.
+#[test]
+fn a_stranger_is_refused_as_often_as_it_comes_and_logged_once() {
+    let mut master = notifying().start();
+    let path = beside(master.socket());
+    let stranger = UnixDatagram::unbound().expect("a socket");
+    for _ in 0..5 {
+        stranger.send_to(b"WATCHDOG=1", &path).expect("room for a datagram");
+    }
+    // What the next worker says comes behind it.
+    let worker = master.workers_up()[0];
+    master.kill_worker(worker);
+    master.wait_up(1);
+    let refusal = format!("it came from process {}, which is neither a worker", std::process::id());
+    assert_eq!(master.log().matches(&refusal).count(), 1, "{master}");
+}
+
 #[test]
 fn a_second_master_does_not_touch_it() {
     let mut first = notifying().start();

@@ -37,6 +37,7 @@ use crate::sys::pid_file::PidFile;
 use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
 
+use ack::Strangers;
 pub use client::ClientsRecord;
 use client::{ClientId, Clients};
 use einhorn::Words;
@@ -129,6 +130,7 @@ pub struct Reactor {
     control_socket: ControlSocket,
     signals: Signals,
     clients: Clients,
+    strangers: Strangers,
     captures: Captures,
     /// Who waits for a last reply.
     requests: HashMap<RequestKey, Asker>,
@@ -211,6 +213,7 @@ impl Reactor {
             control_socket: parts.control_socket,
             signals: parts.signals,
             clients: Clients::default(),
+            strangers: Strangers::default(),
             captures: Captures::default(),
             requests: HashMap::new(),
             next_request: 0,
