@@ -7,7 +7,7 @@
 //! master is kept by who has passed it.
 
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockRef};
@@ -232,26 +232,24 @@ impl PerSlot {
     /// As [`Listener::to_keep`], all of them or none: the order of a part would be lost with the rest. Those of UDP are not
     /// kept: while the manager has one, it stays in the group, and nobody knows how long.
     #[must_use]
-    pub(super) fn to_keep(&self) -> Option<Vec<(String, OwnedFd)>> {
+    pub(super) fn to_keep(&self) -> Option<Vec<(String, BorrowedFd<'_>)>> {
         if !self.any().kind().has_connections() {
             return None;
         }
         let address = name_of(&self.any().spec)?;
-        let keep = |(position, member): (usize, &Member)| {
+        let named = self.members().enumerate().map(|(position, member)| {
             let name = Seat { slot: member.slot, position }.name(&address);
-            let copy = member.listener.as_fd().try_clone_to_owned().ok()?;
-            (name.len() <= NAME_BYTES_MAX).then_some((name, copy))
-        };
-        self.members().enumerate().map(keep).collect()
+            (name.len() <= NAME_BYTES_MAX).then_some((name, member.listener.as_fd()))
+        });
+        named.collect()
     }
 }
 
 impl Listener {
-    /// What the service manager is to keep it as, and a copy for that; `None` if it is none that can be kept, or there
-    /// is no descriptor left.
+    /// What the service manager is to keep it as; `None` if it is none that can be kept.
     #[must_use]
-    pub fn to_keep(&self) -> Option<(String, OwnedFd)> {
-        Some((name_of(&self.spec)?, self.as_fd().try_clone_to_owned().ok()?))
+    pub fn to_keep(&self) -> Option<(String, BorrowedFd<'_>)> {
+        Some((name_of(&self.spec)?, self.as_fd()))
     }
 
     /// What the service manager is to let go of when this goes, because its file goes too; `None` if it has none.

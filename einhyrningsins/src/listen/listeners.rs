@@ -1,6 +1,6 @@
 //! What one `-b` has become: a listener that all workers share, or one for each slot.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,9 +70,9 @@ impl Listeners {
         shared.into_iter().chain(group.into_iter().map(|(slot, listener, _)| (Some(slot), listener)))
     }
 
-    /// What the service manager is to keep them as, and copies for that; nothing of what cannot be kept.
+    /// What the service manager is to keep them as; nothing of what cannot be kept.
     #[must_use]
-    pub fn to_keep(&self) -> Vec<(String, OwnedFd)> {
+    pub fn to_keep(&self) -> Vec<(String, BorrowedFd<'_>)> {
         match self {
             Self::Shared(listener) => listener.to_keep().into_iter().collect(),
             Self::PerSlot(group) => group.to_keep().unwrap_or_default(),

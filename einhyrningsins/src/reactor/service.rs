@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{MasterState, Notice, RolloutKind, UpgradeStage, UpgradeStatus};
@@ -36,9 +36,13 @@ const EXTEND_BY: Duration = Duration::from_secs(30);
 /// Between two tries to send to a manager that has too much unread.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
-/// Messages that wait to be sent, those with a descriptor not counted. Beyond that, the manager has read nothing for dozens of upgrades, and the oldest
-/// go.
+/// Messages that wait to be sent, those about descriptors not counted. Beyond that, the manager has read nothing for
+/// dozens of upgrades, and the oldest go.
 const QUEUE_MAX: usize = 64;
+
+/// What a message begins with that has the manager keep a descriptor, or let go of one; a name follows.
+const STORE: &str = "FDSTORE=1\nFDNAME=";
+const REMOVE: &str = "FDSTOREREMOVE=1\nFDNAME=";
 
 /// A text for the manager has at most this many bytes; it goes into one line of a table.
 const STATUS_BYTES_MAX: usize = 300;
@@ -76,6 +80,13 @@ impl ServiceSettings {
 struct Message {
     text: String,
     fd: Option<OwnedFd>,
+}
+
+impl Message {
+    /// The name of what it has the manager keep, if it does.
+    fn stores(&self) -> Option<&str> {
+        self.text.strip_prefix(STORE)?.lines().next()
+    }
 }
 
 /// What the service manager was told, and what it is still to be told.
@@ -171,14 +182,16 @@ impl Service {
     pub(super) fn record(&self) -> ServiceRecord {
         let unsent = self.queue.iter().filter(|message| message.fd.is_none());
         // Those with a descriptor are made anew.
-        let unsent_fds = self.queue.iter().filter(|message| message.fd.is_some()).count();
+        let unsent_fds = self.queue.iter().filter(|message| message.fd.is_some());
+        let not_stored: Vec<_> = unsent_fds.filter_map(Message::stores).collect();
+        let stored = self.stored.iter().filter(|name| !not_stored.contains(&name.as_str()));
         ServiceRecord {
             settings: self.settings.clone(),
             told: self.told.clone(),
             unsent: unsent.map(|message| message.text.clone()).collect(),
             remark: self.remark.clone(),
-            is_stored: !self.are_listeners_new && unsent_fds == 0,
-            stored: self.stored.clone(),
+            is_stored: !self.are_listeners_new && not_stored.is_empty(),
+            stored: stored.cloned().collect(),
         }
     }
 
@@ -190,7 +203,7 @@ impl Service {
     /// Has the manager let go of what it keeps under these names.
     pub fn forget(&mut self, names: &[String]) {
         for name in names {
-            self.push(format!("FDSTOREREMOVE=1\nFDNAME={name}"), None);
+            self.push(format!("{REMOVE}{name}"), None);
         }
     }
 
@@ -206,8 +219,8 @@ impl Service {
 
     /// Has the manager keep `listeners`, in case this master crashes, and nothing else of ours. What it has already it
     /// passes over, by what it is and not by its name; so a name goes first, and then it comes anew. Those of one `-b` are
-    /// kept together or not at all.
-    fn store(&mut self, listeners: impl Iterator<Item = Vec<(String, OwnedFd)>>) {
+    /// kept together or not at all. Where there is no descriptor left for a copy, it is tried again in the next round.
+    fn store<'a>(&mut self, listeners: impl Iterator<Item = Vec<(String, BorrowedFd<'a>)>>) {
         let mut room = self.settings.kept_fds_max as usize;
         let mut kept = Vec::new();
         for group in listeners {
@@ -221,8 +234,13 @@ impl Service {
         self.are_listeners_new = false;
         self.forget(&before.difference(&names).cloned().collect::<Vec<_>>());
         for (name, fd) in kept.into_iter().filter(|(name, _)| !before.contains(name)) {
+            let Ok(copy) = fd.try_clone_to_owned() else {
+                self.stored.remove(&name);
+                self.are_listeners_new = true;
+                continue;
+            };
             // Not polled: one that a worker has shut down would be dropped, and can be revived.
-            self.push(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), Some(fd));
+            self.push(format!("{STORE}{name}\nFDPOLL=0"), Some(copy));
         }
     }
 
@@ -344,7 +362,7 @@ impl Service {
             self.queue.retain(|waiting| !(is_of_now(&waiting.text) && waiting.text.starts_with(same)));
         }
         self.queue.push_back(Message { text, fd });
-        let is_text = |message: &Message| message.fd.is_none();
+        let is_text = |message: &Message| message.fd.is_none() && !message.text.starts_with(REMOVE);
         if self.queue.iter().filter(|message| is_text(message)).count() > QUEUE_MAX {
             let oldest = self.queue.iter().position(is_text);
             oldest.map(|at| self.queue.remove(at));

@@ -197,8 +197,8 @@ impl Workers {
         }
     }
 
-    /// Of each `-b`, copies of the listeners that can be kept for another master, with their names there.
-    pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, OwnedFd)>> {
+    /// Of each `-b`, the listeners that can be kept for another master, with their names there.
+    pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
         self.listeners.iter().map(Listeners::to_keep)
     }
 

@@ -16,9 +16,22 @@ fn spec(text: &str) -> BindSpec {
     text.parse().unwrap()
 }
 
+/// What a manager has of it: a copy, with a name.
+fn copy((name, fd): (String, BorrowedFd<'_>)) -> (String, OwnedFd) {
+    (name, fd.try_clone_to_owned().unwrap())
+}
+
+fn passed(listener: &Listener) -> (String, OwnedFd) {
+    copy(listener.to_keep().unwrap())
+}
+
+fn passed_group(group: &PerSlot) -> KeptListeners {
+    KeptListeners { left: group.to_keep().unwrap().into_iter().map(copy).collect() }
+}
+
 /// What a manager would pass on of these.
 fn kept(listeners: &[Listener]) -> KeptListeners {
-    KeptListeners { left: listeners.iter().map(|listener| listener.to_keep().unwrap()).collect() }
+    KeptListeners { left: listeners.iter().map(passed).collect() }
 }
 
 fn shared(taken: Option<Listeners>) -> Listener {
@@ -118,7 +131,7 @@ fn group() -> (PerSlot, TcpStream, BindSpec) {
 fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_queues() {
     let (before, _client, spec) = group();
     let (order, address) = (before.order(), before.address().clone());
-    let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+    let mut kept = passed_group(&before);
     // A manager passes them on in any order.
     kept.left.reverse();
     let names = ["slot=2,at=2", "slot=3,at=1", "slot=0,at=0"];
@@ -137,10 +150,10 @@ fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_que
 #[test]
 fn of_a_group_all_are_taken_or_none() {
     let (before, _client, spec) = group();
-    let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+    let mut kept = passed_group(&before);
     kept.left.remove(1);
     assert!(kept.take(&spec, Family::Any, None).is_none());
-    let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+    let mut kept = passed_group(&before);
     assert!(kept.take(&spec, Family::V6, None).is_none());
     // One that was shut down has lost its place, and the others theirs by it.
     SockRef::from(before.of(SlotNumber(3)).unwrap()).shutdown(Shutdown::Both).unwrap();
@@ -167,7 +180,7 @@ fn what_the_next_master_could_not_have_is_not_kept() {
 
 /// What a manager would pass on of these after the death of their master: files stay, locks do not.
 fn crashed(listeners: Vec<Listener>) -> KeptListeners {
-    let left = listeners.iter().map(|listener| listener.to_keep().unwrap()).collect();
+    let left = listeners.iter().map(passed).collect();
     for mut listener in listeners {
         if let Some(place) = listener.place.take() {
             place.die();
@@ -217,7 +230,7 @@ fn a_unix_socket_is_taken_back_with_what_waits_in_its_queue_and_its_place() {
         assert!(is_waiting(&after));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         // A start that fails leaves it all to the next.
-        let mut kept = KeptListeners { left: vec![after.to_keep().unwrap()] };
+        let mut kept = KeptListeners { left: vec![passed(&after)] };
         drop(after);
         assert_eq!(files(&directory), 1, "the socket");
         let mut after = shared(kept.take(&spec, Family::Any, None));

@@ -255,6 +255,57 @@ fn a_queue_that_nobody_reads_stays_short() {
     assert!(service.queue.back().unwrap().text.starts_with("READY=1"), "the end of it is what counts");
 }
 
+/// A manager that keeps descriptors, and something to keep under each of these names.
+fn keep(manager: &Manager, service: &mut Service, names: &[String]) {
+    let listeners = names.iter().map(|name| vec![(name.clone(), manager.socket.as_fd())]);
+    service.store(listeners);
+}
+
+fn names(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| format!("bind-{number}")).collect()
+}
+
+fn keeper() -> (Manager, Service, Log) {
+    let manager = Manager::new();
+    let settings = ServiceSettings { kept_fds_max: 1000, ..manager.settings() };
+    let (mut log, now) = (log(), Instant::now());
+    let mut service = Service::new(settings, &mut log);
+    service.tell(now, &condition(MasterState::Running, 4), &mut log);
+    manager.heard();
+    (manager, service, log)
+}
+
+#[test]
+fn what_was_not_stored_before_an_exec_is_stored_after_it() {
+    let (manager, mut service, mut log) = keeper();
+    keep(&manager, &mut service, &names(0..1));
+    service.send_all(Instant::now(), &mut log);
+    keep(&manager, &mut service, &names(0..2));
+    let mut service = Service::adopt(service.record(), &mut log);
+    assert!(service.wants_listeners());
+    keep(&manager, &mut service, &names(0..2));
+    service.send_all(Instant::now(), &mut log);
+    let stored = [0, 1].map(|number| format!("FDSTORE=1|FDNAME=bind-{number}|FDPOLL=0"));
+    assert_eq!(manager.heard(), stored, "each once");
+}
+
+#[test]
+fn the_manager_lets_go_of_all_that_has_gone_however_much_that_is() {
+    let (manager, mut service, mut log) = keeper();
+    keep(&manager, &mut service, &names(0..3 * QUEUE_MAX));
+    while !service.queue.is_empty() {
+        service.send_all(Instant::now(), &mut log);
+        manager.heard();
+    }
+    keep(&manager, &mut service, &names(0..1));
+    let mut removed = 0;
+    while !service.queue.is_empty() {
+        service.send_all(Instant::now(), &mut log);
+        removed += manager.heard().iter().filter(|text| text.starts_with("FDSTOREREMOVE=1|")).count();
+    }
+    assert_eq!(removed, 3 * QUEUE_MAX - 1);
+}
+
 #[test]
 fn how_it_is_is_told_in_words() {
     let running = condition(MasterState::Running, 4);
