@@ -112,7 +112,12 @@ impl Drop for Strace {
         if let Some(tracer) = Process::of(self.tracer.id() as i32) {
             tracer.signal(Signal::SIGINT);
         }
-        let _ = self.tracer.wait();
+        let ended = || self.tracer.try_wait().is_ok_and(|status| status.is_some()).then_some(());
+        if wait::within(wait::patience(), ended).is_none() {
+            // A process that the kernel holds cannot be detached from. Whoever failed for that has to end all the same.
+            let _ = self.tracer.kill();
+            let _ = self.tracer.wait();
+        }
     }
 }
 
