@@ -13,7 +13,7 @@ use tests::{Gate, Master, MasterBuilder};
 fn gated(workers: u32) -> (Gate, Master) {
     let builder = Master::builder().workers(workers);
     let gate = Gate::new(builder.file("gate"));
-    let master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let master = builder.serve([gate.knob()]).start();
     (gate, master)
 }
 
@@ -193,9 +193,8 @@ fn die_answers_stops_the_workers_and_ends_the_master() {
 #[test]
 fn an_ack_counts_though_its_sender_has_hung_up() {
     let builder = Master::builder();
-    let mut gate = Gate::new(builder.file("gate"));
-    gate.close();
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let mut gate = Gate::closed(builder.file("gate"));
+    let mut master = builder.serve([gate.knob()]).start_unready();
     let address = master.address();
     master.signal(Signal::SIGSTOP);
     master.wait("the master to stop", |master| master.process().is_stopped().then_some(()));
@@ -284,7 +283,7 @@ fn an_upgrade_tells_each_step_and_how_it_ended() {
 fn an_upgrade_keeps_to_max_unacked() {
     let builder = Master::builder().workers(4).options(["--max-unacked", "1"]);
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     let mut upgrade = master.control();
     upgrade.send(r#"{"command":"upgrade"}"#);

@@ -74,7 +74,7 @@ fn an_upgrade_keeps_to_max_upgrade_additional() {
     let builder = Master::builder().workers(4);
     let builder = builder.options(["--max-unacked", "4", "--max-upgrade-additional", "1"]);
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     let mut upgrade = master.control();
     upgrade.send(r#"{"command":"upgrade"}"#);

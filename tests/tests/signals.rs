@@ -163,7 +163,7 @@ fn chld_alrm_and_pipe_harm_nothing() {
 fn a_stop_during_an_upgrade_ends_it_and_the_master() {
     let builder = Master::builder().workers(2);
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     let mut upgrade = master.control();
     upgrade.send(r#"{"command":"upgrade"}"#);
