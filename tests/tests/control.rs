@@ -279,20 +279,32 @@ fn an_upgrade_tells_each_step_and_how_it_ended() {
     assert_eq!(status.workers.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
-#[test]
-fn an_upgrade_keeps_to_max_unacked() {
-    let builder = Master::builder().workers(4).options(["--max-unacked", "1"]);
+/// Upgrades four workers with these options, and checks that one new worker starts at a time.
+#[track_caller]
+fn upgrade_one_by_one(options: &[&str]) {
+    let builder = Master::builder().workers(4).options(options);
     let mut gate = Gate::new(builder.file("gate"));
     let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     let mut upgrade = master.control();
     upgrade.send(r#"{"command":"upgrade"}"#);
+    // All that it spawns before the first ack, it spawns at once.
     let status = master.wait_status("a starting worker", |status| status.master.starting > 0);
     assert_eq!((status.master.starting, status.master.up), (1, 4), "{status:?}");
     gate.open();
     assert_eq!(upgrade.replies().last().and_then(|reply| reply.ok), Some(true));
     let most = master.log().lines().filter(|line| line.contains("spawned")).count();
     assert_eq!(most, 8, "{master}");
+}
+
+#[test]
+fn an_upgrade_keeps_to_max_unacked() {
+    upgrade_one_by_one(&["--max-unacked", "1"]);
+}
+
+#[test]
+fn an_upgrade_keeps_to_max_upgrade_additional() {
+    upgrade_one_by_one(&["--max-unacked", "4", "--max-upgrade-additional", "1"]);
 }
 
 #[test]
