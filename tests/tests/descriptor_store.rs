@@ -13,13 +13,19 @@ use serde_json::Value;
 use socket2::{SockAddr, Socket, Type};
 use tests::{Master, MasterBuilder, Process, binaries, wait};
 
+#[path = "descriptor_store/slots.rs"]
+mod slots;
+
 /// Connections that wait while there is no master.
 const WAITING: usize = 50;
 
 /// A master under a manager that keeps so many descriptors and logs to a file of the builder's.
 fn kept(fds: u32) -> (MasterBuilder, PathBuf) {
+    kept_by(Master::builder().workers(2), fds)
+}
+
+fn kept_by(builder: MasterBuilder, fds: u32) -> (MasterBuilder, PathBuf) {
     binaries::require("python3", "python3");
-    let builder = Master::builder().workers(2);
     let log = builder.file("manager.log");
     let manager = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/service_manager.py");
     let builder = builder.under(["python3", manager]).env("FDSTORE", fds.to_string()).env("LOG", &log);
@@ -84,20 +90,29 @@ fn crash(master: &mut Master) -> Process {
 }
 
 fn wait_next(master: &mut Master, before: Process) {
+    wait_next_with(master, before, 2);
+}
+
+fn wait_next_with(master: &mut Master, before: Process, workers: u32) {
     master.wait("the next master", |master| {
         let status = tests::Control::try_connect(master.socket()).ok()?.status();
-        (status.master.up == 2 && status.master.pid != before.pid()).then_some(())
+        (status.master.up == workers && status.master.pid != before.pid()).then_some(())
     });
     master.status();
+}
+
+/// Has no worker take anything.
+fn freeze(master: &mut Master) {
+    for worker in master.workers_up() {
+        worker.signal(Signal::SIGSTOP);
+        master.wait("stopped workers", |_| worker.is_stopped().then_some(()));
+    }
 }
 
 /// Has requests wait, crashes the master, and waits for the next. Returns how many of those who waited, and of those who
 /// came when there was no master, were answered.
 fn answered_over_a_crash(master: &mut Master, ask: impl Fn() -> io::Result<Socket>) -> (usize, usize) {
-    for worker in master.workers_up() {
-        worker.signal(Signal::SIGSTOP);
-        master.wait("stopped workers", |_| worker.is_stopped().then_some(()));
-    }
+    freeze(master);
     let waiting: Vec<_> = (0..WAITING).map(|_| ask().expect("a connection that waits")).collect();
     let before = crash(master);
     let late: Vec<_> = (0..WAITING).flat_map(|_| ask()).collect();

@@ -31,6 +31,8 @@ pub(super) struct Steering {
     next_token: usize,
     /// Tokens that have spoken in this round, in that order, which is the kernel's.
     spoken: Vec<usize>,
+    /// The order of each group, by the number of its `-b`, as the service manager was last told of it.
+    orders: HashMap<usize, Vec<SlotNumber>>,
     /// Something has happened since the slots were last looked at.
     is_stale: bool,
     tell_not_before: Option<Instant>,
@@ -103,7 +105,6 @@ impl Reactor {
         let seats = self.supervisor.seats();
         for (number, listeners) in self.workers.listeners_mut().iter_mut().enumerate() {
             let Listeners::PerSlot(group) = listeners else { continue };
-            let before = group.order();
             for slot in group.gone(&seats) {
                 if let Some(listener) = group.of(slot) {
                     self.steering.forget(self.poll.registry(), (number, Some(slot)), listener);
@@ -116,7 +117,10 @@ impl Reactor {
                     "{address}: cannot choose the slots that get new connections, so that all do: {error}"
                 ));
             }
-            if group.order() != before {
+            // One that was opened for a new worker is in it already, and others may have gone.
+            let order = group.order();
+            if self.steering.orders.get(&number) != Some(&order) {
+                self.steering.orders.insert(number, order);
                 self.service.on_listeners_changed();
             }
         }
