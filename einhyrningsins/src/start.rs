@@ -153,7 +153,7 @@ fn listen_on(sockets: &Sockets, slots: u32, mut passed: Passed, log: &mut Log) -
     let failure = |error: BindError| Failure { hint: error.hint(), error: error.into() };
     let mut kept = passed.take_kept();
     let mut names = kept.names();
-    let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog)).collect();
+    let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog, slots)).collect();
     // Before others are bound, whose addresses they may have.
     let unwanted = kept.give_up();
     names.retain(|name| !unwanted.contains(name));

@@ -14,7 +14,7 @@ use socket2::{Domain, SockRef};
 
 use super::bind::{Backlog, set_options, take_over_place};
 use super::listener::take_address_again;
-use super::per_slot::{Member, PerSlot};
+use super::per_slot::{Member, PerSlot, has_one_outcome};
 use super::spec::{BindAddress, BindSpec, Origin, Place};
 use super::{Address, Family, Listener, Listeners, SocketKind};
 use crate::socket_place::SocketPlace;
@@ -49,10 +49,18 @@ impl KeptListeners {
     }
 
     /// What was kept for `spec`, with the queues; `None` if there is nothing, or it is not what `spec` and `family` ask
-    /// for. Call [`Listeners::settle`] once it is in use.
-    pub fn take(&mut self, spec: &BindSpec, family: Family, backlog: Option<u32>) -> Option<Listeners> {
+    /// for. Call [`Listeners::settle`] once it is in use. Of slots, those that there will be are the first `slots`.
+    pub fn take(
+        &mut self,
+        spec: &BindSpec,
+        family: Family,
+        backlog: Option<u32>,
+        slots: u32,
+    ) -> Option<Listeners> {
         if spec.options.reuseport {
-            self.take_per_slot(spec, family, backlog).map(Listeners::PerSlot)
+            let mut group = self.take_per_slot(spec, family, backlog)?;
+            group.renumber(slots);
+            Some(Listeners::PerSlot(group))
         } else {
             let listener = self.take_named(&name_of(spec)?, spec, family, backlog)?;
             Some(Listeners::Shared(Box::new(listener)))
@@ -80,14 +88,15 @@ impl KeptListeners {
     fn take_per_slot(&mut self, spec: &BindSpec, family: Family, backlog: Option<u32>) -> Option<PerSlot> {
         let name = name_of(spec)?;
         let kind = kind_of(spec)?;
-        let mut seats = Vec::new();
+        let (mut seats, mut gone) = (Vec::new(), Vec::new());
         for (kept, fd) in &self.left {
             let Some(seat) = Seat::of(&name, kept) else { continue };
-            // One that was shut down has left the group, and those behind it have moved.
-            let listens =
-                !kind.has_connections() || SockRef::from(fd).is_listener().is_ok_and(|listens| listens);
-            if !(listens && is_of(kind, family, fd)) {
+            if !is_of(kind, family, fd) {
                 return None;
+            }
+            let listens = || SockRef::from(fd).is_listener().is_ok_and(|listens| listens);
+            if kind.has_connections() && !listens() {
+                gone.push(seat.position);
             }
             seats.push((seat, kept.clone()));
         }
@@ -95,6 +104,11 @@ impl KeptListeners {
         if !seats.iter().map(|(seat, _)| seat.position).eq(0..seats.len()) {
             return None;
         }
+        // One that was shut down has left the group, and those behind it have moved. It comes back as the last.
+        gone.sort_unstable();
+        let is_order_known = has_one_outcome(seats.len(), &gone);
+        let back: Vec<_> = gone.iter().rev().map(|at| seats.swap_remove(*at)).collect();
+        seats.extend(back);
         let mut members = Vec::new();
         for (seat, kept) in &seats {
             match self.take_named(kept, spec, family, backlog) {
@@ -106,7 +120,7 @@ impl KeptListeners {
                 }
             }
         }
-        PerSlot::new(members)
+        PerSlot::new(members, is_order_known)
     }
 
     /// Gives up what was not taken, and returns its names. Nobody is refused an address by it from now on, although the

@@ -19,7 +19,7 @@ use super::{Address, BindError, SocketKind};
 use crate::handover::Fd;
 use crate::supervisor::{Seats, SlotNumber};
 use crate::sys::inherit::Inherited;
-use crate::sys::steering::{LEFT_OUT_MAX, Spread, steer};
+use crate::sys::steering::{LEFT_OUT_MAX, Spread, leave_group, steer};
 
 /// The listeners of one `-b`, one for each slot; never none.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct PerSlot {
     told: Option<Told>,
     /// Whether the order is the kernel's.
     is_order_known: bool,
+    /// Whether the kernel has refused what it was told last.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -69,9 +71,10 @@ struct MemberRecord {
 }
 
 impl PerSlot {
-    /// The group of `members`, in the kernel's order; `None` if there are none.
-    pub(super) fn new(members: Vec<Member>) -> Option<Self> {
-        (!members.is_empty()).then_some(Self { members, told: None, is_order_known: true })
+    /// The group of `members`, in the kernel's order, if that is known; `None` if there are none.
+    pub(super) fn new(members: Vec<Member>, is_order_known: bool) -> Option<Self> {
+        let is_any = !members.is_empty();
+        is_any.then_some(Self { members, told: None, is_order_known, is_refused: false })
     }
 
     /// Begins with `first`, which belongs to slot 0, and binds one for each other of the first `slots` slots. All get their
@@ -83,7 +86,19 @@ impl PerSlot {
         let others = (1..slots).map(|slot| Ok(Member::new(SlotNumber(slot), bind_twin(&first)?)));
         let mut members = others.collect::<Result<Vec<_>, BindError>>()?;
         members.insert(0, Member::new(SlotNumber(0), first));
-        Ok(Self { members, told: None, is_order_known: true })
+        Ok(Self { members, told: None, is_order_known: true, is_refused: false })
+    }
+
+    /// Has the first `slots` slots have all of these that there are enough slots for: which slot had which before does not
+    /// matter to those who wait.
+    pub(super) fn renumber(&mut self, slots: u32) {
+        let is_free = |slot: &SlotNumber| self.position(*slot).is_none();
+        let free: Vec<_> = (0..slots).map(SlotNumber).filter(is_free).collect();
+        let mut beyond: Vec<_> = self.members.iter_mut().filter(|member| member.slot.0 >= slots).collect();
+        beyond.sort_unstable_by_key(|member| member.slot);
+        for (member, slot) in beyond.into_iter().zip(free) {
+            member.slot = slot;
+        }
     }
 
     /// Any of them: what is asked of all of them alike can be asked of it.
@@ -158,9 +173,7 @@ impl PerSlot {
             if !staying.is_empty() {
                 let _ = self.tell(staying);
             }
-            let closed = self.members.swap_remove(at);
-            // Whoever else may hold it, a service manager or a child of a worker, it leaves the group now.
-            let _ = SockRef::from(&closed.listener).shutdown(Shutdown::Both);
+            leave(&self.members.swap_remove(at).listener);
             self.told = None;
         }
     }
@@ -174,14 +187,16 @@ impl PerSlot {
     /// Has what is new go to those that are live by `seats`.
     ///
     /// # Errors
-    /// What the kernel says; then it goes on as before.
+    /// What the kernel says; then it goes on as before, until this is called again. The same refusal is told once.
     pub fn steer(&mut self, seats: &Seats) -> io::Result<()> {
         self.is_order_known |= self.members.len() == 1;
         for member in &mut self.members {
             member.is_live = !self.is_order_known || seats.is_live(member.slot);
         }
         self.limit_left_out(seats);
-        self.tell(self.live())
+        let result = self.tell(self.live());
+        let was_refused = std::mem::replace(&mut self.is_refused, result.is_err());
+        if was_refused { Ok(()) } else { result }
     }
 
     /// Where there are more to leave out than a program holds, those that are to be closed come before those that wait for
@@ -205,27 +220,26 @@ impl PerSlot {
             _ => Spread::Random,
         };
         let result = steer(self.any(), told.size, &told.live, spread);
-        let is_alone = told.size == 1;
-        // Refused once, it is not tried again before there is something else to tell.
-        self.told = Some(told);
-        // One of UDP that is alone is in no group, and gets everything.
-        if is_alone { Ok(()) } else { result }
+        // One of UDP that is alone may be in no group, and gets everything.
+        if result.is_ok() || told.size == 1 {
+            self.told = Some(told);
+            return Ok(());
+        }
+        result
     }
 
-    /// Sees to the listeners of `spoken`, on which somebody has called `shutdown(2)`, in that order, and to any other that
-    /// is broken. Each has left the group, and when it listens again it comes back as the last. Whether each had to be
-    /// revived; one that cannot be is closed, unless it is the last of all, and the slot's next worker gets another.
+    /// Sees to the listeners of `spoken`, on which somebody has called `shutdown(2)`, and to any other that is broken. Each
+    /// has left the group, and when it listens again it comes back as the last. Whether each had to be revived, or was by
+    /// somebody else; one that cannot be is closed, unless it is the last of all, and the slot's next worker gets another.
+    ///
+    /// In which order they have left nobody tells: what wakes the loop comes later than that, by as long as it takes to
+    /// reset what waits in the queue.
     pub fn revive(&mut self, spoken: &[SlotNumber]) -> Vec<(SlotNumber, Result<bool, BindError>)> {
-        let mut left = Vec::new();
-        for slot in spoken {
-            left.extend(self.position(*slot).map(|at| self.members.swap_remove(at)));
-        }
-        // These have left after those, but nobody has told in which order.
-        let more: Vec<_> = self.broken().collect();
-        self.is_order_known &= more.len() <= 1;
-        for slot in more {
-            left.extend(self.position(slot).map(|at| self.members.swap_remove(at)));
-        }
+        let has_left = |member: &Member| spoken.contains(&member.slot) || member.listener.is_broken();
+        let positions = self.members.iter().enumerate().filter(|(_, member)| has_left(member));
+        let gone: Vec<_> = positions.map(|(at, _)| at).collect();
+        self.is_order_known &= has_one_outcome(self.members.len(), &gone);
+        let left: Vec<_> = gone.iter().rev().map(|at| self.members.swap_remove(*at)).collect();
         self.is_order_known |= self.members.is_empty();
         self.told = None;
         let mut results = Vec::new();
@@ -233,21 +247,23 @@ impl PerSlot {
             let (slot, revived) = (member.slot, member.listener.revive());
             if revived.is_ok() || self.members.is_empty() {
                 self.members.push(member);
+            } else {
+                // It may listen, and lack only an option; and the slot's worker has it too.
+                leave(&member.listener);
             }
             results.push((slot, revived));
         }
-        // Who leaves while others come back has left before them or after.
-        let are_more_gone = self.broken().next().is_some();
-        self.is_order_known &= !are_more_gone;
+        // Who comes back by himself, or leaves while others come back, has done so before them or after.
+        let are_more_back =
+            results.len() > 1 && results.iter().any(|(_, revived)| matches!(revived, Ok(false)));
+        let are_more_gone = self.members.iter().any(|member| member.listener.is_broken());
+        self.is_order_known &= !(are_more_back || are_more_gone);
         results
     }
 
-    fn broken(&self) -> impl Iterator<Item = SlotNumber> {
-        self.members.iter().filter(|member| member.listener.is_broken()).map(|member| member.slot)
-    }
-
-    /// Whether new connections can be kept from slots. Not where several listeners were shut down at the same time: who of
-    /// them left the group first decides who is where in it, and the kernel tells nobody.
+    /// Whether new connections can be kept from slots. Not where several listeners were shut down at the same time, and who
+    /// of them left the group first decides who is where in it. It is known again when all were shut down at the same time,
+    /// or one is left.
     #[must_use]
     pub fn can_choose(&self) -> bool {
         self.is_order_known
@@ -279,9 +295,25 @@ impl PerSlot {
             Ok(Member { is_live: member.is_live, ..Member::new(member.slot, listener) })
         };
         let members = record.slots.iter().map(adopt).collect::<Result<_, AdoptError>>()?;
-        let group = Self::new(members).ok_or(AdoptError::Empty)?;
-        Ok(Self { is_order_known: record.is_order_known, ..group })
+        Self::new(members, record.is_order_known).ok_or(AdoptError::Empty)
     }
+}
+
+/// Whether those of a group of `size` who stay end up in the same order whichever of those at `gone`, in rising order, left
+/// first. As each that leaves has its place taken by the last, only those stay in their place who are not among the
+/// last then; one that moves finds one place, but of two it is not known who finds which.
+pub(super) fn has_one_outcome(size: usize, gone: &[usize]) -> bool {
+    let staying = size - gone.len();
+    (staying..size).filter(|at| gone.binary_search(at).is_err()).count() <= 1
+}
+
+/// Has it leave its group, whoever else may hold it: a service manager, or a child of a worker.
+fn leave(listener: &Listener) {
+    // Who does not leave gets packets that nobody takes, which is the most that can come of it.
+    let _ = match listener.kind() {
+        SocketKind::Udp => leave_group(listener),
+        _ => SockRef::from(listener).shutdown(Shutdown::Both),
+    };
 }
 
 impl PerSlotRecord {

@@ -29,7 +29,7 @@ pub(super) struct Steering {
     watched: HashMap<usize, Whose>,
     tokens: HashMap<Whose, usize>,
     next_token: usize,
-    /// Tokens that have spoken in this round, in that order, which is the kernel's.
+    /// Tokens that have spoken in this round.
     spoken: Vec<usize>,
     /// The order of each group, by the number of its `-b`, as the service manager was last told of it.
     orders: HashMap<usize, Vec<SlotNumber>>,
@@ -114,7 +114,7 @@ impl Reactor {
             if let Err(error) = group.steer(&seats) {
                 let address = group.address();
                 self.log.warn(format_args!(
-                    "{address}: cannot choose the slots that get new connections, so that all do: {error}"
+                    "{address}: cannot choose anew which slots get new connections; they go on as before: {error}"
                 ));
             }
             // One that was opened for a new worker is in it already, and others may have gone.

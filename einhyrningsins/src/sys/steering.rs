@@ -11,8 +11,10 @@
 //! (`__reuseport_add_sock`, `__reuseport_detach_sock`); of the machine, `Documentation/networking/filter.rst`.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd};
 
+use nix::errno::Errno;
 use nix::libc::{self, sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -44,6 +46,33 @@ pub fn steer(member: &impl AsFd, size: usize, live: &[usize], spread: Spread) ->
         filter: program.as_mut_ptr(),
     };
     Ok(setsockopt(member, sockopt::AttachReusePortCbpf, &program)?)
+}
+
+/// Has a UDP socket leave its group, and get nothing any more, while others have descriptors of it too. No privilege is
+/// needed, unless the socket is bound to a network interface already.
+///
+/// # Errors
+/// EPERM.
+///
+/// # Source
+/// `sock_bindtoindex` of the kernel (`net/core/sock.c`): a socket that is bound to another interface is put elsewhere in
+/// its table, and leaves its group by that (`udp_lib_rehash`). `shutdown(2)` does not do it.
+pub fn leave_group(socket: &impl AsFd) -> io::Result<()> {
+    /// `SO_BINDTOIFINDEX` of most architectures. Source: `include/uapi/asm-generic/socket.h`, since Linux 5.1.
+    const BIND_TO_INDEX: libc::c_int = 62;
+    // The number of an interface that is not there: numbers count up from 1.
+    let nowhere = libc::c_int::MAX;
+    // SAFETY: the kernel reads an int, of the size that it is told, and `nowhere` outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            BIND_TO_INDEX,
+            (&raw const nowhere).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
 }
 
 fn program(size: usize, live: &[usize], spread: Spread) -> Vec<sock_filter> {

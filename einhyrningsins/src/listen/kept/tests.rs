@@ -16,6 +16,9 @@ fn spec(text: &str) -> BindSpec {
     text.parse().unwrap()
 }
 
+/// As many as any pool here.
+const SLOTS: u32 = 4;
+
 /// What a manager has of it: a copy, with a name.
 fn copy((name, fd): (String, BorrowedFd<'_>)) -> (String, OwnedFd) {
     (name, fd.try_clone_to_owned().unwrap())
@@ -48,11 +51,11 @@ fn a_listener_is_taken_back_with_its_port_and_what_waits_in_its_queue() {
     let address = SockRef::from(&kept.left[0].1).local_addr().unwrap().as_socket().unwrap();
     let mut waiting = TcpStream::connect(address).unwrap();
     waiting.write_all(b"hello").unwrap();
-    assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None).is_none());
+    assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None, SLOTS).is_none());
     // The name, and other options, are not what it is kept by.
-    let after = shared(kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7)));
+    let after = shared(kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7), SLOTS));
     assert_eq!((after.address.inet(), after.backlog), (Some(address), 7));
-    assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none(), "once");
+    assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None, SLOTS).is_none(), "once");
     assert_eq!(kept.give_up(), [""; 0]);
     let listener = TcpListener::from(after.as_fd().try_clone_to_owned().unwrap());
     let mut bytes = [0; 5];
@@ -74,7 +77,7 @@ fn what_nobody_wants_any_more_is_in_nobodys_way() {
 fn a_family_that_is_not_asked_for_any_more_is_not_taken() {
     for (one, other) in [(Family::Any, Family::V6), (Family::V6, Family::Any), (Family::Any, Family::V4)] {
         let before = bind(&spec("[::]:0"), one, None).unwrap();
-        assert!(kept(&[before]).take(&spec("[::]:0"), other, None).is_none(), "{one:?} {other:?}");
+        assert!(kept(&[before]).take(&spec("[::]:0"), other, None, SLOTS).is_none(), "{one:?} {other:?}");
     }
 }
 
@@ -83,7 +86,7 @@ fn one_that_a_worker_has_shut_down_listens_again() {
     let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
     let address = before.address.clone();
     SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
-    let after = shared(kept(&[before]).take(&spec("127.0.0.1:0"), Family::Any, None));
+    let after = shared(kept(&[before]).take(&spec("127.0.0.1:0"), Family::Any, None, SLOTS));
     assert_eq!(after.address, address);
     TcpStream::connect(address.inet().unwrap()).unwrap();
 }
@@ -108,8 +111,8 @@ fn packets_wait_for_the_next_master_too() {
     let address = before.address.inet().unwrap();
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", address).unwrap();
     let mut kept = kept(&[before]);
-    assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none());
-    let after = shared(kept.take(&spec("udp:127.0.0.1:0"), Family::Any, None));
+    assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None, SLOTS).is_none());
+    let after = shared(kept.take(&spec("udp:127.0.0.1:0"), Family::Any, None, SLOTS));
     assert_eq!((after.address.inet(), after.backlog), (Some(address), 0));
     let socket = UdpSocket::from(after.as_fd().try_clone_to_owned().unwrap());
     assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 5);
@@ -137,8 +140,10 @@ fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_que
     let names = ["slot=2,at=2", "slot=3,at=1", "slot=0,at=0"];
     assert_eq!(kept.names(), names.map(|seat| format!("bind-127.0.0.1%3A0,{seat}")));
     drop(before);
-    assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None).is_none(), "it is no group");
-    let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7)) else { panic!("not taken") };
+    assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None, SLOTS).is_none(), "it is no group");
+    let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7), SLOTS) else {
+        panic!("not taken")
+    };
     assert_eq!((after.order(), after.address(), after.any().backlog), (order, &address, 7));
     assert_eq!(kept.give_up(), [""; 0]);
     let listener = after.of(SlotNumber(2)).unwrap().as_fd().try_clone_to_owned().unwrap();
@@ -152,16 +157,52 @@ fn of_a_group_all_are_taken_or_none() {
     let (before, _client, spec) = group();
     let mut kept = passed_group(&before);
     kept.left.remove(1);
-    assert!(kept.take(&spec, Family::Any, None).is_none());
+    assert!(kept.take(&spec, Family::Any, None, SLOTS).is_none());
     let mut kept = passed_group(&before);
-    assert!(kept.take(&spec, Family::V6, None).is_none());
-    // One that was shut down has lost its place, and the others theirs by it.
-    SockRef::from(before.of(SlotNumber(3)).unwrap()).shutdown(Shutdown::Both).unwrap();
-    assert!(kept.take(&spec, Family::Any, None).is_none());
+    assert!(kept.take(&spec, Family::V6, None, SLOTS).is_none());
     let address = before.address().clone();
     drop(before);
     assert_eq!(kept.give_up().len(), 3);
     bind(&self::spec(&format!("{address},reuseport")), Family::Any, None).unwrap();
+}
+
+/// One that was shut down has lost its place, and another may have lost its own by that; nobody has told the manager.
+#[test]
+fn of_a_group_one_that_was_shut_down_listens_again_and_the_others_are_where_they_are() {
+    for shut in [0, 2, 3] {
+        let (before, _client, spec) = group();
+        let kept = passed_group(&before);
+        drop(before.of(SlotNumber(shut)).map(|listener| SockRef::from(listener).shutdown(Shutdown::Both)));
+        let mut kept = kept;
+        let Some(Listeners::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
+            panic!("not taken")
+        };
+        assert!(after.can_choose() && after.order().last() == Some(&SlotNumber(shut)));
+        for slot in [0, 2, 3].map(SlotNumber) {
+            after.steer(&Seats::of([(slot, true)])).unwrap();
+            let length = |group: &PerSlot| group.of(slot).unwrap().queue().unwrap().length;
+            let queued = length(&after);
+            let _client = TcpStream::connect(after.address().inet().unwrap()).unwrap();
+            assert_eq!(
+                length(&after),
+                queued + 1,
+                "{shut} was shut down, and {slot:?} is not where it should be"
+            );
+        }
+    }
+}
+
+/// What waits in a queue is served by whoever has the slot, if there is one.
+#[test]
+fn slots_that_there_will_not_be_give_their_queues_to_those_that_there_will() {
+    for (slots, order) in [(4, [0, 3, 2]), (3, [0, 1, 2]), (2, [0, 3, 1]), (1, [0, 3, 2])] {
+        let (before, _client, spec) = group();
+        let mut kept = passed_group(&before);
+        let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, None, slots) else {
+            panic!("not taken")
+        };
+        assert_eq!(after.order(), order.map(SlotNumber), "{slots} slots");
+    }
 }
 
 #[test]
@@ -222,10 +263,10 @@ fn a_unix_socket_is_taken_back_with_what_waits_in_its_queue_and_its_place() {
         let _waiting = connect(&address).unwrap();
         let mut kept = crashed(vec![before]);
         let other = format!("{kind}:{}", directory.path().join("b.sock").display());
-        assert!(kept.take(&spec(&other), Family::Any, None).is_none());
+        assert!(kept.take(&spec(&other), Family::Any, None, SLOTS).is_none());
         // Of no family that -4 and -6 are about.
         let spec = spec(&format!("{text},n,mode=600"));
-        let after = shared(kept.take(&spec, Family::V6, Some(7)));
+        let after = shared(kept.take(&spec, Family::V6, Some(7), SLOTS));
         assert_eq!((&after.address, after.backlog), (&address, 7));
         assert!(is_waiting(&after));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -233,7 +274,7 @@ fn a_unix_socket_is_taken_back_with_what_waits_in_its_queue_and_its_place() {
         let mut kept = KeptListeners { left: vec![passed(&after)] };
         drop(after);
         assert_eq!(files(&directory), 1, "the socket");
-        let mut after = shared(kept.take(&spec, Family::Any, None));
+        let mut after = shared(kept.take(&spec, Family::Any, None, SLOTS));
         assert!(is_waiting(&after));
         after.settle();
         drop(after);
@@ -248,7 +289,7 @@ fn an_abstract_name_is_taken_back_without_a_file() {
     let before = bound(&text);
     let address = before.address.clone();
     let _waiting = connect(&address).unwrap();
-    let after = shared(crashed(vec![before]).take(&spec(&text), Family::V4, None));
+    let after = shared(crashed(vec![before]).take(&spec(&text), Family::V4, None, SLOTS));
     assert!(is_waiting(&after) && after.address == address && after.kept_with_file().is_none());
 }
 
@@ -268,7 +309,7 @@ fn a_path_that_leads_elsewhere_is_bound_anew() {
         let mut kept = crashed(vec![bound(&text)]);
         let still_with_the_manager = kept.left[0].1.try_clone().unwrap();
         change();
-        assert!(kept.take(&spec(&text), Family::Any, None).is_none());
+        assert!(kept.take(&spec(&text), Family::Any, None, SLOTS).is_none());
         assert_eq!(kept.give_up(), [name_of(&spec(&text)).unwrap()]);
         // A child that another test is just spawning may hold a copy of the stale one until its exec.
         eventually("the place to be had", || bind(&spec(&text), Family::Any, None).is_ok());
@@ -284,7 +325,7 @@ fn what_another_has_bound_meanwhile_is_left_alone() {
     let mut kept = crashed(vec![bound(&text)]);
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
-    assert!(kept.take(&spec(&text), Family::Any, None).is_none());
+    assert!(kept.take(&spec(&text), Family::Any, None, SLOTS).is_none());
     let _ = kept.give_up();
     UnixStream::connect(&path).unwrap();
     assert!(bind(&spec(&text), Family::Any, None).is_err());
@@ -303,7 +344,7 @@ fn a_unix_socket_that_is_of_no_use_is_out_of_the_way() {
         }
         let mut kept = crashed(vec![before]);
         let still_with_the_manager = kept.left[0].1.try_clone().unwrap();
-        assert!(kept.take(&spec(wanted), Family::Any, None).is_none());
+        assert!(kept.take(&spec(wanted), Family::Any, None, SLOTS).is_none());
         let _ = kept.give_up();
         assert_eq!(files(&directory), 0);
         let after = bound(wanted);
@@ -318,11 +359,11 @@ fn an_owner_that_cannot_be_had_is_left_to_be_said_by_the_bind() {
     let text = format!("unix:{}", directory.path().join("a.sock").display());
     let mut kept = crashed(vec![bound(&text)]);
     let nobodys = spec(&format!("{text},user=nobody-of-that-name"));
-    assert!(kept.take(&nobodys, Family::Any, None).is_none());
+    assert!(kept.take(&nobodys, Family::Any, None, SLOTS).is_none());
     assert_eq!(kept.give_up().len(), 1);
     if nix::unistd::geteuid().is_root() {
         let mut kept = crashed(vec![bound(&text)]);
-        let _listener = kept.take(&spec(&format!("{text},user=54321,group=54322")), Family::Any, None);
+        let _listener = kept.take(&spec(&format!("{text},user=54321,group=54322")), Family::Any, None, SLOTS);
         let found = fs::metadata(directory.path().join("a.sock")).unwrap();
         assert_eq!((found.uid(), found.gid()), (54_321, 54_322));
     }

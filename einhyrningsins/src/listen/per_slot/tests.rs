@@ -50,6 +50,12 @@ fn check_order(group: &mut PerSlot, open: &[u32]) {
     }
 }
 
+fn shut_down(group: &PerSlot, slots: &[u32]) {
+    for slot in slots {
+        SockRef::from(group.of(SlotNumber(*slot)).unwrap()).shutdown(Shutdown::Both).unwrap();
+    }
+}
+
 #[test]
 fn each_slot_has_its_own_socket_at_one_address() {
     let group = tcp(3);
@@ -81,11 +87,10 @@ fn the_mirror_keeps_the_order_of_the_kernel_whatever_comes_and_goes() {
             }
             _ => {
                 dice.shuffle(&mut open);
-                let broken = &open[..dice.usize(1..=open.len().min(2))];
-                for slot in broken {
-                    SockRef::from(group.of(SlotNumber(*slot)).unwrap()).shutdown(Shutdown::Both).unwrap();
-                }
-                let results = group.revive(&slots(broken.iter().copied()));
+                // Of several, but for all, it may not be known who is where.
+                let count = if dice.bool() { 1 } else { open.len() };
+                shut_down(&group, &open[..count]);
+                let results = group.revive(&slots(open[..count].iter().copied()));
                 assert!(results.iter().all(|(_, result)| matches!(result, Ok(true))), "{results:?}");
                 open.sort_unstable();
             }
@@ -148,12 +153,55 @@ fn a_slot_keeps_what_waits_in_its_queue_while_it_gets_nothing_new() {
     assert_eq!(taken(&group), BTreeMap::from([(0, after.len()), (1, before.len())]));
 }
 
+/// They speak when what waited has been reset, which may be in another order than they have left in.
+#[test]
+fn where_the_order_of_leaving_matters_the_order_of_speaking_is_not_taken_for_it() {
+    let mut known = Vec::new();
+    for (first, second) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 3), (3, 1), (2, 3), (3, 2)] {
+        let mut group = tcp(4);
+        shut_down(&group, &[first, second]);
+        // The other may have been seen to be broken before it spoke, or not.
+        let spoken = if first < second { slots([second]) } else { slots([second, first]) };
+        assert_eq!(group.revive(&spoken).len(), 2);
+        if group.can_choose() {
+            check_order(&mut group, &[0, 1, 2, 3]);
+            known.push((first, second));
+        }
+    }
+    assert_eq!(known, [(0, 2), (2, 0), (1, 3), (3, 1), (2, 3), (3, 2)]);
+}
+
+#[test]
+fn one_that_cannot_be_revived_is_in_nobodys_way() {
+    let mut group = tcp(3);
+    let copy = group.of(SlotNumber(0)).unwrap().as_fd().try_clone_to_owned().unwrap();
+    shut_down(&group, &[0]);
+    // It listens again, and then lacks something.
+    group.members[0].listener.spec.options.device = Some("nowhere".into());
+    assert!(matches!(&group.revive(&slots([0]))[..], [(SlotNumber(0), Err(_))]));
+    check_order(&mut group, &[1, 2]);
+    group.open(SlotNumber(0)).unwrap();
+    check_order(&mut group, &[0, 1, 2]);
+    // Its worker still has it.
+    assert!(TcpListener::from(copy).accept().is_err());
+}
+
+#[test]
+fn what_the_kernel_has_refused_is_told_once_and_tried_again() {
+    let listener = || bind(&"127.0.0.1:0".parse().unwrap(), Family::Any, None).unwrap();
+    let members = (0..2).map(|slot| Member::new(SlotNumber(slot), listener())).collect();
+    // They are in no group.
+    let mut group = PerSlot::new(members, true).unwrap();
+    let seats = seats(&[0, 1], &[0]);
+    group.steer(&seats).unwrap_err();
+    group.steer(&seats).unwrap();
+    assert_eq!(group.told, None);
+}
+
 #[test]
 fn several_that_were_shut_down_with_nobody_to_say_in_which_order_end_the_choice() {
     let mut group = tcp(4);
-    for slot in [1, 3] {
-        SockRef::from(group.of(SlotNumber(slot)).unwrap()).shutdown(Shutdown::Both).unwrap();
-    }
+    shut_down(&group, &[0, 1]);
     assert_eq!(group.revive(&[]).len(), 2);
     assert!(!group.can_choose());
     group.steer(&seats(&[0, 1, 2, 3], &[0])).unwrap();
@@ -171,9 +219,7 @@ fn several_that_were_shut_down_with_nobody_to_say_in_which_order_end_the_choice(
 #[test]
 fn all_that_were_shut_down_come_back_in_an_order_that_is_known() {
     let mut group = tcp(3);
-    for slot in 0..3 {
-        SockRef::from(group.of(SlotNumber(slot)).unwrap()).shutdown(Shutdown::Both).unwrap();
-    }
+    shut_down(&group, &[0, 1, 2]);
     assert_eq!(group.revive(&[]).len(), 3);
     assert!(group.can_choose());
     check_order(&mut group, &[0, 1, 2]);
@@ -215,6 +261,29 @@ fn packets_of_one_sender_stay_with_a_slot_that_serves() {
     assert!(meanwhile.values().all(|slot| *slot != 1));
     assert!(before.iter().all(|(port, slot)| *slot == 1 || meanwhile[port] == *slot));
     assert_eq!(round(&[0, 1, 2]), before);
+}
+
+#[test]
+fn who_holds_a_copy_of_a_packet_socket_that_was_closed_gets_none() {
+    for bound in ["udp:127.0.0.1:0,reuseport,n", "udp:[::]:0,reuseport,n"] {
+        let mut group = group(bound, 3);
+        let to = SocketAddr::new("127.0.0.1".parse().unwrap(), address(&group).port());
+        // A child of a worker, say, that did not close what it has not asked for.
+        let copy = group.of(SlotNumber(0)).unwrap().as_fd().try_clone_to_owned().unwrap();
+        group.close(SlotNumber(0));
+        group.steer(&seats(&[1, 2], &[1, 2])).unwrap();
+        let clients: Vec<_> = (0..64).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for client in &clients {
+            client.send_to(b"packet", to).unwrap();
+        }
+        let received = |socket: &dyn AsFd| {
+            let socket = UdpSocket::from(socket.as_fd().try_clone_to_owned().unwrap());
+            std::iter::from_fn(|| socket.recv(&mut [0; 16]).ok()).count()
+        };
+        let counts: Vec<_> = group.by_slot().into_iter().map(|(_, listener, _)| received(listener)).collect();
+        assert_eq!((received(&copy), counts.iter().sum()), (0, clients.len()), "{bound}");
+        assert!(counts.iter().all(|count| *count > 0), "{bound}: {counts:?}");
+    }
 }
 
 #[test]
