@@ -1,5 +1,7 @@
 //! Servers that people run, installed as they are: rolling upgrades under load lose nothing of theirs.
 //!
+//! Some do that with a listener for each slot (`reuseport`) too, and then through a slot that goes and comes back.
+//!
 //! Each prints its row of the table in README.md (`--nocapture` shows it), which must have the same row but for the
 //! figures. Every command is run as the table has it, in `tests/servers`.
 
@@ -13,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::sys::signal::Signal;
 use tests::alone::Alone;
 use tests::install::{go_program, node_modules, python_program, servers};
-use tests::load::{Fault, Plan, Report};
+use tests::load::{Fault, Load, Plan, Report};
 use tests::wait::{patience, within};
 use tests::{Master, MasterBuilder, binaries, process};
 
@@ -92,31 +94,49 @@ impl Server {
 
     /// Three upgrades of three workers under load.
     fn three_upgrades(&self) -> Report {
+        under_load(self.builder("").option("--").program(self.program()), |_, _| {})
+    }
+
+    /// The same with a listener for each slot, then with one slot less, and one more.
+    fn three_upgrades_and_a_slot_less(&self) -> Report {
+        let builder = self.builder(",reuseport").options(["--shrink-grace", "1"]);
+        under_load(builder.option("--").program(self.program()), |master, load| {
+            for (command, workers) in [("dec", 2), ("inc", 3)] {
+                assert_eq!(master.control().ask(command, &[]).ok, Some(true), "{master}");
+                master.wait_status("the resize", |status| {
+                    status.master.up == workers && status.listeners[0].slots.len() == workers as usize
+                });
+                load.wait_for_answers(300);
+            }
+        })
+    }
+
+    /// A master of three of them, whose sockets have these options.
+    fn builder(&self, options: &str) -> MasterBuilder {
         let builder = Master::builder();
         let builder = match self.ack {
             Ack::Manual(_) => builder,
             Ack::Timer(seconds) => builder.timer_acks(seconds),
         };
         let scratch = builder.file("");
-        let bind = if self.nonblocking { "127.0.0.1:0,n,name=web" } else { "127.0.0.1:0,name=web" };
+        let nonblocking = if self.nonblocking { ",n" } else { "" };
+        let bind = format!("127.0.0.1:0,name=web{nonblocking}{options}");
         let mut builder = builder
             .workers(3)
             .without_bind()
-            .options(["-b", bind, "--stop-signal", self.stop_signal])
+            .options(["-b", &bind, "--stop-signal", self.stop_signal])
             .current_dir(servers())
             .env("PATH", self.path())
             .env("SCRATCH", scratch);
         for (name, value) in &self.environment {
             builder = builder.env(name, value);
         }
-        let report = under_load(builder.option("--").program(self.program()));
-        assert_eq!(report.generations(), [1, 2, 3, 4].into(), "{report}");
-        report
+        builder
     }
 
     /// Prints its row, and asserts that the table has it.
     #[track_caller]
-    fn row(&self, report: &Report, remark: &str) {
+    fn row(&self, report: &Report, remark: &str, per_slot: Option<&Report>) {
         let Self { name, stop_signal, command, .. } = self;
         let (ack, acks_by) = match self.ack {
             Ack::Manual(how) => ("-m".to_owned(), how),
@@ -124,7 +144,9 @@ impl Server {
         };
         let bind = if self.nonblocking { "-b 127.0.0.1:8000,n " } else { "" };
         let row = format!("| {name} | `{bind}{ack} --stop-signal {stop_signal} -- {command}` | {acks_by} |");
-        println!("{row} {} | {} | {}{remark} |", self.version, report.requests, report.failed());
+        let per_slot =
+            per_slot.map_or(String::new(), |report| format!("{} of {}", report.failed(), report.requests));
+        println!("{row} {} | {} | {}{remark} | {per_slot} |", self.version, report.requests, report.failed());
         let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
         let readme = fs::read_to_string(readme).expect("README.md");
         assert!(readme.lines().any(|line| line.starts_with(&row)), "README.md has no row\n{row}");
@@ -136,11 +158,21 @@ impl Server {
         let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let report = self.three_upgrades();
         report.assert_nothing_lost();
-        self.row(&report, "");
+        self.row(&report, "", None);
+    }
+
+    /// Loses nothing, whether its listener is that of all or its own.
+    #[track_caller]
+    fn loses_nothing_either_way(&self) {
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let reports = [self.three_upgrades(), self.three_upgrades_and_a_slot_less()];
+        reports.iter().for_each(Report::assert_nothing_lost);
+        self.row(&reports[0], "", Some(&reports[1]));
     }
 }
 
-fn under_load(builder: MasterBuilder) -> Report {
+/// Three upgrades under load, and what `then` does to it.
+fn under_load(builder: MasterBuilder, then: impl FnOnce(&mut Master, &Load)) -> Report {
     let mut master = builder.start();
     let load = Plan::new(master.address()).start();
     for _ in 0..3 {
@@ -149,7 +181,10 @@ fn under_load(builder: MasterBuilder) -> Report {
     }
     master.wait_up(3);
     load.wait_for_answers(300);
-    load.stop()
+    then(&mut master, &load);
+    let report = load.stop();
+    assert_eq!(report.generations(), [1, 2, 3, 4].into(), "{report}");
+    report
 }
 
 /// The version that a program tells: the word at `index` of what it prints, without what is around the number.
@@ -182,7 +217,7 @@ fn gunicorn_loses_nothing() {
 
 #[test]
 fn gunicorn_with_threads_loses_nothing() {
-    gunicorn("gunicorn, threads", "gunicorn --workers 1 --threads 8 wsgi_hello").loses_nothing();
+    gunicorn("gunicorn, threads", "gunicorn --workers 1 --threads 8 wsgi_hello").loses_nothing_either_way();
 }
 
 /// Without `--keep-alive 0` it closes idle connections when it stops, with a request perhaps on its way.
@@ -214,7 +249,7 @@ fn uvicorn_loses_what_it_loses_alone_too() {
     let lost_alone = load.stop();
     assert!(lost.is_some(), "alone it loses nothing: is uvicorn to be recommended now?\n{lost_alone}");
     assert_only_unanswered_connections_closed(&lost_alone);
-    server.row(&report, &format!(" (alone: {} of {})", lost_alone.failed(), lost_alone.requests));
+    server.row(&report, &format!(" (alone: {} of {})", lost_alone.failed(), lost_alone.requests), None);
 }
 
 /// That what was lost was lost on connections that were accepted and closed before their first answer began.
@@ -230,7 +265,8 @@ fn assert_only_unanswered_connections_closed(report: &Report) {
 #[test]
 fn node_loses_nothing() {
     binaries::require("node", "nodejs");
-    Server::new("Node, `http`", version(&["node", "--version"], 0), "node node_hello.js").loses_nothing();
+    Server::new("Node, `http`", version(&["node", "--version"], 0), "node node_hello.js")
+        .loses_nothing_either_way();
 }
 
 #[test]
@@ -246,7 +282,7 @@ fn go_loses_nothing() {
     let program = go_program("go_hello.go");
     let server = Server::new("Go, `net/http`", version(&["go", "version"], 2), "go_hello");
     let server = server.installed(&program).stops_on("TERM").acks(Ack::Manual("`READY=1`, in the program"));
-    server.loses_nothing();
+    server.loses_nothing_either_way();
 }
 
 /// `LISTEN_FDS`. It says `READY=1` and `STOPPING=1`; its `sd_notify` knows paths alone, and it ends if it cannot notify.
@@ -255,7 +291,7 @@ fn puma_loses_nothing() {
     binaries::require("puma", "puma");
     let command = "puma --bind-to-activated-sockets only -C puma_hello.rb config.ru";
     let server = Server::new("puma", version(&["puma", "--version"], 2), command);
-    server.stops_on("puma").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing();
+    server.stops_on("puma").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
 }
 
 /// `SERVER_STARTER_PORT`, and systemd's own program for `NOTIFY_SOCKET`.
@@ -275,7 +311,7 @@ fn starlet_loses_nothing() {
 fn nginx_loses_nothing() {
     let server = Server::new("nginx", version(&["nginx", "-v"], 3), "sh nginx_hello.sh");
     let server = Server { nonblocking: true, ..server };
-    server.stops_on("nginx").acks(Ack::Timer(0.5)).loses_nothing();
+    server.stops_on("nginx").acks(Ack::Timer(0.5)).loses_nothing_either_way();
 }
 
 /// `EINHORN_FD_0`, in its configuration.
@@ -283,5 +319,5 @@ fn nginx_loses_nothing() {
 fn haproxy_loses_nothing() {
     let command = "haproxy -Ws -f haproxy_hello.cfg";
     let server = Server::new("HAProxy", version(&["haproxy", "-v"], 2), command);
-    server.stops_on("haproxy").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing();
+    server.stops_on("haproxy").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
 }
