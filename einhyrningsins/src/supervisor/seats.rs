@@ -21,6 +21,7 @@ pub struct Seats {
 
 impl Seats {
     /// Those that there are, each with whether it serves; nobody holds the sockets of another.
+    #[cfg(test)]
     pub(crate) fn of(open: impl IntoIterator<Item = (SlotNumber, bool)>) -> Self {
         let mut seats = Self::default();
         for (slot, serves) in open {
