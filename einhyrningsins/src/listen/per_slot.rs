@@ -19,7 +19,7 @@ use super::{Address, BindError, SocketKind};
 use crate::handover::Fd;
 use crate::supervisor::{Seats, SlotNumber};
 use crate::sys::inherit::Inherited;
-use crate::sys::steering::{LEFT_OUT_MAX, Spread, leave_group, steer};
+use crate::sys::steering::{Spread, leave_group, steer};
 
 /// The listeners of one `-b`, one for each slot; never none.
 #[derive(Debug)]
@@ -202,10 +202,19 @@ impl PerSlot {
     /// Where there are more to leave out than a program holds, those that are to be closed come before those that wait for
     /// a worker.
     fn limit_left_out(&mut self, seats: &Seats) {
+        let (size, spread) = (self.members.len(), self.spread());
         let mut left_out: Vec<_> = self.members.iter_mut().filter(|member| !member.is_live).collect();
         left_out.sort_by_key(|member| seats.is_open(member.slot));
-        for member in left_out.into_iter().skip(LEFT_OUT_MAX) {
+        let count = spread.can_leave_out(left_out.len(), size);
+        for member in left_out.into_iter().skip(count) {
             member.is_live = true;
+        }
+    }
+
+    fn spread(&self) -> Spread {
+        match self.any().kind() {
+            SocketKind::Udp => Spread::ByFlow,
+            _ => Spread::Random,
         }
     }
 
@@ -215,11 +224,7 @@ impl PerSlot {
         if self.told.as_ref() == Some(&told) {
             return Ok(());
         }
-        let spread = match self.any().kind() {
-            SocketKind::Udp => Spread::ByFlow,
-            _ => Spread::Random,
-        };
-        let result = steer(self.any(), told.size, &told.live, spread);
+        let result = steer(self.any(), told.size, &told.live, self.spread());
         // One of UDP that is alone may be in no group, and gets everything.
         if result.is_ok() || told.size == 1 {
             self.told = Some(told);

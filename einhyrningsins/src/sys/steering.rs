@@ -18,10 +18,6 @@ use nix::errno::Errno;
 use nix::libc::{self, sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// How many positions are left out at most. A program that left out more might be longer than the kernel takes
-/// (`net.core.optmem_max`, 20,480 bytes before version 6.9); what is beyond goes on to get its share.
-pub const LEFT_OUT_MAX: usize = 128;
-
 /// How a group shares out what comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
@@ -30,6 +26,25 @@ pub enum Spread {
     /// All that comes from one address and port to one, as far as that goes: for packets, of which several make a
     /// conversation. While a member is left out, its conversations go to others, and those of the others stay.
     ByFlow,
+}
+
+impl Spread {
+    /// How many positions at most a program names one by one: either those that are left out or the others, whichever are
+    /// fewer. A longer one might be more than the kernel takes (`net.core.optmem_max`, 20,480 bytes before version 6.9).
+    const fn named_max(self) -> usize {
+        match self {
+            Self::Random => 400,
+            // It names them twice.
+            Self::ByFlow => 128,
+        }
+    }
+
+    /// How many of `size` positions can be left out where that many `wanted` to be.
+    #[must_use]
+    pub fn can_leave_out(self, wanted: usize, size: usize) -> usize {
+        let named = wanted.min(size.saturating_sub(wanted));
+        if named <= self.named_max() { wanted } else { self.named_max() }
+    }
 }
 
 /// Has the group of `member`, which has `size` members, share out what comes in among those at the positions `live`,
@@ -87,16 +102,23 @@ fn program(size: usize, live: &[usize], spread: Spread) -> Vec<sock_filter> {
         }
         Spread::ByFlow => {
             code.hash_of_flow();
-            let left_out: Vec<_> = (0..size).filter(|at| !live.contains(at)).collect();
+            let left_out: Vec<_> = (0..size).filter(|at| live.binary_search(at).is_err()).collect();
             code.keep();
             code.of_accumulator(libc::BPF_MOD, size);
-            for (nth, position) in left_out.iter().enumerate() {
-                // To the part below: past the rest of these, which are two each, and the answer.
-                let rest = number(left_out.len() - nth - 1) * 2 + 1;
-                code.unless_equal_skip(*position, 1);
-                code.jump(rest);
+            if live.len() < left_out.len() {
+                for position in &live {
+                    code.unless_equal_skip(*position, 1);
+                    code.answer();
+                }
+            } else {
+                for (nth, position) in left_out.iter().enumerate() {
+                    // To the part below: past the rest of these, which are two each, and the answer.
+                    let rest = number(left_out.len() - nth - 1) * 2 + 1;
+                    code.unless_equal_skip(*position, 1);
+                    code.jump(rest);
+                }
+                code.answer();
             }
-            code.answer();
             code.kept();
             code.of_accumulator(libc::BPF_DIV, size);
             code.answer_among(&live);

@@ -287,14 +287,28 @@ fn who_holds_a_copy_of_a_packet_socket_that_was_closed_gets_none() {
 }
 
 #[test]
+fn however_many_slots_go_at_once_none_of_them_gets_anything_new() {
+    for (spec, count) in [("127.0.0.1:0,reuseport,n", 300), ("udp:127.0.0.1:0,reuseport,n", 200)] {
+        let mut group = group(spec, count);
+        let staying: Vec<u32> = (count / 2..count).collect();
+        group.steer(&seats(&staying, &staying)).unwrap();
+        let live = group.by_slot().into_iter().filter(|(.., live)| *live).map(|(slot, ..)| slot);
+        assert_eq!(live.collect::<Vec<_>>(), slots(staying.iter().copied()));
+        if !spec.starts_with("udp") {
+            let _clients = connect(&group, 64);
+            assert!(taken(&group).into_keys().all(|slot| staying.contains(&slot)));
+        }
+    }
+}
+
+#[test]
 fn beyond_what_a_program_holds_those_that_leave_come_first() {
-    let count = u32::try_from(LEFT_OUT_MAX).unwrap() + 3;
-    let mut group = tcp(count);
-    // All but one wait for a worker, and the last two are to be closed.
-    let open: Vec<u32> = (0..count - 2).collect();
-    group.steer(&seats(&open, &[0])).unwrap();
-    let live: Vec<_> =
-        group.by_slot().into_iter().filter(|(.., live)| *live).map(|(slot, ..)| slot.0).collect();
-    assert_eq!(live.len(), 3);
-    assert!(live.contains(&0) && live.iter().all(|slot| *slot < count - 2), "{live:?}");
+    // Half of them wait for a worker, and the last two are to be closed.
+    let mut group = group("udp:127.0.0.1:0,reuseport", 260);
+    let open: Vec<u32> = (0..258).collect();
+    group.steer(&seats(&open, &open[129..])).unwrap();
+    let left_out = group.by_slot().into_iter().filter(|(.., live)| !*live).map(|(slot, ..)| slot.0);
+    let left_out: Vec<_> = left_out.collect();
+    assert_eq!(left_out.len(), 128);
+    assert!(left_out.ends_with(&[258, 259]), "{left_out:?}");
 }

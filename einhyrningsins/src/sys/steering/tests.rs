@@ -81,14 +81,25 @@ fn who_leaves_has_its_position_taken_by_the_last_and_who_comes_is_the_last() {
 #[test]
 fn as_many_as_are_left_out_at_most_fit_in_a_program() {
     for (kind, spread) in [(Type::STREAM, Spread::Random), (Type::DGRAM, Spread::ByFlow)] {
-        let size = 2 * LEFT_OUT_MAX;
-        let (members, _) = group("127.0.0.1", kind, size);
-        // The worst: all that are live are where those that are not would be.
-        let live: Vec<_> = (LEFT_OUT_MAX..size).collect();
-        let program = program(size, &live, spread);
-        // Of the kernel's own machine, to which it is translated: three instructions of eight bytes for each at most.
-        assert!(program.len() * 3 * 8 < 20_480, "{}", program.len());
-        steer(&members[0], size, &live, spread).unwrap();
+        let (members, _) = group("127.0.0.1", kind, 2);
+        for size in [1, 2, 100, 399, 400, 799, 800, 801, 1000, 5000] {
+            for wanted in [0, 1, size / 3, size / 2, size / 2 + 1, size - 1] {
+                let left_out = spread.can_leave_out(wanted, size);
+                let is_short =
+                    size <= 2 * spread.named_max() || wanted.min(size - wanted) <= spread.named_max();
+                assert!(
+                    left_out <= wanted && (left_out == wanted || !is_short),
+                    "{left_out} of {wanted}, {size}"
+                );
+                // The worst: those that are live are where those that are not would be.
+                let live: Vec<_> = (left_out..size).collect();
+                let program = program(size, &live, spread);
+                // Of the kernel's own machine, to which it is translated: three instructions of eight bytes for each
+                // at most.
+                assert!(program.len() * 3 * 8 < 20_480, "{wanted} of {size}: {}", program.len());
+                steer(&members[0], size, &live, spread).unwrap();
+            }
+        }
     }
 }
 
