@@ -10,8 +10,9 @@
 use std::io;
 use std::net::Shutdown;
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
 use super::bind::bind_twin;
 use super::listener::{AdoptError, Listener, ListenerRecord};
@@ -20,6 +21,9 @@ use crate::handover::Fd;
 use crate::supervisor::{Seats, SlotNumber};
 use crate::sys::inherit::Inherited;
 use crate::sys::steering::{Spread, leave_group, steer};
+
+/// The program of a socket that takes no byte of any packet.
+const TAKE_NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
 
 /// The listeners of one `-b`, one for each slot; never none.
 #[derive(Debug)]
@@ -169,10 +173,15 @@ impl PerSlot {
             && let Some(at) = self.position(slot)
         {
             // The last one moves, and must not be looked for where it was.
-            let staying: Vec<_> = self.live().into_iter().filter(|live| ![at, last].contains(live)).collect();
-            if !staying.is_empty() {
-                let _ = self.tell(staying);
+            let mut staying = self.live();
+            staying.retain(|live| ![at, last].contains(live));
+            if staying.is_empty() {
+                // All goes to the last one, which is about to be here. Until then nothing is taken here, so that who
+                // connects tries again, and finds it.
+                let _ = SockRef::from(&self.members[at].listener).attach_filter(&[TAKE_NOTHING]);
+                staying.push(at);
             }
+            let _ = self.tell(staying);
             leave(&self.members.swap_remove(at).listener);
             self.told = None;
         }

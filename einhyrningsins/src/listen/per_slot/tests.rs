@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use super::*;
 use crate::listen::{BindSpec, Family, bind};
@@ -121,6 +124,57 @@ fn where_nobody_serves_all_wait_alike() {
     group.steer(&seats(&[0, 1, 2], &[])).unwrap();
     let _clients = connect(&group, 100);
     assert_eq!(taken(&group).len(), 3);
+}
+
+/// The one that gets all is the last, and moves when another is closed: whoever connects just then must not end up with one
+/// that is closed next.
+#[test]
+fn the_last_slot_of_several_loses_nothing_when_the_others_are_closed() {
+    for _ in 0..10 {
+        let mut group = group("127.0.0.1:0,reuseport", 4);
+        group.steer(&seats(&[3], &[3])).unwrap();
+        let listener =
+            TcpListener::from(group.of(SlotNumber(3)).unwrap().as_fd().try_clone_to_owned().unwrap());
+        let to = address(&group);
+        let answered = AtomicUsize::new(0);
+        let [is_over, is_last] = [(); 2].map(|()| AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_last.load(Ordering::SeqCst) {
+                    let _ = listener.accept().unwrap().0.write_all(b"!");
+                }
+            });
+            let clients = [(); 2].map(|()| {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::SeqCst) {
+                        let mut byte = [0];
+                        TcpStream::connect(to)?.read_exact(&mut byte)?;
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                    io::Result::Ok(())
+                })
+            });
+            let wait = |more: usize| {
+                let goal = answered.load(Ordering::SeqCst) + more;
+                while answered.load(Ordering::SeqCst) < goal
+                    && !clients.iter().any(|client| client.is_finished())
+                {
+                    thread::yield_now();
+                }
+            };
+            wait(20);
+            for slot in [0, 1, 2] {
+                group.close(SlotNumber(slot));
+            }
+            group.steer(&seats(&[3], &[3])).unwrap();
+            wait(20);
+            is_over.store(true, Ordering::SeqCst);
+            let results = clients.map(|client| client.join().unwrap());
+            is_last.store(true, Ordering::SeqCst);
+            let _last = TcpStream::connect(to);
+            assert!(results.iter().all(Result::is_ok), "{results:?}");
+        });
+    }
 }
 
 #[test]
