@@ -3,7 +3,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::*;
 use crate::listen::{BindSpec, Family, bind};
@@ -157,7 +157,7 @@ fn the_last_slot_of_several_loses_nothing_when_the_others_are_closed() {
             let wait = |more: usize| {
                 let goal = answered.load(Ordering::SeqCst) + more;
                 while answered.load(Ordering::SeqCst) < goal
-                    && !clients.iter().any(|client| client.is_finished())
+                    && !clients.iter().any(ScopedJoinHandle::is_finished)
                 {
                     thread::yield_now();
                 }
