@@ -10,6 +10,8 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::fstat;
+use nix::unistd::{Uid, fchown};
 use socket2::{Domain, SockRef};
 
 use super::bind::{Backlog, set_options, take_over_place};
@@ -91,7 +93,7 @@ impl KeptListeners {
         let (mut seats, mut gone) = (Vec::new(), Vec::new());
         for (kept, fd) in &self.left {
             let Some(seat) = Seat::of(&name, kept) else { continue };
-            if !is_of(kind, family, fd) {
+            if !is_of(kind, family, fd) || make_ours(fd).is_err() {
                 return None;
             }
             let listens = || SockRef::from(fd).is_listener().is_ok_and(|listens| listens);
@@ -205,6 +207,13 @@ fn is_of(kind: SocketKind, family: Family, fd: &OwnedFd) -> bool {
         (Family::V6, Ok(Domain::IPV6)) => is_kind && socket.only_v6().is_ok_and(|only| only),
         _ => false,
     }
+}
+
+/// Has a socket be this user's: the kernel lets nobody else's into its group, and a slot that is new would have none. It is
+/// another's if the service was, and `User=` has changed.
+fn make_ours(fd: &OwnedFd) -> nix::Result<()> {
+    let us = Uid::effective();
+    if fstat(fd)?.st_uid == us.as_raw() { Ok(()) } else { fchown(fd, Some(us), None) }
 }
 
 /// What a listener for `spec` is kept as; `None` if it is not kept, or that is too long to be a name.

@@ -3,6 +3,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
 
 use socket2::{Socket, Type};
 use tempfile::TempDir;
@@ -203,6 +204,28 @@ fn slots_that_there_will_not_be_give_their_queues_to_those_that_there_will() {
         };
         assert_eq!(after.order(), order.map(SlotNumber), "{slots} slots");
     }
+}
+
+#[test]
+fn a_group_that_another_user_has_bound_is_joined_by_slots_that_are_new() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (before, _client, spec) = thread::spawn(|| {
+        nix::unistd::setfsuid(Uid::from_raw(54_321));
+        group()
+    })
+    .join()
+    .unwrap();
+    let mut kept = passed_group(&before);
+    let Some(Listeners::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
+        panic!("not taken")
+    };
+    let new = SlotNumber(1);
+    after.open(new).unwrap();
+    after.steer(&Seats::of([(new, true)])).unwrap();
+    let _client = TcpStream::connect(after.address().inet().unwrap()).unwrap();
+    assert!(is_waiting(after.of(new).unwrap()));
 }
 
 #[test]
