@@ -85,3 +85,64 @@ fn what_waits_for_each_slot_is_served_by_the_next_master_which_knows_who_is_who(
     load.stop().assert_nothing_lost();
     master.assert_well(1);
 }
+
+/// Each name goes before another comes for the same socket, which the manager would pass over; so what is told to be kept
+/// is kept.
+#[test]
+fn the_manager_keeps_what_it_is_told_to() {
+    let (mut master, log) = out_of_order(3);
+    let lines = manager_log(&log);
+    let stored: Vec<_> = lines.iter().filter(|line| line["told"]["FDSTORE"] == "1").collect();
+    for line in &stored {
+        let kept = line["kept"].as_array().expect("names");
+        assert!(kept.contains(&line["told"]["FDNAME"]), "{line}\n{master}");
+    }
+    assert_eq!(stored.len(), 5, "three, one that moved, and one that came back\n{master}");
+    master.assert_well(3);
+}
+
+#[test]
+fn a_store_that_is_too_small_keeps_none_of_a_group() {
+    let (mut master, log) = slots(3, 2);
+    assert_eq!(wait_ready(&mut master, &log, 1), [""; 0]);
+    ask_master(&mut master, "dec");
+    wait_kept(&mut master, &log, &[0, 1]);
+    ask_master(&mut master, "inc");
+    wait_kept(&mut master, &log, &[]);
+    let before = crash(&mut master);
+    wait_next_with(&mut master, before, 3);
+    assert!(is_answered(&ask_tcp(master.address())().expect("a connection")), "{master}");
+    master.assert_well(3);
+}
+
+/// A master that comes back with another number of slots: what was kept goes to those that it has, whatever their
+/// numbers, and only what is left over is closed.
+#[test]
+fn a_next_master_with_fewer_slots_serves_as_many_queues() {
+    let builder = Master::builder().workers(4).without_bind();
+    let number = builder.file("number");
+    fs::write(&number, "4").expect("a file");
+    let script = format!("shift 2; exec \"$0\" -n $(cat {}) \"$@\"", number.display());
+    let builder = builder.options(["-b", "127.0.0.1:0,reuseport", "--shrink-grace", "0.2", "-s", "0.01"]);
+    let (builder, log) = kept_by(builder, 8);
+    let mut master = builder.under(["/bin/sh", "-c", &script]).start();
+    wait_kept(&mut master, &log, &[0, 1, 2, 3]);
+    renew_slot_0(&mut master);
+    ask_master(&mut master, "dec");
+    wait_kept(&mut master, &log, &[3, 1, 2]);
+    let address = master.address();
+    for (count, order) in [(3, &[0, 1, 2][..]), (2, &[0, 1])] {
+        fs::write(&number, count.to_string()).expect("a file");
+        freeze(&mut master);
+        let waiting: Vec<_> = (0..WAITING).map(|_| ask_tcp(address)().expect("it waits")).collect();
+        let queues = queues(&mut master);
+        let served = queues.iter().filter(|(slot, ..)| count == 3 || order.contains(slot));
+        let served: u32 = served.map(|(_, length, _)| length).sum();
+        let before = crash(&mut master);
+        wait_next_with(&mut master, before, count);
+        assert_eq!(answered(&waiting), served as usize, "{queues:?}\n{master}");
+        wait_kept(&mut master, &log, order);
+    }
+    assert!(is_answered(&ask_tcp(address)().expect("a connection")), "{master}");
+    master.assert_well(2);
+}
