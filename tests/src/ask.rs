@@ -60,17 +60,21 @@ impl Question {
     }
 }
 
-/// Asks so often, each time on a new connection when the answer to the one before has come; gives who answered.
+/// Asks so often, each time on a new connection and without waiting for the answer to the one before; gives who
+/// answered.
 ///
 /// # Panics
 /// If a request is lost.
 #[track_caller]
 #[must_use]
 pub fn ask_often(address: SocketAddr, count: usize) -> Vec<Facts> {
-    let answers = (0..count).map(|number| {
-        Question::ask(address).answer().unwrap_or_else(|error| panic!("request {number} was lost: {error}"))
-    });
-    answers.collect()
+    let asked: Vec<_> = (0..count).map(|_| Question::ask(address)).collect();
+    let answers = asked.into_iter().enumerate();
+    answers
+        .map(|(number, question)| {
+            question.answer().unwrap_or_else(|error| panic!("request {number} was lost: {error}"))
+        })
+        .collect()
 }
 
 /// A client over UDP: always the same source.
