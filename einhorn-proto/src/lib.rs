@@ -38,8 +38,8 @@ pub use reply::{Outcome, Reply, Resized, UpgradeReport};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};
 pub use status::{
-    ListenerStatus, MasterState, MasterStatus, QueueStatus, Recycled, ReleaseStatus, SlotStatus, Status,
-    UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    ListenerStatus, MasterState, MasterStatus, QueueStatus, Recycled, ReleaseStatus, SlotListenerStatus,
+    SlotStatus, Status, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]

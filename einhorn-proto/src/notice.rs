@@ -172,6 +172,18 @@ pub enum Notice {
         #[serde(default)]
         wanted: u32,
     },
+    /// The slot of a worker was taken away, and new connections go elsewhere. It is asked to stop when those that are
+    /// on their way to it have had time to arrive.
+    Retiring {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+        /// How long it goes on, in milliseconds.
+        for_ms: u64,
+    },
     /// A worker was asked to stop.
     Draining {
         /// Its slot.
@@ -411,6 +423,14 @@ impl fmt::Display for Notice {
                 };
                 let age = Seconds(*age_ms);
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) {how} after {age}")
+            }
+            Self::Retiring { slot, pid, generation, for_ms } => {
+                let time = Seconds(*for_ms);
+                write!(
+                    f,
+                    "slot {slot}: worker {pid} (generation {generation}) gets nothing new, and is asked to stop in \
+                     {time}"
+                )
             }
             Self::Draining { slot, pid, generation, signal, why } => {
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) draining with {signal}: {why}")

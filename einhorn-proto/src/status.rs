@@ -94,6 +94,22 @@ pub struct ListenerStatus {
     /// How full its queue is, where the kernel tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
+    /// Where each slot has one of its own (`reuseport`): each, by slot. `queue` is then that of all of them together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<SlotListenerStatus>,
+}
+
+/// The listener of one slot, at an address at which each slot has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotListenerStatus {
+    /// The slot.
+    pub slot: u32,
+    /// Whether it gets what is new: not while its slot has no worker that is up and another slot has, nor when its slot
+    /// was taken away.
+    pub live: bool,
+    /// How full its queue is, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
 }
 
 /// What a listener was that did not say: masters had no other kind.

@@ -201,6 +201,11 @@ impl Config {
                 upgrade_additional_max: shared.max_upgrade_additional,
                 graceful_signal: shared.graceful_signal,
                 grace: shared.signal_timeout,
+                shrink_grace: choices
+                    .binds
+                    .iter()
+                    .any(|spec| spec.options.reuseport)
+                    .then_some(shared.shrink_grace),
                 upgrade_restarts: is_einhorn,
                 care: care(&shared.care),
             },

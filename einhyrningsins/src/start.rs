@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 
 use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
-use crate::listen::{self, Listener, Passed};
+use crate::listen::{self, BindError, Listeners, Passed};
 use crate::logging::Log;
 use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
 use crate::supervisor::{AckMode, Generation, Supervisor};
@@ -64,7 +64,8 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
-    let (listeners, unwanted) = listen_on(&config.sockets, passed, &mut log)?;
+    let slots = config.policy.workers;
+    let Listening { listeners, kept, unwanted } = listen_on(&config.sockets, slots, passed, &mut log)?;
     let notify = NotifySocket::bind().context("cannot make the notify socket")?;
     let options = WorkerOptions {
         nice: config.nice.worker,
@@ -105,6 +106,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     let mut service =
         Service::new(ServiceSettings::new(|name| env::var_os(name), std::process::id()), &mut log);
 
+    service.on_kept(kept);
     service.forget(&unwanted);
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
@@ -126,37 +128,48 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     Ok(reactor.run()?)
 }
 
-/// Has all sockets, those that were kept for this master where they fit, and logs where they are; and the names of kept
-/// ones that do not fit.
-fn listen_on(
-    sockets: &Sockets,
-    mut passed: Passed,
-    log: &mut Log,
-) -> Result<(Vec<Listener>, Vec<String>), Failure> {
+/// All sockets, and what the service manager had kept.
+struct Listening {
+    listeners: Vec<Listeners>,
+    /// The names of those that were taken.
+    kept: Vec<String>,
+    /// The names of those that do not fit.
+    unwanted: Vec<String>,
+}
+
+/// Has all sockets, those that were kept for this master where they fit, and logs where they are.
+fn listen_on(sockets: &Sockets, slots: u32, mut passed: Passed, log: &mut Log) -> Result<Listening, Failure> {
     let Sockets { binds, family, backlog } = sockets;
+    let failure = |error: BindError| Failure { hint: error.hint(), error: error.into() };
     let mut kept = passed.take_kept();
+    let mut names = kept.names();
     let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog)).collect();
     // Before others are bound, whose addresses they may have.
     let unwanted = kept.give_up();
+    names.retain(|name| !unwanted.contains(name));
     let mut listeners = Vec::new();
     for (spec, taken) in binds.iter().zip(taken) {
-        let how = if taken.is_some() { ", on a socket that the service manager has kept" } else { "" };
-        let open = || listen::open(spec, binds, *family, *backlog, &mut passed);
-        let found = taken
-            .map_or_else(open, |listener| Ok(vec![listener]))
-            .map_err(|error| Failure { hint: error.hint(), error: error.into() })?;
-        for listener in found {
-            log.info(format_args!("listening on {}{how}", listener.address));
-            for shortfall in listener.shortfalls() {
+        let (found, how) = match taken {
+            Some(taken) => (vec![taken], ", on a socket that the service manager has kept"),
+            None => {
+                let opened = listen::open(spec, binds, *family, *backlog, &mut passed).map_err(failure)?;
+                let opened = opened.into_iter().map(|listener| Listeners::new(listener, slots));
+                (opened.collect::<Result<_, _>>().map_err(failure)?, "")
+            }
+        };
+        for found in found {
+            let any = found.any();
+            log.info(format_args!("listening on {}{how}", any.address));
+            for shortfall in any.shortfalls() {
                 log.warn(shortfall);
             }
-            listeners.push(listener);
+            listeners.push(found);
         }
     }
     for leftover in passed.leftovers() {
         log.warn(leftover);
     }
-    Ok((listeners, unwanted))
+    Ok(Listening { listeners, kept: names, unwanted })
 }
 
 fn lock_failure(error: LockError) -> Failure {

@@ -40,6 +40,11 @@ pub struct SharedArgs {
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
     pub signal_timeout: Option<Duration>,
 
+    /// With reuseport in -b, let a worker whose slot is taken away go on for SECONDS with connections that are on
+    /// their way to it, before it is asked to stop
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, help_heading = "Workers")]
+    pub shrink_grace: Duration,
+
     /// Unacked workers at a time, but for the first start [default: the number of available CPUs]
     #[arg(long, value_name = "N", help_heading = "Workers",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]

@@ -11,15 +11,15 @@ use crate::sys::spawn::FIRST_SOCKET;
 /// Server::Starter knows TCP ports, Unix stream sockets by their path, and since its version 0.35 UDP ports, which have a
 /// `u`; what it has no words for is not in its variable.
 #[must_use]
-pub fn exports(listeners: &[Listener]) -> Vec<(String, String)> {
+pub fn exports<'a>(listeners: impl ExactSizeIterator<Item = &'a Listener>) -> Vec<(String, String)> {
     let mut variables = vec![("EINHORN_FD_COUNT".to_owned(), listeners.len().to_string())];
-    if listeners.is_empty() {
+    if listeners.len() == 0 {
         return variables;
     }
     let mut fds = Vec::new();
     let mut names = Vec::new();
     let mut starter_ports = Vec::new();
-    for ((index, listener), fd) in listeners.iter().enumerate().zip(FIRST_SOCKET..) {
+    for ((index, listener), fd) in listeners.enumerate().zip(FIRST_SOCKET..) {
         variables.push((format!("EINHORN_FD_{index}"), fd.to_string()));
         variables.push((format!("EINHORN_FD_FAMILY_{index}"), listener.address.family_name().to_owned()));
         fds.push(fd.to_string());
@@ -28,7 +28,7 @@ pub fn exports(listeners: &[Listener]) -> Vec<(String, String)> {
     }
     for (name, value) in [
         ("EINHORN_FDS", fds.join(" ")),
-        ("LISTEN_FDS", listeners.len().to_string()),
+        ("LISTEN_FDS", fds.len().to_string()),
         ("LISTEN_FDNAMES", names.join(":")),
     ] {
         variables.push((name.to_owned(), value));
@@ -78,7 +78,7 @@ mod tests {
             ("SERVER_STARTER_PORT", &format!("127.0.0.1:{web}=3;[::1]:{second}=4")),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(exports(&listeners), expected);
+        assert_eq!(exports(listeners.iter()), expected);
     }
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
             format!("seqpacket:{}/b.sock", directory.path().display()),
         ];
         let listeners = specs.map(|spec| bind(&spec.parse().unwrap(), Family::Any, None).unwrap());
-        let exported = exports(&listeners);
+        let exported = exports(listeners.iter());
         let value =
             |name: &str| exported.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
         let families = [0, 1, 2, 3].map(|index| value(&format!("EINHORN_FD_FAMILY_{index}")).unwrap());
@@ -102,11 +102,11 @@ mod tests {
         let port = listeners[1].address.inet().unwrap().port();
         let expected = format!("{}=3;127.0.0.1:u{port}=4", path.display());
         assert_eq!(value("SERVER_STARTER_PORT"), Some(expected.as_str()));
-        assert!(!exports(&listeners[2..]).iter().any(|(name, _)| name == "SERVER_STARTER_PORT"));
+        assert!(!exports(listeners[2..].iter()).iter().any(|(name, _)| name == "SERVER_STARTER_PORT"));
     }
 
     #[test]
     fn without_sockets_only_their_number_is_told() {
-        assert_eq!(exports(&[]), [("EINHORN_FD_COUNT".to_owned(), "0".to_owned())]);
+        assert_eq!(exports([].iter()), [("EINHORN_FD_COUNT".to_owned(), "0".to_owned())]);
     }
 }

@@ -2,11 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
+use super::bind::set_options;
 use super::spec::{BindSpec, BindSpecError};
-use super::{Address, SocketKind};
+use super::{Address, BindError, SocketKind};
 use crate::handover::Fd;
 use crate::socket_place::{PlaceRecord, SocketPlace};
 use crate::sys::inherit::{Inherited, NotInherited};
@@ -69,6 +71,36 @@ impl Listener {
         }
     }
 
+    /// Whether somebody has called `shutdown(2)` on it, which ends it for all who hold it. Only one of TCP can be
+    /// revived, so of others it is not told.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.kind() == SocketKind::Tcp && SockRef::from(self).is_listener().is_ok_and(|listens| !listens)
+    }
+
+    /// Has it listen again, at the address that it had, if it [is broken](Self::is_broken). Whether it was.
+    ///
+    /// # Errors
+    /// [`BindError`], if somebody else has the address now.
+    pub fn revive(&self) -> Result<bool, BindError> {
+        if !self.is_broken() {
+            return Ok(false);
+        }
+        let failed = |source| BindError::Bind { address: self.address.clone(), source };
+        let socket = SockRef::from(self);
+        // A port that the kernel had chosen (port 0) is given back by the shutdown, although `getsockname` goes on to tell
+        // it; one that was asked for is kept, and EINVAL says so.
+        if let Some(address) = self.address.inet() {
+            match socket.bind(&address.into()) {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                result => result.map_err(failed)?,
+            }
+        }
+        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX)).map_err(failed)?;
+        set_options(&socket, &self.address, &self.spec.options, self.backlog)?;
+        Ok(true)
+    }
+
     /// What the system did not give in full, in words for the log.
     #[must_use]
     pub fn shortfalls(&self) -> Vec<String> {
@@ -123,6 +155,9 @@ pub enum AdoptError {
     /// What it was asked for by is nothing that this version binds.
     #[error(transparent)]
     Spec(#[from] BindSpecError),
+    /// There is no listener among those that one `-b` has for each slot.
+    #[error("an address has no listener")]
+    Empty,
 }
 
 impl Listener {

@@ -10,7 +10,9 @@ mod bind;
 mod exports;
 mod kept;
 mod listener;
+mod listeners;
 mod passed;
+mod per_slot;
 mod spec;
 
 pub use address::{Address, SocketKind, UnixName};
@@ -18,7 +20,9 @@ pub use bind::{BindError, Family, bind, bind_at};
 pub use exports::exports;
 pub use kept::KeptListeners;
 pub use listener::{AdoptError, Listener, ListenerQueue, ListenerRecord};
+pub use listeners::{Listeners, ListenersRecord};
 pub use passed::{Passed, PassedError};
+pub use per_slot::{PerSlot, PerSlotRecord};
 pub use spec::{
     BindAddress, BindOption, BindOptions, BindSpec, BindSpecError, BindSpecErrorKind, FastOpen, Host, Origin,
     Place,

@@ -13,6 +13,7 @@ mod reexec;
 mod sampling;
 mod service;
 mod stderr;
+mod steering;
 mod workers;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -46,6 +47,7 @@ use sampling::Sampling;
 pub use service::{Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
+use steering::Steering;
 pub use workers::{ProcessOptions, ResolveError, WorkerOptions, Workers, WorkersRecord};
 
 const CONTROL: Token = Token(0);
@@ -55,6 +57,8 @@ const LOG: Token = Token(3);
 const CHECK: Token = Token(4);
 /// Tokens from here on are clients.
 const CLIENTS: usize = 16;
+/// Tokens from here on are listeners of workers.
+const LISTENERS: usize = 1 << (usize::BITS - 2);
 /// Tokens from here on are workers' standard errors.
 const CAPTURES: usize = 1 << (usize::BITS - 1);
 
@@ -137,6 +141,7 @@ pub struct Reactor {
     identity: Identity,
     replacement: Replacement,
     sampling: Sampling,
+    steering: Steering,
     /// Workers that are gone and of which the supervisor has not heard yet.
     unseen: HashSet<Pid>,
     lockfile: Option<LockFile>,
@@ -218,6 +223,7 @@ impl Reactor {
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
             sampling,
+            steering: Steering::default(),
             unseen: HashSet::new(),
             lockfile: parts.lockfile,
             _pidfile: parts.pidfile,
@@ -292,6 +298,7 @@ impl Reactor {
                 LOG => self.log.flush(),
                 CHECK => self.read_check(),
                 Token(token) if token >= CAPTURES => self.backlog.captures.push(Capture(token - CAPTURES)),
+                Token(token) if token >= LISTENERS => self.steering.on_token(token - LISTENERS),
                 Token(token) => {
                     let id = ClientId(token - CLIENTS);
                     if event.is_write_closed() {
@@ -350,12 +357,14 @@ impl Reactor {
                 self.feed(Event::RequestAbandoned { request });
             }
         }
+        self.steer();
         self.tell_service_manager();
         self.log.flush();
     }
 
     /// Tells the supervisor of an event, carries out what it asks for, and tells it what became of that.
     fn feed(&mut self, event: Event) {
+        self.steering.on_event();
         let mut queue = VecDeque::from(self.supervisor.handle(Instant::now(), event));
         while let Some(action) = queue.pop_front() {
             if let Some(outcome) = self.carry_out(action) {

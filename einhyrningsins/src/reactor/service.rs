@@ -5,7 +5,7 @@
 //! It is told from the loop, by comparing what it was told with how things are, so that `READY=1` follows each
 //! `RELOADING=1` however an upgrade ends. Nothing waits for it: what it does not take yet is sent later, in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -98,8 +98,10 @@ pub struct Service {
     upgrade_begun: bool,
     /// How the last upgrade failed, or why the master ends.
     remark: Option<String>,
-    /// Whether the manager was told what to keep.
-    is_stored: bool,
+    /// What the manager keeps, by name.
+    stored: BTreeSet<String>,
+    /// Whether it is to be told of the listeners, which it was not, or which are others now.
+    are_listeners_new: bool,
 }
 
 /// What the service manager was told, in the order in which it can be.
@@ -120,6 +122,9 @@ pub struct ServiceRecord {
     unsent: Vec<String>,
     remark: Option<String>,
     is_stored: bool,
+    /// What it keeps, by name, where that is known.
+    #[serde(default)]
+    stored: BTreeSet<String>,
 }
 
 /// How the master is, as far as a service manager wants to know.
@@ -148,15 +153,16 @@ impl Service {
             }
         });
         let watchdog_at = socket.as_ref().and(settings.watchdog).map(|within| Instant::now() + within / 2);
-        Self { settings, socket, watchdog_at, ..Self::default() }
+        Self { settings, socket, watchdog_at, are_listeners_new: true, ..Self::default() }
     }
 
     /// Goes on as was written down.
     #[must_use]
     pub fn adopt(record: ServiceRecord, log: &mut Log) -> Self {
-        let ServiceRecord { settings, told, unsent, remark, is_stored } = record;
+        let ServiceRecord { settings, told, unsent, remark, is_stored, stored } = record;
         let queue = unsent.into_iter().map(|text| Message { text, fd: None }).collect();
-        let mut service = Self { told, queue, remark, is_stored, ..Self::new(settings, log) };
+        let are_listeners_new = !is_stored;
+        let mut service = Self { told, queue, remark, stored, are_listeners_new, ..Self::new(settings, log) };
         // The check of this image, and the exec, have taken their time.
         service.watchdog_at = service.watchdog_at.map(|_| Instant::now());
         service
@@ -171,8 +177,14 @@ impl Service {
             told: self.told.clone(),
             unsent: unsent.map(|message| message.text.clone()).collect(),
             remark: self.remark.clone(),
-            is_stored: self.is_stored && unsent_fds == 0,
+            is_stored: !self.are_listeners_new && unsent_fds == 0,
+            stored: self.stored.clone(),
         }
+    }
+
+    /// It keeps these already: they were passed to this process.
+    pub fn on_kept(&mut self, names: impl IntoIterator<Item = String>) {
+        self.stored.extend(names);
     }
 
     /// Has the manager let go of what it keeps under these names.
@@ -182,15 +194,33 @@ impl Service {
         }
     }
 
-    /// Whether the manager keeps listeners, and was not yet told which.
+    /// Whether the manager keeps listeners, and does not know which.
     fn wants_listeners(&self) -> bool {
-        self.settings.kept_fds_max > 0 && !self.is_stored
+        self.settings.kept_fds_max > 0 && self.are_listeners_new
     }
 
-    /// Has the manager keep `listeners`, in case this master crashes. What it has already it passes over.
-    fn store(&mut self, listeners: impl Iterator<Item = (String, OwnedFd)>) {
-        self.is_stored = true;
-        for (name, fd) in listeners.take(self.settings.kept_fds_max as usize) {
+    /// The listeners are others now, or have other names.
+    pub(super) fn on_listeners_changed(&mut self) {
+        self.are_listeners_new = true;
+    }
+
+    /// Has the manager keep `listeners`, in case this master crashes, and nothing else of ours. What it has already it
+    /// passes over, by what it is and not by its name; so a name goes first, and then it comes anew. Those of one `-b` are
+    /// kept together or not at all.
+    fn store(&mut self, listeners: impl Iterator<Item = Vec<(String, OwnedFd)>>) {
+        let mut room = self.settings.kept_fds_max as usize;
+        let mut kept = Vec::new();
+        for group in listeners {
+            if group.len() <= room {
+                room -= group.len();
+                kept.extend(group);
+            }
+        }
+        let names: BTreeSet<_> = kept.iter().map(|(name, _)| name.clone()).collect();
+        let before = std::mem::replace(&mut self.stored, names.clone());
+        self.are_listeners_new = false;
+        self.forget(&before.difference(&names).cloned().collect::<Vec<_>>());
+        for (name, fd) in kept.into_iter().filter(|(name, _)| !before.contains(name)) {
             // Not polled: one that a worker has shut down would be dropped, and can be revived.
             self.push(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), Some(fd));
         }

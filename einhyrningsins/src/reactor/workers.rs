@@ -1,6 +1,7 @@
 //! Making workers: the releases that they run, the sockets and variables that they get.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, WORKERS_MAX};
+use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, WORKERS_MAX};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::handover::{Fd, forms};
-use crate::listen::{AdoptError, Listener, ListenerRecord, exports};
+use crate::listen::{AdoptError, ListenerQueue, Listeners, ListenersRecord, PerSlot, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};
 use crate::sys::account::Credentials;
@@ -34,7 +35,8 @@ pub use process::ProcessOptions;
 pub struct Workers {
     recipe: Recipe,
     releases: HashMap<Generation, Release>,
-    listeners: Vec<Listener>,
+    /// Of each `-b`, in that order.
+    listeners: Vec<Listeners>,
     /// Variables that every worker of every generation gets.
     exported: Vec<(String, String)>,
     spawner: Spawner,
@@ -69,7 +71,7 @@ pub struct WorkersRecord {
     /// What to run.
     pub recipe: Recipe,
     releases: Vec<ReleaseRecord>,
-    listeners: Vec<ListenerRecord>,
+    listeners: Vec<ListenersRecord>,
     options: WorkerOptions,
 }
 
@@ -77,7 +79,7 @@ impl WorkersRecord {
     /// The descriptors that it names.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
-        releases.chain(self.listeners.iter().flat_map(ListenerRecord::descriptors))
+        releases.chain(self.listeners.iter().flat_map(ListenersRecord::descriptors))
     }
 
     /// The generations that it has a release of.
@@ -149,13 +151,13 @@ impl Workers {
     #[must_use]
     pub fn new(
         recipe: Recipe,
-        listeners: Vec<Listener>,
+        listeners: Vec<Listeners>,
         control: &Path,
         notify: &str,
         spawner: Spawner,
         options: WorkerOptions,
     ) -> Self {
-        let mut exported = exports(&listeners);
+        let mut exported = exports(listeners.iter().map(Listeners::any));
         for (name, value) in [
             ("EINHORN_MASTER_PID", std::process::id().to_string()),
             ("EINHORN_SOCK_PATH", control.to_string_lossy().into_owned()),
@@ -166,16 +168,25 @@ impl Workers {
         Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
     }
 
-    /// Copies of the listeners that can be kept for another master, with their names there.
-    pub(super) fn to_keep(&self) -> impl Iterator<Item = (String, OwnedFd)> {
-        self.listeners.iter().filter_map(Listener::to_keep)
+    /// Of each `-b`, copies of the listeners that can be kept for another master, with their names there.
+    pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, OwnedFd)>> {
+        self.listeners.iter().map(Listeners::to_keep)
+    }
+
+    /// Of each `-b`, in that order.
+    pub(super) fn listeners(&self) -> &[Listeners] {
+        &self.listeners
+    }
+
+    pub(super) fn listeners_mut(&mut self) -> &mut [Listeners] {
+        &mut self.listeners
     }
 
     pub(super) fn record(&self) -> WorkersRecord {
         WorkersRecord {
             recipe: self.recipe.clone(),
             releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
-            listeners: self.listeners.iter().map(Listener::record).collect(),
+            listeners: self.listeners.iter().map(Listeners::record).collect(),
             options: self.options.clone(),
         }
     }
@@ -191,7 +202,7 @@ impl Workers {
         notify: &str,
         spawner: Spawner,
     ) -> Result<Self, AdoptError> {
-        let listeners = record.listeners.iter().map(|listener| Listener::adopt(listener, inherited));
+        let listeners = record.listeners.iter().map(|listeners| Listeners::adopt(listeners, inherited));
         let listeners = listeners.collect::<Result<_, _>>()?;
         let mut workers = Self::new(record.recipe, listeners, control, notify, spawner, record.options);
         for release in record.releases {
@@ -245,6 +256,7 @@ impl Workers {
             let reason = format!("the release of generation {generation} is not known");
             return Err(SpawnFailure { reason, transient: false });
         };
+        open_for(&mut self.listeners, slot)?;
         let control =
             self.options.control_as_fd.then(connection).transpose().map_err(|error| SpawnFailure {
                 reason: format!("cannot make its connection to the control socket: {error}"),
@@ -256,7 +268,8 @@ impl Workers {
                 transient: true,
             }
         })?;
-        let sockets: Vec<BorrowedFd<'_>> = self.listeners.iter().map(AsFd::as_fd).collect();
+        let sockets = self.listeners.iter().filter_map(|listeners| listeners.of(slot)).map(AsFd::as_fd);
+        let sockets: Vec<BorrowedFd<'_>> = sockets.collect();
         let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index), number("EINHORN_SLOT", slot.0)];
         if control.is_some() {
             let fd = FIRST_SOCKET.unsigned_abs() + u32::try_from(sockets.len()).unwrap_or(0);
@@ -322,22 +335,72 @@ impl Workers {
 
     pub(super) fn listener_statuses(&self) -> Vec<ListenerStatus> {
         let listeners = self.listeners.iter().enumerate().zip(FIRST_SOCKET..);
-        let statuses = listeners.map(|((index, listener), fd)| ListenerStatus {
-            index: u32::try_from(index).unwrap_or(WORKERS_MAX),
-            fd,
-            name: listener.name_at(index),
-            address: listener.address.to_string(),
-            kind: listener.kind().name().to_owned(),
-            family: listener.address.family_name().to_owned(),
-            backlog: listener.backlog,
-            queue: listener.queue().map(|queue| QueueStatus {
-                length: queue.length,
-                limit: queue.limit,
-                drops: queue.drops,
-            }),
+        let statuses = listeners.map(|((index, listeners), fd)| {
+            let slots = match listeners {
+                Listeners::Shared(_) => Vec::new(),
+                Listeners::PerSlot(group) => slot_statuses(group),
+            };
+            let any = listeners.any();
+            ListenerStatus {
+                index: u32::try_from(index).unwrap_or(WORKERS_MAX),
+                fd,
+                name: any.name_at(index),
+                address: any.address.to_string(),
+                kind: any.kind().name().to_owned(),
+                family: any.address.family_name().to_owned(),
+                backlog: any.backlog,
+                queue: match listeners {
+                    Listeners::Shared(listener) => listener.queue().map(queue_status),
+                    Listeners::PerSlot(_) => sum(slots.iter().filter_map(|slot| slot.queue)),
+                },
+                slots,
+            }
         });
         statuses.collect()
     }
+}
+
+/// Sees that `slot` has all the listeners that are its own.
+fn open_for(listeners: &mut [Listeners], slot: SlotNumber) -> Result<(), SpawnFailure> {
+    for listeners in listeners {
+        let Listeners::PerSlot(group) = listeners else { continue };
+        group.open(slot).map_err(|error| {
+            let is_short =
+                |error: &io::Error| matches!(error.raw_os_error(), Some(errno) if is_shortage(errno));
+            let cause = error.source().and_then(|source| source.downcast_ref());
+            let reason = cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"));
+            SpawnFailure { reason, transient: cause.is_some_and(is_short) }
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether that is for want of something that comes and goes.
+fn is_shortage(errno: i32) -> bool {
+    matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
+}
+
+fn slot_statuses(group: &PerSlot) -> Vec<SlotListenerStatus> {
+    let slots = group.by_slot().into_iter();
+    let statuses = slots.map(|(slot, listener, is_live)| SlotListenerStatus {
+        slot: slot.0,
+        live: is_live,
+        queue: listener.queue().map(queue_status),
+    });
+    statuses.collect()
+}
+
+fn queue_status(queue: ListenerQueue) -> QueueStatus {
+    QueueStatus { length: queue.length, limit: queue.limit, drops: queue.drops }
+}
+
+/// What waits in all of them, how much may, and what found no room; `None` for none.
+fn sum(queues: impl Iterator<Item = QueueStatus>) -> Option<QueueStatus> {
+    queues.reduce(|one, other| QueueStatus {
+        length: one.length.saturating_add(other.length),
+        limit: one.limit.saturating_add(other.limit),
+        drops: one.drops.zip(other.drops).map(|(one, other)| one.wrapping_add(other)),
+    })
 }
 
 /// A worker of `release` in `slot`, but for what it shares with the master or has for itself.

@@ -52,7 +52,7 @@ impl Supervisor {
             .workers()
             .filter(|worker| worker.pid.is_some())
             .filter_map(|worker| match worker.state {
-                State::Draining(drain) if !drain.has_had(Signal::SIGKILL) => {
+                State::Draining(drain) if drain.is_asked() && !drain.has_had(Signal::SIGKILL) => {
                     Some((worker.id, drain.since + grace))
                 }
                 _ => None,

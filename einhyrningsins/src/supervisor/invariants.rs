@@ -129,7 +129,10 @@ impl Supervisor {
             match worker.state {
                 State::Draining(drain) => {
                     let has_deadline = self.timers.at(Timer::Kill(worker.id)).is_some();
+                    let is_retiring = self.timers.at(Timer::Retire(worker.id)).is_some();
+                    debug_assert_ne!(drain.is_asked(), is_retiring, "worker {:?} is never asked", worker.id);
                     let needs_one = self.policy.grace.is_some()
+                        && drain.is_asked()
                         && worker.pid.is_some()
                         && drain.signal != nix::sys::signal::SIGKILL;
                     debug_assert!(has_deadline || !needs_one, "worker {:?} would linger", worker.id);

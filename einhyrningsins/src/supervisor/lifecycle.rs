@@ -97,7 +97,7 @@ impl Supervisor {
             return self.tell(Notice::Decided { message });
         };
         let Some(worker) = self.pool.remove(id) else { return };
-        for timer in [Timer::Ack(id), Timer::Boot(id), Timer::Kill(id)] {
+        for timer in [Timer::Ack(id), Timer::Boot(id), Timer::Kill(id), Timer::Retire(id)] {
             self.timers.clear(timer);
         }
         self.end_care(id);
@@ -340,20 +340,52 @@ impl Supervisor {
         grace: Option<Duration>,
         why: &str,
     ) {
-        let Some(worker) = self.pool.get(id).filter(|worker| worker.is_undrained()) else { return };
-        let (slot, pid, generation) = (worker.slot.0, worker.pid, worker.generation.0);
-        self.pool.set_state(id, State::Draining(Drain::new(now, signal)));
+        if !self.pool.get(id).is_some_and(Worker::is_undrained) {
+            return;
+        }
+        self.vacate(id, Drain::new(now, signal));
+        self.ask_to_stop(now, id, signal, grace, why);
+    }
+
+    /// Takes a worker from those that serve, and forgets what was expected of it.
+    pub(super) fn vacate(&mut self, id: WorkerId, drain: Drain) {
+        self.pool.set_state(id, State::Draining(drain));
         self.timers.clear(Timer::Ack(id));
         self.timers.clear(Timer::Boot(id));
         self.end_care(id);
-        if let Some(pid) = pid {
-            if let Some(grace) = grace {
-                self.timers.set(Timer::Kill(id), now + grace);
-            }
-            self.actions.push(Action::Signal { pid, signal });
-            let (pid, signal, why) = (pid.as_raw(), signal.as_str().to_owned(), why.to_owned());
-            self.tell(Notice::Draining { slot, pid, generation, signal, why });
+    }
+
+    /// Sends its first signal to a worker whose state says already that it has it, and starts its grace period; if it
+    /// has no pid yet, it gets both with that.
+    fn ask_to_stop(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        signal: Signal,
+        grace: Option<Duration>,
+        why: &str,
+    ) {
+        let Some(worker) = self.pool.get(id) else { return };
+        let (slot, generation) = (worker.slot.0, worker.generation.0);
+        let Some(pid) = worker.pid else { return };
+        if let Some(grace) = grace {
+            self.timers.set(Timer::Kill(id), now + grace);
         }
+        self.actions.push(Action::Signal { pid, signal });
+        let (pid, signal, why) = (pid.as_raw(), signal.as_str().to_owned(), why.to_owned());
+        self.tell(Notice::Draining { slot, pid, generation, signal, why });
+    }
+
+    /// Asks a worker to stop that drains and was not asked yet; of any other nothing changes.
+    pub(super) fn ask_retired(&mut self, now: Instant, id: WorkerId, signal: Signal, why: &str) {
+        let Some(worker) = self.pool.get(id) else { return };
+        let State::Draining(drain) = worker.state else { return };
+        if drain.is_asked() {
+            return;
+        }
+        self.timers.clear(Timer::Retire(id));
+        self.pool.set_state(id, State::Draining(Drain::new(now, signal)));
+        self.ask_to_stop(now, id, signal, self.policy.grace, why);
     }
 
     pub(super) fn on_grace_over(&mut self, now: Instant, id: WorkerId) {

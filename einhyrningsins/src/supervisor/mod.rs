@@ -18,6 +18,7 @@ mod record;
 mod resize;
 mod rollback;
 mod rollout;
+mod seats;
 mod snapshot;
 mod stop;
 mod timers;
@@ -45,6 +46,7 @@ pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
 pub use record::{Busy, Contradiction, SupervisorRecord};
+pub use seats::Seats;
 pub use snapshot::{Snapshot, Summary, WorkerDetail};
 
 use crate::handover::forms::signal_name;
@@ -76,6 +78,10 @@ pub struct Policy {
     pub graceful_signal: Signal,
     /// How long a worker has to stop before SIGKILL; `None` for ever.
     pub grace: Option<Duration>,
+    /// How long a worker whose slot is taken away goes on before it is asked to stop; `None` if it is asked at once.
+    /// Where slots have sockets of their own, connections may still be on their way to it.
+    #[serde(default)]
+    pub shrink_grace: Option<Duration>,
     /// Whether an upgrade that is asked for while one runs takes its place, as in einhorn, or is refused.
     pub upgrade_restarts: bool,
     /// When a worker that serves is replaced.
@@ -286,6 +292,7 @@ impl Supervisor {
                 Timer::Ack(worker) => self.on_acked(now, worker, einhorn_proto::AckSource::Timer),
                 Timer::Boot(worker) => self.on_boot_deadline(now, worker),
                 Timer::Kill(worker) => self.on_grace_over(now, worker),
+                Timer::Retire(worker) => self.on_retired(now, worker),
                 Timer::Spawn(slot) => self.make_due(slot),
                 Timer::Succeed(slot) => self.retry_successor(slot),
                 Timer::Soak => self.on_soak_over(now),

@@ -112,6 +112,7 @@ impl Scope {
             upgrade_additional_max: None,
             graceful_signal: Signal::SIGUSR2,
             grace: None,
+            shrink_grace: None,
             upgrade_restarts: false,
             care: Care::default(),
         };
@@ -227,6 +228,25 @@ fn resizes_in_upgrades_hold() {
         scope.policy.upgrade_additional_max = Some(1);
         scope.commands = vec![SMOOTH, canary(1, None), FLEET, PoolCommand::Inc(1), PoolCommand::Dec(1)];
         scope.means = Means { deaths: 1, upgrades: 1, resizes: few(workers), ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn shrinking_with_a_grace_holds() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("retiring", workers);
+        scope.policy.grace = Some(SECOND);
+        scope.policy.shrink_grace = Some(2 * SECOND);
+        scope.commands = vec![
+            SMOOTH,
+            PoolCommand::Inc(1),
+            PoolCommand::Dec(1),
+            stop(Stop::Gracefully),
+            stop(Stop::Escalating),
+        ];
+        let upgrades = u8::from(workers < 3);
+        scope.means = Means { deaths: 1, upgrades, resizes: 2, stops: 1, ..Means::default() };
         scope
     }));
 }

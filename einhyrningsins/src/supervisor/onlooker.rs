@@ -140,7 +140,7 @@ impl Onlooker {
             let Some(stops) = self.processes.get(&pid) else {
                 panic!("I5: {pid} was reaped, and is a worker")
             };
-            let is_draining = !worker.is_undrained();
+            let is_draining = matches!(worker.state, State::Draining(drain) if drain.is_asked());
             assert_eq!(is_draining, !stops.is_empty(), "I6: {pid} drains, or was told to, and not both");
             processes += 1;
         }

@@ -6,10 +6,13 @@ use std::time::Instant;
 use einhorn_proto::{Notice, Resized, WORKERS_MAX, Workers};
 use nix::sys::signal::Signal;
 
-use super::Supervisor;
-use super::event::{Action, ReplyData, RequestKey, SlotNumber};
+use super::event::{Action, ReplyData, RequestKey, SlotNumber, WorkerId};
 use super::timers::Timer;
-use super::worker::Worker;
+use super::worker::{Drain, Worker};
+use super::{Supervisor, milliseconds};
+
+/// Why a worker goes whose slot was taken away.
+const FEWER: &str = "fewer workers were asked for";
 
 impl Supervisor {
     pub(super) fn on_dec(&mut self, now: Instant, request: Option<RequestKey>, by: u32) {
@@ -85,10 +88,27 @@ impl Supervisor {
             self.timers.clear(Timer::Spawn(number));
             self.timers.clear(Timer::Succeed(number));
             for worker in [slot.current, slot.successor].into_iter().flatten() {
-                self.cull(now, worker, "fewer workers were asked for");
+                self.retire(now, worker);
             }
         }
         self.forget_releases();
+    }
+
+    /// Asks a worker to stop whose slot was taken away: at once, or, where connections may still be on their way to
+    /// it (`shrink_grace`), in a while. Until then it serves them and counts as draining.
+    fn retire(&mut self, now: Instant, id: WorkerId) {
+        let Some(worker) = self.pool.get(id).filter(|worker| worker.is_undrained()) else { return };
+        let (Some(grace), Some(pid)) = (self.policy.shrink_grace, worker.pid) else {
+            return self.cull(now, id, FEWER);
+        };
+        let (slot, generation) = (worker.slot.0, worker.generation.0);
+        self.vacate(id, Drain::unasked(now, self.policy.graceful_signal));
+        self.timers.set(Timer::Retire(id), now + grace);
+        self.tell(Notice::Retiring { slot, pid: pid.as_raw(), generation, for_ms: milliseconds(grace) });
+    }
+
+    pub(super) fn on_retired(&mut self, now: Instant, id: WorkerId) {
+        self.ask_retired(now, id, self.policy.graceful_signal, FEWER);
     }
 
     pub(super) fn on_respawn(&mut self, now: Instant, request: Option<RequestKey>) {

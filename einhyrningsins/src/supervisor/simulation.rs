@@ -65,6 +65,7 @@ impl World {
             upgrade_additional_max: dice.bool().then(|| dice.u32(1..4)),
             graceful_signal: Signal::SIGUSR2,
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
+            shrink_grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             upgrade_restarts: dice.bool(),
             care: care(&mut dice),
         };

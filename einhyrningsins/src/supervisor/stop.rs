@@ -10,6 +10,9 @@ use super::timers::Timer;
 use super::worker::{State, Worker};
 use super::{Phase, Supervisor};
 
+/// Why a worker goes that was not asked to before.
+const STOPPING: &str = "the master is stopping";
+
 /// Why the master stops, and with what exit code.
 #[derive(Debug)]
 pub(super) struct StopReason {
@@ -126,11 +129,14 @@ impl Supervisor {
                 if self.sabotage == Some(super::model::Sabotage::SignalTwice) {
                     return self.actions.extend(pid.map(|pid| Action::Signal { pid, signal }));
                 }
+                if !drain.is_asked() {
+                    return self.ask_retired(now, id, signal, STOPPING);
+                }
                 let Some(drain) = drain.escalate(signal) else { return };
                 self.pool.set_state(id, State::Draining(drain));
                 self.actions.extend(pid.map(|pid| Action::Signal { pid, signal }));
             }
-            _ => self.drain(now, id, signal, self.policy.grace, "the master is stopping"),
+            _ => self.drain(now, id, signal, self.policy.grace, STOPPING),
         }
     }
 }

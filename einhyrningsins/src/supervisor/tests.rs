@@ -1,6 +1,7 @@
 //! The core's behaviour as scripts on a virtual clock.
 
 mod care;
+mod retiring;
 mod stop;
 
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ fn policy(workers: u32) -> Policy {
         upgrade_additional_max: None,
         graceful_signal: Signal::SIGUSR2,
         grace: None,
+        shrink_grace: None,
         upgrade_restarts: false,
         care: Care::default(),
     }

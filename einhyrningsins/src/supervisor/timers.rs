@@ -17,6 +17,9 @@ pub(super) enum Timer {
     Boot(WorkerId),
     /// The worker's grace period is over (`--signal-timeout`).
     Kill(WorkerId),
+    /// The worker of a slot that was taken away has served long enough what was still on its way to it
+    /// (`--shrink-grace`).
+    Retire(WorkerId),
     /// The empty slot may be filled again.
     Spawn(SlotNumber),
     /// The slot may try its next successor again.

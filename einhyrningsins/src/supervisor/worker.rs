@@ -47,16 +47,16 @@ pub(super) enum State {
     Starting,
     /// It runs and has acked.
     Up,
-    /// It was asked to stop, or will be as soon as it has a pid.
+    /// It was asked to stop, or will be as soon as it has a pid, or when its slot's sockets get nothing new any more.
     Draining(Drain),
 }
 
 /// A stop in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Drain {
-    /// When it was asked.
+    /// When it was asked, or its slot was taken away.
     pub(super) since: Instant,
-    /// The last stop signal that it got, or gets once it has a pid.
+    /// The last stop signal that it got, or gets next.
     pub(super) signal: Signal,
     /// All that it got, a bit for each number.
     pub(super) sent: u64,
@@ -65,6 +65,16 @@ pub(super) struct Drain {
 impl Drain {
     pub(super) fn new(since: Instant, signal: Signal) -> Self {
         Self { since, signal, sent: bit(signal) }
+    }
+
+    /// One that begins with time to finish: `signal` comes later.
+    pub(super) fn unasked(since: Instant, signal: Signal) -> Self {
+        Self { since, signal, sent: 0 }
+    }
+
+    /// Whether it got a signal, or gets one as soon as it has a pid.
+    pub(super) fn is_asked(self) -> bool {
+        self.sent != 0
     }
 
     /// The stop after `signal` too; `None` if it has had that one, or SIGKILL.

@@ -18,6 +18,7 @@ pub mod queue;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod steering;
 pub mod tcp_option;
 #[cfg(test)]
 pub(crate) mod testing;

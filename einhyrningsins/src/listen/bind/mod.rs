@@ -150,12 +150,44 @@ pub fn bind_at(
     family: Family,
     backlog: Option<u32>,
 ) -> Result<Listener, BindError> {
+    let backlog = Backlog::new(spec.options.backlog.or(backlog));
+    let socket = new_socket(address, family == Family::V6);
+    let socket = socket.map_err(|source| BindError::Bind { address: address.clone(), source })?;
+    // One that others may join is alone at first: without that, two masters that were started by mistake would share
+    // the address, and neither would know.
+    finish(spec, address, socket, backlog)
+}
+
+/// Binds another socket to the address of `listener`, with the same options, in its group (`reuseport`).
+///
+/// # Errors
+/// [`BindError`], as when the system has no descriptor left.
+pub(super) fn bind_twin(listener: &Listener) -> Result<Listener, BindError> {
+    let Listener { spec, address, backlog, .. } = listener;
+    let failed = |source| BindError::Bind { address: address.clone(), source };
+    let only_v6 = address.inet().is_some_and(|address| address.is_ipv6())
+        && SockRef::from(listener).only_v6().map_err(failed)?;
+    let socket = new_socket(address, only_v6).map_err(failed)?;
+    socket.set_reuse_port(true).map_err(failed)?;
+    finish(spec, address, socket, Backlog::new(Some(*backlog)))
+}
+
+fn finish(
+    spec: &BindSpec,
+    address: &Address,
+    socket: Socket,
+    backlog: Backlog,
+) -> Result<Listener, BindError> {
     let failed = |source| BindError::Bind { address: address.clone(), source };
     let options = &spec.options;
-    let backlog = Backlog::new(options.backlog.or(backlog));
-    let socket = new_socket(address, family).map_err(failed)?;
     set_options(&socket, address, options, backlog.effective)?;
-    let listen = || if address.kind().has_connections() { socket.listen(backlog.asked) } else { Ok(()) };
+    let listen = || {
+        // Known by the kernel when it listens, or when the next one is bound.
+        if options.reuseport {
+            socket.set_reuse_port(true)?;
+        }
+        if address.kind().has_connections() { socket.listen(backlog.asked) } else { Ok(()) }
+    };
     let place = match address.path() {
         Some(path) => Some(take_place(path, &socket, address, options, listen)?),
         None => {
@@ -179,7 +211,7 @@ pub fn bind_at(
     })
 }
 
-fn new_socket(address: &Address, family: Family) -> io::Result<Socket> {
+fn new_socket(address: &Address, only_v6: bool) -> io::Result<Socket> {
     let domain = address.inet().map_or(Domain::UNIX, Domain::for_address);
     let socket_type = match address.kind() {
         SocketKind::Tcp | SocketKind::Unix => Type::STREAM,
@@ -189,7 +221,7 @@ fn new_socket(address: &Address, family: Family) -> io::Result<Socket> {
     let socket = Socket::new(domain, socket_type, None)?;
     if domain == Domain::IPV6 {
         // Said either way, because the system's default (bindv6only) is the administrator's.
-        socket.set_only_v6(family == Family::V6)?;
+        socket.set_only_v6(only_v6)?;
     }
     if address.kind() == SocketKind::Tcp {
         socket.set_reuse_address(true)?;

@@ -130,7 +130,7 @@ fn what_the_service_manager_has_kept_is_for_no_bind_and_not_warned_of() {
             let (mut passed, fds) = passed(vec![(tcp(), "bind-127.0.0.1%3A0"), (tcp(), "web")]);
             let mut kept = passed.take_kept();
             let taken = kept.take(&"127.0.0.1:0".parse().unwrap(), Default::default(), None).unwrap();
-            assert_eq!(taken.fd.as_raw_fd(), fds[0]);
+            assert_eq!(taken.any().fd.as_raw_fd(), fds[0]);
             assert_eq!(take(&mut passed, &["systemd"]).unwrap().len(), 1);
             assert!(passed.leftovers().is_empty());
             assert!(

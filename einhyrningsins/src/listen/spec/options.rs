@@ -32,6 +32,8 @@ pub struct BindOptions {
     pub mark: Option<u32>,
     /// The network interface that it is bound to (`SO_BINDTODEVICE`).
     pub device: Option<String>,
+    /// Whether each slot has a socket of its own at the address (`SO_REUSEPORT`).
+    pub reuseport: bool,
     /// The size of the buffer for what comes in, in bytes (`SO_RCVBUF`).
     pub receive_buffer: Option<u32>,
     /// The size of the buffer for what goes out, in bytes (`SO_SNDBUF`).
@@ -78,6 +80,8 @@ pub enum BindOption {
     Mark,
     /// `device=NAME`.
     Device,
+    /// `reuseport`, `so_reuseport`.
+    ReusePort,
     /// `rcvbuf=BYTES`.
     ReceiveBuffer,
     /// `sndbuf=BYTES`.
@@ -123,7 +127,7 @@ impl Origin {
 
 impl BindOption {
     /// All there are, in the order in which they are told.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NonBlocking,
         Self::ReuseAddress,
         Self::Name,
@@ -134,6 +138,7 @@ impl BindOption {
         Self::FreeBind,
         Self::Mark,
         Self::Device,
+        Self::ReusePort,
         Self::ReceiveBuffer,
         Self::SendBuffer,
         Self::KeepAlive,
@@ -156,6 +161,7 @@ impl BindOption {
             Self::FreeBind => &["freebind"],
             Self::Mark => &["mark"],
             Self::Device => &["device"],
+            Self::ReusePort => &["reuseport", "so_reuseport"],
             Self::ReceiveBuffer => &["rcvbuf"],
             Self::SendBuffer => &["sndbuf"],
             Self::KeepAlive => &["keepalive"],
@@ -206,7 +212,7 @@ impl BindOption {
             }
             Self::Mark => is(SocketKind::is_inet),
             Self::ReuseAddress => !origin.is_passed() && is(|kind| kind == SocketKind::Tcp),
-            Self::FreeBind | Self::Device => !origin.is_passed() && is(SocketKind::is_inet),
+            Self::FreeBind | Self::Device | Self::ReusePort => !origin.is_passed() && is(SocketKind::is_inet),
             Self::Mode | Self::User | Self::Group => is_file,
         }
     }
@@ -219,7 +225,7 @@ impl BindOption {
             Self::NoDelay | Self::Defer | Self::FastOpen | Self::KeepAlive => "TCP",
             Self::ReuseAddress => "TCP sockets that the master binds",
             Self::Mark => "TCP and UDP",
-            Self::FreeBind | Self::Device => "TCP and UDP sockets that the master binds",
+            Self::FreeBind | Self::Device | Self::ReusePort => "TCP and UDP sockets that the master binds",
             Self::Mode | Self::User | Self::Group => "unix:PATH and seqpacket:PATH",
         }
     }
@@ -261,6 +267,7 @@ impl BindOptions {
             BindOption::Defer => flag(&mut self.defer, name, value)?,
             BindOption::FreeBind => flag(&mut self.freebind, name, value)?,
             BindOption::KeepAlive => flag(&mut self.keepalive, name, value)?,
+            BindOption::ReusePort => flag(&mut self.reuseport, name, value)?,
             BindOption::Name => {
                 let name = value.ok_or(BindSpecErrorKind::NoValue { option: name })?;
                 self.name.replace(socket_name(name)?).is_some()
@@ -326,6 +333,7 @@ impl BindOptions {
             BindOption::FreeBind => flag(self.freebind),
             BindOption::Mark => number(self.mark),
             BindOption::Device => word(&self.device),
+            BindOption::ReusePort => flag(self.reuseport),
             BindOption::ReceiveBuffer => number(self.receive_buffer),
             BindOption::SendBuffer => number(self.send_buffer),
             BindOption::KeepAlive => flag(self.keepalive),

@@ -45,7 +45,7 @@ fn options_are_read_in_any_case_and_order() {
 
 #[test]
 fn every_option_is_read() {
-    let text = ":80,n,name=a,backlog=7,NoDelay,defer,fastopen,freebind,mark=0x1F,device=eth0.7,rcvbuf=1000,\
+    let text = ":80,n,name=a,backlog=7,NoDelay,defer,fastopen,freebind,mark=0x1F,device=eth0.7,reuseport,rcvbuf=1000,\
                 sndbuf=2000,keepalive";
     let expected = BindOptions {
         nonblocking: true,
@@ -57,6 +57,7 @@ fn every_option_is_read() {
         freebind: true,
         mark: Some(31),
         device: Some("eth0.7".into()),
+        reuseport: true,
         receive_buffer: Some(1000),
         send_buffer: Some(2000),
         keepalive: true,
@@ -201,7 +202,7 @@ fn each_mistake_is_named() {
         ),
         (
             ":80,x",
-            r#"bad bind address ":80,x": "x" is no option of it; there are n (or o_nonblock), r (or so_reuseaddr), name=NAME, backlog=N, nodelay, defer, fastopen[=N], freebind, mark=N, device=NAME, rcvbuf=BYTES, sndbuf=BYTES and keepalive"#,
+            r#"bad bind address ":80,x": "x" is no option of it; there are n (or o_nonblock), r (or so_reuseaddr), name=NAME, backlog=N, nodelay, defer, fastopen[=N], freebind, mark=N, device=NAME, reuseport (or so_reuseport), rcvbuf=BYTES, sndbuf=BYTES and keepalive"#,
         ),
         (
             "unix:a,",
@@ -209,7 +210,7 @@ fn each_mistake_is_named() {
         ),
         (
             "udp::53,x=1",
-            r#"bad bind address "udp::53,x=1": "x=1" is no option of it; there are n (or o_nonblock), name=NAME, freebind, mark=N, device=NAME, rcvbuf=BYTES and sndbuf=BYTES"#,
+            r#"bad bind address "udp::53,x=1": "x=1" is no option of it; there are n (or o_nonblock), name=NAME, freebind, mark=N, device=NAME, reuseport (or so_reuseport), rcvbuf=BYTES and sndbuf=BYTES"#,
         ),
         (":80,n=1", r#"bad bind address ":80,n=1": "n" takes no value"#),
         (":80,backlog", r#"bad bind address ":80,backlog": "backlog" has no value; write backlog=VALUE"#),
@@ -286,7 +287,7 @@ fn any_address() -> impl Strategy<Value = BindAddress> {
 fn any_option() -> impl Strategy<Value = String> {
     let number = 1..i32::MAX;
     prop_oneof![
-        prop::sample::select(vec!["n", "nodelay", "defer", "fastopen", "freebind", "keepalive"])
+        prop::sample::select(vec!["n", "nodelay", "defer", "fastopen", "freebind", "keepalive", "reuseport"])
             .prop_map(str::to_owned),
         "name=[ -+\\--9;-~]{1,255}",
         (prop::sample::select(vec!["backlog", "fastopen", "rcvbuf", "sndbuf", "mark"]), number)

@@ -149,6 +149,7 @@ impl<'a> Writer<'a> {
                 Timer::Recycle => self.bytes.extend([6, 0]),
                 Timer::Age(worker) => self.timer_of_worker(7, worker),
                 Timer::Ping(worker) => self.timer_of_worker(8, worker),
+                Timer::Retire(worker) => self.timer_of_worker(9, worker),
             }
         }
     }
