@@ -1,11 +1,16 @@
 //! The sockets that processes listen on, as `/proc` shows them, and workers that have stopped to accept from them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 
 use nix::sys::signal::Signal;
 
 use crate::{Master, Process};
+
+/// The states of a TCP socket that listens, and of a UDP socket that is not connected, in `/proc/net`.
+const TCP_LISTENS: &str = "0A";
+const UDP_OPEN: &str = "07";
 
 /// What the worker program `serve` says when it is parked.
 const PARKED: &str = "parked";
@@ -25,17 +30,17 @@ impl Process {
     /// The sockets that it listens on, by descriptor.
     #[must_use]
     pub fn listening(&self) -> BTreeMap<i32, Listening> {
-        // The states are those of a listening TCP socket, and of a UDP socket that is not connected.
-        let tables = [("tcp", "0A"), ("udp", "07")].map(|(table, state)| {
-            let table = fs::read_to_string(format!("/proc/{}/net/{table}", self.pid())).unwrap_or_default();
-            let lines = table.lines().skip(1).filter_map(|line| listening(line, state));
-            lines.collect::<Vec<_>>()
-        });
-        let found = tables.concat();
+        let lines = |table: &str| {
+            let table = File::open(format!("/proc/{}/net/{table}", self.pid())).map(BufReader::new);
+            table.into_iter().flat_map(|table| table.lines().skip(1)).map_while(Result::ok)
+        };
+        // Those that listen come first, and behind them may be thousands that are of no interest.
+        let tcp = lines("tcp").map_while(|line| listening(&line, TCP_LISTENS));
+        let found: Vec<_> = tcp.chain(lines("udp").filter_map(|line| listening(&line, UDP_OPEN))).collect();
         let descriptors = self.descriptors().into_iter();
         let ours = descriptors.filter_map(|(fd, descriptor)| {
             let inode = descriptor.target.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()?;
-            Some((fd, *found.iter().find(|listening: &&Listening| listening.inode == inode)?))
+            Some((fd, *found.iter().find(|listening| listening.inode == inode)?))
         });
         ours.collect()
     }
