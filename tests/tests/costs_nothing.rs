@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 use tests::Master;
+use tests::load::Plan;
 
 #[test]
 fn an_idle_master_sleeps_until_something_happens() {
@@ -13,6 +14,24 @@ fn an_idle_master_sleeps_until_something_happens() {
     master.kill_workers(&workers[..1]);
     master.wait_up(2);
     master.wait("a sleep without limit", |master| master.process().sleeps_without_limit().then_some(()));
+}
+
+/// It would be told of each connection by the registration that tells it of a listener that was shut down.
+#[test]
+fn no_connection_wakes_it_whoever_has_the_listener() {
+    for options in ["n", "reuseport"] {
+        let builder = Master::builder().workers(2).without_bind();
+        let mut master = builder.options(["-b", &format!("127.0.0.1:0,{options}")]).start();
+        let address = master.address();
+        master.wait("a sleep without limit", |master| master.process().sleeps_without_limit().then_some(()));
+        let slept = |master: &mut Master| master.process().status("voluntary_ctxt_switches");
+        let before = slept(&mut master);
+        let load = Plan::new(address).start();
+        load.wait_for_answers(2000);
+        load.stop().assert_nothing_lost();
+        assert!(before.is_some());
+        assert_eq!(slept(&mut master), before, "{options}\n{master}");
+    }
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn assert_marked(found: &BTreeSet<String>) {
 
 #[test]
 fn every_field_of_a_status_is_in_the_protocols_page() {
-    let master = Master::builder().workers(2).start();
+    let master = Master::builder().workers(2).options(["-b", "127.0.0.1:0,reuseport"]).start();
     let status = master.ctl(["--json", "status"]);
     status.assert_code(0);
     let status: Value = serde_json::from_str(&status.stdout).expect("JSON");

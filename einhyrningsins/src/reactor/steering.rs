@@ -47,15 +47,16 @@ impl Steering {
         self.spoken.push(token);
     }
 
-    /// Has the end of a listener noticed, at the cost of nothing until then: it is registered for priority data, which
-    /// listeners never have, and for hang-ups, as all are.
+    /// Has the end of a listener noticed, at the cost of nothing until then: it is registered for room to write, which
+    /// listeners never have, and for hang-ups, as all are. Not for priority data, which they never have either: a new
+    /// connection wakes whoever waits for that too (`sock_def_readable` of the kernel), only to find that there is none.
     fn watch(&mut self, registry: &Registry, whose: Whose, listener: &Listener) -> std::io::Result<()> {
         if listener.kind() != SocketKind::Tcp || self.tokens.contains_key(&whose) {
             return Ok(());
         }
         let token = self.next_token;
         let fd = listener.as_fd().as_raw_fd();
-        registry.register(&mut SourceFd(&fd), Token(LISTENERS + token), Interest::PRIORITY)?;
+        registry.register(&mut SourceFd(&fd), Token(LISTENERS + token), Interest::WRITABLE)?;
         self.next_token += 1;
         self.tokens.insert(whose, token);
         self.watched.insert(token, whose);

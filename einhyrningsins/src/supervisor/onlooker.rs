@@ -145,6 +145,23 @@ impl Onlooker {
             processes += 1;
         }
         assert_eq!(processes, self.processes.len(), "a process that is no worker");
+        self.check_seats(supervisor);
+    }
+
+    /// What is told of the slots' sockets: somebody gets what is new, whoever serves does, and nobody's is closed who
+    /// lives.
+    fn check_seats(&self, supervisor: &Supervisor) {
+        let seats = supervisor.seats();
+        let mut slots = supervisor.pool.slots.keys();
+        assert!(
+            supervisor.phase == Phase::Waiting || slots.any(|slot| seats.is_live(*slot)),
+            "nobody gets what is new"
+        );
+        for worker in supervisor.pool.workers() {
+            let slot = worker.slot;
+            assert!(!worker.is_up() || seats.is_live(slot), "slot {} serves and gets nothing", slot.0);
+            assert!(!seats.is_gone(slot), "the sockets of slot {} are in use", slot.0);
+        }
     }
 }
 

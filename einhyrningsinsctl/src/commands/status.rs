@@ -1,10 +1,12 @@
 //! `status`: the pool at a glance.
 
+mod listener;
+
 use std::fmt::Display;
 
 use einhorn_proto::{
-    self as proto, Death, ListenerStatus, MasterState, QueueStatus, Recycled, ReleaseStatus, RolloutKind,
-    SlotStatus, Status, Termination, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    self as proto, Death, MasterState, Recycled, ReleaseStatus, RolloutKind, SlotStatus, Status, Termination,
+    UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
 use crate::error::Error;
@@ -13,6 +15,8 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::table::{Align, Line, Span, Style, Table};
 use crate::text::{age, coarse_age};
+
+use listener::listener_line;
 
 use super::{accepted, typed};
 
@@ -119,27 +123,6 @@ fn release_line(release: &ReleaseStatus) -> Line {
     let text =
         format!("{generation}: {real_directory}, {program} of {modified} (device {device}, inode {inode})");
     fact("release", &text)
-}
-
-/// Where it listens, and how full its queue is. A queue that has turned something away shows.
-fn listener_line(listener: &ListenerStatus) -> Line {
-    let ListenerStatus { fd, name, address, backlog, kind, .. } = listener;
-    let is_packets = kind == "udp";
-    let mut text = format!("{address}, fd {fd}, name {name}");
-    match listener.queue {
-        Some(QueueStatus { length, limit, .. }) if is_packets => {
-            text.push_str(&format!(", queue {length} of {limit} bytes"));
-        }
-        Some(QueueStatus { length, limit, .. }) => text.push_str(&format!(", queue {length} of {limit}")),
-        None if *backlog > 0 => text.push_str(&format!(", backlog {backlog}")),
-        None => {}
-    }
-    let mut line = fact("listens", &text);
-    if let Some(drops) = listener.queue.and_then(|queue| queue.drops).filter(|drops| *drops > 0) {
-        let what = if is_packets { "packets lost" } else { "overflows" };
-        line.push(Span::new(&format!(", {drops} {what}"), Style::Bad));
-    }
-    line
 }
 
 fn worker_table(status: &Status) -> Table {
@@ -256,6 +239,8 @@ fn short_reason(death: &Death) -> String {
 
 #[cfg(test)]
 mod tests {
+    use einhorn_proto::{ListenerStatus, QueueStatus};
+
     use super::*;
     use crate::table::paint;
 
@@ -343,6 +328,7 @@ mod tests {
                 family: "AF_INET".into(),
                 backlog: 4096,
                 queue: Some(QueueStatus { length: 3, limit: 4096, drops: Some(0) }),
+                slots: Vec::new(),
             }],
             slots: vec![
                 slot(0),
@@ -416,46 +402,6 @@ SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
    5      5  4716    7  draining      1d02h
 ";
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn each_kind_of_listener_tells_how_full_it_is() {
-        let tcp = status().listeners.remove(0);
-        let queue = |length, limit, drops| Some(QueueStatus { length, limit, drops });
-        let udp = ListenerStatus {
-            address: "udp:[::1]:53".into(),
-            kind: "udp".into(),
-            backlog: 0,
-            queue: queue(768, 212_992, Some(9)),
-            ..tcp.clone()
-        };
-        let unix = ListenerStatus {
-            address: "unix:/run/web.sock".into(),
-            kind: "unix".into(),
-            queue: queue(0, 128, None),
-            ..tcp.clone()
-        };
-        for (listener, line) in [
-            (
-                ListenerStatus { queue: queue(129, 128, Some(17)), ..tcp.clone() },
-                "listens   0.0.0.0:8080, fd 3, name 0.0.0.0:8080, queue 129 of 128, 17 overflows\n",
-            ),
-            (
-                ListenerStatus { queue: None, ..tcp },
-                "listens   0.0.0.0:8080, fd 3, name 0.0.0.0:8080, backlog 4096\n",
-            ),
-            (
-                ListenerStatus { queue: queue(0, 212_992, Some(0)), ..udp.clone() },
-                "listens   udp:[::1]:53, fd 3, name 0.0.0.0:8080, queue 0 of 212992 bytes\n",
-            ),
-            (
-                udp,
-                "listens   udp:[::1]:53, fd 3, name 0.0.0.0:8080, queue 768 of 212992 bytes, 9 packets lost\n",
-            ),
-            (unix, "listens   unix:/run/web.sock, fd 3, name 0.0.0.0:8080, queue 0 of 128\n"),
-        ] {
-            assert_eq!(paint(&[listener_line(&listener)], None, false), line);
-        }
     }
 
     #[test]
