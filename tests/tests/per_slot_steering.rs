@@ -47,6 +47,12 @@ fn asked(master: &Master, command: &str, args: &[&str]) {
     assert_eq!(reply.ok, Some(true), "{command} {args:?}: {}\n{master}", reply.message);
 }
 
+/// The slots that get new connections, by the status.
+fn live(master: &mut Master) -> Vec<u32> {
+    let slots = master.status().listeners.remove(0).slots;
+    slots.iter().filter(|told| told.live).map(|told| told.slot).collect()
+}
+
 /// How many sockets the master listens on.
 fn listeners(master: &Master) -> usize {
     master.process().listening().len()
@@ -95,6 +101,11 @@ fn a_slot_without_a_worker_is_steered_around_and_its_queue_is_kept() {
     assert_eq!(successor.queued(), 3, "{master}");
     assert_open(&master, &[0, 2], "");
     assert_eq!(successor.queued(), 3, "{master}");
+    assert_eq!(live(&mut master), [0, 2], "{master}");
+    let told = master.status().listeners.remove(0);
+    let queues: Vec<_> = told.slots.iter().map(|told| told.queue.map(|queue| queue.length)).collect();
+    assert_eq!(queues, [Some(0), Some(3), Some(0)], "{master}");
+    assert_eq!(told.queue.map(|queue| queue.length), Some(3), "of all slots together\n{master}");
     gate.open();
     for question in waiting {
         let answer =
@@ -183,6 +194,7 @@ fn shrink(master: &mut Master, slot: u32, rest: &[u32]) {
     assert_open(master, rest, &format!("while slot {slot} leaves"));
     master.wait_up(rest.len() as u32);
     assert_eq!(listeners(master), rest.len(), "{master}");
+    assert_eq!(live(master), rest, "{master}");
     assert_open(master, rest, &format!("without slot {slot}"));
 }
 
