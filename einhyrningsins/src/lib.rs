@@ -9,6 +9,7 @@ pub mod dialect;
 pub mod handover;
 pub mod listen;
 pub mod logging;
+pub mod notify_socket;
 pub mod reactor;
 pub mod release;
 pub mod socket_place;

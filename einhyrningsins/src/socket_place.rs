@@ -5,13 +5,18 @@
 //! the lock the path is ours, so a stale socket is simply removed and the new one bound in its place, rather
 //! than bound elsewhere and renamed: a bind fails where a rename would replace whatever came in between, needs
 //! no room for a longer name, and leaves the true path in what `ss -x` and `getsockname` show.
+//!
+//! The notify socket's file has no lock of its own: it goes by that of the control socket.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Pid, getpid};
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{Gid, Pid, Uid, fchownat, getpid};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -19,21 +24,30 @@ use crate::handover::{Fd, forms};
 use crate::sys::inherit::{Inherited, NotInherited};
 use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
 use crate::sys::peer::credentials;
-use crate::sys::unix_diag::{SocketFile, is_bound};
+use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};
 
 /// The longest path of a socket, in bytes: `sun_path` of `unix(7)` less its NUL.
 pub const PATH_BYTES_MAX: usize = 107;
 
-/// A path that is ours, with the lock that says so. Dropping it removes the socket, if it is still the one that was
-/// bound, and the lock file; a forked child that drops it changes nothing. `std::process::exit` and exec do not drop.
+/// A path that is ours, with the lock that says so. Dropping it removes the socket as [`BoundFile`] has it, and the lock
+/// file; a forked child that drops it changes nothing. `std::process::exit` and exec do not drop.
 #[derive(Debug)]
 pub struct SocketPlace {
+    file: BoundFile,
+    /// Last, so that it is given up when the socket is gone.
+    lock: LockFile,
+}
+
+/// The file of a socket that this process has bound. Dropping it removes the file, if it is still that socket's; a
+/// forked child that drops it changes nothing.
+#[derive(Debug)]
+pub struct BoundFile {
     path: PathBuf,
     /// Device and inode of the socket as it was bound.
     file: SocketFile,
     owner: Pid,
-    /// Last, so that it is given up when the socket is gone.
-    lock: LockFile,
+    /// Whether it is not removed, whoever drops this.
+    stays: bool,
 }
 
 /// A path cannot be had for a socket.
@@ -97,29 +111,80 @@ impl PlaceError {
 }
 
 impl SocketPlace {
-    /// Binds `socket` to `path` and calls `finish`, which should have it listen. A stale socket there is replaced, one
-    /// that somebody has never is, nor anything else.
+    /// Binds `socket` to `path` under its lock, and calls `finish`, which should have it listen.
     ///
     /// # Errors
-    /// [`PlaceError`]; then nothing of anybody's was removed, and nothing of ours is left.
+    /// As [`BoundFile::bind`].
     pub fn take(
         path: &Path,
         socket: &Socket,
         finish: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<Self, PlaceError> {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let bytes = path.as_os_str().len();
-        if bytes > PATH_BYTES_MAX {
-            return Err(PlaceError::TooLong(bytes));
+        let path = checked(path)?;
+        let lock = lock(&path)?;
+        Ok(Self { file: BoundFile::bind(&path, socket, finish)?, lock })
+    }
+
+    /// Takes the place over of a `socket` that a process before this one has bound to `path`; `None` if the path does not
+    /// lead to that socket any more. Until [`Self::settle`] is called, dropping it leaves the socket's file.
+    ///
+    /// # Errors
+    /// [`PlaceError`], if somebody else has the lock, or the kernel does not tell what the socket is bound to.
+    pub fn take_over(path: &Path, socket: &impl AsFd) -> Result<Option<Self>, PlaceError> {
+        let path = checked(path)?;
+        let lock = lock(&path)?;
+        let file = match file_at(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        if !is_bound_to(socket, file)? {
+            return Ok(None);
         }
-        let lock = LockFile::acquire(&lock_path(&path)).map_err(|error| match error {
-            LockError::Held { pid, .. } => PlaceError::Held(pid),
-            other => PlaceError::Lock(other),
-        })?;
+        Ok(Some(Self { file: BoundFile { path, file, owner: getpid(), stays: true }, lock }))
+    }
+
+    /// Has the file go with this from now on.
+    pub fn settle(&mut self) {
+        self.file.stays = false;
+    }
+
+    /// Gives the socket's file this mode and this owner, each if it is another.
+    ///
+    /// # Errors
+    /// If the system refuses, or the path leads to something else by now.
+    pub fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
+        self.file.set_access(mode, user, group)
+    }
+
+    /// Where it is; absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Its lock.
+    #[must_use]
+    pub fn lock(&self) -> &LockFile {
+        &self.lock
+    }
+}
+
+impl BoundFile {
+    /// Binds `socket` to `path` and calls `finish`. A stale socket there is replaced, one that somebody has never is,
+    /// nor anything else. The caller holds the lock by which no other master does the same.
+    ///
+    /// # Errors
+    /// [`PlaceError`]; then nothing of anybody's was removed, and nothing of ours is left.
+    pub fn bind(
+        path: &Path,
+        socket: &Socket,
+        finish: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<Self, PlaceError> {
+        let path = checked(path)?;
         clear(&path)?;
         socket.bind(&SockAddr::unix(&path)?)?;
         match finish(&path).and_then(|()| file_at(&path)) {
-            Ok(file) => Ok(Self { path, file, owner: getpid(), lock }),
+            Ok(file) => Ok(Self { path, file, owner: getpid(), stays: false }),
             Err(error) => {
                 let _ = fs::remove_file(&path);
                 Err(error.into())
@@ -133,21 +198,60 @@ impl SocketPlace {
         &self.path
     }
 
-    /// Its lock.
+    fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
+        // By a descriptor: in a directory that others write to, the path may lead elsewhere from one call to the next.
+        let opened = open(&self.path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let found = fstat(&opened)?;
+        if (SocketFile { device: found.st_dev, inode: found.st_ino }) != self.file {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let user = user.filter(|user| user.as_raw() != found.st_uid);
+        let group = group.filter(|group| group.as_raw() != found.st_gid);
+        if user.is_some() || group.is_some() {
+            fchownat(&opened, c"", user, group, AtFlags::AT_EMPTY_PATH)?;
+        }
+        if let Some(mode) = mode.filter(|mode| *mode != found.st_mode & 0o7777) {
+            let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
+            fs::set_permissions(opened, Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+}
+
+/// As long as it lives, what is made has the mode that it is made with. It is the process's, so there must be no
+/// other thread that makes files.
+#[derive(Debug)]
+pub struct Unmasked(Mode);
+
+impl Unmasked {
+    /// Begins.
     #[must_use]
-    pub fn lock(&self) -> &LockFile {
-        &self.lock
+    pub fn begin() -> Self {
+        Self(umask(Mode::empty()))
+    }
+}
+
+impl Drop for Unmasked {
+    fn drop(&mut self) {
+        umask(self.0);
     }
 }
 
 /// A [`SocketPlace`] written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlaceRecord {
+    #[serde(flatten)]
+    file: BoundFileRecord,
+    lock: LockRecord,
+}
+
+/// A [`BoundFile`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoundFileRecord {
     #[serde(with = "forms::path")]
     path: PathBuf,
     device: u64,
     inode: u64,
-    lock: LockRecord,
 }
 
 impl PlaceRecord {
@@ -162,12 +266,7 @@ impl SocketPlace {
     /// Writes itself down.
     #[must_use]
     pub fn record(&self) -> PlaceRecord {
-        PlaceRecord {
-            path: self.path.clone(),
-            device: self.file.device,
-            inode: self.file.inode,
-            lock: self.lock.record(),
-        }
+        PlaceRecord { file: self.file.record(), lock: self.lock.record() }
     }
 
     /// Takes over what was written down.
@@ -175,21 +274,48 @@ impl SocketPlace {
     /// # Errors
     /// If the descriptor of its lock is not there.
     pub fn adopt(record: PlaceRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        Ok(Self {
-            path: record.path,
-            file: SocketFile { device: record.device, inode: record.inode },
-            owner: getpid(),
-            lock: LockFile::adopt(record.lock, inherited)?,
-        })
+        Ok(Self { file: BoundFile::adopt(record.file), lock: LockFile::adopt(record.lock, inherited)? })
     }
 }
 
-impl Drop for SocketPlace {
+impl BoundFile {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> BoundFileRecord {
+        BoundFileRecord { path: self.path.clone(), device: self.file.device, inode: self.file.inode }
+    }
+
+    /// Takes over what was written down.
+    #[must_use]
+    pub fn adopt(record: BoundFileRecord) -> Self {
+        let BoundFileRecord { path, device, inode } = record;
+        Self { path, file: SocketFile { device, inode }, owner: getpid(), stays: false }
+    }
+}
+
+impl Drop for BoundFile {
     fn drop(&mut self) {
-        if self.owner == getpid() && file_at(&self.path).is_ok_and(|file| file == self.file) {
+        if !self.stays && self.owner == getpid() && file_at(&self.path).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// A path that a socket can have, absolute.
+fn checked(path: &Path) -> Result<PathBuf, PlaceError> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match path.as_os_str().len() {
+        0..=PATH_BYTES_MAX => Ok(path),
+        bytes => Err(PlaceError::TooLong(bytes)),
+    }
+}
+
+/// The lock of a path.
+fn lock(path: &Path) -> Result<LockFile, PlaceError> {
+    LockFile::acquire(&lock_path(path)).map_err(|error| match error {
+        LockError::Held { pid, .. } => PlaceError::Held(pid),
+        other => PlaceError::Lock(other),
+    })
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -244,6 +370,14 @@ fn probe(path: &Path) -> io::Result<Probe> {
 }
 
 #[cfg(test)]
+impl SocketPlace {
+    /// Goes as it does when its process dies: the lock is given up, and the socket's file stays.
+    pub(crate) fn die(mut self) {
+        self.file.stays = true;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
 
@@ -283,9 +417,26 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let (mut place, _socket) = take(&path).unwrap();
-        place.owner = Pid::from_raw(1);
+        place.file.owner = Pid::from_raw(1);
         drop(place);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_place_is_taken_over_from_who_has_died_and_stays_until_it_is_settled() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let (before, socket) = take(&path).unwrap();
+        let held = SocketPlace::take_over(&path, &socket).unwrap_err();
+        assert!(matches!(held, PlaceError::Held(Some(pid)) if pid == getpid()), "{held:?}");
+        before.die();
+        let unsettled = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
+        drop(unsettled);
+        assert!(path.exists(), "it is still waited for");
+        let mut place = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
+        place.settle();
+        drop(place);
+        assert_eq!(files(&directory), 0);
     }
 
     #[test]

@@ -10,10 +10,10 @@ use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
 use crate::listen::{self, BindError, Listeners, Passed};
 use crate::logging::Log;
+use crate::notify_socket::NotifySocket;
 use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
 use crate::supervisor::{AckMode, Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
-use crate::sys::notify::NotifySocket;
 use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
 use crate::sys::process;
 use crate::sys::signals::Signals;
@@ -66,7 +66,11 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
     let slots = config.policy.workers;
     let Listening { listeners, kept, unwanted } = listen_on(&config.sockets, slots, passed, &mut log)?;
-    let notify = NotifySocket::bind().context("cannot make the notify socket")?;
+    // After the listeners, one of which may be asked for at its path.
+    let mut notify = match NotifySocket::beside(&control_socket) {
+        Ok(notify) => notify,
+        Err(error) => notify_without_file(&format!("{:#}", anyhow::Error::from(error)), &mut log)?,
+    };
     let options = WorkerOptions {
         nice: config.nice.worker,
         parent_death_signal: config.parent_death_signal,
@@ -79,9 +83,15 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let socket = &config.control.socket;
     let mut workers = Workers::new(config.recipe, listeners, socket, notify.address(), spawner, options);
-    workers
-        .resolve(Generation(1))
-        .map_err(|error| Failure { hint: error.hint(), error: anyhow!("{}", error.in_words()) })?;
+    resolve_first(&mut workers)?;
+    if let Some(path) = notify.path()
+        && let Err(error) = workers.may_write(Generation(1), path)
+    {
+        let why = format!("workers (--user, --group) may not reach {}: {error}", path.display());
+        notify = notify_without_file(&why, &mut log)?;
+        workers.set_notify(notify.address());
+        resolve_first(&mut workers)?;
+    }
     if let Some(credentials) = workers.credentials(Generation(1)) {
         let is_deaf = credentials.is_other_user() && credentials.uid != Some(0);
         if is_deaf && !config.control.socket_as_fd && matches!(config.policy.ack, AckMode::Manual(_)) {
@@ -116,11 +126,11 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         supervisor,
         workers,
         control: config.control,
+        notify,
         control_socket,
         lockfile,
         pidfile,
         signals,
-        notify,
         service,
         log,
     })
@@ -170,6 +180,20 @@ fn listen_on(sockets: &Sockets, slots: u32, mut passed: Passed, log: &mut Log) -
         log.warn(leftover);
     }
     Ok(Listening { listeners, kept: names, unwanted })
+}
+
+/// The notify socket where it can have no file.
+fn notify_without_file(why: &str, log: &mut Log) -> anyhow::Result<NotifySocket> {
+    log.warn(format_args!(
+        "NOTIFY_SOCKET is an abstract name, which some servers do not know, and no path: {why}"
+    ));
+    NotifySocket::without_file().context("cannot make the notify socket")
+}
+
+/// Looks up what the first workers run.
+fn resolve_first(workers: &mut Workers) -> Result<(), Failure> {
+    let resolved = workers.resolve(Generation(1));
+    resolved.map_err(|error| Failure { hint: error.hint(), error: anyhow!("{}", error.in_words()) })
 }
 
 fn lock_failure(error: LockError) -> Failure {

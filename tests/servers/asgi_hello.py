@@ -11,7 +11,7 @@ def ready():
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.connect(address.replace("@", "\0", 1))
+            notify.connect("\0" + address[1:] if address[0] == "@" else address)
             notify.sendall(b"READY=1")
 
 

@@ -29,7 +29,7 @@ for number in range(count):
 
 address = os.environ["NOTIFY_SOCKET"]
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-    manager.connect("\0" + address[1:])
+    manager.connect("\0" + address[1:] if address[0] == "@" else address)
     manager.send(b"READY=1")
 while True:
     signal.pause()

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use einhorn_proto::Status;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use socket2::{SockAddr, Socket, Type};
 use tests::ask::{Facts, ask_often};
 use tests::{Gate, Master, MasterBuilder, Process, binaries, wait};
 
@@ -45,44 +48,65 @@ fn wait_ready(master: &mut Master, log: &Path, times: usize) -> Vec<String> {
 }
 
 /// A request that waits for its answer.
-fn ask(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(wait::patience()))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
-    Ok(stream)
+fn ask(address: &SockAddr, kind: Type) -> io::Result<Socket> {
+    let mut socket = Socket::new(address.domain(), kind, None)?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(wait::patience()))?;
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    Ok(socket)
 }
 
-fn is_answered(mut stream: TcpStream) -> bool {
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+fn ask_tcp(address: SocketAddr) -> impl Fn() -> io::Result<Socket> {
+    move || ask(&address.into(), Type::STREAM)
 }
 
-/// Has requests wait, kills the master and its workers, as systemd kills what is left of a service whose main process
-/// has died, and waits for the next master. Returns how many of those who waited, and of those who came when there was
-/// no master, were answered.
-fn answered_over_a_crash(master: &mut Master) -> (usize, usize) {
-    let address = master.address();
+fn is_answered(mut socket: &Socket) -> bool {
+    // At once as much as can come: of a packet, what does not fit is lost.
+    let mut bytes = [0; 4096];
+    socket.read(&mut bytes).is_ok_and(|length| bytes[..length].starts_with(b"HTTP/1.1 200"))
+}
+
+fn answered(asked: &[Socket]) -> usize {
+    asked.iter().filter(|socket| is_answered(socket)).count()
+}
+
+/// Kills the master and its workers. systemd kills what is left of a service before it starts that again; so the master
+/// has to stand still until they are gone.
+fn crash(master: &mut Master) -> Process {
     let before = Process::of(master.status().master.pid).expect("the master");
     let workers = master.workers_up();
-    for worker in &workers {
-        worker.signal(Signal::SIGSTOP);
-        master.wait("stopped workers", |_| worker.is_stopped().then_some(()));
-    }
-    let waiting: Vec<_> = (0..WAITING).map(|_| ask(address).expect("a connection that waits")).collect();
-    before.signal(Signal::SIGKILL);
-    before.wait_gone();
+    before.signal(Signal::SIGSTOP);
+    master.wait("a master that stands still", |_| before.is_stopped().then_some(()));
     for worker in &workers {
         worker.signal(Signal::SIGKILL);
         worker.wait_gone();
     }
-    let late: Vec<_> = (0..WAITING).map(|_| ask(address)).collect();
+    before.signal(Signal::SIGKILL);
+    before.wait_gone();
+    before
+}
+
+fn wait_next(master: &mut Master, before: Process) {
     master.wait("the next master", |master| {
         let status = tests::Control::try_connect(master.socket()).ok()?.status();
         (status.master.up == 2 && status.master.pid != before.pid()).then_some(())
     });
     master.status();
-    let late = late.into_iter().flatten().filter_map(|stream| is_answered(stream).then_some(())).count();
-    (waiting.into_iter().filter_map(|stream| is_answered(stream).then_some(())).count(), late)
+}
+
+/// Has requests wait, crashes the master, and waits for the next. Returns how many of those who waited, and of those who
+/// came when there was no master, were answered.
+fn answered_over_a_crash(master: &mut Master, ask: impl Fn() -> io::Result<Socket>) -> (usize, usize) {
+    for worker in master.workers_up() {
+        worker.signal(Signal::SIGSTOP);
+        master.wait("stopped workers", |_| worker.is_stopped().then_some(()));
+    }
+    let waiting: Vec<_> = (0..WAITING).map(|_| ask().expect("a connection that waits")).collect();
+    let before = crash(master);
+    let late: Vec<_> = (0..WAITING).flat_map(|_| ask()).collect();
+    wait_next(master, before);
+    let late = answered(&late);
+    (answered(&waiting), late)
 }
 
 #[test]
@@ -92,7 +116,8 @@ fn a_killed_masters_queues_are_served_by_the_next_and_nobody_is_refused() {
     let address = master.address();
     for round in 1..=3 {
         assert_eq!(wait_ready(&mut master, &log, round), ["bind-127.0.0.1%3A0"]);
-        assert_eq!(answered_over_a_crash(&mut master), (WAITING, WAITING), "round {round}\n{master}");
+        let answered = answered_over_a_crash(&mut master, ask_tcp(address));
+        assert_eq!(answered, (WAITING, WAITING), "round {round}\n{master}");
         assert_eq!(master.address(), address, "the same port, which nobody chose\n{master}");
     }
     assert_eq!(master.log().matches("on a socket that the service manager has kept").count(), 3, "{master}");
@@ -154,7 +179,8 @@ fn without_a_store_those_who_wait_are_cut_off() {
     let (builder, log) = kept(0);
     let mut master = builder.start();
     assert_eq!(wait_ready(&mut master, &log, 1), [""; 0]);
-    assert_eq!(answered_over_a_crash(&mut master), (0, 0), "{master}");
+    let ask = ask_tcp(master.address());
+    assert_eq!(answered_over_a_crash(&mut master, ask), (0, 0), "{master}");
 }
 
 #[test]
@@ -179,14 +205,103 @@ fn what_is_not_wanted_any_more_is_given_up() {
     assert_eq!(wait_ready(&mut master, &log, 1), ["bind-127.0.0.1%3A0", "bind-localhost%3A0"]);
     let address = master.address();
     fs::write(&options, format!("-b {address}")).expect("a file");
-    let workers = master.workers_up();
-    let before = Process::of(master.status().master.pid).expect("the master");
-    before.signal(Signal::SIGKILL);
-    for worker in workers {
-        worker.signal(Signal::SIGKILL);
-    }
+    crash(&mut master);
     let expected = format!("bind-127.0.0.1%3A{}", address.port());
     assert_eq!(wait_ready(&mut master, &log, 2), [expected]);
     assert_eq!(master.addresses(), [address]);
     master.assert_well(2);
+}
+
+/// What the manager keeps at the end of its log.
+#[track_caller]
+fn kept_last(log: &Path) -> Value {
+    let lines = manager_log(log);
+    lines.iter().rev().find(|line| line["kept"].is_array()).expect("something was told")["kept"].clone()
+}
+
+fn unix_address(text: &str) -> (SockAddr, Type) {
+    let (kind, name) = text.split_once(':').expect("a kind");
+    let kind = if kind == "seqpacket" { Type::SEQPACKET } else { Type::STREAM };
+    let name = name.replacen('@', "\0", 1);
+    (SockAddr::unix(name).expect("a name"), kind)
+}
+
+#[test]
+fn unix_sockets_are_served_over_a_crash_and_go_at_an_end() {
+    let (builder, log) = kept(8);
+    let [path, packets] = ["a.sock", "b.sock"].map(|name| builder.file(name).display().to_string());
+    let binds = [format!("unix:{path},mode=666"), format!("unix:@{path}"), format!("seqpacket:{packets}")];
+    let builder = builder.without_bind().options(["-b", "127.0.0.1:0"]);
+    let builder = binds.iter().fold(builder, |builder, bind| builder.options(["-b", bind]));
+    let mut master = builder.start();
+    let names = [
+        "bind-127.0.0.1%3A0".to_owned(),
+        format!("bind-unix%3A{path}"),
+        format!("bind-unix%3A@{path}"),
+        format!("bind-seqpacket%3A{packets}"),
+    ];
+    let mut inode = None;
+    for (round, bind) in binds.iter().enumerate() {
+        assert_eq!(wait_ready(&mut master, &log, round + 1), names, "{master}");
+        let (address, kind) = unix_address(bind.trim_end_matches(",mode=666"));
+        let answered = answered_over_a_crash(&mut master, || ask(&address, kind));
+        assert_eq!(answered, (WAITING, WAITING), "{bind}\n{master}");
+        let found = fs::metadata(&path).expect("the file");
+        assert_eq!(*inode.get_or_insert(found.ino()), found.ino(), "it is another file\n{master}");
+        assert_eq!(found.mode() & 0o777, 0o666, "{master}");
+    }
+    wait_ready(&mut master, &log, binds.len() + 1);
+    master.control().ask("die", &[]);
+    master.wait_exit_code(0);
+    for path in [&path, &packets] {
+        assert!(!Path::new(path).exists() && !PathBuf::from(format!("{path}.lock")).exists(), "{master}");
+    }
+    // What has no file may be kept for a restart.
+    assert_eq!(kept_last(&log), serde_json::json!([names[0], names[2]]), "{master}");
+}
+
+/// The control: what the manager does not keep is lost, and the path is had all the same.
+#[test]
+fn without_a_store_a_unix_socket_is_bound_anew() {
+    let (builder, log) = kept(0);
+    let path = builder.file("a.sock");
+    let builder = builder.without_bind().options(["-b", &format!("unix:{}", path.display())]);
+    let mut master = builder.start();
+    wait_ready(&mut master, &log, 1);
+    let (address, kind) = unix_address(&format!("unix:{}", path.display()));
+    let (waiting, _) = answered_over_a_crash(&mut master, || ask(&address, kind));
+    assert_eq!(waiting, 0, "{master}");
+    assert!(is_answered(&ask(&address, kind).expect("a connection")), "{master}");
+}
+
+#[test]
+fn a_unix_socket_whose_path_was_removed_or_replaced_is_bound_anew() {
+    let (builder, log) = kept(8);
+    let path = builder.file("a.sock");
+    let builder = builder.without_bind().options(["-b", &format!("unix:{}", path.display())]);
+    let mut master = builder.start();
+    let (address, kind) = unix_address(&format!("unix:{}", path.display()));
+    let name = format!("bind-unix%3A{}", path.display());
+    for round in 1..=2 {
+        assert_eq!(wait_ready(&mut master, &log, round), std::slice::from_ref(&name));
+        fs::remove_file(&path).expect("it is there");
+        if round == 2 {
+            drop(UnixListener::bind(&path).expect("another socket"));
+            // What another test is starting just now has a copy of it until its exec.
+            wait::wait_for("it to be stale", || UnixStream::connect(&path).is_err().then_some(()));
+        }
+        let before = crash(&mut master);
+        wait_next(&mut master, before);
+        assert!(is_answered(&ask(&address, kind).expect("a connection")), "round {round}\n{master}");
+    }
+    assert!(!master.log().contains("that the service manager has kept"), "{master}");
+    assert_eq!(wait_ready(&mut master, &log, 3), [name]);
+    // What is another's now is left to it, and the next master says so.
+    fs::remove_file(&path).expect("it is there");
+    let other = UnixListener::bind(&path).expect("another socket");
+    crash(&mut master);
+    master.wait_exit_code(1);
+    assert!(master.log().contains(&format!("process {} is listening there", std::process::id())), "{master}");
+    ask(&address, kind).expect("the other still has it");
+    drop(other);
 }

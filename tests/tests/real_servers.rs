@@ -249,13 +249,13 @@ fn go_loses_nothing() {
     server.loses_nothing();
 }
 
-/// `LISTEN_FDS`. Its `sd_notify` knows no abstract address, and it ends if it cannot notify: it is not told where.
+/// `LISTEN_FDS`. It says `READY=1` and `STOPPING=1`; its `sd_notify` knows paths alone, and it ends if it cannot notify.
 #[test]
 fn puma_loses_nothing() {
     binaries::require("puma", "puma");
-    let command = "env -u NOTIFY_SOCKET puma --bind-to-activated-sockets only -C puma_hello.rb config.ru";
+    let command = "puma --bind-to-activated-sockets only -C puma_hello.rb config.ru";
     let server = Server::new("puma", version(&["puma", "--version"], 2), command);
-    server.stops_on("puma").acks(Ack::Timer(1.0)).loses_nothing();
+    server.stops_on("puma").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing();
 }
 
 /// `SERVER_STARTER_PORT`, and systemd's own program for `NOTIFY_SOCKET`.

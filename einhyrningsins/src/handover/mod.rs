@@ -19,11 +19,11 @@ use self::forms::Moment;
 use crate::config::{Control, Identity, Reexec};
 use crate::control_socket::ControlSocketRecord;
 use crate::logging::LogRecord;
+use crate::notify_socket::NotifyRecord;
 use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, ServiceRecord, Then, WorkersRecord};
 use crate::supervisor::{Contradiction, SupervisorRecord};
 use crate::sys::inherit::NotInherited;
 use crate::sys::lock_file::LockRecord;
-use crate::sys::notify::NotifyRecord;
 
 /// The version of the format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;

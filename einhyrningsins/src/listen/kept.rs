@@ -2,18 +2,22 @@
 //! queues.
 //!
 //! Each is kept by the address that it was asked for by (`-b`), because that is what the next master asks for: with port
-//! 0 it gets the port back that the one before was given. Only TCP and UDP sockets are kept: the path of a Unix socket is
-//! had with its lock, which nobody keeps, and what was passed to the master is kept by who has passed it.
+//! 0 it gets the port back that the one before was given. The path of a Unix socket is had with its lock, which nobody
+//! keeps; its holder has died, so it can be had again, if the path still leads to that socket. What was passed to the
+//! master is kept by who has passed it.
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockRef};
 
-use super::bind::{Backlog, set_options};
+use super::bind::{Backlog, set_options, take_over_place};
+use super::listener::take_address_again;
 use super::per_slot::{Member, PerSlot};
-use super::spec::{BindAddress, BindSpec, Origin};
+use super::spec::{BindAddress, BindSpec, Origin, Place};
 use super::{Address, Family, Listener, Listeners, SocketKind};
+use crate::socket_place::SocketPlace;
 use crate::supervisor::SlotNumber;
 
 /// What the name of a listener begins with where the manager keeps it: other descriptors may be kept or passed too.
@@ -45,13 +49,13 @@ impl KeptListeners {
     }
 
     /// What was kept for `spec`, with the queues; `None` if there is nothing, or it is not what `spec` and `family` ask
-    /// for.
+    /// for. Call [`Listeners::settle`] once it is in use.
     pub fn take(&mut self, spec: &BindSpec, family: Family, backlog: Option<u32>) -> Option<Listeners> {
         if spec.options.reuseport {
             self.take_per_slot(spec, family, backlog).map(Listeners::PerSlot)
         } else {
-            self.take_named(&name_of(spec)?, spec, family, backlog)
-                .map(|listener| Listeners::Shared(Box::new(listener)))
+            let listener = self.take_named(&name_of(spec)?, spec, family, backlog)?;
+            Some(Listeners::Shared(Box::new(listener)))
         }
     }
 
@@ -62,29 +66,20 @@ impl KeptListeners {
         family: Family,
         backlog: Option<u32>,
     ) -> Option<Listener> {
-        let Origin::Bound(kind) = spec.address.origin() else { return None };
+        let kind = kind_of(spec)?;
         let at = self.left.iter().position(|(kept, fd)| kept == name && is_of(kind, family, fd))?;
-        let (_, fd) = self.left.remove(at);
         let backlog = Backlog::new(spec.options.backlog.or(backlog));
-        let address = Address::of(&fd, kind).ok()?;
-        let limit = if kind.has_connections() { backlog.effective } else { 0 };
-        let listener =
-            Listener { spec: spec.clone(), address, backlog: limit, passed_name: None, fd, place: None };
-        // A worker may have shut it down; and the system's limit may be another now.
-        listener.revive().ok()?;
-        let socket = SockRef::from(&listener);
-        if kind.has_connections() {
-            socket.listen(backlog.asked).ok()?;
-        }
-        socket.set_nonblocking(spec.options.nonblocking).ok()?;
-        set_options(&socket, &listener.address, &spec.options, backlog.effective).ok()?;
-        Some(listener)
+        // What cannot be used is left, to be given up.
+        let (address, place) = prepare(&self.left[at].1, kind, spec, backlog)?;
+        let (_, fd) = self.left.remove(at);
+        let backlog = if kind.has_connections() { backlog.effective } else { 0 };
+        Some(Listener { spec: spec.clone(), address, backlog, passed_name: None, fd, place })
     }
 
     /// All of a group, or nothing.
     fn take_per_slot(&mut self, spec: &BindSpec, family: Family, backlog: Option<u32>) -> Option<PerSlot> {
         let name = name_of(spec)?;
-        let Origin::Bound(kind) = spec.address.origin() else { return None };
+        let kind = kind_of(spec)?;
         let mut seats = Vec::new();
         for (kept, fd) in &self.left {
             let Some(seat) = Seat::of(&name, kept) else { continue };
@@ -120,6 +115,7 @@ impl KeptListeners {
     pub fn give_up(self) -> Vec<String> {
         let mut names = Vec::new();
         for (name, fd) in self.left {
+            remove_file(&fd);
             let _ = SockRef::from(&fd).shutdown(Shutdown::Both);
             if !names.contains(&name) {
                 names.push(name);
@@ -129,11 +125,67 @@ impl KeptListeners {
     }
 }
 
+/// Makes of a socket that was kept what `spec` asks for; `None` if that cannot be.
+fn prepare(
+    fd: &OwnedFd,
+    kind: SocketKind,
+    spec: &BindSpec,
+    backlog: Backlog,
+) -> Option<(Address, Option<SocketPlace>)> {
+    let socket = SockRef::from(fd);
+    let address = Address::of(fd, kind).ok()?;
+    if kind.has_connections() {
+        // A worker may have shut it down, which a TCP socket gets over; and the system's limit may be another now.
+        if kind == SocketKind::Tcp && !socket.is_listener().ok()? {
+            take_address_again(&socket, &address).ok()?;
+        }
+        socket.listen(backlog.asked).ok()?;
+        if !kind.is_inet() && is_shut_down(fd) {
+            return None;
+        }
+    }
+    socket.set_nonblocking(spec.options.nonblocking).ok()?;
+    set_options(&socket, &address, &spec.options, backlog.effective).ok()?;
+    let place = match &spec.address {
+        BindAddress::Unix(Place::Path(path)) | BindAddress::Seqpacket(Place::Path(path)) => {
+            Some(take_over_place(path, fd, &address, &spec.options).ok()??)
+        }
+        _ => None,
+    };
+    Some((address, place))
+}
+
+/// Whether nobody can connect to it any more, though it listens.
+fn is_shut_down(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::empty())];
+    // A hang-up is told unasked.
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Removes the file of a Unix socket, if its path leads to it. Whoever binds there next would be told that somebody has
+/// it: the manager has, for a while.
+fn remove_file(fd: &OwnedFd) {
+    let Ok(bound) = SockRef::from(fd).local_addr() else { return };
+    let place = bound.as_pathname().and_then(|path| SocketPlace::take_over(path, fd).ok().flatten());
+    if let Some(mut place) = place {
+        place.settle();
+    }
+}
+
+/// What a listener for `spec` is, if the master makes it.
+fn kind_of(spec: &BindSpec) -> Option<SocketKind> {
+    match spec.address.origin() {
+        Origin::Bound(kind) | Origin::Abstract(kind) => Some(kind),
+        _ => None,
+    }
+}
+
 /// Whether it is a socket of this kind that `family` allows, and takes what that asks for.
 fn is_of(kind: SocketKind, family: Family, fd: &OwnedFd) -> bool {
     let socket = SockRef::from(fd);
     let is_kind = SocketKind::of(&socket).is_ok_and(|found| found == Some(kind));
     match (family, socket.domain()) {
+        (_, Ok(Domain::UNIX)) => is_kind,
         (Family::Any | Family::V4, Ok(Domain::IPV4)) => is_kind,
         (Family::Any, Ok(Domain::IPV6)) => is_kind && socket.only_v6().is_ok_and(|only| !only),
         (Family::V6, Ok(Domain::IPV6)) => is_kind && socket.only_v6().is_ok_and(|only| only),
@@ -143,9 +195,7 @@ fn is_of(kind: SocketKind, family: Family, fd: &OwnedFd) -> bool {
 
 /// What a listener for `spec` is kept as; `None` if it is not kept, or that is too long to be a name.
 fn name_of(spec: &BindSpec) -> Option<String> {
-    if !matches!(spec.address, BindAddress::Tcp { .. } | BindAddress::Udp { .. }) {
-        return None;
-    }
+    kind_of(spec)?;
     let mut name = PREFIX.to_owned();
     for byte in spec.address.to_string().bytes() {
         // A name has no colon and no control character.
@@ -203,164 +253,13 @@ impl Listener {
     pub fn to_keep(&self) -> Option<(String, OwnedFd)> {
         Some((name_of(&self.spec)?, self.as_fd().try_clone_to_owned().ok()?))
     }
+
+    /// What the service manager is to let go of when this goes, because its file goes too; `None` if it has none.
+    #[must_use]
+    pub fn kept_with_file(&self) -> Option<String> {
+        self.place.as_ref().and_then(|_| name_of(&self.spec))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream, UdpSocket};
-
-    use super::*;
-    use crate::listen::bind;
-    use crate::supervisor::Seats;
-
-    fn spec(text: &str) -> BindSpec {
-        text.parse().unwrap()
-    }
-
-    /// What a manager would pass on of these.
-    fn kept(listeners: &[Listener]) -> KeptListeners {
-        KeptListeners { left: listeners.iter().map(|listener| listener.to_keep().unwrap()).collect() }
-    }
-
-    #[test]
-    fn a_listener_is_taken_back_with_its_port_and_what_waits_in_its_queue() {
-        let before = bind(&spec("127.0.0.1:0,name=web"), Family::Any, None).unwrap();
-        let mut kept = kept(&[before]);
-        let address = SockRef::from(&kept.left[0].1).local_addr().unwrap().as_socket().unwrap();
-        let mut waiting = TcpStream::connect(address).unwrap();
-        waiting.write_all(b"hello").unwrap();
-        assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None).is_none());
-        // The name, and other options, are not what it is kept by.
-        let after = kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7)).unwrap();
-        assert_eq!((after.any().address.inet(), after.any().backlog), (Some(address), 7));
-        assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none(), "once");
-        assert_eq!(kept.give_up(), [""; 0]);
-        let listener = TcpListener::from(after.any().as_fd().try_clone_to_owned().unwrap());
-        let mut bytes = [0; 5];
-        listener.accept().unwrap().0.read_exact(&mut bytes).unwrap();
-        assert_eq!(&bytes, b"hello");
-    }
-
-    #[test]
-    fn what_nobody_wants_any_more_is_in_nobodys_way() {
-        let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        let address = before.address.clone();
-        let still_with_the_manager = before.as_fd().try_clone_to_owned().unwrap();
-        assert_eq!(kept(&[before]).give_up(), ["bind-127.0.0.1%3A0"]);
-        bind(&spec(&address.to_string()), Family::Any, None).unwrap();
-        drop(still_with_the_manager);
-    }
-
-    #[test]
-    fn a_family_that_is_not_asked_for_any_more_is_not_taken() {
-        for (one, other) in [(Family::Any, Family::V6), (Family::V6, Family::Any), (Family::Any, Family::V4)]
-        {
-            let before = bind(&spec("[::]:0"), one, None).unwrap();
-            assert!(kept(&[before]).take(&spec("[::]:0"), other, None).is_none(), "{one:?} {other:?}");
-        }
-    }
-
-    #[test]
-    fn one_that_a_worker_has_shut_down_listens_again() {
-        let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        let address = before.address.clone();
-        SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
-        let after = kept(&[before]).take(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
-        assert_eq!(after.any().address, address);
-        TcpStream::connect(address.inet().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn names_are_such_as_a_manager_takes() {
-        for (address, name) in [
-            ("127.0.0.1:80", "bind-127.0.0.1%3A80"),
-            (":80", "bind-%3A80"),
-            ("[::1]:80", "bind-[%3A%3A1]%3A80"),
-            ("localhost:80,name=web", "bind-localhost%3A80"),
-        ] {
-            assert_eq!(name_of(&spec(address)).as_deref(), Some(name));
-        }
-    }
-
-    #[test]
-    fn packets_wait_for_the_next_master_too() {
-        let before = bind(&spec("udp:127.0.0.1:0"), Family::Any, None).unwrap();
-        let address = before.address.inet().unwrap();
-        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", address).unwrap();
-        let mut kept = kept(&[before]);
-        assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none());
-        let after = kept.take(&spec("udp:127.0.0.1:0"), Family::Any, None).unwrap();
-        assert_eq!((after.any().address.inet(), after.any().backlog), (Some(address), 0));
-        let socket = UdpSocket::from(after.any().as_fd().try_clone_to_owned().unwrap());
-        assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 5);
-    }
-
-    /// Three slots, in the middle one of which a client waits.
-    fn group() -> (PerSlot, TcpStream, BindSpec) {
-        let spec = spec("127.0.0.1:0,reuseport");
-        let mut group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
-        // The last one takes the place of one that goes, so that the order is not that of the slots.
-        group.close(SlotNumber(1));
-        group.steer(&Seats::of([(SlotNumber(2), true)])).unwrap();
-        let mut client = TcpStream::connect(group.address().inet().unwrap()).unwrap();
-        client.write_all(b"hello").unwrap();
-        (group, client, spec)
-    }
-
-    #[test]
-    fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_queues() {
-        let (before, _client, spec) = group();
-        let (order, address) = (before.order(), before.address().clone());
-        let mut kept = KeptListeners { left: before.to_keep().unwrap() };
-        // A manager passes them on in any order.
-        kept.left.reverse();
-        let names = ["slot=2,at=2", "slot=3,at=1", "slot=0,at=0"];
-        assert_eq!(kept.names(), names.map(|seat| format!("bind-127.0.0.1%3A0,{seat}")));
-        drop(before);
-        assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None).is_none(), "it is no group");
-        let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7)) else {
-            panic!("not taken")
-        };
-        assert_eq!((after.order(), after.address(), after.any().backlog), (order, &address, 7));
-        assert_eq!(kept.give_up(), [""; 0]);
-        let listener = after.of(SlotNumber(2)).unwrap().as_fd().try_clone_to_owned().unwrap();
-        let mut bytes = [0; 5];
-        TcpListener::from(listener).accept().unwrap().0.read_exact(&mut bytes).unwrap();
-        assert_eq!(&bytes, b"hello");
-    }
-
-    #[test]
-    fn of_a_group_all_are_taken_or_none() {
-        let (before, _client, spec) = group();
-        let mut kept = KeptListeners { left: before.to_keep().unwrap() };
-        kept.left.remove(1);
-        assert!(kept.take(&spec, Family::Any, None).is_none());
-        let mut kept = KeptListeners { left: before.to_keep().unwrap() };
-        assert!(kept.take(&spec, Family::V6, None).is_none());
-        // One that was shut down has lost its place, and the others theirs by it.
-        SockRef::from(before.of(SlotNumber(3)).unwrap()).shutdown(Shutdown::Both).unwrap();
-        assert!(kept.take(&spec, Family::Any, None).is_none());
-        let address = before.address().clone();
-        drop(before);
-        assert_eq!(kept.give_up().len(), 3);
-        bind(&self::spec(&format!("{address},reuseport")), Family::Any, None).unwrap();
-    }
-
-    #[test]
-    fn packets_of_slots_are_not_kept() {
-        let spec = spec("udp:127.0.0.1:0,reuseport");
-        let group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 2).unwrap();
-        assert!(group.to_keep().is_none());
-    }
-
-    #[test]
-    fn what_the_next_master_could_not_have_is_not_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        for text in
-            [format!("unix:{}/a.sock", directory.path().display()), "systemd:web".into(), "fd:7".into()]
-        {
-            assert_eq!(name_of(&spec(&text)), None, "{text}");
-        }
-    }
-}
+mod tests;

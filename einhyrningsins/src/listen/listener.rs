@@ -1,5 +1,6 @@
 //! A socket that the master has for its workers.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
@@ -56,6 +57,14 @@ impl Listener {
         given.cloned().unwrap_or_else(|| format!("socket-{index}"))
     }
 
+    /// Has its file, if it has one, go with it from now on. That is so anyway unless the file was taken over from an earlier
+    /// master: one that fails to start leaves it, and what waits in the queue, to the next.
+    pub fn settle(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.settle();
+        }
+    }
+
     /// How full its queue is now; `None` where the kernel does not tell. One or two system calls.
     #[must_use]
     pub fn queue(&self) -> Option<ListenerQueue> {
@@ -88,14 +97,7 @@ impl Listener {
         }
         let failed = |source| BindError::Bind { address: self.address.clone(), source };
         let socket = SockRef::from(self);
-        // A port that the kernel had chosen (port 0) is given back by the shutdown, although `getsockname` goes on to tell
-        // it; one that was asked for is kept, and EINVAL says so.
-        if let Some(address) = self.address.inet() {
-            match socket.bind(&address.into()) {
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-                result => result.map_err(failed)?,
-            }
-        }
+        take_address_again(&socket, &self.address).map_err(failed)?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX)).map_err(failed)?;
         set_options(&socket, &self.address, &self.spec.options, self.backlog)?;
         Ok(true)
@@ -122,6 +124,17 @@ impl Listener {
             })
         });
         short.collect()
+    }
+}
+
+/// Binds a TCP socket that was shut down to its address, if it has not kept it. A port that the kernel had chosen (port 0) is
+/// given back by the shutdown, although `getsockname` goes on to tell it; one that was asked for is kept, and EINVAL says
+/// so.
+pub(super) fn take_address_again(socket: &SockRef<'_>, address: &Address) -> io::Result<()> {
+    let Some(address) = address.inet() else { return Ok(()) };
+    match socket.bind(&address.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        result => result,
     }
 }
 

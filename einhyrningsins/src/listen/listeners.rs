@@ -79,6 +79,22 @@ impl Listeners {
         }
     }
 
+    /// What the service manager is to let go of when these go, because their files go too.
+    #[must_use]
+    pub fn kept_with_file(&self) -> Option<String> {
+        match self {
+            Self::Shared(listener) => listener.kept_with_file(),
+            Self::PerSlot(_) => None,
+        }
+    }
+
+    /// Has the file go with this master from now on, if there is one.
+    pub fn settle(&mut self) {
+        if let Self::Shared(listener) = self {
+            listener.settle();
+        }
+    }
+
     /// Writes itself down.
     #[must_use]
     pub fn record(&self) -> ListenersRecord {

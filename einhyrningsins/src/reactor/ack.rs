@@ -1,5 +1,7 @@
 //! What workers say of themselves, over the control socket or the notify socket, and whether to believe it.
 
+use std::collections::HashSet;
+
 use einhorn_proto::AckSource;
 use nix::unistd::Pid;
 
@@ -11,6 +13,25 @@ use crate::sys::peer;
 
 /// How much is kept of what a worker says with a ping, in characters. einhorn's own are 36 long.
 const PING_WORD_MAX: usize = 256;
+
+/// How many of those whose notifications are refused are remembered.
+const STRANGERS_MAX: usize = 256;
+
+/// Processes that notify and are no workers, so that the log is loud about each of them once: workers of a master that
+/// has died find its successor at the same path, and may ping for as long as they live.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    seen: HashSet<Pid>,
+}
+
+impl Strangers {
+    fn is_new(&mut self, pid: Pid) -> bool {
+        if self.seen.len() >= STRANGERS_MAX {
+            self.seen.clear();
+        }
+        self.seen.insert(pid)
+    }
+}
 
 impl Reactor {
     /// `worker:ack`: believed if the worker, or a process that descends from it, says so.
@@ -49,10 +70,15 @@ impl Reactor {
         let worker = peer::ancestor_among(message.pid, |pid| self.supervisor.is_worker(pid));
         let Some(pid) = worker else {
             let sender = message.pid;
-            self.log.warn(format_args!(
+            let refusal = format_args!(
                 "a message to the notify socket refused: it came from process {sender}, which is neither a worker \
                  nor descends from one"
-            ));
+            );
+            if self.strangers.is_new(sender) {
+                self.log.warn(refusal);
+            } else {
+                self.log.debug(refusal);
+            }
             return;
         };
         let NotifyMessage { ready, watchdog, stopping, status, .. } = message;
@@ -68,5 +94,19 @@ impl Reactor {
         if stopping {
             self.feed(Event::StopAnnounced { pid });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_is_new_once_and_so_many_are_remembered() {
+        let mut strangers = Strangers::default();
+        let pids = || (1..=STRANGERS_MAX as i32).map(Pid::from_raw);
+        assert!(pids().all(|pid| strangers.is_new(pid)));
+        assert!(strangers.is_new(Pid::from_raw(i32::MAX)) && !strangers.is_new(Pid::from_raw(i32::MAX)));
+        assert!(strangers.seen.len() <= STRANGERS_MAX);
     }
 }

@@ -31,13 +31,14 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Control, Dialect, Identity};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
+use crate::notify_socket::NotifySocket;
 use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
 use crate::sys::lock_file::LockFile;
-use crate::sys::notify::NotifySocket;
 use crate::sys::pid_file::PidFile;
 use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
 
+use ack::Strangers;
 pub use client::ClientsRecord;
 use client::{ClientId, Clients};
 use einhorn::Words;
@@ -95,7 +96,9 @@ pub struct Parts {
     pub workers: Workers,
     /// How it is controlled.
     pub control: Control,
-    /// The control socket.
+    /// Where workers notify.
+    pub notify: NotifySocket,
+    /// The control socket. Dropped after that, whose file goes by its lock.
     pub control_socket: ControlSocket,
     /// The lock of `--lockfile`.
     pub lockfile: Option<LockFile>,
@@ -103,8 +106,6 @@ pub struct Parts {
     pub pidfile: Option<PidFile>,
     /// Signals to the master.
     pub signals: Signals,
-    /// Where workers notify.
-    pub notify: NotifySocket,
     /// What the service manager is told.
     pub service: Service,
     /// The log.
@@ -128,10 +129,12 @@ pub struct Reactor {
     supervisor: Supervisor,
     workers: Workers,
     control: Control,
+    notify: NotifySocket,
+    /// Behind the notify socket, whose file goes by its lock.
     control_socket: ControlSocket,
     signals: Signals,
-    notify: NotifySocket,
     clients: Clients,
+    strangers: Strangers,
     captures: Captures,
     /// Who waits for a last reply.
     requests: HashMap<RequestKey, Asker>,
@@ -211,10 +214,11 @@ impl Reactor {
             supervisor: parts.supervisor,
             workers: parts.workers,
             control: parts.control,
+            notify: parts.notify,
             control_socket: parts.control_socket,
             signals: parts.signals,
-            notify: parts.notify,
             clients: Clients::default(),
+            strangers: Strangers::default(),
             captures: Captures::default(),
             requests: HashMap::new(),
             next_request: 0,
@@ -238,6 +242,7 @@ impl Reactor {
     /// # Errors
     /// If the kernel refuses to wait for events, which it does only for reasons inside this program.
     pub fn run(mut self) -> anyhow::Result<u8> {
+        self.workers.settle();
         self.feed(Event::Started);
         self.go_on()
     }
@@ -253,6 +258,7 @@ impl Reactor {
             self.give_way_to_stop();
             self.settle();
             if let Some(code) = self.exit {
+                self.leave_service_manager();
                 self.log.flush();
                 return Ok(code);
             }

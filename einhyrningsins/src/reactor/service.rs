@@ -389,6 +389,15 @@ impl Reactor {
         let is_bounded = is_replacing || is_bounded(&pool, self.supervisor.policy());
         self.service.tell(now, &Condition { pool, is_replacing, is_bounded }, &mut self.log);
     }
+
+    /// Has the service manager let go of the listeners whose files go with this master. The others it may keep for a
+    /// restart, in which those who come meanwhile wait.
+    pub(super) fn leave_service_manager(&mut self) {
+        if !self.service.are_listeners_new {
+            self.service.forget(&self.workers.kept_with_files());
+            self.service.send_all(Instant::now(), &mut self.log);
+        }
+    }
 }
 
 /// Whether what the pool is at ends by a limit that the master was given.

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -24,11 +25,14 @@ use crate::supervisor::{Generation, SlotNumber};
 use crate::sys::account::Credentials;
 use crate::sys::inherit::Inherited;
 use crate::sys::process::OpenFilesLimit;
-use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner};
+use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
 mod process;
 
 pub use process::ProcessOptions;
+
+/// The variable that tells workers of the notify socket.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Everything that a spawn needs.
 #[derive(Debug)]
@@ -161,11 +165,36 @@ impl Workers {
         for (name, value) in [
             ("EINHORN_MASTER_PID", std::process::id().to_string()),
             ("EINHORN_SOCK_PATH", control.to_string_lossy().into_owned()),
-            ("NOTIFY_SOCKET", notify.to_owned()),
+            (NOTIFY_SOCKET, notify.to_owned()),
         ] {
             exported.push((name.to_owned(), value));
         }
         Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
+    }
+
+    /// Tells workers of the notify socket by another address: those of generations that are resolved from now on.
+    pub fn set_notify(&mut self, address: &str) {
+        for (_, value) in self.exported.iter_mut().filter(|(name, _)| name == NOTIFY_SOCKET) {
+            address.clone_into(value);
+        }
+    }
+
+    /// Whether workers of `generation` may write to the file at `path`, an absolute one. Those of the master's own user
+    /// and groups may do what it may.
+    ///
+    /// # Errors
+    /// What the kernel tells such a worker.
+    pub fn may_write(&mut self, generation: Generation, path: &Path) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let Some(release) = self.releases.get(&generation).filter(|release| release.credentials.is_some())
+        else {
+            return Ok(());
+        };
+        let spec = SpawnSpec { writes_to: Some(&path), ..spec(&self.options, release, SlotNumber(0)) };
+        match self.spawner.rehearse(&spec) {
+            Err(SpawnError { stage: Stage::WritesTo, errno, .. }) => Err(errno.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Of each `-b`, copies of the listeners that can be kept for another master, with their names there.
@@ -180,6 +209,16 @@ impl Workers {
 
     pub(super) fn listeners_mut(&mut self) -> &mut [Listeners] {
         &mut self.listeners
+    }
+
+    /// What was kept and goes with this master.
+    pub(super) fn kept_with_files(&self) -> Vec<String> {
+        self.listeners.iter().filter_map(Listeners::kept_with_file).collect()
+    }
+
+    /// Has the listeners' files go with this master from now on.
+    pub(super) fn settle(&mut self) {
+        self.listeners.iter_mut().for_each(Listeners::settle);
     }
 
     pub(super) fn record(&self) -> WorkersRecord {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use mio::event::Source;
 use mio::unix::SourceFd;
@@ -13,11 +13,8 @@ use nix::libc;
 use nix::sys::socket::sockopt::PassCred;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
-use super::inherit::{Inherited, NotInherited};
 use super::process::truncate;
-use crate::handover::Fd;
 
 /// The longest message that is read, in bytes; systemd reads as much.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -29,12 +26,10 @@ const STATUS_BYTES_MAX: usize = 200;
 /// (32 bytes), and a few descriptors. What does not fit, the kernel drops, and drops is what we do with all.
 const CONTROL_WORDS: usize = 8;
 
-/// A datagram socket that any process of this network namespace may send to; who sent what, the kernel says. It has
-/// an abstract address, chosen by the kernel: no file to clean up, and no two masters with the same.
+/// The receiving end of datagrams whose senders the kernel tells.
 #[derive(Debug)]
-pub struct NotifySocket {
+pub struct NotifyReceiver {
     fd: OwnedFd,
-    address: String,
 }
 
 /// What a process said.
@@ -88,30 +83,34 @@ impl fmt::Display for Sender {
     }
 }
 
-impl NotifySocket {
-    /// Makes the socket: close-on-exec, non-blocking, with credentials passed.
+impl NotifyReceiver {
+    /// Makes the socket, without an address: close-on-exec, non-blocking, with credentials passed.
     ///
     /// # Errors
-    /// EMFILE, ENFILE, ENOMEM; ENOSPC if every abstract name is taken.
+    /// EMFILE, ENFILE, ENOMEM.
     ///
     /// # Source
-    /// `unix(7)`, "Autobind feature", on addresses; `SO_PASSCRED`.
-    pub fn bind() -> Result<Self, Errno> {
+    /// `unix(7)`, `SO_PASSCRED`.
+    pub fn new() -> Result<Self, Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         // Before it has an address, so that no message comes without credentials.
         setsockopt(&fd, PassCred, &true)?;
-        bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
-        let bound: UnixAddr = getsockname(fd.as_raw_fd())?;
-        let name = bound.as_abstract().and_then(|name| std::str::from_utf8(name).ok());
-        let address = format!("@{}", name.ok_or(Errno::EADDRNOTAVAIL)?);
-        Ok(Self { fd, address })
+        Ok(Self { fd })
     }
 
-    /// Its address as `NOTIFY_SOCKET` names it: `@` and the abstract name.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.address
+    /// Gives it an abstract name that the kernel chooses and no other socket has, and returns that.
+    ///
+    /// # Errors
+    /// EINVAL if it has an address; ENOSPC if every name is taken.
+    ///
+    /// # Source
+    /// `unix(7)`, "Autobind feature".
+    pub fn bind_to_any_name(&self) -> Result<String, Errno> {
+        bind(self.fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        let bound: UnixAddr = getsockname(self.fd.as_raw_fd())?;
+        let name = bound.as_abstract().and_then(|name| std::str::from_utf8(name).ok());
+        name.map(str::to_owned).ok_or(Errno::EADDRNOTAVAIL)
     }
 
     /// Takes the next message; `None` if there is none. It never blocks. Descriptors that came with the message
@@ -133,31 +132,19 @@ impl NotifySocket {
     }
 }
 
-/// A [`NotifySocket`] written down.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NotifyRecord {
-    /// Its descriptor.
-    pub fd: Fd,
-    address: String,
-}
-
-impl NotifySocket {
-    /// Writes itself down.
-    #[must_use]
-    pub fn record(&self) -> NotifyRecord {
-        NotifyRecord { fd: Fd::of(&self.fd), address: self.address.clone() }
-    }
-
-    /// Takes over what was written down: workers go on sending to its address.
-    ///
-    /// # Errors
-    /// If its descriptor is not there.
-    pub fn adopt(record: NotifyRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        Ok(Self { fd: inherited.take(record.fd.0)?, address: record.address })
+impl From<OwnedFd> for NotifyReceiver {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
     }
 }
 
-impl Source for NotifySocket {
+impl AsFd for NotifyReceiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Source for NotifyReceiver {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         SourceFd(&self.fd.as_raw_fd()).register(registry, token, interests)
     }
@@ -290,14 +277,23 @@ mod tests {
     use super::*;
     use crate::sys::testing::{eventually, isolated};
 
-    fn send(socket: &NotifySocket, bytes: &[u8]) {
-        let name = socket.address().strip_prefix('@').unwrap();
-        let address = SocketAddr::from_abstract_name(name).unwrap();
+    fn bound() -> NotifyReceiver {
+        let receiver = NotifyReceiver::new().unwrap();
+        receiver.bind_to_any_name().unwrap();
+        receiver
+    }
+
+    fn address(socket: &NotifyReceiver) -> UnixAddr {
+        getsockname(socket.fd.as_raw_fd()).unwrap()
+    }
+
+    fn send(socket: &NotifyReceiver, bytes: &[u8]) {
+        let address = SocketAddr::from_abstract_name(address(socket).as_abstract().unwrap()).unwrap();
         UnixDatagram::unbound().unwrap().send_to_addr(bytes, &address).unwrap();
     }
 
-    fn send_with(socket: &NotifySocket, text: &[u8], fds: &[RawFd]) {
-        let address = UnixAddr::new_abstract(socket.address().strip_prefix('@').unwrap().as_bytes()).unwrap();
+    fn send_with(socket: &NotifyReceiver, text: &[u8], fds: &[RawFd]) {
+        let address = address(socket);
         let sender = UnixDatagram::unbound().unwrap();
         let rights = [ControlMessage::ScmRights(fds)];
         let parts = [IoSlice::new(text)];
@@ -310,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_is_said_arrives_with_its_sender() {
-        let mut socket = NotifySocket::bind().unwrap();
+        let mut socket = bound();
         assert_eq!(socket.receive().unwrap(), None);
         let mut poll = Poll::new().unwrap();
         poll.registry().register(&mut socket, Token(3), Interest::READABLE).unwrap();
@@ -335,10 +331,12 @@ mod tests {
 
     #[test]
     fn the_sender_is_who_sends_and_not_who_made_the_socket() {
-        let mut socket = NotifySocket::bind().unwrap();
+        let mut socket = bound();
         let client = UnixDatagram::unbound().unwrap();
-        let name = socket.address().strip_prefix('@').unwrap();
-        client.connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let address = address(&socket);
+        client
+            .connect_addr(&SocketAddr::from_abstract_name(address.as_abstract().unwrap()).unwrap())
+            .unwrap();
         let mut child = Command::new("/bin/sh")
             .args(["-c", "printf READY=1"])
             .stdout(OwnedFd::from(client))
@@ -353,17 +351,17 @@ mod tests {
     }
 
     #[test]
-    fn no_two_have_the_same_address() {
-        let sockets: Vec<_> = (0..10).map(|_| NotifySocket::bind().unwrap()).collect();
-        let mut addresses: Vec<_> = sockets.iter().map(NotifySocket::address).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        assert_eq!(addresses.len(), sockets.len());
+    fn no_two_have_the_same_name() {
+        let sockets: Vec<_> = (0..10).map(|_| NotifyReceiver::new().unwrap()).collect();
+        let mut names: Vec<_> = sockets.iter().map(|socket| socket.bind_to_any_name().unwrap()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), sockets.len());
     }
 
     #[test]
     fn descriptors_that_come_along_are_closed() {
-        let mut socket = NotifySocket::bind().unwrap();
+        let mut socket = bound();
         let (reader, writer) = pipe().unwrap();
         send_with(&socket, b"BARRIER=1", &[writer.as_raw_fd()]);
         send_with(&socket, b"READY=1", &[writer.as_raw_fd(); 253]);
@@ -380,7 +378,7 @@ mod tests {
         isolated(
             "sys::notify::tests::descriptors_are_closed_even_when_there_are_numbers_for_some_only",
             || {
-                let mut socket = NotifySocket::bind().unwrap();
+                let mut socket = bound();
                 let (_reader, writer) = pipe().unwrap();
                 send_with(&socket, b"READY=1", &[writer.as_raw_fd(); 8]);
                 // What `open` says has the directory itself in it.
@@ -403,7 +401,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_named_and_the_next_one_comes() {
-        let mut socket = NotifySocket::bind().unwrap();
+        let mut socket = bound();
         send(&socket, &[b'x'; MESSAGE_BYTES_MAX + 1]);
         send(&socket, b"STATUS=\xff");
         send(&socket, &[b'x'; MESSAGE_BYTES_MAX]);
@@ -440,7 +438,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_message_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut socket = NotifySocket::bind().unwrap();
+            let mut socket = bound();
             send(&socket, &bytes);
             let received = socket.receive();
             prop_assert_eq!(received.is_ok(), std::str::from_utf8(&bytes).is_ok());

@@ -58,10 +58,8 @@ pub struct UnixQueue {
 /// # Errors
 /// Where the kernel was built without `CONFIG_UNIX_DIAG`, or does not let us ask.
 pub fn queue(socket: &impl AsFd) -> io::Result<UnixQueue> {
-    // Inodes of sockets are counted in 32 bits.
-    let inode = fstat(socket)?.st_ino as u32;
     let mut found = None;
-    ask(Some(inode), SHOW_QUEUE, |attribute, [length, limit]| {
+    ask(Some(socket_inode(socket)?), SHOW_QUEUE, |attribute, [length, limit]| {
         if attribute == ATTRIBUTE_QUEUE {
             found = Some(UnixQueue { length, limit });
         }
@@ -74,14 +72,31 @@ pub fn queue(socket: &impl AsFd) -> io::Result<UnixQueue> {
 /// # Errors
 /// As [`queue`].
 pub fn is_bound(file: SocketFile) -> io::Result<bool> {
+    find_file(None, file)
+}
+
+/// Whether a Unix socket that this process has, whoever made it, is the one that is bound to `file`.
+///
+/// # Errors
+/// As [`queue`], and where it was made in another network namespace.
+pub fn is_bound_to(socket: &impl AsFd, file: SocketFile) -> io::Result<bool> {
+    find_file(Some(socket_inode(socket)?), file)
+}
+
+fn find_file(socket_inode: Option<u32>, file: SocketFile) -> io::Result<bool> {
     // The kernel's own form of a device, and as much of the inode as it tells.
     let device = (libc::major(file.device) << 20) | libc::minor(file.device);
     let inode = file.inode as u32;
     let mut is_found = false;
-    ask(None, SHOW_FILE, |attribute, pair| {
+    ask(socket_inode, SHOW_FILE, |attribute, pair| {
         is_found |= attribute == ATTRIBUTE_FILE && pair == [inode, device];
     })?;
     Ok(is_found)
+}
+
+/// What the kernel knows a socket by. Inodes of sockets are counted in 32 bits.
+fn socket_inode(socket: &impl AsFd) -> io::Result<u32> {
+    Ok(fstat(socket)?.st_ino as u32)
 }
 
 /// Asks for one socket by its inode, or for all, and tells `tell` of each attribute that is a pair of numbers.
@@ -203,6 +218,21 @@ mod tests {
         drop(socket);
         // A child that another test is just spawning may hold a copy of it until its exec.
         crate::sys::testing::eventually("nobody to have it", || !is_bound(file(&path)).unwrap());
+    }
+
+    #[test]
+    fn a_socket_is_bound_to_its_own_file_wherever_that_has_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, other] = ["a.sock", "b.sock"].map(|name| directory.path().join(name));
+        let (socket, another) = (UnixListener::bind(&path).unwrap(), UnixListener::bind(&other).unwrap());
+        assert!(is_bound_to(&socket, file(&path)).unwrap());
+        assert!(!is_bound_to(&socket, file(&other)).unwrap());
+        std::fs::rename(&path, directory.path().join("moved")).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(!is_bound_to(&socket, file(&path)).unwrap());
+        assert!(is_bound_to(&another, file(&path)).unwrap());
+        let (unnamed, _peer) = UnixStream::pair().unwrap();
+        assert!(!is_bound_to(&unnamed, file(&path)).unwrap());
     }
 
     #[test]

@@ -6,12 +6,13 @@ mod tests;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::fcntl::AtFlags;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::stat::{Mode, fchmod, umask};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Group, Uid, User, fchownat};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -19,7 +20,7 @@ pub use error::BindError;
 
 use super::spec::{BindAddress, BindOption, BindOptions, BindSpec, FastOpen, Host, Place};
 use super::{Address, Listener, PassedError, SocketKind, UnixName};
-use crate::socket_place::{PlaceError, SocketPlace};
+use crate::socket_place::{PlaceError, SocketPlace, Unmasked};
 use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
 
 /// The system's limit on the queue of a listener.
@@ -297,8 +298,7 @@ fn take_place(
     listen: impl FnOnce() -> io::Result<()>,
 ) -> Result<SocketPlace, BindError> {
     let failed = |source| BindError::Place { address: address.clone(), source };
-    let user = options.user.as_deref().map(user_id).transpose()?;
-    let group = options.group.as_deref().map(group_id).transpose()?;
+    let (user, group) = owner(options)?;
     let _unmasked = match options.mode {
         Some(mode) => {
             fchmod(socket, Mode::from_bits_truncate(mode))
@@ -320,20 +320,26 @@ fn take_place(
     SocketPlace::take(path, socket, |path| give(path).and_then(|()| listen())).map_err(failed)
 }
 
-/// As long as it lives, what is made has the mode that it is made with. It is the process's, so there must be no
-/// other thread that makes files.
-struct Unmasked(Mode);
-
-impl Unmasked {
-    fn begin() -> Self {
-        Self(umask(Mode::empty()))
-    }
+/// Takes over the place of a socket that an earlier master has bound to `path`, and gives it the mode and the owner that
+/// are asked for now; `None` if the path does not lead to it.
+pub(super) fn take_over_place(
+    path: &Path,
+    socket: &OwnedFd,
+    address: &Address,
+    options: &BindOptions,
+) -> Result<Option<SocketPlace>, BindError> {
+    let failed = |source| BindError::Place { address: address.clone(), source };
+    let (user, group) = owner(options)?;
+    let Some(place) = SocketPlace::take_over(path, socket).map_err(failed)? else { return Ok(None) };
+    place.set_access(options.mode, user, group).map_err(|error| failed(error.into()))?;
+    Ok(Some(place))
 }
 
-impl Drop for Unmasked {
-    fn drop(&mut self) {
-        umask(self.0);
-    }
+/// Whose a socket's file is to be.
+fn owner(options: &BindOptions) -> Result<(Option<Uid>, Option<Gid>), BindError> {
+    let user = options.user.as_deref().map(user_id).transpose()?;
+    let group = options.group.as_deref().map(group_id).transpose()?;
+    Ok((user, group))
 }
 
 fn user_id(user: &str) -> Result<Uid, BindError> {

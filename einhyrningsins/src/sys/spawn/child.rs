@@ -73,6 +73,8 @@ pub(super) struct Plan {
     pub(super) directory: Option<RawFd>,
     pub(super) parent_death_signal: Option<c_int>,
     pub(super) parent: libc::pid_t,
+    /// What a rehearsal asks about; null for nothing.
+    pub(super) writes_to: *const c_char,
     /// Signal n is bit n-1: those whose disposition is not the default.
     pub(super) reset: u64,
     /// Whether to stop before the exec, having seen that it is allowed.
@@ -115,7 +117,8 @@ fn run(plan: &mut Plan) -> Result<(), Failure> {
     bind_to_parent(plan)?;
     enter_directory(plan)?;
     if plan.is_rehearsal {
-        return check_access(plan);
+        check_executable(plan)?;
+        return check_writable(plan);
     }
     empty_signal_mask()?;
     execute(plan)
@@ -123,7 +126,7 @@ fn run(plan: &mut Plan) -> Result<(), Failure> {
 
 /// Asks whether this process may execute what the plan names. A kernel that cannot be asked about a descriptor
 /// (before 5.8) says nothing.
-fn check_access(plan: &Plan) -> Result<(), Failure> {
+fn check_executable(plan: &Plan) -> Result<(), Failure> {
     let may_execute = c_long::from(libc::X_OK);
     let Some(executable) = plan.executable else {
         let arguments = [c_long::from(libc::AT_FDCWD), plan.program as c_long, may_execute];
@@ -137,6 +140,16 @@ fn check_access(plan: &Plan) -> Result<(), Failure> {
         Err(failure) if failure.errno == libc::EACCES => Err(failure),
         _ => Ok(()),
     }
+}
+
+/// Asks whether this process may write to the file that the plan names.
+fn check_writable(plan: &Plan) -> Result<(), Failure> {
+    if plan.writes_to.is_null() {
+        return Ok(());
+    }
+    let arguments = [c_long::from(libc::AT_FDCWD), plan.writes_to as c_long, c_long::from(libc::W_OK)];
+    // SAFETY: the parent made `writes_to` a C string; it is read and nothing is written.
+    unsafe { call(Stage::WritesTo, libc::SYS_faccessat, arguments) }.map(drop)
 }
 
 /// Executes the descriptor if there is one, which is close-on-exec and thereby closed, and else the path.

@@ -55,6 +55,8 @@ pub enum Stage {
     SignalMask,
     /// Executing the program.
     Exec,
+    /// Reaching the file that it writes to.
+    WritesTo,
     /// Sending it a signal.
     Signal,
 }
@@ -271,6 +273,7 @@ impl fmt::Display for SpawnError {
             Stage::User => "cannot change the user",
             Stage::NoNewPrivileges => "cannot bar new privileges",
             Stage::Signal => "could not send a signal to the process",
+            Stage::WritesTo => "cannot reach a file to write to",
             Stage::Dispositions => "cannot reset the signal dispositions",
             Stage::SignalMask => "cannot empty the signal mask",
         };

@@ -98,6 +98,8 @@ pub struct SpawnSpec<'a> {
     pub credentials: Option<&'a Credentials>,
     /// Whether it can gain no privilege by executing a program (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privileges: bool,
+    /// A file that it is to write to later, by an absolute path. A rehearsal sees whether it may; nothing else looks.
+    pub writes_to: Option<&'a CStr>,
     /// What it is sent when the master dies. The kernel goes by the *thread* that called [`Spawner::spawn`], so
     /// with this set that must be the main thread.
     pub parent_death_signal: Option<Signal>,
@@ -126,6 +128,7 @@ impl<'a> SpawnSpec<'a> {
             cpus: None,
             credentials: None,
             no_new_privileges: false,
+            writes_to: None,
             parent_death_signal: None,
         }
     }
@@ -203,8 +206,8 @@ impl Spawner {
     }
 
     /// Does all that a spawn does but the exec, in a process that is gone when this returns: tells what will fail
-    /// before anything depends on it. Whether the program can be executed is asked for as the worker's user; what
-    /// else an exec finds out stays open.
+    /// before anything depends on it. Whether the program can be executed, and the file that it writes to be reached, is
+    /// asked for as the worker's user; what else an exec finds out stays open.
     ///
     /// # Errors
     /// [`SpawnError`] as [`Self::spawn`] would have it, and where this process may not signal what it spawns.
@@ -265,6 +268,7 @@ impl Spawner {
             directory: spec.directory.map(|directory| directory.as_raw_fd()),
             parent_death_signal: spec.parent_death_signal.map(|signal| signal as c_int),
             parent: getpid().as_raw(),
+            writes_to: spec.writes_to.map_or(ptr::null(), CStr::as_ptr),
             reset: self.reset,
             is_rehearsal,
             failure: None,

@@ -311,6 +311,35 @@ fn a_place_that_the_user_may_not_enter_or_execute_is_named() {
 }
 
 #[test]
+fn a_rehearsal_tells_whether_the_user_may_write_to_a_file() {
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let argv = texts(&["true"]);
+    let path = text(file.to_str().unwrap());
+    let credentials = stranger();
+    let own = SpawnSpec { writes_to: Some(&path), ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
+    let strangers = SpawnSpec { credentials: Some(&credentials), ..own };
+    let mut spawner = Spawner::new().unwrap();
+    for (directory_mode, file_mode, stranger_may) in
+        [(0o700, 0o666, false), (0o711, 0o644, false), (0o711, 0o666, true)]
+    {
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(directory_mode)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(file_mode)).unwrap();
+        spawner.rehearse(&own).unwrap();
+        let found = spawner.rehearse(&strangers).map_err(|error| (error.stage, error.errno));
+        let expected = if stranger_may { Ok(()) } else { Err((Stage::WritesTo, Errno::EACCES)) };
+        assert_eq!(found, expected, "{directory_mode:o} {file_mode:o}");
+    }
+    // A spawn does not look.
+    fs::remove_file(&file).unwrap();
+    waitpid(spawn(&mut spawner, &strangers).unwrap(), None).unwrap();
+}
+
+#[test]
 fn a_user_with_too_many_processes_is_transient() {
     if !is_root() {
         return;

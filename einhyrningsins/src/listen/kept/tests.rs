@@ -1,0 +1,316 @@
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use socket2::{Socket, Type};
+use tempfile::TempDir;
+
+use super::*;
+use crate::listen::bind;
+use crate::supervisor::Seats;
+use crate::sys::testing::eventually;
+
+fn spec(text: &str) -> BindSpec {
+    text.parse().unwrap()
+}
+
+/// What a manager would pass on of these.
+fn kept(listeners: &[Listener]) -> KeptListeners {
+    KeptListeners { left: listeners.iter().map(|listener| listener.to_keep().unwrap()).collect() }
+}
+
+fn shared(taken: Option<Listeners>) -> Listener {
+    match taken {
+        Some(Listeners::Shared(listener)) => *listener,
+        other => panic!("not taken, or as a group: {other:?}"),
+    }
+}
+
+#[test]
+fn a_listener_is_taken_back_with_its_port_and_what_waits_in_its_queue() {
+    let before = bind(&spec("127.0.0.1:0,name=web"), Family::Any, None).unwrap();
+    let mut kept = kept(&[before]);
+    let address = SockRef::from(&kept.left[0].1).local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = TcpStream::connect(address).unwrap();
+    waiting.write_all(b"hello").unwrap();
+    assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None).is_none());
+    // The name, and other options, are not what it is kept by.
+    let after = shared(kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7)));
+    assert_eq!((after.address.inet(), after.backlog), (Some(address), 7));
+    assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none(), "once");
+    assert_eq!(kept.give_up(), [""; 0]);
+    let listener = TcpListener::from(after.as_fd().try_clone_to_owned().unwrap());
+    let mut bytes = [0; 5];
+    listener.accept().unwrap().0.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello");
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_in_nobodys_way() {
+    let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
+    let address = before.address.clone();
+    let still_with_the_manager = before.as_fd().try_clone_to_owned().unwrap();
+    assert_eq!(kept(&[before]).give_up(), ["bind-127.0.0.1%3A0"]);
+    bind(&spec(&address.to_string()), Family::Any, None).unwrap();
+    drop(still_with_the_manager);
+}
+
+#[test]
+fn a_family_that_is_not_asked_for_any_more_is_not_taken() {
+    for (one, other) in [(Family::Any, Family::V6), (Family::V6, Family::Any), (Family::Any, Family::V4)] {
+        let before = bind(&spec("[::]:0"), one, None).unwrap();
+        assert!(kept(&[before]).take(&spec("[::]:0"), other, None).is_none(), "{one:?} {other:?}");
+    }
+}
+
+#[test]
+fn one_that_a_worker_has_shut_down_listens_again() {
+    let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
+    let address = before.address.clone();
+    SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
+    let after = shared(kept(&[before]).take(&spec("127.0.0.1:0"), Family::Any, None));
+    assert_eq!(after.address, address);
+    TcpStream::connect(address.inet().unwrap()).unwrap();
+}
+
+#[test]
+fn names_are_such_as_a_manager_takes() {
+    for (address, name) in [
+        ("127.0.0.1:80", "bind-127.0.0.1%3A80"),
+        (":80", "bind-%3A80"),
+        ("[::1]:80", "bind-[%3A%3A1]%3A80"),
+        ("localhost:80,name=web", "bind-localhost%3A80"),
+        ("unix:/run/a b.sock,mode=600", "bind-unix%3A/run/a%20b.sock"),
+        ("seqpacket:@web", "bind-seqpacket%3A@web"),
+    ] {
+        assert_eq!(name_of(&spec(address)).as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn packets_wait_for_the_next_master_too() {
+    let before = bind(&spec("udp:127.0.0.1:0"), Family::Any, None).unwrap();
+    let address = before.address.inet().unwrap();
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", address).unwrap();
+    let mut kept = kept(&[before]);
+    assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None).is_none());
+    let after = shared(kept.take(&spec("udp:127.0.0.1:0"), Family::Any, None));
+    assert_eq!((after.address.inet(), after.backlog), (Some(address), 0));
+    let socket = UdpSocket::from(after.as_fd().try_clone_to_owned().unwrap());
+    assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 5);
+}
+
+/// Three slots, in the middle one of which a client waits.
+fn group() -> (PerSlot, TcpStream, BindSpec) {
+    let spec = spec("127.0.0.1:0,reuseport");
+    let mut group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
+    // The last one takes the place of one that goes, so that the order is not that of the slots.
+    group.close(SlotNumber(1));
+    group.steer(&Seats::of([(SlotNumber(2), true)])).unwrap();
+    let mut client = TcpStream::connect(group.address().inet().unwrap()).unwrap();
+    client.write_all(b"hello").unwrap();
+    (group, client, spec)
+}
+
+#[test]
+fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_queues() {
+    let (before, _client, spec) = group();
+    let (order, address) = (before.order(), before.address().clone());
+    let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+    // A manager passes them on in any order.
+    kept.left.reverse();
+    let names = ["slot=2,at=2", "slot=3,at=1", "slot=0,at=0"];
+    assert_eq!(kept.names(), names.map(|seat| format!("bind-127.0.0.1%3A0,{seat}")));
+    drop(before);
+    assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None).is_none(), "it is no group");
+    let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7)) else { panic!("not taken") };
+    assert_eq!((after.order(), after.address(), after.any().backlog), (order, &address, 7));
+    assert_eq!(kept.give_up(), [""; 0]);
+    let listener = after.of(SlotNumber(2)).unwrap().as_fd().try_clone_to_owned().unwrap();
+    let mut bytes = [0; 5];
+    TcpListener::from(listener).accept().unwrap().0.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello");
+}
+
+#[test]
+fn of_a_group_all_are_taken_or_none() {
+    let (before, _client, spec) = group();
+    let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+    kept.left.remove(1);
+    assert!(kept.take(&spec, Family::Any, None).is_none());
+    let mut kept = KeptListeners { left: before.to_keep().unwrap() };
+    assert!(kept.take(&spec, Family::V6, None).is_none());
+    // One that was shut down has lost its place, and the others theirs by it.
+    SockRef::from(before.of(SlotNumber(3)).unwrap()).shutdown(Shutdown::Both).unwrap();
+    assert!(kept.take(&spec, Family::Any, None).is_none());
+    let address = before.address().clone();
+    drop(before);
+    assert_eq!(kept.give_up().len(), 3);
+    bind(&self::spec(&format!("{address},reuseport")), Family::Any, None).unwrap();
+}
+
+#[test]
+fn packets_of_slots_are_not_kept() {
+    let spec = spec("udp:127.0.0.1:0,reuseport");
+    let group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 2).unwrap();
+    assert!(group.to_keep().is_none());
+}
+
+#[test]
+fn what_the_next_master_could_not_have_is_not_kept() {
+    for text in ["systemd:web".to_owned(), "fd:7".into(), format!("unix:/{}", "\u{e4}".repeat(50))] {
+        assert_eq!(name_of(&spec(&text)), None, "{text}");
+    }
+}
+
+/// What a manager would pass on of these after the death of their master: files stay, locks do not.
+fn crashed(listeners: Vec<Listener>) -> KeptListeners {
+    let left = listeners.iter().map(|listener| listener.to_keep().unwrap()).collect();
+    for mut listener in listeners {
+        if let Some(place) = listener.place.take() {
+            place.die();
+        }
+    }
+    KeptListeners { left }
+}
+
+fn bound(text: &str) -> Listener {
+    bind(&spec(text), Family::Any, None).unwrap()
+}
+
+fn is_waiting(listener: &Listener) -> bool {
+    listener.queue().unwrap().length == 1
+}
+
+fn connect(address: &Address) -> io::Result<Socket> {
+    let (name, kind) = match address {
+        Address::Unix(name) => (name, Type::STREAM),
+        Address::Seqpacket(name) => (name, Type::SEQPACKET),
+        other => panic!("{other} is another kind"),
+    };
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
+    socket.connect(&name.to_sockaddr()?).map(|()| socket)
+}
+
+fn files(directory: &TempDir) -> usize {
+    fs::read_dir(directory.path()).unwrap().count()
+}
+
+#[test]
+fn a_unix_socket_is_taken_back_with_what_waits_in_its_queue_and_its_place() {
+    for kind in ["unix", "seqpacket"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let text = format!("{kind}:{}", path.display());
+        let before = bound(&text);
+        let address = before.address.clone();
+        let _waiting = connect(&address).unwrap();
+        let mut kept = crashed(vec![before]);
+        let other = format!("{kind}:{}", directory.path().join("b.sock").display());
+        assert!(kept.take(&spec(&other), Family::Any, None).is_none());
+        // Of no family that -4 and -6 are about.
+        let spec = spec(&format!("{text},n,mode=600"));
+        let after = shared(kept.take(&spec, Family::V6, Some(7)));
+        assert_eq!((&after.address, after.backlog), (&address, 7));
+        assert!(is_waiting(&after));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        // A start that fails leaves it all to the next.
+        let mut kept = KeptListeners { left: vec![after.to_keep().unwrap()] };
+        drop(after);
+        assert_eq!(files(&directory), 1, "the socket");
+        let mut after = shared(kept.take(&spec, Family::Any, None));
+        assert!(is_waiting(&after));
+        after.settle();
+        drop(after);
+        assert_eq!(files(&directory), 0, "{kind}");
+    }
+}
+
+#[test]
+fn an_abstract_name_is_taken_back_without_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("unix:@{}", directory.path().display());
+    let before = bound(&text);
+    let address = before.address.clone();
+    let _waiting = connect(&address).unwrap();
+    let after = shared(crashed(vec![before]).take(&spec(&text), Family::V4, None));
+    assert!(is_waiting(&after) && after.address == address && after.kept_with_file().is_none());
+}
+
+/// Also a start that finds the path of its socket gone, or leading to another.
+#[test]
+fn a_path_that_leads_elsewhere_is_bound_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let text = format!("unix:{}", path.display());
+    let remove = || fs::remove_file(&path).unwrap();
+    let replace = || {
+        remove();
+        // Stale: nobody has it any more.
+        drop(UnixListener::bind(&path).unwrap());
+    };
+    for change in [&remove as &dyn Fn(), &replace] {
+        let mut kept = crashed(vec![bound(&text)]);
+        let still_with_the_manager = kept.left[0].1.try_clone().unwrap();
+        change();
+        assert!(kept.take(&spec(&text), Family::Any, None).is_none());
+        assert_eq!(kept.give_up(), [name_of(&spec(&text)).unwrap()]);
+        // A child that another test is just spawning may hold a copy of the stale one until its exec.
+        eventually("the place to be had", || bind(&spec(&text), Family::Any, None).is_ok());
+        drop(still_with_the_manager);
+    }
+}
+
+#[test]
+fn what_another_has_bound_meanwhile_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let text = format!("unix:{}", path.display());
+    let mut kept = crashed(vec![bound(&text)]);
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    assert!(kept.take(&spec(&text), Family::Any, None).is_none());
+    let _ = kept.give_up();
+    UnixStream::connect(&path).unwrap();
+    assert!(bind(&spec(&text), Family::Any, None).is_err());
+}
+
+#[test]
+fn a_unix_socket_that_is_of_no_use_is_out_of_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock").display().to_string();
+    let (stream, packets) = (format!("unix:{path}"), format!("seqpacket:{path}"));
+    // One that a worker has shut down, which nothing revives; and one of another kind than is wanted now.
+    for (wanted, is_shut) in [(&stream, true), (&packets, false)] {
+        let before = bound(&stream);
+        if is_shut {
+            SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
+        }
+        let mut kept = crashed(vec![before]);
+        let still_with_the_manager = kept.left[0].1.try_clone().unwrap();
+        assert!(kept.take(&spec(wanted), Family::Any, None).is_none());
+        let _ = kept.give_up();
+        assert_eq!(files(&directory), 0);
+        let after = bound(wanted);
+        connect(&after.address).unwrap();
+        drop(still_with_the_manager);
+    }
+}
+
+#[test]
+fn an_owner_that_cannot_be_had_is_left_to_be_said_by_the_bind() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("unix:{}", directory.path().join("a.sock").display());
+    let mut kept = crashed(vec![bound(&text)]);
+    let nobodys = spec(&format!("{text},user=nobody-of-that-name"));
+    assert!(kept.take(&nobodys, Family::Any, None).is_none());
+    assert_eq!(kept.give_up().len(), 1);
+    if nix::unistd::geteuid().is_root() {
+        let mut kept = crashed(vec![bound(&text)]);
+        let _listener = kept.take(&spec(&format!("{text},user=54321,group=54322")), Family::Any, None);
+        let found = fs::metadata(directory.path().join("a.sock")).unwrap();
+        assert_eq!((found.uid(), found.gid()), (54_321, 54_322));
+    }
+}

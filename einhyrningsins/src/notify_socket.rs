@@ -1,0 +1,289 @@
+//! The notify socket, and where workers find it (`NOTIFY_SOCKET`).
+//!
+//! It is a file beside the control socket. systemd's own is a file too, so every `sd_notify` knows paths; not every one
+//! knows abstract names, and those do not lead out of a network namespace. Anybody who can enter the directory may send
+//! to it, because workers may be another user, by `--user` or by themselves; who sent what the kernel says, and what
+//! does not come from a worker or its children is refused. Where such a file cannot be had, or the workers' user cannot
+//! reach it, the socket has an abstract name.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, fchmod};
+use serde::{Deserialize, Serialize};
+use socket2::SockRef;
+
+use crate::control_socket::ControlSocket;
+use crate::handover::Fd;
+use crate::socket_place::{BoundFile, BoundFileRecord, PlaceError, Unmasked};
+use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
+
+/// What follows the control socket's name in that of the notify socket.
+const SUFFIX: &str = ".notify";
+
+/// Where workers send what they say of themselves. Dropping it removes its file, if it has one and that is still its
+/// own; drop it before the control socket, whose lock keeps other masters from the file.
+#[derive(Debug)]
+pub struct NotifySocket {
+    receiver: NotifyReceiver,
+    address: String,
+    file: Option<BoundFile>,
+}
+
+/// There can be no file for the notify socket.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot bind {}", .path.display())]
+pub struct NotifyPathError {
+    /// Where it would have been.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: PlaceError,
+}
+
+impl NotifySocket {
+    /// Makes the socket with a file beside `control`. What a dead master left there is replaced, and nothing else is.
+    ///
+    /// # Errors
+    /// [`NotifyPathError`]; then nothing of anybody's was removed.
+    pub fn beside(control: &ControlSocket) -> Result<Self, NotifyPathError> {
+        let path = path_beside(control.path());
+        let bound = Self::bind(&path);
+        bound.map_err(|source| NotifyPathError { path, source })
+    }
+
+    fn bind(path: &Path) -> Result<Self, PlaceError> {
+        let address = path.to_str().ok_or_else(|| io::Error::other("its name is no text in UTF-8"))?;
+        let receiver = NotifyReceiver::new().map_err(io::Error::from)?;
+        fchmod(&receiver, Mode::from_bits_truncate(0o666)).map_err(io::Error::from)?;
+        let unmasked = Unmasked::begin();
+        let file = BoundFile::bind(path, &SockRef::from(&receiver), |_| Ok(()))?;
+        drop(unmasked);
+        Ok(Self { receiver, address: address.to_owned(), file: Some(file) })
+    }
+
+    /// Makes the socket with an abstract name.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM; ENOSPC if every abstract name is taken.
+    pub fn without_file() -> Result<Self, Errno> {
+        let receiver = NotifyReceiver::new()?;
+        let name = receiver.bind_to_any_name()?;
+        Ok(Self { receiver, address: format!("@{name}"), file: None })
+    }
+
+    /// Its address as `NOTIFY_SOCKET` names it: its path, or `@` and the abstract name.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its file, if it has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(BoundFile::path)
+    }
+
+    /// Takes the next message; see [`NotifyReceiver::receive`].
+    ///
+    /// # Errors
+    /// [`NotifyError`].
+    pub fn receive(&mut self) -> Result<Option<NotifyMessage>, NotifyError> {
+        self.receiver.receive()
+    }
+}
+
+fn path_beside(control: &Path) -> PathBuf {
+    let mut name = OsString::from(control);
+    name.push(SUFFIX);
+    name.into()
+}
+
+/// A [`NotifySocket`] written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NotifyRecord {
+    /// Its descriptor.
+    pub fd: Fd,
+    address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<BoundFileRecord>,
+}
+
+impl NotifySocket {
+    /// Writes itself down.
+    #[must_use]
+    pub fn record(&self) -> NotifyRecord {
+        NotifyRecord {
+            fd: Fd::of(&self.receiver),
+            address: self.address.clone(),
+            file: self.file.as_ref().map(BoundFile::record),
+        }
+    }
+
+    /// Takes over what was written down: workers go on sending to its address, and to the same one if it is abstract.
+    ///
+    /// # Errors
+    /// If its descriptor is not there.
+    pub fn adopt(record: NotifyRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+        Ok(Self {
+            receiver: inherited.take(record.fd.0)?.into(),
+            address: record.address,
+            file: record.file.map(BoundFile::adopt),
+        })
+    }
+}
+
+impl Source for NotifySocket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.receiver.register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.receiver.reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.receiver.deregister(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    use nix::sys::stat::umask;
+    use nix::unistd::{dup, getpid};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::socket_place::PATH_BYTES_MAX;
+    use crate::sys::testing::{eventually, isolated};
+
+    /// A control socket with a name of so many bytes, in a directory of its own.
+    fn control_named(name: &str) -> (TempDir, ControlSocket) {
+        let directory = tempfile::tempdir().unwrap();
+        let control = ControlSocket::open(&directory.path().join(name)).unwrap();
+        (directory, control)
+    }
+
+    fn control() -> (TempDir, ControlSocket) {
+        control_named("c.sock")
+    }
+
+    fn send(socket: &NotifySocket, bytes: &[u8]) -> io::Result<usize> {
+        let sender = UnixDatagram::unbound().unwrap();
+        match socket.address().strip_prefix('@') {
+            Some(name) => sender.send_to_addr(bytes, &SocketAddr::from_abstract_name(name).unwrap()),
+            None => sender.send_to(bytes, socket.address()),
+        }
+    }
+
+    #[track_caller]
+    fn receives(socket: &mut NotifySocket) {
+        send(socket, b"READY=1").unwrap();
+        let message = socket.receive().unwrap().unwrap();
+        assert!(message.ready && message.pid == getpid(), "{message:?}");
+    }
+
+    fn refusal(control: &ControlSocket) -> String {
+        format!("{:#}", anyhow::Error::from(NotifySocket::beside(control).unwrap_err()))
+    }
+
+    #[test]
+    fn it_lies_beside_the_control_socket_and_goes_with_its_owner() {
+        let (directory, control) = control();
+        let mut socket = NotifySocket::beside(&control).unwrap();
+        let path = directory.path().join("c.sock.notify");
+        assert_eq!((socket.path(), socket.address()), (Some(path.as_path()), path.to_str().unwrap()));
+        receives(&mut socket);
+        drop(socket);
+        assert!(!path.exists());
+        let mut without = NotifySocket::without_file().unwrap();
+        assert!(without.path().is_none() && without.address().starts_with('@'), "{without:?}");
+        receives(&mut without);
+    }
+
+    #[test]
+    fn anybody_may_send_to_it_whatever_the_umask() {
+        isolated("notify_socket::tests::anybody_may_send_to_it_whatever_the_umask", || {
+            for mask in [0o000, 0o022, 0o077] {
+                umask(Mode::from_bits_truncate(mask));
+                let (_directory, control) = control();
+                let socket = NotifySocket::beside(&control).unwrap();
+                let mode = fs::metadata(socket.path().unwrap()).unwrap().permissions().mode() & 0o7777;
+                assert_eq!(mode, 0o666, "with umask {mask:03o}");
+                assert_eq!(umask(Mode::empty()).bits(), mask, "the umask is as it was");
+            }
+        });
+    }
+
+    #[test]
+    fn what_a_dead_master_left_is_replaced() {
+        let (directory, control) = control();
+        let path = directory.path().join("c.sock.notify");
+        drop(UnixDatagram::bind(&path).unwrap());
+        // A child that another test is just spawning may hold a copy of it until its exec.
+        eventually("the socket to be stale", || NotifySocket::beside(&control).is_ok());
+        receives(&mut NotifySocket::beside(&control).unwrap());
+    }
+
+    #[test]
+    fn what_is_somebody_elses_stays() {
+        let (directory, control) = control();
+        let path = directory.path().join("c.sock.notify");
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(refusal(&control), format!("cannot bind {}: what is there is no socket", path.display()));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(&path).unwrap();
+        let other = UnixDatagram::bind(&path).unwrap();
+        assert!(refusal(&control).ends_with(": another process is listening there"), "{}", refusal(&control));
+        UnixDatagram::unbound().unwrap().send_to(b"x", &path).unwrap();
+        drop(other);
+    }
+
+    #[test]
+    fn a_path_has_as_many_bytes_as_the_system_takes() {
+        let room = PATH_BYTES_MAX - tempfile::tempdir().unwrap().path().as_os_str().len() - 1 - SUFFIX.len();
+        let (_directory, control) = control_named(&"x".repeat(room));
+        receives(&mut NotifySocket::beside(&control).unwrap());
+        let (directory, control) = control_named(&"x".repeat(room + 1));
+        let why = ".notify: the path has 108 bytes, a socket's has at most 107";
+        assert!(refusal(&control).ends_with(why), "{}", refusal(&control));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "the control socket and its lock");
+    }
+
+    #[test]
+    fn what_is_written_down_goes_on_and_says_what_to_remove() {
+        isolated("notify_socket::tests::what_is_written_down_goes_on_and_says_what_to_remove", || {
+            let (_directory, control) = control();
+            for socket in [NotifySocket::beside(&control).unwrap(), NotifySocket::without_file().unwrap()] {
+                let path = socket.path().map(Path::to_owned);
+                let json = serde_json::to_string(&socket.record()).unwrap();
+                let mut record: NotifyRecord = serde_json::from_str(&json).unwrap();
+                assert_eq!(record, socket.record());
+                // As over an exec, the descriptor stays open and nothing is dropped.
+                let copy = dup(&socket.receiver).unwrap();
+                record.fd = Fd(copy.as_raw_fd());
+                std::mem::forget((socket, copy));
+                let mut after = NotifySocket::adopt(record, &mut Inherited::new().unwrap()).unwrap();
+                receives(&mut after);
+                drop(after);
+                assert!(path.is_none_or(|path| !path.exists()));
+            }
+        });
+    }
+
+    #[test]
+    fn one_that_an_older_master_wrote_down_keeps_its_abstract_name() {
+        let record: NotifyRecord = serde_json::from_str(r#"{"fd":9,"address":"@27bef"}"#).unwrap();
+        assert_eq!((record.fd, record.address.as_str(), &record.file), (Fd(9), "@27bef", &None));
+    }
+}
