@@ -132,7 +132,8 @@ fn the_listeners_of_slots_are_kept_too_and_their_queues_are_served_by_the_next_m
     for round in 1..=3 {
         let kept = wait_ready(&mut master, &log, round);
         assert_eq!(kept.len(), 2, "one for each slot: {kept:?}");
-        assert_eq!(answered_over_a_crash(&mut master), (WAITING, WAITING), "round {round}\n{master}");
+        let answered = answered_over_a_crash(&mut master, ask_tcp(address));
+        assert_eq!(answered, (WAITING, WAITING), "round {round}\n{master}");
         assert_eq!(master.address(), address, "the same port, which nobody chose\n{master}");
     }
     master.assert_well(2);
