@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 
+use einhorn_proto::Status;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 use tests::ask::{Facts, Flow};
@@ -195,13 +196,15 @@ fn packets_are_answered_through_shrinks_and_grows() {
     let address = udp_address(&mut master);
     let flows: Vec<_> = (0..FLOWS).map(|_| Flow::to(address)).collect();
     for _ in 0..3 {
-        asked(&master, "dec", &["2"]);
-        while master.status().workers.len() > 2 {
-            assert_eq!(ask_all(&flows).len(), FLOWS);
-        }
-        asked(&master, "inc", &["2"]);
-        while master.status().master.up < 4 {
-            assert_eq!(ask_all(&flows).len(), FLOWS);
+        for (command, workers) in [("dec", 2), ("inc", 4)] {
+            let mut control = master.control();
+            control.send(&format!(r#"{{"command":"{command}","args":["2"]}}"#));
+            let is_done =
+                |status: &Status| (status.master.up, status.workers.len()) == (workers, workers as usize);
+            while !is_done(&master.status()) {
+                assert_eq!(ask_all(&flows).len(), FLOWS);
+            }
+            assert_eq!(control.reply().ok, Some(true), "{master}");
         }
     }
 }
