@@ -185,8 +185,7 @@ fn rejuvenate(master: &mut Master, slot: u32, up: u32) {
 #[track_caller]
 fn shrink(master: &mut Master, slot: u32, rest: &[u32]) {
     asked(master, "dec", &["1"]);
-    // The answer to `dec` may be there first.
-    master.wait(&format!("{rest:?} to be live"), |master| (live(master) == rest).then_some(()));
+    assert_eq!(live(master), rest, "whoever has the answer can rely on it\n{master}");
     assert_open(master, rest, &format!("while slot {slot} leaves"));
     master.wait_up(rest.len() as u32);
     assert_eq!(listeners(master), rest.len(), "{master}");
