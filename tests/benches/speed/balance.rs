@@ -26,12 +26,13 @@ const FRESH_ROUNDS: usize = 9;
 pub(crate) fn run() {
     report::topic(
         "balance",
-        &format!("{WORKERS} workers on one shared listener; {CONNECTIONS} connections that are kept"),
+        &format!(
+            "the listener shared; {WORKERS} workers that accept all that wait; {CONNECTIONS} connections that are kept"
+        ),
     );
     let masters = [",reuseport", ""].map(|option| {
         let builder = Master::builder().workers(WORKERS).without_bind();
-        // Workers that need not wait for a last request when they are asked to stop.
-        builder.options(["-b", &format!("127.0.0.1:0{option}")]).serve(["linger_ms=0"]).start()
+        builder.options(["-b", &format!("127.0.0.1:0{option}")]).serve(["greedy"]).start()
     });
     let addresses = [&masters[0], &masters[1]].map(Master::address);
     for (how, at_once) in [("at once", true), ("one by one", false)] {

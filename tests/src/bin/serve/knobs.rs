@@ -48,6 +48,8 @@ pub(crate) struct Knobs {
     /// `leave_gate=FILE`: stops by itself when, after its ack, this gate is open: as if it were asked to, but
     /// ends with status 7.
     pub(crate) leave_gate: Option<PathBuf>,
+    /// `greedy`: accepts all that wait before it looks at anything else, as many event loops do.
+    pub(crate) greedy: bool,
     /// `park`: at SIGUSR1 it stops, but stays, with its sockets open, until it is killed or asked to stop. Says
     /// `STATUS=parked` when it holds no connection any more.
     pub(crate) park: bool,
@@ -84,6 +86,7 @@ impl Knobs {
             chatter: 0,
             exit_after: None,
             leave_gate: None,
+            greedy: false,
             park: false,
             shutdown: false,
             request: Duration::ZERO,
@@ -124,6 +127,7 @@ impl Knobs {
             "request_gate" => self.request_gate = Some(value.into()),
             "ignore_stop" => self.ignore_stop = true,
             "linger_ms" => self.linger = duration(),
+            "greedy" => self.greedy = true,
             "park" => self.park = true,
             "shutdown" => self.shutdown = true,
             "ack" => {

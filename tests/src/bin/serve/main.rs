@@ -62,7 +62,7 @@ fn main() -> io::Result<()> {
             service.stop.ask();
         });
     }
-    let open = accept(service, &listeners)?;
+    let open = accept(service, &listeners, knobs.greedy)?;
     // Nobody else accepts from a socket of its own, so none is to wait there. What others hold does no harm.
     let kept = (knobs.own.is_none() || service.stop.is_parked()).then_some(listeners);
     open.wait_none();
@@ -121,7 +121,7 @@ fn service(knobs: &Knobs) -> io::Result<Service> {
 }
 
 /// Accepts until the worker was asked to stop, or to park; gives what is still open then.
-fn accept(service: &'static Service, listeners: &[Listener]) -> io::Result<Arc<Open>> {
+fn accept(service: &'static Service, listeners: &[Listener], greedy: bool) -> io::Result<Arc<Open>> {
     for listener in listeners {
         // Another worker may take the connection first; to wait for the next one would be to miss the stop.
         listener.set_nonblocking()?;
@@ -136,21 +136,22 @@ fn accept(service: &'static Service, listeners: &[Listener]) -> io::Result<Arc<O
             result => result?,
         };
         for (number, listener) in listeners.iter().enumerate() {
-            if ready[number].any() == Some(true) && !service.stop.is_asked() {
-                accept_one(service, listener, number, &open)?;
+            if ready[number].any() != Some(true) {
+                continue;
             }
+            while !service.stop.is_asked() && accept_one(service, listener, number, &open)? && greedy {}
         }
     }
     Ok(open)
 }
 
-/// Takes a connection, or answers a packet with the facts that an answer over HTTP has.
+/// Takes a connection, or answers a packet with the facts that an answer over HTTP has. Whether there was one.
 fn accept_one(
     service: &'static Service,
     listener: &Listener,
     number: usize,
     open: &Arc<Open>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let accepted = match listener {
         Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Some(Stream::Tcp(stream))),
         Listener::Unix(listener) => listener.accept().map(|(stream, _)| Some(Stream::Unix(stream))),
@@ -158,12 +159,12 @@ fn accept_one(
     };
     let stream = match accepted {
         Ok(Some(stream)) => stream,
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(true),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-            return Ok(());
+            return Ok(false);
         }
         // Shut down by whoever shares it; it is the master's to make it listen again.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
         Err(error) => return Err(error),
     };
     open.add();
@@ -173,7 +174,7 @@ fn accept_one(
         let _ = http::serve(service, &stream, number);
         open.remove();
     })?;
-    Ok(())
+    Ok(true)
 }
 
 fn answer_packet(service: &Service, socket: &UdpSocket) -> io::Result<()> {
