@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use einhorn_proto::WorkerState;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
+use tests::Master;
 use tests::load::{Load, Plan, Report};
-use tests::{Master, Process};
 
 const WORKERS: u32 = 4;
 
@@ -22,7 +22,7 @@ const KILLS: usize = 50;
 const RESIZES: usize = 30;
 
 /// All of it together, so often.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 40;
 
 /// Who owns the listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +154,8 @@ fn upgrades_kills_and_resizes_lose_nothing_where_the_master_owns_the_listeners_a
         requests(&control),
         lost.total()
     );
-    // Each was killed with somebody in its queue.
+    // Each was killed with somebody in its queue. It would not show where net.ipv4.tcp_migrate_req is 1: the kernel then
+    // moves them to a sibling's, if there is one.
     assert!(lost.0[1] >= KILLS as u64, "the control lost no more than {lost}");
 
     let reports = reports(Owner::Master);
@@ -167,23 +168,22 @@ fn upgrades_kills_and_resizes_lose_nothing_where_the_master_owns_the_listeners_a
     reports.iter().for_each(Report::assert_nothing_lost);
 }
 
-/// Kills a worker that is parked, unless it leaves before.
-fn park_and_kill(master: &mut Master, worker: Process) -> bool {
-    let is_killed = master.try_park(worker) && worker.signal(Signal::SIGKILL);
-    master.wait_reaped(&[worker]);
-    is_killed
-}
-
 #[test]
 fn all_of_it_at_once_with_new_masters_in_between_loses_nothing() {
     let mut pool = Pool::start(Owner::Master);
     let mut killed = 0;
     let report = pool.under_load(|master, load| {
         for round in 0..ROUNDS {
+            // Others may still leave, whose slots were taken away in the round before.
+            master.wait_status("four up", |status| status.master.up == WORKERS);
+            let victim = master.workers_up()[round % WORKERS as usize];
+            master.park(victim);
+            master.wait_queued(victim, 1);
             let mut upgrade = master.control();
             upgrade.send(r#"{"command":"upgrade","id":"upgrade"}"#);
-            let up = master.workers_up();
-            killed += usize::from(park_and_kill(master, up[round % up.len()]));
+            // Unless it was asked to stop already, which a parked worker does at once.
+            killed += usize::from(victim.signal(Signal::SIGKILL));
+            master.wait_reaped(&[victim]);
             if round % 3 == 0 {
                 ask_reload(master);
             }
@@ -206,7 +206,7 @@ fn all_of_it_at_once_with_new_masters_in_between_loses_nothing() {
         }
         master.wait_up(WORKERS);
     });
-    println!("{killed} of {ROUNDS} parked workers were killed before they left");
+    println!("{killed} of {ROUNDS} parked workers were killed before the upgrade had them leave");
     report.assert_nothing_lost();
     assert!(report.generations().len() > ROUNDS, "not every generation served\n{report}");
 }
