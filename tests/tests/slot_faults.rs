@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use tests::Master;
 use tests::faults::Strace;
 use tests::load::{Load, Plan};
@@ -66,4 +67,26 @@ fn a_kernel_that_does_not_let_itself_be_told_where_connections_go_is_told_later(
     load.wait_for_answers(300);
     load.stop().assert_nothing_lost();
     master.assert_well(1);
+}
+
+/// A socket that could not be given an option when it came back is looked after as before.
+#[test]
+fn a_socket_that_came_back_without_an_option_is_revived_again() {
+    for options in ["nodelay", "nodelay,reuseport"] {
+        let bind = format!("127.0.0.1:0,{options}");
+        let builder = Master::builder().without_bind().options(["-b", &bind]);
+        let mut master = builder.serve(["shutdown"]).start();
+        let worker = master.workers_up()[0];
+        let log = master.file("strace");
+        let strace = Strace::attach(master.process(), "setsockopt:error=ENOMEM:when=1", &log);
+        worker.signal(Signal::SIGHUP);
+        master.wait_log("cannot listen again");
+        strace.detach();
+        worker.signal(Signal::SIGHUP);
+        master.wait_log("; it listens again");
+        let load = Plan::new(master.address()).start();
+        load.wait_for_answers(10);
+        load.stop().assert_nothing_lost();
+        master.assert_well(1);
+    }
 }

@@ -186,7 +186,8 @@ impl Reactor {
                 self.log.error(format_args!(
                     "{address}: a worker has shut down the socket{of_slot}, and it cannot listen again: {error}{cause}"
                 ));
-                if let Some(token) = self.steering.tokens.remove(&whose) {
+                let is_closed = slot.is_some_and(|slot| self.workers.listeners()[number].of(slot).is_none());
+                if is_closed && let Some(token) = self.steering.tokens.remove(&whose) {
                     self.steering.watched.remove(&token);
                 }
             }
