@@ -108,7 +108,9 @@ impl KeptListeners {
         }
         // One that was shut down has left the group, and those behind it have moved. It comes back as the last.
         gone.sort_unstable();
-        let is_order_known = has_one_outcome(seats.len(), &gone);
+        let is_order_known = seats.iter().all(|(seat, _)| seat.is_certain)
+            && has_one_outcome(seats.len(), &gone)
+            || gone.len() == seats.len();
         let back: Vec<_> = gone.iter().rev().map(|at| seats.swap_remove(*at)).collect();
         seats.extend(back);
         let mut members = Vec::new();
@@ -237,17 +239,28 @@ fn name_of(spec: &BindSpec) -> Option<String> {
 struct Seat {
     slot: SlotNumber,
     position: usize,
+    /// Whether it is there, or another of the group.
+    is_certain: bool,
 }
+
+/// Behind a position that is not certain.
+const UNCERTAIN: char = '?';
 
 impl Seat {
     /// Reads what follows the name of the address in `kept`.
     fn of(address: &str, kept: &str) -> Option<Self> {
         let (slot, position) = kept.strip_prefix(address)?.strip_prefix(",slot=")?.split_once(",at=")?;
-        Some(Self { slot: SlotNumber(slot.parse().ok()?), position: position.parse().ok()? })
+        let certain = position.trim_end_matches(UNCERTAIN);
+        Some(Self {
+            slot: SlotNumber(slot.parse().ok()?),
+            position: certain.parse().ok()?,
+            is_certain: certain == position,
+        })
     }
 
     fn name(self, address: &str) -> String {
-        format!("{address},slot={},at={}", self.slot.0, self.position)
+        let doubt = if self.is_certain { String::new() } else { UNCERTAIN.to_string() };
+        format!("{address},slot={},at={}{doubt}", self.slot.0, self.position)
     }
 }
 
@@ -261,7 +274,7 @@ impl PerSlot {
         }
         let address = name_of(&self.any().spec)?;
         let named = self.members().enumerate().map(|(position, member)| {
-            let name = Seat { slot: member.slot, position }.name(&address);
+            let name = Seat { slot: member.slot, position, is_certain: self.can_choose() }.name(&address);
             (name.len() <= NAME_BYTES_MAX).then_some((name, member.listener.as_fd()))
         });
         named.collect()

@@ -207,6 +207,29 @@ fn slots_that_there_will_not_be_give_their_queues_to_those_that_there_will() {
 }
 
 #[test]
+fn an_order_that_nobody_knows_is_not_known_by_the_next_master_either() {
+    let spec = spec("127.0.0.1:0,reuseport");
+    let mut before = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
+    for slot in [0, 1].map(SlotNumber) {
+        SockRef::from(before.of(slot).unwrap()).shutdown(Shutdown::Both).unwrap();
+    }
+    assert_eq!(before.revive(&[]).len(), 2);
+    for is_known in [false, true] {
+        assert_eq!(before.can_choose(), is_known);
+        let mut kept = passed_group(&before);
+        let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
+            panic!("not taken")
+        };
+        assert_eq!((after.can_choose(), after.order()), (is_known, before.order()));
+        // All anew, in one order.
+        for slot in (0..4).map(SlotNumber) {
+            SockRef::from(before.of(slot).unwrap()).shutdown(Shutdown::Both).unwrap();
+        }
+        before.revive(&[]);
+    }
+}
+
+#[test]
 fn a_group_that_another_user_has_bound_is_joined_by_slots_that_are_new() {
     if !nix::unistd::geteuid().is_root() {
         return;
