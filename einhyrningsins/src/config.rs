@@ -15,7 +15,7 @@ use crate::cli::{
     AckModeArg, Args, CareArgs, CommandLine, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg,
     ReexecArgs, SharedArgs, UserArg, einhorn,
 };
-use crate::handover::forms;
+use crate::forms;
 use crate::listen::{BindSpec, Family};
 use crate::reactor::ProcessOptions;
 use crate::release::Recipe;

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod control_socket;
 pub mod dialect;
+pub mod forms;
 pub mod handover;
 pub mod listen;
 pub mod logging;

@@ -23,7 +23,7 @@ use syslog::{Facility, Formatter3164, LogFormat as _};
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
 use crate::dialect;
-use crate::handover::forms;
+use crate::forms;
 
 /// How many bytes wait for a reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;

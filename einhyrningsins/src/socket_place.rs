@@ -20,7 +20,8 @@ use nix::unistd::{Gid, Pid, Uid, fchownat, getpid};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::handover::{Fd, forms};
+use crate::forms;
+use crate::handover::Fd;
 use crate::sys::inherit::{Inherited, NotInherited};
 use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
 use crate::sys::peer::credentials;

@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow};
 use crate::cli::Takeover;
 use crate::config::{self, Identity};
 use crate::control_socket::ControlSocket;
-use crate::handover::forms::{Clock, Moment};
+use crate::forms::{Clock, Moment};
 use crate::handover::{Handover, HandoverError, Header};
 use crate::logging::Log;
 use crate::notify_socket::NotifySocket;

@@ -8,16 +8,14 @@
 //! The format has a version, [`FORMAT`]. A field that is added has a default, so that an older state is read; what
 //! an older master must not pass over raises the version, and it refuses that in words.
 
-pub mod forms;
-
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
-use self::forms::Moment;
 use crate::config::{Control, Identity, Reexec};
 use crate::control_socket::ControlSocketRecord;
+use crate::forms::Moment;
 use crate::logging::LogRecord;
 use crate::notify_socket::NotifyRecord;
 use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, ServiceRecord, Then, WorkersRecord};

@@ -6,8 +6,8 @@ use einhorn_proto::{MasterState, UpgradeStage, WorkerState};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::forms::Clock;
 use super::*;
+use crate::forms::Clock;
 use crate::supervisor::Supervisor;
 
 /// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that

@@ -18,8 +18,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::CLIENTS;
+use crate::forms::{self, pid, pid_option};
 use crate::handover::Fd;
-use crate::handover::forms::{self, pid, pid_option};
 use crate::sys::inherit::Inherited;
 use crate::sys::peer;
 

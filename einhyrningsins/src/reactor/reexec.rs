@@ -30,7 +30,7 @@ use self::check::Check;
 pub use self::check::PROOF;
 use super::{Asker, Reactor};
 use crate::config::{Dialect, Reexec};
-use crate::handover::forms::Clock;
+use crate::forms::Clock;
 use crate::handover::{Fd, Handover};
 use crate::release::{Program, variable};
 use crate::supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};

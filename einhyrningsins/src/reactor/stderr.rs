@@ -17,8 +17,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::CAPTURES;
+use crate::forms::{self, pid_option};
 use crate::handover::Fd;
-use crate::handover::forms::{self, pid_option};
 use crate::sys::inherit::Inherited;
 
 /// How many lines are kept until the ack, and how many bytes of them.

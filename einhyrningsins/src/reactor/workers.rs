@@ -18,7 +18,8 @@ use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::handover::{Fd, forms};
+use crate::forms;
+use crate::handover::Fd;
 use crate::listen::{AdoptError, ListenerQueue, Listeners, ListenersRecord, PerSlot, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};

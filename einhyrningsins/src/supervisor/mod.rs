@@ -49,7 +49,7 @@ pub use record::{Busy, Contradiction, SupervisorRecord};
 pub use seats::Seats;
 pub use snapshot::{Snapshot, Summary, WorkerDetail};
 
-use crate::handover::forms::signal_name;
+use crate::forms::signal_name;
 use care::Recycling;
 use pool::Pool;
 use rollout::Rollout;

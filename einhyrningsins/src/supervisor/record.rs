@@ -19,7 +19,7 @@ use super::rollout::{Canary, Rollout, Stage, Waiter};
 use super::timers::{Timer, Timers};
 use super::worker::{Drain, State, Worker};
 use super::{Phase, Policy, Supervisor};
-use crate::handover::forms::{Clock, Moment, signal_name};
+use crate::forms::{Clock, Moment, signal_name};
 
 /// A supervisor between two events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

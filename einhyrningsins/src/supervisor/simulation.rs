@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 
 use super::onlooker::{BYSTANDER, Onlooker, check_rest, good_event};
 use super::*;
-use crate::handover::forms::Clock;
+use crate::forms::Clock;
 
 /// Seconds in a debug build; a sweep takes more by `EINHYRNINGSINS_SEEDS`.
 const SEEDS: u64 = 600;

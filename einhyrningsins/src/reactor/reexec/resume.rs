@@ -6,8 +6,8 @@ use std::time::Instant;
 use einhorn_proto::{Notice, Termination};
 
 use super::Then;
+use crate::forms::{Clock, Moment};
 use crate::handover::Handover;
-use crate::handover::forms::{Clock, Moment};
 use crate::reactor::{Captures, Clients, Reactor, milliseconds};
 use crate::supervisor::{Event, PoolCommand};
 use crate::sys::inherit::Inherited;

@@ -3,7 +3,7 @@
 use einhorn_proto::{RecycleReason, Recycled, WorkerState};
 
 use super::*;
-use crate::handover::forms::Clock;
+use crate::forms::Clock;
 
 const MIB: u64 = 1 << 20;
 const HOUR: Duration = Duration::from_secs(3600);

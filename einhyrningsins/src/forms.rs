@@ -1,4 +1,6 @@
-//! How things are written down that serde, or another process, cannot take as they are.
+//! How things are written down that serde, or another process, cannot take as they are: times, signals, pids, bytes.
+//!
+//! It stands below everything that has a record of itself.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
