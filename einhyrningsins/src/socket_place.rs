@@ -21,8 +21,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::forms;
-use crate::handover::Fd;
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
 use crate::sys::peer::credentials;
 use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};

@@ -9,7 +9,7 @@
 //! an older master must not pass over raises the version, and it refuses that in words.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use crate::logging::LogRecord;
 use crate::notify_socket::NotifyRecord;
 use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, ServiceRecord, Then, WorkersRecord};
 use crate::supervisor::{Contradiction, SupervisorRecord};
-use crate::sys::inherit::NotInherited;
+use crate::sys::inherit::{Fd, NotInherited};
 use crate::sys::lock_file::LockRecord;
 
 /// The version of the format that this program writes, and the newest that it reads.
@@ -34,17 +34,6 @@ const MARK: &str = "einhyrningsins-state";
 
 /// The first line has no more bytes than this.
 const HEADER_BYTES_MAX: usize = 128;
-
-/// A descriptor, by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Fd(pub RawFd);
-
-impl Fd {
-    /// The number of an open one.
-    pub fn of(fd: &impl AsFd) -> Self {
-        Self(fd.as_fd().as_raw_fd())
-    }
-}
 
 /// The first line of a state: all that is read of it before there is a way back to who wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

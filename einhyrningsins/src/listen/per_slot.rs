@@ -16,9 +16,8 @@ use socket2::SockRef;
 use super::bind::bind_twin;
 use super::listener::{AdoptError, Listener, ListenerRecord};
 use super::{Address, BindError, SocketKind};
-use crate::handover::Fd;
 use crate::supervisor::{Seats, SlotNumber};
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::steering::{LEFT_OUT_MAX, Spread, steer};
 
 /// The listeners of one `-b`, one for each slot; never none.

@@ -19,8 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CLIENTS;
 use crate::forms::{self, pid, pid_option};
-use crate::handover::Fd;
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::peer;
 
 /// Clients at a time, workers' own connections not counted. Source: DESIGN.md section 7.

@@ -31,10 +31,10 @@ pub use self::check::PROOF;
 use super::{Asker, Reactor};
 use crate::config::{Dialect, Reexec};
 use crate::forms::Clock;
-use crate::handover::{Fd, Handover};
+use crate::handover::Handover;
 use crate::release::{Program, variable};
 use crate::supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};
-use crate::sys::inherit::set_close_on_exec;
+use crate::sys::inherit::{Fd, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
 
 /// This program, as it runs.

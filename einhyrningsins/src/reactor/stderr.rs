@@ -18,8 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CAPTURES;
 use crate::forms::{self, pid_option};
-use crate::handover::Fd;
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Fd, Inherited};
 
 /// How many lines are kept until the ack, and how many bytes of them.
 const TAIL_LINES_MAX: usize = 20;

@@ -19,12 +19,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::forms;
-use crate::handover::Fd;
 use crate::listen::{AdoptError, ListenerQueue, Listeners, ListenersRecord, PerSlot, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};
 use crate::sys::account::Credentials;
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 

@@ -18,8 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ReleaseError, c_string};
 use crate::forms;
-use crate::handover::Fd;
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 
 /// Where a program without a slash is looked for if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH`, as
 /// glibc has it.

@@ -16,9 +16,9 @@ use nix::unistd::Pid;
 use super::{Candidate, c_strings};
 use crate::config::Reexec;
 use crate::forms::Clock;
-use crate::handover::Fd;
 use crate::reactor::workers::pipe_for_reading;
 use crate::reactor::{CHECK, Reactor};
+use crate::sys::inherit::Fd;
 use crate::sys::memory_file::{content, memory_file};
 use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
 
