@@ -19,9 +19,7 @@ fn a_stopping_worker_answers_each_connection_once_more() {
     let mut client = Client::connect(pool.address).unwrap();
     assert!(!client.get().unwrap().closes, "it keeps connections while it runs");
     worker.signal(Signal::SIGUSR2);
-    let successor = pool.spawn();
-    while !Client::connect(pool.address).unwrap().get().unwrap().body.contains(&successor.pid().to_string()) {
-    }
+    let _successor = pool.spawn_successor();
     assert!(client.get().unwrap().closes);
     client.see_close().unwrap();
     assert!(worker.end().success());

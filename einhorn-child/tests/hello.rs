@@ -36,10 +36,7 @@ fn a_stopping_worker_answers_what_has_begun_and_then_each_connection_once_more()
     }
     begun.send("POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nha").unwrap();
     worker.signal(Signal::SIGUSR2);
-    // The signal has been heard when a new connection is one for the successor.
-    let successor = pool.spawn();
-    while !Client::connect(pool.address).unwrap().get().unwrap().body.contains(&successor.pid().to_string()) {
-    }
+    let _successor = pool.spawn_successor();
 
     begun.send("lf").unwrap();
     assert!(begun.answer().unwrap().closes);

@@ -13,7 +13,6 @@ use clap::Parser;
 use einhorn_proto::{COMMANDS, CommandInfo};
 
 use crate::ask::Words;
-use crate::connection::Reply;
 use crate::error::{Error, Kind};
 use crate::output::Output;
 use crate::program::Program;
@@ -128,8 +127,8 @@ impl Einhornsh {
     /// Sends a command and shows what the master says, be it progress, success or refusal.
     fn send(&mut self, words: &Words) -> Result<(), Error> {
         let output = &self.output;
-        let reply = self.session.request(words, None, &mut |reply| show(output, reply))?;
-        show(output, &reply)?;
+        let reply = self.session.request(words, None, &mut |reply| output.message(&reply.message))?;
+        output.message(&reply.message)?;
         // A master that is not ours says nothing of success but in words, and is believed.
         if reply.ok == Some(false) {
             self.is_refused = true;
@@ -140,10 +139,6 @@ impl Einhornsh {
         }
         Ok(())
     }
-}
-
-fn show(output: &Output, reply: &Reply) -> Result<(), Error> {
-    if reply.message.is_empty() { Ok(()) } else { output.text(&reply.message) }
 }
 
 impl Shell for Einhornsh {

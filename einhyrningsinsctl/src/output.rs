@@ -43,6 +43,11 @@ impl Output {
         self.styled(text, Style::Plain)
     }
 
+    /// [`Self::text`] for what a master says, which may be nothing.
+    pub(crate) fn message(&self, message: &str) -> Result<(), Error> {
+        if message.is_empty() { Ok(()) } else { self.text(message) }
+    }
+
     /// [`Self::text`], in a colour where there are any. A terminal gets no control characters of others.
     pub(crate) fn styled(&self, text: &str, style: Style) -> Result<(), Error> {
         let text = text.strip_suffix('\n').unwrap_or(text);

@@ -46,6 +46,12 @@ pub struct MasterBuilder {
     stderr: Option<Stdio>,
 }
 
+/// A directory that goes with its owner, and whose name tells who has left it behind if it does not.
+#[track_caller]
+pub(crate) fn temporary_directory() -> TempDir {
+    tempfile::Builder::new().prefix("einhorn-test-").tempdir().expect("a temporary directory")
+}
+
 impl Default for MasterBuilder {
     fn default() -> Self {
         Self::new()
@@ -59,9 +65,8 @@ impl MasterBuilder {
     /// If there is no place for temporary files.
     #[must_use]
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("einhorn-test-").tempdir();
         Self {
-            directory: directory.expect("a temporary directory"),
+            directory: temporary_directory(),
             daemon: binaries::einhyrningsins(),
             is_einhorn: false,
             wrapper: Vec::new(),

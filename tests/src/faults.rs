@@ -66,10 +66,25 @@ impl Strace {
     #[track_caller]
     #[must_use]
     pub fn attach(process: Process, inject: &str, log: &Path) -> Self {
+        Self::attach_with(&[], process, inject, log)
+    }
+
+    /// The same for the children that `process` makes from now on, too.
+    ///
+    /// # Panics
+    /// As [`Self::attach`].
+    #[track_caller]
+    #[must_use]
+    pub fn attach_to_family(process: Process, inject: &str, log: &Path) -> Self {
+        Self::attach_with(&["-f"], process, inject, log)
+    }
+
+    #[track_caller]
+    fn attach_with(options: &[&str], process: Process, inject: &str, log: &Path) -> Self {
         binaries::require("strace", "strace");
         let stderr = Captured::new();
         let mut command = Command::new("strace");
-        command.args(strace_options(inject, log)).arg("-p").arg(process.pid().to_string());
+        command.args(options).args(strace_options(inject, log)).arg("-p").arg(process.pid().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr.writer());
         let tracer = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let mut strace = Self { tracer, traced: process };
@@ -97,7 +112,12 @@ impl Drop for Strace {
         if let Some(tracer) = Process::of(self.tracer.id() as i32) {
             tracer.signal(Signal::SIGINT);
         }
-        let _ = self.tracer.wait();
+        let ended = || self.tracer.try_wait().is_ok_and(|status| status.is_some()).then_some(());
+        if wait::within(wait::patience(), ended).is_none() {
+            // A process that the kernel holds cannot be detached from. Whoever failed for that has to end all the same.
+            let _ = self.tracer.kill();
+            let _ = self.tracer.wait();
+        }
     }
 }
 

@@ -27,6 +27,23 @@ impl Gate {
         Self { path, held: None }
     }
 
+    /// Makes a closed gate at `path`.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn closed(path: PathBuf) -> Self {
+        let mut gate = Self::new(path);
+        gate.close();
+        gate
+    }
+
+    /// The knob of `serve` that has workers wait here before they ack.
+    #[must_use]
+    pub fn knob(&self) -> String {
+        format!("gate={}", self.path.display())
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

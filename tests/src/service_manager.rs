@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use crate::builder::temporary_directory;
 use crate::master::Master;
 
 /// The longest datagram that is read; systemd reads as much.
@@ -69,8 +70,7 @@ impl ServiceManager {
     /// If there is no place for it.
     #[must_use]
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("einhorn-test-").tempdir();
-        let directory = directory.expect("a temporary directory");
+        let directory = temporary_directory();
         let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
         socket.set_nonblocking(true).expect("a socket that does not block");
         Self { directory, socket, heard: Vec::new(), expected: 0 }

@@ -106,9 +106,8 @@ impl std::fmt::Debug for Onlooker {
 /// A pool whose first four workers hold more than they may, and whose later ones, which pass `gate`, do not.
 fn swollen(builder: MasterBuilder, gate: &Gate) -> (Master, Onlooker) {
     let knobs = builder.file("knobs");
-    let mut first_gate = Gate::new(builder.file("first-gate"));
-    first_gate.close();
-    fs::write(&knobs, format!("hold_mb=64 gate={}", first_gate.path().display())).expect("the knobs");
+    let mut first_gate = Gate::closed(builder.file("first-gate"));
+    fs::write(&knobs, format!("hold_mb=64 {}", first_gate.knob())).expect("the knobs");
     let words = [format!("@{}", knobs.display())];
     let builder = builder.workers(WORKERS as u32).options(["--max-rss", "48M"]);
     let mut master = builder.serve(words).start_unready();
@@ -121,20 +120,15 @@ fn swollen(builder: MasterBuilder, gate: &Gate) -> (Master, Onlooker) {
         (held.filter(|kib| *kib > 64 << 10).count() == WORKERS).then_some(())
     });
     // They have read their knobs, and whoever comes after them reads these.
-    fs::write(&knobs, format!("hold_mb=0 gate={}", gate.path().display())).expect("the knobs");
+    fs::write(&knobs, format!("hold_mb=0 {}", gate.knob())).expect("the knobs");
     let onlooker = Onlooker::of(&master, &mut first_gate);
     (master, onlooker)
-}
-
-fn gate(builder: &MasterBuilder) -> Gate {
-    Gate::new(builder.file("gate"))
 }
 
 #[test]
 fn four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is_lost() {
     let builder = Master::builder();
-    let mut gate = gate(&builder);
-    gate.close();
+    let mut gate = Gate::closed(builder.file("gate"));
     let (mut master, mut onlooker) = swollen(builder, &gate);
     let first = onlooker.up.clone();
     let load = Plan::new(master.address()).start();
@@ -158,9 +152,8 @@ fn four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is
 #[test]
 fn workers_that_grow_old_again_and_again_are_replaced_one_by_one_and_nothing_is_lost() {
     let builder = Master::builder().workers(WORKERS as u32).options(["--max-age", "0.5:0.5"]);
-    let mut gate = gate(&builder);
-    gate.close();
-    let master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let mut gate = Gate::closed(builder.file("gate"));
+    let master = builder.serve([gate.knob()]).start_unready();
     let mut onlooker = Onlooker::of(&master, &mut gate);
     let load = Plan::new(master.address()).start();
     onlooker.watch(3 * WORKERS);
@@ -171,8 +164,7 @@ fn workers_that_grow_old_again_and_again_are_replaced_one_by_one_and_nothing_is_
 #[test]
 fn a_turn_that_a_new_master_takes_over_is_finished_once() {
     let builder = Master::builder();
-    let mut gate = gate(&builder);
-    gate.close();
+    let mut gate = Gate::closed(builder.file("gate"));
     let (mut master, mut onlooker) = swollen(builder, &gate);
     let first = onlooker.up.clone();
     let load = Plan::new(master.address()).start();
@@ -193,9 +185,8 @@ fn a_turn_that_a_new_master_takes_over_is_finished_once() {
 /// its connections are counted, and so many requests are lost, one for one.
 fn a_frozen_worker_is_replaced_and_then_killed(ack: &str) {
     let builder = Master::builder().workers(WORKERS as u32).options(["--ping-timeout", "3"]);
-    let mut gate = gate(&builder);
-    gate.close();
-    let knobs = [format!("ack={ack}"), "ping_ms=100".to_owned(), format!("gate={}", gate.path().display())];
+    let mut gate = Gate::closed(builder.file("gate"));
+    let knobs = [format!("ack={ack}"), "ping_ms=100".to_owned(), gate.knob()];
     let mut master = builder.serve(knobs).start_unready();
     let mut onlooker = Onlooker::of(&master, &mut gate);
     // Nobody gives up before the frozen worker is killed.

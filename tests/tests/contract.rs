@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use tests::wait::patience;
@@ -218,16 +219,17 @@ fn nice_values_are_the_masters_and_the_workers() {
     }
 }
 
-/// A deploy moves a symlink: the generation that runs stays where it was, the next one follows.
-#[test]
-fn a_generation_keeps_its_directory_and_the_next_one_looks_it_up_anew() {
+/// A deploy moves a symlink: the generation that runs stays where it was, the next one follows. `place` has the master
+/// run its workers there.
+#[track_caller]
+fn check_that_the_next_generation_follows(place: impl FnOnce(MasterBuilder, &Path) -> MasterBuilder) {
     let builder = Master::builder();
     let (current, old, new) = (builder.file("current"), builder.file("old"), builder.file("new"));
     for directory in [&old, &new] {
         fs::create_dir(directory).expect("a directory");
     }
     symlink(&old, &current).expect("a symlink");
-    let mut master = sleepers(builder.option("--chdir").option(&current)).start();
+    let mut master = sleepers(place(builder, &current)).start();
     let old = old.canonicalize().expect("the old directory");
     let first = only_worker(&mut master);
     assert_eq!(first.directory(), Some(old.clone()));
@@ -242,6 +244,19 @@ fn a_generation_keeps_its_directory_and_the_next_one_looks_it_up_anew() {
     master.upgrade();
     master.wait_up(1);
     assert_eq!(only_worker(&mut master).directory(), new.canonicalize().ok());
+}
+
+#[test]
+fn a_generation_keeps_its_directory_and_the_next_one_looks_it_up_anew() {
+    check_that_the_next_generation_follows(|builder, current| builder.option("--chdir").option(current));
+}
+
+/// As with `--chdir`: `cd current && einhyrningsins ...` follows `current`.
+#[test]
+fn so_it_is_with_the_directory_that_a_shell_has_entered() {
+    check_that_the_next_generation_follows(|builder, current| {
+        builder.current_dir(current).env("PWD", current)
+    });
 }
 
 #[test]

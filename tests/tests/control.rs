@@ -13,7 +13,7 @@ use tests::{Gate, Master, MasterBuilder};
 fn gated(workers: u32) -> (Gate, Master) {
     let builder = Master::builder().workers(workers);
     let gate = Gate::new(builder.file("gate"));
-    let master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let master = builder.serve([gate.knob()]).start();
     (gate, master)
 }
 
@@ -193,9 +193,8 @@ fn die_answers_stops_the_workers_and_ends_the_master() {
 #[test]
 fn an_ack_counts_though_its_sender_has_hung_up() {
     let builder = Master::builder();
-    let mut gate = Gate::new(builder.file("gate"));
-    gate.close();
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let mut gate = Gate::closed(builder.file("gate"));
+    let mut master = builder.serve([gate.knob()]).start_unready();
     let address = master.address();
     master.signal(Signal::SIGSTOP);
     master.wait("the master to stop", |master| master.process().is_stopped().then_some(()));
@@ -280,20 +279,32 @@ fn an_upgrade_tells_each_step_and_how_it_ended() {
     assert_eq!(status.workers.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
-#[test]
-fn an_upgrade_keeps_to_max_unacked() {
-    let builder = Master::builder().workers(4).options(["--max-unacked", "1"]);
+/// Upgrades four workers with these options, and checks that one new worker starts at a time.
+#[track_caller]
+fn upgrade_one_by_one(options: &[&str]) {
+    let builder = Master::builder().workers(4).options(options);
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     let mut upgrade = master.control();
     upgrade.send(r#"{"command":"upgrade"}"#);
+    // All that it spawns before the first ack, it spawns at once.
     let status = master.wait_status("a starting worker", |status| status.master.starting > 0);
     assert_eq!((status.master.starting, status.master.up), (1, 4), "{status:?}");
     gate.open();
     assert_eq!(upgrade.replies().last().and_then(|reply| reply.ok), Some(true));
     let most = master.log().lines().filter(|line| line.contains("spawned")).count();
     assert_eq!(most, 8, "{master}");
+}
+
+#[test]
+fn an_upgrade_keeps_to_max_unacked() {
+    upgrade_one_by_one(&["--max-unacked", "1"]);
+}
+
+#[test]
+fn an_upgrade_keeps_to_max_upgrade_additional() {
+    upgrade_one_by_one(&["--max-unacked", "4", "--max-upgrade-additional", "1"]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn exit_code_3_when_there_is_no_master() {
 fn exit_code_4_when_the_answer_does_not_come() {
     let builder = Master::builder();
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     master.ctl(["--timeout", "0.3", "upgrade"]).assert_code(4);
     gate.open();

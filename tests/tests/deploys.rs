@@ -26,9 +26,8 @@ impl Deploy {
     fn new() -> Self {
         let builder = Master::builder().workers(WORKERS).options(["-s", "0.01"]);
         let releases = Releases::new(builder.file("app"));
-        let mut gate = Gate::new(builder.file("gate"));
-        gate.close();
-        releases.add(2, &format!("gate={}", gate.path().display()));
+        let gate = Gate::closed(builder.file("gate"));
+        releases.add(2, &gate.knob());
         let master = releases.run_by(builder).start();
         releases.link(2);
         Self { gate, releases, master }
@@ -161,7 +160,7 @@ fn an_upgrade_goes_on_without_its_client() {
 #[test]
 fn an_upgrade_goes_back_without_its_client() {
     let mut deploy = Deploy::new();
-    deploy.releases.add(3, &format!("gate={} exit_before_ack=9", deploy.gate.path().display()));
+    deploy.releases.add(3, &format!("{} exit_before_ack=9", deploy.gate.knob()));
     deploy.releases.link(3);
     let mut client = deploy.master.control();
     client.send(r#"{"command":"upgrade_fleet"}"#);

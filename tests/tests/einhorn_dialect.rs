@@ -292,7 +292,7 @@ fn hup_and_alrm_upgrade() {
 fn an_upgrade_during_an_upgrade_starts_over_with_the_next_version() {
     let builder = einhorn().workers(2);
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     for generation in [2, 3] {
         master.signal(Signal::SIGHUP);

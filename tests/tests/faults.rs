@@ -191,10 +191,8 @@ fn the_last_words_of_a_worker_come_before_its_death() {
     for ack in ["control", "notify", "fd"] {
         // Its successor comes in an hour, and changes nothing here.
         let builder = Master::builder().options(["-g", "-s", "3600"]);
-        let mut gate = Gate::new(builder.file("gate"));
-        gate.close();
-        let gate_knob = format!("gate={}", gate.path().display());
-        let knobs = [gate_knob, format!("ack={ack}"), "exit_after_ms=0".into()];
+        let mut gate = Gate::closed(builder.file("gate"));
+        let knobs = [gate.knob(), format!("ack={ack}"), "exit_after_ms=0".into()];
         let mut master = builder.serve(knobs).start_unready();
         let worker = master.wait("the worker", |master| master.process().children().first().copied());
         master.signal(Signal::SIGSTOP);

@@ -205,7 +205,7 @@ fn a_client_that_asks_and_does_not_read_costs_nobody_anything() {
 fn a_follower_of_events_that_never_reads_is_dropped() {
     let builder = Master::builder().workers(2);
     let mut gate = Gate::new(builder.file("gate"));
-    let knobs = ["ack=notify".into(), "chatter=3000".into(), format!("gate={}", gate.path().display())];
+    let knobs = ["ack=notify".into(), "chatter=3000".into(), gate.knob()];
     gate.close();
     let mut master = builder.serve(knobs).start_unready();
     let mut deaf = master.control();

@@ -15,7 +15,7 @@ const ROUNDS: u32 = 10;
 fn gated(knobs: &[&str]) -> (Gate, Master) {
     let builder = Master::builder().workers(4);
     let gate = Gate::new(builder.file("gate"));
-    let gate_knob = format!("gate={}", gate.path().display());
+    let gate_knob = gate.knob();
     let knobs = knobs.iter().copied().chain([gate_knob.as_str()]);
     let master = quick_to_retry(builder).serve(knobs).start();
     (gate, master)
@@ -104,8 +104,7 @@ fn requests_of_two_seconds_outlast_upgrades() {
 #[test]
 fn a_stopped_pool_finishes_every_request_that_it_accepted() {
     let builder = Master::builder().workers(2);
-    let mut gate = Gate::new(builder.file("gate"));
-    gate.close();
+    let mut gate = Gate::closed(builder.file("gate"));
     let mut master = builder.serve([format!("request_gate={}", gate.path().display())]).start();
     let load = Plan { requests_max: 32, ..Plan::new(master.address()) }.start();
     master.wait("32 accepted requests", |master| {

@@ -1,12 +1,11 @@
 //! Options that no other file is about: each gets where it belongs.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::{Gate, Master, binaries};
+use tests::{Master, binaries};
 
 fn state(master: &Master) -> Value {
     master.control().ask("state", &[]).data.expect("the state has data")
@@ -67,22 +66,6 @@ fn a_worker_counts_as_up_when_its_time_has_passed_or_it_says_so() {
 fn the_queue_of_a_listener_is_as_long_as_asked() {
     let mut master = Master::builder().options(["-l", "7"]).start();
     assert_eq!(master.status().listeners[0].backlog, 7, "{master}");
-}
-
-#[test]
-fn an_upgrade_keeps_to_max_upgrade_additional() {
-    let builder = Master::builder().workers(4);
-    let builder = builder.options(["--max-unacked", "4", "--max-upgrade-additional", "1"]);
-    let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
-    gate.close();
-    let mut upgrade = master.control();
-    upgrade.send(r#"{"command":"upgrade"}"#);
-    // All that it spawns before the first ack, it spawns at once.
-    let status = master.wait_status("a starting worker", |status| status.master.starting > 0);
-    assert_eq!((status.master.starting, status.master.up), (1, 4), "{status:?}");
-    gate.open();
-    assert_eq!(upgrade.replies().last().and_then(|reply| reply.ok), Some(true), "{master}");
 }
 
 #[test]
@@ -164,24 +147,6 @@ fn relative_paths_count_from_where_the_master_was_started() {
     master.wait_up(1);
     assert!(here.join("pid").exists() && here.join("lock").exists(), "{master}");
     assert_eq!(master.workers_up()[0].directory(), there.canonicalize().ok(), "{master}");
-}
-
-/// As with `--chdir`: `cd current && einhyrningsins ...` follows `current`.
-#[test]
-fn the_directory_that_a_shell_has_entered_is_looked_up_anew_by_an_upgrade() {
-    let builder = Master::builder();
-    let (current, old, new) = (builder.file("current"), builder.file("old"), builder.file("new"));
-    for directory in [&old, &new] {
-        fs::create_dir(directory).expect("a directory");
-    }
-    symlink(&old, &current).expect("a symlink");
-    let mut master = builder.current_dir(&current).env("PWD", &current).start();
-    assert_eq!(master.workers_up()[0].directory(), old.canonicalize().ok(), "{master}");
-    fs::remove_file(&current).expect("the symlink");
-    symlink(&new, &current).expect("a symlink");
-    master.upgrade();
-    master.wait_up(1);
-    assert_eq!(master.workers_up()[0].directory(), new.canonicalize().ok(), "{master}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use serde_json::{Value, json};
+use tests::faults::Strace;
 use tests::{Finished, Master, MasterBuilder, Process, Releases, binaries, place_worker};
 
 /// A user and a group of whom the system knows nothing.
@@ -258,6 +259,25 @@ fn a_master_that_could_not_signal_its_workers_does_not_make_any() {
     let builder = without(Master::builder().options(["--user", STRANGER]), "-kill");
     let finished = open_to_all(builder, &["ack=notify"]).run_to_end();
     refused(&finished, "could not send a signal to the process for ", "CAP_KILL");
+}
+
+/// Between its change of user and its exec, a worker can be stopped by anybody of that user.
+#[test]
+fn a_worker_that_is_stopped_before_its_exec_does_not_halt_the_master() {
+    if !is_root() {
+        return;
+    }
+    let builder = Master::builder().workers(2).options(["--user", STRANGER, "-s", "0.05"]);
+    let mut master = open_to_all(builder, &["ack=notify"]).start();
+    let log = master.file("strace");
+    let strace = Strace::attach_to_family(master.process(), "setresuid:signal=SIGSTOP", &log);
+    let workers = master.workers_up();
+    master.kill_workers(&workers[..1]);
+    master.wait_log("between clone and exec, and was killed");
+    assert_eq!(master.status().workers.len(), 1, "it answers: {master}");
+    strace.detach();
+    master.assert_well(2);
+    assert_eq!(master.process().zombies(), 0, "{master}");
 }
 
 /// A master that is not root, but may change users: its workers may not.

@@ -110,9 +110,8 @@ impl Deploy {
     fn new(adapt: impl FnOnce(MasterBuilder) -> MasterBuilder, knobs: &str) -> Self {
         let builder = adapt(Master::builder().workers(WORKERS).options(["-s", "0.01", "-r", "2"]));
         let releases = Releases::new(builder.file("app"));
-        let mut gate = Gate::new(builder.file("gate"));
-        gate.close();
-        releases.add(2, &format!("gate={} {knobs}", gate.path().display()));
+        let gate = Gate::closed(builder.file("gate"));
+        releases.add(2, &format!("{} {knobs}", gate.knob()));
         let master = releases.run_by(builder).start();
         releases.link(2);
         Self { gate, releases, master }
@@ -231,8 +230,7 @@ struct Waiting {
 impl Waiting {
     fn new() -> Self {
         let builder = Master::builder().workers(2);
-        let mut gate = Gate::new(builder.file("gate"));
-        gate.close();
+        let gate = Gate::closed(builder.file("gate"));
         let successor = Successor::new(builder.file("successor"));
         successor.is_script(&format!("flock -s '{}' true\nexec \"$DAEMON\" \"$@\"", gate.path().display()));
         let master = successor.of(builder).start();

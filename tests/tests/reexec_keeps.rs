@@ -48,9 +48,8 @@ fn the_deadline_of_a_worker_that_boots_stays() {
 #[test]
 fn a_worker_that_boots_too_long_is_stopped_by_the_new_master() {
     let builder = Master::builder().options(["--ack-timeout", "1.5", "-s", "0.01", "-r", "100"]);
-    let mut gate = Gate::new(builder.file("gate"));
-    gate.close();
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let mut gate = Gate::closed(builder.file("gate"));
+    let mut master = builder.serve([gate.knob()]).start_unready();
     let worker = master.status().workers[0].clone();
     reload(&master);
     assert_eq!(master.status().workers[0].pid, worker.pid, "it was replaced before the master was\n{master}");
@@ -183,9 +182,8 @@ fn last_words_spoken_to_the_old_master_are_told_by_the_new_one() {
 #[test]
 fn a_workers_own_connection_goes_on() {
     let builder = Master::builder().workers(2).option("-g");
-    let mut gate = Gate::new(builder.file("gate"));
-    gate.close();
-    let knobs = ["ack=fd".to_owned(), format!("gate={}", gate.path().display())];
+    let mut gate = Gate::closed(builder.file("gate"));
+    let knobs = ["ack=fd".to_owned(), gate.knob()];
     let mut master = builder.serve(knobs).start_unready();
     let workers = master.wait_status("two workers", |status| status.workers.len() == 2).workers;
     reload(&master);

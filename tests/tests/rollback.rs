@@ -157,8 +157,7 @@ fn a_release_whose_program_is_none() {
 fn a_canary_that_dies_in_its_soak() {
     let mut gate = None;
     let mut deploy = Deploy::new(&[], |releases| {
-        let mut closed = Gate::new(releases.directory(1).join("gate"));
-        closed.close();
+        let closed = Gate::closed(releases.directory(1).join("gate"));
         releases.add(2, &format!("leave_gate={}", closed.path().display()));
         gate = Some(closed);
     });

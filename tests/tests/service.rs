@@ -35,9 +35,8 @@ fn monotonic() -> Duration {
 fn ready_is_told_when_the_first_workers_are_up_and_not_before() {
     let mut manager = ServiceManager::new();
     let builder = service(&manager);
-    let mut gate = Gate::new(builder.file("gate"));
-    gate.close();
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let mut gate = Gate::closed(builder.file("gate"));
+    let mut master = builder.serve([gate.knob()]).start_unready();
     manager.wait_for(&mut master, "STATUS", |text| text == "starting: 0 of 2 workers up");
     manager.assert_nothing_else();
     // Nobody gets past the gate, and a hangup is no way around it.
@@ -111,7 +110,7 @@ fn a_hangup_during_an_upgrade_is_answered_at_its_end() {
     let mut manager = ServiceManager::new();
     let builder = service(&manager);
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     manager.expect(&master, "READY=1");
     gate.close();
     for _ in 0..3 {

@@ -27,6 +27,12 @@ fn telling(builder: MasterBuilder) -> (Master, std::path::PathBuf) {
     (master, told)
 }
 
+/// What a worker that has ended told.
+#[track_caller]
+fn assert_told(master: &Master, told: &std::path::Path, text: &str) {
+    assert_eq!(std::fs::read_to_string(told).expect("a signal").trim(), text, "{master}");
+}
+
 #[track_caller]
 fn wait_told(master: &mut Master, told: &std::path::Path, text: &str) {
     master.wait(&format!("{text:?} from the worker"), |_| {
@@ -40,7 +46,7 @@ fn int_and_usr2_stop_gracefully() {
         let (mut master, told) = telling(Master::builder());
         master.signal(signal);
         master.wait_exit_code(0);
-        assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "USR2", "{signal}\n{master}");
+        assert_told(&master, &told, "USR2");
         assert!(!master.socket().exists(), "it left its control socket behind\n{master}");
     }
 }
@@ -50,7 +56,7 @@ fn the_graceful_signal_can_be_chosen() {
     let (mut master, told) = telling(Master::builder().options(["--graceful-signal", "quit"]));
     master.signal(Signal::SIGINT);
     master.wait_exit_code(0);
-    assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "QUIT", "{master}");
+    assert_told(&master, &told, "QUIT");
 }
 
 #[test]
@@ -58,7 +64,7 @@ fn term_stops_with_term() {
     let (mut master, told) = telling(Master::builder());
     master.signal(Signal::SIGTERM);
     master.wait_exit_code(0);
-    assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "TERM", "{master}");
+    assert_told(&master, &told, "TERM");
 }
 
 #[test]
@@ -68,7 +74,7 @@ fn quit_passes_quit_on_and_exits_with_1_at_once() {
     master.signal(Signal::SIGQUIT);
     master.wait_exit_code(1);
     worker.wait_gone();
-    assert_eq!(std::fs::read_to_string(&told).expect("a signal").trim(), "QUIT", "{master}");
+    assert_told(&master, &told, "QUIT");
 }
 
 #[test]
@@ -163,7 +169,7 @@ fn chld_alrm_and_pipe_harm_nothing() {
 fn a_stop_during_an_upgrade_ends_it_and_the_master() {
     let builder = Master::builder().workers(2);
     let mut gate = Gate::new(builder.file("gate"));
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    let mut master = builder.serve([gate.knob()]).start();
     gate.close();
     let mut upgrade = master.control();
     upgrade.send(r#"{"command":"upgrade"}"#);

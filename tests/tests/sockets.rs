@@ -189,10 +189,9 @@ fn packets_are_answered_through_upgrades() {
 #[test]
 fn connections_that_wait_show_in_the_status() {
     let builder = Master::builder();
-    let (mut gate, path) = (Gate::new(builder.file("gate")), builder.file("web.sock"));
-    gate.close();
+    let (gate, path) = (Gate::closed(builder.file("gate")), builder.file("web.sock"));
     let builder = builder.options(["-b", &format!("{},backlog=5", at("unix", &path))]);
-    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start_unready();
+    let mut master = builder.serve([gate.knob()]).start_unready();
     let tcp = master.addresses_of_tcp()[0];
     let waiting = (TcpStream::connect(tcp), TcpStream::connect(tcp), UnixStream::connect(&path));
     assert!(waiting.0.is_ok() && waiting.1.is_ok() && waiting.2.is_ok());

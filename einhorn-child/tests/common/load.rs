@@ -122,6 +122,16 @@ impl Pool {
         worker
     }
 
+    /// Starts a worker beside one that was asked to stop, and returns when a new connection is one for it: the other
+    /// has heard the signal then.
+    pub(crate) fn spawn_successor(&self) -> Running {
+        let successor = self.spawn();
+        let name = successor.pid().to_string();
+        let answer = || Client::connect(self.address).and_then(|mut client| client.get()).expect("an answer");
+        while !answer().body.contains(&name) {}
+        successor
+    }
+
     /// Replaces the worker `rounds` times under the load of `clients` of each sort, and gives the number of
     /// answers and what was lost.
     pub(crate) fn replace_under_load(&self, rounds: usize, clients: usize) -> (u64, Vec<String>) {

@@ -227,7 +227,7 @@ impl Reactor {
             identity: parts.identity,
             replacement: Replacement::new(parts.reexec),
             sampling,
-            steering: Steering::default(),
+            steering: Steering::new(),
             unseen: HashSet::new(),
             lockfile: parts.lockfile,
             _pidfile: parts.pidfile,

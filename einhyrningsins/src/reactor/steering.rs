@@ -37,6 +37,11 @@ pub(super) struct Steering {
 }
 
 impl Steering {
+    /// Nothing is watched yet, and the slots are to be looked at, which may run already.
+    pub(super) fn new() -> Self {
+        Self { is_stale: true, ..Self::default() }
+    }
+
     /// Something has happened in the pool.
     pub(super) fn on_event(&mut self) {
         self.is_stale = true;

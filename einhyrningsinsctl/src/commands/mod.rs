@@ -87,8 +87,7 @@ fn show_last(output: &Output, reply: Reply, request: &proto::Command, answer: An
         output.raw(&json_line(&reply))?;
         return accepted(reply, request).map(drop);
     }
-    let reply = accepted(reply, request)?;
-    if reply.message.is_empty() { Ok(()) } else { output.text(&reply.message) }
+    output.message(&accepted(reply, request)?.message)
 }
 
 fn json_line(reply: &Reply) -> String {

@@ -1,15 +1,18 @@
 //! What a child does between clone and exec.
 //!
-//! The child runs in the *master's* memory while the master's thread is suspended, so nothing here may allocate,
-//! take a lock, panic or call what might: only system calls, and plain reads and writes of the [`Plan`] that
-//! the parent laid out. The C library's own wrappers of some calls (`setuid`, `sigaction`) do more than the call;
-//! therefore all go through `syscall(2)`, which does nothing but set `errno`.
+//! The child runs in the *master's* memory while the master's thread is suspended, or in a copy of that memory, in
+//! which a lock that another thread held at that moment is held for ever. So nothing here may allocate, take a lock,
+//! panic or call what might: only system calls, and plain reads and writes of the [`Plan`] that the parent laid out.
+//! The C library's own wrappers of some calls (`setuid`, `sigaction`) do more than the call; therefore all go through
+//! `syscall(2)`, which does nothing but set `errno`.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 use nix::libc;
+#[cfg(test)]
+use nix::sys::signal::Signal;
 // Where numbers of users have once had 16 bits, the calls that take 32 have names of their own.
 #[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
 use nix::libc::{SYS_setgroups, SYS_setresgid, SYS_setresuid};
@@ -18,6 +21,7 @@ use nix::libc::{
     SYS_setgroups32 as SYS_setgroups, SYS_setresgid32 as SYS_setresgid, SYS_setresuid32 as SYS_setresuid,
 };
 
+use super::failure::Failure;
 use super::{FIRST_SOCKET, Stage};
 use crate::sys::limits::KernelLimit;
 
@@ -33,7 +37,9 @@ static FULL_SIGSET: u64 = u64::MAX;
 /// Digits of the largest pid, and the NUL behind them.
 pub(super) const PID_BYTES_MAX: usize = 11;
 
-/// What the child is to do, in plain values and in pointers into memory of the suspended parent.
+/// What the child is to do, in plain values and in pointers into memory of the suspended parent, or into the child's
+/// own copy of it. Where a comment below has the parent keep something while it is suspended, a copy is nobody else's
+/// at all.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) program: *const c_char,
@@ -79,24 +85,39 @@ pub(super) struct Plan {
     pub(super) reset: u64,
     /// Whether to stop before the exec, having seen that it is allowed.
     pub(super) is_rehearsal: bool,
-    /// The child's answer, if it does not get as far as exec.
+    /// The child's answer, if it does not get as far as exec and is in the parent's memory.
     pub(super) failure: Option<Failure>,
+    /// Where the child writes that answer if it is not: a pipe. It overwrites the number if it has to move.
+    pub(super) pipe: Option<RawFd>,
+    #[cfg(test)]
+    pub(super) sabotage: Option<Sabotage>,
 }
 
-/// The step that failed, and why.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Failure {
-    pub(super) stage: Stage,
-    pub(super) errno: c_int,
+/// What somebody does to the child while it is on its way.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    /// Sends it this signal when it has just changed its user.
+    Signal(Signal),
+    /// Makes it hang there.
+    Hang,
+    /// Stops it when it has told of its failure, or is at the end of its rehearsal.
+    StopAtEnd,
 }
 
 /// The child's entry point, for `clone(2)`; `plan` points at a [`Plan`].
 pub(super) extern "C" fn main(plan: *mut c_void) -> c_int {
     let plan = plan.cast::<Plan>();
-    // SAFETY: `Spawner::spawn` passes a pointer to a plan of its own frame, whose thread is suspended until this
-    // process execs or exits: nobody else reads or writes the plan meanwhile.
+    // SAFETY: `Spawner::run_child` passes a pointer to a plan of its own frame. Either its thread is suspended until
+    // this process execs or exits, or this process has a copy of all memory: nobody else reads or writes the plan
+    // meanwhile.
     let plan = unsafe { &mut *plan };
     plan.failure = run(plan).err();
+    tell(plan);
+    #[cfg(test)]
+    if plan.sabotage == Some(Sabotage::StopAtEnd) {
+        signal_itself(Signal::SIGSTOP);
+    }
     // SAFETY: ends this process, which has no other thread, without running anything of the master's.
     unsafe { libc::syscall(libc::SYS_exit_group, 127) };
     127
@@ -114,6 +135,12 @@ fn run(plan: &mut Plan) -> Result<(), Failure> {
     write_pid(plan);
     reset_dispositions(plan)?;
     change_credentials(plan)?;
+    #[cfg(test)]
+    match plan.sabotage {
+        Some(Sabotage::Signal(signal)) => signal_itself(signal),
+        Some(Sabotage::Hang) => hang(),
+        Some(Sabotage::StopAtEnd) | None => {}
+    }
     bind_to_parent(plan)?;
     enter_directory(plan)?;
     if plan.is_rehearsal {
@@ -122,6 +149,30 @@ fn run(plan: &mut Plan) -> Result<(), Failure> {
     }
     empty_signal_mask()?;
     execute(plan)
+}
+
+/// Writes the failure to where the parent reads, if that is how it hears of it.
+fn tell(plan: &Plan) {
+    let (Some(pipe), Some(failure)) = (plan.pipe, plan.failure) else { return };
+    let bytes = failure.to_bytes();
+    // SAFETY: reads bytes of this frame, as many as there are. There is room for them in the pipe, into which nothing
+    // was written before; if nobody reads it, the parent is gone and nobody is to be told.
+    unsafe { libc::syscall(libc::SYS_write, pipe, bytes.as_ptr(), Failure::BYTES) };
+}
+
+/// A signal that stops or kills has done so when this returns.
+#[cfg(test)]
+fn signal_itself(signal: Signal) {
+    // SAFETY: no memory is involved.
+    let own = unsafe { libc::syscall(libc::SYS_getpid) };
+    // SAFETY: no memory is involved.
+    unsafe { libc::syscall(libc::SYS_kill, own, signal as c_int) };
+}
+
+#[cfg(test)]
+fn hang() {
+    // SAFETY: nulls instead of descriptors, time and mask. All signals but two are blocked here.
+    unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0) };
 }
 
 /// Asks whether this process may execute what the plan names. A kernel that cannot be asked about a descriptor
@@ -172,8 +223,8 @@ fn execute(plan: &Plan) -> Result<(), Failure> {
 fn start_process_group() -> Result<(), Failure> {
     // SAFETY: no memory is involved.
     unsafe { call(Stage::ProcessGroup, libc::SYS_setpgid, [0, 0, 0, 0]) }?;
-    // What the group was sent since clone (Ctrl-C, Ctrl-Z) waits behind the mask. It was meant for the master,
-    // and a stop would halt the master with this child, for ever: nobody knows yet whom to continue.
+    // What the group was sent since clone (Ctrl-C, Ctrl-Z) waits behind the mask. It was meant for the master, and a
+    // stop might halt the master with this child, for ever: nobody knows yet whom to continue.
     let no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let arguments =
         [&raw const FULL_SIGSET as c_long, 0, &raw const no_wait as c_long, KERNEL_SIGSET_BYTES as c_long];
@@ -303,7 +354,8 @@ fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
     let sources = unsafe { std::slice::from_raw_parts_mut(plan.descriptors, plan.descriptor_count as usize) };
     // A source within the range of the targets would be overwritten, or be its own target and keep its
     // close-on-exec flag: dup to itself changes nothing.
-    let numbers = sources.iter_mut().chain(&mut plan.executable).chain(&mut plan.directory);
+    let numbers =
+        sources.iter_mut().chain(&mut plan.executable).chain(&mut plan.directory).chain(&mut plan.pipe);
     for source in numbers.filter(|source| **source < end) {
         let arguments = [c_long::from(*source), c_long::from(libc::F_DUPFD_CLOEXEC), c_long::from(end), 0];
         // SAFETY: no memory is involved; the copy is this process's own.
@@ -406,6 +458,6 @@ unsafe fn call<const N: usize>(
     // SAFETY: the caller vouches for the arguments; surplus ones are ignored.
     let result =
         unsafe { libc::syscall(number, argument(0), argument(1), argument(2), argument(3), argument(4)) };
-    // `errno` is the suspended parent thread's own; the parent reads it only if clone itself failed.
+    // `errno` is the suspended parent thread's own, or a copy; the parent reads it only if clone itself failed.
     if result == -1 { Err(Failure { stage, errno: Errno::last_raw() }) } else { Ok(result) }
 }

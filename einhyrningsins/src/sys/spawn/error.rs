@@ -16,6 +16,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::geteuid;
 
 use super::SpawnSpec;
+use super::apart::LIMIT;
 use crate::sys::account::Credentials;
 use crate::sys::limits::{in_words, own_hard_limit, resource_name};
 
@@ -59,6 +60,14 @@ pub enum Stage {
     WritesTo,
     /// Sending it a signal.
     Signal,
+    /// Hearing from it, where it is apart from the master's memory.
+    Hear,
+    /// Getting to its exec: it was stopped on the way.
+    Stopped,
+    /// Getting to its exec in time.
+    Hung,
+    /// Making the process: another one was stopped, or hung, a moment ago.
+    Paused,
 }
 
 /// What is wrong with a program that cannot be executed, or the directory of it, where its errno leaves that open.
@@ -139,8 +148,8 @@ impl SpawnError {
         Self { stage, errno, program: spec.program.to_string_lossy().into_owned(), fault }
     }
 
-    /// Whether the same spawn may well succeed in a while: the system was short of something, or the program was
-    /// being written. Anything else stays so until somebody changes it.
+    /// Whether the same spawn may well succeed in a while: the system was short of something, the program was being
+    /// written, or the process was stopped on its way. Anything else stays so until somebody changes it.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -152,6 +161,7 @@ impl SpawnError {
                 | Errno::EINTR
                 | Errno::ETXTBSY
                 | Errno::EIO
+                | Errno::ETIMEDOUT
         )
     }
 
@@ -162,7 +172,7 @@ impl SpawnError {
             (Stage::Clone | Stage::Exec, Errno::EAGAIN, _) => {
                 "the limit is RLIMIT_NPROC of the user, pids.max of the cgroup or kernel.pid_max".into()
             }
-            (Stage::Descriptors, Errno::EMFILE, _) => {
+            (Stage::Descriptors | Stage::Hear, Errno::EMFILE, _) => {
                 "raise the limit on open files (ulimit -n, LimitNOFILE=)".into()
             }
             (Stage::Nice, Errno::EACCES | Errno::EPERM, _) => {
@@ -187,6 +197,12 @@ impl SpawnError {
             }
             (Stage::Signal, Errno::EPERM, _) => {
                 "the master could not stop workers of another user: it must be root, or have CAP_KILL".into()
+            }
+            (Stage::Stopped, ..) => {
+                "another process of the worker's user can do that: find out which one sends SIGSTOP".into()
+            }
+            (Stage::Hung, ..) => {
+                "is the file system that the program lies on slow to answer, or the system out of memory?".into()
             }
             (_, _, Some(ExecFault::NotSearchable { directory, .. })) => {
                 format!("chmod a+x {directory}, or give it to the user or a group of his")
@@ -245,11 +261,31 @@ impl SpawnError {
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stage, errno, program, .. } = self;
+        let Self { stage, errno, .. } = self;
+        let program = self.program.escape_debug();
         let step = match stage {
             Stage::Exec => {
-                write!(f, "cannot execute {}: ", program.escape_debug())?;
+                write!(f, "cannot execute {program}: ")?;
                 return self.write_reason(f);
+            }
+            Stage::Stopped => {
+                return write!(
+                    f,
+                    "cannot execute {program}: its process was stopped between clone and exec, and was killed"
+                );
+            }
+            Stage::Hung => {
+                let seconds = LIMIT.as_secs_f64();
+                return write!(
+                    f,
+                    "cannot execute {program}: its process hung between clone and exec, and was killed after {seconds}s"
+                );
+            }
+            Stage::Paused => {
+                return write!(
+                    f,
+                    "cannot execute {program}: not tried, since another process was stopped or hung before its exec"
+                );
             }
             Stage::Clone => "cannot make a process",
             Stage::ProcessGroup => "cannot make a process group",
@@ -261,12 +297,8 @@ impl fmt::Display for SpawnError {
             Stage::Descriptors => "cannot put the sockets in place",
             Stage::Limit(resource) => {
                 let reason = io::Error::from(*errno);
-                return write!(
-                    f,
-                    "cannot set the limit {} for {}: {reason}",
-                    resource_name(*resource),
-                    program.escape_debug()
-                );
+                let name = resource_name(*resource);
+                return write!(f, "cannot set the limit {name} for {program}: {reason}");
             }
             Stage::Groups => "cannot set the supplementary groups",
             Stage::Group => "cannot change the group",
@@ -274,10 +306,11 @@ impl fmt::Display for SpawnError {
             Stage::NoNewPrivileges => "cannot bar new privileges",
             Stage::Signal => "could not send a signal to the process",
             Stage::WritesTo => "cannot reach a file to write to",
+            Stage::Hear => "cannot hear from the process",
             Stage::Dispositions => "cannot reset the signal dispositions",
             Stage::SignalMask => "cannot empty the signal mask",
         };
-        write!(f, "{step} for {}: ", program.escape_debug())?;
+        write!(f, "{step} for {program}: ")?;
         match self.fault {
             Some(_) => self.write_reason(f),
             None => write!(f, "{}", io::Error::from(*errno)),

@@ -12,7 +12,7 @@ const STACK_BYTES: usize = 64 * 1024;
 
 /// A mapped stack below which lies a page that nobody may touch.
 ///
-/// One child at a time runs on it: the parent is suspended until the child has left it.
+/// One child at a time runs on it: the parent is suspended until the child has left it, or the child has a copy.
 #[derive(Debug)]
 pub(super) struct Stack {
     base: *mut c_void,
@@ -51,8 +51,8 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `new`; a child that ran on it has execed or exited, else the
-        // thread that owns the stack would still be suspended.
+        // SAFETY: exactly the mapping made in `new`; a child that ran on it and not on a copy has execed or
+        // exited, else the thread that owns the stack would still be suspended.
         unsafe { libc::munmap(self.base, self.bytes) };
     }
 }

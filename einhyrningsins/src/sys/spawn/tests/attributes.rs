@@ -130,11 +130,13 @@ fn limits_are_set_one_after_the_other_and_the_last_word_counts() {
         limits: &limits(&["nofile=90:900", "core=0:0", "nofile=80:800", "cpu=3600", "stack=4M:8M"]),
         ..SpawnSpec::new(SHELL, &argv, &[])
     };
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
-    assert_eq!(worker.limit("Max open files"), ["80", "800"]);
-    assert_eq!(worker.limit("Max core file size"), ["0", "0"]);
-    assert_eq!(worker.limit("Max cpu time"), ["3600", "3600"]);
-    assert_eq!(worker.limit("Max stack size"), ["4194304", "8388608"]);
+    in_each_way(|spawner| {
+        let worker = Worker::stopped(spawner, &spec);
+        assert_eq!(worker.limit("Max open files"), ["80", "800"]);
+        assert_eq!(worker.limit("Max core file size"), ["0", "0"]);
+        assert_eq!(worker.limit("Max cpu time"), ["3600", "3600"]);
+        assert_eq!(worker.limit("Max stack size"), ["4194304", "8388608"]);
+    });
 }
 
 #[test]
@@ -145,8 +147,10 @@ fn a_low_limit_on_open_files_is_not_in_the_way_of_the_sockets() {
     // Room for the loader of programs, but not for moving the sockets about.
     let limits = limits(&["nofile=12"]);
     let spec = SpawnSpec { sockets: &borrowed, limits: &limits, ..SpawnSpec::new(SHELL, &argv, &[]) };
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
-    assert_eq!(worker.descriptors().len(), 3 + 8);
+    in_each_way(|spawner| {
+        let worker = Worker::stopped(spawner, &spec);
+        assert_eq!(worker.descriptors().len(), 3 + 8);
+    });
 }
 
 #[test]
@@ -155,14 +159,16 @@ fn a_worker_runs_on_the_cpus_that_it_was_given() {
     let last = available.one_by_one().pop().unwrap();
     let argv = stopping_shell();
     let spec = SpawnSpec { cpus: Some(&last), ..SpawnSpec::new(SHELL, &argv, &[]) };
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
-    assert_eq!(worker.status("Cpus_allowed_list"), last.to_string());
-    assert_eq!(CpuSet::available(), Ok(available), "the master runs where it did");
+    in_each_way(|spawner| {
+        let worker = Worker::stopped(spawner, &spec);
+        assert_eq!(worker.status("Cpus_allowed_list"), last.to_string());
+        assert_eq!(CpuSet::available().as_ref(), Ok(&available), "the master runs where it did");
 
-    let cpus = "8100".parse().unwrap();
-    let error = Spawner::new().unwrap().spawn(&SpawnSpec { cpus: Some(&cpus), ..spec }).unwrap_err();
-    assert_eq!((error.stage, error.errno), (Stage::Affinity, Errno::EINVAL));
-    assert!(error.hint().unwrap().contains("cpuset"));
+        let cpus = "8100".parse().unwrap();
+        let error = spawner.spawn(&SpawnSpec { cpus: Some(&cpus), ..spec }).unwrap_err();
+        assert_eq!((error.stage, error.errno), (Stage::Affinity, Errno::EINVAL));
+        assert!(error.hint().unwrap().contains("cpuset"));
+    });
 }
 
 #[test]
@@ -176,10 +182,12 @@ fn the_directory_is_found_though_its_number_is_wanted_for_a_socket() {
             let high: Vec<_> = sockets.iter().zip([100, 101, 102]).map(|(fd, to)| place(fd, to)).collect();
             let argv = stopping_shell();
             let fd = place(&fd, 103).try_clone_to_owned().unwrap();
-            for number in [3, 5] {
+            let mut spawner = Spawner::new().unwrap();
+            for (number, is_always_apart) in [(3, false), (5, false), (3, true), (5, true)] {
+                spawner.is_always_apart = is_always_apart;
                 let directory = Some(place(&fd, number));
                 let spec = SpawnSpec { directory, sockets: &high, ..SpawnSpec::new(SHELL, &argv, &[]) };
-                let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
+                let worker = Worker::stopped(&mut spawner, &spec);
                 assert_eq!(fs::read_link(worker.proc("cwd")).unwrap(), there.path());
                 assert_eq!(worker.descriptors()[3].1, target(high[0]));
             }
@@ -241,20 +249,19 @@ fn what_takes_privileges_is_refused_without_them_and_says_which() {
             ] {
                 let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
                 let hint = hint.replace("20000", &hard.to_string());
-                for error in [
-                    Spawner::new().unwrap().rehearse(&spec).unwrap_err(),
-                    Spawner::new().unwrap().spawn(&spec).unwrap_err(),
-                ] {
-                    assert_eq!((error.stage, error.errno), (stage, errno));
-                    assert_eq!(error.to_string(), message);
-                    assert!(error.hint().unwrap().contains(&hint), "{:?}", error.hint());
-                    assert!(!error.is_transient());
-                }
+                in_each_way(|spawner| {
+                    for error in [spawner.rehearse(&spec).unwrap_err(), spawner.spawn(&spec).unwrap_err()] {
+                        assert_eq!((error.stage, error.errno), (stage, errno));
+                        assert_eq!(error.to_string(), message);
+                        assert!(error.hint().unwrap().contains(&hint), "{:?}", error.hint());
+                        assert!(!error.is_transient());
+                    }
+                });
             }
             // What takes none is given to anybody.
             let spec =
                 SpawnSpec { no_new_privileges: true, oom_score_adj: Some(1000), nice: Some(19), ..plain };
-            assert_eq!(Spawner::new().unwrap().rehearse(&spec), Ok(()));
+            in_each_way(|spawner| assert_eq!(spawner.rehearse(&spec), Ok(())));
         },
     );
 }
@@ -370,9 +377,10 @@ fn a_rehearsal_leaves_nothing_behind() {
         let mark = directory.path().join("mark");
         let command = text(&format!("touch {}", mark.display()));
         let argv = [text("sh"), text("-c"), command];
-        let mut spawner = Spawner::new().unwrap();
-        spawner.rehearse(&SpawnSpec::new(SHELL, &argv, &[])).unwrap();
-        spawner.rehearse(&SpawnSpec::new(c"/no/such/program", &argv, &[])).unwrap_err();
+        in_each_way(|spawner| {
+            spawner.rehearse(&SpawnSpec::new(SHELL, &argv, &[])).unwrap();
+            spawner.rehearse(&SpawnSpec::new(c"/no/such/program", &argv, &[])).unwrap_err();
+        });
         assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
         assert_eq!(open(), before);
         assert!(!mark.exists(), "it was executed");

@@ -1,20 +1,21 @@
 //! Spawns that fail: each says which step it was and on what, and leaves nothing behind.
 
 use nix::fcntl::{OFlag, open};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Uid, geteuid, setgroups, setuid};
 
 use super::*;
 
-/// Spawns `program` in `directory` and returns how that failed, with the master having no zombie left.
+/// Spawns `program` in `directory`, in each way, and returns how that failed.
 fn failure(directory: &Path, program: &str) -> SpawnError {
     let fd = open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
     let program = text(program);
     let argv = texts(&["program"]);
     let spec = SpawnSpec { directory: Some(fd.as_fd()), ..SpawnSpec::new(&program, &argv, &[]) };
-    let error = spawn(&mut Spawner::new().unwrap(), &spec).unwrap_err();
+    let mut spawner = Spawner::new().unwrap();
+    let error = spawn(&mut spawner, &spec).unwrap_err();
     assert_eq!(error.stage, Stage::Exec);
+    spawner.is_always_apart = true;
+    assert_eq!(spawn(&mut spawner, &spec).unwrap_err(), error);
     error
 }
 
@@ -101,13 +102,15 @@ fn a_binary_whose_loader_is_missing_is_told_from_one_that_is_not_there() {
 #[test]
 fn arguments_longer_than_the_kernel_takes_are_named() {
     let argv = [text(&"x".repeat(200_000))];
-    let error = Spawner::new().unwrap().spawn(&SpawnSpec::new(c"/bin/true", &argv, &[])).unwrap_err();
-    assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::E2BIG));
-    assert_eq!(
-        error.to_string(),
-        "cannot execute /bin/true: its arguments and variables are longer than the kernel takes"
-    );
-    assert!(!error.is_transient());
+    in_each_way(|spawner| {
+        let error = spawner.spawn(&SpawnSpec::new(c"/bin/true", &argv, &[])).unwrap_err();
+        assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::E2BIG));
+        assert_eq!(
+            error.to_string(),
+            "cannot execute /bin/true: its arguments and variables are longer than the kernel takes"
+        );
+        assert!(!error.is_transient());
+    });
 }
 
 #[test]
@@ -118,9 +121,11 @@ fn a_program_that_is_being_written_is_transient() {
     let _open = File::options().write(true).open(&path).unwrap();
     let program = text(path.to_str().unwrap());
     let argv = texts(&["busy"]);
-    let error = Spawner::new().unwrap().spawn(&SpawnSpec::new(&program, &argv, &[])).unwrap_err();
-    assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::ETXTBSY));
-    assert!(error.is_transient());
+    in_each_way(|spawner| {
+        let error = spawner.spawn(&SpawnSpec::new(&program, &argv, &[])).unwrap_err();
+        assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::ETXTBSY));
+        assert!(error.is_transient());
+    });
 }
 
 #[test]
@@ -128,12 +133,14 @@ fn a_directory_that_is_none_is_named_as_the_step_that_failed() {
     let file = File::open("/dev/null").unwrap();
     let argv = texts(&["true"]);
     let spec = SpawnSpec { directory: Some(file.as_fd()), ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
-    let error = Spawner::new().unwrap().spawn(&spec).unwrap_err();
-    assert_eq!((error.stage, error.errno), (Stage::Directory, Errno::ENOTDIR));
-    assert_eq!(
-        error.to_string(),
-        "cannot enter the working directory for /bin/true: Not a directory (os error 20)"
-    );
+    in_each_way(|spawner| {
+        let error = spawner.spawn(&spec).unwrap_err();
+        assert_eq!((error.stage, error.errno), (Stage::Directory, Errno::ENOTDIR));
+        assert_eq!(
+            error.to_string(),
+            "cannot enter the working directory for /bin/true: Not a directory (os error 20)"
+        );
+    });
 }
 
 #[test]
@@ -144,8 +151,11 @@ fn sockets_beyond_the_limit_on_open_files_are_transient() {
         let argv = texts(&["true"]);
         let mut spawner = Spawner::new().unwrap();
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        // 8: the targets do not fit. 11: they do, but there is no number to lift one to.
-        for soft in [8, 11] {
+        // 8: the targets do not fit. 11: they do, but there is no number to lift one to; nor is there beside a pipe.
+        let highest = sockets.iter().map(AsRawFd::as_raw_fd).max().unwrap();
+        let with_pipe = u64::from(highest.unsigned_abs().max(10)) + 3;
+        for (soft, is_always_apart) in [(8, false), (11, false), (with_pipe, true)] {
+            spawner.is_always_apart = is_always_apart;
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
             let spec = SpawnSpec { sockets: &borrowed, ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
             let error = spawner.spawn(&spec).unwrap_err();
@@ -192,7 +202,8 @@ fn a_failed_spawn_leaves_no_zombie_and_no_descriptor() {
         let before = open();
         let argv = texts(&["gone"]);
         let mut spawner = Spawner::new().unwrap();
-        for _ in 0..20 {
+        for number in 0..40 {
+            spawner.is_always_apart = number % 2 == 1;
             spawner.spawn(&SpawnSpec::new(c"/no/such/program", &argv, &[])).unwrap_err();
         }
         assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));

@@ -1,5 +1,6 @@
 //! Spawning real processes. A worker stops itself when it runs; what it was given is then read from `/proc`.
 
+mod apart;
 mod attributes;
 mod failures;
 mod pinned;
@@ -13,9 +14,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::fcntl::{OFlag, open};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, kill, killpg, raise, sigaction};
-use nix::sys::wait::{WaitPidFlag, WaitStatus};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{getpgid, pipe, setpgid};
 
 use super::*;
@@ -100,6 +101,14 @@ impl Drop for Worker {
     }
 }
 
+/// For children that are in our memory until their exec, and for those that are apart from it.
+fn in_each_way(check: impl Fn(&mut Spawner)) {
+    let mut spawner = Spawner::new().unwrap();
+    check(&mut spawner);
+    spawner.is_always_apart = true;
+    check(&mut spawner);
+}
+
 /// Spawns, again while a script that a test has just written is still open in a child of another test's.
 fn spawn(spawner: &mut Spawner, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
     let deadline = Instant::now() + PATIENCE;
@@ -137,7 +146,7 @@ fn sockets(count: usize) -> Vec<OwnedFd> {
 }
 
 /// Spawns with sockets at every kind of awkward number and checks what the worker finds.
-fn check_descriptors(close_range: bool) {
+fn check_descriptors(spawner: &mut Spawner) {
     let sockets = sockets(4);
     // The targets are 3 to 7: one is at its target, two are swapped, one is elsewhere, the last one is the
     // same as another. A file that somebody left open across exec lies in between.
@@ -152,13 +161,10 @@ fn check_descriptors(close_range: bool) {
     let expected: Vec<_> = given.iter().map(target).collect();
 
     let argv = stopping_shell();
-    let mut spawner = Spawner::new().unwrap();
-    assert!(spawner.close_range, "this kernel is expected to have close_range");
-    spawner.close_range = close_range;
     let spec =
         SpawnSpec { sockets: &given[..4], control: Some(given[4]), ..SpawnSpec::new(SHELL, &argv, &[]) };
     for _ in 0..3 {
-        let worker = Worker::stopped(&mut spawner, &spec);
+        let worker = Worker::stopped(spawner, &spec);
         let found = worker.descriptors();
         assert_eq!(found.iter().map(|(fd, _)| *fd).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
         let found: Vec<_> = found.into_iter().skip(3).map(|(_, target)| target).collect();
@@ -172,22 +178,30 @@ fn check_descriptors(close_range: bool) {
 #[test]
 fn a_worker_has_its_sockets_in_order_and_nothing_else() {
     isolated("sys::spawn::tests::a_worker_has_its_sockets_in_order_and_nothing_else", || {
-        check_descriptors(true);
+        in_each_way(|spawner| {
+            assert!(spawner.close_range, "this kernel is expected to have close_range");
+            check_descriptors(spawner);
+        });
     });
 }
 
 #[test]
 fn nor_has_it_anything_else_on_a_kernel_without_close_range() {
     isolated("sys::spawn::tests::nor_has_it_anything_else_on_a_kernel_without_close_range", || {
-        check_descriptors(false);
+        in_each_way(|spawner| {
+            spawner.close_range = false;
+            check_descriptors(spawner);
+        });
     });
 }
 
 #[test]
 fn a_worker_without_sockets_has_the_standard_streams_only() {
-    let argv = stopping_shell();
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(SHELL, &argv, &[]));
-    assert_eq!(worker.descriptors().iter().map(|(fd, _)| *fd).collect::<Vec<_>>(), [0, 1, 2]);
+    in_each_way(|spawner| {
+        let argv = stopping_shell();
+        let worker = Worker::stopped(spawner, &SpawnSpec::new(SHELL, &argv, &[]));
+        assert_eq!(worker.descriptors().iter().map(|(fd, _)| *fd).collect::<Vec<_>>(), [0, 1, 2]);
+    });
 }
 
 extern "C" fn handler(_: c_int) {}
@@ -222,11 +236,14 @@ fn signals_ignored_handled_or_blocked_by_the_master_are_as_new_in_a_worker() {
             // SAFETY: the default disposition runs no code of ours.
             unsafe { sigaction(Signal::SIGCHLD, &default) }.unwrap();
             let argv = stopping_shell();
-            let worker = Worker::stopped(&mut spawner, &SpawnSpec::new(SHELL, &argv, &[]));
-            assert_eq!(worker.signals("SigBlk"), 0);
-            assert_eq!(worker.signals("SigIgn"), 0);
-            // A shell may handle some for itself, but none that we did.
-            assert_eq!(worker.signals("SigCgt") & 1 << (Signal::SIGUSR1 as c_int - 1), 0);
+            for is_always_apart in [false, true] {
+                spawner.is_always_apart = is_always_apart;
+                let worker = Worker::stopped(&mut spawner, &SpawnSpec::new(SHELL, &argv, &[]));
+                assert_eq!(worker.signals("SigBlk"), 0);
+                assert_eq!(worker.signals("SigIgn"), 0);
+                // A shell may handle some for itself, but none that we did.
+                assert_eq!(worker.signals("SigCgt") & 1 << (Signal::SIGUSR1 as c_int - 1), 0);
+            }
             assert_eq!(SigSet::thread_get_mask().unwrap(), blocked, "the master's mask is as before");
         },
     );
@@ -234,9 +251,11 @@ fn signals_ignored_handled_or_blocked_by_the_master_are_as_new_in_a_worker() {
 
 #[test]
 fn a_worker_leads_its_own_process_group() {
-    let argv = stopping_shell();
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(SHELL, &argv, &[]));
-    assert_eq!(getpgid(Some(worker.0)), Ok(worker.0));
+    in_each_way(|spawner| {
+        let argv = stopping_shell();
+        let worker = Worker::stopped(spawner, &SpawnSpec::new(SHELL, &argv, &[]));
+        assert_eq!(getpgid(Some(worker.0)), Ok(worker.0));
+    });
 }
 
 #[test]
@@ -260,7 +279,8 @@ fn what_the_masters_group_is_sent_while_a_worker_is_spawned_does_not_reach_the_w
                 let argv = texts(&["true"]);
                 let mut spawner = Spawner::new().unwrap();
                 let ends: Vec<_> = (0..300)
-                    .map(|_| {
+                    .map(|number| {
+                        spawner.is_always_apart = number % 2 == 1;
                         let pid = spawner.spawn(&SpawnSpec::new(c"/bin/true", &argv, &[])).unwrap();
                         waitpid(pid, None).unwrap()
                     })
@@ -283,9 +303,8 @@ fn variables_arrive_and_the_pid_is_digits_and_nothing_more() {
         pid_variables: &["LISTEN_PID", "WATCHDOG_PID"],
         ..SpawnSpec::new(SHELL, &argv, &env)
     };
-    let mut spawner = Spawner::new().unwrap();
-    for _ in 0..2 {
-        let worker = Worker::stopped(&mut spawner, &spec);
+    in_each_way(|spawner| {
+        let worker = Worker::stopped(spawner, &spec);
         let expected = [
             format!("LISTEN_PID={}", worker.0),
             format!("WATCHDOG_PID={}", worker.0),
@@ -295,15 +314,17 @@ fn variables_arrive_and_the_pid_is_digits_and_nothing_more() {
             "UTF8=\u{e9}".to_owned(),
         ];
         assert_eq!(worker.environment(), expected);
-    }
+    });
 }
 
 #[test]
 fn arguments_arrive_as_they_are() {
     let argv = texts(&["my own name", "-c", "kill -STOP $$", "", "two words", "\u{e9}\n"]);
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(SHELL, &argv, &[]));
-    let found = fs::read_to_string(worker.proc("cmdline")).unwrap();
-    assert_eq!(found, "my own name\0-c\0kill -STOP $$\0\0two words\0\u{e9}\n\0");
+    in_each_way(|spawner| {
+        let worker = Worker::stopped(spawner, &SpawnSpec::new(SHELL, &argv, &[]));
+        let found = fs::read_to_string(worker.proc("cmdline")).unwrap();
+        assert_eq!(found, "my own name\0-c\0kill -STOP $$\0\0two words\0\u{e9}\n\0");
+    });
 }
 
 #[test]
@@ -322,11 +343,13 @@ fn a_worker_has_the_directory_nice_value_umask_and_limit_it_was_given() {
             ..SpawnSpec::new(c"./here", &argv, &[])
         };
         let here = std::env::current_dir().unwrap();
-        let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
-        assert_eq!(fs::read_link(worker.proc("cwd")).unwrap(), directory.path());
-        assert_eq!(worker.stat(19), "7", "nice");
-        assert_eq!(worker.status("Umask"), "0027");
-        assert_eq!(worker.limit("Max open files"), [(soft - 1).to_string(), hard.to_string()]);
+        in_each_way(|spawner| {
+            let worker = Worker::stopped(spawner, &spec);
+            assert_eq!(fs::read_link(worker.proc("cwd")).unwrap(), directory.path());
+            assert_eq!(worker.stat(19), "7", "nice");
+            assert_eq!(worker.status("Umask"), "0027");
+            assert_eq!(worker.limit("Max open files"), [(soft - 1).to_string(), hard.to_string()]);
+        });
 
         assert_eq!(std::env::current_dir().unwrap(), here, "the master's own directory is as before");
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((soft, hard)), "so are its limits");
@@ -343,6 +366,7 @@ fn a_worker_dies_with_its_master_if_asked_to() {
     // A process of its own plays the master. It and its worker hold the pipe, whose end is the end of both.
     const NAME: &str = "sys::spawn::tests::a_worker_dies_with_its_master_if_asked_to";
     const PIPE: &str = "EINHYRNINGSINS_TEST_PIPE";
+    const APART: &str = "EINHYRNINGSINS_TEST_APART";
     if let Ok(number) = std::env::var(PIPE) {
         // SAFETY: inherited from the test below, and nobody else's.
         let pipe = unsafe { BorrowedFd::borrow_raw(number.parse().unwrap()) };
@@ -352,28 +376,33 @@ fn a_worker_dies_with_its_master_if_asked_to() {
             parent_death_signal: Some(Signal::SIGUSR2),
             ..SpawnSpec::new(c"/bin/sleep", &argv, &[])
         };
-        let pid = Spawner::new().unwrap().spawn(&spec).unwrap();
+        let mut spawner = Spawner::new().unwrap();
+        spawner.is_always_apart = std::env::var_os(APART).is_some();
+        let pid = spawner.spawn(&spec).unwrap();
         nix::unistd::write(pipe, &pid.as_raw().to_ne_bytes()).unwrap();
         raise(Signal::SIGKILL).unwrap();
     }
-    let (reader, writer) = pipe().unwrap();
-    let inherited = nix::unistd::dup(&writer).unwrap();
-    let mut master = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
-        .env(PIPE, inherited.as_raw_fd().to_string())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    drop((writer, inherited));
-    let mut pid = [0; 4];
-    let mut reader = File::from(reader);
-    reader.read_exact(&mut pid).unwrap();
-    let worker = Pid::from_raw(i32::from_ne_bytes(pid));
-    master.wait().unwrap();
-    let mut end = [0; 1];
-    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    eventually("the worker's death", || reader.read(&mut end).is_ok());
-    assert!(kill(worker, None).is_err() || is_zombie(worker));
+    for apart in [None, Some("1")] {
+        let (reader, writer) = pipe().unwrap();
+        let inherited = nix::unistd::dup(&writer).unwrap();
+        let mut master = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
+            .env(PIPE, inherited.as_raw_fd().to_string())
+            .envs(apart.map(|value| (APART, value)))
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        drop((writer, inherited));
+        let mut pid = [0; 4];
+        let mut reader = File::from(reader);
+        reader.read_exact(&mut pid).unwrap();
+        let worker = Pid::from_raw(i32::from_ne_bytes(pid));
+        master.wait().unwrap();
+        let mut end = [0; 1];
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        eventually("the worker's death", || reader.read(&mut end).is_ok());
+        assert!(kill(worker, None).is_err() || is_zombie(worker));
+    }
 }
 
 fn is_zombie(pid: Pid) -> bool {
@@ -387,27 +416,31 @@ fn the_program_is_not_looked_up_in_path_and_a_script_runs_by_its_interpreter() {
     write_script(&path, "#!/bin/sh\nkill -STOP $$\n");
     let argv = texts(&["other name"]);
     let program = text(path.to_str().unwrap());
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &SpawnSpec::new(&program, &argv, &[]));
-    let shell = fs::metadata(worker.proc("exe")).unwrap();
-    assert_eq!(shell.ino(), fs::metadata("/bin/sh").unwrap().ino());
-    let error = Spawner::new().unwrap().spawn(&SpawnSpec::new(c"true", &argv, &[])).unwrap_err();
-    assert_eq!(error.errno, Errno::ENOENT);
+    in_each_way(|spawner| {
+        let worker = Worker::stopped(spawner, &SpawnSpec::new(&program, &argv, &[]));
+        let shell = fs::metadata(worker.proc("exe")).unwrap();
+        assert_eq!(shell.ino(), fs::metadata("/bin/sh").unwrap().ino());
+        let error = spawner.spawn(&SpawnSpec::new(c"true", &argv, &[])).unwrap_err();
+        assert_eq!(error.errno, Errno::ENOENT);
+    });
 }
 
 #[test]
 fn a_worker_writes_its_errors_to_where_it_was_told_and_its_output_to_where_we_do() {
-    let (reader, writer) = pipe().unwrap();
-    let argv = texts(&["sh", "-c", "echo lost >&2; kill -STOP $$"]);
-    let spec = SpawnSpec { stderr: Some(writer.as_fd()), ..SpawnSpec::new(SHELL, &argv, &[]) };
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
-    let stream = |number: usize| worker.descriptors()[number].1.clone();
-    assert_eq!(
-        (stream(0), stream(1), stream(2)),
-        (target(std::io::stdin()), target(std::io::stdout()), target(&writer))
-    );
-    assert_eq!(worker.descriptors().len(), 3, "the pipe's own number is closed");
-    drop((worker, writer));
-    let mut text = String::new();
-    File::from(reader).read_to_string(&mut text).unwrap();
-    assert_eq!(text, "lost\n");
+    in_each_way(|spawner| {
+        let (reader, writer) = pipe().unwrap();
+        let argv = texts(&["sh", "-c", "echo lost >&2; kill -STOP $$"]);
+        let spec = SpawnSpec { stderr: Some(writer.as_fd()), ..SpawnSpec::new(SHELL, &argv, &[]) };
+        let worker = Worker::stopped(spawner, &spec);
+        let stream = |number: usize| worker.descriptors()[number].1.clone();
+        assert_eq!(
+            (stream(0), stream(1), stream(2)),
+            (target(std::io::stdin()), target(std::io::stdout()), target(&writer))
+        );
+        assert_eq!(worker.descriptors().len(), 3, "the pipe's own number is closed");
+        drop((worker, writer));
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "lost\n");
+    });
 }

@@ -52,12 +52,14 @@ fn inode(path: impl AsRef<Path>) -> u64 {
     fs::metadata(path).unwrap().ino()
 }
 
-/// For kernels of either kind: how they name a process that was executed by descriptor.
+/// For kernels of either kind, which differ in how they name a process that was executed by descriptor; in each way.
 fn on_each_kernel(check: impl Fn(&mut Spawner)) {
-    let mut spawner = Spawner::new().unwrap();
-    check(&mut spawner);
-    spawner.names_by_file = !spawner.names_by_file;
-    check(&mut spawner);
+    in_each_way(|spawner| {
+        for _ in 0..2 {
+            check(spawner);
+            spawner.names_by_file = !spawner.names_by_file;
+        }
+    });
 }
 
 #[test]
@@ -109,14 +111,16 @@ fn a_pinned_program_whose_descriptor_is_in_the_way_of_the_sockets_runs_and_is_no
             let directory = place(&pinned.directory, 103);
             let executable = place(&pinned.executable, 104).try_clone_to_owned().unwrap();
             let argv = stopping_shell();
-            for number in [3, 5] {
+            let mut spawner = Spawner::new().unwrap();
+            for (number, is_always_apart) in [(3, false), (5, false), (3, true), (5, true)] {
+                spawner.is_always_apart = is_always_apart;
                 let spec = SpawnSpec {
                     executable: Some(place(&executable, number)),
                     directory: Some(directory),
                     sockets: &high,
                     ..pinned.spec(&argv)
                 };
-                let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
+                let worker = Worker::stopped(&mut spawner, &spec);
                 let numbers: Vec<_> = worker.descriptors().into_iter().map(|(fd, _)| fd).collect();
                 assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
                 assert_eq!(worker.descriptors()[3].1, target(high[0]));
