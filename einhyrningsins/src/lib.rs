@@ -16,6 +16,7 @@ pub mod release;
 pub mod socket_place;
 pub mod supervisor;
 pub mod sys;
+pub mod workers;
 
 mod start;
 mod takeover;

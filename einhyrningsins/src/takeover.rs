@@ -19,7 +19,7 @@ use crate::forms::{Clock, Moment};
 use crate::handover::{Handover, HandoverError, Header};
 use crate::logging::Log;
 use crate::notify_socket::NotifySocket;
-use crate::reactor::{HANDLED_SIGNALS, PROOF, Parts, Reactor, Service, Workers};
+use crate::reactor::{HANDLED_SIGNALS, PROOF, Parts, Reactor, Service};
 use crate::release::Recipe;
 use crate::start::Failure;
 use crate::supervisor::Supervisor;
@@ -31,6 +31,7 @@ use crate::sys::pid_file::PidFile;
 use crate::sys::process;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
+use crate::workers::Workers;
 
 /// Takes another master's place, or says whether this program could; returns the exit code.
 ///

@@ -18,10 +18,11 @@ use crate::control_socket::ControlSocketRecord;
 use crate::forms::Moment;
 use crate::logging::LogRecord;
 use crate::notify_socket::NotifyRecord;
-use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, ServiceRecord, Then, WorkersRecord};
+use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, ServiceRecord, Then};
 use crate::supervisor::{Contradiction, SupervisorRecord};
 use crate::sys::inherit::{Fd, NotInherited};
 use crate::sys::lock_file::LockRecord;
+use crate::workers::WorkersRecord;
 
 /// The version of the format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;

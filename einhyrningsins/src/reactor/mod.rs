@@ -14,7 +14,6 @@ mod sampling;
 mod service;
 mod stderr;
 mod steering;
-mod workers;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -37,6 +36,7 @@ use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::sys::reap::reap_one;
 use crate::sys::signals::{Received, Signals};
+use crate::workers::Workers;
 
 use ack::Strangers;
 pub use client::ClientsRecord;
@@ -49,7 +49,6 @@ pub use service::{Service, ServiceRecord, ServiceSettings};
 pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
 use steering::Steering;
-pub use workers::{ProcessOptions, ResolveError, WorkerOptions, Workers, WorkersRecord};
 
 const CONTROL: Token = Token(0);
 const SIGNALS: Token = Token(1);

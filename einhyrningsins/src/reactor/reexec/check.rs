@@ -16,11 +16,11 @@ use nix::unistd::Pid;
 use super::{Candidate, c_strings};
 use crate::config::Reexec;
 use crate::forms::Clock;
-use crate::reactor::workers::pipe_for_reading;
 use crate::reactor::{CHECK, Reactor};
 use crate::sys::inherit::Fd;
 use crate::sys::memory_file::{content, memory_file};
 use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
+use crate::workers::pipe_for_reading;
 
 /// How much is kept of what the check says, in bytes: the end of it, where the reason is.
 const SAID_BYTES_MAX: usize = 4096;

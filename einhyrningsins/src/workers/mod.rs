@@ -94,12 +94,12 @@ impl WorkersRecord {
 
 /// A worker that runs.
 #[derive(Debug)]
-pub(super) struct Spawned {
-    pub(super) pid: Pid,
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
     /// Our end of its connection to the control socket.
-    pub(super) control: Option<UnixStream>,
+    pub(crate) control: Option<UnixStream>,
     /// Our end of its standard error, which does not block.
-    pub(super) stderr: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
 }
 
 /// A generation of which there can be no worker.
@@ -145,9 +145,9 @@ impl From<SpawnError> for ResolveError {
 
 /// A worker that does not.
 #[derive(Debug)]
-pub(super) struct SpawnFailure {
-    pub(super) reason: String,
-    pub(super) transient: bool,
+pub(crate) struct SpawnFailure {
+    pub(crate) reason: String,
+    pub(crate) transient: bool,
 }
 
 impl Workers {
@@ -198,30 +198,30 @@ impl Workers {
     }
 
     /// Of each `-b`, copies of the listeners that can be kept for another master, with their names there.
-    pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, OwnedFd)>> {
+    pub(crate) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, OwnedFd)>> {
         self.listeners.iter().map(Listeners::to_keep)
     }
 
     /// Of each `-b`, in that order.
-    pub(super) fn listeners(&self) -> &[Listeners] {
+    pub(crate) fn listeners(&self) -> &[Listeners] {
         &self.listeners
     }
 
-    pub(super) fn listeners_mut(&mut self) -> &mut [Listeners] {
+    pub(crate) fn listeners_mut(&mut self) -> &mut [Listeners] {
         &mut self.listeners
     }
 
     /// What was kept and goes with this master.
-    pub(super) fn kept_with_files(&self) -> Vec<String> {
+    pub(crate) fn kept_with_files(&self) -> Vec<String> {
         self.listeners.iter().filter_map(Listeners::kept_with_file).collect()
     }
 
     /// Has the listeners' files go with this master from now on.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.listeners.iter_mut().for_each(Listeners::settle);
     }
 
-    pub(super) fn record(&self) -> WorkersRecord {
+    pub(crate) fn record(&self) -> WorkersRecord {
         WorkersRecord {
             recipe: self.recipe.clone(),
             releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
@@ -280,11 +280,11 @@ impl Workers {
         }
     }
 
-    pub(super) fn forget(&mut self, generation: Generation) {
+    pub(crate) fn forget(&mut self, generation: Generation) {
         self.releases.remove(&generation);
     }
 
-    pub(super) fn spawn(
+    pub(crate) fn spawn(
         &mut self,
         slot: SlotNumber,
         index: u32,
@@ -340,16 +340,16 @@ impl Workers {
     }
 
     /// Spawns what is no worker.
-    pub(super) fn spawner(&mut self) -> &mut Spawner {
+    pub(crate) fn spawner(&mut self) -> &mut Spawner {
         &mut self.spawner
     }
 
-    pub(super) fn recipe(&self) -> &Recipe {
+    pub(crate) fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
     /// What the processes of `generation` are given, for the state.
-    pub(super) fn process_state(&self, generation: Generation) -> Value {
+    pub(crate) fn process_state(&self, generation: Generation) -> Value {
         self.options.process.to_json(self.options.nice, self.release(generation))
     }
 
@@ -360,19 +360,19 @@ impl Workers {
     }
 
     /// What `generation` runs, while it is kept.
-    pub(super) fn release(&self, generation: Generation) -> Option<&Release> {
+    pub(crate) fn release(&self, generation: Generation) -> Option<&Release> {
         self.releases.get(&generation)
     }
 
     /// Each release that is kept, oldest first.
-    pub(super) fn release_statuses(&self) -> Vec<ReleaseStatus> {
+    pub(crate) fn release_statuses(&self) -> Vec<ReleaseStatus> {
         let mut statuses: Vec<_> =
             self.releases.iter().map(|(generation, release)| release.status(*generation)).collect();
         statuses.sort_by_key(|status| status.generation);
         statuses
     }
 
-    pub(super) fn listener_statuses(&self) -> Vec<ListenerStatus> {
+    pub(crate) fn listener_statuses(&self) -> Vec<ListenerStatus> {
         let listeners = self.listeners.iter().enumerate().zip(FIRST_SOCKET..);
         let statuses = listeners.map(|((index, listeners), fd)| {
             let slots = match listeners {
@@ -469,7 +469,7 @@ fn connection() -> io::Result<(UnixStream, UnixStream)> {
 }
 
 /// A pipe for what a child writes: our end, which does not block, and its own, which does, as it expects.
-pub(super) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((ours, theirs))
