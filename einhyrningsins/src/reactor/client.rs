@@ -55,7 +55,7 @@ pub(super) enum Peer {
 
 /// The clients written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ClientsRecord {
+pub(super) struct ClientsRecord {
     clients: Vec<ClientRecord>,
     next: usize,
 }
@@ -77,7 +77,7 @@ struct ClientRecord {
 
 impl ClientsRecord {
     /// The descriptors that it names.
-    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = Fd> {
         self.clients.iter().map(|client| client.fd)
     }
 }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::einhorn::{self, Question};
-use super::{Asker, Reactor, Then, milliseconds};
+use super::reexec::Then;
+use super::{Asker, Reactor, milliseconds};
 use crate::logging::severity_name;
 use crate::supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, Stop, UpgradePlan};
 use crate::sys::peer;

@@ -9,6 +9,7 @@ mod ack;
 mod client;
 mod commands;
 mod einhorn;
+mod record;
 mod reexec;
 mod sampling;
 mod service;
@@ -39,14 +40,13 @@ use crate::sys::signals::{Received, Signals};
 use crate::workers::Workers;
 
 use ack::Strangers;
-pub use client::ClientsRecord;
 use client::{ClientId, Clients};
 use einhorn::Words;
+pub use record::MasterRecord;
+pub use reexec::PROOF;
 use reexec::Replacement;
-pub use reexec::{PROOF, RequestRecord, Then};
 use sampling::Sampling;
 pub use service::{Service, ServiceRecord, ServiceSettings};
-pub use stderr::CaptureRecord;
 use stderr::{Capture, Captures};
 use steering::Steering;
 

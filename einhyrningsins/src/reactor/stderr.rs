@@ -56,7 +56,7 @@ pub(super) struct Captures {
 
 /// A worker's standard error written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CaptureRecord {
+pub(super) struct CaptureRecord {
     id: usize,
     fd: Fd,
     #[serde(with = "pid_option")]
@@ -68,8 +68,7 @@ pub struct CaptureRecord {
 
 impl CaptureRecord {
     /// The descriptor that it names.
-    #[must_use]
-    pub fn descriptor(&self) -> Fd {
+    pub(super) fn descriptor(&self) -> Fd {
         self.fd
     }
 }
