@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::super::rollout::Stage;
 use super::super::timers::Timer;
 use super::super::worker::{State, Worker};
