@@ -14,6 +14,7 @@
 mod key;
 mod sabotage;
 mod search;
+mod world;
 
 use std::time::Duration;
 
