@@ -22,7 +22,9 @@ mod rollout;
 mod seats;
 mod snapshot;
 mod stop;
+mod succession;
 mod timers;
+mod upgrade;
 mod worker;
 
 #[cfg(test)]
