@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::tests::plain_policy;
 use super::*;
 pub(super) use sabotage::Sabotage;
 use search::explore;
@@ -103,20 +104,8 @@ struct Scope {
 
 impl Scope {
     fn starting(name: &'static str, workers: u32) -> Self {
-        let policy = Policy {
-            program: String::new(),
-            workers,
-            seconds: SECOND,
-            ack: AckMode::Manual(Some(10 * SECOND)),
-            retries: Retries::DEFAULT,
-            unacked_max: 1,
-            upgrade_additional_max: None,
-            graceful_signal: Signal::SIGUSR2,
-            grace: None,
-            shrink_grace: None,
-            upgrade_restarts: false,
-            care: Care::default(),
-        };
+        let ack = AckMode::Manual(Some(10 * SECOND));
+        let policy = Policy { ack, unacked_max: 1, ..plain_policy(workers) };
         let (commands, means) = (Vec::new(), Means::default());
         Self { name, policy, is_steady_at_first: false, spawns_at_once: true, commands, means }
     }
