@@ -559,7 +559,3 @@ impl Reactor {
         }
     }
 }
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}

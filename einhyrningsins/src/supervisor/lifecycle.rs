@@ -12,7 +12,8 @@ use super::pool::Attempts;
 use super::stop::StopReason;
 use super::timers::Timer;
 use super::worker::{Drain, State, Worker};
-use super::{AckMode, Phase, Supervisor, milliseconds};
+use super::{AckMode, Phase, Supervisor};
+use crate::forms::milliseconds;
 
 /// The grace period of a worker that missed its boot deadline, or fell silent (`--ping-timeout`), where
 /// `--signal-timeout` sets none: it hangs, so waiting for it for ever would let hanging workers pile up, one per retry.

@@ -37,7 +37,7 @@ mod simulation;
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use einhorn_proto::{Notice, Severity};
 use serde::{Deserialize, Serialize};
@@ -323,8 +323,4 @@ impl Supervisor {
             self.actions.push(Action::ForgetRelease { generation });
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use einhorn_proto::{Death, Notice, Outcome, RolloutKind, UpgradeReport};
 use serde::{Deserialize, Serialize};
 
+use super::Supervisor;
 use super::event::{Generation, ReplyData, RequestKey, SlotNumber};
 use super::lifecycle::Loss;
 use super::pacing;
 use super::pool::{Attempts, Slot};
 use super::timers::Timer;
 use super::worker::Worker;
-use super::{Supervisor, milliseconds};
+use crate::forms::milliseconds;
 
 /// An upgrade that has begun and not ended.
 #[derive(Debug, Clone)]

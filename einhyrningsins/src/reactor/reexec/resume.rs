@@ -6,8 +6,8 @@ use std::time::Instant;
 use einhorn_proto::{Notice, Termination};
 
 use super::Then;
-use crate::forms::{Clock, Moment};
-use crate::reactor::{Captures, Clients, MasterRecord, Reactor, milliseconds};
+use crate::forms::{Clock, Moment, milliseconds};
+use crate::reactor::{Captures, Clients, MasterRecord, Reactor};
 use crate::supervisor::{Event, PoolCommand};
 use crate::sys::inherit::Inherited;
 use crate::sys::reap::is_child;
