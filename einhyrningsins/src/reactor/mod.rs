@@ -6,6 +6,7 @@
 //! to [`Workers`], the control socket's files to [`ControlSocket`].
 
 mod ack;
+mod answer;
 mod client;
 mod commands;
 mod einhorn;
