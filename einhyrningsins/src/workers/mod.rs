@@ -10,16 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, WORKERS_MAX};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::forms;
-use crate::listen::{AdoptError, ListenerQueue, Listeners, ListenersRecord, PerSlot, exports};
+use crate::listen::{AdoptError, Listeners, ListenersRecord, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};
 use crate::sys::account::Credentials;
@@ -28,6 +26,7 @@ use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
 mod process;
+mod status;
 
 pub use process::ProcessOptions;
 
@@ -348,11 +347,6 @@ impl Workers {
         &self.recipe
     }
 
-    /// What the processes of `generation` are given, for the state.
-    pub(crate) fn process_state(&self, generation: Generation) -> Value {
-        self.options.process.to_json(self.options.nice, self.release(generation))
-    }
-
     /// Who runs `generation`, if that is somebody else than the master.
     #[must_use]
     pub fn credentials(&self, generation: Generation) -> Option<&Credentials> {
@@ -362,40 +356,6 @@ impl Workers {
     /// What `generation` runs, while it is kept.
     pub(crate) fn release(&self, generation: Generation) -> Option<&Release> {
         self.releases.get(&generation)
-    }
-
-    /// Each release that is kept, oldest first.
-    pub(crate) fn release_statuses(&self) -> Vec<ReleaseStatus> {
-        let mut statuses: Vec<_> =
-            self.releases.iter().map(|(generation, release)| release.status(*generation)).collect();
-        statuses.sort_by_key(|status| status.generation);
-        statuses
-    }
-
-    pub(crate) fn listener_statuses(&self) -> Vec<ListenerStatus> {
-        let listeners = self.listeners.iter().enumerate().zip(FIRST_SOCKET..);
-        let statuses = listeners.map(|((index, listeners), fd)| {
-            let slots = match listeners {
-                Listeners::Shared(_) => Vec::new(),
-                Listeners::PerSlot(group) => slot_statuses(group),
-            };
-            let any = listeners.any();
-            ListenerStatus {
-                index: u32::try_from(index).unwrap_or(WORKERS_MAX),
-                fd,
-                name: any.name_at(index),
-                address: any.address.to_string(),
-                kind: any.kind().name().to_owned(),
-                family: any.address.family_name().to_owned(),
-                backlog: any.backlog,
-                queue: match listeners {
-                    Listeners::Shared(listener) => listener.queue().map(queue_status),
-                    Listeners::PerSlot(_) => sum(slots.iter().filter_map(|slot| slot.queue)),
-                },
-                slots,
-            }
-        });
-        statuses.collect()
     }
 }
 
@@ -417,29 +377,6 @@ fn open_for(listeners: &mut [Listeners], slot: SlotNumber) -> Result<(), SpawnFa
 /// Whether that is for want of something that comes and goes.
 fn is_shortage(errno: i32) -> bool {
     matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
-}
-
-fn slot_statuses(group: &PerSlot) -> Vec<SlotListenerStatus> {
-    let slots = group.by_slot().into_iter();
-    let statuses = slots.map(|(slot, listener, is_live)| SlotListenerStatus {
-        slot: slot.0,
-        live: is_live,
-        queue: listener.queue().map(queue_status),
-    });
-    statuses.collect()
-}
-
-fn queue_status(queue: ListenerQueue) -> QueueStatus {
-    QueueStatus { length: queue.length, limit: queue.limit, drops: queue.drops }
-}
-
-/// What waits in all of them, how much may, and what found no room; `None` for none.
-fn sum(queues: impl Iterator<Item = QueueStatus>) -> Option<QueueStatus> {
-    queues.reduce(|one, other| QueueStatus {
-        length: one.length.saturating_add(other.length),
-        limit: one.limit.saturating_add(other.limit),
-        drops: one.drops.zip(other.drops).map(|(one, other)| one.wrapping_add(other)),
-    })
 }
 
 /// A worker of `release` in `slot`, but for what it shares with the master or has for itself.
