@@ -177,8 +177,8 @@ impl Log {
     }
 
     /// Whether lines wait for the reader.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
+    #[cfg(test)]
+    fn is_behind(&self) -> bool {
         !self.pending.is_empty()
     }
 

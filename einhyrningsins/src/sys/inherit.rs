@@ -50,12 +50,6 @@ impl Inherited {
         Ok(Self { left })
     }
 
-    /// Whether `fd` is there to be taken.
-    #[must_use]
-    pub fn has(&self, fd: RawFd) -> bool {
-        self.left.contains(&fd)
-    }
-
     /// Takes `fd` over. Whether it is close-on-exec is left as it is.
     ///
     /// # Errors
@@ -102,7 +96,6 @@ mod tests {
             let (reader, _writer) = std::io::pipe().unwrap();
             let fd = OwnedFd::from(reader).into_raw_fd();
             let mut inherited = Inherited::new().unwrap();
-            assert!(inherited.has(fd));
             assert_eq!(inherited.take(fd).unwrap().as_raw_fd(), fd);
             for fd in [fd, 0, 1, 2, 12_345, -1] {
                 assert_eq!(inherited.take(fd).unwrap_err(), NotInherited(fd));

@@ -84,11 +84,6 @@ impl WorkersRecord {
         let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
         releases.chain(self.listeners.iter().flat_map(ListenersRecord::descriptors))
     }
-
-    /// The generations that it has a release of.
-    pub fn generations(&self) -> impl Iterator<Item = Generation> {
-        self.releases.iter().map(|release| release.generation)
-    }
 }
 
 /// A worker that runs.
