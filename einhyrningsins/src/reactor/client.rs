@@ -22,10 +22,11 @@ use crate::forms::{self, pid, pid_option};
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::peer;
 
-/// Clients at a time, workers' own connections not counted. Source: DESIGN.md section 7.
+/// Clients at a time, workers' own connections not counted. Source: this and the next two, einhorn-control(7),
+/// "LIMITS", where clients are told of them.
 pub(super) const CLIENTS_MAX: usize = 256;
 
-/// A client with more than this unsent is dropped. Source: DESIGN.md section 7.
+/// A client is dropped when an event or a line of progress would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// A client with more than this unsent is not read from.

@@ -1,9 +1,9 @@
-//! Goal: no supervisor of a small pool ever breaks I1 to I8. Method: try everything, on the real one.
+//! Goal: no supervisor of a small pool ever breaks I1 to I9. Method: try everything, on the real one.
 //!
 //! From a pool of one, two or three workers, every step that the world could take is tried in every state that
 //! can be reached: spawns work, fail for now or for good; workers die in any state and ack early, late or
 //! again; deadlines come, or come late; releases are resolved or not; people upgrade, go on, abort, roll back,
-//! resize, respawn, go away and stop the master. The core checks I1 to I5 after each step, the onlooker what was
+//! resize, respawn, go away and stop the master. The core checks I1 to I5 and I9 after each step, the onlooker what was
 //! sent; and from each new state two questions are asked: if everybody behaves from here on, does the pool come
 //! to rest whole (I8), and if the master is told to stop, does it exit once its last worker has gone?
 //!

@@ -53,7 +53,7 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Where nothing else is asked for. Source: DESIGN.md section 3.
+    /// Where nothing else is asked for. Source: this program; einhyrningsins(1), `--retries`.
     pub const DEFAULT: Self = Self { unproven: Some(3), upgrade: 3, proven: None };
 
     /// The same number, at least 1, whatever is known of the release.
