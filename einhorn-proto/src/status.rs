@@ -69,7 +69,7 @@ pub struct MasterStatus {
     pub up: u32,
     /// Workers that have not acked and are not draining.
     pub starting: u32,
-    /// Workers that were asked to stop.
+    /// Workers that were asked to stop, or are to be soon, because their slot was taken away.
     pub draining: u32,
 }
 
@@ -120,9 +120,9 @@ fn tcp() -> String {
 /// The queue of a listener: of connections that nobody has accepted; of UDP, bytes of packets that nobody has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStatus {
-    /// What waits in it.
+    /// What waits in it, in connections or bytes.
     pub length: u32,
-    /// How much may.
+    /// How much may, likewise.
     pub limit: u32,
     /// Connections that could not be begun, or packets that were lost, for want of room, since the socket was made;
     /// absent where the kernel does not count them.
@@ -180,7 +180,7 @@ pub enum WorkerState {
     Starting,
     /// Acked.
     Up,
-    /// Asked to stop.
+    /// Asked to stop, or to be asked soon, because its slot was taken away.
     Draining,
 }
 

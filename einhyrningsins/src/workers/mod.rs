@@ -49,9 +49,9 @@ pub struct Workers {
 /// What every worker is given beside sockets and variables.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerOptions {
-    /// Nice value.
+    /// Nice value, from -20 to 19; `None` for the master's.
     pub nice: Option<i32>,
-    /// What it gets when the master dies.
+    /// The signal that it gets when the master dies.
     #[serde(with = "forms::signal_name_option")]
     pub parent_death_signal: Option<Signal>,
     /// Limit on open files.
