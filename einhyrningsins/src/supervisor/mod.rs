@@ -9,6 +9,7 @@
 
 mod care;
 mod configure;
+mod draining;
 mod event;
 mod invariants;
 mod lifecycle;
