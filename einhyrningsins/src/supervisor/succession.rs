@@ -12,17 +12,6 @@ use super::timers::Timer;
 use super::worker::Worker;
 
 impl Supervisor {
-    /// Tries the slot again at `at`: its seat if that is empty, or else a successor.
-    pub(super) fn try_again(&mut self, now: Instant, number: SlotNumber, at: Instant) {
-        let is_seat = self.pool.slots.get(&number).is_some_and(|slot| slot.current.is_none());
-        match (is_seat, at > now) {
-            (true, true) => self.timers.set(Timer::Spawn(number), at),
-            (true, false) => self.make_due(number),
-            (false, true) => self.timers.set(Timer::Succeed(number), at),
-            (false, false) => self.retry_successor(number),
-        }
-    }
-
     /// A successor has acked: it takes the seat, and the worker before it drains. In a fleet it waits for the
     /// others first.
     pub(super) fn on_successor_acked(&mut self, now: Instant, number: SlotNumber) {
@@ -78,5 +67,16 @@ impl Supervisor {
     pub(super) fn seat_all_successors(&mut self, now: Instant) {
         let numbers: Vec<_> = self.pool.slots.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.succeed(now, number));
+    }
+
+    /// Tries the slot again at `at`: its seat if that is empty, or else a successor.
+    pub(super) fn try_again(&mut self, now: Instant, number: SlotNumber, at: Instant) {
+        let is_seat = self.pool.slots.get(&number).is_some_and(|slot| slot.current.is_none());
+        match (is_seat, at > now) {
+            (true, true) => self.timers.set(Timer::Spawn(number), at),
+            (true, false) => self.make_due(number),
+            (false, true) => self.timers.set(Timer::Succeed(number), at),
+            (false, false) => self.retry_successor(number),
+        }
     }
 }
