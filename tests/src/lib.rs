@@ -6,12 +6,14 @@
 //! a deadline. Nothing here is meant for anything but tests: what goes wrong is a panic that says what.
 
 pub mod alone;
+pub mod ask;
 pub mod binaries;
 mod builder;
 pub mod control;
 pub mod faults;
 pub mod gate;
 pub mod install;
+pub mod listening;
 pub mod load;
 pub mod master;
 pub mod process;
@@ -24,6 +26,7 @@ pub mod wait;
 pub use builder::MasterBuilder;
 pub use control::Control;
 pub use gate::Gate;
+pub use listening::Listening;
 pub use master::Master;
 pub use process::{Finished, Process};
 pub use releases::{Releases, place_worker};

@@ -1,6 +1,7 @@
 //! Listeners outlive a master that is killed: the service manager keeps them, and the next master goes on with what
 //! waits in their queues. The manager is a stand-in that does what systemd's manual pages say.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -8,10 +9,12 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use einhorn_proto::Status;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use socket2::{SockAddr, Socket, Type};
-use tests::{Master, MasterBuilder, Process, binaries, wait};
+use tests::ask::{Facts, ask_often};
+use tests::{Gate, Master, MasterBuilder, Process, binaries, wait};
 
 /// Connections that wait while there is no master.
 const WAITING: usize = 50;
@@ -119,6 +122,63 @@ fn a_killed_masters_queues_are_served_by_the_next_and_nobody_is_refused() {
     }
     assert_eq!(master.log().matches("on a socket that the service manager has kept").count(), 3, "{master}");
     master.assert_well(2);
+}
+
+#[test]
+fn the_listeners_of_slots_are_kept_too_and_their_queues_are_served_by_the_next_master() {
+    let (builder, log) = kept(8);
+    let mut master = builder.without_bind().options(["-b", "127.0.0.1:0,reuseport"]).start();
+    let address = master.address();
+    for round in 1..=3 {
+        let kept = wait_ready(&mut master, &log, round);
+        assert_eq!(kept.len(), 2, "one for each slot: {kept:?}");
+        let answered = answered_over_a_crash(&mut master, ask_tcp(address));
+        assert_eq!(answered, (WAITING, WAITING), "round {round}\n{master}");
+        assert_eq!(master.address(), address, "the same port, which nobody chose\n{master}");
+    }
+    master.assert_well(2);
+}
+
+/// The manager's copy keeps a socket open that the master has closed, and would have it go on listening.
+#[test]
+fn the_listener_of_a_slot_that_is_taken_away_is_given_up_and_gets_nothing_more() {
+    const REQUESTS: usize = 100;
+    let (builder, log) = kept(8);
+    let mut gate = Gate::new(builder.file("gate"));
+    let builder = builder.workers(4).without_bind();
+    let builder = builder.options(["-b", "127.0.0.1:0,reuseport", "--shrink-grace", "0.1", "-s", "0.01"]);
+    let mut master = builder.serve([format!("gate={}", gate.path().display())]).start();
+    assert_eq!(wait_ready(&mut master, &log, 1).len(), 4);
+    let address = master.address();
+    let worker = |status: &Status, slot| {
+        let found = status.workers.iter().find(|worker| worker.slot == slot);
+        found.and_then(|worker| Process::of(worker.pid)).expect("a worker of the slot")
+    };
+    // Its successor is the youngest, and the youngest goes.
+    let victim = worker(&master.status(), 1);
+    master.kill_workers(&[victim]);
+    master.wait_up(4);
+    // Who does not hear now does not close its copy.
+    let manager = master.process();
+    manager.signal(Signal::SIGSTOP);
+    master.wait("a manager that stands still", |_| manager.is_stopped().then_some(()));
+    assert_eq!(master.control().ask("dec", &[]).ok, Some(true), "{master}");
+    master.wait_up(3);
+    let status =
+        master.wait_status("listeners of three slots", |status| status.listeners[0].slots.len() == 3);
+    let slots = |answers: Vec<Facts>| answers.iter().filter_map(|facts| facts.slot).collect::<BTreeSet<_>>();
+    assert_eq!(slots(ask_often(address, REQUESTS)), [0, 2, 3].into(), "{master}");
+    gate.close();
+    master.kill_workers(&[worker(&status, 2)]);
+    assert_eq!(slots(ask_often(address, REQUESTS)), [0, 3].into(), "{master}");
+    gate.open();
+    manager.signal(Signal::SIGCONT);
+    master.wait("three listeners at the manager", |_| {
+        let kept = manager_log(&log).iter().rev().find_map(|line| line["kept"].as_array().map(Vec::len));
+        (kept == Some(3)).then_some(())
+    });
+    master.wait_up(3);
+    assert_eq!(slots(ask_often(address, REQUESTS)), [0, 2, 3].into(), "{master}");
 }
 
 /// The control: what the manager does not keep is lost.

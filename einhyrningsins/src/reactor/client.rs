@@ -376,6 +376,11 @@ impl Clients {
         }
     }
 
+    /// Whether something waits to be sent to `id`.
+    pub(super) fn is_dirty(&self, id: ClientId) -> bool {
+        self.dirty.contains(&id)
+    }
+
     pub(super) fn next_dirty(&mut self) -> Option<ClientId> {
         self.dirty.pop_first()
     }

@@ -81,6 +81,10 @@ impl Reactor {
     pub(super) fn serve_client(&mut self, id: ClientId) {
         let mut bytes = 0;
         for _ in 0..REQUESTS_PER_ROUND {
+            if self.clients.is_dirty(id) {
+                // Who is told that there is a slot less can rely on it.
+                self.steer();
+            }
             self.clients.flush(id);
             match self.clients.next_input(id) {
                 Input::Line(line) => {

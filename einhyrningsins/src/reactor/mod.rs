@@ -276,6 +276,8 @@ impl Reactor {
 
     /// Sends what was queued for clients, and forgets those that are gone, until there is nothing to do.
     fn settle(&mut self) {
+        // Before anybody is told what has happened.
+        self.steer();
         while let Some(id) = self.clients.next_dirty() {
             if self.clients.flush(id) {
                 // Its requests waited for this, and no event will tell of them again.

@@ -6,6 +6,7 @@
 //! round usually takes; the best is what it takes when nobody else wants the processors.
 
 mod backlog;
+mod balance;
 mod bound;
 mod client;
 mod control;
@@ -22,7 +23,7 @@ mod upgrade;
 use std::process::ExitCode;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 8] = [
+const TOPICS: [(&str, fn()); 9] = [
     ("upgrade", upgrade::run),
     ("bound", bound::run),
     ("spawn", spawn::run),
@@ -31,6 +32,7 @@ const TOPICS: [(&str, fn()); 8] = [
     ("control", control::run),
     ("reexec", reexec::run),
     ("backlog", backlog::run),
+    ("balance", balance::run),
 ];
 
 fn main() -> ExitCode {

@@ -14,6 +14,8 @@ pub(crate) enum Unit {
     Rate,
     /// How many; less is better.
     Count,
+    /// How many times something else; less is better.
+    Times,
 }
 
 /// One figure, as each round found it.
@@ -41,6 +43,11 @@ impl Figure {
     /// Adds how long a round took.
     pub(crate) fn add_time(&mut self, time: Duration) {
         self.add(time.as_secs_f64());
+    }
+
+    /// The same, of something else of which this figure has so many.
+    pub(crate) fn divided_by(&self, divisor: f64, unit: Unit) -> Self {
+        Self { unit, rounds: self.rounds.iter().map(|value| value / divisor).collect() }
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -71,7 +78,7 @@ impl Figure {
     fn ratio(&self, floor: &Self, of: fn(&Self) -> f64) -> f64 {
         match self.unit {
             Unit::Rate => of(floor) / of(self),
-            Unit::Time | Unit::Memory | Unit::Count => of(self) / of(floor),
+            Unit::Time | Unit::Memory | Unit::Count | Unit::Times => of(self) / of(floor),
         }
     }
 
@@ -84,6 +91,7 @@ impl Figure {
             Unit::Memory => format!("{:.2} MB", value / 1e6),
             Unit::Rate => format!("{value:.0}/s"),
             Unit::Count => format!("{value:.0}"),
+            Unit::Times => format!("{value:.2} times"),
         }
     }
 }
@@ -148,6 +156,11 @@ pub(crate) fn line(what: &str, measured: &Figure, floor: Option<&Figure>, aim: A
             None => "",
         },
     );
+}
+
+/// Shows what no single number tells, of what is measured and of the floor.
+pub(crate) fn texts(what: &str, measured: &str, floor: &str) {
+    row(what, measured, floor, "", "", "");
 }
 
 fn row(what: &str, measured: &str, floor: &str, ratio: &str, aim: &str, met: &str) {

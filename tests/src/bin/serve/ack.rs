@@ -49,9 +49,14 @@ fn tell(way: Ack, command: &str, notification: &str) -> io::Result<()> {
     }
 }
 
+/// Says what it does now, to whom cares.
+pub(crate) fn status(text: &str) -> io::Result<()> {
+    notify(&format!("STATUS={text}"))
+}
+
 /// Says `count` times what it does, in a text of a few hundred bytes.
 pub(crate) fn chatter(count: u64) -> io::Result<()> {
-    (0..count).try_for_each(|number| notify(&format!("STATUS={number}{}", " and so on".repeat(20))))
+    (0..count).try_for_each(|number| status(&format!("{number}{}", " and so on".repeat(20))))
 }
 
 fn notify(text: &str) -> io::Result<()> {

@@ -24,12 +24,17 @@ pub(crate) enum Ack {
 pub(crate) struct Knobs {
     /// `bind=ADDR:PORT`: binds a socket of its own and runs without a master.
     pub(crate) bind: Option<SocketAddr>,
+    /// `own=ADDR:PORT`: binds a socket of its own, under a master that has none for it, at an address that every worker
+    /// binds (SO_REUSEPORT).
+    pub(crate) own: Option<SocketAddr>,
     /// `boot_ms=N`: takes this long to boot.
     pub(crate) boot: Duration,
     /// `gate=FILE`: waits, after that, until this gate is open.
     pub(crate) gate: Option<PathBuf>,
     /// `exit_before_ack=STATUS`: has booted and then exits.
     pub(crate) exit_before_ack: Option<i32>,
+    /// `bad_slot=N`: exits before its ack, with status 3, if this is its slot.
+    pub(crate) bad_slot: Option<u64>,
     /// `ack=control|fd|notify|none`.
     pub(crate) ack: Ack,
     /// `hold_mb=N`: holds so many MiB of memory, from its boot on.
@@ -43,6 +48,14 @@ pub(crate) struct Knobs {
     /// `leave_gate=FILE`: stops by itself when, after its ack, this gate is open: as if it were asked to, but
     /// ends with status 7.
     pub(crate) leave_gate: Option<PathBuf>,
+    /// `greedy`: accepts all that wait before it looks at anything else, as many event loops do.
+    pub(crate) greedy: bool,
+    /// `park`: at SIGUSR1 it stops, but stays, with its sockets open, until it is killed or asked to stop. Says
+    /// `STATUS=parked` when it holds no connection any more.
+    pub(crate) park: bool,
+    /// `shutdown`: at SIGHUP it calls `shutdown(2)` on its listeners, as some servers do to stop, and goes on. Says
+    /// `STATUS=shut down` then.
+    pub(crate) shutdown: bool,
     /// `request_ms=N`: takes this long for each request.
     pub(crate) request: Duration,
     /// `request_gate=FILE`: answers no request, after that, until this gate is open.
@@ -62,15 +75,20 @@ impl Knobs {
     pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Self {
         let mut knobs = Self {
             bind: None,
+            own: None,
             boot: Duration::ZERO,
             gate: None,
             exit_before_ack: None,
+            bad_slot: None,
             ack: Ack::Control,
             hold_mb: 0,
             ping: None,
             chatter: 0,
             exit_after: None,
             leave_gate: None,
+            greedy: false,
+            park: false,
+            shutdown: false,
             request: Duration::ZERO,
             request_gate: None,
             ignore_stop: false,
@@ -92,11 +110,14 @@ impl Knobs {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{word}: no number"));
         let duration = || Duration::from_millis(number());
+        let address = || value.parse().unwrap_or_else(|_| panic!("{word}: no address"));
         match name {
-            "bind" => self.bind = Some(value.parse().unwrap_or_else(|_| panic!("{word}: no address"))),
+            "bind" => self.bind = Some(address()),
+            "own" => self.own = Some(address()),
             "boot_ms" => self.boot = duration(),
             "gate" => self.gate = Some(value.into()),
             "exit_before_ack" => self.exit_before_ack = Some(number() as i32),
+            "bad_slot" => self.bad_slot = Some(number()),
             "hold_mb" => self.hold_mb = number() as usize,
             "ping_ms" => self.ping = Some(duration()),
             "chatter" => self.chatter = number(),
@@ -106,6 +127,9 @@ impl Knobs {
             "request_gate" => self.request_gate = Some(value.into()),
             "ignore_stop" => self.ignore_stop = true,
             "linger_ms" => self.linger = duration(),
+            "greedy" => self.greedy = true,
+            "park" => self.park = true,
+            "shutdown" => self.shutdown = true,
             "ack" => {
                 self.ack = match value {
                     "control" => Ack::Control,

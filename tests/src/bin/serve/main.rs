@@ -7,30 +7,42 @@
 mod ack;
 mod http;
 mod knobs;
+mod listeners;
 mod stop;
 
 use std::io;
-use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
 use std::process;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
-use einhorn_child::{SocketKind, TakeError};
 use tests::stream::Stream;
 
 use http::Service;
 use knobs::Knobs;
+use listeners::Listener;
 use stop::Stop;
 
 fn main() -> io::Result<()> {
     stop::block_signals()?;
     let knobs = Knobs::from_arguments(std::env::args().skip(1));
-    let listeners = listeners(&knobs)?;
+    let listeners = Arc::new(listeners::of(&knobs)?);
     let service: &'static Service = Box::leak(Box::new(service(&knobs)?));
+    if knobs.park {
+        stop::at(Signal::SIGUSR1, || service.stop.park())?;
+    }
+    if knobs.shutdown {
+        let shared = Arc::downgrade(&listeners);
+        stop::at(Signal::SIGHUP, move || {
+            shared.upgrade().iter().flat_map(|listeners| listeners.iter()).for_each(Listener::shut_down);
+            // A master that is being replaced is not this worker's affair.
+            let _ = ack::status("shut down");
+        })?;
+    }
     service.stop.watch(knobs.ignore_stop);
     let held = boot(&knobs);
     if let Some(every) = knobs.ping {
@@ -50,8 +62,15 @@ fn main() -> io::Result<()> {
             service.stop.ask();
         });
     }
-    accept(service, &listeners)?;
-    drop(held);
+    let open = accept(service, &listeners, knobs.greedy)?;
+    // Nobody else accepts from a socket of its own, so none is to wait there. What others hold does no harm.
+    let kept = (knobs.own.is_none() || service.stop.is_parked()).then_some(listeners);
+    open.wait_none();
+    if service.stop.is_parked() {
+        ack::status("parked")?;
+        service.stop.wait_end();
+    }
+    drop((held, kept));
     if knobs.leave_gate.is_some() {
         process::exit(7);
     }
@@ -70,61 +89,18 @@ fn boot(knobs: &Knobs) -> Vec<u8> {
         eprintln!("serve: asked to exit with {status} before its ack");
         process::exit(status);
     }
+    if knobs.bad_slot.is_some() && knobs.bad_slot == variable("EINHORN_SLOT") {
+        eprintln!("serve: this slot is bad");
+        process::exit(3);
+    }
     held
 }
 
-/// A socket that was handed over.
-enum Listener {
-    Tcp(TcpListener),
-    /// A seqpacket socket too, which accepts in the same way.
-    Unix(UnixListener),
-    Udp(UdpSocket),
-}
-
-impl Listener {
-    fn take(number: usize, kind: Option<SocketKind>) -> Result<Self, TakeError> {
-        Ok(match kind {
-            Some(SocketKind::UdpSocket) => Self::Udp(einhorn_child::take(number)?),
-            Some(SocketKind::UnixListener) => Self::Unix(einhorn_child::take(number)?),
-            Some(SocketKind::UnixSeqpacketListener) => {
-                Self::Unix(einhorn_child::take::<OwnedFd>(number)?.into())
-            }
-            _ => Self::Tcp(einhorn_child::take(number)?),
-        })
-    }
-
-    fn set_nonblocking(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.set_nonblocking(true),
-            Self::Unix(listener) => listener.set_nonblocking(true),
-            Self::Udp(socket) => socket.set_nonblocking(true),
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener) => listener.as_fd(),
-            Self::Udp(socket) => socket.as_fd(),
-        }
-    }
-}
-
-fn listeners(knobs: &Knobs) -> io::Result<Vec<Listener>> {
-    if let Some(address) = knobs.bind {
-        let listener = TcpListener::bind(address)?;
-        println!("listening on {}", listener.local_addr()?);
-        return Ok(vec![Listener::Tcp(listener)]);
-    }
-    let inherited = einhorn_child::inherited().map_err(io::Error::other)?;
-    let taken = inherited.iter().map(|socket| Listener::take(socket.number, socket.kind));
-    taken.map(|taken| taken.map_err(io::Error::other)).collect()
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 fn service(knobs: &Knobs) -> io::Result<Service> {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (generation, slot, index) =
         (variable("EINHORN_GENERATION"), variable("EINHORN_SLOT"), variable("EINHORN_CHILD_INDEX"));
     let pid = process::id();
@@ -144,8 +120,8 @@ fn service(knobs: &Knobs) -> io::Result<Service> {
     })
 }
 
-/// Serves until the worker was asked to stop and the last connection has ended.
-fn accept(service: &'static Service, listeners: &[Listener]) -> io::Result<()> {
+/// Accepts until the worker was asked to stop, or to park; gives what is still open then.
+fn accept(service: &'static Service, listeners: &[Listener], greedy: bool) -> io::Result<Arc<Open>> {
     for listener in listeners {
         // Another worker may take the connection first; to wait for the next one would be to miss the stop.
         listener.set_nonblocking()?;
@@ -160,22 +136,22 @@ fn accept(service: &'static Service, listeners: &[Listener]) -> io::Result<()> {
             result => result?,
         };
         for (number, listener) in listeners.iter().enumerate() {
-            if ready[number].any() == Some(true) && !service.stop.is_asked() {
-                accept_one(service, listener, number, &open)?;
+            if ready[number].any() != Some(true) {
+                continue;
             }
+            while !service.stop.is_asked() && accept_one(service, listener, number, &open)? && greedy {}
         }
     }
-    open.wait_none();
-    Ok(())
+    Ok(open)
 }
 
-/// Takes a connection, or answers a packet with the facts that an answer over HTTP has.
+/// Takes a connection, or answers a packet with the facts that an answer over HTTP has. Whether there was one.
 fn accept_one(
     service: &'static Service,
     listener: &Listener,
     number: usize,
     open: &Arc<Open>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let accepted = match listener {
         Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Some(Stream::Tcp(stream))),
         Listener::Unix(listener) => listener.accept().map(|(stream, _)| Some(Stream::Unix(stream))),
@@ -183,10 +159,12 @@ fn accept_one(
     };
     let stream = match accepted {
         Ok(Some(stream)) => stream,
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(true),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-            return Ok(());
+            return Ok(false);
         }
+        // Shut down by whoever shares it; it is the master's to make it listen again.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
         Err(error) => return Err(error),
     };
     open.add();
@@ -196,7 +174,7 @@ fn accept_one(
         let _ = http::serve(service, &stream, number);
         open.remove();
     })?;
-    Ok(())
+    Ok(true)
 }
 
 fn answer_packet(service: &Service, socket: &UdpSocket) -> io::Result<()> {

@@ -2,8 +2,8 @@
 
 use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -12,6 +12,9 @@ use nix::sys::signal::{SigSet, Signal};
 #[derive(Debug)]
 pub(crate) struct Stop {
     asked: AtomicBool,
+    /// Whether it is to end when it has stopped; until then it is parked.
+    ends: Mutex<bool>,
+    ends_changed: Condvar,
     readable: OwnedFd,
     /// Dropped to make the other end readable.
     writer: Mutex<Option<PipeWriter>>,
@@ -32,23 +35,47 @@ fn signals() -> SigSet {
 impl Stop {
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        Ok(Self { asked: AtomicBool::new(false), readable: reader.into(), writer: Mutex::new(Some(writer)) })
+        Ok(Self {
+            asked: AtomicBool::new(false),
+            ends: Mutex::new(false),
+            ends_changed: Condvar::new(),
+            readable: reader.into(),
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
-    /// Whether the worker was asked to stop.
+    /// Whether the worker was asked to stop, or to park.
     pub(crate) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::SeqCst)
     }
 
     /// Asks the worker to stop.
     pub(crate) fn ask(&self) {
+        self.park();
+        *self.ends.lock().expect("no thread panics with the lock") = true;
+        self.ends_changed.notify_all();
+    }
+
+    /// Asks the worker to stop, but to stay.
+    pub(crate) fn park(&self) {
         self.asked.store(true, Ordering::SeqCst);
         if let Ok(mut writer) = self.writer.lock() {
             *writer = None;
         }
     }
 
-    /// Waits for stop signals; with `ignore` they change nothing.
+    /// Whether the worker that has stopped is to stay.
+    pub(crate) fn is_parked(&self) -> bool {
+        !*self.ends.lock().expect("no thread panics with the lock")
+    }
+
+    /// Waits until the worker is to end.
+    pub(crate) fn wait_end(&self) {
+        let ends = self.ends.lock().expect("no thread panics with the lock");
+        drop(self.ends_changed.wait_while(ends, |ends| !*ends));
+    }
+
+    /// Waits for stop signals, on a thread of its own; with `ignore` they change nothing.
     pub(crate) fn watch(&'static self, ignore: bool) {
         thread::spawn(move || {
             while signals().wait().is_ok() {
@@ -64,4 +91,20 @@ impl AsFd for Stop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readable.as_fd()
     }
+}
+
+/// What [`at`] may wait for.
+const OTHER_SIGNALS: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGHUP];
+
+/// Does `act` at each `signal`, which is one of [`OTHER_SIGNALS`], on a thread of its own; to be called before any
+/// thread is started but by this.
+pub(crate) fn at(signal: Signal, act: impl Fn() + Send + 'static) -> io::Result<()> {
+    // All of them, of which another thread may wait for the other.
+    OTHER_SIGNALS.into_iter().collect::<SigSet>().thread_block()?;
+    thread::spawn(move || {
+        while SigSet::from(signal).wait().is_ok() {
+            act();
+        }
+    });
+    Ok(())
 }
