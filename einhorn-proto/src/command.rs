@@ -1,15 +1,14 @@
 //! The commands of the control socket, parsed and checked.
 
+mod arguments;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use self::arguments::Arguments;
 use crate::request::RequestErrorKind;
 use crate::settings::Settings;
-use crate::{VERBOSITY_MAX, WORKERS_MAX};
-
-/// The longest soak, or other time: one that can be added to any clock.
-const SECONDS_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One command, its arguments checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -248,179 +247,4 @@ impl Command {
         }
         fields
     }
-}
-
-/// The arguments of a request: a field by name wins over the positional one.
-struct Arguments<'a> {
-    command: &'a str,
-    fields: &'a Map<String, Value>,
-    positional: Vec<&'a Value>,
-}
-
-impl<'a> Arguments<'a> {
-    fn new(command: &'a str, fields: &'a Map<String, Value>) -> Result<Self, RequestErrorKind> {
-        let positional = match fields.get("args") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(args)) => args.iter().collect(),
-            Some(_) => return Err(bad(command, "args", "must be a list of strings")),
-        };
-        Ok(Self { command, fields, positional })
-    }
-
-    fn value(&self, position: usize, name: &str) -> Option<&'a Value> {
-        let by_name = self.fields.get(name).filter(|value| !value.is_null());
-        by_name.or_else(|| self.positional.get(position).copied())
-    }
-
-    fn text(&self, position: usize, name: &str) -> Result<Option<String>, RequestErrorKind> {
-        match self.value(position, name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(Value::Number(number)) => Ok(Some(number.to_string())),
-            Some(_) => Err(bad(self.command, name, "must be a string")),
-        }
-    }
-
-    fn count(&self, position: usize, name: &str) -> Result<Option<u32>, RequestErrorKind> {
-        let Some(text) = self.text(position, name)? else { return Ok(None) };
-        match text.trim().parse::<u32>() {
-            Ok(count) if (1..=WORKERS_MAX).contains(&count) => Ok(Some(count)),
-            _ => Err(bad(
-                self.command,
-                name,
-                &format!("must be a whole number from 1 to {WORKERS_MAX}, not \"{text}\""),
-            )),
-        }
-    }
-
-    fn upgrade(&self, fleet: bool) -> Result<Command, RequestErrorKind> {
-        let (canary, soak) = (self.count(usize::MAX, "canary")?, self.seconds("soak")?);
-        if fleet && canary.is_some() {
-            return Err(bad(self.command, "canary", "comes before the rest, and a fleet comes all at once"));
-        }
-        if soak.is_some() && canary.is_none() {
-            return Err(bad(
-                self.command,
-                "soak",
-                "says how long the canaries are watched, so it needs \"canary\"",
-            ));
-        }
-        Ok(Command::Upgrade { fleet, canary, soak })
-    }
-
-    fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {
-        match self.value(usize::MAX, name) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(bad(self.command, name, &format!("must be true or false, not {other}"))),
-        }
-    }
-
-    /// A decimal number of seconds, to the millisecond: what is written by one side is then what the other
-    /// reads, whatever became of the last binary digit on the way.
-    fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
-        let Some(text) = self.text(usize::MAX, name)? else { return Ok(None) };
-        let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        match seconds.filter(|seconds| *seconds <= SECONDS_MAX) {
-            Some(seconds) => {
-                let rounded = seconds + Duration::from_micros(500);
-                Ok(Some(Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000)))
-            }
-            None => Err(bad(self.command, name, &format!("must be a number of seconds, not \"{text}\""))),
-        }
-    }
-
-    fn settings(&self) -> Result<Settings, RequestErrorKind> {
-        let mut options = match self.positional.as_slice() {
-            [] => Map::new(),
-            [Value::Object(options)] => options.clone(),
-            words => {
-                // A shell has split the text at its blanks if nobody has put it in quotes.
-                let words: Option<Vec<_>> = words.iter().map(|word| word.as_str()).collect();
-                let words =
-                    words.ok_or_else(|| bad(self.command, "args", "must be a map of options in YAML"))?;
-                self.options(&words.join(" "))?
-            }
-        };
-        for name in Settings::NAMES {
-            if let Some(value) = self.fields.get(name) {
-                options.insert(name.to_owned(), value.clone());
-            }
-        }
-        if let Some(name) = options.keys().find(|name| !Settings::NAMES.contains(&name.as_str())) {
-            let why = format!("is not an option of it; those are {}", Settings::NAMES.join(", "));
-            return Err(bad(self.command, &format!("\"{name}\""), &why));
-        }
-        let options = Arguments { command: self.command, fields: &options, positional: Vec::new() };
-        Ok(Settings {
-            number: options.count(0, "number")?,
-            seconds: options.positive_seconds("seconds")?,
-            max_unacked: options.count(0, "max_unacked")?,
-            max_upgrade_additional: options.count(0, "max_upgrade_additional")?,
-            signal_timeout: options.positive_seconds("signal_timeout")?,
-            verbosity: options.verbosity()?,
-        })
-    }
-
-    /// The options that `text` holds, in JSON or, where that is known here, YAML.
-    fn options(&self, text: &str) -> Result<Map<String, Value>, RequestErrorKind> {
-        #[cfg(feature = "yaml")]
-        let read = crate::yaml::read(text.as_bytes(), crate::yaml::Limits::REQUEST);
-        #[cfg(not(feature = "yaml"))]
-        let read = serde_json::from_str(text);
-        match read {
-            Ok(Value::Object(options)) => Ok(options),
-            Ok(_) => Err(bad(self.command, "args", "must be a map of options in YAML")),
-            Err(error) => Err(bad(self.command, "args", &format!("cannot be parsed: {error}"))),
-        }
-    }
-
-    fn positive_seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
-        match self.seconds(name)? {
-            Some(Duration::ZERO) => Err(bad(self.command, name, "must be > 0")),
-            seconds => Ok(seconds),
-        }
-    }
-
-    fn verbosity(&self) -> Result<Option<u8>, RequestErrorKind> {
-        let Some(text) = self.text(usize::MAX, "verbosity")? else { return Ok(None) };
-        match text.trim().parse() {
-            Ok(level) if level <= VERBOSITY_MAX => Ok(Some(level)),
-            _ => Err(bad(self.command, "verbosity", "must be 0 (debug), 1 (info) or 2 (error)")),
-        }
-    }
-
-    fn pid(&self) -> Result<Option<i32>, RequestErrorKind> {
-        let Some(text) = self.text(0, "pid")? else { return Ok(None) };
-        match text.trim().parse::<i32>() {
-            Ok(pid) if pid > 0 => Ok(Some(pid)),
-            _ => Err(bad(self.command, "pid", &format!("must be a process id, not \"{text}\""))),
-        }
-    }
-
-    fn signals(&self, name: &str) -> Result<Vec<SignalName>, RequestErrorKind> {
-        let mut signals = Vec::new();
-        if self.fields.contains_key(name) {
-            signals.extend(self.text(usize::MAX, name)?);
-        }
-        for position in 0..self.positional.len() {
-            signals.extend(self.text(position, "")?);
-        }
-        Ok(signals.iter().map(|signal| SignalName::new(signal)).collect())
-    }
-
-    fn required<T>(&self, value: Option<T>, name: &str) -> Result<T, RequestErrorKind> {
-        value.ok_or_else(|| bad(self.command, name, "is missing"))
-    }
-
-    fn check_surplus(&self, command: &Command) -> Result<(), RequestErrorKind> {
-        match self.positional.get(command.positional_max()) {
-            None => Ok(()),
-            Some(surplus) => Err(bad(self.command, "args", &format!("has {surplus} too many"))),
-        }
-    }
-}
-
-fn bad(command: &str, argument: &str, why: &str) -> RequestErrorKind {
-    RequestErrorKind::BadArgument { command: command.into(), argument: argument.into(), why: why.into() }
 }

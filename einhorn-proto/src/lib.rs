@@ -17,30 +17,36 @@
 //! ```
 
 mod command;
+mod death;
 mod display;
 mod frame;
 mod language;
 mod ledger;
 mod notice;
+mod recycling;
 mod reply;
 mod request;
 mod settings;
 mod status;
+mod upgrade;
 mod yaml;
 
 pub use command::{Command, SignalName};
+pub use death::{Death, Termination};
 pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
 pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, command_info};
-pub use notice::{AckSource, Death, Notice, RecycleReason, RolloutKind, Severity, Termination};
-pub use reply::{Outcome, Reply, Resized, UpgradeReport};
+pub use notice::{AckSource, Notice, Severity};
+pub use recycling::{RecycleReason, Recycled};
+pub use reply::{Reply, Resized};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};
 pub use status::{
-    ListenerStatus, MasterState, MasterStatus, QueueStatus, Recycled, ReleaseStatus, SlotListenerStatus,
-    SlotStatus, Status, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    ListenerStatus, MasterState, MasterStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, SlotStatus,
+    Status, WorkerState, WorkerStatus,
 };
+pub use upgrade::{Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]
 pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};

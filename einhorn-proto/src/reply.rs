@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
 use crate::yaml::{escape_into, yaml_scalar};
-use crate::{Death, Language, RequestId, RolloutKind};
+use crate::{Language, RequestId};
 
 /// One line of the master's answer to a request.
 ///
@@ -25,7 +25,7 @@ pub struct Reply<D = serde_json::Value> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ok: Option<bool>,
     /// For programs; its type depends on the command: [`crate::Status`] for `status`, [`Resized`] for `inc`,
-    /// `dec` and `set_workers`, [`crate::Notice`] in progress and events, [`UpgradeReport`] at an upgrade's end.
+    /// `dec` and `set_workers`, [`crate::Notice`] in progress and events, [`crate::UpgradeReport`] at an upgrade's end.
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub data: Option<D>,
 }
@@ -86,7 +86,6 @@ impl<D: Serialize> Reply<D> {
     /// `%` and `+` in strings are written as `\u0025` and `\u002b`: einhorn's clients may send JSON too, and
     /// decode what comes back.
     ///
-    ///
     /// # Panics
     /// If `D` cannot be written as JSON, which the types of this crate always can.
     pub fn write_to(&self, out: &mut Vec<u8>) {
@@ -142,44 +141,6 @@ pub struct Resized {
     pub from: u32,
     /// The number of workers asked for now.
     pub to: u32,
-}
-
-/// How an upgrade ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Every worker runs the new release and has acked.
-    Done,
-    /// The new release failed, or was not wanted; every worker runs the one before. `reason` says why.
-    RolledBack,
-    /// It failed, and so did the way back; `reason` says why.
-    Failed,
-}
-
-/// The end of an upgrade, as its last reply carries it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UpgradeReport {
-    /// Upgrade or rollback.
-    #[serde(default)]
-    pub kind: RolloutKind,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The generation that it brought, or would have brought.
-    pub generation: u64,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The death that decided it, if one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub death: Option<Death>,
-    /// Workers that are up with the new generation.
-    pub upgraded: u32,
-    /// Workers asked for.
-    pub wanted: u32,
-    /// Old workers that still finish what they have.
-    pub draining: u32,
-    /// How long it took, in milliseconds.
-    pub took_ms: u64,
 }
 
 #[cfg(test)]

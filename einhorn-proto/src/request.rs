@@ -1,10 +1,13 @@
 //! One request line.
 
+mod error;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use self::error::RequestErrorKind;
 use crate::Command;
 #[cfg(feature = "yaml")]
 use crate::Language;
@@ -51,44 +54,6 @@ pub struct RequestError {
     pub id: Option<RequestId>,
     /// What is wrong with it.
     pub kind: RequestErrorKind,
-}
-
-/// What is wrong with a request.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RequestErrorKind {
-    /// The line is not JSON.
-    #[error("cannot parse the request: {0}")]
-    NotJson(serde_json::Error),
-    /// The line is neither JSON nor YAML.
-    #[cfg(feature = "yaml")]
-    #[error("cannot parse the request: {0}")]
-    NotYaml(#[from] crate::NotYaml),
-    /// The line is JSON or YAML, but no object.
-    #[error("a request is a JSON object such as {{\"command\":\"status\"}}")]
-    NotAnObject,
-    /// The `id` is neither number nor string.
-    #[error("\"id\" must be a number or a string")]
-    BadId,
-    /// There is no `command`, or it is no string.
-    #[error("no \"command\" parameter provided; not sure what you want me to do")]
-    NoCommand,
-    /// There is no such command.
-    #[error("unrecognized command: \"{command}\"; \"help\" lists the commands")]
-    UnknownCommand {
-        /// The name as it was sent.
-        command: String,
-    },
-    /// The command lacks an argument, or has one that it cannot take.
-    #[error("{command}: {argument} {why}")]
-    BadArgument {
-        /// The command.
-        command: String,
-        /// The argument's name.
-        argument: String,
-        /// What is wrong with it.
-        why: String,
-    },
 }
 
 impl Request {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, RecycleReason, RolloutKind};
+use crate::{Death, Recycled, UpgradeStatus};
 
 /// How the pool is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub struct MasterStatus {
     pub up: u32,
     /// Workers that have not acked and are not draining.
     pub starting: u32,
-    /// Workers that were asked to stop.
+    /// Workers that were asked to stop, or are to be soon, because their slot was taken away.
     pub draining: u32,
 }
 
@@ -120,9 +120,9 @@ fn tcp() -> String {
 /// The queue of a listener: of connections that nobody has accepted; of UDP, bytes of packets that nobody has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStatus {
-    /// What waits in it.
+    /// What waits in it, in connections or bytes.
     pub length: u32,
-    /// How much may.
+    /// How much may, likewise.
     pub limit: u32,
     /// Connections that could not be begun, or packets that were lost, for want of room, since the socket was made;
     /// absent where the kernel does not count them.
@@ -180,7 +180,7 @@ pub enum WorkerState {
     Starting,
     /// Acked.
     Up,
-    /// Asked to stop.
+    /// Asked to stop, or to be asked soon, because its slot was taken away.
     Draining,
 }
 
@@ -208,68 +208,4 @@ pub struct WorkerStatus {
     /// What it last said of itself (`STATUS=`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-}
-
-/// How many workers were replaced while they served, by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Recycled {
-    /// For their age (`--max-age`).
-    pub max_age: u64,
-    /// For their memory (`--max-rss`).
-    pub max_rss: u64,
-    /// For having stopped saying that they are well (`--ping-timeout`).
-    pub ping_timeout: u64,
-}
-
-impl Recycled {
-    /// Counts one more.
-    pub fn add(&mut self, reason: RecycleReason) {
-        *match reason {
-            RecycleReason::MaxAge => &mut self.max_age,
-            RecycleReason::MaxRss => &mut self.max_rss,
-            RecycleReason::PingTimeout => &mut self.ping_timeout,
-        } += 1;
-    }
-}
-
-/// How far an upgrade is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UpgradeStage {
-    /// The master looks for what the new generation runs.
-    Resolving,
-    /// Workers are being replaced.
-    #[default]
-    Replacing,
-    /// The first few are replaced, and the rest waits to see how they do.
-    Soaking,
-    /// It has failed or was aborted, and what it had replaced is replaced again.
-    RollingBack,
-}
-
-/// An upgrade that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpgradeStatus {
-    /// Upgrade, or a rollback that somebody asked for.
-    #[serde(default)]
-    pub kind: RolloutKind,
-    /// How far it is.
-    #[serde(default)]
-    pub stage: UpgradeStage,
-    /// The generation that it brings.
-    pub generation: u64,
-    /// The generation that was there before.
-    #[serde(default)]
-    pub from: u64,
-    /// In a soak: how long still, in milliseconds; `None` until somebody says to go on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub soak_left_ms: Option<u64>,
-    /// Slots that have a worker up with it.
-    pub upgraded: u32,
-    /// Slots in all.
-    pub wanted: u32,
-    /// New workers that have not acked.
-    pub starting: u32,
-    /// Since it began, in milliseconds.
-    pub age_ms: u64,
 }

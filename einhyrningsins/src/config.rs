@@ -15,13 +15,13 @@ use crate::cli::{
     AckModeArg, Args, CareArgs, CommandLine, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg,
     ReexecArgs, SharedArgs, UserArg, einhorn,
 };
-use crate::handover::forms;
+use crate::forms;
 use crate::listen::{BindSpec, Family};
-use crate::reactor::ProcessOptions;
 use crate::release::Recipe;
 use crate::supervisor::{AckMode, Care, MaxAge, Policy, Retries};
 use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
+use crate::workers::ProcessOptions;
 
 /// Where the control socket is if nobody says where. *Wire*: clients of einhorn look there.
 const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";

@@ -13,9 +13,8 @@ use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use crate::handover::Fd;
 use crate::socket_place::{PlaceError, PlaceRecord, Remedy, SocketPlace};
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::lock_file::LockFile;
 
 /// The control socket, listening, with its place. Dropping it removes the socket and its lock file, if they are still

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod control_socket;
 pub mod dialect;
+pub mod forms;
 pub mod handover;
 pub mod listen;
 pub mod logging;
@@ -15,6 +16,7 @@ pub mod release;
 pub mod socket_place;
 pub mod supervisor;
 pub mod sys;
+pub mod workers;
 
 mod start;
 mod takeover;

@@ -23,7 +23,7 @@ use syslog::{Facility, Formatter3164, LogFormat as _};
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
 use crate::dialect;
-use crate::handover::forms;
+use crate::forms;
 
 /// How many bytes wait for a reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
@@ -177,8 +177,8 @@ impl Log {
     }
 
     /// Whether lines wait for the reader.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
+    #[cfg(test)]
+    fn is_behind(&self) -> bool {
         !self.pending.is_empty()
     }
 

@@ -18,9 +18,8 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use crate::control_socket::ControlSocket;
-use crate::handover::Fd;
 use crate::socket_place::{BoundFile, BoundFileRecord, PlaceError, Unmasked};
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
 
 /// What follows the control socket's name in that of the notify socket.

@@ -20,8 +20,8 @@ use nix::unistd::{Gid, Pid, Uid, fchownat, getpid};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::handover::{Fd, forms};
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::forms;
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
 use crate::sys::peer::credentials;
 use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};

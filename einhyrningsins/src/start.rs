@@ -11,13 +11,14 @@ use crate::control_socket::ControlSocket;
 use crate::listen::{self, BindError, Listeners, Passed};
 use crate::logging::Log;
 use crate::notify_socket::NotifySocket;
-use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings, WorkerOptions, Workers};
+use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings};
 use crate::supervisor::{AckMode, Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
 use crate::sys::process;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
+use crate::workers::{WorkerOptions, Workers};
 
 /// Why the master did not start, or ended: what failed, and what to do about it.
 #[derive(Debug)]

@@ -15,11 +15,11 @@ use anyhow::{Context, anyhow};
 use crate::cli::Takeover;
 use crate::config::{self, Identity};
 use crate::control_socket::ControlSocket;
-use crate::handover::forms::{Clock, Moment};
-use crate::handover::{Handover, HandoverError, Header};
+use crate::forms::{Clock, Moment};
+use crate::handover::{HandoverError, Header};
 use crate::logging::Log;
 use crate::notify_socket::NotifySocket;
-use crate::reactor::{HANDLED_SIGNALS, PROOF, Parts, Reactor, Service, Workers};
+use crate::reactor::{HANDLED_SIGNALS, MasterRecord, PROOF, Parts, Reactor, Service};
 use crate::release::Recipe;
 use crate::start::Failure;
 use crate::supervisor::Supervisor;
@@ -31,6 +31,7 @@ use crate::sys::pid_file::PidFile;
 use crate::sys::process;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
+use crate::workers::Workers;
 
 /// Takes another master's place, or says whether this program could; returns the exit code.
 ///
@@ -60,8 +61,8 @@ pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
 fn check(state: OwnedFd) -> anyhow::Result<u8> {
     let bytes = content(&state).map_err(HandoverError::Read)?;
     let (_, body) = Header::parse(&bytes)?;
-    let handover = Handover::parse(body)?;
-    Supervisor::restore(handover.supervisor, &Clock::read()).map_err(HandoverError::from)?;
+    let record = MasterRecord::parse(body)?;
+    Supervisor::restore(record.supervisor, &Clock::read()).map_err(HandoverError::from)?;
     let proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
     // The position is where whoever wrote the state stopped.
     File::from(state).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
@@ -121,16 +122,16 @@ fn go_on(state: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> an
     let (header, body) = Header::parse(&bytes)?;
     let guard = Guard::arm(header.image.0, state.as_raw_fd(), returned)?;
     let clock = Clock::read();
-    let handover = guard.must(Handover::parse(body), "cannot go on from the state");
-    if handover.pid != std::process::id().cast_signed() {
-        guard.must::<(), _>(Err(HandoverError::OtherProcess(handover.pid)), "cannot go on from the state");
+    let record = guard.must(MasterRecord::parse(body), "cannot go on from the state");
+    if record.pid != std::process::id().cast_signed() {
+        guard.must::<(), _>(Err(HandoverError::OtherProcess(record.pid)), "cannot go on from the state");
     }
-    let mut taken = handover.descriptors();
-    let (version, written_at) = (handover.version.clone(), handover.written_at);
+    let mut taken = record.descriptors();
+    let (version, written_at) = (record.version.clone(), record.written_at);
     let image = guard.must(inherited.take(header.image.0), "cannot hold the master before");
     taken.extend([image.as_raw_fd(), state.as_raw_fd()]);
-    let mut reactor = assemble(&guard, &handover, &mut inherited, &clock);
-    guard.must(reactor.resume(handover, &mut inherited, &clock), "cannot take over the control clients");
+    let mut reactor = assemble(&guard, &record, &mut inherited, &clock);
+    guard.must(reactor.resume(record, &mut inherited, &clock), "cannot take over the control clients");
     // From here on this image is the master, and what follows may change the world.
     set_close_on_exec(&taken, true);
     guard.disarm();
@@ -153,27 +154,27 @@ fn finish(
 }
 
 /// The parts of the master, as they were written down.
-fn assemble(guard: &Guard, handover: &Handover, inherited: &mut Inherited, clock: &Clock) -> Reactor {
-    let Handover { identity, control, .. } = handover.clone();
+fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited, clock: &Clock) -> Reactor {
+    let MasterRecord { identity, control, .. } = record.clone();
     let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
     if let Some(name) = &control.name {
         process::set_name(name);
     }
-    let supervisor = Supervisor::restore(handover.supervisor.clone(), clock);
+    let supervisor = Supervisor::restore(record.supervisor.clone(), clock);
     let supervisor = guard.must(supervisor, "cannot go on from the state");
-    let control_socket = ControlSocket::adopt(handover.control_socket.clone(), inherited);
-    let lockfile = handover.lockfile.clone().map(|lock| LockFile::adopt(lock, inherited)).transpose();
-    let notify = NotifySocket::adopt(handover.notify.clone(), inherited);
+    let control_socket = ControlSocket::adopt(record.control_socket.clone(), inherited);
+    let lockfile = record.lockfile.clone().map(|lock| LockFile::adopt(lock, inherited)).transpose();
+    let notify = NotifySocket::adopt(record.notify.clone(), inherited);
     let notify = guard.must(notify, "cannot take over the notify socket");
     let spawner = guard.must(Spawner::new(), "cannot get memory for the stack of new processes");
-    let (identity, recipe) = where_it_runs(identity, handover.workers.recipe.clone());
-    let mut record = handover.workers.clone();
-    record.recipe = recipe;
-    let workers = Workers::adopt(record, inherited, &control.socket, notify.address(), spawner);
-    let mut log = Log::adopt(handover.log.clone());
+    let (identity, recipe) = where_it_runs(identity, record.workers.recipe.clone());
+    let mut workers = record.workers.clone();
+    workers.recipe = recipe;
+    let workers = Workers::adopt(workers, inherited, &control.socket, notify.address(), spawner);
+    let mut log = Log::adopt(record.log.clone());
     let parts = Parts {
         identity,
-        reexec: handover.reexec.clone(),
+        reexec: record.reexec.clone(),
         supervisor,
         workers: guard.must(workers, "cannot take over what workers need"),
         control_socket: guard.must(control_socket, "cannot take over the control socket"),
@@ -182,7 +183,7 @@ fn assemble(guard: &Guard, handover: &Handover, inherited: &mut Inherited, clock
         control,
         signals,
         notify,
-        service: Service::adopt(handover.service.clone(), &mut log),
+        service: Service::adopt(record.service.clone(), &mut log),
         log,
     };
     guard.must(Reactor::new(parts), "cannot start the loop")

@@ -1,4 +1,4 @@
-//! The master's own replacement: what one image of it writes down and the next reads.
+//! The form of what one image of the master writes down and the next reads.
 //!
 //! The state is a file in memory: a line that tells the format and where the image is that wrote it, and then one
 //! JSON object. Descriptors are named by their numbers, which an exec does not change; times are those of
@@ -7,23 +7,15 @@
 //!
 //! The format has a version, [`FORMAT`]. A field that is added has a default, so that an older state is read; what
 //! an older master must not pass over raises the version, and it refuses that in words.
-
-pub mod forms;
+//!
+//! What the object has is for the reactor to say (`reactor/record.rs`), and of its parts for whoever owns them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use self::forms::Moment;
-use crate::config::{Control, Identity, Reexec};
-use crate::control_socket::ControlSocketRecord;
-use crate::logging::LogRecord;
-use crate::notify_socket::NotifyRecord;
-use crate::reactor::{CaptureRecord, ClientsRecord, RequestRecord, ServiceRecord, Then, WorkersRecord};
-use crate::supervisor::{Contradiction, SupervisorRecord};
-use crate::sys::inherit::NotInherited;
-use crate::sys::lock_file::LockRecord;
+use crate::supervisor::Contradiction;
+use crate::sys::inherit::Fd;
 
 /// The version of the format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -37,17 +29,6 @@ const MARK: &str = "einhyrningsins-state";
 /// The first line has no more bytes than this.
 const HEADER_BYTES_MAX: usize = 128;
 
-/// A descriptor, by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Fd(pub RawFd);
-
-impl Fd {
-    /// The number of an open one.
-    pub fn of(fd: &impl AsFd) -> Self {
-        Self(fd.as_fd().as_raw_fd())
-    }
-}
-
 /// The first line of a state: all that is read of it before there is a way back to who wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -55,52 +36,6 @@ pub struct Header {
     pub format: u32,
     /// The executable that wrote it.
     pub image: Fd,
-}
-
-/// All that a master knows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Handover {
-    /// The version of the program that wrote it.
-    pub version: String,
-    /// The process that it is the state of.
-    pub pid: i32,
-    /// When it was written.
-    pub written_at: Moment,
-    /// Since when there is this master.
-    pub started_at: Moment,
-    /// How often it has been replaced.
-    pub reloads: u32,
-    /// How it was called.
-    pub identity: Identity,
-    /// How it replaces itself.
-    pub reexec: Reexec,
-    /// How it is controlled.
-    pub control: Control,
-    /// The core.
-    pub supervisor: SupervisorRecord,
-    /// How workers are made.
-    pub workers: WorkersRecord,
-    /// The control socket.
-    pub control_socket: ControlSocketRecord,
-    /// The lock of `--lockfile`.
-    pub lockfile: Option<LockRecord>,
-    /// Where workers notify.
-    pub notify: NotifyRecord,
-    /// The control clients.
-    pub clients: ClientsRecord,
-    /// What they wait for.
-    pub requests: Vec<RequestRecord>,
-    /// The number of the next request.
-    pub next_request: u64,
-    /// Workers' standard errors.
-    pub captures: Vec<CaptureRecord>,
-    /// How it logs, and what was not yet written.
-    pub log: LogRecord,
-    /// What the service manager was told.
-    #[serde(default)]
-    pub service: ServiceRecord,
-    /// What the replacement was for.
-    pub then: Vec<Then>,
 }
 
 /// A state cannot be gone on from.
@@ -131,9 +66,6 @@ pub enum HandoverError {
     /// The tables of the pool do not fit together.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
-    /// A descriptor is missing.
-    #[error(transparent)]
-    NotInherited(#[from] NotInherited),
 }
 
 impl Header {
@@ -160,36 +92,14 @@ impl Header {
     }
 }
 
-impl Handover {
-    /// Writes it down, with `image` for the executable that does.
-    ///
-    /// # Errors
-    /// None is known: there is nothing in it that JSON cannot say.
-    pub fn to_bytes(&self, image: Fd) -> Result<Vec<u8>, serde_json::Error> {
-        let mut bytes = format!("{MARK} {FORMAT} {}\n", image.0).into_bytes();
-        serde_json::to_writer(&mut bytes, self)?;
-        Ok(bytes)
-    }
-
-    /// Reads what follows the first line.
-    ///
-    /// # Errors
-    /// [`HandoverError::Json`].
-    pub fn parse(body: &[u8]) -> Result<Self, HandoverError> {
-        Ok(serde_json::from_slice(body)?)
-    }
-
-    /// Every descriptor that it names, which an exec must leave open.
-    #[must_use]
-    pub fn descriptors(&self) -> Vec<RawFd> {
-        let mut fds: Vec<Fd> = self.workers.descriptors().collect();
-        fds.extend(self.control_socket.descriptors());
-        fds.extend(self.lockfile.iter().map(|lock| lock.fd));
-        fds.push(self.notify.fd);
-        fds.extend(self.clients.descriptors());
-        fds.extend(self.captures.iter().map(CaptureRecord::descriptor));
-        fds.into_iter().map(|fd| fd.0).collect()
-    }
+/// Writes a state down, with `image` for the executable that does.
+///
+/// # Errors
+/// None is known: there is nothing in a master's record that JSON cannot say.
+pub fn to_bytes(image: Fd, record: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = format!("{MARK} {FORMAT} {}\n", image.0).into_bytes();
+    serde_json::to_writer(&mut bytes, record)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use einhorn_proto::{MasterState, UpgradeStage, WorkerState};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::forms::Clock;
 use super::*;
+use crate::forms::Clock;
+use crate::reactor::MasterRecord;
 use crate::supervisor::Supervisor;
 
 /// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that
@@ -16,15 +17,15 @@ use crate::supervisor::Supervisor;
 /// same way: `--reexec-as` a script that copies the descriptor of `--with-state-fd`.
 const FORMAT_1: &[u8] = include_bytes!("format-1.state");
 
-fn fixture() -> Handover {
+fn fixture() -> MasterRecord {
     let (header, body) = Header::parse(FORMAT_1).unwrap();
     assert_eq!(header, Header { format: 1, image: Fd(30) });
-    Handover::parse(body).unwrap()
+    MasterRecord::parse(body).unwrap()
 }
 
 /// The clock at the moment at which the state was written.
-fn clock_of(handover: &Handover) -> Clock {
-    let written_at = serde_json::to_value(handover.written_at).unwrap();
+fn clock_of(record: &MasterRecord) -> Clock {
+    let written_at = serde_json::to_value(record.written_at).unwrap();
     Clock::new(Instant::now(), Duration::from_nanos(written_at.as_u64().unwrap()))
 }
 
@@ -47,15 +48,15 @@ fn assert_kept(before: &Value, after: &Value, path: &str) {
 
 #[test]
 fn format_1_is_read_to_the_last_field() {
-    let handover = fixture();
+    let record = fixture();
     let (_, body) = Header::parse(FORMAT_1).unwrap();
     let written: Value = serde_json::from_slice(body).unwrap();
-    assert_kept(&written, &serde_json::to_value(&handover).unwrap(), "");
-    let bytes = handover.to_bytes(Fd(30)).unwrap();
+    assert_kept(&written, &serde_json::to_value(&record).unwrap(), "");
+    let bytes = to_bytes(Fd(30), &record).unwrap();
     let (header, body) = Header::parse(&bytes).unwrap();
     assert_eq!((header.format, header.image), (FORMAT, Fd(30)));
     assert_kept(&written, &serde_json::from_slice(body).unwrap(), "");
-    let mut fds = handover.descriptors();
+    let mut fds = record.descriptors();
     fds.sort_unstable();
     let listed =
         [4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
@@ -64,12 +65,12 @@ fn format_1_is_read_to_the_last_field() {
 
 #[test]
 fn the_pool_of_format_1_is_as_it_was() {
-    let handover = fixture();
-    let clock = clock_of(&handover);
-    let supervisor = Supervisor::restore(handover.supervisor.clone(), &clock).unwrap();
-    assert_eq!(supervisor.record(&clock).unwrap(), handover.supervisor);
+    let record = fixture();
+    let clock = clock_of(&record);
+    let supervisor = Supervisor::restore(record.supervisor.clone(), &clock).unwrap();
+    assert_eq!(supervisor.record(&clock).unwrap(), record.supervisor);
 
-    let now = clock.instant(handover.written_at);
+    let now = clock.instant(record.written_at);
     let pool = supervisor.snapshot(now);
     assert_eq!((pool.state, pool.wanted), (MasterState::Upgrading, 4));
     assert_eq!((pool.up, pool.starting, pool.draining), (2, 1, 2));
@@ -114,19 +115,19 @@ fn a_newer_format_and_no_state_are_refused_in_words() {
         assert_eq!(refusal(state), "what was handed over is no state of a master");
     }
     let (_, body) = Header::parse(b"einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}").unwrap();
-    assert_eq!(Handover::parse(body).unwrap_err().to_string(), "cannot read the state of the master");
+    assert_eq!(MasterRecord::parse(body).unwrap_err().to_string(), "cannot read the state of the master");
 }
 
 /// All that a new master does with a state before it acts on it.
 fn read(state: &[u8]) -> Result<(), HandoverError> {
     let (_, body) = Header::parse(state)?;
-    let handover = Handover::parse(body)?;
+    let record = MasterRecord::parse(body)?;
     let clock = clock_of(&fixture());
-    let supervisor = Supervisor::restore(handover.supervisor.clone(), &clock)?;
+    let supervisor = Supervisor::restore(record.supervisor.clone(), &clock)?;
     // What was read can be shown and written down again.
-    let _ = (supervisor.snapshot(Instant::now()), supervisor.next_deadline(), handover.descriptors());
-    let again = handover.to_bytes(Fd(3)).unwrap();
-    Handover::parse(Header::parse(&again)?.1)?;
+    let _ = (supervisor.snapshot(Instant::now()), supervisor.next_deadline(), record.descriptors());
+    let again = to_bytes(Fd(3), &record).unwrap();
+    MasterRecord::parse(Header::parse(&again)?.1)?;
     supervisor.record(&clock).unwrap();
     Ok(())
 }

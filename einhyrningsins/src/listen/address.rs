@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
-use crate::handover::forms;
+use crate::forms;
 
 /// What a socket is, among those that workers are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,9 +10,8 @@ use socket2::SockRef;
 use super::bind::set_options;
 use super::spec::{BindSpec, BindSpecError};
 use super::{Address, BindError, SocketKind};
-use crate::handover::Fd;
 use crate::socket_place::{PlaceRecord, SocketPlace};
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::queue::{Queue, tcp_queue, udp_queue};
 use crate::sys::unix_diag;
 

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::BindError;
 use super::listener::{AdoptError, Listener, ListenerRecord};
 use super::per_slot::{PerSlot, PerSlotRecord};
-use crate::handover::Fd;
 use crate::supervisor::SlotNumber;
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Fd, Inherited};
 
 /// The listeners of one `-b`.
 #[derive(Debug)]

@@ -17,9 +17,8 @@ use socket2::{SockFilter, SockRef};
 use super::bind::bind_twin;
 use super::listener::{AdoptError, Listener, ListenerRecord};
 use super::{Address, BindError, SocketKind};
-use crate::handover::Fd;
 use crate::supervisor::{Seats, SlotNumber};
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::steering::{Spread, leave_group, steer};
 
 /// The program of a socket that takes no byte of any packet.

@@ -11,6 +11,9 @@ use crate::supervisor::Event;
 use crate::sys::notify::NotifyMessage;
 use crate::sys::peer;
 
+/// Notify messages taken up in one round, so that a flood of them does not keep the rest waiting.
+const NOTIFICATIONS_PER_ROUND: usize = 256;
+
 /// How much is kept of what a worker says with a ping, in characters. einhorn's own are 36 long.
 const PING_WORD_MAX: usize = 256;
 
@@ -66,7 +69,20 @@ impl Reactor {
         false
     }
 
-    pub(super) fn on_notification(&mut self, message: NotifyMessage) {
+    pub(super) fn read_notifications(&mut self) {
+        for _ in 0..NOTIFICATIONS_PER_ROUND {
+            match self.notify.receive() {
+                Ok(Some(message)) => self.on_notification(message),
+                Ok(None) => return,
+                Err(error) => {
+                    self.log.warn(format_args!("a message to the notify socket was dropped: {error}"));
+                }
+            }
+        }
+        self.backlog.notifications = true;
+    }
+
+    fn on_notification(&mut self, message: NotifyMessage) {
         let worker = peer::ancestor_among(message.pid, |pid| self.supervisor.is_worker(pid));
         let Some(pid) = worker else {
             let sender = message.pid;

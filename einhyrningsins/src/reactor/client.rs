@@ -18,15 +18,15 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::CLIENTS;
-use crate::handover::Fd;
-use crate::handover::forms::{self, pid, pid_option};
-use crate::sys::inherit::Inherited;
+use crate::forms::{self, pid, pid_option};
+use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::peer;
 
-/// Clients at a time, workers' own connections not counted. Source: DESIGN.md section 7.
+/// Clients at a time, workers' own connections not counted. Source: this and the next two, einhorn-control(7),
+/// "LIMITS", where clients are told of them.
 pub(super) const CLIENTS_MAX: usize = 256;
 
-/// A client with more than this unsent is dropped. Source: DESIGN.md section 7.
+/// A client is dropped when an event or a line of progress would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// A client with more than this unsent is not read from.
@@ -56,7 +56,7 @@ pub(super) enum Peer {
 
 /// The clients written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ClientsRecord {
+pub(super) struct ClientsRecord {
     clients: Vec<ClientRecord>,
     next: usize,
 }
@@ -78,7 +78,7 @@ struct ClientRecord {
 
 impl ClientsRecord {
     /// The descriptors that it names.
-    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = Fd> {
         self.clients.iter().map(|client| client.fd)
     }
 }

@@ -3,20 +3,20 @@
 use std::time::Instant;
 
 use einhorn_proto::{
-    COMMANDS, Command, CommandInfo, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request,
-    RequestError, Settings, Status,
+    Command, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestError, Settings, Status,
 };
-use nix::sys::signal::Signal;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::answer::{VERSION, help, pool_command};
 use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::einhorn::{self, Question};
-use super::{Asker, Reactor, Then, milliseconds};
+use super::reexec::Then;
+use super::{Asker, Reactor};
+use crate::forms::milliseconds;
 use crate::logging::severity_name;
-use crate::supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, Stop, UpgradePlan};
+use crate::supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, UpgradePlan};
 use crate::sys::peer;
-use crate::sys::signals::parse_signal;
 
 /// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
 const REQUESTS_PER_ROUND: usize = 64;
@@ -24,9 +24,6 @@ const REQUESTS_PER_ROUND: usize = 64;
 /// Bytes of requests taken up from one client in one round, or one line if that is longer: what a request costs to
 /// read grows with its length.
 const BYTES_PER_ROUND: usize = 64 * 1024;
-
-/// The version of this program.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Reactor {
     pub(super) fn accept_clients(&mut self) {
@@ -394,77 +391,4 @@ impl Reactor {
             }),
         })
     }
-}
-
-/// What is answered without the supervisor.
-enum Answer {
-    /// What was asked for.
-    Told(String),
-    /// No signal has this name.
-    InvalidSignal(String),
-    /// The command has its name, and nothing else.
-    Unknown(&'static str),
-}
-
-impl Answer {
-    fn is_good(&self) -> bool {
-        matches!(self, Self::Told(_))
-    }
-
-    fn in_words(self, of_einhorn: bool) -> String {
-        match self {
-            Self::Told(message) => message,
-            Self::InvalidSignal(name) if of_einhorn => format!("Invalid signal: \"{name}\""),
-            Self::InvalidSignal(name) => format!("invalid signal: \"{name}\""),
-            Self::Unknown(command) => format!("{command}: not in this version ({VERSION})"),
-        }
-    }
-}
-
-/// What the supervisor is to do.
-fn pool_command(command: &Command) -> Result<PoolCommand, Answer> {
-    Ok(match command {
-        Command::Inc { by } => PoolCommand::Inc(*by),
-        Command::Dec { by } => PoolCommand::Dec(*by),
-        Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
-        Command::Upgrade { fleet, canary, soak } => {
-            PoolCommand::Upgrade(UpgradePlan { is_fleet: *fleet, canary: *canary, soak: *soak })
-        }
-        Command::UpgradeContinue => PoolCommand::Continue,
-        Command::UpgradeAbort => PoolCommand::Abort,
-        Command::UpgradeFollow => PoolCommand::Follow,
-        Command::Rollback => PoolCommand::Rollback,
-        Command::Respawn => PoolCommand::Respawn,
-        Command::Signal { signals } if signals.is_empty() => {
-            let names: Vec<_> = Signal::iterator().map(Signal::as_str).collect();
-            return Err(Answer::Told(format!("signals: {}", names.join(" "))));
-        }
-        Command::Signal { signals } => {
-            let parsed: Result<Vec<_>, _> = signals.iter().map(|name| signal(name.as_str())).collect();
-            PoolCommand::Signal(parsed?)
-        }
-        Command::Die { signal: name } => {
-            let how = match name {
-                Some(name) => Stop::With(signal(name.as_str())?),
-                None => Stop::Gracefully,
-            };
-            PoolCommand::Stop { how, why: "a control client asked for it".to_owned() }
-        }
-        command => return Err(Answer::Unknown(command.name())),
-    })
-}
-
-fn signal(name: &str) -> Result<Signal, Answer> {
-    parse_signal(name).map_err(|_| Answer::InvalidSignal(name.to_owned()))
-}
-
-/// The commands, a line each; in einhorn there is one more that people type.
-pub(super) fn help(of_einhorn: bool) -> String {
-    let is_typed = |info: &&CommandInfo| info.interactive || (of_einhorn && info.name == "config");
-    let commands = COMMANDS.iter().filter(is_typed);
-    let lines = commands.map(|info| {
-        let usage = format!("{} {}", info.name, info.arguments);
-        format!("{usage:<22} {}", info.summary)
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }

@@ -8,7 +8,7 @@ mod state;
 use einhorn_proto::{Command, Language, Notice, Outcome, RequestErrorKind, Severity, UpgradeReport};
 use serde::{Deserialize, Serialize};
 
-use super::commands::{VERSION, help};
+use super::answer::{VERSION, help};
 use super::{Asker, Reactor};
 use crate::config::Dialect;
 use crate::dialect;

@@ -6,15 +6,18 @@
 //! to [`Workers`], the control socket's files to [`ControlSocket`].
 
 mod ack;
+mod answer;
 mod client;
 mod commands;
 mod einhorn;
+mod parts;
+mod record;
 mod reexec;
 mod sampling;
 mod service;
+mod signals;
 mod stderr;
 mod steering;
-mod workers;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -24,32 +27,32 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use einhorn_proto::{Language, Notice, Reply, RequestId};
 use mio::{Events, Interest, Poll, Token};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Control, Dialect, Identity};
+use crate::config::{Control, Identity};
 use crate::control_socket::ControlSocket;
 use crate::logging::Log;
 use crate::notify_socket::NotifySocket;
-use crate::supervisor::{Action, Event, PoolCommand, RequestKey, Stop, Supervisor, UpgradePlan};
+use crate::supervisor::{Action, Event, RequestKey, Supervisor};
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
-use crate::sys::reap::reap_one;
-use crate::sys::signals::{Received, Signals};
+use crate::sys::signals::Signals;
+use crate::workers::Workers;
 
 use ack::Strangers;
-pub use client::ClientsRecord;
 use client::{ClientId, Clients};
 use einhorn::Words;
+pub use parts::{NotAssembled, Parts};
+pub use record::MasterRecord;
+pub use reexec::PROOF;
 use reexec::Replacement;
-pub use reexec::{PROOF, RequestRecord, Then};
 use sampling::Sampling;
 pub use service::{Service, ServiceRecord, ServiceSettings};
-pub use stderr::CaptureRecord;
+pub use signals::HANDLED_SIGNALS;
 use stderr::{Capture, Captures};
 use steering::Steering;
-pub use workers::{ProcessOptions, ResolveError, WorkerOptions, Workers, WorkersRecord};
 
 const CONTROL: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -65,62 +68,6 @@ const CAPTURES: usize = 1 << (usize::BITS - 1);
 
 /// Events taken up by one wait.
 const EVENTS_MAX: usize = 256;
-
-/// Notify messages taken up in one round, so that a flood of them does not keep the rest waiting.
-const NOTIFICATIONS_PER_ROUND: usize = 256;
-
-/// The signals that the master handles.
-pub const HANDLED_SIGNALS: [Signal; 10] = [
-    Signal::SIGCHLD,
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGQUIT,
-    Signal::SIGHUP,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGTTIN,
-    Signal::SIGTTOU,
-    Signal::SIGALRM,
-];
-
-/// What a reactor is put together from.
-#[derive(Debug)]
-pub struct Parts {
-    /// How the master was called.
-    pub identity: Identity,
-    /// How it replaces itself.
-    pub reexec: crate::config::Reexec,
-    /// The core.
-    pub supervisor: Supervisor,
-    /// How workers are made.
-    pub workers: Workers,
-    /// How it is controlled.
-    pub control: Control,
-    /// Where workers notify.
-    pub notify: NotifySocket,
-    /// The control socket. Dropped after that, whose file goes by its lock.
-    pub control_socket: ControlSocket,
-    /// The lock of `--lockfile`.
-    pub lockfile: Option<LockFile>,
-    /// The pid file.
-    pub pidfile: Option<PidFile>,
-    /// Signals to the master.
-    pub signals: Signals,
-    /// What the service manager is told.
-    pub service: Service,
-    /// The log.
-    pub log: Log,
-}
-
-/// The parts could not be put together. They are in here as they were: to drop them closes what they hold, and
-/// removes the files that are theirs.
-#[derive(Debug, thiserror::Error)]
-#[error("{error:#}")]
-pub struct NotAssembled {
-    /// What the kernel refused.
-    pub error: anyhow::Error,
-    parts: Box<Parts>,
-}
 
 /// Everything that the master holds while it runs.
 #[derive(Debug)]
@@ -178,24 +125,6 @@ struct Asker {
     id: Option<RequestId>,
     language: Language,
     words: Words,
-}
-
-impl Parts {
-    /// Begins to wait for what they read.
-    fn poll(&mut self) -> anyhow::Result<Poll> {
-        let poll = Poll::new().context("cannot make an epoll descriptor")?;
-        let registry = poll.registry();
-        registry
-            .register(&mut self.signals, SIGNALS, Interest::READABLE)
-            .context("cannot wait for signals")?;
-        registry
-            .register(&mut self.notify, NOTIFY, Interest::READABLE)
-            .context("cannot wait for notifications")?;
-        registry
-            .register(&mut self.control_socket.listener, CONTROL, Interest::READABLE)
-            .context("cannot wait for control clients")?;
-        Ok(poll)
-    }
 }
 
 impl Reactor {
@@ -457,95 +386,6 @@ impl Reactor {
         }
     }
 
-    fn read_notifications(&mut self) {
-        for _ in 0..NOTIFICATIONS_PER_ROUND {
-            match self.notify.receive() {
-                Ok(Some(message)) => self.on_notification(message),
-                Ok(None) => return,
-                Err(error) => {
-                    self.log.warn(format_args!("a message to the notify socket was dropped: {error}"));
-                }
-            }
-        }
-        self.backlog.notifications = true;
-    }
-
-    fn read_signals(&mut self) {
-        match self.signals.drain() {
-            Ok(received) => received.into_iter().for_each(|signal| self.on_signal(signal)),
-            Err(errno) => self.log.error(format_args!("cannot read signals: {}", io::Error::from(errno))),
-        }
-    }
-
-    fn on_signal(&mut self, Received { signal, sender }: Received) {
-        let why = match sender {
-            Some(pid) => format!("{signal} from process {pid}"),
-            None => format!("{signal} from the terminal or the kernel"),
-        };
-        let stop = |how| PoolCommand::Stop { how, why: why.clone() };
-        let is_einhorn = self.identity.dialect == Dialect::Einhorn;
-        let command = match signal {
-            Signal::SIGCHLD => {
-                self.backlog.children = true;
-                return;
-            }
-            Signal::SIGINT | Signal::SIGUSR2 if is_einhorn => {
-                stop(Stop::Repeating(self.supervisor.policy().graceful_signal))
-            }
-            Signal::SIGTERM if is_einhorn => stop(Stop::Repeating(Signal::SIGTERM)),
-            Signal::SIGALRM if !is_einhorn => return,
-            Signal::SIGINT => stop(Stop::Escalating),
-            Signal::SIGUSR2 => stop(Stop::Gracefully),
-            Signal::SIGTERM => stop(Stop::With(Signal::SIGTERM)),
-            Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
-            Signal::SIGHUP | Signal::SIGALRM => {
-                self.log.debug(&why);
-                self.service.on_hangup();
-                return self.upgrade(None, UpgradePlan::default());
-            }
-            Signal::SIGTTIN => PoolCommand::Inc(1),
-            Signal::SIGTTOU => PoolCommand::Dec(1),
-            Signal::SIGUSR1 => PoolCommand::Signal(vec![Signal::SIGUSR1]),
-            _ => return,
-        };
-        self.log.debug(&why);
-        self.feed(Event::Command { request: None, command });
-    }
-
-    /// Collects every child that has ended. Before an exit nobody is left to be surprised by a death.
-    fn reap(&mut self) {
-        loop {
-            match reap_one() {
-                Ok(Some((pid, termination))) if self.replacement.is_check(pid) => {
-                    self.on_check_ended(&termination);
-                }
-                Ok(Some((pid, termination))) => {
-                    self.on_reaped(pid);
-                    self.feed(Event::Exited { pid, termination });
-                }
-                Ok(None) => return,
-                Err(errno) => {
-                    self.log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Hears what a worker said last over the connection that was made for it (-g), and closes that: from now on
-    /// its pid may be another's. What the worker wrote before it died, the supervisor hears before it hears of
-    /// that.
-    fn on_reaped(&mut self, pid: Pid) {
-        for id in self.clients.of_worker(pid) {
-            self.serve_client(id);
-            self.clients.close(id);
-        }
-        let mut sink = |lines: &[u8]| self.log.pass_on(lines);
-        if let Some(lines) = self.captures.last_words(pid, self.poll.registry(), &mut sink) {
-            self.feed(Event::LastWords { pid, lines });
-        }
-    }
-
     fn capture(&mut self, stderr: OwnedFd, pid: Pid) {
         if let Err(error) = self.captures.add(self.poll.registry(), stderr, pid) {
             self.log
@@ -561,8 +401,4 @@ impl Reactor {
             self.log.debug(format_args!("cannot wait for the reader of standard error: {error}"));
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -28,13 +28,13 @@ use serde::{Deserialize, Serialize};
 
 use self::check::Check;
 pub use self::check::PROOF;
-use super::{Asker, Reactor};
+use super::Reactor;
 use crate::config::{Dialect, Reexec};
-use crate::handover::forms::Clock;
-use crate::handover::{Fd, Handover};
+use crate::forms::Clock;
+use crate::handover;
 use crate::release::{Program, variable};
 use crate::supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};
-use crate::sys::inherit::set_close_on_exec;
+use crate::sys::inherit::{Fd, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
 
 /// This program, as it runs.
@@ -43,7 +43,7 @@ const SELF: &str = "/proc/self/exe";
 /// What a replacement is for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Then {
+pub(super) enum Then {
     /// Itself.
     Reload {
         /// Who asked.
@@ -58,22 +58,14 @@ pub enum Then {
     },
 }
 
-/// A request that was written down.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RequestRecord {
-    request: RequestKey,
-    #[serde(flatten)]
-    asker: Asker,
-}
-
 /// How far a replacement is.
 #[derive(Debug)]
 pub(super) struct Replacement {
-    settings: Reexec,
+    pub(super) settings: Reexec,
     check: Option<Check>,
     /// The check has passed; the exec is next.
     checked: Option<Candidate>,
-    then: Vec<Then>,
+    pub(super) then: Vec<Then>,
     /// How often this master has been replaced.
     pub(super) reloads: u32,
 }
@@ -232,8 +224,8 @@ impl Reactor {
         let image = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(io::Error::from)
             .context("cannot open the program that runs, to go back to")?;
-        let handover = self.handover(&Clock::read())?;
-        let state = sealed_file("state", &handover.to_bytes(Fd::of(&image))?)
+        let record = self.record(&Clock::read())?;
+        let state = sealed_file("state", &handover::to_bytes(Fd::of(&image), &record)?)
             .context("cannot make a file in memory for the state")?;
         let options = ["--with-state-fd".into(), state.as_raw_fd().to_string().into()];
         let argv = c_strings(self.arguments(candidate, &options))?;
@@ -244,42 +236,13 @@ impl Reactor {
             _ => env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
         };
         let env = self.environment(&directory)?;
-        let mut kept = handover.descriptors();
+        let mut kept = record.descriptors();
         kept.extend([image.as_raw_fd(), state.as_raw_fd()]);
         self.log.flush();
         let error = become_program(candidate, &argv, &env, &kept);
         // As it was: it may be a directory that has no path any more.
         let _ = fchdir(&here);
         Err(error)
-    }
-
-    /// Everything, written down.
-    fn handover(&self, clock: &Clock) -> anyhow::Result<Handover> {
-        let requests = self.requests.iter();
-        Ok(Handover {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id().cast_signed(),
-            written_at: clock.moment(Instant::now()),
-            started_at: clock.moment(self.started),
-            reloads: self.replacement.reloads + 1,
-            identity: self.identity.clone(),
-            reexec: self.replacement.settings.clone(),
-            control: self.control.clone(),
-            supervisor: self.supervisor.record(clock)?,
-            workers: self.workers.record(),
-            control_socket: self.control_socket.record(),
-            lockfile: self.lockfile.as_ref().map(crate::sys::lock_file::LockFile::record),
-            notify: self.notify.record(),
-            clients: self.clients.record(),
-            requests: requests
-                .map(|(request, asker)| RequestRecord { request: *request, asker: asker.clone() })
-                .collect(),
-            next_request: self.next_request,
-            captures: self.captures.record(),
-            log: self.log.record(),
-            service: self.service.record(),
-            then: self.replacement.then.clone(),
-        })
     }
 
     /// The master stays as it is. Whoever wanted it replaced is told why.

@@ -16,7 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::Reactor;
-use crate::handover::forms;
+use crate::forms;
 use crate::logging::Log;
 use crate::supervisor::{AckMode, Policy, Summary};
 use crate::sys::manager::ManagerSocket;

@@ -17,9 +17,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::CAPTURES;
-use crate::handover::Fd;
-use crate::handover::forms::{self, pid_option};
-use crate::sys::inherit::Inherited;
+use crate::forms::{self, pid_option};
+use crate::sys::inherit::{Fd, Inherited};
 
 /// How many lines are kept until the ack, and how many bytes of them.
 const TAIL_LINES_MAX: usize = 20;
@@ -57,7 +56,7 @@ pub(super) struct Captures {
 
 /// A worker's standard error written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CaptureRecord {
+pub(super) struct CaptureRecord {
     id: usize,
     fd: Fd,
     #[serde(with = "pid_option")]
@@ -69,8 +68,7 @@ pub struct CaptureRecord {
 
 impl CaptureRecord {
     /// The descriptor that it names.
-    #[must_use]
-    pub fn descriptor(&self) -> Fd {
+    pub(super) fn descriptor(&self) -> Fd {
         self.fd
     }
 }

@@ -28,10 +28,10 @@ use self::env_file::Variable;
 pub use self::env_file::{EnvFileError, LineFault};
 use self::program::ProgramRecord;
 pub use self::program::{Program, ProgramFile};
-use crate::handover::{Fd, forms};
+use crate::forms;
 use crate::supervisor::Generation;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 
 /// Variables by which somebody passed sockets or expectations to the *master*: its workers would take them
 /// for their own. Those that end in `_` stand for all that begin so.

@@ -17,8 +17,8 @@ use nix::unistd::{AccessFlags, faccessat};
 use serde::{Deserialize, Serialize};
 
 use super::{ReleaseError, c_string};
-use crate::handover::{Fd, forms};
-use crate::sys::inherit::{Inherited, NotInherited};
+use crate::forms;
+use crate::sys::inherit::{Fd, Inherited, NotInherited};
 
 /// Where a program without a slash is looked for if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH`, as
 /// glibc has it.

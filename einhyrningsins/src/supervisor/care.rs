@@ -16,30 +16,9 @@ use super::Supervisor;
 use super::event::{SlotNumber, WorkerId};
 use super::lifecycle::BOOT_GRACE;
 use super::pacing;
+use super::policy::MaxAge;
 use super::timers::Timer;
 use super::worker::Worker;
-
-/// When a worker that serves is replaced. What is `None` is not looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Care {
-    /// When it has been up for so long.
-    pub max_age: Option<MaxAge>,
-    /// When it holds more memory than this, in bytes.
-    pub max_rss_bytes: Option<u64>,
-    /// When it has said that it is well, and then not again for so long.
-    pub ping_timeout: Option<Duration>,
-}
-
-/// How old a worker may become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MaxAge {
-    /// At the least, from its ack.
-    pub age: Duration,
-    /// By how much more at the most; each worker has its own share of it.
-    pub jitter: Duration,
-    /// Makes the shares of one master others than those of another.
-    pub seed: u64,
-}
 
 impl MaxAge {
     /// The age that `worker` may reach.

@@ -6,24 +6,9 @@ use nix::sys::signal::Signal;
 
 use super::Supervisor;
 use super::event::RequestKey;
+use super::policy::PolicyChange;
 use super::timers::Timer;
 use super::worker::State;
-
-/// Part of the [`super::Policy`], as it is to be from now on; `None` leaves something as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PolicyChange {
-    /// The number of workers; at least 1.
-    pub workers: Option<u32>,
-    /// The shortest time between two spawns of one slot; not zero. What waits already goes on to wait as long.
-    pub seconds: Option<Duration>,
-    /// Unacked workers at a time; at least 1. Those that are starting go on.
-    pub unacked_max: Option<u32>,
-    /// How many workers an upgrade may have above the number asked for; at least 1. Those that live go on.
-    pub upgrade_additional_max: Option<u32>,
-    /// How long a worker has to stop, counted from when it was asked; not zero. Holds for those that were asked
-    /// already.
-    pub grace: Option<Duration>,
-}
 
 impl Supervisor {
     pub(super) fn on_configure(&mut self, now: Instant, request: Option<RequestKey>, change: PolicyChange) {

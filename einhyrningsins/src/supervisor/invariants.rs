@@ -1,4 +1,5 @@
-//! What must hold after every event, checked in debug builds. The numbers are those of DESIGN.md section 3.
+//! What must hold after every event, checked in debug builds. The numbers are those of ARCHITECTURE.md,
+//! "What must hold".
 //!
 //! I3 and I4 bound what we *spawn*, so they are checked where the number grows. I6 and I7 are about what was
 //! sent, which only an onlooker can count: the simulation does.
@@ -57,7 +58,8 @@ impl Supervisor {
         }
     }
 
-    /// I1: every slot has exactly one current undrained worker, or a pending spawn, or was given up.
+    /// I1: every slot has exactly one current undrained worker, or a pending spawn, or was given up. I9: at most one
+    /// worker has its turn to be recycled.
     fn check_seats(&self) {
         for (number, slot) in &self.pool.slots {
             let is_pending = slot.is_due
@@ -87,7 +89,7 @@ impl Supervisor {
             }
         }
         let successors = self.pool.slots.values().filter(|slot| slot.successor.is_some()).count();
-        debug_assert!(self.rollout.is_some() || successors <= 1, "two workers are replaced at once");
+        debug_assert!(self.rollout.is_some() || successors <= 1, "I9: two workers are replaced at once");
         let seated =
             self.pool.slots.values().flat_map(|slot| [slot.current, slot.successor]).flatten().count();
         let undrained = self.pool.up() + self.pool.unacked();

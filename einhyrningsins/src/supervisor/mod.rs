@@ -9,10 +9,12 @@
 
 mod care;
 mod configure;
+mod draining;
 mod event;
 mod invariants;
 mod lifecycle;
 mod pacing;
+mod policy;
 mod pool;
 mod record;
 mod resize;
@@ -21,7 +23,9 @@ mod rollout;
 mod seats;
 mod snapshot;
 mod stop;
+mod succession;
 mod timers;
+mod upgrade;
 mod worker;
 
 #[cfg(test)]
@@ -34,103 +38,23 @@ mod simulation;
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use einhorn_proto::{Notice, Severity};
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-pub use care::{Care, MaxAge};
-pub use configure::PolicyChange;
 pub use event::{
     Action, Event, Generation, PoolCommand, ReplyData, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
+pub use policy::{AckMode, Care, MaxAge, Policy, PolicyChange, Retries};
 pub use record::{Busy, Contradiction, SupervisorRecord};
 pub use seats::Seats;
 pub use snapshot::{Snapshot, Summary, WorkerDetail};
 
-use crate::handover::forms::signal_name;
 use care::Recycling;
 use pool::Pool;
 use rollout::Rollout;
 use timers::{Timer, Timers};
-
-/// What the pool is held to, until a [`PolicyChange`] says otherwise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Policy {
-    /// What the workers run, for messages.
-    pub program: String,
-    /// Workers at start, whatever became of their number; at least 1 and at most [`einhorn_proto::WORKERS_MAX`].
-    pub workers: u32,
-    /// The shortest time between two spawns of one slot, and the base of the backoff.
-    pub seconds: Duration,
-    /// When a worker is taken as up.
-    pub ack: AckMode,
-    /// How often a slot is tried before it is given up.
-    pub retries: Retries,
-    /// Unacked workers at a time, outside of the first start; at least 1.
-    pub unacked_max: u32,
-    /// How many workers an upgrade may have above the number asked for; at least 1. `None` for no bound but
-    /// `unacked_max`.
-    pub upgrade_additional_max: Option<u32>,
-    /// The signal that asks a worker to stop.
-    #[serde(with = "signal_name")]
-    pub graceful_signal: Signal,
-    /// How long a worker has to stop before SIGKILL; `None` for ever.
-    pub grace: Option<Duration>,
-    /// How long a worker whose slot is taken away goes on before it is asked to stop; `None` if it is asked at once.
-    /// Where slots have sockets of their own, connections may still be on their way to it.
-    #[serde(default)]
-    pub shrink_grace: Option<Duration>,
-    /// Whether an upgrade that is asked for while one runs takes its place, as in einhorn, or is refused.
-    pub upgrade_restarts: bool,
-    /// When a worker that serves is replaced.
-    #[serde(default)]
-    pub care: Care,
-}
-
-/// Spawns of one slot in a row without an ack, before it is given up; each at least 1, and `None` for no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retries {
-    /// Of a release that has never been up, outside of an upgrade.
-    pub unproven: Option<u32>,
-    /// Of the release that an upgrade brings. It has a limit always: an upgrade must come to an end.
-    pub upgrade: u32,
-    /// Of a release that has been up.
-    pub proven: Option<u32>,
-}
-
-impl Retries {
-    /// Where nothing else is asked for. Source: DESIGN.md section 3.
-    pub const DEFAULT: Self = Self { unproven: Some(3), upgrade: 3, proven: None };
-
-    /// The same number, at least 1, whatever is known of the release.
-    #[must_use]
-    pub fn always(tries: u32) -> Self {
-        Self { unproven: Some(tries), upgrade: tries, proven: Some(tries) }
-    }
-}
-
-/// When a worker is taken as up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AckMode {
-    /// When it has lived this long, or says so earlier.
-    Timer(Duration),
-    /// When it says so, before the deadline; `None` for no deadline.
-    Manual(Option<Duration>),
-}
-
-impl AckMode {
-    /// The mode as `--ack-mode` has it, and its time in seconds.
-    #[must_use]
-    pub fn in_words(self) -> (&'static str, Option<f64>) {
-        match self {
-            Self::Timer(after) => ("timer", Some(after.as_secs_f64())),
-            Self::Manual(deadline) => ("manual", deadline.map(|deadline| deadline.as_secs_f64())),
-        }
-    }
-}
 
 /// What the master is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -400,8 +324,4 @@ impl Supervisor {
             self.actions.push(Action::ForgetRelease { generation });
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

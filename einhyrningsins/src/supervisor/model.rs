@@ -1,9 +1,9 @@
-//! Goal: no supervisor of a small pool ever breaks I1 to I8. Method: try everything, on the real one.
+//! Goal: no supervisor of a small pool ever breaks I1 to I9. Method: try everything, on the real one.
 //!
 //! From a pool of one, two or three workers, every step that the world could take is tried in every state that
 //! can be reached: spawns work, fail for now or for good; workers die in any state and ack early, late or
 //! again; deadlines come, or come late; releases are resolved or not; people upgrade, go on, abort, roll back,
-//! resize, respawn, go away and stop the master. The core checks I1 to I5 after each step, the onlooker what was
+//! resize, respawn, go away and stop the master. The core checks I1 to I5 and I9 after each step, the onlooker what was
 //! sent; and from each new state two questions are asked: if everybody behaves from here on, does the pool come
 //! to rest whole (I8), and if the master is told to stop, does it exit once its last worker has gone?
 //!
@@ -14,11 +14,13 @@
 mod key;
 mod sabotage;
 mod search;
+mod world;
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::tests::plain_policy;
 use super::*;
 pub(super) use sabotage::Sabotage;
 use search::explore;
@@ -102,20 +104,8 @@ struct Scope {
 
 impl Scope {
     fn starting(name: &'static str, workers: u32) -> Self {
-        let policy = Policy {
-            program: String::new(),
-            workers,
-            seconds: SECOND,
-            ack: AckMode::Manual(Some(10 * SECOND)),
-            retries: Retries::DEFAULT,
-            unacked_max: 1,
-            upgrade_additional_max: None,
-            graceful_signal: Signal::SIGUSR2,
-            grace: None,
-            shrink_grace: None,
-            upgrade_restarts: false,
-            care: Care::default(),
-        };
+        let ack = AckMode::Manual(Some(10 * SECOND));
+        let policy = Policy { ack, unacked_max: 1, ..plain_policy(workers) };
         let (commands, means) = (Vec::new(), Means::default());
         Self { name, policy, is_steady_at_first: false, spawns_at_once: true, commands, means }
     }

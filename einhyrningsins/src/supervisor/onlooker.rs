@@ -1,6 +1,6 @@
 //! Who stands beside a supervisor and writes down what was really sent: for the simulation and the model.
 //!
-//! The core checks I1 to I5 of itself after every event. What it cannot see of itself is seen here: that no
+//! The core checks I1 to I5, and I9, of itself after every event. What it cannot see of itself is seen here: that no
 //! signal goes to a reaped process (I5), that each worker that drains was told so and hears no stop signal
 //! twice (I6), that each request waits for an end that will come and gets one last reply (I7), that a stopped
 //! master spawns nothing and goes with its last worker (I8), and that the report of an upgrade is the truth.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The longest wait between two spawns of one slot, counted from the first. Source: DESIGN.md section 3,
-/// which has it from einhorn.
+/// The longest wait between two spawns of one slot, counted from the first. Source: einhorn; the man page,
+/// "RESPAWN AND BACKOFF", explains it.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// By how much the wait grows with each death before ack. Source: as [`BACKOFF_MAX`].

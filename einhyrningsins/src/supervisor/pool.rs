@@ -17,7 +17,7 @@ use super::worker::{State, Worker};
 pub(super) struct Slot {
     /// The undrained worker that has the seat.
     pub(super) current: Option<WorkerId>,
-    /// The worker of an upgrade that takes the seat when it acks.
+    /// The worker that takes the seat when it acks: of an upgrade, of the way back from one, or of a turn of recycling.
     pub(super) successor: Option<WorkerId>,
     /// What a worker that is spawned into the empty seat runs.
     pub(super) generation: Generation,

@@ -14,12 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::care::Recycling;
 use super::event::{Generation, RequestKey, SlotNumber, WorkerId};
 use super::pool::{Attempts, Pool, Slot};
-use super::rollback::Failure;
-use super::rollout::{Canary, Rollout, Stage, Waiter};
+use super::rollout::{Canary, Failure, Rollout, Stage, Waiter};
 use super::timers::{Timer, Timers};
 use super::worker::{Drain, State, Worker};
 use super::{Phase, Policy, Supervisor};
-use crate::handover::forms::{Clock, Moment, signal_name};
+use crate::forms::{Clock, Moment, signal_name};
 
 /// A supervisor between two events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

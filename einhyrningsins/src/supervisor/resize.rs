@@ -6,10 +6,11 @@ use std::time::Instant;
 use einhorn_proto::{Notice, Resized, WORKERS_MAX, Workers};
 use nix::sys::signal::Signal;
 
+use super::Supervisor;
 use super::event::{Action, ReplyData, RequestKey, SlotNumber, WorkerId};
 use super::timers::Timer;
 use super::worker::{Drain, Worker};
-use super::{Supervisor, milliseconds};
+use crate::forms::milliseconds;
 
 /// Why a worker goes whose slot was taken away.
 const FEWER: &str = "fewer workers were asked for";

@@ -12,17 +12,10 @@ use super::event::{RequestKey, SlotNumber};
 use super::lifecycle::Loss;
 use super::pacing;
 use super::pool::{Attempts, Slot};
-use super::rollout::{Rollout, Stage};
+use super::rollout::{Failure, Rollout, Stage};
 use super::timers::Timer;
 use super::worker::Worker;
 use super::{Phase, Supervisor};
-
-/// Why a rollout failed.
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub(super) reason: String,
-    pub(super) death: Option<Death>,
-}
 
 impl Supervisor {
     /// Goes back to the release before: during a rollout by ending it, after one by another.
@@ -146,12 +139,7 @@ impl Supervisor {
         let attempts = slot.succession;
         let at = pacing::respawn_at(now, worker.spawned_at, self.policy.seconds, attempts.deaths);
         self.tell_death(now, number, death.clone(), at, "next try");
-        match (is_seat, at > now) {
-            (true, true) => self.timers.set(Timer::Spawn(number), at),
-            (true, false) => self.make_due(number),
-            (false, true) => self.timers.set(Timer::Succeed(number), at),
-            (false, false) => self.retry_successor(number),
-        }
+        self.try_again(now, number, at);
         let tries_max = self.policy.retries.upgrade;
         if loss == Loss::CannotSpawn || attempts.deaths >= tries_max {
             self.give_up_rollback(now, number, &death);

@@ -3,24 +3,23 @@
 //! Smooth: a slot gets a successor while its worker goes on serving; when the successor acks it takes the
 //! seat and the worker before it drains. Fleet: every slot gets one at once, and they take their seats together
 //! when the last has acked. Canary: smooth for the first few slots, then a soak in which any death of a new
-//! worker is the end of it. An empty seat is filled with the new release directly. What happens when the new
-//! release fails stands in `rollback.rs`.
+//! worker is the end of it. An empty seat is filled with the new release directly. How it begins stands in
+//! `upgrade.rs`, how seats are taken in `succession.rs`, and what happens when the new release fails in `rollback.rs`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{Death, Notice, Outcome, RolloutKind, UpgradeReport};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Action, Generation, ReplyData, RequestKey, SlotNumber, UpgradePlan, WorkerId};
+use super::Supervisor;
+use super::event::{Generation, ReplyData, RequestKey, SlotNumber};
 use super::lifecycle::Loss;
 use super::pacing;
 use super::pool::{Attempts, Slot};
-use super::rollback::Failure;
 use super::timers::Timer;
 use super::worker::Worker;
-use super::{Phase, Supervisor, milliseconds};
+use crate::forms::milliseconds;
 
 /// An upgrade that has begun and not ended.
 #[derive(Debug, Clone)]
@@ -53,6 +52,13 @@ pub(super) enum Stage {
     Soaking,
     /// It has failed, and what it had replaced is replaced again.
     RollingBack(Failure),
+}
+
+/// Why a rollout failed.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) reason: String,
+    pub(super) death: Option<Death>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -122,146 +128,6 @@ impl Rollout {
 }
 
 impl Supervisor {
-    pub(super) fn on_upgrade(&mut self, now: Instant, request: Option<RequestKey>, plan: UpgradePlan) {
-        if let Some(refusal) = self.upgrade_refusal(plan) {
-            return self.reply(request, false, refusal, None);
-        }
-        self.generation_last.0 += 1;
-        let generation = self.generation_last;
-        let mut rollout = Rollout::new(RolloutKind::Upgrade, generation, self.generation);
-        if let Some(superseded) = self.rollout.take() {
-            self.supersede(now, superseded, &mut rollout);
-        }
-        rollout.is_fleet = plan.is_fleet;
-        rollout.canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
-        rollout.join(request, Outcome::Done);
-        self.rollout = Some(rollout);
-        self.actions.push(Action::ResolveRelease { generation });
-    }
-
-    /// Hands what an upgrade has come to over to the one that takes its place: who waits, what to go back to, and
-    /// what to be rid of. Its successors that have no seat yet go.
-    fn supersede(&mut self, now: Instant, old: Rollout, new: &mut Rollout) {
-        let message =
-            format!("generation {} takes the place of generation {}", new.generation, old.generation);
-        let (from, gone) = match old.kind {
-            RolloutKind::Upgrade => (old.from, old.generation),
-            RolloutKind::Rollback => (old.generation, old.from),
-        };
-        new.from = from;
-        self.generation = from;
-        new.superseded = old.superseded;
-        new.superseded.push(gone);
-        let (waiting, aborting): (Vec<_>, Vec<_>) =
-            old.waiters.into_iter().partition(|waiter| waiter.wants == Outcome::Done);
-        new.waiters = waiting;
-        for Waiter { request, .. } in aborting {
-            self.reply(Some(request), false, format!("overtaken: {message}"), None);
-        }
-        self.timers.clear(Timer::Soak);
-        self.seat_lone_successors(now);
-        let mut culled = Vec::new();
-        for (number, slot) in &mut self.pool.slots {
-            self.timers.clear(Timer::Succeed(*number));
-            culled.extend(slot.successor.take());
-        }
-        for id in culled {
-            self.cull(now, id, "another upgrade takes the place of its own");
-        }
-        // Empty seats that waited for their turn now wait for that of the new one.
-        new.todo.extend(
-            self.pool.slots.iter().filter(|(_, slot)| slot.current.is_none()).map(|(number, _)| *number),
-        );
-        self.tell(Notice::Decided { message });
-    }
-
-    /// A successor that waits for its fleet may be all that serves its slot: it takes the seat.
-    pub(super) fn seat_lone_successors(&mut self, now: Instant) {
-        let is_up = |id: Option<WorkerId>| id.and_then(|id| self.pool.get(id)).is_some_and(Worker::is_up);
-        let numbers = self.pool.slots.iter();
-        let alone = numbers.filter(|(_, slot)| is_up(slot.successor) && !is_up(slot.current));
-        let alone: Vec<_> = alone.map(|(number, _)| *number).collect();
-        alone.into_iter().for_each(|number| self.succeed(now, number));
-    }
-
-    /// Why an upgrade by this plan would be refused now.
-    #[must_use]
-    pub fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<String> {
-        if let Some(refusal) = self.stopping() {
-            return Some(refusal);
-        }
-        if self.rollout.is_some() && !self.policy.upgrade_restarts {
-            return Some(format!("upgrade refused: {}", self.rollout_in_words()));
-        }
-        let wanted = self.wanted();
-        match self.policy.upgrade_additional_max {
-            Some(more) if plan.is_fleet && more < wanted => Some(format!(
-                "fleet upgrade refused: it needs {wanted} workers more at a time, and --max-upgrade-additional \
-                 allows {more}"
-            )),
-            _ => None,
-        }
-    }
-
-    /// How far the rollout that runs has come.
-    fn rollout_in_words(&self) -> String {
-        let Some(rollout) = &self.rollout else { return "no upgrade runs".to_owned() };
-        let (generation, wanted) = (rollout.generation, self.wanted());
-        let upgraded = self.upgraded(generation);
-        match rollout.stage {
-            Stage::Soaking => {
-                format!("generation {generation} is in its soak ({upgraded} of {wanted} slots have it)")
-            }
-            Stage::RollingBack(_) => {
-                format!("generation {generation} is being rolled back ({upgraded} of {wanted} still have it)")
-            }
-            Stage::Resolving | Stage::Replacing => {
-                format!("generation {generation} is still coming up ({upgraded} of {wanted} acked)")
-            }
-        }
-    }
-
-    /// Joins the rollout that runs: its progress and its end go to this request too.
-    pub(super) fn on_follow(&mut self, request: Option<RequestKey>) {
-        match &mut self.rollout {
-            Some(rollout) => rollout.join(request, Outcome::Done),
-            None => self.reply(request, false, "no upgrade runs".into(), None),
-        }
-    }
-
-    /// Ends the soak.
-    pub(super) fn on_continue(&mut self, now: Instant, request: Option<RequestKey>) {
-        if self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.stage, Stage::Soaking)) {
-            #[cfg(test)]
-            if self.sabotage == Some(super::model::Sabotage::ForgetWaiter) {
-                return self.on_soak_over(now);
-            }
-            if let Some(rollout) = &mut self.rollout {
-                rollout.join(request, Outcome::Done);
-            }
-            return self.on_soak_over(now);
-        }
-        let message = format!("nothing to continue: {}", self.rollout_in_words());
-        self.reply(request, false, message, None);
-    }
-
-    pub(super) fn on_release_failed(&mut self, now: Instant, generation: Generation, reason: String) {
-        if self.is_rolling_out(generation) {
-            self.fail_rollout(now, reason, None);
-        }
-    }
-
-    pub(super) fn on_release_resolved(&mut self, now: Instant, generation: Generation) {
-        self.releases.insert(generation);
-        let is_expected = self.rollout.as_ref().is_some_and(|rollout| {
-            rollout.generation == generation && matches!(rollout.stage, Stage::Resolving)
-        });
-        if is_expected && self.phase == Phase::Running {
-            self.begin_replacing(now);
-        }
-        self.forget_releases();
-    }
-
     /// Queues every slot, empty ones first, and starts.
     pub(super) fn begin_replacing(&mut self, now: Instant) {
         self.interrupt_recycling(now);
@@ -383,55 +249,13 @@ impl Supervisor {
         }
     }
 
-    /// A successor has acked: it takes the seat, and the worker before it drains. In a fleet it waits for the
-    /// others first.
-    pub(super) fn on_successor_acked(&mut self, now: Instant, number: SlotNumber) {
-        if self.recycling.is_succeeding(number) {
-            self.finish_recycling(now, number);
-        } else if self.rollout.as_ref().is_none_or(|rollout| !rollout.is_fleet_forward()) {
-            self.succeed(now, number);
-        }
-    }
-
-    /// The successor takes its seat.
-    pub(super) fn succeed(&mut self, now: Instant, number: SlotNumber) {
-        let Some(slot) = self.pool.slots.get_mut(&number) else { return };
-        let Some(successor) = slot.successor.take() else { return };
-        let old = slot.current.replace(successor);
-        slot.attempts = Attempts::default();
-        let Some(worker) = self.pool.get(successor) else { return };
-        let (pid, generation) = (worker.pid.map_or(0, Pid::as_raw), worker.generation);
-        if let Some(slot) = self.pool.slots.get_mut(&number) {
-            slot.generation = generation;
-        }
-        if let Some(old) = old {
-            let why = format!("worker {pid} (generation {generation}) took its slot");
-            self.cull(now, old, &why);
-        }
-    }
-
-    /// The slot has lost its worker: a successor that is starting is further on its way than a respawn would
-    /// be, and takes the seat unacked. `false` if there is none.
-    pub(super) fn seat_successor(&mut self, number: SlotNumber) -> bool {
-        let successor = self.pool.slots.get(&number).and_then(|slot| slot.successor);
-        let Some(generation) = successor.and_then(|id| self.pool.get(id)).map(|worker| worker.generation)
-        else {
-            return false;
-        };
-        let Some(slot) = self.pool.slots.get_mut(&number) else { return false };
-        slot.current = slot.successor.take();
-        slot.attempts = slot.succession;
-        slot.generation = generation;
-        true
-    }
-
     /// A worker that the rollout had brought is lost, seated or not.
     pub(super) fn lose_new_worker(&mut self, now: Instant, worker: &Worker, death: Death, loss: Loss) {
         let number = worker.slot;
         let is_soaking = self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.stage, Stage::Soaking));
         let Some(slot) = self.pool.slots.get_mut(&number) else { return };
         slot.succession.deaths += 1;
-        let (attempts, is_seat) = (slot.succession, slot.current.is_none());
+        let attempts = slot.succession;
         let tries_max = self.policy.retries.upgrade;
         if is_soaking || loss == Loss::CannotSpawn || attempts.tries >= tries_max {
             let next = if is_soaking { "that is the end of the soak" } else { "it gets no further try" };
@@ -451,12 +275,7 @@ impl Supervisor {
         }
         let at = pacing::respawn_at(now, worker.spawned_at, self.policy.seconds, attempts.deaths);
         self.tell_death(now, number, death, at, "next try");
-        match (is_seat, at > now) {
-            (true, true) => self.timers.set(Timer::Spawn(number), at),
-            (true, false) => self.make_due(number),
-            (false, true) => self.timers.set(Timer::Succeed(number), at),
-            (false, false) => self.retry_successor(number),
-        }
+        self.try_again(now, number, at);
     }
 
     /// Takes the rollout a stage further if it has come to the end of the one that it is in.
@@ -505,11 +324,6 @@ impl Supervisor {
         rollout.is_fleet = false;
         self.seat_all_successors(now);
         self.pump(now);
-    }
-
-    fn seat_all_successors(&mut self, now: Instant) {
-        let numbers: Vec<_> = self.pool.slots.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.succeed(now, number));
     }
 
     fn is_fleet_acked(&self, generation: Generation) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Workers die at any time, ack late, twice or after they were asked to stop; strangers ack; pids come back;
 //! spawns fail for now or for good; releases cannot be resolved; people resize, upgrade, respawn, go away
-//! and stop the master at any moment. After each event the core checks I1-I5 itself and the onlooker I5 to I7
+//! and stop the master at any moment. After each event the core checks I1 to I5 and I9 itself and the onlooker I5 to I7
 //! and the reports of upgrades; at the end comes I8: once everybody behaves, the pool becomes steady in a
 //! bounded number of steps, and a stop ends the master. What the dice may miss in large pools, `model.rs` looks
 //! for in small ones without dice.
@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 
 use super::onlooker::{BYSTANDER, Onlooker, check_rest, good_event};
 use super::*;
-use crate::handover::forms::Clock;
+use crate::forms::Clock;
 
 /// Seconds in a debug build; a sweep takes more by `EINHYRNINGSINS_SEEDS`.
 const SEEDS: u64 = 600;

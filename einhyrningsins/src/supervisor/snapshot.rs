@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 use super::rollout::Stage;
 use super::timers::Timer;
 use super::worker::{Drain, State, Worker};
-use super::{Generation, Phase, Supervisor, milliseconds};
+use super::{Generation, Phase, Supervisor};
+use crate::forms::milliseconds;
 
 /// How the pool is at one moment.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,7 @@
 //! Spawning ---------> Starting --------------------------> Up
 //!    |                   |                                  |
 //!    +-------------------+---------- asked to stop ---------+---> Draining ---> gone when reaped
+//!                               or its slot taken away
 //! ```
 //! A death is possible in every state with a pid and always ends in "gone". What the *slot* then does is
 //! decided in `lifecycle.rs`: a worker knows nothing of its seat but the number.

@@ -25,11 +25,11 @@ pub struct AccountSpec {
 /// What a process is told to become. What is `None` stays the master's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Credentials {
-    /// User.
+    /// The number of the user.
     pub uid: Option<u32>,
-    /// Group.
+    /// The number of the group.
     pub gid: Option<u32>,
-    /// Supplementary groups.
+    /// The numbers of its supplementary groups, which replace the master's.
     pub groups: Option<Vec<u32>>,
 }
 

@@ -1,14 +1,26 @@
 //! Descriptors that outlive an exec: given up by one image of the master, taken over by the next.
 
 use std::collections::BTreeSet;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use serde::{Deserialize, Serialize};
 
 /// Below are standard input, output and error, which are nobody's to take.
 const FIRST: RawFd = 3;
+
+/// A descriptor by its number, which an exec does not change: so it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fd(pub RawFd);
+
+impl Fd {
+    /// The number of an open one.
+    pub fn of(fd: &impl AsFd) -> Self {
+        Self(fd.as_fd().as_raw_fd())
+    }
+}
 
 /// The descriptors that the image before has left open for this one, each of which can be taken once.
 #[derive(Debug, Default)]
@@ -36,12 +48,6 @@ impl Inherited {
         // The one that the directory was read by is closed again.
         left.retain(|fd| flags(*fd).is_ok());
         Ok(Self { left })
-    }
-
-    /// Whether `fd` is there to be taken.
-    #[must_use]
-    pub fn has(&self, fd: RawFd) -> bool {
-        self.left.contains(&fd)
     }
 
     /// Takes `fd` over. Whether it is close-on-exec is left as it is.
@@ -90,7 +96,6 @@ mod tests {
             let (reader, _writer) = std::io::pipe().unwrap();
             let fd = OwnedFd::from(reader).into_raw_fd();
             let mut inherited = Inherited::new().unwrap();
-            assert!(inherited.has(fd));
             assert_eq!(inherited.take(fd).unwrap().as_raw_fd(), fd);
             for fd in [fd, 0, 1, 2, 12_345, -1] {
                 assert_eq!(inherited.take(fd).unwrap_err(), NotInherited(fd));

@@ -63,12 +63,6 @@ impl ResourceLimit {
         RESOURCES[self.resource].name
     }
 
-    /// Whether it is that on open files.
-    #[must_use]
-    pub fn is_of_open_files(&self) -> bool {
-        self.name() == "nofile"
-    }
-
     /// What is enforced; `None` for no limit.
     #[must_use]
     pub fn soft(&self) -> Option<u64> {

@@ -11,9 +11,10 @@ use nix::libc;
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
+use super::inherit::Fd;
 use super::inherit::{Inherited, NotInherited};
 use super::pid_file::parse_pid;
-use crate::handover::{Fd, forms};
+use crate::forms;
 
 /// How often a lock file may be replaced under our hands before that is an error.
 const TRIES_MAX: u32 = 100;

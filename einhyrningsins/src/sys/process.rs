@@ -61,9 +61,9 @@ pub(super) fn truncate(text: &mut String, bytes_max: usize) {
 /// A limit on the number of open files of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFilesLimit {
-    /// What is enforced.
+    /// What is enforced, in descriptors.
     pub soft: u64,
-    /// How far the process may raise it by itself.
+    /// How far the process may raise it by itself, likewise.
     pub hard: u64,
 }
 

@@ -20,9 +20,9 @@ mod meminfo {
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// What waits in it.
+    /// What waits in it: connections, or bytes of packets.
     pub length: u32,
-    /// How much may.
+    /// How much may, likewise.
     pub limit: u32,
     /// What was turned away since the socket was made; the counter starts over after 2^32.
     pub drops: u32,

@@ -15,12 +15,13 @@ use nix::unistd::Pid;
 
 use super::{Candidate, c_strings};
 use crate::config::Reexec;
-use crate::handover::Fd;
-use crate::handover::forms::Clock;
-use crate::reactor::workers::pipe_for_reading;
+use crate::forms::Clock;
+use crate::handover;
 use crate::reactor::{CHECK, Reactor};
+use crate::sys::inherit::Fd;
 use crate::sys::memory_file::{content, memory_file};
 use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
+use crate::workers::pipe_for_reading;
 
 /// How much is kept of what the check says, in bytes: the end of it, where the reason is.
 const SAID_BYTES_MAX: usize = 4096;
@@ -76,7 +77,7 @@ impl Reactor {
     /// If there is no candidate, or the child cannot be started; the master stays as it is.
     pub(in crate::reactor) fn begin_check(&mut self) -> anyhow::Result<()> {
         let candidate = self.candidate()?;
-        let state = self.handover(&Clock::read())?.to_bytes(Fd(-1))?;
+        let state = handover::to_bytes(Fd(-1), &self.record(&Clock::read())?)?;
         let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
         let (stderr, theirs) =
             pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;

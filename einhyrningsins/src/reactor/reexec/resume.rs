@@ -6,9 +6,8 @@ use std::time::Instant;
 use einhorn_proto::{Notice, Termination};
 
 use super::Then;
-use crate::handover::Handover;
-use crate::handover::forms::{Clock, Moment};
-use crate::reactor::{Captures, Clients, Reactor, milliseconds};
+use crate::forms::{Clock, Moment, milliseconds};
+use crate::reactor::{Captures, Clients, MasterRecord, Reactor};
 use crate::supervisor::{Event, PoolCommand};
 use crate::sys::inherit::Inherited;
 use crate::sys::reap::is_child;
@@ -18,15 +17,20 @@ impl Reactor {
     ///
     /// # Errors
     /// If a descriptor is not there, or the kernel cannot wait for one.
-    pub fn resume(&mut self, handover: Handover, inherited: &mut Inherited, clock: &Clock) -> io::Result<()> {
-        self.clients = Clients::adopt_all(handover.clients, inherited, self.poll.registry())?;
-        self.captures = Captures::adopt_all(handover.captures, inherited, self.poll.registry())?;
-        let requests = handover.requests.into_iter();
-        self.requests = requests.map(|record| (record.request, record.asker)).collect();
-        self.next_request = handover.next_request;
-        self.started = clock.instant(handover.started_at);
-        self.replacement.reloads = handover.reloads;
-        self.replacement.then = handover.then;
+    pub fn resume(
+        &mut self,
+        record: MasterRecord,
+        inherited: &mut Inherited,
+        clock: &Clock,
+    ) -> io::Result<()> {
+        self.clients = Clients::adopt_all(record.clients, inherited, self.poll.registry())?;
+        self.captures = Captures::adopt_all(record.captures, inherited, self.poll.registry())?;
+        let requests = record.requests.into_iter();
+        self.requests = requests.map(|waiting| (waiting.request, waiting.asker)).collect();
+        self.next_request = record.next_request;
+        self.started = clock.instant(record.started_at);
+        self.replacement.reloads = record.reloads;
+        self.replacement.then = record.then;
         // What they had sent is here, and no event will tell of it again.
         self.backlog.clients.extend(self.clients.ids());
         self.backlog.captures.extend(self.captures.all());

@@ -8,11 +8,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::super::rollout::Stage;
 use super::super::timers::Timer;
 use super::super::worker::{State, Worker};
 use super::super::*;
-use super::search::World;
+use super::world::World;
 
 /// One key; worlds with equal keys and equal means left have equal futures.
 pub(super) type Key = Box<[u8]>;

@@ -5,7 +5,7 @@ use super::*;
 const GRACE: Duration = Duration::from_secs(5);
 
 fn retiring(workers: u32) -> Policy {
-    Policy { shrink_grace: Some(GRACE), ..policy(workers) }
+    Policy { shrink_grace: Some(GRACE), ..plain_policy(workers) }
 }
 
 /// Which of the first four slots get new connections, and which are gone.

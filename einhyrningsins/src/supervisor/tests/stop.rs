@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_grace_period_ends_in_sigkill_once() {
-    let mut play = Play::steady(Policy { grace: Some(5 * SECOND), ..policy(2) });
+    let mut play = Play::steady(Policy { grace: Some(5 * SECOND), ..plain_policy(2) });
     play.command(PoolCommand::Dec(1));
     play.take_signals();
     play.advance(60 * SECOND);
@@ -15,7 +15,7 @@ fn the_grace_period_ends_in_sigkill_once() {
 
 #[test]
 fn the_master_exits_zero_when_the_last_worker_is_reaped() {
-    let mut play = Play::steady(policy(2));
+    let mut play = Play::steady(plain_policy(2));
     play.stop(Stop::Gracefully);
     assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2), (101, Signal::SIGUSR2)]);
     play.exit(100);
@@ -27,7 +27,7 @@ fn the_master_exits_zero_when_the_last_worker_is_reaped() {
 
 #[test]
 fn a_second_interrupt_escalates_to_term_and_a_third_to_kill() {
-    let mut play = Play::steady(policy(1));
+    let mut play = Play::steady(plain_policy(1));
     for signal in [Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGKILL] {
         play.stop(Stop::Escalating);
         assert_eq!(play.take_signals(), [(100, signal)]);
@@ -38,7 +38,7 @@ fn a_second_interrupt_escalates_to_term_and_a_third_to_kill() {
 
 #[test]
 fn a_worker_that_was_stopped_before_it_had_a_pid_has_its_grace_from_its_signal_on() {
-    let mut supervisor = Supervisor::new(Policy { grace: Some(SECOND), ..policy(1) });
+    let mut supervisor = Supervisor::new(Policy { grace: Some(SECOND), ..plain_policy(1) });
     let now = Instant::now();
     let actions = supervisor.handle(now, Event::Started);
     let [Action::Spawn { worker, .. }] = actions[..] else { panic!("{actions:?}") };
@@ -56,7 +56,7 @@ fn a_worker_that_was_stopped_before_it_had_a_pid_has_its_grace_from_its_signal_o
 
 #[test]
 fn the_same_stop_signal_is_not_sent_twice() {
-    let mut play = Play::steady(policy(2));
+    let mut play = Play::steady(plain_policy(2));
     play.command(PoolCommand::Dec(1));
     play.take_signals();
     play.stop(Stop::Gracefully);
@@ -67,7 +67,7 @@ fn the_same_stop_signal_is_not_sent_twice() {
 
 #[test]
 fn a_repeating_stop_signals_all_again_and_never_harder() {
-    let mut play = Play::steady(policy(2));
+    let mut play = Play::steady(plain_policy(2));
     for _ in 0..3 {
         play.stop(Stop::Repeating(Signal::SIGUSR2));
         assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2), (101, Signal::SIGUSR2)]);
@@ -83,7 +83,7 @@ fn a_repeating_stop_signals_all_again_and_never_harder() {
 
 #[test]
 fn quit_signals_everyone_and_exits_one_at_once() {
-    let mut play = Play::steady(policy(2));
+    let mut play = Play::steady(plain_policy(2));
     play.stop(Stop::AtOnce(Signal::SIGQUIT));
     assert_eq!(play.take_signals(), [(100, Signal::SIGQUIT), (101, Signal::SIGQUIT)]);
     assert_eq!(play.exit, Some(1));
@@ -91,7 +91,7 @@ fn quit_signals_everyone_and_exits_one_at_once() {
 
 #[test]
 fn stopping_during_an_upgrade_answers_it() {
-    let mut play = Play::steady(policy(2));
+    let mut play = Play::steady(plain_policy(2));
     let request = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.stop(Stop::Gracefully);
     let (answered, ok, message) = &play.replies[0];
@@ -107,7 +107,7 @@ fn stopping_during_an_upgrade_answers_it() {
 
 #[test]
 fn a_new_signal_timeout_holds_for_workers_that_stop_already() {
-    let mut play = Play::steady(policy(2));
+    let mut play = Play::steady(plain_policy(2));
     play.command(PoolCommand::Dec(1));
     play.signals.clear();
     play.advance(5 * SECOND);

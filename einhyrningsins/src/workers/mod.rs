@@ -10,24 +10,23 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, WORKERS_MAX};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::handover::{Fd, forms};
-use crate::listen::{AdoptError, ListenerQueue, Listeners, ListenersRecord, PerSlot, exports};
+use crate::forms;
+use crate::listen::{AdoptError, Listeners, ListenersRecord, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::supervisor::{Generation, SlotNumber};
 use crate::sys::account::Credentials;
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
 mod process;
+mod status;
 
 pub use process::ProcessOptions;
 
@@ -50,9 +49,9 @@ pub struct Workers {
 /// What every worker is given beside sockets and variables.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerOptions {
-    /// Nice value.
+    /// Nice value, from -20 to 19; `None` for the master's.
     pub nice: Option<i32>,
-    /// What it gets when the master dies.
+    /// The signal that it gets when the master dies.
     #[serde(with = "forms::signal_name_option")]
     pub parent_death_signal: Option<Signal>,
     /// Limit on open files.
@@ -85,21 +84,16 @@ impl WorkersRecord {
         let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
         releases.chain(self.listeners.iter().flat_map(ListenersRecord::descriptors))
     }
-
-    /// The generations that it has a release of.
-    pub fn generations(&self) -> impl Iterator<Item = Generation> {
-        self.releases.iter().map(|release| release.generation)
-    }
 }
 
 /// A worker that runs.
 #[derive(Debug)]
-pub(super) struct Spawned {
-    pub(super) pid: Pid,
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
     /// Our end of its connection to the control socket.
-    pub(super) control: Option<UnixStream>,
+    pub(crate) control: Option<UnixStream>,
     /// Our end of its standard error, which does not block.
-    pub(super) stderr: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
 }
 
 /// A generation of which there can be no worker.
@@ -145,9 +139,9 @@ impl From<SpawnError> for ResolveError {
 
 /// A worker that does not.
 #[derive(Debug)]
-pub(super) struct SpawnFailure {
-    pub(super) reason: String,
-    pub(super) transient: bool,
+pub(crate) struct SpawnFailure {
+    pub(crate) reason: String,
+    pub(crate) transient: bool,
 }
 
 impl Workers {
@@ -198,30 +192,30 @@ impl Workers {
     }
 
     /// Of each `-b`, the listeners that can be kept for another master, with their names there.
-    pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
+    pub(crate) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
         self.listeners.iter().map(Listeners::to_keep)
     }
 
     /// Of each `-b`, in that order.
-    pub(super) fn listeners(&self) -> &[Listeners] {
+    pub(crate) fn listeners(&self) -> &[Listeners] {
         &self.listeners
     }
 
-    pub(super) fn listeners_mut(&mut self) -> &mut [Listeners] {
+    pub(crate) fn listeners_mut(&mut self) -> &mut [Listeners] {
         &mut self.listeners
     }
 
     /// What was kept and goes with this master.
-    pub(super) fn kept_with_files(&self) -> Vec<String> {
+    pub(crate) fn kept_with_files(&self) -> Vec<String> {
         self.listeners.iter().filter_map(Listeners::kept_with_file).collect()
     }
 
     /// Has the listeners' files go with this master from now on.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.listeners.iter_mut().for_each(Listeners::settle);
     }
 
-    pub(super) fn record(&self) -> WorkersRecord {
+    pub(crate) fn record(&self) -> WorkersRecord {
         WorkersRecord {
             recipe: self.recipe.clone(),
             releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
@@ -280,11 +274,11 @@ impl Workers {
         }
     }
 
-    pub(super) fn forget(&mut self, generation: Generation) {
+    pub(crate) fn forget(&mut self, generation: Generation) {
         self.releases.remove(&generation);
     }
 
-    pub(super) fn spawn(
+    pub(crate) fn spawn(
         &mut self,
         slot: SlotNumber,
         index: u32,
@@ -340,17 +334,12 @@ impl Workers {
     }
 
     /// Spawns what is no worker.
-    pub(super) fn spawner(&mut self) -> &mut Spawner {
+    pub(crate) fn spawner(&mut self) -> &mut Spawner {
         &mut self.spawner
     }
 
-    pub(super) fn recipe(&self) -> &Recipe {
+    pub(crate) fn recipe(&self) -> &Recipe {
         &self.recipe
-    }
-
-    /// What the processes of `generation` are given, for the state.
-    pub(super) fn process_state(&self, generation: Generation) -> Value {
-        self.options.process.to_json(self.options.nice, self.release(generation))
     }
 
     /// Who runs `generation`, if that is somebody else than the master.
@@ -360,42 +349,8 @@ impl Workers {
     }
 
     /// What `generation` runs, while it is kept.
-    pub(super) fn release(&self, generation: Generation) -> Option<&Release> {
+    pub(crate) fn release(&self, generation: Generation) -> Option<&Release> {
         self.releases.get(&generation)
-    }
-
-    /// Each release that is kept, oldest first.
-    pub(super) fn release_statuses(&self) -> Vec<ReleaseStatus> {
-        let mut statuses: Vec<_> =
-            self.releases.iter().map(|(generation, release)| release.status(*generation)).collect();
-        statuses.sort_by_key(|status| status.generation);
-        statuses
-    }
-
-    pub(super) fn listener_statuses(&self) -> Vec<ListenerStatus> {
-        let listeners = self.listeners.iter().enumerate().zip(FIRST_SOCKET..);
-        let statuses = listeners.map(|((index, listeners), fd)| {
-            let slots = match listeners {
-                Listeners::Shared(_) => Vec::new(),
-                Listeners::PerSlot(group) => slot_statuses(group),
-            };
-            let any = listeners.any();
-            ListenerStatus {
-                index: u32::try_from(index).unwrap_or(WORKERS_MAX),
-                fd,
-                name: any.name_at(index),
-                address: any.address.to_string(),
-                kind: any.kind().name().to_owned(),
-                family: any.address.family_name().to_owned(),
-                backlog: any.backlog,
-                queue: match listeners {
-                    Listeners::Shared(listener) => listener.queue().map(queue_status),
-                    Listeners::PerSlot(_) => sum(slots.iter().filter_map(|slot| slot.queue)),
-                },
-                slots,
-            }
-        });
-        statuses.collect()
     }
 }
 
@@ -417,29 +372,6 @@ fn open_for(listeners: &mut [Listeners], slot: SlotNumber) -> Result<(), SpawnFa
 /// Whether that is for want of something that comes and goes.
 fn is_shortage(errno: i32) -> bool {
     matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
-}
-
-fn slot_statuses(group: &PerSlot) -> Vec<SlotListenerStatus> {
-    let slots = group.by_slot().into_iter();
-    let statuses = slots.map(|(slot, listener, is_live)| SlotListenerStatus {
-        slot: slot.0,
-        live: is_live,
-        queue: listener.queue().map(queue_status),
-    });
-    statuses.collect()
-}
-
-fn queue_status(queue: ListenerQueue) -> QueueStatus {
-    QueueStatus { length: queue.length, limit: queue.limit, drops: queue.drops }
-}
-
-/// What waits in all of them, how much may, and what found no room; `None` for none.
-fn sum(queues: impl Iterator<Item = QueueStatus>) -> Option<QueueStatus> {
-    queues.reduce(|one, other| QueueStatus {
-        length: one.length.saturating_add(other.length),
-        limit: one.limit.saturating_add(other.limit),
-        drops: one.drops.zip(other.drops).map(|(one, other)| one.wrapping_add(other)),
-    })
 }
 
 /// A worker of `release` in `slot`, but for what it shares with the master or has for itself.
@@ -469,7 +401,7 @@ fn connection() -> io::Result<(UnixStream, UnixStream)> {
 }
 
 /// A pipe for what a child writes: our end, which does not block, and its own, which does, as it expects.
-pub(super) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((ours, theirs))

@@ -1,4 +1,6 @@
-//! How things are written down that serde, or another process, cannot take as they are.
+//! How things are written down that serde, or another process, cannot take as they are: times, signals, pids, bytes.
+//!
+//! It stands below everything that has a record of itself.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -56,6 +58,11 @@ impl Clock {
 
 fn nanoseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A length of time as a number, as clients are told of it: what is too long to be told is as long as can be.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Bytes that are most often text: a path, an argument, a line half read.

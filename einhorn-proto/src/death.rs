@@ -1,0 +1,70 @@
+//! How workers end.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Seconds;
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Termination {
+    /// It exited with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Killed {
+        /// The signal's name, for instance `SIGKILL`.
+        signal: String,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+    /// It was gone when the master looked again, after another program had run in the master's place: how it
+    /// ended, that program was told.
+    Unseen,
+}
+
+impl fmt::Display for Termination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exited with status {status}"),
+            Self::Killed { signal, core_dumped: false } => write!(f, "was killed by {signal}"),
+            Self::Killed { signal, core_dumped: true } => write!(f, "was killed by {signal} (core dumped)"),
+            Self::Unseen => f.write_str("ended while the master was being replaced"),
+        }
+    }
+}
+
+/// The end of a worker, or of the attempt to have one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Its pid; `None` if it could not be spawned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Its generation.
+    pub generation: u64,
+    /// How it ended, in words: `exited with status 1`, `cannot execute /srv/app: ...`.
+    pub reason: String,
+    /// How it ended, for programs; `None` if it could not be spawned or still lives past its boot deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination: Option<Termination>,
+    /// Its age, in milliseconds since it was spawned.
+    pub age_ms: u64,
+    /// Whether it had acked.
+    pub acked: bool,
+    /// If it had not: the last lines that it wrote to standard error, where the master captures those
+    /// (`--capture-startup`). They are in the log in full.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stderr_tail: Vec<String>,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, reason, .. } = self;
+        let Some(pid) = self.pid else {
+            return write!(f, "spawn (generation {generation}) failed: {reason}");
+        };
+        write!(f, "worker {pid} (generation {generation}) {reason} after {}", Seconds(self.age_ms))?;
+        if self.acked { Ok(()) } else { f.write_str(", unacked") }
+    }
+}

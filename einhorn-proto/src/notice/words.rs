@@ -1,0 +1,220 @@
+//! The line that a notice is in the log.
+
+use std::fmt;
+
+use super::{AckSource, Notice};
+use crate::{Seconds, UpgradeStage, UpgradeStatus, Workers};
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spawned { slot, index, pid, generation } => {
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) spawned, index {index}")
+            }
+            Self::Acked { slot, pid, generation, source, age_ms, .. } => {
+                let how = match source {
+                    AckSource::Control => "acked",
+                    AckSource::Notify => "acked by READY=1",
+                    AckSource::Timer => "taken as acked",
+                };
+                let age = Seconds(*age_ms);
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) {how} after {age}")
+            }
+            Self::Retiring { slot, pid, generation, for_ms } => {
+                let time = Seconds(*for_ms);
+                write!(
+                    f,
+                    "slot {slot}: worker {pid} (generation {generation}) gets nothing new, and is asked to stop in \
+                     {time}"
+                )
+            }
+            Self::Draining { slot, pid, generation, signal, why } => {
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) draining with {signal}: {why}")
+            }
+            Self::Drained { slot, pid, generation, termination, took_ms } => {
+                let took = Seconds(*took_ms);
+                write!(
+                    f,
+                    "slot {slot}: worker {pid} (generation {generation}) drained in {took}: it {termination}"
+                )
+            }
+            Self::Escalated { slot, pid, generation, signal, after_ms } => {
+                let after = Seconds(*after_ms);
+                write!(
+                    f,
+                    "slot {slot}: worker {pid} (generation {generation}) still runs {after} after its stop \
+                     signal; it gets {signal}"
+                )
+            }
+            Self::Died { slot, death, next, .. } => write!(f, "slot {slot}: {death}; {next}"),
+            Self::GivenUp { slot, tries } => {
+                let spawns = if *tries == 1 { "spawn" } else { "spawns in a row" };
+                write!(
+                    f,
+                    "slot {slot}: given up after {tries} {spawns} without an ack; it stays empty until \
+                     \"respawn\", \"upgrade\" or \"inc\""
+                )
+            }
+            Self::Ready { workers, generation, after_ms } => write!(
+                f,
+                "{workers} of {workers} workers up (generation {generation}), {} after start",
+                Seconds(*after_ms)
+            ),
+            Self::Resized { from, to } => write!(f, "number of workers {from} -> {to}"),
+            Self::UpgradeStarted { kind, generation, workers } => {
+                write!(f, "{kind} to generation {generation} of {} began", Workers(*workers))
+            }
+            Self::UpgradeJoined(upgrade) => write_joined(f, upgrade),
+            Self::SoakStarted { generation, workers, soak_ms } => {
+                let workers = Workers(*workers);
+                write!(f, "{workers} of generation {generation} up; {}", Soak(*soak_ms))
+            }
+            Self::SoakOver { generation } => {
+                write!(f, "soak of generation {generation} over; the other workers follow")
+            }
+            Self::RollbackStarted { kind, generation, reason } => {
+                write!(f, "{kind} to generation {generation} fails, going back: {reason}")
+            }
+            Self::UpgradeDone { kind, generation, took_ms, draining } => {
+                write!(f, "{kind} to generation {generation} done in {}", Seconds(*took_ms))?;
+                match draining {
+                    0 => Ok(()),
+                    1 => f.write_str("; 1 old worker still finishes its requests"),
+                    count => write!(f, "; {count} old workers still finish their requests"),
+                }
+            }
+            Self::UpgradeFailed { kind, generation, reason, serving } => {
+                write!(f, "{kind} to generation {generation} failed: {reason}; {serving}")
+            }
+            Self::Recycling { slot, pid, generation, reason } => {
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) is to be replaced: {reason}")
+            }
+            Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} says: {text}"),
+            Self::Stopping { slot, pid } => write!(f, "slot {slot}: worker {pid} says that it is stopping"),
+            Self::MasterStopping { signal, workers, why } => {
+                write!(f, "stopping ({why}): {signal} to {}", Workers(*workers))
+            }
+            Self::MasterExiting { code: 0, why } => write!(f, "exiting: {why}"),
+            Self::MasterExiting { code, why } => write!(f, "exiting with {code}: {why}"),
+            Self::MasterChecking { program } => {
+                write!(f, "checking whether {program} can take this master's place")
+            }
+            Self::MasterReplaced { version, from_version, workers, took_ms } => write!(
+                f,
+                "the master replaced itself in {}: version {version}, before {from_version}; {} kept",
+                Seconds(*took_ms),
+                Workers(*workers)
+            ),
+            Self::MasterKept { reason } => write!(f, "the master was not replaced and goes on: {reason}"),
+            Self::Refused { message } | Self::Decided { message } => f.write_str(message),
+        }
+    }
+}
+
+fn write_joined(f: &mut fmt::Formatter<'_>, upgrade: &UpgradeStatus) -> fmt::Result {
+    let UpgradeStatus { kind, stage, generation, from, upgraded, wanted, .. } = upgrade;
+    match stage {
+        UpgradeStage::Resolving => write!(f, "{kind} to generation {generation} is about to begin"),
+        UpgradeStage::Replacing => {
+            write!(f, "{kind} to generation {generation} runs: {upgraded} of {wanted} workers have it")
+        }
+        UpgradeStage::Soaking => write!(
+            f,
+            "{kind} to generation {generation} runs: {upgraded} of {wanted} workers have it; {}",
+            Soak(upgrade.soak_left_ms)
+        ),
+        UpgradeStage::RollingBack => write!(
+            f,
+            "{kind} to generation {generation} goes back to generation {from}: {upgraded} of {wanted} workers \
+             still have it"
+        ),
+    }
+}
+
+/// How long a soak lasts, in milliseconds if it has an end of its own.
+struct Soak(Option<u64>);
+
+impl fmt::Display for Soak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ms) => write!(f, "soaking for {}", Seconds(ms)),
+            None => f.write_str("soaking until \"upgrade --continue\""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Death, RolloutKind, Termination};
+
+    #[test]
+    fn a_death_tells_slot_pid_generation_reason_age_and_what_is_next() {
+        let death = Death {
+            pid: Some(4711),
+            generation: 7,
+            reason: Termination::Exited(1).to_string(),
+            termination: Some(Termination::Exited(1)),
+            age_ms: 440,
+            acked: false,
+            stderr_tail: Vec::new(),
+        };
+        let next = "next spawn in 2.2s".to_owned();
+        let notice = Notice::Died { slot: 3, death, next_spawn_ms: Some(2200), next };
+        assert_eq!(
+            notice.to_string(),
+            "slot 3: worker 4711 (generation 7) exited with status 1 after 0.4s, unacked; next spawn in 2.2s"
+        );
+    }
+
+    #[test]
+    fn who_joins_an_upgrade_is_told_how_it_stands() {
+        let upgrade = UpgradeStatus {
+            kind: RolloutKind::Upgrade,
+            stage: UpgradeStage::Soaking,
+            generation: 8,
+            from: 7,
+            soak_left_ms: None,
+            upgraded: 1,
+            wanted: 4,
+            starting: 0,
+            age_ms: 2_000,
+        };
+        let notice = Notice::UpgradeJoined(upgrade.clone());
+        assert_eq!(
+            notice.to_string(),
+            "upgrade to generation 8 runs: 1 of 4 workers have it; soaking until \"upgrade --continue\""
+        );
+        let json = serde_json::to_string(&notice).unwrap();
+        assert!(
+            json.starts_with(r#"{"event":"upgrade_joined","kind":"upgrade","stage":"soaking""#),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<Notice>(&json).unwrap(), notice);
+
+        let back = Notice::UpgradeJoined(UpgradeStatus { stage: UpgradeStage::RollingBack, ..upgrade });
+        assert_eq!(
+            back.to_string(),
+            "upgrade to generation 8 goes back to generation 7: 1 of 4 workers still have it"
+        );
+    }
+
+    #[test]
+    fn a_soak_says_how_long_it_lasts() {
+        let soak = |workers, soak_ms| Notice::SoakStarted { generation: 8, workers, soak_ms }.to_string();
+        assert_eq!(soak(1, Some(30_000)), "1 worker of generation 8 up; soaking for 30.0s");
+        assert_eq!(soak(2, None), "2 workers of generation 8 up; soaking until \"upgrade --continue\"");
+    }
+
+    #[test]
+    fn one_worker_is_not_workers() {
+        let began = |workers| {
+            Notice::UpgradeStarted { kind: RolloutKind::Upgrade, generation: 2, workers }.to_string()
+        };
+        assert_eq!(began(1), "upgrade to generation 2 of 1 worker began");
+        assert_eq!(began(4), "upgrade to generation 2 of 4 workers began");
+        let (signal, why) = ("SIGUSR2".to_owned(), "die".to_owned());
+        let stopping = Notice::MasterStopping { signal, workers: 1, why };
+        assert_eq!(stopping.to_string(), "stopping (die): SIGUSR2 to 1 worker");
+    }
+}
