@@ -1,9 +1,8 @@
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::thread;
 
 use socket2::{Socket, Type};
 use tempfile::TempDir;
@@ -234,13 +233,13 @@ fn a_group_that_another_user_has_bound_is_joined_by_slots_that_are_new() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let (before, _client, spec) = thread::spawn(|| {
-        nix::unistd::setfsuid(Uid::from_raw(54_321));
-        group()
-    })
-    .join()
-    .unwrap();
-    let mut kept = passed_group(&before);
+    let spec = spec("127.0.0.1:0,reuseport");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    fchown(&socket, Some(Uid::from_raw(54_321)), None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(8).unwrap();
+    let mut kept = KeptListeners { left: vec![("bind-127.0.0.1%3A0,slot=0,at=0".into(), socket.into())] };
     let Some(Listeners::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
         panic!("not taken")
     };
