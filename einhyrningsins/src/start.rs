@@ -3,6 +3,8 @@
 use std::env;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -65,8 +67,9 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     // einhorn's is for the control socket alone: masters with sockets of their own share the default one.
     let lockfile = lockfile.filter(|_| config.identity.dialect == Dialect::Native);
-    let slots = config.policy.workers;
-    let Listening { listeners, kept, unwanted } = listen_on(&config.sockets, slots, passed, &mut log)?;
+    let mut service =
+        Service::new(ServiceSettings::new(|name| env::var_os(name), std::process::id()), &mut log);
+    let listeners = listen_on(&config.sockets, config.policy.workers, passed, &mut service, &mut log)?;
     // After the listeners, one of which may be asked for at its path.
     let mut notify = match NotifySocket::beside(&control_socket) {
         Ok(notify) => notify,
@@ -114,11 +117,6 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         ));
     }
 
-    let mut service =
-        Service::new(ServiceSettings::new(|name| env::var_os(name), std::process::id()), &mut log);
-
-    service.on_kept(kept);
-    service.forget(&unwanted);
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
     let reactor = Reactor::new(Parts {
@@ -139,17 +137,20 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     Ok(reactor.run()?)
 }
 
-/// All sockets, and what the service manager had kept.
-struct Listening {
-    listeners: Vec<Listeners>,
-    /// The names of those that were taken.
-    kept: Vec<String>,
-    /// The names of those that do not fit.
-    unwanted: Vec<String>,
-}
+/// How long a service manager may take to let go of a socket.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+
+/// Between two looks whether it has.
+const LET_GO_EVERY: Duration = Duration::from_millis(5);
 
 /// Has all sockets, those that were kept for this master where they fit, and logs where they are.
-fn listen_on(sockets: &Sockets, slots: u32, mut passed: Passed, log: &mut Log) -> Result<Listening, Failure> {
+fn listen_on(
+    sockets: &Sockets,
+    slots: u32,
+    mut passed: Passed,
+    service: &mut Service,
+    log: &mut Log,
+) -> Result<Vec<Listeners>, Failure> {
     let Sockets { binds, family, backlog } = sockets;
     let failure = |error: BindError| Failure { hint: error.hint(), error: error.into() };
     let mut kept = passed.take_kept();
@@ -158,12 +159,16 @@ fn listen_on(sockets: &Sockets, slots: u32, mut passed: Passed, log: &mut Log) -
     // Before others are bound, whose addresses they may have.
     let unwanted = kept.give_up();
     names.retain(|name| !unwanted.contains(name));
+    service.on_kept(names);
+    service.forget_now(&unwanted, log);
+    let let_go_until = (!unwanted.is_empty()).then(|| Instant::now() + LET_GO_WITHIN);
     let mut listeners = Vec::new();
     for (spec, taken) in binds.iter().zip(taken) {
         let (found, how) = match taken {
             Some(taken) => (vec![taken], ", on a socket that the service manager has kept"),
             None => {
-                let opened = listen::open(spec, binds, *family, *backlog, &mut passed).map_err(failure)?;
+                let open = || listen::open(spec, binds, *family, *backlog, &mut passed);
+                let opened = open_in_time(open, let_go_until).map_err(failure)?;
                 let opened = opened.into_iter().map(|listener| Listeners::new(listener, slots));
                 (opened.collect::<Result<_, _>>().map_err(failure)?, "")
             }
@@ -180,7 +185,25 @@ fn listen_on(sockets: &Sockets, slots: u32, mut passed: Passed, log: &mut Log) -
     for leftover in passed.leftovers() {
         log.warn(leftover);
     }
-    Ok(Listening { listeners, kept: names, unwanted })
+    Ok(listeners)
+}
+
+/// Has the service manager the time to let go of a UDP socket: its address is taken as long as anybody has it, and what
+/// frees that of a TCP socket at once does not free it.
+fn open_in_time<T>(
+    mut open: impl FnMut() -> Result<T, BindError>,
+    until: Option<Instant>,
+) -> Result<T, BindError> {
+    loop {
+        match open() {
+            Err(BindError::Bind { source, .. })
+                if source.kind() == ErrorKind::AddrInUse && until.is_some_and(|at| Instant::now() < at) =>
+            {
+                thread::sleep(LET_GO_EVERY);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The notify socket where it can have no file.

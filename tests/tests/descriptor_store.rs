@@ -235,6 +235,28 @@ fn what_is_not_wanted_any_more_is_given_up() {
     master.assert_well(2);
 }
 
+/// Its address is taken for as long as the manager has it, too.
+#[test]
+fn a_udp_socket_that_is_not_wanted_any_more_is_not_in_the_way() {
+    let (builder, log) = kept(8);
+    let options = builder.file("options");
+    fs::write(&options, "-b udp:127.0.0.1:0").expect("a file");
+    let script = format!("exec \"$0\" $(cat {}) \"$@\"", options.display());
+    let mut master = builder.without_bind().under(["/bin/sh", "-c", &script]).start();
+    assert_eq!(wait_ready(&mut master, &log, 1), ["bind-udp%3A127.0.0.1%3A0"]);
+    let address = master.status().listeners[0].address.clone();
+    fs::write(&options, format!("-b {address},reuseport")).expect("a file");
+    crash(&mut master);
+    let name = format!("bind-{}", address.replace(':', "%3A"));
+    let expected = [0, 1].map(|slot| format!("{name},slot={slot},at={slot}"));
+    assert_eq!(wait_ready(&mut master, &log, 2), expected);
+    assert_eq!(master.status().listeners[0].address, address);
+    // And taken back as a group, whatever slot has to wait.
+    crash(&mut master);
+    assert_eq!(wait_ready(&mut master, &log, 3), expected);
+    master.wait_up(2);
+}
+
 /// What the manager keeps at the end of its log.
 #[track_caller]
 fn kept_last(log: &Path) -> Value {

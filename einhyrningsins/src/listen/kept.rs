@@ -21,6 +21,7 @@ use super::spec::{BindAddress, BindSpec, Origin, Place};
 use super::{Address, Family, Listener, Listeners, SocketKind};
 use crate::socket_place::SocketPlace;
 use crate::supervisor::SlotNumber;
+use crate::sys::steering::has_left_group;
 
 /// What the name of a listener begins with where the manager keeps it: other descriptors may be kept or passed too.
 const PREFIX: &str = "bind-";
@@ -93,7 +94,8 @@ impl KeptListeners {
         let (mut seats, mut gone) = (Vec::new(), Vec::new());
         for (kept, fd) in &self.left {
             let Some(seat) = Seat::of(&name, kept) else { continue };
-            if !is_of(kind, family, fd) || make_ours(fd).is_err() {
+            // One of UDP that has left was about to be let go of, and the others have moved by it.
+            if !is_of(kind, family, fd) || make_ours(fd).is_err() || has_left_group(fd) {
                 return None;
             }
             let listens = || SockRef::from(fd).is_listener().is_ok_and(|listens| listens);
@@ -128,7 +130,7 @@ impl KeptListeners {
     }
 
     /// Gives up what was not taken, and returns its names. Nobody is refused an address by it from now on, although the
-    /// manager still holds it.
+    /// manager still holds it; but for UDP, where the manager has to let go of it first.
     #[must_use]
     pub fn give_up(self) -> Vec<String> {
         let mut names = Vec::new();
@@ -265,14 +267,16 @@ impl Seat {
 }
 
 impl PerSlot {
-    /// As [`Listener::to_keep`], all of them or none: the order of a part would be lost with the rest. Those of UDP are not
-    /// kept: while the manager has one, it stays in the group, and nobody knows how long.
+    /// As [`Listener::to_keep`], all of them or none: the order of a part would be lost with the rest. Those of UDP that are
+    /// bound to a network interface are not kept: it may need a privilege to have one leave the group while the manager
+    /// has it too.
     #[must_use]
     pub(super) fn to_keep(&self) -> Option<Vec<(String, BorrowedFd<'_>)>> {
-        if !self.any().kind().has_connections() {
+        let any = self.any();
+        if any.kind() == SocketKind::Udp && any.spec.options.device.is_some() {
             return None;
         }
-        let address = name_of(&self.any().spec)?;
+        let address = name_of(&any.spec)?;
         let named = self.members().enumerate().map(|(position, member)| {
             let name = Seat { slot: member.slot, position, is_certain: self.can_choose() }.name(&address);
             (name.len() <= NAME_BYTES_MAX).then_some((name, member.listener.as_fd()))

@@ -200,6 +200,12 @@ impl Service {
         self.stored.extend(names);
     }
 
+    /// As [`Self::forget`], and without waiting for the loop.
+    pub fn forget_now(&mut self, names: &[String], log: &mut Log) {
+        self.forget(names);
+        self.send_all(Instant::now(), log);
+    }
+
     /// Has the manager let go of what it keeps under these names.
     pub fn forget(&mut self, names: &[String]) {
         for name in names {

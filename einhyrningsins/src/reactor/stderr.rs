@@ -323,7 +323,7 @@ mod tests {
 
     use mio::Poll;
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    use nix::unistd::pipe;
+    use nix::unistd::pipe2;
 
     use super::*;
 
@@ -339,7 +339,7 @@ mod tests {
 
     impl Play {
         fn new() -> Self {
-            let (ours, theirs) = pipe().unwrap();
+            let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).unwrap();
             fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
             let (poll, mut captures) = (Poll::new().unwrap(), Captures::default());
             captures.add(poll.registry(), ours, WORKER).unwrap();

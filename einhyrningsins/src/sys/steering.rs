@@ -18,6 +18,14 @@ use nix::errno::Errno;
 use nix::libc::{self, sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt};
 
+/// `SO_BINDTOIFINDEX` of most architectures. Source: `include/uapi/asm-generic/socket.h`, since Linux 5.1.
+const BIND_TO_INDEX: libc::c_int = 62;
+
+/// The number of an interface that is not there: numbers count up from 1.
+static NOWHERE: libc::c_int = libc::c_int::MAX;
+
+const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+
 /// How a group shares out what comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
@@ -73,21 +81,34 @@ pub fn steer(member: &impl AsFd, size: usize, live: &[usize], spread: Spread) ->
 /// `sock_bindtoindex` of the kernel (`net/core/sock.c`): a socket that is bound to another interface is put elsewhere in
 /// its table, and leaves its group by that (`udp_lib_rehash`). `shutdown(2)` does not do it.
 pub fn leave_group(socket: &impl AsFd) -> io::Result<()> {
-    /// `SO_BINDTOIFINDEX` of most architectures. Source: `include/uapi/asm-generic/socket.h`, since Linux 5.1.
-    const BIND_TO_INDEX: libc::c_int = 62;
-    // The number of an interface that is not there: numbers count up from 1.
-    let nowhere = libc::c_int::MAX;
-    // SAFETY: the kernel reads an int, of the size that it is told, and `nowhere` outlives the call.
+    // SAFETY: the kernel reads an int, of the size that it is told, and `NOWHERE` lives for ever.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             BIND_TO_INDEX,
-            (&raw const nowhere).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
+            (&raw const NOWHERE).cast(),
+            INT_BYTES,
         )
     };
     Ok(Errno::result(result).map(drop)?)
+}
+
+/// Whether [`leave_group`] was called on this socket.
+#[must_use]
+pub fn has_left_group(socket: &impl AsFd) -> bool {
+    let (mut index, mut length): (libc::c_int, _) = (0, INT_BYTES);
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `index`, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            BIND_TO_INDEX,
+            (&raw mut index).cast(),
+            &raw mut length,
+        )
+    };
+    result == 0 && index == NOWHERE
 }
 
 fn program(size: usize, live: &[usize], spread: Spread) -> Vec<sock_filter> {

@@ -251,9 +251,53 @@ fn a_group_that_another_user_has_bound_is_joined_by_slots_that_are_new() {
 }
 
 #[test]
-fn packets_of_slots_are_not_kept() {
+fn packets_of_slots_wait_for_the_next_master_too() {
+    let spec = spec("udp:127.0.0.1:0,reuseport,n");
+    let mut before = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
+    before.close(SlotNumber(0));
+    let serve = |group: &mut PerSlot, slot| {
+        let seats = [1, 2, 3].map(|other| (SlotNumber(other), other == slot));
+        group.steer(&Seats::of(seats)).unwrap();
+    };
+    let to = before.address().inet().unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for slot in 1..=3 {
+        serve(&mut before, slot);
+        client.send_to(&[slot as u8], to).unwrap();
+    }
+    let order = before.order();
+    let mut kept = passed_group(&before);
+    drop(before);
+    let Some(Listeners::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
+        panic!("not taken")
+    };
+    assert_eq!((after.order(), after.address().inet()), (order, Some(to)));
+    for slot in 1..=3 {
+        serve(&mut after, slot);
+        client.send_to(&[10 + slot as u8], to).unwrap();
+        let listener = after.of(SlotNumber(slot)).unwrap().as_fd().try_clone_to_owned().unwrap();
+        let socket = UdpSocket::from(listener);
+        let received = || socket.recv(&mut [0; 9]).is_ok();
+        assert!(received() && received() && !received(), "what waited, and what is new, of slot {slot}");
+    }
+}
+
+#[test]
+fn packets_of_slots_are_not_taken_where_one_was_about_to_go() {
     let spec = spec("udp:127.0.0.1:0,reuseport");
-    let group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 2).unwrap();
+    let mut before = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 3).unwrap();
+    let mut kept = passed_group(&before);
+    // Killed before the manager was told of it.
+    before.close(SlotNumber(0));
+    drop(before);
+    assert!(kept.take(&spec, Family::Any, None, SLOTS).is_none());
+    assert_eq!(kept.give_up().len(), 3);
+}
+
+#[test]
+fn packets_of_slots_are_not_kept_where_they_may_not_leave() {
+    let text = "udp:127.0.0.1:0,reuseport,device=lo";
+    let group = PerSlot::begin(bound(text), 2).unwrap();
     assert!(group.to_keep().is_none());
 }
 
