@@ -312,12 +312,11 @@ impl Service {
                 self.push_with_status(now, "STOPPING=1", status);
                 return;
             }
-        } else if !self.told.ready {
-            if pool.was_ready {
-                self.told.ready = true;
-                return self.push_with_status(now, "READY=1", status);
+        } else if pool.was_ready {
+            if !std::mem::replace(&mut self.told.ready, true) {
+                self.push_with_status(now, "READY=1", status.clone());
             }
-        } else {
+            // It may have begun, and ended, in the round in which the pool was ready.
             if is_hung_up || ((is_busy || has_begun) && !self.told.reloading) {
                 self.told.reloading = true;
                 let since = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);

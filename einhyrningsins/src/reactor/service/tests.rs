@@ -143,6 +143,12 @@ fn an_upgrade_that_is_over_before_it_is_seen_is_told_too() {
     assert_eq!(manager.heard(), [format!("RELOADING=1|{status}"), format!("READY=1|{status}")]);
     service.tell(now, &running, &mut log);
     assert!(manager.heard().is_empty());
+    // And one that is over in the round in which the pool was ready.
+    let mut service = manager.service();
+    service.on_notice(&Notice::UpgradeStarted { kind: RolloutKind::Upgrade, generation: 2, workers: 4 });
+    service.tell(now, &running, &mut log);
+    let told = ["READY=1", "RELOADING=1", "READY=1"].map(|transition| format!("{transition}|{status}"));
+    assert_eq!(manager.heard(), told);
 }
 
 #[test]
