@@ -35,13 +35,15 @@ pub(super) struct Steering {
     orders: HashMap<usize, Vec<SlotNumber>>,
     /// Something has happened since the slots were last looked at.
     is_stale: bool,
+    /// There is a listener that is not watched.
+    is_any_new: bool,
     tell_not_before: Option<Instant>,
 }
 
 impl Steering {
     /// Nothing is watched yet, and the slots are to be looked at, which may run already.
     pub(super) fn new() -> Self {
-        Self { is_stale: true, ..Self::default() }
+        Self { is_stale: true, is_any_new: true, ..Self::default() }
     }
 
     /// Something has happened in the pool.
@@ -98,7 +100,9 @@ impl Reactor {
         if self.workers.listeners().iter().any(|listeners| matches!(listeners, Listeners::PerSlot(_))) {
             self.steer_slots();
         }
-        self.watch_listeners();
+        if std::mem::take(&mut self.steering.is_any_new) {
+            self.watch_listeners();
+        }
     }
 
     fn steer_slots(&mut self) {
@@ -110,6 +114,8 @@ impl Reactor {
                     self.steering.forget(self.poll.registry(), (number, Some(slot)), listener);
                 }
                 group.close(slot);
+                // The last of all stays.
+                self.steering.is_any_new = true;
             }
             if let Err(error) = group.steer(&seats) {
                 let address = group.address();
@@ -121,6 +127,7 @@ impl Reactor {
             let order = group.order();
             if self.steering.orders.get(&number) != Some(&order) {
                 self.steering.orders.insert(number, order);
+                self.steering.is_any_new = true;
                 self.service.on_listeners_changed();
             }
         }
@@ -131,6 +138,7 @@ impl Reactor {
         for (number, listeners) in self.workers.listeners().iter().enumerate() {
             for (slot, listener) in listeners.each() {
                 if let Err(error) = self.steering.watch(self.poll.registry(), (number, slot), listener) {
+                    self.steering.is_any_new = true;
                     let address = &listener.address;
                     self.log.debug(format_args!("{address}: its shutdown would not be noticed: {error}"));
                 }
