@@ -216,15 +216,22 @@ fn a_master_that_replaces_itself_stores_nothing_twice() {
     assert_eq!(stored, 1, "{master}");
 }
 
+/// A master that is kept for, with these options, the log of its manager, and the file that the options of the next are read
+/// from.
+fn with_options(text: &str) -> (Master, PathBuf, PathBuf) {
+    let (builder, log) = kept(8);
+    let options = builder.file("options");
+    fs::write(&options, text).expect("a file");
+    let script = format!("exec \"$0\" $(cat {}) \"$@\"", options.display());
+    let master = builder.without_bind().under(["/bin/sh", "-c", &script]).start();
+    (master, log, options)
+}
+
 /// The listeners of a master that comes back with other `-b`: one is bound anew at an address that the manager still
 /// holds, and the manager lets go of both.
 #[test]
 fn what_is_not_wanted_any_more_is_given_up() {
-    let (builder, log) = kept(8);
-    let options = builder.file("options");
-    fs::write(&options, "-b 127.0.0.1:0 -b localhost:0").expect("a file");
-    let script = format!("exec \"$0\" $(cat {}) \"$@\"", options.display());
-    let mut master = builder.without_bind().under(["/bin/sh", "-c", &script]).start();
+    let (mut master, log, options) = with_options("-b 127.0.0.1:0 -b localhost:0");
     assert_eq!(wait_ready(&mut master, &log, 1), ["bind-127.0.0.1%3A0", "bind-localhost%3A0"]);
     let address = master.address();
     fs::write(&options, format!("-b {address}")).expect("a file");
@@ -238,11 +245,7 @@ fn what_is_not_wanted_any_more_is_given_up() {
 /// Its address is taken for as long as the manager has it, too.
 #[test]
 fn a_udp_socket_that_is_not_wanted_any_more_is_not_in_the_way() {
-    let (builder, log) = kept(8);
-    let options = builder.file("options");
-    fs::write(&options, "-b udp:127.0.0.1:0").expect("a file");
-    let script = format!("exec \"$0\" $(cat {}) \"$@\"", options.display());
-    let mut master = builder.without_bind().under(["/bin/sh", "-c", &script]).start();
+    let (mut master, log, options) = with_options("-b udp:127.0.0.1:0");
     assert_eq!(wait_ready(&mut master, &log, 1), ["bind-udp%3A127.0.0.1%3A0"]);
     let address = master.status().listeners[0].address.clone();
     fs::write(&options, format!("-b {address},reuseport")).expect("a file");
