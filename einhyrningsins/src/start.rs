@@ -12,8 +12,8 @@ use crate::config::{Config, Dialect, Sockets};
 use crate::control_socket::ControlSocket;
 use crate::listen::{self, BindError, Listeners, Passed};
 use crate::logging::Log;
+use crate::master::{HANDLED_SIGNALS, Master, Parts, Service, ServiceSettings};
 use crate::notify_socket::NotifySocket;
-use crate::reactor::{HANDLED_SIGNALS, Parts, Reactor, Service, ServiceSettings};
 use crate::supervisor::{AckMode, Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
@@ -119,7 +119,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
 
     let supervisor = Supervisor::new(config.policy);
     log.info(starting(&config.control.socket.display()));
-    let reactor = Reactor::new(Parts {
+    let master = Master::new(Parts {
         identity: config.identity,
         reexec: config.reexec,
         supervisor,
@@ -134,7 +134,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
         log,
     })
     .map_err(|failure| failure.error)?;
-    Ok(reactor.run()?)
+    Ok(master.run()?)
 }
 
 /// How long a service manager may take to let go of a socket.

@@ -18,8 +18,8 @@ use crate::control_socket::ControlSocket;
 use crate::forms::{Clock, Moment};
 use crate::handover::{HandoverError, Header};
 use crate::logging::Log;
+use crate::master::{HANDLED_SIGNALS, Master, MasterRecord, PROOF, Parts, Service};
 use crate::notify_socket::NotifySocket;
-use crate::reactor::{HANDLED_SIGNALS, MasterRecord, PROOF, Parts, Reactor, Service};
 use crate::release::Recipe;
 use crate::start::Failure;
 use crate::supervisor::Supervisor;
@@ -130,31 +130,31 @@ fn go_on(state: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> an
     let (version, written_at) = (record.version.clone(), record.written_at);
     let image = guard.must(inherited.take(header.image.0), "cannot hold the master before");
     taken.extend([image.as_raw_fd(), state.as_raw_fd()]);
-    let mut reactor = assemble(&guard, &record, &mut inherited, &clock);
-    guard.must(reactor.resume(record, &mut inherited, &clock), "cannot take over the control clients");
+    let mut master = assemble(&guard, &record, &mut inherited, &clock);
+    guard.must(master.resume(record, &mut inherited, &clock), "cannot take over the control clients");
     // From here on this image is the master, and what follows may change the world.
     set_close_on_exec(&taken, true);
     guard.disarm();
     drop((image, state));
-    finish(reactor, &clock, written_at, version, returned)
+    finish(master, &clock, written_at, version, returned)
 }
 
 fn finish(
-    mut reactor: Reactor,
+    mut master: Master,
     clock: &Clock,
     written_at: Moment,
     version: String,
     returned: Option<&str>,
 ) -> anyhow::Result<u8> {
     match returned {
-        Some(why) => reactor.on_returned(why),
-        None => reactor.on_replaced(clock, written_at, version),
+        Some(why) => master.on_returned(why),
+        None => master.on_replaced(clock, written_at, version),
     }
-    reactor.go_on()
+    master.go_on()
 }
 
 /// The parts of the master, as they were written down.
-fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited, clock: &Clock) -> Reactor {
+fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited, clock: &Clock) -> Master {
     let MasterRecord { identity, control, .. } = record.clone();
     let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
     if let Some(name) = &control.name {
@@ -186,7 +186,7 @@ fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited, clo
         service: Service::adopt(record.service.clone(), &mut log),
         log,
     };
-    guard.must(Reactor::new(parts), "cannot start the loop")
+    guard.must(Master::new(parts), "cannot start the loop")
 }
 
 /// A program that ran in between may have changed the directory: that is then where workers run, but for `--chdir`.

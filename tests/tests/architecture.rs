@@ -76,8 +76,8 @@ fn each_module_of_the_daemon_uses_only_those_below_it() {
 }
 
 #[test]
-fn every_file_of_reactor_sys_and_supervisor_has_its_row() {
-    for folder in ["reactor", "sys", "supervisor"] {
+fn every_file_of_master_sys_and_supervisor_has_its_row() {
+    for folder in ["master", "sys", "supervisor"] {
         let told = rows(&format!("Inside `{folder}/`:")).into_iter().flatten();
         let told: BTreeSet<_> = told.map(|path| module(&path).to_owned()).collect();
         for name in &told {

@@ -8,7 +8,7 @@
 //! The format has a version, [`FORMAT`]. A field that is added has a default, so that an older state is read; what
 //! an older master must not pass over raises the version, and it refuses that in words.
 //!
-//! What the object has is for the reactor to say (`reactor/record.rs`), and of its parts for whoever owns them.
+//! What the object has is for the master to say (`master/record.rs`), and of its parts for whoever owns them.
 
 use std::io;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::forms::Clock;
-use crate::reactor::MasterRecord;
+use crate::master::MasterRecord;
 use crate::supervisor::Supervisor;
 
 /// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that

@@ -1,7 +1,7 @@
 //! The core: decides everything about the pool, and touches nothing.
 //!
 //! Events and the time go in, actions come out. There is no clock, process, socket, environment or log
-//! behind this module; the reactor carries each [`Action`] out and feeds what became of it back as an
+//! behind this module; the master carries each [`Action`] out and feeds what became of it back as an
 //! [`Event`]. So every behaviour can be played in a test on a clock that jumps.
 //!
 //! What must hold is written in `invariants.rs` and checked after every event in debug builds. In a release

@@ -95,7 +95,7 @@ struct Scope {
     policy: Policy,
     /// Whether it begins with every worker up and old, rather than with none spawned.
     is_steady_at_first: bool,
-    /// Whether spawns are answered, in order, before anything else is heard, as the reactor does. If not,
+    /// Whether spawns are answered, in order, before anything else is heard, as the master does. If not,
     /// anything may be heard first: the core promises to bear that too.
     spawns_at_once: bool,
     commands: Vec<PoolCommand>,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::{LISTENERS, Reactor};
+use super::{LISTENERS, Master};
 use crate::listen::{BindError, Listener, Listeners, SocketKind};
 use crate::supervisor::SlotNumber;
 
@@ -90,7 +90,7 @@ impl Steering {
     }
 }
 
-impl Reactor {
+impl Master {
     /// Brings the listeners in line with the slots, after whatever has happened.
     pub(super) fn steer(&mut self) {
         self.revive_listeners();

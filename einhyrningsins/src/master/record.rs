@@ -1,4 +1,4 @@
-//! The master written down, for its next image: what one reactor knows and the other goes on from.
+//! The master written down, for its next image: what one master knows and the other goes on from.
 //!
 //! [`crate::handover`] has the form that this is written in, and what to mind where a field is added. The parts are
 //! written down by whoever owns them.
@@ -12,7 +12,7 @@ use super::client::ClientsRecord;
 use super::reexec::Then;
 use super::service::ServiceRecord;
 use super::stderr::CaptureRecord;
-use super::{Asker, Reactor};
+use super::{Asker, Master};
 use crate::config::{Control, Identity, Reexec};
 use crate::control_socket::ControlSocketRecord;
 use crate::forms::{Clock, Moment};
@@ -100,7 +100,7 @@ impl MasterRecord {
     }
 }
 
-impl Reactor {
+impl Master {
     /// Everything, written down.
     pub(super) fn record(&self, clock: &Clock) -> anyhow::Result<MasterRecord> {
         let requests = self.requests.iter();

@@ -7,12 +7,12 @@ use einhorn_proto::{Notice, Termination};
 
 use super::Then;
 use crate::forms::{Clock, Moment, milliseconds};
-use crate::reactor::{Captures, Clients, MasterRecord, Reactor};
+use crate::master::{Captures, Clients, Master, MasterRecord};
 use crate::supervisor::{Event, PoolCommand};
 use crate::sys::inherit::Inherited;
 use crate::sys::reap::is_child;
 
-impl Reactor {
+impl Master {
     /// Takes up clients, requests and standard errors that were written down, and what was under way.
     ///
     /// # Errors

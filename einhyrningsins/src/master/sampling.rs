@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-use super::Reactor;
+use super::Master;
 use crate::supervisor::Event;
 
 /// Each worker is looked at once in this time.
@@ -42,7 +42,7 @@ impl Sampling {
         }
     }
 
-    /// When to call [`Reactor::sample`].
+    /// When to call [`Master::sample`].
     pub(super) fn next(&self) -> Option<Instant> {
         self.next
     }
@@ -59,7 +59,7 @@ impl Sampling {
     }
 }
 
-impl Reactor {
+impl Master {
     /// Looks at the next few workers, if it is time.
     pub(super) fn sample(&mut self, now: Instant) {
         if self.sampling.next.is_none_or(|at| at > now) {

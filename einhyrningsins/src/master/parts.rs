@@ -1,4 +1,4 @@
-//! What a reactor is put together from, at a start or when a master is replaced.
+//! What a master is put together from, at a start or when a master is replaced.
 
 use anyhow::Context;
 use mio::{Interest, Poll};
@@ -15,7 +15,7 @@ use crate::sys::pid_file::PidFile;
 use crate::sys::signals::Signals;
 use crate::workers::Workers;
 
-/// What a reactor is put together from.
+/// What a master is put together from.
 #[derive(Debug)]
 pub struct Parts {
     /// How the master was called.

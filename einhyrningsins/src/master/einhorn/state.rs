@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use einhorn_proto::{MasterState, Status, yaml_scalar};
 use nix::sys::signal::Signal;
 
-use super::super::Reactor;
+use super::super::Master;
 use super::verbosity_number;
 use crate::supervisor::{AckMode, WorkerDetail};
 
@@ -97,7 +97,7 @@ impl WallClock {
     }
 }
 
-impl Reactor {
+impl Master {
     /// The whole text.
     pub(in super::super) fn einhorns_state(&self) -> String {
         let status = self.status();

@@ -17,7 +17,7 @@ use super::{Candidate, c_strings};
 use crate::config::Reexec;
 use crate::forms::Clock;
 use crate::handover;
-use crate::reactor::{CHECK, Reactor};
+use crate::master::{CHECK, Master};
 use crate::sys::inherit::Fd;
 use crate::sys::memory_file::{content, memory_file};
 use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
@@ -70,12 +70,12 @@ impl Check {
     }
 }
 
-impl Reactor {
+impl Master {
     /// Starts the child.
     ///
     /// # Errors
     /// If there is no candidate, or the child cannot be started; the master stays as it is.
-    pub(in crate::reactor) fn begin_check(&mut self) -> anyhow::Result<()> {
+    pub(in crate::master) fn begin_check(&mut self) -> anyhow::Result<()> {
         let candidate = self.candidate()?;
         let state = handover::to_bytes(Fd(-1), &self.record(&Clock::read())?)?;
         let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
@@ -114,7 +114,7 @@ impl Reactor {
     }
 
     /// Takes up what the check's child says on standard error.
-    pub(in crate::reactor) fn read_check(&mut self) {
+    pub(in crate::master) fn read_check(&mut self) {
         let Some(check) = &mut self.replacement.check else { return };
         let mut buffer = [0; SAID_BYTES_MAX];
         loop {
@@ -131,14 +131,14 @@ impl Reactor {
         }
     }
 
-    pub(in crate::reactor) fn enforce_check_deadline(&mut self, now: Instant) {
+    pub(in crate::master) fn enforce_check_deadline(&mut self, now: Instant) {
         if self.replacement.deadline().is_some_and(|deadline| deadline <= now) {
             self.end_check();
         }
     }
 
     /// Kills the check's child, with what it has started: it is the leader of a process group of its own.
-    pub(in crate::reactor) fn end_check(&mut self) {
+    pub(in crate::master) fn end_check(&mut self) {
         if let Some(check) = &mut self.replacement.check {
             check.is_late = true;
             let _ = kill(Pid::from_raw(-check.pid.as_raw()), Signal::SIGKILL);

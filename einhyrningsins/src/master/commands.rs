@@ -12,7 +12,7 @@ use super::answer::{VERSION, help, pool_command};
 use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::einhorn::{self, Question};
 use super::reexec::Then;
-use super::{Asker, Reactor};
+use super::{Asker, Master};
 use crate::forms::milliseconds;
 use crate::logging::severity_name;
 use crate::supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, UpgradePlan};
@@ -25,7 +25,7 @@ const REQUESTS_PER_ROUND: usize = 64;
 /// read grows with its length.
 const BYTES_PER_ROUND: usize = 64 * 1024;
 
-impl Reactor {
+impl Master {
     pub(super) fn accept_clients(&mut self) {
         let is_retry = self.clients.accept_again_at().is_some();
         loop {

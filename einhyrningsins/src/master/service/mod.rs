@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::Reactor;
+use super::Master;
 use crate::forms;
 use crate::logging::Log;
 use crate::supervisor::{AckMode, Policy, Summary};
@@ -397,7 +397,7 @@ impl Service {
     }
 }
 
-impl Reactor {
+impl Master {
     /// Tells the service manager what it does not know, if there is one.
     pub(super) fn tell_service_manager(&mut self) {
         if !self.service.is_on() {

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use self::check::Check;
 pub use self::check::PROOF;
-use super::Reactor;
+use super::Master;
 use crate::config::{Dialect, Reexec};
 use crate::forms::Clock;
 use crate::handover;
@@ -102,7 +102,7 @@ impl Replacement {
     }
 }
 
-impl Reactor {
+impl Master {
     /// Upgrades the pool, and the master before it where that is called for.
     pub(super) fn upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
         if self.supervisor.upgrade_refusal(plan).is_none() && self.is_to_be_replaced() {

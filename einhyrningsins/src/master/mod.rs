@@ -71,7 +71,7 @@ const EVENTS_MAX: usize = 256;
 
 /// Everything that the master holds while it runs.
 #[derive(Debug)]
-pub struct Reactor {
+pub struct Master {
     poll: Poll,
     supervisor: Supervisor,
     workers: Workers,
@@ -127,7 +127,7 @@ struct Asker {
     words: Words,
 }
 
-impl Reactor {
+impl Master {
     /// Puts the parts together; nothing is spawned yet.
     ///
     /// # Errors

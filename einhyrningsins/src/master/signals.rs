@@ -5,7 +5,7 @@ use std::io;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::Reactor;
+use super::Master;
 use crate::config::Dialect;
 use crate::supervisor::{Event, PoolCommand, Stop, UpgradePlan};
 use crate::sys::reap::reap_one;
@@ -25,7 +25,7 @@ pub const HANDLED_SIGNALS: [Signal; 10] = [
     Signal::SIGALRM,
 ];
 
-impl Reactor {
+impl Master {
     pub(super) fn read_signals(&mut self) {
         match self.signals.drain() {
             Ok(received) => received.into_iter().for_each(|signal| self.on_signal(signal)),

@@ -9,7 +9,7 @@ use einhorn_proto::{Command, Language, Notice, Outcome, RequestErrorKind, Severi
 use serde::{Deserialize, Serialize};
 
 use super::answer::{VERSION, help};
-use super::{Asker, Reactor};
+use super::{Asker, Master};
 use crate::config::Dialect;
 use crate::dialect;
 use crate::supervisor::ReplyData;
@@ -188,7 +188,7 @@ impl Asker {
     }
 }
 
-impl Reactor {
+impl Master {
     /// In whose words a request is answered.
     pub(super) fn words(&self, language: Language, question: Question) -> Words {
         match (self.identity.dialect, language) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use einhorn_proto::AckSource;
 use nix::unistd::Pid;
 
-use super::Reactor;
+use super::Master;
 use super::client::{ClientId, Peer};
 use crate::supervisor::Event;
 use crate::sys::notify::NotifyMessage;
@@ -36,7 +36,7 @@ impl Strangers {
     }
 }
 
-impl Reactor {
+impl Master {
     /// `worker:ack`: believed if the worker, or a process that descends from it, says so.
     pub(super) fn on_worker_ack(&mut self, client: ClientId, pid: i32) {
         let pid = Pid::from_raw(pid);
