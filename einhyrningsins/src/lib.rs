@@ -2,24 +2,29 @@
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the picture.
 
-pub mod cli;
-pub mod config;
-pub mod control_socket;
-pub mod dialect;
-pub mod forms;
-pub mod handover;
-pub mod listen;
-pub mod logging;
-pub mod master;
-pub mod notify_socket;
-pub mod release;
-pub mod socket_place;
-pub mod supervisor;
-pub mod sys;
-pub mod workers;
+// Nobody but the modules of this crate sees them: there `pub` says no more and no less than `pub(crate)`.
+#![allow(unreachable_pub)]
 
+mod cli;
+mod config;
+mod dialect;
+mod failure;
+mod forms;
+mod listen;
+mod logging;
+mod master;
+mod release;
+mod socket_place;
 mod start;
-mod takeover;
+pub mod supervisor;
+mod sys;
+mod workers;
 
-pub use start::{Failure, run};
-pub use takeover::take_over;
+pub use cli::CommandLine;
+pub use config::Config;
+pub use failure::Failure;
+pub use master::take_over;
+pub use start::run;
+// For the benchmark of spawns.
+pub use sys::account::Credentials;
+pub use sys::spawn::{SpawnSpec, Spawner};

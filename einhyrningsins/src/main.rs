@@ -4,9 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use einhyrningsins::cli::CommandLine;
-use einhyrningsins::config::Config;
-use einhyrningsins::{Failure, run, take_over};
+use einhyrningsins::{CommandLine, Config, Failure, run, take_over};
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = env::args_os().collect();

@@ -161,12 +161,6 @@ impl SocketPlace {
     pub fn path(&self) -> &Path {
         &self.file.path
     }
-
-    /// Its lock.
-    #[must_use]
-    pub fn lock(&self) -> &LockFile {
-        &self.lock
-    }
 }
 
 impl BoundFile {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use crate::config::{Config, Dialect, Sockets};
-use crate::control_socket::ControlSocket;
+use crate::failure::Failure;
 use crate::listen::{self, BindError, Listeners, Passed};
 use crate::logging::Log;
+use crate::master::ControlSocket;
+use crate::master::NotifySocket;
 use crate::master::{HANDLED_SIGNALS, Master, Parts, Service, ServiceSettings};
-use crate::notify_socket::NotifySocket;
 use crate::supervisor::{AckMode, Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
@@ -21,21 +22,6 @@ use crate::sys::process;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{WorkerOptions, Workers};
-
-/// Why the master did not start, or ended: what failed, and what to do about it.
-#[derive(Debug)]
-pub struct Failure {
-    /// What failed, with its causes.
-    pub error: anyhow::Error,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self { error: error.into(), hint: None }
-    }
-}
 
 /// Runs the master to its end and returns its exit code.
 ///

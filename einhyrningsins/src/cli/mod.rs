@@ -21,7 +21,6 @@ pub use native::Args;
 pub use process::{CpuAffinityArg, ProcessArgs, UserArg};
 pub use reexec::{CommandWords, ReexecArgs, Takeover};
 pub use shared::SharedArgs;
-pub use stop_signal::{UnknownStopSignal, parse_stop_signal};
 pub use values::{AckModeArg, LogFormat, NiceArg};
 
 /// The file name that makes this program speak as einhorn does.

@@ -16,17 +16,14 @@ mod per_slot;
 mod spec;
 
 pub use address::{Address, SocketKind, UnixName};
-pub use bind::{BindError, Family, bind, bind_at};
+pub use bind::{BindError, Family, bind};
 pub use exports::exports;
 pub use kept::KeptListeners;
-pub use listener::{AdoptError, Listener, ListenerQueue, ListenerRecord};
+pub use listener::{AdoptError, Listener, ListenerQueue};
 pub use listeners::{Listeners, ListenersRecord};
 pub use passed::{Passed, PassedError};
-pub use per_slot::{PerSlot, PerSlotRecord};
-pub use spec::{
-    BindAddress, BindOption, BindOptions, BindSpec, BindSpecError, BindSpecErrorKind, FastOpen, Host, Origin,
-    Place,
-};
+pub use per_slot::PerSlot;
+pub use spec::{BindSpec, BindSpecError, Origin};
 
 /// Has what `spec` asks for: binds it, or takes it from `passed`. What other `binds` name is not for a `systemd` without a
 /// name.

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answer::{VERSION, help, pool_command};
-use super::client::{CLIENTS_MAX, ClientId, Input, Peer};
+use super::control::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::einhorn::{self, Question};
-use super::reexec::Then;
+use super::handover::Then;
 use super::{Asker, Master};
 use crate::forms::milliseconds;
 use crate::logging::severity_name;

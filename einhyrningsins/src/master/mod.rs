@@ -5,18 +5,18 @@
 //! the log, not on a child. Descriptors belong to the part that reads them: clients to [`Clients`], listeners
 //! to [`Workers`], the control socket's files to [`ControlSocket`].
 
-mod ack;
 mod answer;
-mod client;
 mod commands;
+mod control;
 mod einhorn;
 mod parts;
-mod record;
-mod reexec;
+
+mod captures;
+mod handover;
+mod notify;
 mod sampling;
 mod service;
 mod signals;
-mod stderr;
 mod steering;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -32,26 +32,26 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Control, Identity};
-use crate::control_socket::ControlSocket;
 use crate::logging::Log;
-use crate::notify_socket::NotifySocket;
 use crate::supervisor::{Action, Event, RequestKey, Supervisor};
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::sys::signals::Signals;
 use crate::workers::Workers;
+pub use control::ControlSocket;
+pub use notify::NotifySocket;
 
-use ack::Strangers;
-use client::{ClientId, Clients};
+use control::{ClientId, Clients};
 use einhorn::Words;
+use notify::Strangers;
 pub use parts::{NotAssembled, Parts};
-pub use record::MasterRecord;
-pub use reexec::PROOF;
-use reexec::Replacement;
+
+use captures::{Capture, Captures};
+use handover::Replacement;
+pub use handover::take_over;
 use sampling::Sampling;
-pub use service::{Service, ServiceRecord, ServiceSettings};
+pub use service::{Service, ServiceSettings};
 pub use signals::HANDLED_SIGNALS;
-use stderr::{Capture, Captures};
 use steering::Steering;
 
 const CONTROL: Token = Token(0);

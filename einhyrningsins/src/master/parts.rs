@@ -3,12 +3,12 @@
 use anyhow::Context;
 use mio::{Interest, Poll};
 
+use super::control::ControlSocket;
+use super::notify::NotifySocket;
 use super::service::Service;
 use super::{CONTROL, NOTIFY, SIGNALS};
 use crate::config::{Control, Identity, Reexec};
-use crate::control_socket::ControlSocket;
 use crate::logging::Log;
-use crate::notify_socket::NotifySocket;
 use crate::supervisor::Supervisor;
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;

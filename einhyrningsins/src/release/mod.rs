@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use self::env_file::Variable;
 pub use self::env_file::{EnvFileError, LineFault};
+pub use self::program::Program;
 use self::program::ProgramRecord;
-pub use self::program::{Program, ProgramFile};
 use crate::forms;
 use crate::supervisor::Generation;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};

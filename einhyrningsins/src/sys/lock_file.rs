@@ -117,12 +117,6 @@ impl LockFile {
         Err(io(Errno::EBUSY.into()))
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn write_owner(&self) -> io::Result<()> {
         let mut file = &self.file;
         file.set_len(0)?;
@@ -250,7 +244,7 @@ mod tests {
         let path = directory.path().join("lock");
         fs::write(&path, "2147483646\n").unwrap();
         let lock = LockFile::acquire(&path).unwrap();
-        assert_eq!(fs::read_to_string(lock.path()).unwrap(), format!("{}\n", getpid()));
+        assert_eq!(fs::read_to_string(&lock.path).unwrap(), format!("{}\n", getpid()));
     }
 
     #[test]

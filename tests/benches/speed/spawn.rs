@@ -8,8 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
-use einhyrningsins::sys::account::Credentials;
-use einhyrningsins::sys::spawn::{SpawnSpec, Spawner};
+use einhyrningsins::{Credentials, SpawnSpec, Spawner};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, geteuid};

@@ -9,7 +9,7 @@ use nix::sys::stat::umask;
 use socket2::SockRef;
 
 use super::*;
-use crate::listen::ListenerRecord;
+use crate::listen::listener::ListenerRecord;
 use crate::sys::testing::{PATIENCE, eventually, isolated};
 
 fn bound(spec: &str, family: Family) -> Listener {

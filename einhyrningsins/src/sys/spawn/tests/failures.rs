@@ -92,7 +92,7 @@ fn a_binary_whose_loader_is_missing_is_told_from_one_that_is_not_there() {
     fs::write(&path, bytes).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let error = failure(directory.path(), "./foreign");
-    assert_eq!(error.fault, Some(ExecFault::LoaderMissing));
+    assert_eq!(error.fault, Some(error::ExecFault::LoaderMissing));
     assert_eq!(
         error.to_string(),
         "cannot execute ./foreign: the dynamic loader that it was linked for is missing"

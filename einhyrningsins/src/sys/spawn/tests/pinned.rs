@@ -166,7 +166,7 @@ fn a_deleted_directory_does_not_stop_what_was_pinned_and_is_named_where_a_path_i
     let spec = SpawnSpec { executable: None, ..pinned.spec(&argv) };
     let error = spawner.spawn(&spec).unwrap_err();
     let directory = pinned.root.path().join("release").display().to_string();
-    assert_eq!(error.fault, Some(ExecFault::DirectoryDeleted { directory: directory.clone() }));
+    assert_eq!(error.fault, Some(error::ExecFault::DirectoryDeleted { directory: directory.clone() }));
     assert_eq!(
         error.to_string(),
         format!("cannot execute ./server: its directory {directory} has been deleted")

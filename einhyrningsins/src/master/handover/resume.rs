@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use einhorn_proto::{Notice, Termination};
 
-use super::Then;
+use super::exec::Then;
+use super::record::MasterRecord;
 use crate::forms::{Clock, Moment, milliseconds};
-use crate::master::{Captures, Clients, Master, MasterRecord};
+use crate::master::{Captures, Clients, Master};
 use crate::supervisor::{Event, PoolCommand};
 use crate::sys::inherit::Inherited;
 use crate::sys::reap::is_child;

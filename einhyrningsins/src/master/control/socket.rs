@@ -15,7 +15,6 @@ use socket2::{Domain, Socket, Type};
 
 use crate::socket_place::{PlaceError, PlaceRecord, Remedy, SocketPlace};
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
-use crate::sys::lock_file::LockFile;
 
 /// The control socket, listening, with its place. Dropping it removes the socket and its lock file, if they are still
 /// ours.
@@ -74,12 +73,6 @@ impl ControlSocket {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.place.path()
-    }
-
-    /// Its lock.
-    #[must_use]
-    pub fn lock(&self) -> &LockFile {
-        self.place.lock()
     }
 }
 
@@ -159,7 +152,7 @@ mod tests {
         let path = directory.path().join("einhorn.sock");
         let control = ControlSocket::open(&path).unwrap();
         assert_eq!(control.path(), path);
-        assert_eq!(control.lock().path(), directory.path().join("einhorn.sock.lock"));
+        assert!(directory.path().join("einhorn.sock.lock").is_file());
         assert_eq!(control.listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut client = UnixStream::connect(&path).unwrap();
         let (accepted, _) = control.listener.accept().unwrap();
@@ -174,13 +167,14 @@ mod tests {
 
     #[test]
     fn nobody_else_may_connect_whatever_the_umask() {
-        isolated("control_socket::tests::nobody_else_may_connect_whatever_the_umask", || {
+        isolated("master::control::socket::tests::nobody_else_may_connect_whatever_the_umask", || {
             for mask in [0o000, 0o022, 0o077] {
                 umask(Mode::from_bits_truncate(mask));
                 let directory = tempfile::tempdir().unwrap();
                 let path = directory.path().join("einhorn.sock");
                 let control = ControlSocket::open(&path).unwrap();
-                for path in [control.path(), control.lock().path()] {
+                let lock = directory.path().join("einhorn.sock.lock");
+                for path in [control.path(), &lock] {
                     let mode = fs::metadata(path).unwrap().permissions().mode() & 0o7777;
                     assert_eq!(mode, 0o600, "{} with umask {mask:03o}", path.display());
                 }

@@ -17,14 +17,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::CLIENTS;
 use crate::forms::{self, pid, pid_option};
+use crate::master::CLIENTS;
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::peer;
 
 /// Clients at a time, workers' own connections not counted. Source: this and the next two, einhorn-control(7),
 /// "LIMITS", where clients are told of them.
-pub(super) const CLIENTS_MAX: usize = 256;
+pub(in crate::master) const CLIENTS_MAX: usize = 256;
 
 /// A client is dropped when an event or a line of progress would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -42,12 +42,12 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// A client, never reused while the master lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(super) struct ClientId(pub(super) usize);
+pub(in crate::master) struct ClientId(pub(in crate::master) usize);
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Peer {
+pub(in crate::master) enum Peer {
     /// Whoever connected to the socket's path, by its pid at that time; `None` if that is not visible here.
     Connected(#[serde(with = "pid_option")] Option<Pid>),
     /// The worker, or its children, that got this connection from us (-g).
@@ -56,7 +56,7 @@ pub(super) enum Peer {
 
 /// The clients written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct ClientsRecord {
+pub(in crate::master) struct ClientsRecord {
     clients: Vec<ClientRecord>,
     next: usize,
 }
@@ -78,7 +78,7 @@ struct ClientRecord {
 
 impl ClientsRecord {
     /// The descriptors that it names.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = Fd> {
+    pub(in crate::master) fn descriptors(&self) -> impl Iterator<Item = Fd> {
         self.clients.iter().map(|client| client.fd)
     }
 }
@@ -113,7 +113,7 @@ struct Follower {
 
 /// What a client has said next.
 #[derive(Debug)]
-pub(super) enum Input {
+pub(in crate::master) enum Input {
     /// A whole line.
     Line(Vec<u8>),
     /// A line that is longer than any request may be.
@@ -124,7 +124,7 @@ pub(super) enum Input {
 
 /// Every control client.
 #[derive(Debug)]
-pub(super) struct Clients {
+pub(in crate::master) struct Clients {
     clients: HashMap<ClientId, Client>,
     next: usize,
     /// Those that have something to send, or are to be looked at for their end.
@@ -154,7 +154,7 @@ impl Clients {
     /// # Errors
     /// Whatever `accept4(2)` says, most often that there is no descriptor. The socket is then left alone until
     /// [`Self::accept_again_at`]: its queue gives no new event for those who wait already.
-    pub(super) fn accept(
+    pub(in crate::master) fn accept(
         &mut self,
         registry: &Registry,
         listener: &UnixListener,
@@ -180,12 +180,12 @@ impl Clients {
     }
 
     /// When to try [`Self::accept`] again after an error.
-    pub(super) fn accept_again_at(&self) -> Option<Instant> {
+    pub(in crate::master) fn accept_again_at(&self) -> Option<Instant> {
         self.pause.map(|(at, _)| at)
     }
 
     /// Takes in the connection that was made for a worker.
-    pub(super) fn adopt(&mut self, registry: &Registry, stream: StdUnixStream, worker: Pid) {
+    pub(in crate::master) fn adopt(&mut self, registry: &Registry, stream: StdUnixStream, worker: Pid) {
         // Without the registration it would be deaf; the worker then has the socket's path.
         let _ = self.insert(registry, UnixStream::from_std(stream), Peer::Worker(worker));
     }
@@ -199,7 +199,7 @@ impl Clients {
     }
 
     /// Writes down every client that is still to be heard or told something.
-    pub(super) fn record(&self) -> ClientsRecord {
+    pub(in crate::master) fn record(&self) -> ClientsRecord {
         let left = self.clients.iter().filter(|(_, client)| !client.is_broken);
         let clients = left.map(|(id, client)| ClientRecord {
             id: id.0,
@@ -220,7 +220,7 @@ impl Clients {
     /// # Errors
     /// If a descriptor is not there, or the kernel cannot wait for it. Those that were taken stay open then: the
     /// image before needs them.
-    pub(super) fn adopt_all(
+    pub(in crate::master) fn adopt_all(
         record: ClientsRecord,
         inherited: &mut Inherited,
         registry: &Registry,
@@ -259,22 +259,22 @@ impl Clients {
     }
 
     /// Every client.
-    pub(super) fn ids(&self) -> impl Iterator<Item = ClientId> {
+    pub(in crate::master) fn ids(&self) -> impl Iterator<Item = ClientId> {
         self.clients.keys().copied()
     }
 
     /// How many there are, workers' own connections not counted.
-    pub(super) fn connected(&self) -> usize {
+    pub(in crate::master) fn connected(&self) -> usize {
         let is_connected = |client: &&Client| matches!(client.peer, Peer::Connected(_));
         self.clients.values().filter(is_connected).count()
     }
 
-    pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
+    pub(in crate::master) fn peer(&self, id: ClientId) -> Option<Peer> {
         self.clients.get(&id).map(|client| client.peer)
     }
 
     /// The next line of `id`, reading at most once.
-    pub(super) fn next_input(&mut self, id: ClientId) -> Input {
+    pub(in crate::master) fn next_input(&mut self, id: ClientId) -> Input {
         let Some(client) = self.clients.get_mut(&id).filter(|client| client.is_listened_to()) else {
             return Input::Nothing;
         };
@@ -304,7 +304,12 @@ impl Clients {
     }
 
     /// Queues a reply.
-    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
+    pub(in crate::master) fn send<D: Serialize>(
+        &mut self,
+        id: ClientId,
+        language: Language,
+        reply: &Reply<D>,
+    ) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
             client.is_broken = true;
@@ -315,7 +320,7 @@ impl Clients {
     }
 
     /// Queues a notice for all who follow events.
-    pub(super) fn send_to_followers(&mut self, notice: &Notice) {
+    pub(in crate::master) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
             let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
             if let Some(Follower { id: request_id, language }) = follows {
@@ -325,7 +330,12 @@ impl Clients {
     }
 
     /// From now on `id` gets every notice.
-    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
+    pub(in crate::master) fn follow(
+        &mut self,
+        id: ClientId,
+        request_id: Option<RequestId>,
+        language: Language,
+    ) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.follows = Some(Follower { id: request_id, language });
             self.followers.insert(id);
@@ -333,7 +343,7 @@ impl Clients {
     }
 
     /// Closes `id` once it has what is queued for it.
-    pub(super) fn leave(&mut self, id: ClientId) {
+    pub(in crate::master) fn leave(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.is_leaving = true;
             self.dirty.insert(id);
@@ -341,7 +351,7 @@ impl Clients {
     }
 
     /// Nothing can be sent to `id` any more; what it has sent is still read.
-    pub(super) fn mark_deaf(&mut self, id: ClientId) {
+    pub(in crate::master) fn mark_deaf(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.become_deaf();
             self.dirty.insert(id);
@@ -349,7 +359,7 @@ impl Clients {
     }
 
     /// Those who have closed their end, as it is at this moment.
-    pub(super) fn hung_up(&self) -> Vec<ClientId> {
+    pub(in crate::master) fn hung_up(&self) -> Vec<ClientId> {
         let mut waiting: Vec<_> = self
             .clients
             .values()
@@ -363,13 +373,13 @@ impl Clients {
     }
 
     /// The connections that were made for the worker `pid`.
-    pub(super) fn of_worker(&self, pid: Pid) -> Vec<ClientId> {
+    pub(in crate::master) fn of_worker(&self, pid: Pid) -> Vec<ClientId> {
         let is_its = |(_, client): &(&ClientId, &Client)| client.peer == Peer::Worker(pid);
         self.clients.iter().filter(is_its).map(|(id, _)| *id).collect()
     }
 
     /// Closes `id` whatever is queued for it.
-    pub(super) fn close(&mut self, id: ClientId) {
+    pub(in crate::master) fn close(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.is_broken = true;
             self.dirty.insert(id);
@@ -377,17 +387,17 @@ impl Clients {
     }
 
     /// Whether something waits to be sent to `id`.
-    pub(super) fn is_dirty(&self, id: ClientId) -> bool {
+    pub(in crate::master) fn is_dirty(&self, id: ClientId) -> bool {
         self.dirty.contains(&id)
     }
 
-    pub(super) fn next_dirty(&mut self) -> Option<ClientId> {
+    pub(in crate::master) fn next_dirty(&mut self) -> Option<ClientId> {
         self.dirty.pop_first()
     }
 
     /// Sends what `id` takes. Returns whether it was full before and is not any more: then it may have requests
     /// that nobody has looked at.
-    pub(super) fn flush(&mut self, id: ClientId) -> bool {
+    pub(in crate::master) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
         while client.sent < client.output.len() {
@@ -411,7 +421,7 @@ impl Clients {
     }
 
     /// Whether `id` can be forgotten: it is gone, or has said all it will and been told all it asked.
-    pub(super) fn is_finished(&self, id: ClientId, awaits_replies: bool) -> bool {
+    pub(in crate::master) fn is_finished(&self, id: ClientId, awaits_replies: bool) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
         let is_idle = client.output.is_empty() && !awaits_replies && client.follows.is_none();
         client.is_broken
@@ -420,7 +430,7 @@ impl Clients {
     }
 
     /// Closes `id`.
-    pub(super) fn remove(&mut self, id: ClientId) {
+    pub(in crate::master) fn remove(&mut self, id: ClientId) {
         self.clients.remove(&id);
         self.followers.remove(&id);
         if let Some((at, _)) = &mut self.pause {

@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
-use crate::control_socket::ControlSocket;
+use crate::master::ControlSocket;
 use crate::socket_place::{BoundFile, BoundFileRecord, PlaceError, Unmasked};
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn anybody_may_send_to_it_whatever_the_umask() {
-        isolated("notify_socket::tests::anybody_may_send_to_it_whatever_the_umask", || {
+        isolated("master::notify::socket::tests::anybody_may_send_to_it_whatever_the_umask", || {
             for mask in [0o000, 0o022, 0o077] {
                 umask(Mode::from_bits_truncate(mask));
                 let (_directory, control) = control();
@@ -261,23 +261,27 @@ mod tests {
 
     #[test]
     fn what_is_written_down_goes_on_and_says_what_to_remove() {
-        isolated("notify_socket::tests::what_is_written_down_goes_on_and_says_what_to_remove", || {
-            let (_directory, control) = control();
-            for socket in [NotifySocket::beside(&control).unwrap(), NotifySocket::without_file().unwrap()] {
-                let path = socket.path().map(Path::to_owned);
-                let json = serde_json::to_string(&socket.record()).unwrap();
-                let mut record: NotifyRecord = serde_json::from_str(&json).unwrap();
-                assert_eq!(record, socket.record());
-                // As over an exec, the descriptor stays open and nothing is dropped.
-                let copy = dup(&socket.receiver).unwrap();
-                record.fd = Fd(copy.as_raw_fd());
-                std::mem::forget((socket, copy));
-                let mut after = NotifySocket::adopt(record, &mut Inherited::new().unwrap()).unwrap();
-                receives(&mut after);
-                drop(after);
-                assert!(path.is_none_or(|path| !path.exists()));
-            }
-        });
+        isolated(
+            "master::notify::socket::tests::what_is_written_down_goes_on_and_says_what_to_remove",
+            || {
+                let (_directory, control) = control();
+                for socket in [NotifySocket::beside(&control).unwrap(), NotifySocket::without_file().unwrap()]
+                {
+                    let path = socket.path().map(Path::to_owned);
+                    let json = serde_json::to_string(&socket.record()).unwrap();
+                    let mut record: NotifyRecord = serde_json::from_str(&json).unwrap();
+                    assert_eq!(record, socket.record());
+                    // As over an exec, the descriptor stays open and nothing is dropped.
+                    let copy = dup(&socket.receiver).unwrap();
+                    record.fd = Fd(copy.as_raw_fd());
+                    std::mem::forget((socket, copy));
+                    let mut after = NotifySocket::adopt(record, &mut Inherited::new().unwrap()).unwrap();
+                    receives(&mut after);
+                    drop(after);
+                    assert!(path.is_none_or(|path| !path.exists()));
+                }
+            },
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! The format has a version, [`FORMAT`]. A field that is added has a default, so that an older state is read; what
 //! an older master must not pass over raises the version, and it refuses that in words.
 //!
-//! What the object has is for the master to say (`master/record.rs`), and of its parts for whoever owns them.
+//! What the object has is for the master to say (`record.rs`), and of its parts for whoever owns them.
 
 use std::io;
 
@@ -101,6 +101,3 @@ pub fn to_bytes(image: Fd, record: &impl Serialize) -> Result<Vec<u8>, serde_jso
     serde_json::to_writer(&mut bytes, record)?;
     Ok(bytes)
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,10 +13,10 @@ use mio::unix::SourceFd;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Candidate, c_strings};
+use super::exec::{Candidate, c_strings};
+use super::format;
 use crate::config::Reexec;
 use crate::forms::Clock;
-use crate::handover;
 use crate::master::{CHECK, Master};
 use crate::sys::inherit::Fd;
 use crate::sys::memory_file::{content, memory_file};
@@ -77,7 +77,7 @@ impl Master {
     /// If there is no candidate, or the child cannot be started; the master stays as it is.
     pub(in crate::master) fn begin_check(&mut self) -> anyhow::Result<()> {
         let candidate = self.candidate()?;
-        let state = handover::to_bytes(Fd(-1), &self.record(&Clock::read())?)?;
+        let state = format::to_bytes(Fd(-1), &self.record(&Clock::read())?)?;
         let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
         let (stderr, theirs) =
             pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use einhorn_proto::AckSource;
 use nix::unistd::Pid;
 
-use super::Master;
-use super::client::{ClientId, Peer};
+use crate::master::Master;
+use crate::master::control::{ClientId, Peer};
 use crate::supervisor::Event;
 use crate::sys::notify::NotifyMessage;
 use crate::sys::peer;
@@ -23,7 +23,7 @@ const STRANGERS_MAX: usize = 256;
 /// Processes that notify and are no workers, so that the log is loud about each of them once: workers of a master that
 /// has died find its successor at the same path, and may ping for as long as they live.
 #[derive(Debug, Default)]
-pub(super) struct Strangers {
+pub(in crate::master) struct Strangers {
     seen: HashSet<Pid>,
 }
 
@@ -38,7 +38,7 @@ impl Strangers {
 
 impl Master {
     /// `worker:ack`: believed if the worker, or a process that descends from it, says so.
-    pub(super) fn on_worker_ack(&mut self, client: ClientId, pid: i32) {
+    pub(in crate::master) fn on_worker_ack(&mut self, client: ClientId, pid: i32) {
         let pid = Pid::from_raw(pid);
         if self.may_speak_for(client, pid, "worker:ack") {
             self.feed(Event::Acked { pid, source: AckSource::Control });
@@ -46,7 +46,7 @@ impl Master {
     }
 
     /// `worker:ping`: as with the ack.
-    pub(super) fn on_worker_ping(&mut self, client: ClientId, pid: i32, word: Option<String>) {
+    pub(in crate::master) fn on_worker_ping(&mut self, client: ClientId, pid: i32, word: Option<String>) {
         let pid = Pid::from_raw(pid);
         if self.may_speak_for(client, pid, "worker:ping") {
             let word = word.map(|word| word.chars().take(PING_WORD_MAX).collect());
@@ -69,7 +69,7 @@ impl Master {
         false
     }
 
-    pub(super) fn read_notifications(&mut self) {
+    pub(in crate::master) fn read_notifications(&mut self) {
         for _ in 0..NOTIFICATIONS_PER_ROUND {
             match self.notify.receive() {
                 Ok(Some(message)) => self.on_notification(message),

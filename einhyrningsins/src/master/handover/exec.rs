@@ -7,9 +7,6 @@
 //!
 //! What happens on the other side of the exec stands in `takeover.rs`, and what the loop does there in `resume.rs`.
 
-mod check;
-mod resume;
-
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -26,12 +23,11 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{Pid, execve, fchdir};
 use serde::{Deserialize, Serialize};
 
-use self::check::Check;
-pub use self::check::PROOF;
-use super::Master;
+use super::check::Check;
+use super::format;
 use crate::config::{Dialect, Reexec};
 use crate::forms::Clock;
-use crate::handover;
+use crate::master::Master;
 use crate::release::{Program, variable};
 use crate::supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};
 use crate::sys::inherit::{Fd, set_close_on_exec};
@@ -43,7 +39,7 @@ const SELF: &str = "/proc/self/exe";
 /// What a replacement is for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Then {
+pub(in crate::master) enum Then {
     /// Itself.
     Reload {
         /// Who asked.
@@ -60,51 +56,51 @@ pub(super) enum Then {
 
 /// How far a replacement is.
 #[derive(Debug)]
-pub(super) struct Replacement {
-    pub(super) settings: Reexec,
-    check: Option<Check>,
+pub(in crate::master) struct Replacement {
+    pub(in crate::master) settings: Reexec,
+    pub(super) check: Option<Check>,
     /// The check has passed; the exec is next.
     checked: Option<Candidate>,
-    pub(super) then: Vec<Then>,
+    pub(in crate::master) then: Vec<Then>,
     /// How often this master has been replaced.
-    pub(super) reloads: u32,
+    pub(in crate::master) reloads: u32,
 }
 
 /// What is to take the master's place.
 #[derive(Debug)]
-struct Candidate {
-    program: Program,
+pub(super) struct Candidate {
+    pub(super) program: Program,
     /// The command, the program's name first.
     words: Vec<OsString>,
 }
 
 impl Replacement {
-    pub(super) fn new(settings: Reexec) -> Self {
+    pub(in crate::master) fn new(settings: Reexec) -> Self {
         Self { settings, check: None, checked: None, then: Vec::new(), reloads: 0 }
     }
 
-    pub(super) fn is_due(&self) -> bool {
+    pub(in crate::master) fn is_due(&self) -> bool {
         self.checked.is_some()
     }
 
     /// Whether the master is to be replaced, and was not yet.
-    pub(super) fn is_under_way(&self) -> bool {
+    pub(in crate::master) fn is_under_way(&self) -> bool {
         !self.then.is_empty()
     }
 
-    pub(super) fn is_check(&self, pid: Pid) -> bool {
+    pub(in crate::master) fn is_check(&self, pid: Pid) -> bool {
         self.check.as_ref().is_some_and(|check| check.pid == pid)
     }
 
     /// When to lose patience with the check.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::master) fn deadline(&self) -> Option<Instant> {
         self.check.as_ref().filter(|check| !check.is_late).map(|check| check.deadline)
     }
 }
 
 impl Master {
     /// Upgrades the pool, and the master before it where that is called for.
-    pub(super) fn upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+    pub(in crate::master) fn upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
         if self.supervisor.upgrade_refusal(plan).is_none() && self.is_to_be_replaced() {
             return self.ask_for_replacement(Then::Upgrade { request, plan });
         }
@@ -123,7 +119,7 @@ impl Master {
     }
 
     /// Begins the check, or joins the one that runs.
-    pub(super) fn ask_for_replacement(&mut self, then: Then) {
+    pub(in crate::master) fn ask_for_replacement(&mut self, then: Then) {
         if let Some(refusal) = self.supervisor.stopping() {
             return self.answer_then(&then, &refusal);
         }
@@ -142,7 +138,7 @@ impl Master {
     }
 
     /// A master that stops is not replaced: whoever waits for that is told now, and the check is ended.
-    pub(super) fn give_way_to_stop(&mut self) {
+    pub(in crate::master) fn give_way_to_stop(&mut self) {
         if self.replacement.then.is_empty() {
             return;
         }
@@ -155,7 +151,7 @@ impl Master {
     }
 
     /// What is to take the master's place, as it is on disk now.
-    fn candidate(&self) -> anyhow::Result<Candidate> {
+    pub(super) fn candidate(&self) -> anyhow::Result<Candidate> {
         let words = match &self.replacement.settings.as_command {
             Some(words) => words.clone(),
             None => self.identity.argv.iter().take(1).cloned().collect(),
@@ -170,12 +166,12 @@ impl Master {
     }
 
     /// The directory that the master was started in, as its path leads there now.
-    fn start_directory(&self) -> Option<OwnedFd> {
+    pub(super) fn start_directory(&self) -> Option<OwnedFd> {
         open(&self.identity.start_directory, DIRECTORY, Mode::empty()).ok()
     }
 
     /// The command line: the words of the command, what this exec is for, and what there was before.
-    fn arguments(&self, candidate: &Candidate, options: &[OsString]) -> Vec<OsString> {
+    pub(super) fn arguments(&self, candidate: &Candidate, options: &[OsString]) -> Vec<OsString> {
         let rest = match self.identity.dialect {
             Dialect::Native => self.identity.argv.iter().skip(1).cloned().collect(),
             Dialect::Einhorn => {
@@ -187,7 +183,7 @@ impl Master {
     }
 
     /// What this master was started with, less what is to be dropped.
-    fn environment(&self, directory: &Path) -> anyhow::Result<Vec<CString>> {
+    pub(super) fn environment(&self, directory: &Path) -> anyhow::Result<Vec<CString>> {
         let dropped = &self.workers.recipe().dropped;
         let kept = env::vars_os()
             .filter(|(name, _)| name != "PWD" && !dropped.iter().any(|drop| name == drop.as_str()));
@@ -195,7 +191,7 @@ impl Master {
         Ok(kept.chain([pwd]).map(|(name, value)| variable(name, &value)).collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn on_check_ended(&mut self, termination: &Termination) {
+    pub(in crate::master) fn on_check_ended(&mut self, termination: &Termination) {
         self.read_check();
         let Some(check) = self.replacement.check.take() else { return };
         if self.replacement.then.is_empty() {
@@ -212,7 +208,7 @@ impl Master {
     }
 
     /// Becomes the program that was checked. Returns only if that fails.
-    pub(super) fn replace(&mut self) {
+    pub(in crate::master) fn replace(&mut self) {
         let Some(candidate) = self.replacement.checked.take() else { return };
         let Err(error) = self.execute(&candidate);
         // No signal tells of children that ended while SIGCHLD was not blocked.
@@ -225,7 +221,7 @@ impl Master {
             .map_err(io::Error::from)
             .context("cannot open the program that runs, to go back to")?;
         let record = self.record(&Clock::read())?;
-        let state = sealed_file("state", &handover::to_bytes(Fd::of(&image), &record)?)
+        let state = sealed_file("state", &format::to_bytes(Fd::of(&image), &record)?)
             .context("cannot make a file in memory for the state")?;
         let options = ["--with-state-fd".into(), state.as_raw_fd().to_string().into()];
         let argv = c_strings(self.arguments(candidate, &options))?;
@@ -246,7 +242,7 @@ impl Master {
     }
 
     /// The master stays as it is. Whoever wanted it replaced is told why.
-    pub(super) fn keep_master(&mut self, reason: &str) {
+    pub(in crate::master) fn keep_master(&mut self, reason: &str) {
         let notice = Notice::MasterKept { reason: reason.to_owned() };
         self.log.notice(&notice);
         self.service.on_notice(&notice);
@@ -270,20 +266,20 @@ impl Master {
     }
 
     /// Tells the log, those who follow events, and those who wait for the replacement.
-    fn tell_waiting(&mut self, notice: &Notice) {
+    pub(super) fn tell_waiting(&mut self, notice: &Notice) {
         let requests = self.replacement.then.iter().filter_map(Then::request).collect::<Vec<_>>();
         self.publish(notice, &requests);
     }
 }
 
 impl Candidate {
-    fn notice(&self) -> Notice {
+    pub(super) fn notice(&self) -> Notice {
         Notice::MasterChecking { program: self.program.file().path.display().to_string() }
     }
 }
 
 impl Then {
-    fn request(&self) -> Option<RequestKey> {
+    pub(super) fn request(&self) -> Option<RequestKey> {
         match self {
             Self::Reload { request } => Some(*request),
             Self::Upgrade { request, .. } => *request,
@@ -317,7 +313,7 @@ fn become_program(candidate: &Candidate, argv: &[CString], env: &[CString], kept
     anyhow!("cannot execute {}: {}", candidate.program.file().path.display(), io::Error::from(errno))
 }
 
-fn c_strings(words: Vec<OsString>) -> anyhow::Result<Vec<CString>> {
+pub(super) fn c_strings(words: Vec<OsString>) -> anyhow::Result<Vec<CString>> {
     use std::os::unix::ffi::OsStringExt;
     words
         .into_iter()

@@ -6,10 +6,11 @@ use einhorn_proto::{MasterState, UpgradeStage, WorkerState};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::*;
+use super::format::{FORMAT, HandoverError, Header, to_bytes};
+use super::record::MasterRecord;
 use crate::forms::Clock;
-use crate::master::MasterRecord;
 use crate::supervisor::Supervisor;
+use crate::sys::inherit::Fd;
 
 /// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that
 /// drain, one that boots, a slot that waits for its next try, clients of each kind. Paths were changed, what one

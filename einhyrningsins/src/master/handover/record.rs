@@ -1,6 +1,6 @@
 //! The master written down, for its next image: what one master knows and the other goes on from.
 //!
-//! [`crate::handover`] has the form that this is written in, and what to mind where a field is added. The parts are
+//! [`super::format`] has the form that this is written in, and what to mind where a field is added. The parts are
 //! written down by whoever owns them.
 
 use std::os::fd::RawFd;
@@ -8,17 +8,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::client::ClientsRecord;
-use super::reexec::Then;
-use super::service::ServiceRecord;
-use super::stderr::CaptureRecord;
-use super::{Asker, Master};
+use super::exec::Then;
+use super::format::HandoverError;
 use crate::config::{Control, Identity, Reexec};
-use crate::control_socket::ControlSocketRecord;
 use crate::forms::{Clock, Moment};
-use crate::handover::HandoverError;
 use crate::logging::LogRecord;
-use crate::notify_socket::NotifyRecord;
+use crate::master::captures::CaptureRecord;
+use crate::master::control::ClientsRecord;
+use crate::master::control::ControlSocketRecord;
+use crate::master::notify::NotifyRecord;
+use crate::master::service::ServiceRecord;
+use crate::master::{Asker, Master};
 use crate::supervisor::{RequestKey, SupervisorRecord};
 use crate::sys::inherit::Fd;
 use crate::sys::lock_file::{LockFile, LockRecord};
@@ -34,9 +34,9 @@ pub struct MasterRecord {
     /// When it was written.
     pub written_at: Moment,
     /// Since when there is this master.
-    pub(super) started_at: Moment,
+    pub(in crate::master) started_at: Moment,
     /// How often it has been replaced.
-    pub(super) reloads: u32,
+    pub(in crate::master) reloads: u32,
     /// How it was called.
     pub identity: Identity,
     /// How it replaces itself.
@@ -54,28 +54,28 @@ pub struct MasterRecord {
     /// Where workers notify.
     pub notify: NotifyRecord,
     /// The control clients.
-    pub(super) clients: ClientsRecord,
+    pub(in crate::master) clients: ClientsRecord,
     /// What they wait for.
-    pub(super) requests: Vec<RequestRecord>,
+    pub(in crate::master) requests: Vec<RequestRecord>,
     /// The number of the next request.
-    pub(super) next_request: u64,
+    pub(in crate::master) next_request: u64,
     /// Workers' standard errors.
-    pub(super) captures: Vec<CaptureRecord>,
+    pub(in crate::master) captures: Vec<CaptureRecord>,
     /// How it logs, and what was not yet written.
     pub log: LogRecord,
     /// What the service manager was told.
     #[serde(default)]
     pub service: ServiceRecord,
     /// What the replacement was for.
-    pub(super) then: Vec<Then>,
+    pub(in crate::master) then: Vec<Then>,
 }
 
 /// A request that was written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct RequestRecord {
-    pub(super) request: RequestKey,
+pub(in crate::master) struct RequestRecord {
+    pub(in crate::master) request: RequestKey,
     #[serde(flatten)]
-    pub(super) asker: Asker,
+    pub(in crate::master) asker: Asker,
 }
 
 impl MasterRecord {
@@ -102,7 +102,7 @@ impl MasterRecord {
 
 impl Master {
     /// Everything, written down.
-    pub(super) fn record(&self, clock: &Clock) -> anyhow::Result<MasterRecord> {
+    pub(in crate::master) fn record(&self, clock: &Clock) -> anyhow::Result<MasterRecord> {
         let requests = self.requests.iter();
         Ok(MasterRecord {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -12,16 +12,18 @@ use std::panic;
 
 use anyhow::{Context, anyhow};
 
+use super::check::PROOF;
+use super::format::{HandoverError, Header};
+use super::record::MasterRecord;
 use crate::cli::Takeover;
 use crate::config::{self, Identity};
-use crate::control_socket::ControlSocket;
+use crate::failure::Failure;
 use crate::forms::{Clock, Moment};
-use crate::handover::{HandoverError, Header};
 use crate::logging::Log;
-use crate::master::{HANDLED_SIGNALS, Master, MasterRecord, PROOF, Parts, Service};
-use crate::notify_socket::NotifySocket;
+use crate::master::control::ControlSocket;
+use crate::master::notify::NotifySocket;
+use crate::master::{HANDLED_SIGNALS, Master, Parts, Service};
 use crate::release::Recipe;
-use crate::start::Failure;
 use crate::supervisor::Supervisor;
 use crate::sys::go_back::{self, GoBack};
 use crate::sys::inherit::{Inherited, set_close_on_exec};
