@@ -1,22 +1,31 @@
 //! The commands of the control socket, parsed and checked.
 
 mod arguments;
+mod table;
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use self::arguments::Arguments;
-use crate::request::RequestErrorKind;
+pub use self::table::{
+    Argument, Audience, COMMANDS, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, command_info,
+};
+use crate::RequestErrorKind;
 use crate::settings::Settings;
 
 /// One command, its arguments checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It serialises to its arguments alone, by name; its own name is in [`Command::info`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 #[non_exhaustive]
 pub enum Command {
     /// Greets and names the master.
     Ehlo {
         /// Who is there, for the greeting.
+        #[serde(skip_serializing_if = "Option::is_none")]
         user: Option<String>,
     },
     /// Lists the commands.
@@ -45,10 +54,13 @@ pub enum Command {
     /// Replaces every worker with one from the current code.
     Upgrade {
         /// All at once, rather than one by one.
+        #[serde(skip)]
         fleet: bool,
         /// So many first, and the rest after the soak.
+        #[serde(skip_serializing_if = "Option::is_none")]
         canary: Option<u32>,
         /// How long the soak lasts; `None` until [`Command::UpgradeContinue`].
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
         soak: Option<Duration>,
     },
     /// Ends the soak of the upgrade that runs.
@@ -65,11 +77,13 @@ pub enum Command {
     /// Sends a signal to every worker; with none named, lists what can be sent.
     Signal {
         /// The signals to send, in this order.
+        #[serde(rename = "args", skip_serializing_if = "Vec::is_empty")]
         signals: Vec<SignalName>,
     },
     /// Stops the workers, and then the master.
     Die {
         /// What to stop them with; the master's graceful signal if not given.
+        #[serde(skip_serializing_if = "Option::is_none")]
         signal: Option<SignalName>,
     },
     /// Replaces the master itself and keeps the workers.
@@ -94,6 +108,7 @@ pub enum Command {
         /// The worker's pid.
         pid: i32,
         /// A word of the worker's own, as einhorn has it; this master does not keep it.
+        #[serde(skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
     },
 }
@@ -101,7 +116,7 @@ pub enum Command {
 /// The name of a signal, in capitals and without `SIG`; or its number.
 ///
 /// Whether such a signal exists is for the master to say: the names are the system's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignalName(String);
 
 impl SignalName {
@@ -123,128 +138,33 @@ impl Command {
     /// The command's name on the wire.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Ehlo { .. } => "ehlo",
-            Self::Help => "help",
-            Self::Version => "version",
-            Self::Status => "status",
-            Self::State => "state",
-            Self::Inc { .. } => "inc",
-            Self::Dec { .. } => "dec",
-            Self::SetWorkers { .. } => "set_workers",
-            Self::Upgrade { fleet: false, .. } => "upgrade",
-            Self::Upgrade { fleet: true, .. } => "upgrade_fleet",
-            Self::UpgradeContinue => "upgrade_continue",
-            Self::UpgradeAbort => "upgrade_abort",
-            Self::UpgradeFollow => "upgrade_follow",
-            Self::Rollback => "rollback",
-            Self::Signal { .. } => "signal",
-            Self::Die { .. } => "die",
-            Self::Reload => "reload",
-            Self::Respawn => "respawn",
-            Self::Config(_) => "config",
-            Self::Louder => "louder",
-            Self::Quieter => "quieter",
-            Self::Events => "events",
-            Self::WorkerAck { .. } => "worker:ack",
-            Self::WorkerPing { .. } => "worker:ping",
-        }
+        self.info().name
     }
 
     /// Reads a command from its name and the fields of its request: positional `args` as einhorn sends
     /// them, or fields by name.
     pub(crate) fn from_fields(name: &str, fields: &Map<String, Value>) -> Result<Self, RequestErrorKind> {
-        let args = Arguments::new(name, fields)?;
-        let command = match name {
-            "ehlo" => Self::Ehlo { user: args.text(0, "user")? },
-            "help" => Self::Help,
-            "version" => Self::Version,
-            "status" => Self::Status,
-            "state" => Self::State,
-            "inc" => Self::Inc { by: args.count(0, "by")?.unwrap_or(1) },
-            "dec" => Self::Dec { by: args.count(0, "by")?.unwrap_or(1) },
-            "set_workers" => Self::SetWorkers { count: args.required(args.count(0, "count")?, "count")? },
-            "upgrade" => args.upgrade(args.flag("fleet")?)?,
-            "upgrade_fleet" => args.upgrade(true)?,
-            "upgrade_continue" => Self::UpgradeContinue,
-            "upgrade_abort" => Self::UpgradeAbort,
-            "upgrade_follow" => Self::UpgradeFollow,
-            "rollback" => Self::Rollback,
-            "signal" => Self::Signal { signals: args.signals("signal")? },
-            "die" => Self::Die { signal: args.text(0, "signal")?.map(|name| SignalName::new(&name)) },
-            "reload" => Self::Reload,
-            "respawn" => Self::Respawn,
-            "config" => Self::Config(args.settings()?),
-            "louder" => Self::Louder,
-            "quieter" => Self::Quieter,
-            "events" => Self::Events,
-            "worker:ack" => Self::WorkerAck { pid: args.required(args.pid()?, "pid")? },
-            "worker:ping" => Self::WorkerPing {
-                pid: args.required(args.pid()?, "pid")?,
-                request_id: args.text(1, "request_id")?,
-            },
-            _ => return Err(RequestErrorKind::UnknownCommand { command: name.to_owned() }),
-        };
-        args.check_surplus(&command)?;
+        let info = COMMANDS.iter().find(|info| info.name == name);
+        let info = info.ok_or_else(|| RequestErrorKind::UnknownCommand { command: name.to_owned() })?;
+        let args = Arguments::new(info, fields)?;
+        let command = (info.read)(&args)?;
+        args.check_surplus()?;
         Ok(command)
     }
 
-    /// How many positional arguments the command takes.
-    fn positional_max(&self) -> usize {
-        match self {
-            Self::Ehlo { .. }
-            | Self::Inc { .. }
-            | Self::Dec { .. }
-            | Self::SetWorkers { .. }
-            | Self::Die { .. }
-            | Self::WorkerAck { .. } => 1,
-            Self::WorkerPing { .. } => 2,
-            Self::Signal { .. } | Self::Config(_) => usize::MAX,
-            _ => 0,
-        }
-    }
-
-    /// The fields that say this command again: what [`crate::Request::to_json`] writes.
+    /// The fields of a request for this command: what [`crate::Request::to_json`] writes.
     pub(crate) fn to_fields(&self) -> Map<String, Value> {
-        let mut fields = Map::new();
+        let mut fields = match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
         fields.insert("command".into(), self.name().into());
-        match self {
-            Self::Ehlo { user: Some(user) } => {
-                fields.insert("user".into(), user.as_str().into());
-            }
-            Self::Upgrade { canary, soak, .. } => {
-                if let Some(canary) = canary {
-                    fields.insert("canary".into(), (*canary).into());
-                }
-                if let Some(soak) = soak {
-                    fields.insert("soak".into(), soak.as_secs_f64().into());
-                }
-            }
-            Self::Config(settings) => settings.write_to(&mut fields),
-            Self::Inc { by } | Self::Dec { by } => {
-                fields.insert("by".into(), (*by).into());
-            }
-            Self::SetWorkers { count } => {
-                fields.insert("count".into(), (*count).into());
-            }
-            Self::Signal { signals } if !signals.is_empty() => {
-                let names = signals.iter().map(|signal| Value::from(signal.as_str())).collect();
-                fields.insert("args".into(), Value::Array(names));
-            }
-            Self::Die { signal: Some(signal) } => {
-                fields.insert("signal".into(), signal.as_str().into());
-            }
-            Self::WorkerAck { pid } => {
-                fields.insert("pid".into(), (*pid).into());
-            }
-            Self::WorkerPing { pid, request_id } => {
-                fields.insert("pid".into(), (*pid).into());
-                if let Some(request_id) = request_id {
-                    fields.insert("request_id".into(), request_id.as_str().into());
-                }
-            }
-            _ => {}
-        }
         fields
     }
+}
+
+/// Writes a time as decimal seconds.
+#[expect(clippy::ref_option, reason = "the signature that serde calls")]
+pub(crate) fn as_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64()).serialize(serializer)
 }

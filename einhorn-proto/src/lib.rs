@@ -2,8 +2,8 @@
 //!
 //! A client sends one JSON object per line, a [`Request`]; the master answers each with one or more
 //! [`Reply`] lines, of which exactly the last has no `wait`. [`LineBuffer`] cuts a byte stream into such
-//! lines. [`COMMANDS`] is the ledger: every command, its arguments, and the protocol version that
-//! brought it. [`Status`] is the typed answer to `status`, [`Notice`] one thing that happened, as it
+//! lines. [`COMMANDS`] is the table of commands: names, arguments, what each is for, and the protocol version
+//! that added it. [`Status`] is the typed answer to `status`, [`Notice`] one thing that happened, as it
 //! travels in `events` and in the progress of an `upgrade`.
 //!
 //! einhorn's clients speak escaped YAML instead, and are answered in it: see [`Language`]. It is read with the
@@ -21,7 +21,6 @@ mod death;
 mod display;
 mod frame;
 mod language;
-mod ledger;
 mod notice;
 mod recycling;
 mod reply;
@@ -31,12 +30,14 @@ mod status;
 mod upgrade;
 mod yaml;
 
-pub use command::{Command, SignalName};
+pub use command::{
+    Argument, Audience, COMMANDS, Command, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, SignalName,
+    command_info,
+};
 pub use death::{Death, Termination};
 pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
-pub use ledger::{COMMANDS, CommandInfo, PROTOCOL_VERSION, command_info};
 pub use notice::{AckSource, Notice, Severity};
 pub use recycling::{RecycleReason, Recycled};
 pub use reply::{Reply, Resized};

@@ -321,13 +321,16 @@ mod tests {
     #[test]
     fn each_command_of_the_ledger_is_here_by_its_name_with_its_summary() {
         let grammar = Line::command();
-        for info in proto::COMMANDS.iter().filter(|info| info.interactive) {
+        for info in proto::COMMANDS.iter().filter(|info| info.is_typed()) {
             let command = grammar.find_subcommand(info.name);
             let command = command.unwrap_or_else(|| panic!("{} is missing", info.name));
             assert_eq!(command.get_about().unwrap().to_string(), info.summary, "{}", info.name);
-            // Those are options of "upgrade" to people, and commands on the wire only.
-            let is_option = ["upgrade_continue", "upgrade_abort", "upgrade_follow"].contains(&info.name);
-            assert_eq!(command.is_hide_set(), is_option, "{}", info.name);
+            assert_eq!(
+                command.is_hide_set(),
+                info.audience == proto::Audience::UpgradeOption,
+                "{}",
+                info.name
+            );
         }
     }
 
@@ -377,11 +380,11 @@ mod tests {
 
     #[test]
     fn each_command_of_the_ledger_is_sent_under_its_name_however_it_is_spelt() {
-        for info in proto::COMMANDS.iter().filter(|info| info.interactive) {
+        for info in proto::COMMANDS.iter().filter(|info| info.is_typed()) {
             let argument = match info.name {
                 "help" => "--master",
-                _ if info.arguments.contains("COUNT") => "3",
-                _ if info.arguments.contains("SIGNAL") => "TERM",
+                _ if info.usage().contains("COUNT") => "3",
+                _ if info.usage().contains("SIGNAL") => "TERM",
                 _ => "",
             };
             for name in [info.name, &info.name.replace('_', "-")] {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use einhorn_proto::{COMMANDS, CommandInfo};
+use einhorn_proto::{Audience, COMMANDS, CommandInfo};
 
 use crate::ask::Words;
 use crate::error::{Error, Kind};
@@ -161,7 +161,7 @@ impl Shell for Einhornsh {
 
 /// What our own master knows and einhorn's people type, for completion. Anything else is sent all the same.
 fn grammar() -> clap::Command {
-    let is_typed = |info: &&CommandInfo| info.interactive || info.name == "config";
+    let is_typed = |info: &&CommandInfo| info.audience != Audience::Programs;
     let names = COMMANDS.iter().filter(is_typed).map(|info| info.name);
     let commands = names.map(|name| clap::Command::new(name).disable_help_flag(true));
     clap::Command::new("einhornsh")

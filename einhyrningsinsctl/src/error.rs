@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use einhorn_proto::{CommandClass, command_info};
 use nix::errno::Errno;
 
 use crate::interrupt;
@@ -101,7 +102,7 @@ impl Error {
         match self {
             Self::PathTooLong { .. } => Some("give the master and this client a shorter -d PATH"),
             Self::Connect { source, .. } => connect_hint(source),
-            Self::Closed { command, .. } | Self::Broken { command, .. } if is_upgrade(command) => {
+            Self::Closed { command, .. } | Self::Broken { command, .. } if is_rollout(command) => {
                 Some(match program {
                     Program::Ctl => {
                         "if the master lives, what has begun goes on: \"upgrade --follow\" waits for its end, \
@@ -145,16 +146,15 @@ fn connect_hint(source: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// Whether the command is one whose answer comes at an upgrade's end, or a rollback's.
-fn is_upgrade(command: &str) -> bool {
-    command == "rollback" || command.starts_with("upgrade")
+/// Whether the command is answered when a rollout has ended.
+fn is_rollout(command: &str) -> bool {
+    command_info(command).is_some_and(|info| info.class == CommandClass::Rollout)
 }
 
-/// Whether the command is one that changes something, as far as this client knows.
+/// Whether the command changes something, as far as this client knows.
 fn is_change(command: &str) -> bool {
-    let changes =
-        ["inc", "dec", "set_workers", "respawn", "signal", "die", "reload", "louder", "quieter", "config"];
-    is_upgrade(command) || changes.contains(&command)
+    let class = command_info(command).map(|info| info.class);
+    matches!(class, Some(CommandClass::Change | CommandClass::Rollout))
 }
 
 /// What becomes of a command whose answer did not arrive.
@@ -162,7 +162,7 @@ fn unanswered_hint(program: Program, command: &str) -> Option<&'static str> {
     if !is_change(command) {
         return None;
     }
-    Some(match (program, is_upgrade(command)) {
+    Some(match (program, is_rollout(command)) {
         (Program::Ctl, true) => {
             "what has begun goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" \
              shows it"

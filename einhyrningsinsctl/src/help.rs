@@ -1,7 +1,7 @@
 //! Help, from the definition that lines are read by.
 
 use clap::CommandFactory;
-use einhorn_proto::command_info;
+use einhorn_proto::{CommandInfo, command_info};
 
 use crate::cli::{Cli, Line};
 use crate::error::Error;
@@ -49,7 +49,7 @@ fn overview() -> String {
     let mut text = String::from("Commands:\n");
     for command in prompt_grammar().get_subcommands().filter(|command| !command.is_hide_set()) {
         let info = command_info(command.get_name());
-        let mut usage = format!("{} {}", command.get_name(), info.map_or("", |info| info.arguments));
+        let mut usage = info.map_or_else(|| command.get_name().to_owned(), CommandInfo::usage);
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         for line in wrap(&about, HELP_COLUMNS - 22) {
             text.push_str(&format!("  {usage:<18}  {line}\n"));

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use einhorn_proto::COMMANDS;
+use einhorn_proto::{COMMANDS, Place};
 
 const MANUAL: &str = include_str!("../../man/einhyrningsinsctl.1");
 
@@ -53,14 +53,15 @@ fn options_are_the_same() {
 }
 
 #[test]
-fn commands_are_those_of_the_ledger() {
+fn commands_are_those_of_the_table() {
     let in_manual: Vec<&str> = items("COMMANDS").filter_map(|item| item.strip_prefix("Cm ")).collect();
-    for info in COMMANDS.iter().filter(|info| info.interactive) {
+    for info in COMMANDS.iter().filter(|info| info.is_typed()) {
         let entry = in_manual.iter().find(|item| item.split(' ').next() == Some(info.name));
         let entry = entry.unwrap_or_else(|| panic!("the manual lacks {}", info.name));
-        // help has more of them here than in the ledger, which is the master's.
-        let arguments = info.arguments.trim_matches(['[', ']']).trim_end_matches("...");
-        assert!(entry.contains(arguments), "{entry} lacks {arguments}");
+        for argument in info.arguments.iter().filter(|argument| argument.place != Place::NamedOnly) {
+            let value = argument.usage.trim_matches(['[', ']']).trim_end_matches("...");
+            assert!(entry.contains(value), "{entry} lacks {value}");
+        }
     }
     let known = |item: &&str| COMMANDS.iter().any(|info| Some(info.name) == item.split(' ').next());
     assert_eq!(in_manual.iter().copied().find(|item| !known(item)), None);

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use einhorn_proto::COMMANDS;
+use einhorn_proto::{Argument, COMMANDS, CommandInfo, Place};
 use serde_json::Value;
 use tests::process::run;
 use tests::{Finished, Master, binaries};
@@ -193,21 +193,52 @@ fn commands_in_page(page: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
 }
 
 #[test]
-fn every_command_is_in_the_protocols_page_and_those_for_people_in_the_clients() {
-    let (protocol, client) = (read("man/einhorn-control.7"), read("man/einhyrningsinsctl.1"));
+fn the_clients_page_has_every_command_that_people_type_and_no_other() {
+    let page = read("man/einhyrningsinsctl.1");
+    let (marked, items) = commands_in_page(&page);
     let known: BTreeSet<_> = COMMANDS.iter().map(|info| info.name).collect();
-    for (name, page, wanted) in [
-        ("einhorn-control.7", &protocol, known.clone()),
-        (
-            "einhyrningsinsctl.1",
-            &client,
-            COMMANDS.iter().filter(|info| info.interactive).map(|info| info.name).collect(),
-        ),
-    ] {
-        let (marked, items) = commands_in_page(page);
-        let missing: Vec<_> = wanted.difference(&marked).collect();
-        let surplus: Vec<_> = items.difference(&known).collect();
-        assert!(missing.is_empty() && surplus.is_empty(), "{name} lacks {missing:?}, invents {surplus:?}");
+    let typed: BTreeSet<_> = COMMANDS.iter().filter(|info| info.is_typed()).map(|info| info.name).collect();
+    let missing: Vec<_> = typed.difference(&marked).collect();
+    let surplus: Vec<_> = items.difference(&known).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "the page lacks {missing:?}, invents {surplus:?}");
+}
+
+/// A command's item in the protocol's page: `.It Cm inc Op Ar by`.
+fn item(info: &CommandInfo) -> String {
+    info.arguments.iter().fold(format!(".It Cm {}", info.name), |item, Argument { field, usage, place }| {
+        let optional = if usage.starts_with('[') { " Op" } else { "" };
+        match place {
+            Place::Next => format!("{item}{optional} Ar {field}"),
+            // Its words are those of a shell; the page says so of options.
+            Place::Rest if usage.ends_with("...]") => format!("{item}{optional} Ar {field} ..."),
+            Place::Rest => format!("{item}{optional} Ar {field}"),
+            Place::NamedOnly => item,
+        }
+    })
+}
+
+#[test]
+fn the_protocols_page_lists_the_table_of_commands_in_its_order_with_its_arguments() {
+    let page = read("man/einhorn-control.7");
+    let mut lines = page.lines().skip_while(|line| *line != ".Sh COMMANDS");
+    let commands: Vec<_> = lines.by_ref().skip(1).take_while(|line| !line.starts_with(".Sh ")).collect();
+    let [_, people, programs] = commands.split(|line| line.starts_with(".Ss For p")).collect::<Vec<_>>()[..]
+    else {
+        panic!("COMMANDS has not the two parts that it should have");
+    };
+    for (part, is_for_people) in [(people, true), (programs, false)] {
+        let items: Vec<_> = part.split(|line| line.starts_with(".It Cm ")).skip(1).collect();
+        let heads: Vec<_> = part.iter().filter(|line| line.starts_with(".It Cm ")).collect();
+        let rows = || COMMANDS.iter().filter(|info| info.is_typed() == is_for_people);
+        assert_eq!(heads, rows().map(item).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+        for (info, text) in rows().zip(items) {
+            for argument in info.arguments.iter().filter(|argument| argument.place == Place::NamedOnly) {
+                let field = format!(".It Li {}", argument.field);
+                assert!(text.contains(&&*field), "{} lacks {field}", info.name);
+            }
+            let since = format!("Since protocol version {}.", info.since);
+            assert_eq!(text.contains(&&*since), info.since > 1, "{}: {since}", info.name);
+        }
     }
 }
 

@@ -4,51 +4,59 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Command, SignalName};
-use crate::request::RequestErrorKind;
-use crate::settings::Settings;
-use crate::{VERBOSITY_MAX, WORKERS_MAX};
+use super::{Command, CommandInfo, Place, SignalName};
+use crate::{RequestErrorKind, Settings, VERBOSITY_MAX, WORKERS_MAX};
 
 /// The longest soak, or other time: one that can be added to any clock.
 const SECONDS_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The arguments of a request: a field by name wins over the positional one.
 pub(super) struct Arguments<'a> {
-    command: &'a str,
+    info: &'static CommandInfo,
     fields: &'a Map<String, Value>,
     positional: Vec<&'a Value>,
 }
 
 impl<'a> Arguments<'a> {
-    pub(super) fn new(command: &'a str, fields: &'a Map<String, Value>) -> Result<Self, RequestErrorKind> {
+    pub(super) fn new(
+        info: &'static CommandInfo,
+        fields: &'a Map<String, Value>,
+    ) -> Result<Self, RequestErrorKind> {
         let positional = match fields.get("args") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(args)) => args.iter().collect(),
-            Some(_) => return Err(bad(command, "args", "must be a list of strings")),
+            Some(_) => return Err(bad(info, "args", "must be a list of strings")),
         };
-        Ok(Self { command, fields, positional })
+        Ok(Self { info, fields, positional })
     }
 
-    fn value(&self, position: usize, name: &str) -> Option<&'a Value> {
+    fn value(&self, name: &str) -> Option<&'a Value> {
         let by_name = self.fields.get(name).filter(|value| !value.is_null());
-        by_name.or_else(|| self.positional.get(position).copied())
+        by_name.or_else(|| {
+            let position = self.info.arguments.iter().position(|argument| argument.field == name)?;
+            let is_positional = self.info.arguments[position].place == Place::Next;
+            self.positional.get(position).copied().filter(|_| is_positional)
+        })
     }
 
-    pub(super) fn text(&self, position: usize, name: &str) -> Result<Option<String>, RequestErrorKind> {
-        match self.value(position, name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(Value::Number(number)) => Ok(Some(number.to_string())),
-            Some(_) => Err(bad(self.command, name, "must be a string")),
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, RequestErrorKind> {
+        self.value(name).map(|value| self.text_of(name, value)).transpose()
+    }
+
+    fn text_of(&self, name: &str, value: &Value) -> Result<String, RequestErrorKind> {
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            _ => Err(bad(self.info, name, "must be a string")),
         }
     }
 
-    pub(super) fn count(&self, position: usize, name: &str) -> Result<Option<u32>, RequestErrorKind> {
-        let Some(text) = self.text(position, name)? else { return Ok(None) };
+    pub(super) fn count(&self, name: &str) -> Result<Option<u32>, RequestErrorKind> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
         match text.trim().parse::<u32>() {
             Ok(count) if (1..=WORKERS_MAX).contains(&count) => Ok(Some(count)),
             _ => Err(bad(
-                self.command,
+                self.info,
                 name,
                 &format!("must be a whole number from 1 to {WORKERS_MAX}, not \"{text}\""),
             )),
@@ -56,13 +64,13 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn upgrade(&self, fleet: bool) -> Result<Command, RequestErrorKind> {
-        let (canary, soak) = (self.count(usize::MAX, "canary")?, self.seconds("soak")?);
+        let (canary, soak) = (self.count("canary")?, self.seconds("soak")?);
         if fleet && canary.is_some() {
-            return Err(bad(self.command, "canary", "comes before the rest, and a fleet comes all at once"));
+            return Err(bad(self.info, "canary", "comes before the rest, and a fleet comes all at once"));
         }
         if soak.is_some() && canary.is_none() {
             return Err(bad(
-                self.command,
+                self.info,
                 "soak",
                 "says how long the canaries are watched, so it needs \"canary\"",
             ));
@@ -71,24 +79,24 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {
-        match self.value(usize::MAX, name) {
+        match self.value(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(bad(self.command, name, &format!("must be true or false, not {other}"))),
+            Some(other) => Err(bad(self.info, name, &format!("must be true or false, not {other}"))),
         }
     }
 
     /// A decimal number of seconds, to the millisecond: what is written by one side is then what the other
     /// reads, whatever became of the last binary digit on the way.
     fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
-        let Some(text) = self.text(usize::MAX, name)? else { return Ok(None) };
+        let Some(text) = self.text(name)? else { return Ok(None) };
         let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         match seconds.filter(|seconds| *seconds <= SECONDS_MAX) {
             Some(seconds) => {
                 let rounded = seconds + Duration::from_micros(500);
                 Ok(Some(Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000)))
             }
-            None => Err(bad(self.command, name, &format!("must be a number of seconds, not \"{text}\""))),
+            None => Err(bad(self.info, name, &format!("must be a number of seconds, not \"{text}\""))),
         }
     }
 
@@ -100,7 +108,7 @@ impl<'a> Arguments<'a> {
                 // A shell has split the text at its blanks if nobody has put it in quotes.
                 let words: Option<Vec<_>> = words.iter().map(|word| word.as_str()).collect();
                 let words =
-                    words.ok_or_else(|| bad(self.command, "args", "must be a map of options in YAML"))?;
+                    words.ok_or_else(|| bad(self.info, "args", "must be a map of options in YAML"))?;
                 self.options(&words.join(" "))?
             }
         };
@@ -111,14 +119,14 @@ impl<'a> Arguments<'a> {
         }
         if let Some(name) = options.keys().find(|name| !Settings::NAMES.contains(&name.as_str())) {
             let why = format!("is not an option of it; those are {}", Settings::NAMES.join(", "));
-            return Err(bad(self.command, &format!("\"{name}\""), &why));
+            return Err(bad(self.info, &format!("\"{name}\""), &why));
         }
-        let options = Arguments { command: self.command, fields: &options, positional: Vec::new() };
+        let options = Arguments { info: self.info, fields: &options, positional: Vec::new() };
         Ok(Settings {
-            number: options.count(0, "number")?,
+            number: options.count("number")?,
             seconds: options.positive_seconds("seconds")?,
-            max_unacked: options.count(0, "max_unacked")?,
-            max_upgrade_additional: options.count(0, "max_upgrade_additional")?,
+            max_unacked: options.count("max_unacked")?,
+            max_upgrade_additional: options.count("max_upgrade_additional")?,
             signal_timeout: options.positive_seconds("signal_timeout")?,
             verbosity: options.verbosity()?,
         })
@@ -132,57 +140,62 @@ impl<'a> Arguments<'a> {
         let read = serde_json::from_str(text);
         match read {
             Ok(Value::Object(options)) => Ok(options),
-            Ok(_) => Err(bad(self.command, "args", "must be a map of options in YAML")),
-            Err(error) => Err(bad(self.command, "args", &format!("cannot be parsed: {error}"))),
+            Ok(_) => Err(bad(self.info, "args", "must be a map of options in YAML")),
+            Err(error) => Err(bad(self.info, "args", &format!("cannot be parsed: {error}"))),
         }
     }
 
     fn positive_seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
         match self.seconds(name)? {
-            Some(Duration::ZERO) => Err(bad(self.command, name, "must be > 0")),
+            Some(Duration::ZERO) => Err(bad(self.info, name, "must be > 0")),
             seconds => Ok(seconds),
         }
     }
 
     fn verbosity(&self) -> Result<Option<u8>, RequestErrorKind> {
-        let Some(text) = self.text(usize::MAX, "verbosity")? else { return Ok(None) };
+        let Some(text) = self.text("verbosity")? else { return Ok(None) };
         match text.trim().parse() {
             Ok(level) if level <= VERBOSITY_MAX => Ok(Some(level)),
-            _ => Err(bad(self.command, "verbosity", "must be 0 (debug), 1 (info) or 2 (error)")),
+            _ => Err(bad(self.info, "verbosity", "must be 0 (debug), 1 (info) or 2 (error)")),
         }
     }
 
-    pub(super) fn pid(&self) -> Result<Option<i32>, RequestErrorKind> {
-        let Some(text) = self.text(0, "pid")? else { return Ok(None) };
+    pub(super) fn pid(&self, name: &str) -> Result<Option<i32>, RequestErrorKind> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
         match text.trim().parse::<i32>() {
             Ok(pid) if pid > 0 => Ok(Some(pid)),
-            _ => Err(bad(self.command, "pid", &format!("must be a process id, not \"{text}\""))),
+            _ => Err(bad(self.info, name, &format!("must be a process id, not \"{text}\""))),
         }
     }
 
+    /// The signals of `args`, after one that is given by `name`.
     pub(super) fn signals(&self, name: &str) -> Result<Vec<SignalName>, RequestErrorKind> {
-        let mut signals = Vec::new();
-        if self.fields.contains_key(name) {
-            signals.extend(self.text(usize::MAX, name)?);
-        }
-        for position in 0..self.positional.len() {
-            signals.extend(self.text(position, "")?);
-        }
-        Ok(signals.iter().map(|signal| SignalName::new(signal)).collect())
+        let by_name = self.text(name)?.into_iter().map(Ok);
+        let rest = self.positional.iter().map(|value| self.text_of(name, value));
+        by_name.chain(rest).map(|signal| Ok(SignalName::new(&signal?))).collect()
     }
 
-    pub(super) fn required<T>(&self, value: Option<T>, name: &str) -> Result<T, RequestErrorKind> {
-        value.ok_or_else(|| bad(self.command, name, "is missing"))
+    /// Reads the argument `name` as `read` does; it must be there.
+    pub(super) fn required<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Self, &str) -> Result<Option<T>, RequestErrorKind>,
+    ) -> Result<T, RequestErrorKind> {
+        read(self, name)?.ok_or_else(|| bad(self.info, name, "is missing"))
     }
 
-    pub(super) fn check_surplus(&self, command: &Command) -> Result<(), RequestErrorKind> {
-        match self.positional.get(command.positional_max()) {
+    pub(super) fn check_surplus(&self) -> Result<(), RequestErrorKind> {
+        if self.info.arguments.iter().any(|argument| argument.place == Place::Rest) {
+            return Ok(());
+        }
+        let taken = self.info.arguments.iter().filter(|argument| argument.place == Place::Next).count();
+        match self.positional.get(taken) {
             None => Ok(()),
-            Some(surplus) => Err(bad(self.command, "args", &format!("has {surplus} too many"))),
+            Some(surplus) => Err(bad(self.info, "args", &format!("has {surplus} too many"))),
         }
     }
 }
 
-fn bad(command: &str, argument: &str, why: &str) -> RequestErrorKind {
-    RequestErrorKind::BadArgument { command: command.into(), argument: argument.into(), why: why.into() }
+fn bad(info: &CommandInfo, argument: &str, why: &str) -> RequestErrorKind {
+    RequestErrorKind::BadArgument { command: info.name.into(), argument: argument.into(), why: why.into() }
 }

@@ -1,6 +1,6 @@
 //! What a command comes to: something for the supervisor to do, or an answer that needs nobody.
 
-use einhorn_proto::{COMMANDS, Command, CommandInfo};
+use einhorn_proto::{Audience, COMMANDS, Command, CommandInfo};
 use nix::sys::signal::Signal;
 
 use crate::supervisor::{PoolCommand, Stop, UpgradePlan};
@@ -71,13 +71,10 @@ fn signal(name: &str) -> Result<Signal, Answer> {
     parse_signal(name).map_err(|_| Answer::InvalidSignal(name.to_owned()))
 }
 
-/// The commands, a line each; in einhorn there is one more that people type.
+/// The commands that people type, a line each; users of einhornsh type one more.
 pub(super) fn help(of_einhorn: bool) -> String {
-    let is_typed = |info: &&CommandInfo| info.interactive || (of_einhorn && info.name == "config");
-    let commands = COMMANDS.iter().filter(is_typed);
-    let lines = commands.map(|info| {
-        let usage = format!("{} {}", info.name, info.arguments);
-        format!("{usage:<22} {}", info.summary)
-    });
+    let is_listed =
+        |info: &&CommandInfo| info.is_typed() || (of_einhorn && info.audience == Audience::Einhornsh);
+    let lines = COMMANDS.iter().filter(is_listed).map(ToString::to_string);
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use einhorn_proto::{
-    Command, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestError, Settings, Status,
+    Command, CommandClass, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestError,
+    Settings, Status,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -130,7 +131,7 @@ impl Master {
     fn on_request(&mut self, asker: Asker, command: Command) {
         let client = asker.client;
         if let Some(Peer::Worker(_)) = self.clients.peer(client)
-            && !matches!(command, Command::WorkerAck { .. } | Command::WorkerPing { .. })
+            && command.info().class != CommandClass::Worker
         {
             let message = "refused: a worker's own connection takes worker:ack and worker:ping";
             return self.answer(&asker, false, message);

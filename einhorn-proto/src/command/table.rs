@@ -1,0 +1,347 @@
+//! The table of commands: how each is called, read and described.
+//!
+//! Parsing and `help` work from this table, and so do the client's parser, completion and hints; tests compare it
+//! with the manual pages. A new command is a variant of [`Command`] and a row here, then a handler in the master, and
+//! a file in the client if its answer or its options need one.
+
+use std::fmt;
+
+use super::arguments::Arguments;
+use super::{Command, SignalName};
+use crate::RequestErrorKind;
+
+/// The version of the control protocol that this crate speaks.
+///
+/// It grows when a command, a field or an event is added. What a version added stays.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// What a command is for, which decides what a client does when its answer is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandClass {
+    /// Reads something and changes nothing.
+    Question,
+    /// Changes the pool, its options or the master, and is answered at once.
+    Change,
+    /// Starts, steers or follows a rollout, and is answered when the rollout has ended.
+    Rollout,
+    /// A worker's own message, accepted only from that worker; it is not answered.
+    Worker,
+}
+
+/// Who types a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// People.
+    People,
+    /// People, who usually give it as an option of `upgrade`.
+    UpgradeOption,
+    /// Users of einhornsh only.
+    Einhornsh,
+    /// Nobody: programs send it.
+    Programs,
+}
+
+/// How a request may give an argument, beside by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// As the next of the positional `args`.
+    Next,
+    /// As all the rest of the positional `args`.
+    Rest,
+    /// Not by position.
+    NamedOnly,
+}
+
+/// An argument of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Argument {
+    /// The field that gives it by name.
+    pub field: &'static str,
+    /// How help shows it: `COUNT`, or `[COUNT]` if it may be left out.
+    pub usage: &'static str,
+    /// Where it stands among the positional `args`.
+    pub place: Place,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandInfo {
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// Other spellings that the client accepts from people; the wire has `name` only.
+    pub aliases: &'static [&'static str],
+    /// Its arguments, positional ones first and in order.
+    pub arguments: &'static [Argument],
+    /// The protocol version that added it.
+    pub since: u32,
+    /// What it is for.
+    pub class: CommandClass,
+    /// Who types it.
+    pub audience: Audience,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    pub(super) read: Read,
+}
+
+type Read = fn(&Arguments<'_>) -> Result<Command, RequestErrorKind>;
+
+impl CommandInfo {
+    const fn new(class: CommandClass, name: &'static str, summary: &'static str, read: Read) -> Self {
+        let audience = Audience::People;
+        Self { name, aliases: &[], arguments: &[], since: 1, class, audience, summary, read }
+    }
+
+    const fn alias(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    const fn takes(self, arguments: &'static [Argument]) -> Self {
+        Self { arguments, ..self }
+    }
+
+    const fn typed_by(self, audience: Audience) -> Self {
+        Self { audience, ..self }
+    }
+
+    /// Whether people type it at the native client.
+    #[must_use]
+    pub fn is_typed(&self) -> bool {
+        matches!(self.audience, Audience::People | Audience::UpgradeOption)
+    }
+
+    /// Its name and positional arguments, as help shows them: `inc [COUNT]`.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        let arguments = self.arguments.iter().filter(|argument| argument.place != Place::NamedOnly);
+        arguments.fold(self.name.to_owned(), |usage, argument| format!("{usage} {}", argument.usage))
+    }
+}
+
+/// Name, usage and summary in two columns: a line of `help`.
+impl fmt::Display for CommandInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<22} {}", self.usage(), self.summary)
+    }
+}
+
+const fn argument(field: &'static str, usage: &'static str, place: Place) -> Argument {
+    Argument { field, usage, place }
+}
+
+const BY: Argument = argument("by", "[COUNT]", Place::Next);
+const CANARY: Argument = argument("canary", "COUNT", Place::NamedOnly);
+const FLEET: Argument = argument("fleet", "BOOL", Place::NamedOnly);
+const NUMBER: Argument = argument("count", "COUNT", Place::Next);
+const OPTIONS: Argument = argument("options", "[OPTIONS]", Place::Rest);
+const PID: Argument = argument("pid", "PID", Place::Next);
+const REQUEST_ID: Argument = argument("request_id", "[REQUEST_ID]", Place::Next);
+const SIGNAL: Argument = argument("signal", "[SIGNAL]", Place::Next);
+const SIGNALS: Argument = argument("signal", "[SIGNAL...]", Place::Rest);
+const SOAK: Argument = argument("soak", "SECONDS", Place::NamedOnly);
+const USER: Argument = argument("user", "[USER]", Place::Next);
+
+const fn question(name: &'static str, summary: &'static str, read: Read) -> CommandInfo {
+    CommandInfo::new(CommandClass::Question, name, summary, read)
+}
+
+const fn change(name: &'static str, summary: &'static str, read: Read) -> CommandInfo {
+    CommandInfo::new(CommandClass::Change, name, summary, read)
+}
+
+const fn rollout(name: &'static str, summary: &'static str, read: Read) -> CommandInfo {
+    CommandInfo::new(CommandClass::Rollout, name, summary, read)
+}
+
+const fn worker(name: &'static str, summary: &'static str, read: Read) -> CommandInfo {
+    CommandInfo::new(CommandClass::Worker, name, summary, read).typed_by(Audience::Programs)
+}
+
+/// Makes the table, and the way from a command to its row; the compiler refuses a command without one.
+macro_rules! table {
+    ($($command:pat => $row:expr,)*) => {
+        /// Every command, in the order in which help lists them.
+        pub const COMMANDS: &[CommandInfo] = &[$($row),*];
+
+        impl Command {
+            /// The command's row in the table.
+            #[must_use]
+            pub fn info(&self) -> &'static CommandInfo {
+                match self {
+                    $($command => const { &$row },)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    Command::Status => question("status", "Show the master, its listeners and every worker", |_| Ok(Command::Status)),
+    Command::Upgrade { fleet: false, .. } => rollout(
+        "upgrade",
+        "Replace every worker with one from the current code, one by one",
+        |args| args.upgrade(args.flag("fleet")?),
+    )
+    .takes(&[FLEET, CANARY, SOAK]),
+    Command::Upgrade { fleet: true, .. } => rollout(
+        "upgrade_fleet",
+        "Replace every worker, all new ones at once",
+        |args| args.upgrade(true),
+    )
+    .alias(&["upgrade-fleet"]),
+    Command::UpgradeContinue => rollout(
+        "upgrade_continue",
+        "End the soak of the upgrade that runs: the rest follows",
+        |_| Ok(Command::UpgradeContinue),
+    )
+    .alias(&["upgrade-continue"])
+    .typed_by(Audience::UpgradeOption),
+    Command::UpgradeAbort => rollout(
+        "upgrade_abort",
+        "End the upgrade that runs, and go back",
+        |_| Ok(Command::UpgradeAbort),
+    )
+    .alias(&["upgrade-abort"])
+    .typed_by(Audience::UpgradeOption),
+    Command::UpgradeFollow => rollout(
+        "upgrade_follow",
+        "Follow the upgrade that runs to its end",
+        |_| Ok(Command::UpgradeFollow),
+    )
+    .alias(&["upgrade-follow"])
+    .typed_by(Audience::UpgradeOption),
+    Command::Rollback => rollout("rollback", "Go back to the release before", |_| Ok(Command::Rollback)),
+    Command::Inc { .. } => change(
+        "inc",
+        "Add COUNT workers [default: 1]",
+        |args| Ok(Command::Inc { by: args.count("by")?.unwrap_or(1) }),
+    )
+    .takes(&[BY]),
+    Command::Dec { .. } => change(
+        "dec",
+        "Remove COUNT workers, draining them [default: 1]",
+        |args| Ok(Command::Dec { by: args.count("by")?.unwrap_or(1) }),
+    )
+    .takes(&[BY]),
+    Command::SetWorkers { .. } => change(
+        "set_workers",
+        "Set the number of workers",
+        |args| Ok(Command::SetWorkers { count: args.required("count", Arguments::count)? }),
+    )
+    .alias(&["set-workers"])
+    .takes(&[NUMBER]),
+    Command::Respawn => change(
+        "respawn",
+        "Fill empty slots now, given up or waiting",
+        |_| Ok(Command::Respawn),
+    ),
+    Command::Signal { .. } => change(
+        "signal",
+        "Send signals to every worker; without one, list the signals",
+        |args| Ok(Command::Signal { signals: args.signals("signal")? }),
+    )
+    .takes(&[SIGNALS]),
+    Command::Die { .. } => change(
+        "die",
+        "Stop the workers gracefully, and then the master",
+        |args| Ok(Command::Die { signal: args.text("signal")?.as_deref().map(SignalName::new) }),
+    )
+    .takes(&[SIGNAL]),
+    Command::Reload => change(
+        "reload",
+        "Replace the master itself and keep the workers",
+        |_| Ok(Command::Reload),
+    ),
+    Command::Events => question("events", "Show what happens as it happens", |_| Ok(Command::Events)),
+    Command::State => question(
+        "state",
+        "Show everything that the master knows, for programs and bug reports",
+        |_| Ok(Command::State),
+    ),
+    Command::Louder => change("louder", "Make the master's log say more", |_| Ok(Command::Louder)),
+    Command::Quieter => change("quieter", "Make the master's log say less", |_| Ok(Command::Quieter)),
+    Command::Version => question(
+        "version",
+        "Show the versions of master and protocol",
+        |_| Ok(Command::Version),
+    ),
+    Command::Help => question("help", "List the commands", |_| Ok(Command::Help)),
+    Command::Config(_) => change(
+        "config",
+        "Change options, from now on; OPTIONS is a map in YAML",
+        |args| args.settings().map(Command::Config),
+    )
+    .takes(&[OPTIONS])
+    .typed_by(Audience::Einhornsh),
+    Command::Ehlo { .. } => question(
+        "ehlo",
+        "Greet the master",
+        |args| Ok(Command::Ehlo { user: args.text("user")? }),
+    )
+    .takes(&[USER])
+    .typed_by(Audience::Programs),
+    Command::WorkerAck { .. } => worker(
+        "worker:ack",
+        "A worker says that it takes traffic",
+        |args| Ok(Command::WorkerAck { pid: args.required("pid", Arguments::pid)? }),
+    )
+    .takes(&[PID]),
+    Command::WorkerPing { .. } => worker(
+        "worker:ping",
+        "A worker says that it is still well",
+        |args| Ok(Command::WorkerPing {
+            pid: args.required("pid", Arguments::pid)?,
+            request_id: args.text("request_id")?,
+        }),
+    )
+    .takes(&[PID, REQUEST_ID]),
+}
+
+/// The row of the command `name`, or of the command that has `name` as an alias.
+#[must_use]
+pub fn command_info(name: &str) -> Option<&'static CommandInfo> {
+    COMMANDS.iter().find(|info| info.name == name || info.aliases.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+
+    #[test]
+    fn every_command_is_read_by_its_name_and_knows_its_row() {
+        for info in COMMANDS {
+            let line = format!(r#"{{"command":"{}","args":[]}}"#, info.name);
+            match Request::from_json(line.as_bytes()) {
+                Ok(request) => assert_eq!(request.command.name(), info.name),
+                Err(error) => assert!(
+                    matches!(error.kind, RequestErrorKind::BadArgument { .. }),
+                    "{}: {error}",
+                    info.name
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_means_two_commands_and_none_is_newer_than_the_protocol() {
+        for info in COMMANDS {
+            let spellings = || std::iter::once(&info.name).chain(info.aliases);
+            for spelling in spellings() {
+                assert_eq!(command_info(spelling).unwrap().name, info.name);
+            }
+            assert!((1..=PROTOCOL_VERSION).contains(&info.since), "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn usage_shows_positional_arguments() {
+        for (name, usage) in [
+            ("status", "status"),
+            ("upgrade", "upgrade"),
+            ("inc", "inc [COUNT]"),
+            ("worker:ping", "worker:ping PID [REQUEST_ID]"),
+        ] {
+            assert_eq!(command_info(name).unwrap().usage(), usage);
+        }
+    }
+}
