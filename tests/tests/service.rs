@@ -256,7 +256,7 @@ fn a_manager_that_does_not_read_holds_nothing_up_and_misses_nothing() {
 #[test]
 fn a_manager_that_is_gone_or_cannot_be_told_is_a_warning() {
     for (address, words) in [
-        ("/nowhere/notify", "cannot tell the service manager"),
+        ("/nowhere/notify", "cannot send to the service manager"),
         ("vsock:2:1234", "NOTIFY_SOCKET=vsock:2:1234"),
     ] {
         let mut master = Master::builder().env("NOTIFY_SOCKET", address).start();

@@ -187,7 +187,7 @@ impl Master {
             self.give_way_to_stop();
             self.settle();
             if let Some(code) = self.exit {
-                self.leave_service_manager();
+                self.service.leave(&self.workers.kept_with_files(), &mut self.log);
                 self.log.flush();
                 return Ok(code);
             }
@@ -295,7 +295,12 @@ impl Master {
             }
         }
         self.steer();
-        self.tell_service_manager();
+        self.service.follow(
+            &self.supervisor,
+            self.replacement.is_under_way(),
+            self.workers.to_keep(),
+            &mut self.log,
+        );
         self.log.flush();
     }
 

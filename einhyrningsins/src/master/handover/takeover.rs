@@ -185,7 +185,7 @@ fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited, clo
         control,
         signals,
         notify,
-        service: Service::adopt(record.service.clone(), &mut log),
+        service: Service::resume(record.service.clone(), &mut log),
         log,
     };
     guard.must(Master::new(parts), "cannot start the loop")

@@ -1,12 +1,18 @@
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
+use einhorn_proto::{RolloutKind, UpgradeStatus};
 use tempfile::TempDir;
 
+use super::protocol::{QUEUE_MAX, RETRY_EVERY};
+use super::text::STATUS_BYTES_MAX;
 use super::*;
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
 use crate::supervisor::Generation;
+use crate::sys::manager::ManagerSocket;
 
 /// A manager that reads what it is told.
 struct Manager {
@@ -80,7 +86,7 @@ fn upgrading(upgraded: u32) -> Condition {
 }
 
 #[test]
-fn a_life_is_told_in_order() {
+fn messages_follow_the_life_of_the_pool_in_order() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     let now = Instant::now();
@@ -131,7 +137,7 @@ fn a_hangup_is_always_followed_by_reloading_and_ready() {
 }
 
 #[test]
-fn an_upgrade_that_is_over_before_it_is_seen_is_told_too() {
+fn an_upgrade_that_ends_within_one_round_is_reported() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     let (now, running) = (Instant::now(), condition(MasterState::Running, 4));
@@ -152,7 +158,7 @@ fn an_upgrade_that_is_over_before_it_is_seen_is_told_too() {
 }
 
 #[test]
-fn texts_are_told_now_and_then_and_the_last_one_always() {
+fn status_lines_are_rate_limited_and_the_last_one_is_sent() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     let now = Instant::now();
@@ -177,7 +183,7 @@ fn an_idle_master_has_no_deadline() {
 }
 
 #[test]
-fn the_watchdog_is_told_in_half_its_time() {
+fn watchdog_messages_come_at_half_the_interval() {
     let (manager, mut log) = (Manager::new(), log());
     let within = Duration::from_secs(20);
     let settings = ServiceSettings { watchdog: Some(within), ..manager.settings() };
@@ -194,7 +200,7 @@ fn the_watchdog_is_told_in_half_its_time() {
 }
 
 #[test]
-fn more_time_is_asked_for_as_long_as_the_end_is_in_sight() {
+fn more_time_is_asked_for_only_while_the_phase_is_bounded() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     let mut now = Instant::now();
@@ -214,7 +220,7 @@ fn more_time_is_asked_for_as_long_as_the_end_is_in_sight() {
 }
 
 #[test]
-fn what_a_full_manager_does_not_take_is_sent_later_and_in_order() {
+fn messages_to_a_full_manager_are_sent_later_in_order() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     let filler = ManagerSocket::new(manager.settings().notify.unwrap().as_os_str()).unwrap();
@@ -225,28 +231,28 @@ fn what_a_full_manager_does_not_take_is_sent_later_and_in_order() {
     service.tell(now, &condition(MasterState::Running, 4), &mut log);
     assert!(service.deadline().unwrap() <= now + RETRY_EVERY);
     // The next image goes on with it.
-    let mut service = Service::adopt(service.record(), &mut log);
+    let mut service = Service::resume(service.record(), &mut log);
     let heard = manager.heard();
     assert!(heard.iter().all(|text| text == "X=1"), "{heard:?}");
     service.tell(now + RETRY_EVERY, &condition(MasterState::Running, 4), &mut log);
     let first: Vec<_> =
         manager.heard().iter().map(|text| text.split('|').next().unwrap().to_owned()).collect();
     assert_eq!(first, ["READY=1", "RELOADING=1", "READY=1"]);
-    assert_eq!(service.retry_at, None);
+    assert_eq!(service.outbox.retry_at, None);
 }
 
 #[test]
-fn a_manager_that_is_gone_is_no_matter() {
+fn a_manager_that_is_gone_is_harmless() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     drop(manager);
     let now = Instant::now();
     service.tell(now, &condition(MasterState::Running, 4), &mut log);
-    assert!(service.queue.is_empty() && service.retry_at.is_none() && service.is_lost);
+    assert!(service.outbox.queue.is_empty() && service.outbox.retry_at.is_none() && service.outbox.is_lost);
 }
 
 #[test]
-fn a_queue_that_nobody_reads_stays_short() {
+fn the_queue_is_bounded_when_nobody_reads() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     let filler = ManagerSocket::new(manager.settings().notify.unwrap().as_os_str()).unwrap();
@@ -257,14 +263,14 @@ fn a_queue_that_nobody_reads_stays_short() {
         service.tell(now, &upgrading(1), &mut log);
         service.tell(now, &condition(MasterState::Running, 4), &mut log);
     }
-    assert_eq!(service.queue.len(), QUEUE_MAX);
-    assert!(service.queue.back().unwrap().text.starts_with("READY=1"), "the end of it is what counts");
+    assert_eq!(service.outbox.queue.len(), QUEUE_MAX);
+    assert!(service.outbox.queue.back().unwrap().text.starts_with("READY=1"), "the end of it is what counts");
 }
 
 /// A manager that keeps descriptors, and something to keep under each of these names.
 fn keep(manager: &Manager, service: &mut Service, names: &[String]) {
     let listeners = names.iter().map(|name| vec![(name.clone(), manager.socket.as_fd())]);
-    service.store(listeners);
+    service.store.follow(listeners, &mut service.outbox);
 }
 
 fn names(range: std::ops::Range<usize>) -> Vec<String> {
@@ -282,57 +288,54 @@ fn keeper() -> (Manager, Service, Log) {
 }
 
 #[test]
-fn what_was_not_stored_before_an_exec_is_stored_after_it() {
+fn listeners_not_stored_before_the_exec_are_stored_after_it() {
     let (manager, mut service, mut log) = keeper();
     keep(&manager, &mut service, &names(0..1));
-    service.send_all(Instant::now(), &mut log);
+    service.outbox.flush(Instant::now(), &mut log);
     keep(&manager, &mut service, &names(0..2));
-    let mut service = Service::adopt(service.record(), &mut log);
-    assert!(service.wants_listeners());
+    let mut service = Service::resume(service.record(), &mut log);
+    assert!(service.store.is_behind());
     keep(&manager, &mut service, &names(0..2));
-    service.send_all(Instant::now(), &mut log);
+    service.outbox.flush(Instant::now(), &mut log);
     let stored = [0, 1].map(|number| format!("FDSTORE=1|FDNAME=bind-{number}|FDPOLL=0"));
     assert_eq!(manager.heard(), stored, "each once");
 }
 
 #[test]
-fn the_manager_lets_go_of_all_that_has_gone_however_much_that_is() {
+fn every_listener_that_has_gone_is_removed_from_the_store() {
     let (manager, mut service, mut log) = keeper();
     keep(&manager, &mut service, &names(0..3 * QUEUE_MAX));
-    while !service.queue.is_empty() {
-        service.send_all(Instant::now(), &mut log);
+    while !service.outbox.queue.is_empty() {
+        service.outbox.flush(Instant::now(), &mut log);
         manager.heard();
     }
     keep(&manager, &mut service, &names(0..1));
     let mut removed = 0;
-    while !service.queue.is_empty() {
-        service.send_all(Instant::now(), &mut log);
+    while !service.outbox.queue.is_empty() {
+        service.outbox.flush(Instant::now(), &mut log);
         removed += manager.heard().iter().filter(|text| text.starts_with("FDSTOREREMOVE=1|")).count();
     }
     assert_eq!(removed, 3 * QUEUE_MAX - 1);
 }
 
 #[test]
-fn how_it_is_is_told_in_words() {
+fn the_status_line_has_numbers_and_a_remark() {
     let running = condition(MasterState::Running, 4);
-    assert_eq!(in_words(&running, None), "4 of 4 workers up, generation 3");
+    assert_eq!(text(&running, None), "4 of 4 workers up, generation 3");
     let mut weak = condition(MasterState::Running, 3);
     weak.pool.given_up = 1;
-    assert_eq!(in_words(&weak, None), "3 of 4 workers up, generation 3; 1 slot given up");
+    assert_eq!(text(&weak, None), "3 of 4 workers up, generation 3; 1 slot given up");
     let remark = Some("the upgrade to generation 4 failed");
-    assert_eq!(
-        in_words(&running, remark),
-        "4 of 4 workers up, generation 3; the upgrade to generation 4 failed"
-    );
+    assert_eq!(text(&running, remark), "4 of 4 workers up, generation 3; the upgrade to generation 4 failed");
     let replacing = Condition { is_replacing: true, ..running };
-    assert_eq!(in_words(&replacing, None), "4 of 4 workers up, generation 3; replacing the master");
+    assert_eq!(text(&replacing, None), "4 of 4 workers up, generation 3; replacing the master");
     let mut back = upgrading(2);
     let upgrade = back.pool.upgrade.as_mut().unwrap();
     upgrade.stage = UpgradeStage::RollingBack;
-    assert_eq!(in_words(&back, None), "going back to generation 3: 2 of 4 still have generation 4");
+    assert_eq!(text(&back, None), "going back to generation 3: 2 of 4 still have generation 4");
     let stopping = condition(MasterState::Stopping, 0);
-    assert_eq!(in_words(&stopping, Some("no\nworker came up")), "stopping: no worker came up");
-    let long = in_words(&stopping, Some(&"\u{f6}".repeat(400)));
+    assert_eq!(text(&stopping, Some("no\nworker came up")), "stopping: no worker came up");
+    let long = text(&stopping, Some(&"\u{f6}".repeat(400)));
     assert!(long.len() <= STATUS_BYTES_MAX && long.ends_with('\u{2026}'), "{long}");
 }
 

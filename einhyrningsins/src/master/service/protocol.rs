@@ -1,0 +1,134 @@
+//! systemd's protocol, `sd_notify(3)`: the variables that ask for it, and the queue of messages to the manager.
+//!
+//! Nothing waits for the manager: what it does not take now is sent later, in order.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::store::REMOVE;
+use crate::forms;
+use crate::logging::Log;
+use crate::sys::manager::ManagerSocket;
+
+/// Between two tries to send to a manager that has too much unread.
+pub(super) const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// Messages that wait to be sent, those about descriptors not counted. Beyond that, the manager has read nothing for
+/// dozens of upgrades, and the oldest go.
+pub(super) const QUEUE_MAX: usize = 64;
+
+/// What the service manager asks for, by variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSettings {
+    /// Where it listens (`NOTIFY_SOCKET`).
+    #[serde(with = "forms::os_string_option")]
+    pub notify: Option<OsString>,
+    /// The longest time between two `WATCHDOG=1` (`WATCHDOG_USEC`).
+    pub watchdog: Option<Duration>,
+    /// How many descriptors it keeps (`FDSTORE`).
+    pub kept_fds_max: u32,
+}
+
+impl ServiceSettings {
+    /// Reads them from the variables of the process `pid`, which `variable` looks up.
+    #[must_use]
+    pub fn new(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Self {
+        let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
+        // A process that inherits the variables of the one that is watched must not speak for it.
+        let is_watched = number("WATCHDOG_PID").is_none_or(|watched| watched == u64::from(pid));
+        let watchdog = number("WATCHDOG_USEC").filter(|usec| *usec > 0 && is_watched);
+        Self {
+            notify: variable("NOTIFY_SOCKET").filter(|address| !address.is_empty()),
+            watchdog: watchdog.map(Duration::from_micros),
+            kept_fds_max: number("FDSTORE").map_or(0, |max| u32::try_from(max).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+/// A message that has not been sent yet.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) text: String,
+    pub(super) fd: Option<OwnedFd>,
+}
+
+/// The messages to the manager, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// `None`: there is no manager that asks for messages.
+    socket: Option<ManagerSocket>,
+    pub(super) queue: VecDeque<Message>,
+    pub(super) retry_at: Option<Instant>,
+    /// Whether the last message could not be delivered, which was logged.
+    pub(super) is_lost: bool,
+}
+
+impl Outbox {
+    /// Opens a socket to the manager. If its address cannot be used, the master only logs a warning.
+    pub(super) fn new(settings: &ServiceSettings, unsent: Vec<String>, log: &mut Log) -> Self {
+        let socket = settings.notify.as_deref().and_then(|address| match ManagerSocket::new(address) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                let address = OsStr::to_string_lossy(address);
+                log.warn(format_args!(
+                    "cannot send to the service manager: NOTIFY_SOCKET={address}: {error}"
+                ));
+                None
+            }
+        });
+        let queue = unsent.into_iter().map(|text| Message { text, fd: None }).collect();
+        Self { socket, queue, ..Self::default() }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Queues one message.
+    pub(super) fn push(&mut self, text: String, fd: Option<OwnedFd>) {
+        if self.socket.is_none() {
+            return;
+        }
+        // These describe the present: the last one replaces those before it.
+        let is_of_now = |text: &str| text.starts_with("STATUS=") || text.starts_with("WATCHDOG=");
+        if is_of_now(&text) {
+            let same = text.split('=').next().unwrap_or_default();
+            self.queue.retain(|waiting| !(is_of_now(&waiting.text) && waiting.text.starts_with(same)));
+        }
+        self.queue.push_back(Message { text, fd });
+        let is_text = |message: &Message| message.fd.is_none() && !message.text.starts_with(REMOVE);
+        if self.queue.iter().filter(|message| is_text(message)).count() > QUEUE_MAX {
+            let oldest = self.queue.iter().position(is_text);
+            oldest.map(|at| self.queue.remove(at));
+        }
+    }
+
+    /// Sends what the manager takes.
+    pub(super) fn flush(&mut self, now: Instant, log: &mut Log) {
+        self.retry_at = None;
+        let Some(socket) = &self.socket else { return };
+        while let Some(message) = self.queue.front() {
+            let fds: Vec<_> = message.fd.iter().map(AsFd::as_fd).collect();
+            match socket.send(&message.text, &fds) {
+                Ok(()) => self.is_lost = false,
+                Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => {
+                    self.retry_at = Some(now + RETRY_EVERY);
+                    return;
+                }
+                Err(errno) => {
+                    if !std::mem::replace(&mut self.is_lost, true) {
+                        let why = io::Error::from(errno);
+                        log.warn(format_args!("cannot send to the service manager: {why}"));
+                    }
+                }
+            }
+            self.queue.pop_front();
+        }
+    }
+}

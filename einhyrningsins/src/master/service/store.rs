@@ -1,0 +1,82 @@
+//! The descriptor store of the service manager: listeners that it keeps, in case the master crashes.
+
+use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
+
+use super::protocol::{Message, Outbox};
+
+/// What a message begins with that has the manager keep a descriptor, or let go of one; a name follows.
+const STORE: &str = "FDSTORE=1\nFDNAME=";
+pub(super) const REMOVE: &str = "FDSTOREREMOVE=1\nFDNAME=";
+
+/// What the manager keeps.
+#[derive(Debug)]
+pub(super) struct Store {
+    /// How many descriptors it takes.
+    max: usize,
+    /// By name.
+    pub(super) stored: BTreeSet<String>,
+    /// Whether the listeners have changed since they were last stored.
+    pub(super) is_stale: bool,
+}
+
+impl Store {
+    pub(super) fn new(max: u32, stored: BTreeSet<String>, is_stale: bool) -> Self {
+        Self { max: max as usize, stored, is_stale }
+    }
+
+    /// Whether [`Self::follow`] has something to do.
+    pub(super) fn is_behind(&self) -> bool {
+        self.max > 0 && self.is_stale
+    }
+
+    /// Has the manager keep `listeners` and nothing else of ours. It recognises a descriptor by what it is, not by its
+    /// name, so a name that has changed is removed first. The listeners of one `-b` are kept together or not at all.
+    /// If there is no descriptor left for a copy, the next round tries again.
+    pub(super) fn follow<'a>(
+        &mut self,
+        listeners: impl Iterator<Item = Vec<(String, BorrowedFd<'a>)>>,
+        outbox: &mut Outbox,
+    ) {
+        let mut room = self.max;
+        let mut kept = Vec::new();
+        for group in listeners {
+            if group.len() <= room {
+                room -= group.len();
+                kept.extend(group);
+            }
+        }
+        let names: BTreeSet<_> = kept.iter().map(|(name, _)| name.clone()).collect();
+        let before = std::mem::replace(&mut self.stored, names.clone());
+        self.is_stale = false;
+        remove(before.difference(&names), outbox);
+        for (name, fd) in kept.into_iter().filter(|(name, _)| !before.contains(name)) {
+            let Ok(copy) = fd.try_clone_to_owned() else {
+                self.stored.remove(&name);
+                self.is_stale = true;
+                continue;
+            };
+            // FDPOLL=0: the manager would drop a listener that a worker has shut down, which can be revived.
+            outbox.push(format!("{STORE}{name}\nFDPOLL=0"), Some(copy));
+        }
+    }
+
+    /// The names that the manager has received, and whether those are all: what is still queued is stored anew.
+    pub(super) fn record(&self, outbox: &Outbox) -> (BTreeSet<String>, bool) {
+        let queued: Vec<_> = outbox.queue.iter().filter_map(stored_name).collect();
+        let stored = self.stored.iter().filter(|name| !queued.contains(&name.as_str())).cloned().collect();
+        (stored, !self.is_stale && queued.is_empty())
+    }
+}
+
+/// Has the manager let go of what it keeps under these names.
+pub(super) fn remove<'a>(names: impl IntoIterator<Item = &'a String>, outbox: &mut Outbox) {
+    for name in names {
+        outbox.push(format!("{REMOVE}{name}"), None);
+    }
+}
+
+/// The name that a message with a descriptor stores it under.
+fn stored_name(message: &Message) -> Option<&str> {
+    message.fd.as_ref().and(message.text.strip_prefix(STORE)?.lines().next())
+}
