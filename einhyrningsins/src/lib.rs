@@ -25,6 +25,7 @@ pub use config::Config;
 pub use failure::Failure;
 pub use master::take_over;
 pub use start::run;
-// For the benchmark of spawns.
+// For the benchmark of spawns, and the tests of those that need root.
 pub use sys::account::Credentials;
-pub use sys::spawn::{SpawnSpec, Spawner};
+pub use sys::limits::ResourceLimit;
+pub use sys::spawn::{SpawnError, SpawnSpec, Spawner, Stage};

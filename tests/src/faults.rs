@@ -7,19 +7,14 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::process::{Captured, Process};
-use crate::{binaries, wait};
+use crate::wait;
 
 /// A wrapper for [`crate::MasterBuilder::under`] that makes system calls of the program fail, its children left
 /// alone: `inject` is strace's, for instance `accept4:error=EMFILE:when=1..5`.
 ///
 /// What was traced is written to `log`.
-///
-/// # Panics
-/// If there is no strace.
-#[track_caller]
 #[must_use]
 pub fn strace_wrapper(inject: &str, log: &Path) -> Vec<OsString> {
-    binaries::require("strace", "strace");
     let mut words: Vec<OsString> = vec!["strace".into()];
     // The tracer is a grandchild, so the program itself has the pid that was started.
     words.push("-D".into());
@@ -28,13 +23,8 @@ pub fn strace_wrapper(inject: &str, log: &Path) -> Vec<OsString> {
 }
 
 /// A wrapper that starts the program under a limit as `prlimit` takes it, for instance `--nofile=20`.
-///
-/// # Panics
-/// If there is no prlimit.
-#[track_caller]
 #[must_use]
 pub fn limit_wrapper(limit: &str) -> Vec<OsString> {
-    binaries::require("prlimit", "util-linux");
     vec!["prlimit".into(), limit.into()]
 }
 
@@ -81,7 +71,6 @@ impl Strace {
 
     #[track_caller]
     fn attach_with(options: &[&str], process: Process, inject: &str, log: &Path) -> Self {
-        binaries::require("strace", "strace");
         let stderr = Captured::new();
         let mut command = Command::new("strace");
         command.args(options).args(strace_options(inject, log)).arg("-p").arg(process.pid().to_string());
@@ -127,7 +116,6 @@ impl Drop for Strace {
 /// If it cannot.
 #[track_caller]
 pub fn prlimit(process: Process, limit: &str) {
-    binaries::require("prlimit", "util-linux");
     let mut command = Command::new("prlimit");
     command.arg("--pid").arg(process.pid().to_string()).arg(limit);
     crate::process::run(command).assert_code(0);

@@ -1,6 +1,7 @@
 //! Processes as `/proc` shows them, and programs run to their end.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::env;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -228,6 +229,25 @@ impl Process {
         Some(line.trim().to_owned())
     }
 
+    /// The soft and the hard limit that has this name in `/proc/PID/limits`: `Max open files`.
+    ///
+    /// # Panics
+    /// If it is gone, or the kernel knows no such limit.
+    #[track_caller]
+    #[must_use]
+    pub fn limit(&self, name: &str) -> [String; 2] {
+        let limits = fs::read_to_string(self.path("limits")).expect("its limits");
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit of this name");
+        let mut words = line.split_whitespace().map(str::to_owned);
+        [words.next().expect("a soft limit"), words.next().expect("a hard limit")]
+    }
+
+    /// What the kernel adds to its badness when memory runs out.
+    #[must_use]
+    pub fn oom_score_adj(&self) -> Option<i32> {
+        fs::read_to_string(self.path("oom_score_adj")).ok()?.trim().parse().ok()
+    }
+
     /// Its descriptors, by number.
     #[must_use]
     pub fn descriptors(&self) -> BTreeMap<i32, Descriptor> {
@@ -397,6 +417,24 @@ pub fn run_within(limit: Duration, mut command: Command, input: &str) -> Finishe
     let finished = Finished { command: line, status: end, stdout: stdout.text(), stderr: stderr.text() };
     assert!(status.is_some(), "still running after {limit:?}\n{finished}");
     finished
+}
+
+/// Runs `body` in a process of its own: this test program once more, started by `wrapper`, for the test that has this
+/// name (`spawn::a_rehearsal_leaves_nothing_behind`). For what a process has only once, such as privileges.
+///
+/// # Panics
+/// If `body` does, in the other process.
+#[track_caller]
+pub fn isolated(name: &str, mut wrapper: Command, body: impl FnOnce()) {
+    const MARKER: &str = "EINHYRNINGSINS_TEST_ISOLATED";
+    if env::var_os(MARKER).is_some_and(|marker| marker == name) {
+        return body();
+    }
+    wrapper.arg(env::current_exe().expect("this program"));
+    wrapper.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(MARKER, name);
+    let finished = run(wrapper);
+    finished.assert_code(0);
+    assert!(finished.stdout.contains("1 passed"), "it did not run\n{finished}");
 }
 
 /// An unnamed file that takes what a program writes.

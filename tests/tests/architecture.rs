@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+tests::trials! {
+    each_module_of_the_daemon_uses_only_those_below_it,
+    every_file_of_master_sys_and_supervisor_has_its_row,
+}
+
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
 }
@@ -54,7 +59,6 @@ fn module(path: &str) -> &str {
     path.trim_end_matches('/').trim_end_matches(".rs")
 }
 
-#[test]
 fn each_module_of_the_daemon_uses_only_those_below_it() {
     let rows = rows("## The daemon");
     let mut above = BTreeSet::new();
@@ -75,7 +79,6 @@ fn each_module_of_the_daemon_uses_only_those_below_it() {
     }
 }
 
-#[test]
 fn every_file_of_master_sys_and_supervisor_has_its_row() {
     for folder in ["master", "sys", "supervisor"] {
         let told = rows(&format!("Inside `{folder}/`:")).into_iter().flatten();

@@ -11,6 +11,23 @@ use tests::process::run;
 use tests::wait::wait_for;
 use tests::{Finished, Master, MasterBuilder, binaries};
 
+tests::trials! {
+    each_bad_option_is_named_and_is_bad_usage,
+    no_program_is_bad_usage,
+    an_address_in_use_is_named,
+    an_address_of_another_machine_is_named,
+    a_missing_program_is_named,
+    a_program_that_cannot_be_executed_is_named,
+    a_missing_directory_is_named,
+    a_pidfile_that_cannot_be_written_is_named,
+    a_second_master_on_the_same_socket_is_refused_and_the_first_unharmed,
+    the_socket_of_a_killed_master_is_replaced,
+    a_stale_socket_of_somebody_else_is_replaced,
+    a_control_path_that_is_no_socket_is_refused_and_left_alone,
+    a_control_path_that_is_too_long_is_named_with_its_limit,
+    a_control_path_in_a_missing_directory_is_named,
+}
+
 /// Each option with a value that it cannot take, and what the message must name.
 const BAD_OPTIONS: &[(&[&str], &[&str])] = &[
     (&["-n", "0"], &["--number", "'0'"]),
@@ -70,7 +87,6 @@ fn refused(finished: &Finished, code: i32, words: &[&str]) {
     assert_eq!(finished.stdout, "", "{finished}");
 }
 
-#[test]
 fn each_bad_option_is_named_and_is_bad_usage() {
     for (options, words) in BAD_OPTIONS {
         let line = [*options, &["/bin/true"]].concat();
@@ -78,13 +94,11 @@ fn each_bad_option_is_named_and_is_bad_usage() {
     }
 }
 
-#[test]
 fn no_program_is_bad_usage() {
     refused(&bare(&[]), 2, &["PROGRAM"]);
     refused(&bare(&["-n", "2"]), 2, &["PROGRAM"]);
 }
 
-#[test]
 fn an_address_in_use_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address").to_string();
@@ -93,14 +107,12 @@ fn an_address_in_use_is_named() {
     assert!(!builder.file("einhorn.sock").exists(), "it left its control socket behind");
 }
 
-#[test]
 fn an_address_of_another_machine_is_named() {
     // RFC 5737: an address that no machine has.
     let builder = Master::builder().without_bind().options(["-b", "192.0.2.1:0"]);
     refused(&builder.run_to_end(), 1, &["cannot bind", "192.0.2.1"]);
 }
 
-#[test]
 fn a_missing_program_is_named() {
     let builder = Master::builder();
     let missing = builder.file("missing");
@@ -110,7 +122,6 @@ fn a_missing_program_is_named() {
     refused(&builder.run_to_end(), 1, &["no-program-has-this-name", "PATH"]);
 }
 
-#[test]
 fn a_program_that_cannot_be_executed_is_named() {
     let builder = Master::builder();
     let text = builder.file("text");
@@ -140,7 +151,6 @@ fn fails_to_spawn(builder: &MasterBuilder, words: &[&str]) {
     assert!(!finished.stderr.contains("panicked"), "{finished}");
 }
 
-#[test]
 fn a_missing_directory_is_named() {
     let builder = Master::builder();
     let missing = builder.file("missing");
@@ -150,7 +160,6 @@ fn a_missing_directory_is_named() {
     refused(&builder.run_to_end(), 1, &["/bin/sh", "Not a directory"]);
 }
 
-#[test]
 fn a_pidfile_that_cannot_be_written_is_named() {
     let builder = Master::builder().options(["-e", "/no/such/directory/pid"]);
     refused(&builder.run_to_end(), 1, &["/no/such/directory/pid", "No such file"]);
@@ -159,7 +168,6 @@ fn a_pidfile_that_cannot_be_written_is_named() {
 }
 
 /// The worst that a second start can do is to harm the first.
-#[test]
 fn a_second_master_on_the_same_socket_is_refused_and_the_first_unharmed() {
     let builder = Master::builder().workers(2);
     let (pidfile, lockfile) = (builder.file("pid"), builder.file("lock"));
@@ -180,7 +188,6 @@ fn a_second_master_on_the_same_socket_is_refused_and_the_first_unharmed() {
     assert!(lockfile.exists(), "{first}");
 }
 
-#[test]
 fn the_socket_of_a_killed_master_is_replaced() {
     let builder = Master::builder();
     let socket = builder.file("shared.sock");
@@ -196,7 +203,6 @@ fn the_socket_of_a_killed_master_is_replaced() {
     second.assert_well(1);
 }
 
-#[test]
 fn a_stale_socket_of_somebody_else_is_replaced() {
     let builder = Master::builder();
     let path = builder.file("einhorn.sock");
@@ -206,7 +212,6 @@ fn a_stale_socket_of_somebody_else_is_replaced() {
     builder.start().assert_well(1);
 }
 
-#[test]
 fn a_control_path_that_is_no_socket_is_refused_and_left_alone() {
     let builder = Master::builder();
     let path = builder.file("einhorn.sock");
@@ -221,7 +226,6 @@ fn a_control_path_that_is_no_socket_is_refused_and_left_alone() {
     assert!(path.is_dir());
 }
 
-#[test]
 fn a_control_path_that_is_too_long_is_named_with_its_limit() {
     let builder = Master::builder().without_socket();
     let path = builder.file(&"x".repeat(120));
@@ -229,7 +233,6 @@ fn a_control_path_that_is_too_long_is_named_with_its_limit() {
     refused(&builder.run_to_end(), 1, &[path.to_str().expect("UTF-8"), "107"]);
 }
 
-#[test]
 fn a_control_path_in_a_missing_directory_is_named() {
     let builder = Master::builder().without_socket().options(["-d", "/no/such/directory/einhorn.sock"]);
     refused(&builder.run_to_end(), 1, &["/no/such/directory", "No such file"]);

@@ -10,6 +10,16 @@ use tests::load::Plan;
 use tests::wait::patience;
 use tests::{Gate, Master, MasterBuilder, Process};
 
+tests::trials! {
+    four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is_lost,
+    workers_that_grow_old_again_and_again_are_replaced_one_by_one_and_nothing_is_lost,
+    a_turn_that_a_new_master_takes_over_is_finished_once,
+    a_worker_whose_pings_over_the_control_socket_stop_is_replaced_and_then_killed,
+    a_worker_whose_notifications_stop_is_replaced_and_then_killed,
+    workers_are_told_how_often_to_ping_only_where_pings_are_waited_for,
+    a_master_that_is_called_as_einhorn_takes_the_options_too,
+}
+
 const WORKERS: usize = 4;
 
 /// Follows the events of a master from its first ack on, and knows from them who takes traffic and who is leaving.
@@ -125,7 +135,6 @@ fn swollen(builder: MasterBuilder, gate: &Gate) -> (Master, Onlooker) {
     (master, onlooker)
 }
 
-#[test]
 fn four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is_lost() {
     let builder = Master::builder();
     let mut gate = Gate::closed(builder.file("gate"));
@@ -149,7 +158,6 @@ fn four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is
     assert_eq!(shown["recycled"], counts, "{shown}");
 }
 
-#[test]
 fn workers_that_grow_old_again_and_again_are_replaced_one_by_one_and_nothing_is_lost() {
     let builder = Master::builder().workers(WORKERS as u32).options(["--max-age", "0.5:0.5"]);
     let mut gate = Gate::closed(builder.file("gate"));
@@ -161,7 +169,6 @@ fn workers_that_grow_old_again_and_again_are_replaced_one_by_one_and_nothing_is_
     assert!(onlooker.turns.iter().all(|(_, reason)| *reason == RecycleReason::MaxAge), "{onlooker:?}");
 }
 
-#[test]
 fn a_turn_that_a_new_master_takes_over_is_finished_once() {
     let builder = Master::builder();
     let mut gate = Gate::closed(builder.file("gate"));
@@ -208,17 +215,14 @@ fn a_frozen_worker_is_replaced_and_then_killed(ack: &str) {
     assert!(master.status().recycled.ping_timeout >= 1, "{master}");
 }
 
-#[test]
 fn a_worker_whose_pings_over_the_control_socket_stop_is_replaced_and_then_killed() {
     a_frozen_worker_is_replaced_and_then_killed("control");
 }
 
-#[test]
 fn a_worker_whose_notifications_stop_is_replaced_and_then_killed() {
     a_frozen_worker_is_replaced_and_then_killed("notify");
 }
 
-#[test]
 fn workers_are_told_how_often_to_ping_only_where_pings_are_waited_for() {
     for (options, usec) in [(&["--ping-timeout", "2.5"][..], Some("2500000")), (&[][..], None)] {
         let mut master = Master::builder().options(options).start();
@@ -230,7 +234,6 @@ fn workers_are_told_how_often_to_ping_only_where_pings_are_waited_for() {
     }
 }
 
-#[test]
 fn a_master_that_is_called_as_einhorn_takes_the_options_too() {
     let options = ["--max-age", "0.2", "--max-rss", "1G", "--ping-timeout", "60"];
     let mut master = Master::builder().einhorn().options(options).start();

@@ -11,6 +11,28 @@ use nix::sys::signal::Signal;
 use tests::wait::patience;
 use tests::{Master, MasterBuilder, Process};
 
+tests::trials! {
+    the_environment_names_sockets_master_slot_and_generation_in_every_convention,
+    slots_and_indexes_are_those_of_the_status,
+    without_sockets_their_number_is_zero,
+    descriptors_are_the_standard_ones_and_the_sockets_and_no_more,
+    signals_are_as_in_a_fresh_process_and_the_group_is_its_own,
+    what_an_outer_master_set_is_not_passed_on,
+    dropped_variables_are_kept_from_workers,
+    the_arguments_arrive_as_they_were_typed,
+    a_socket_to_the_master_comes_as_a_descriptor_with_g,
+    nice_values_are_the_masters_and_the_workers,
+    a_generation_keeps_its_directory_and_the_next_one_looks_it_up_anew,
+    so_it_is_with_the_directory_that_a_shell_has_entered,
+    a_program_is_looked_up_from_its_directory,
+    a_dual_stack_port_takes_both_families_and_4_and_6_take_one,
+    connections_wait_in_the_queue_while_no_worker_accepts,
+    a_host_name_is_looked_up,
+    the_real_address_of_port_0_is_logged,
+    the_pidfile_holds_the_pid_as_long_as_the_master_lives,
+    a_name_shows_in_ps,
+}
+
 /// A pool of sleepers.
 fn sleepers(builder: MasterBuilder) -> MasterBuilder {
     builder.timer_acks(0.0).program(["sleep", "1000"])
@@ -31,7 +53,6 @@ fn assert_variables(environment: &BTreeMap<String, String>, expected: &[(&str, S
     }
 }
 
-#[test]
 fn the_environment_names_sockets_master_slot_and_generation_in_every_convention() {
     let builder = Master::builder().without_bind();
     let builder = builder.options(["-b", "127.0.0.1:0,name=web", "-b", "[::1]:0"]);
@@ -76,7 +97,6 @@ fn the_environment_names_sockets_master_slot_and_generation_in_every_convention(
     }
 }
 
-#[test]
 fn slots_and_indexes_are_those_of_the_status() {
     let mut master = sleepers(Master::builder()).workers(3).start();
     for _ in 0..2 {
@@ -91,7 +111,6 @@ fn slots_and_indexes_are_those_of_the_status() {
     }
 }
 
-#[test]
 fn without_sockets_their_number_is_zero() {
     let mut master = sleepers(Master::builder().without_bind()).start();
     let worker = only_worker(&mut master);
@@ -101,7 +120,6 @@ fn without_sockets_their_number_is_zero() {
     assert_eq!(worker.descriptors().into_keys().collect::<Vec<_>>(), [0, 1, 2]);
 }
 
-#[test]
 fn descriptors_are_the_standard_ones_and_the_sockets_and_no_more() {
     let builder = Master::builder().without_bind();
     let builder = builder.options(["-b", "127.0.0.1:0", "-b", "127.0.0.1:0,n"]);
@@ -125,7 +143,6 @@ fn descriptors_are_the_standard_ones_and_the_sockets_and_no_more() {
     }
 }
 
-#[test]
 fn signals_are_as_in_a_fresh_process_and_the_group_is_its_own() {
     // A master whose starter ignores and blocks signals must not pass that on.
     let env = ["env", "--ignore-signal=HUP,INT,PIPE,USR2", "--block-signal=TERM,USR1"];
@@ -138,7 +155,6 @@ fn signals_are_as_in_a_fresh_process_and_the_group_is_its_own() {
     assert_eq!(worker.group(), Some(worker.pid()));
 }
 
-#[test]
 fn what_an_outer_master_set_is_not_passed_on() {
     let builder = Master::builder()
         .env("EINHORN_FD_COUNT", "7")
@@ -173,7 +189,6 @@ fn what_an_outer_master_set_is_not_passed_on() {
     assert_ne!(environment["NOTIFY_SOCKET"], "/outer/notify");
 }
 
-#[test]
 fn dropped_variables_are_kept_from_workers() {
     let builder = Master::builder().env("SECRET", "1").env("SECRET_TOO", "2").env("KEPT", "3");
     let builder = builder.options(["--drop-env-var", "SECRET", "--drop-env-var", "NOT_SET"]);
@@ -183,7 +198,6 @@ fn dropped_variables_are_kept_from_workers() {
     assert_variables(&environment, &[("SECRET_TOO", "2".into()), ("KEPT", "3".into())]);
 }
 
-#[test]
 fn the_arguments_arrive_as_they_were_typed() {
     let script = "exec sleep 1000";
     let program = ["/bin/sh", "-c", script, "--", "-n", "", "a b", "*"];
@@ -194,7 +208,6 @@ fn the_arguments_arrive_as_they_were_typed() {
     assert!(worker.is_alive());
 }
 
-#[test]
 fn a_socket_to_the_master_comes_as_a_descriptor_with_g() {
     let mut master = Master::builder().workers(2).option("-g").serve(["ack=fd"]).start();
     for worker in master.workers_up() {
@@ -206,7 +219,6 @@ fn a_socket_to_the_master_comes_as_a_descriptor_with_g() {
     master.assert_well(2);
 }
 
-#[test]
 fn nice_values_are_the_masters_and_the_workers() {
     let mine =
         Process::of(std::process::id() as i32).and_then(|process| process.nice()).expect("a nice value");
@@ -246,20 +258,17 @@ fn check_that_the_next_generation_follows(place: impl FnOnce(MasterBuilder, &Pat
     assert_eq!(only_worker(&mut master).directory(), new.canonicalize().ok());
 }
 
-#[test]
 fn a_generation_keeps_its_directory_and_the_next_one_looks_it_up_anew() {
     check_that_the_next_generation_follows(|builder, current| builder.option("--chdir").option(current));
 }
 
 /// As with `--chdir`: `cd current && einhyrningsins ...` follows `current`.
-#[test]
 fn so_it_is_with_the_directory_that_a_shell_has_entered() {
     check_that_the_next_generation_follows(|builder, current| {
         builder.current_dir(current).env("PWD", current)
     });
 }
 
-#[test]
 fn a_program_is_looked_up_from_its_directory() {
     let builder = Master::builder().timer_acks(0.0);
     let script = builder.file("server");
@@ -270,7 +279,6 @@ fn a_program_is_looked_up_from_its_directory() {
     assert!(only_worker(&mut master).is_alive());
 }
 
-#[test]
 fn a_dual_stack_port_takes_both_families_and_4_and_6_take_one() {
     for (option, takes_v4, takes_v6) in
         [(None, true, true), (Some("-4"), true, false), (Some("-6"), false, true)]
@@ -283,7 +291,6 @@ fn a_dual_stack_port_takes_both_families_and_4_and_6_take_one() {
     }
 }
 
-#[test]
 fn connections_wait_in_the_queue_while_no_worker_accepts() {
     let mut master = sleepers(Master::builder()).start();
     let room = master.status().listeners[0].backlog.min(300);
@@ -293,7 +300,6 @@ fn connections_wait_in_the_queue_while_no_worker_accepts() {
     assert!(waiting.is_ok(), "{room} should find room: {waiting:?}");
 }
 
-#[test]
 fn a_host_name_is_looked_up() {
     let builder = Master::builder().without_bind().options(["-4", "-b", "localhost:0"]);
     let master = sleepers(builder).start();
@@ -301,14 +307,12 @@ fn a_host_name_is_looked_up() {
     assert!(TcpStream::connect(master.address()).is_ok());
 }
 
-#[test]
 fn the_real_address_of_port_0_is_logged() {
     let mut master = sleepers(Master::builder()).start();
     let address = master.address().to_string();
     master.wait_log(&address);
 }
 
-#[test]
 fn the_pidfile_holds_the_pid_as_long_as_the_master_lives() {
     let builder = Master::builder();
     let (pidfile, lockfile) = (builder.file("pid"), builder.file("lock"));
@@ -323,7 +327,6 @@ fn the_pidfile_holds_the_pid_as_long_as_the_master_lives() {
     assert!(!pidfile.exists(), "{master}");
 }
 
-#[test]
 fn a_name_shows_in_ps() {
     let name = format!("ps-{}", std::process::id());
     let builder = Master::builder().options(["-c", &name]);

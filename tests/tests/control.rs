@@ -9,6 +9,33 @@ use tests::control::typed;
 use tests::load::Plan;
 use tests::{Gate, Master, MasterBuilder};
 
+tests::trials! {
+    the_id_of_a_request_comes_back_as_it_was_sent,
+    only_the_last_reply_has_ok_and_only_the_others_have_wait,
+    requests_in_one_packet_are_answered_in_order,
+    ehlo_greets_and_names_the_master,
+    help_lists_every_command_and_version_tells_the_version,
+    status_tells_master_listeners_slots_and_workers,
+    state_tells_everything_as_json,
+    the_pool_is_resized_by_position_or_by_name,
+    dec_drains_unacked_workers_first,
+    a_signal_reaches_every_worker,
+    die_answers_stops_the_workers_and_ends_the_master,
+    an_ack_counts_though_its_sender_has_hung_up,
+    a_request_counts_though_its_sender_has_hung_up,
+    the_log_gets_louder_and_quieter,
+    events_stream_what_happens,
+    an_upgrade_tells_each_step_and_how_it_ended,
+    an_upgrade_keeps_to_max_unacked,
+    an_upgrade_keeps_to_max_upgrade_additional,
+    a_second_upgrade_is_refused_and_told_of_the_first,
+    an_upgrade_whose_workers_die_fails_with_the_reason_and_changes_nothing,
+    an_upgrade_whose_workers_never_ack_fails_when_their_time_is_up,
+    an_upgrade_without_its_program_fails_and_changes_nothing,
+    a_client_that_leaves_does_not_take_its_upgrade_along,
+    respawn_fills_a_slot_that_waits,
+}
+
 /// A pool whose starting workers wait at a gate, which is open.
 fn gated(workers: u32) -> (Gate, Master) {
     let builder = Master::builder().workers(workers);
@@ -30,7 +57,6 @@ fn notices(replies: &[Reply]) -> Vec<Notice> {
     progress.map(|reply| typed(reply.clone())).collect()
 }
 
-#[test]
 fn the_id_of_a_request_comes_back_as_it_was_sent() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -45,7 +71,6 @@ fn the_id_of_a_request_comes_back_as_it_was_sent() {
     assert!(!line.contains("request_id"), "{line}");
 }
 
-#[test]
 fn only_the_last_reply_has_ok_and_only_the_others_have_wait() {
     let master = Master::builder().workers(2).start();
     let mut control = master.control();
@@ -58,7 +83,6 @@ fn only_the_last_reply_has_ok_and_only_the_others_have_wait() {
     assert!(replies.iter().all(|reply| reply.request_id == Some(1.into())), "{replies:?}");
 }
 
-#[test]
 fn requests_in_one_packet_are_answered_in_order() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -69,7 +93,6 @@ fn requests_in_one_packet_are_answered_in_order() {
     }
 }
 
-#[test]
 fn ehlo_greets_and_names_the_master() {
     let master = Master::builder().start();
     let reply = master.control().ask("ehlo", &["somebody"]);
@@ -78,7 +101,6 @@ fn ehlo_greets_and_names_the_master() {
     assert!(reply.message.contains("somebody") && reply.message.contains(&pid), "{reply:?}");
 }
 
-#[test]
 fn help_lists_every_command_and_version_tells_the_version() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -89,7 +111,6 @@ fn help_lists_every_command_and_version_tells_the_version() {
     assert!(control.ask("version", &[]).message.contains(env!("CARGO_PKG_VERSION")));
 }
 
-#[test]
 fn status_tells_master_listeners_slots_and_workers() {
     let mut master = Master::builder().workers(3).options(["-b", "[::1]:0"]).start();
     let status = master.status();
@@ -111,7 +132,6 @@ fn status_tells_master_listeners_slots_and_workers() {
     assert!(status.slots.iter().all(|slot| slot.restarts == 0 && slot.last_death.is_none()), "{status:?}");
 }
 
-#[test]
 fn state_tells_everything_as_json() {
     let master = Master::builder().start();
     let reply = master.control().ask("state", &[]);
@@ -120,7 +140,6 @@ fn state_tells_everything_as_json() {
     assert!(text.contains(&master.process().pid().to_string()), "{text}");
 }
 
-#[test]
 fn the_pool_is_resized_by_position_or_by_name() {
     let mut master = Master::builder().workers(2).start();
     for (request, from, to) in [
@@ -145,7 +164,6 @@ fn the_pool_is_resized_by_position_or_by_name() {
     master.assert_well(1);
 }
 
-#[test]
 fn dec_drains_unacked_workers_first() {
     let (mut gate, mut master) = gated(2);
     let up = master.workers_up();
@@ -158,7 +176,6 @@ fn dec_drains_unacked_workers_first() {
     assert_eq!(master.workers_up(), up);
 }
 
-#[test]
 fn a_signal_reaches_every_worker() {
     let mut master = Master::builder().workers(2).start();
     let list = master.control().ask("signal", &[]);
@@ -176,7 +193,6 @@ fn a_signal_reaches_every_worker() {
     master.wait_up(2);
 }
 
-#[test]
 fn die_answers_stops_the_workers_and_ends_the_master() {
     for args in [&[][..], &["TERM"]] {
         let mut master = Master::builder().workers(2).start();
@@ -190,7 +206,6 @@ fn die_answers_stops_the_workers_and_ends_the_master() {
 }
 
 /// Clients of einhorn connect, write their ack and hang up, all before the master may have looked.
-#[test]
 fn an_ack_counts_though_its_sender_has_hung_up() {
     let builder = Master::builder();
     let mut gate = Gate::closed(builder.file("gate"));
@@ -207,7 +222,6 @@ fn an_ack_counts_though_its_sender_has_hung_up() {
 }
 
 /// As above, but the master has the connection already, and finds the request and its end in one look.
-#[test]
 fn a_request_counts_though_its_sender_has_hung_up() {
     let mut master = Master::builder().start();
     let mut control = master.control();
@@ -220,7 +234,6 @@ fn a_request_counts_though_its_sender_has_hung_up() {
     master.wait_up(2);
 }
 
-#[test]
 fn the_log_gets_louder_and_quieter() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -230,7 +243,6 @@ fn the_log_gets_louder_and_quieter() {
     }
 }
 
-#[test]
 fn events_stream_what_happens() {
     let mut master = Master::builder().start();
     let mut follower = master.control();
@@ -255,7 +267,6 @@ fn events_stream_what_happens() {
     assert!(seen.iter().any(|notice| matches!(notice, Notice::Spawned { slot: 0, .. })), "{seen:?}");
 }
 
-#[test]
 fn an_upgrade_tells_each_step_and_how_it_ended() {
     let mut master = Master::builder().workers(3).start();
     let old: Vec<_> = master.workers_up().iter().map(tests::Process::pid).collect();
@@ -297,17 +308,14 @@ fn upgrade_one_by_one(options: &[&str]) {
     assert_eq!(most, 8, "{master}");
 }
 
-#[test]
 fn an_upgrade_keeps_to_max_unacked() {
     upgrade_one_by_one(&["--max-unacked", "1"]);
 }
 
-#[test]
 fn an_upgrade_keeps_to_max_upgrade_additional() {
     upgrade_one_by_one(&["--max-unacked", "4", "--max-upgrade-additional", "1"]);
 }
 
-#[test]
 fn a_second_upgrade_is_refused_and_told_of_the_first() {
     let (mut gate, mut master) = gated(2);
     gate.close();
@@ -323,7 +331,6 @@ fn a_second_upgrade_is_refused_and_told_of_the_first() {
     assert_eq!(master.wait_up(2).master.generation, 2);
 }
 
-#[test]
 fn an_upgrade_whose_workers_die_fails_with_the_reason_and_changes_nothing() {
     let (knobs, builder) = with_knobs(Master::builder().workers(2).options(["-s", "0.01"]));
     let mut master = builder.start();
@@ -346,7 +353,6 @@ fn an_upgrade_whose_workers_die_fails_with_the_reason_and_changes_nothing() {
     master.assert_well(2);
 }
 
-#[test]
 fn an_upgrade_whose_workers_never_ack_fails_when_their_time_is_up() {
     // Time enough for the first generation on a busy machine.
     let builder = Master::builder().workers(2).options(["--ack-timeout", "2", "-r", "1", "-s", "0.01"]);
@@ -360,7 +366,6 @@ fn an_upgrade_whose_workers_never_ack_fails_when_their_time_is_up() {
     assert_eq!(master.workers_up(), before, "{master}");
 }
 
-#[test]
 fn an_upgrade_without_its_program_fails_and_changes_nothing() {
     let builder = Master::builder().workers(2);
     let program = builder.file("server");
@@ -375,7 +380,6 @@ fn an_upgrade_without_its_program_fails_and_changes_nothing() {
     master.assert_well(2);
 }
 
-#[test]
 fn a_client_that_leaves_does_not_take_its_upgrade_along() {
     let (mut gate, mut master) = gated(2);
     gate.close();
@@ -390,7 +394,6 @@ fn a_client_that_leaves_does_not_take_its_upgrade_along() {
     assert_eq!(status.master.generation, 2);
 }
 
-#[test]
 fn respawn_fills_a_slot_that_waits() {
     // A worker that dies young waits an hour for its successor.
     let mut master = Master::builder().options(["-s", "3600"]).start();

@@ -4,7 +4,13 @@ use nix::sys::signal::Signal;
 use tests::Master;
 use tests::load::Plan;
 
-#[test]
+tests::trials! {
+    an_idle_master_sleeps_until_something_happens,
+    no_connection_wakes_it_whoever_has_the_listener,
+    with_a_limit_of_memory_it_sleeps_for_a_whole_period_at_a_time,
+    upgrades_respawns_and_resizes_leave_no_descriptor_behind,
+}
+
 fn an_idle_master_sleeps_until_something_happens() {
     let builder = Master::builder().workers(2).options(["-t", "1", "--ack-timeout", "1", "-s", "0.01"]);
     let mut master = builder.start();
@@ -17,7 +23,6 @@ fn an_idle_master_sleeps_until_something_happens() {
 }
 
 /// It would be told of each connection by the registration that tells it of a listener that was shut down.
-#[test]
 fn no_connection_wakes_it_whoever_has_the_listener() {
     for options in ["n", "reuseport"] {
         let builder = Master::builder().workers(2).without_bind();
@@ -34,7 +39,6 @@ fn no_connection_wakes_it_whoever_has_the_listener() {
     }
 }
 
-#[test]
 fn with_a_limit_of_memory_it_sleeps_for_a_whole_period_at_a_time() {
     let mut master = Master::builder().workers(2).options(["--max-rss", "1G"]).start();
     // Not what is left of the first period, which began before the workers were up: it has looked at them once.
@@ -53,7 +57,6 @@ fn with_a_limit_of_memory_it_sleeps_for_a_whole_period_at_a_time() {
     assert!((after - before) as f64 <= periods + 2.0, "{before} to {after} in {periods} periods\n{master}");
 }
 
-#[test]
 fn upgrades_respawns_and_resizes_leave_no_descriptor_behind() {
     let mut master = Master::builder().workers(2).options(["-g", "-s", "0.01"]).start();
     // The release before the present one is kept, with its directory.

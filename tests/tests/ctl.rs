@@ -4,7 +4,18 @@ use einhorn_proto::Status;
 use tests::process::{run, run_with_input};
 use tests::{Gate, Master, binaries};
 
-#[test]
+tests::trials! {
+    exit_code_0_when_it_is_done,
+    exit_code_1_when_it_was_refused_or_failed,
+    exit_code_2_for_bad_usage,
+    exit_code_3_when_there_is_no_master,
+    exit_code_4_when_the_answer_does_not_come,
+    json_is_the_data_on_one_line,
+    a_script_stops_at_the_first_command_that_fails,
+    the_prompt_works_through_a_pipe,
+    a_master_is_found_by_its_name,
+}
+
 fn exit_code_0_when_it_is_done() {
     let mut master = Master::builder().workers(2).start();
     let status = master.ctl(["status"]);
@@ -20,7 +31,6 @@ fn exit_code_0_when_it_is_done() {
     assert_eq!(master.wait_up(4).master.generation, 2);
 }
 
-#[test]
 fn exit_code_1_when_it_was_refused_or_failed() {
     let builder = Master::builder().options(["-s", "0.01"]);
     let knobs = builder.file("knobs");
@@ -33,7 +43,6 @@ fn exit_code_1_when_it_was_refused_or_failed() {
     master.assert_well(1);
 }
 
-#[test]
 fn exit_code_2_for_bad_usage() {
     let master = Master::builder().start();
     for args in [&["frobnicate"][..], &["inc", "x"], &["set_workers"], &["status", "now"], &["--frob"]] {
@@ -41,7 +50,6 @@ fn exit_code_2_for_bad_usage() {
     }
 }
 
-#[test]
 fn exit_code_3_when_there_is_no_master() {
     let mut master = Master::builder().start();
     let command = master.ctl_command(["status"]);
@@ -50,7 +58,6 @@ fn exit_code_3_when_there_is_no_master() {
     run(command).assert_code(3).assert_says(master.socket().to_str().expect("UTF-8"));
 }
 
-#[test]
 fn exit_code_4_when_the_answer_does_not_come() {
     let builder = Master::builder();
     let mut gate = Gate::new(builder.file("gate"));
@@ -63,7 +70,6 @@ fn exit_code_4_when_the_answer_does_not_come() {
     });
 }
 
-#[test]
 fn json_is_the_data_on_one_line() {
     let master = Master::builder().workers(2).start();
     let finished = master.ctl(["--json", "status"]);
@@ -74,7 +80,6 @@ fn json_is_the_data_on_one_line() {
     assert_eq!(finished.stdout.lines().count(), 1, "{finished}");
 }
 
-#[test]
 fn a_script_stops_at_the_first_command_that_fails() {
     let mut master = Master::builder().start();
     master.ctl(["-e", "inc; inc 2; status"]).assert_code(0);
@@ -83,7 +88,6 @@ fn a_script_stops_at_the_first_command_that_fails() {
     assert_eq!(master.status().master.wanted, 4);
 }
 
-#[test]
 fn the_prompt_works_through_a_pipe() {
     let mut master = Master::builder().start();
     let finished = run_with_input(master.ctl_command::<&str>([]), "inc\nversion\nstatus\nquit\ninc\n");
@@ -95,7 +99,6 @@ fn the_prompt_works_through_a_pipe() {
     assert_ne!(finished.code(), 0, "{finished}");
 }
 
-#[test]
 fn a_master_is_found_by_its_name() {
     let name = format!("test-{}", std::process::id());
     let socket = std::path::PathBuf::from(format!("/tmp/einhorn-{name}.sock"));

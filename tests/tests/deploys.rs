@@ -8,6 +8,17 @@ use tests::control::typed;
 use tests::load::Plan;
 use tests::{Finished, Gate, Master, Releases, process, wait};
 
+tests::trials! {
+    an_abort_goes_back_from_each_way,
+    a_canary_goes_on_when_it_is_told_to,
+    a_canary_goes_on_by_itself_when_its_soak_is_over,
+    a_second_client_follows_and_both_are_told_of_the_end,
+    a_second_upgrade_is_refused_and_told_how_far_the_first_is,
+    an_upgrade_goes_on_without_its_client,
+    an_upgrade_goes_back_without_its_client,
+    fifty_upgrades_a_third_of_them_broken_lose_nothing_and_leave_nothing,
+}
+
 const WORKERS: u32 = 4;
 
 /// Upgrades that stand still half way: the first two for as long as the gate is closed.
@@ -60,7 +71,6 @@ fn finished(upgrade: JoinHandle<Finished>) -> Finished {
     upgrade.join().expect("the control client ends")
 }
 
-#[test]
 fn an_abort_goes_back_from_each_way() {
     for way in [SMOOTH, FLEET, CANARY] {
         for end in [&["upgrade", "--abort"][..], &["rollback"]] {
@@ -80,7 +90,6 @@ fn an_abort_goes_back_from_each_way() {
     }
 }
 
-#[test]
 fn a_canary_goes_on_when_it_is_told_to() {
     let mut deploy = Deploy::new();
     let upgrade = deploy.begin(CANARY);
@@ -94,7 +103,6 @@ fn a_canary_goes_on_when_it_is_told_to() {
     }
 }
 
-#[test]
 fn a_canary_goes_on_by_itself_when_its_soak_is_over() {
     let mut deploy = Deploy::new();
     deploy.gate.open();
@@ -104,7 +112,6 @@ fn a_canary_goes_on_by_itself_when_its_soak_is_over() {
     deploy.assert_all_run(2);
 }
 
-#[test]
 fn a_second_client_follows_and_both_are_told_of_the_end() {
     let mut deploy = Deploy::new();
     let upgrade = deploy.begin(SMOOTH);
@@ -123,7 +130,6 @@ fn a_second_client_follows_and_both_are_told_of_the_end() {
     deploy.assert_all_run(2);
 }
 
-#[test]
 fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {
     for (way, progress) in [(SMOOTH, "0 of 4"), (FLEET, "0 of 4"), (CANARY, "2 of 4")] {
         let mut deploy = Deploy::new();
@@ -144,7 +150,6 @@ fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {
     }
 }
 
-#[test]
 fn an_upgrade_goes_on_without_its_client() {
     let mut deploy = Deploy::new();
     let mut client = deploy.master.ctl_command(SMOOTH).spawn().expect("the control client");
@@ -157,7 +162,6 @@ fn an_upgrade_goes_on_without_its_client() {
     deploy.assert_all_run(2);
 }
 
-#[test]
 fn an_upgrade_goes_back_without_its_client() {
     let mut deploy = Deploy::new();
     deploy.releases.add(3, &format!("{} exit_before_ack=9", deploy.gate.knob()));
@@ -224,7 +228,6 @@ fn deploy(releases: &Releases, master: &Master, number: u32) -> Finished {
     upgrade
 }
 
-#[test]
 fn fifty_upgrades_a_third_of_them_broken_lose_nothing_and_leave_nothing() {
     let builder = Master::builder().workers(WORKERS).options(["-s", "0.01", "-r", "2"]);
     let releases = Releases::new(builder.file("app"));

@@ -14,10 +14,24 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use socket2::{SockAddr, Socket, Type};
 use tests::ask::{Facts, ask_often};
-use tests::{Gate, Master, MasterBuilder, Process, binaries, wait};
+use tests::{Gate, Master, MasterBuilder, Process, wait};
 
-#[path = "descriptor_store/slots.rs"]
-mod slots;
+pub(crate) mod slots;
+
+tests::trials! {
+    a_killed_masters_queues_are_served_by_the_next_and_nobody_is_refused needs "python3",
+    the_listeners_of_slots_are_kept_too_and_their_queues_are_served_by_the_next_master needs "python3",
+    the_listener_of_a_slot_that_is_taken_away_is_given_up_and_gets_nothing_more needs "python3",
+    without_a_store_those_who_wait_are_cut_off needs "python3",
+    a_master_that_replaces_itself_stores_nothing_twice needs "python3",
+    what_is_not_wanted_any_more_is_given_up needs "python3",
+    a_udp_socket_that_is_not_wanted_any_more_is_not_in_the_way needs "python3",
+    unix_sockets_are_served_over_a_crash_and_go_at_an_end needs "python3",
+    without_a_store_a_unix_socket_is_bound_anew needs "python3",
+    a_unix_socket_whose_path_was_removed_or_replaced_is_bound_anew needs "python3",
+    a_kept_unix_socket_is_given_to_a_new_owner needs "python3" "root",
+    a_group_that_another_user_has_bound_is_joined_by_new_slots needs "python3" "root",
+}
 
 /// Connections that wait while there is no master.
 const WAITING: usize = 50;
@@ -28,7 +42,6 @@ fn kept(fds: u32) -> (MasterBuilder, PathBuf) {
 }
 
 fn kept_by(builder: MasterBuilder, fds: u32) -> (MasterBuilder, PathBuf) {
-    binaries::require("python3", "python3");
     let log = builder.file("manager.log");
     let manager = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/service_manager.py");
     let builder = builder.under(["python3", manager]).env("FDSTORE", fds.to_string()).env("LOG", &log);
@@ -124,7 +137,6 @@ fn answered_over_a_crash(master: &mut Master, ask: impl Fn() -> io::Result<Socke
     (answered(&waiting), late)
 }
 
-#[test]
 fn a_killed_masters_queues_are_served_by_the_next_and_nobody_is_refused() {
     let (builder, log) = kept(8);
     let mut master = builder.start();
@@ -139,7 +151,6 @@ fn a_killed_masters_queues_are_served_by_the_next_and_nobody_is_refused() {
     master.assert_well(2);
 }
 
-#[test]
 fn the_listeners_of_slots_are_kept_too_and_their_queues_are_served_by_the_next_master() {
     let (builder, log) = kept(8);
     let mut master = builder.without_bind().options(["-b", "127.0.0.1:0,reuseport"]).start();
@@ -155,7 +166,6 @@ fn the_listeners_of_slots_are_kept_too_and_their_queues_are_served_by_the_next_m
 }
 
 /// The manager's copy keeps a socket open that the master has closed, and would have it go on listening.
-#[test]
 fn the_listener_of_a_slot_that_is_taken_away_is_given_up_and_gets_nothing_more() {
     const REQUESTS: usize = 100;
     let (builder, log) = kept(8);
@@ -197,7 +207,6 @@ fn the_listener_of_a_slot_that_is_taken_away_is_given_up_and_gets_nothing_more()
 }
 
 /// The control: what the manager does not keep is lost.
-#[test]
 fn without_a_store_those_who_wait_are_cut_off() {
     let (builder, log) = kept(0);
     let mut master = builder.start();
@@ -206,7 +215,6 @@ fn without_a_store_those_who_wait_are_cut_off() {
     assert_eq!(answered_over_a_crash(&mut master, ask), (0, 0), "{master}");
 }
 
-#[test]
 fn a_master_that_replaces_itself_stores_nothing_twice() {
     let (builder, log) = kept(8);
     let mut master = builder.start();
@@ -229,7 +237,6 @@ fn with_options(text: &str) -> (Master, PathBuf, PathBuf) {
 
 /// The listeners of a master that comes back with other `-b`: one is bound anew at an address that the manager still
 /// holds, and the manager lets go of both.
-#[test]
 fn what_is_not_wanted_any_more_is_given_up() {
     let (mut master, log, options) = with_options("-b 127.0.0.1:0 -b localhost:0");
     assert_eq!(wait_ready(&mut master, &log, 1), ["bind-127.0.0.1%3A0", "bind-localhost%3A0"]);
@@ -243,7 +250,6 @@ fn what_is_not_wanted_any_more_is_given_up() {
 }
 
 /// Its address is taken for as long as the manager has it, too.
-#[test]
 fn a_udp_socket_that_is_not_wanted_any_more_is_not_in_the_way() {
     let (mut master, log, options) = with_options("-b udp:127.0.0.1:0");
     assert_eq!(wait_ready(&mut master, &log, 1), ["bind-udp%3A127.0.0.1%3A0"]);
@@ -274,7 +280,6 @@ fn unix_address(text: &str) -> (SockAddr, Type) {
     (SockAddr::unix(name).expect("a name"), kind)
 }
 
-#[test]
 fn unix_sockets_are_served_over_a_crash_and_go_at_an_end() {
     let (builder, log) = kept(8);
     let [path, packets] = ["a.sock", "b.sock"].map(|name| builder.file(name).display().to_string());
@@ -309,7 +314,6 @@ fn unix_sockets_are_served_over_a_crash_and_go_at_an_end() {
 }
 
 /// The control: what the manager does not keep is lost, and the path is had all the same.
-#[test]
 fn without_a_store_a_unix_socket_is_bound_anew() {
     let (builder, log) = kept(0);
     let path = builder.file("a.sock");
@@ -322,7 +326,6 @@ fn without_a_store_a_unix_socket_is_bound_anew() {
     assert!(is_answered(&ask(&address, kind).expect("a connection")), "{master}");
 }
 
-#[test]
 fn a_unix_socket_whose_path_was_removed_or_replaced_is_bound_anew() {
     let (builder, log) = kept(8);
     let path = builder.file("a.sock");
@@ -352,4 +355,40 @@ fn a_unix_socket_whose_path_was_removed_or_replaced_is_bound_anew() {
     assert!(master.log().contains(&format!("process {} is listening there", std::process::id())), "{master}");
     ask(&address, kind).expect("the other still has it");
     drop(other);
+}
+
+fn a_kept_unix_socket_is_given_to_a_new_owner() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.sock");
+    let (mut master, log, options) = with_options(&format!("-b unix:{}", path.display()));
+    wait_ready(&mut master, &log, 1);
+    let inode = fs::metadata(&path).expect("the socket").ino();
+    fs::write(&options, format!("-b unix:{},user=54321,group=54322", path.display())).expect("a file");
+    crash(&mut master);
+    wait_ready(&mut master, &log, 2);
+    let found = fs::metadata(&path).expect("the socket");
+    assert_eq!((found.ino(), found.uid(), found.gid()), (inode, 54_321, 54_322), "{master}");
+}
+
+/// Passes on a socket of one slot that user 54321 has bound: what is kept when `User=` of a service has changed.
+const BOUND_BY_ANOTHER: &str = r#"
+import os, socket, sys
+kept = socket.socket()
+os.fchown(kept.fileno(), 54321, -1)
+kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+kept.bind(("127.0.0.1", 0))
+kept.listen()
+os.dup2(os.dup2(kept.fileno(), 100), 3, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="bind-127.0.0.1%3A0,slot=0,at=0")
+os.execvp(sys.argv[1], sys.argv[1:])
+"#;
+
+/// The kernel lets only sockets of one user share a port.
+fn a_group_that_another_user_has_bound_is_joined_by_new_slots() {
+    let builder = Master::builder().workers(2).without_bind().options(["-b", "127.0.0.1:0,reuseport"]);
+    let mut master = builder.under(["python3", "-c", BOUND_BY_ANOTHER]).start();
+    assert!(master.log().contains("on a socket that the service manager has kept"), "{master}");
+    let slots: BTreeSet<_> = ask_often(master.address(), 200).into_iter().map(|facts| facts.slot).collect();
+    assert_eq!(slots, [Some(0), Some(1)].into(), "{master}");
+    master.assert_well(2);
 }

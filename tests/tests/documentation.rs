@@ -12,6 +12,19 @@ use serde_json::Value;
 use tests::process::run;
 use tests::{Finished, Master, binaries};
 
+tests::trials! {
+    the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults,
+    einhorns_page_has_the_options_of_its_help_with_their_values_and_defaults,
+    the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults,
+    the_clients_page_has_every_command_that_people_type_and_no_other,
+    the_protocols_page_lists_the_table_of_commands_in_its_order_with_its_arguments,
+    every_field_of_a_status_is_in_the_protocols_page,
+    every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page,
+    the_workers_of_the_readme_are_those_of_the_workers_page,
+    the_readmes_test_command_is_what_ci_runs,
+    the_manual_pages_pass_the_lint_of_mandoc needs "mandoc",
+}
+
 /// Reads a file of the repository.
 fn read(path: &str) -> String {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
@@ -161,12 +174,10 @@ fn assert_same_options(help: &Options, page: &str) {
     }
 }
 
-#[test]
 fn the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults() {
     assert_same_options(&options_of(&binaries::einhyrningsins(), &[]), "man/einhyrningsins.1");
 }
 
-#[test]
 fn einhorns_page_has_the_options_of_its_help_with_their_values_and_defaults() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let link = directory.path().join("einhorn");
@@ -176,7 +187,6 @@ fn einhorns_page_has_the_options_of_its_help_with_their_values_and_defaults() {
     assert_same_options(&options_in_help(&help), "man/einhorn.1");
 }
 
-#[test]
 fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
     let options = options_of(&binaries::einhyrningsinsctl(), &["status", "upgrade", "rollback"]);
     assert_same_options(&options, "man/einhyrningsinsctl.1");
@@ -192,7 +202,6 @@ fn commands_in_page(page: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
     (marked.collect(), items.collect())
 }
 
-#[test]
 fn the_clients_page_has_every_command_that_people_type_and_no_other() {
     let page = read("man/einhyrningsinsctl.1");
     let (marked, items) = commands_in_page(&page);
@@ -217,7 +226,6 @@ fn item(info: &CommandInfo) -> String {
     })
 }
 
-#[test]
 fn the_protocols_page_lists_the_table_of_commands_in_its_order_with_its_arguments() {
     let page = read("man/einhorn-control.7");
     let mut lines = page.lines().skip_while(|line| *line != ".Sh COMMANDS");
@@ -268,7 +276,6 @@ fn assert_marked(found: &BTreeSet<String>) {
     assert!(missing.is_empty(), "einhorn-control.7 lacks {missing:?}");
 }
 
-#[test]
 fn every_field_of_a_status_is_in_the_protocols_page() {
     let master = Master::builder().workers(2).options(["-b", "127.0.0.1:0,reuseport"]).start();
     let status = master.ctl(["--json", "status"]);
@@ -280,7 +287,6 @@ fn every_field_of_a_status_is_in_the_protocols_page() {
     assert_marked(&found);
 }
 
-#[test]
 fn every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page() {
     let master = Master::builder().workers(2).start();
     let mut found = BTreeSet::new();
@@ -309,7 +315,6 @@ fn block<'a>(text: &'a str, heading: &str, open: &str, close: &str) -> Vec<&'a s
     lines.take_while(|line| *line != close).collect()
 }
 
-#[test]
 fn the_workers_of_the_readme_are_those_of_the_workers_page() {
     let (readme, page) = (read("README.md"), read("man/einhorn-worker.7"));
     for language in ["Rust", "Python", "Node", "Go", "Ruby"] {
@@ -322,11 +327,17 @@ fn the_workers_of_the_readme_are_those_of_the_workers_page() {
     }
 }
 
-#[test]
+fn the_manual_pages_pass_the_lint_of_mandoc() {
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../man")).expect("the pages");
+    let mut lint = Command::new("mandoc");
+    lint.args(["-T", "lint", "-W", "warning"]).args(pages.map(|page| page.expect("a page").path()));
+    run(lint).assert_code(0);
+}
+
 fn the_readmes_test_command_is_what_ci_runs() {
     let (readme, ci) = (read("README.md"), read(".ci/run"));
     let commands = block(&readme, "## Tests", "```", "```");
     let [command] = commands.as_slice() else { panic!("not one command: {commands:?}") };
-    assert!(command.starts_with("cargo test "), "{command}");
+    assert_eq!(*command, "tests/run --install");
     assert!(ci.lines().any(|line| line == *command), "{command} is not in .ci/run:\n{ci}");
 }

@@ -12,6 +12,43 @@ use tests::control::typed;
 use tests::process::run;
 use tests::{Finished, Gate, Master, MasterBuilder, binaries};
 
+tests::trials! {
+    version_help_and_usage_are_as_einhorns,
+    no_workers_are_an_error_line_and_exit_code_0,
+    what_is_wrong_with_a_command_line_is_named_and_the_exit_code_is_1,
+    a_check_whether_it_can_run_at_all_succeeds,
+    long_options_may_be_abbreviated,
+    its_files_are_where_einhorn_has_them,
+    without_tmpdir_the_files_are_in_tmp,
+    a_second_master_is_refused_and_leaves_the_firsts_files_alone,
+    masters_with_sockets_of_their_own_share_the_other_default_files,
+    a_stale_socket_is_replaced_and_what_is_no_socket_is_not,
+    a_workers_first_argument_is_the_absolute_path_of_its_program,
+    a_variable_is_dropped_at_the_next_upgrade_and_not_at_the_start,
+    int_usr2_and_term_stop_and_the_exit_code_is_0,
+    die_stops_and_the_exit_code_is_0,
+    a_second_int_or_term_signals_again_and_not_harder,
+    quit_passes_quit_on_and_the_exit_code_is_1,
+    hup_and_alrm_upgrade,
+    an_upgrade_during_an_upgrade_starts_over_with_the_next_version,
+    who_waits_for_an_upgrade_reads_the_lines_of_the_log,
+    usr1_does_not_end_the_master,
+    its_log_is_einhorns_and_tells_how_a_worker_ended,
+    a_death_before_the_ack_says_so_and_timer_acks_are_called_that,
+    quiet_leaves_errors_and_verbose_adds_decisions,
+    our_form_of_the_log_can_be_had_too,
+    preloading_is_done_without_and_said_once,
+    flags_of_an_address_are_in_any_case_and_unknown_ones_ignored,
+    the_queue_of_a_listener_is_100_long_by_default,
+    with_ack_mode_0_a_worker_is_up_at_once,
+    nice_values_are_set_and_need_no_command,
+    a_worker_may_ack_over_the_descriptor_that_it_was_given,
+    a_worker_that_stays_is_killed_after_the_signal_timeout,
+    workers_are_stopped_when_the_master_is_killed_if_asked_for,
+    a_slot_is_tried_without_end_but_in_an_upgrade,
+    there_is_no_boot_deadline_but_with_our_own_option,
+}
+
 fn einhorn() -> MasterBuilder {
     Master::builder().einhorn()
 }
@@ -41,7 +78,6 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-#[test]
 fn version_help_and_usage_are_as_einhorns() {
     let (version, _) = bare(&["--version"]);
     version.assert_code(0);
@@ -59,7 +95,6 @@ fn version_help_and_usage_are_as_einhorns() {
     }
 }
 
-#[test]
 fn no_workers_are_an_error_line_and_exit_code_0() {
     let (finished, files) = bare(&["-n", "0", "/bin/true"]);
     finished.assert_code(0).assert_says("--number");
@@ -67,7 +102,6 @@ fn no_workers_are_an_error_line_and_exit_code_0() {
     assert_eq!(files, [""; 0], "{finished}");
 }
 
-#[test]
 fn what_is_wrong_with_a_command_line_is_named_and_the_exit_code_is_1() {
     for (line, named) in [
         (&["-s", "0", "/bin/true"][..], "seconds must be > 0"),
@@ -86,20 +120,17 @@ fn what_is_wrong_with_a_command_line_is_named_and_the_exit_code_is_1() {
     }
 }
 
-#[test]
 fn a_check_whether_it_can_run_at_all_succeeds() {
     let (finished, files) = bare(&["--upgrade-check", "--", "no-program-has-this-name"]);
     finished.assert_code(0);
     assert_eq!((finished.stderr.as_str(), files.len()), ("", 0), "{finished}");
 }
 
-#[test]
 fn long_options_may_be_abbreviated() {
     let options = ["--num", "3", "--seco=0.5", "--drop", "A", "--reexec-a", "x"];
     einhorn().options(options).start_unready().wait_up(3);
 }
 
-#[test]
 fn its_files_are_where_einhorn_has_them() {
     for (options, stem) in [(&[][..], "einhorn"), (&["-c", "web"], "einhorn-web")] {
         let builder = einhorn().without_socket().options(options);
@@ -116,7 +147,6 @@ fn its_files_are_where_einhorn_has_them() {
     }
 }
 
-#[test]
 fn without_tmpdir_the_files_are_in_tmp() {
     let pid = std::process::id();
     let name = format!("test-{pid}");
@@ -129,7 +159,6 @@ fn without_tmpdir_the_files_are_in_tmp() {
     assert!(!files.iter().any(|file| file.exists()), "{master}");
 }
 
-#[test]
 fn a_second_master_is_refused_and_leaves_the_firsts_files_alone() {
     let builder = einhorn().without_socket();
     let (socket, pidfile) = (builder.file("einhorn.sock"), builder.file("einhorn.pid"));
@@ -144,7 +173,6 @@ fn a_second_master_is_refused_and_leaves_the_firsts_files_alone() {
     first.assert_well(1);
 }
 
-#[test]
 fn masters_with_sockets_of_their_own_share_the_other_default_files() {
     let mut first = einhorn().start();
     let mut second = einhorn().env("TMPDIR", first.file("")).start();
@@ -160,7 +188,6 @@ fn masters_with_sockets_of_their_own_share_the_other_default_files() {
     assert!(!pidfile.exists(), "{second}");
 }
 
-#[test]
 fn a_stale_socket_is_replaced_and_what_is_no_socket_is_not() {
     let builder = einhorn().without_socket();
     let socket = builder.file("einhorn.sock");
@@ -177,7 +204,6 @@ fn a_stale_socket_is_replaced_and_what_is_no_socket_is_not() {
     assert_eq!(read(&socket), "precious");
 }
 
-#[test]
 fn a_workers_first_argument_is_the_absolute_path_of_its_program() {
     let by_name = einhorn().timer_acks(0.0).program(["sleep", "1000"]);
     let relative = einhorn().timer_acks(0.0).program(["./server", "1000"]);
@@ -195,7 +221,6 @@ fn a_workers_first_argument_is_the_absolute_path_of_its_program() {
     }
 }
 
-#[test]
 fn a_variable_is_dropped_at_the_next_upgrade_and_not_at_the_start() {
     let builder = einhorn().env("SECRET", "1").env("KEPT", "1").options(["--drop-env-var", "SECRET"]);
     let mut master = builder.start();
@@ -230,7 +255,6 @@ fn wait_told(master: &mut Master, told: &Path, text: &str) {
     });
 }
 
-#[test]
 fn int_usr2_and_term_stop_and_the_exit_code_is_0() {
     for (signal, expected) in [(Signal::SIGINT, "USR2"), (Signal::SIGUSR2, "USR2"), (Signal::SIGTERM, "TERM")]
     {
@@ -241,7 +265,6 @@ fn int_usr2_and_term_stop_and_the_exit_code_is_0() {
     }
 }
 
-#[test]
 fn die_stops_and_the_exit_code_is_0() {
     let (mut master, told) = telling(1);
     assert_eq!(master.control().ask("die", &[]).ok, Some(true), "{master}");
@@ -249,7 +272,6 @@ fn die_stops_and_the_exit_code_is_0() {
     assert_eq!(read(told).trim(), "USR2", "{master}");
 }
 
-#[test]
 fn a_second_int_or_term_signals_again_and_not_harder() {
     for (signal, expected) in [(Signal::SIGINT, "USR2"), (Signal::SIGTERM, "TERM")] {
         let (mut master, told) = telling(3);
@@ -263,7 +285,6 @@ fn a_second_int_or_term_signals_again_and_not_harder() {
     }
 }
 
-#[test]
 fn quit_passes_quit_on_and_the_exit_code_is_1() {
     let (mut master, told) = telling(1);
     let worker = master.workers_up()[0];
@@ -273,7 +294,6 @@ fn quit_passes_quit_on_and_the_exit_code_is_1() {
     assert_eq!(read(told).trim(), "QUIT", "{master}");
 }
 
-#[test]
 fn hup_and_alrm_upgrade() {
     let mut master = einhorn().workers(2).start();
     for (signal, generation) in [(Signal::SIGHUP, 2), (Signal::SIGALRM, 3)] {
@@ -288,7 +308,6 @@ fn hup_and_alrm_upgrade() {
     }
 }
 
-#[test]
 fn an_upgrade_during_an_upgrade_starts_over_with_the_next_version() {
     let builder = einhorn().workers(2);
     let mut gate = Gate::new(builder.file("gate"));
@@ -308,7 +327,6 @@ fn an_upgrade_during_an_upgrade_starts_over_with_the_next_version() {
     assert!(!master.log().contains("Upgraded successfully to version 2"), "{master}");
 }
 
-#[test]
 fn who_waits_for_an_upgrade_reads_the_lines_of_the_log() {
     let mut master = einhorn().start();
     let mut client = master.control();
@@ -323,7 +341,6 @@ fn who_waits_for_an_upgrade_reads_the_lines_of_the_log() {
     master.assert_well(1);
 }
 
-#[test]
 fn usr1_does_not_end_the_master() {
     let mut master =
         einhorn().timer_acks(0.0).program(["/bin/sh", "-c", "trap : USR1; sleep 1000 & wait; wait"]).start();
@@ -331,7 +348,6 @@ fn usr1_does_not_end_the_master() {
     master.wait_up(1);
 }
 
-#[test]
 fn its_log_is_einhorns_and_tells_how_a_worker_ended() {
     let mut master = einhorn().workers(2).start();
     let workers = master.workers_up();
@@ -356,7 +372,6 @@ fn its_log_is_einhorns_and_tells_how_a_worker_ended() {
     assert_eq!(strange, [""; 0], "{master}");
 }
 
-#[test]
 fn a_death_before_the_ack_says_so_and_timer_acks_are_called_that() {
     let mut master =
         einhorn().timer_acks(3600.0).options(["-s", "0.01"]).program(["/bin/false"]).start_unready();
@@ -365,7 +380,6 @@ fn a_death_before_the_ack_says_so_and_timer_acks_are_called_that() {
     master.wait_log("INFO: Up to 1 / 1 timer ACKs");
 }
 
-#[test]
 fn quiet_leaves_errors_and_verbose_adds_decisions() {
     let mut quiet = einhorn().option("-q").start();
     let worker = quiet.workers_up()[0];
@@ -377,14 +391,12 @@ fn quiet_leaves_errors_and_verbose_adds_decisions() {
     verbose.wait_log("DEBUG: ");
 }
 
-#[test]
 fn our_form_of_the_log_can_be_had_too() {
     let mut master = einhorn().options(["--log-format", "json"]).start();
     master.wait_log(r#""event":"spawned""#);
     assert!(!master.log().contains("[MASTER"), "{master}");
 }
 
-#[test]
 fn preloading_is_done_without_and_said_once() {
     let mut master = einhorn().workers(2).options(["-p", "app.rb", "--gc-before-fork"]).start();
     master.assert_well(2);
@@ -393,7 +405,6 @@ fn preloading_is_done_without_and_said_once() {
     assert!(warnings.len() == 1 && warnings[0].contains("app.rb is not preloaded"), "{master}");
 }
 
-#[test]
 fn flags_of_an_address_are_in_any_case_and_unknown_ones_ignored() {
     let mut master =
         einhorn().without_bind().options(["-b", "127.0.0.1:0,R,O_NONBLOCK,frob", "-l", "7"]).start();
@@ -403,28 +414,23 @@ fn flags_of_an_address_are_in_any_case_and_unknown_ones_ignored() {
     assert!(descriptors[&3].nonblocking, "{descriptors:?}\n{master}");
 }
 
-#[test]
 fn the_queue_of_a_listener_is_100_long_by_default() {
     assert_eq!(einhorn().start().status().listeners[0].backlog, 100);
 }
 
-#[test]
 fn with_ack_mode_0_a_worker_is_up_at_once() {
     einhorn().options(["-m", "0"]).serve(["ack=none"]).start().assert_well(1);
 }
 
-#[test]
 fn nice_values_are_set_and_need_no_command() {
     let mut master = einhorn().options(["--nice", "1:3:/no/such/renice"]).start();
     assert_eq!((master.process().nice(), master.workers_up()[0].nice()), (Some(1), Some(3)), "{master}");
 }
 
-#[test]
 fn a_worker_may_ack_over_the_descriptor_that_it_was_given() {
     einhorn().option("-g").serve(["ack=fd"]).start().assert_well(1);
 }
 
-#[test]
 fn a_worker_that_stays_is_killed_after_the_signal_timeout() {
     let mut master = einhorn().options(["-t", "0.2"]).serve(["ignore_stop"]).start();
     master.signal(Signal::SIGINT);
@@ -432,7 +438,6 @@ fn a_worker_that_stays_is_killed_after_the_signal_timeout() {
     assert!(master.log().contains("SIGKILL"), "{master}");
 }
 
-#[test]
 fn workers_are_stopped_when_the_master_is_killed_if_asked_for() {
     let mut master = einhorn().option("-k").start();
     let worker = master.workers_up()[0];
@@ -440,7 +445,6 @@ fn workers_are_stopped_when_the_master_is_killed_if_asked_for() {
     worker.wait_gone();
 }
 
-#[test]
 fn a_slot_is_tried_without_end_but_in_an_upgrade() {
     let builder = einhorn().options(["-s", "0.001"]);
     let knobs = builder.file("knobs");
@@ -459,7 +463,6 @@ fn a_slot_is_tried_without_end_but_in_an_upgrade() {
     assert!(reason.contains("10 tries"), "{reason}\n{master}");
 }
 
-#[test]
 fn there_is_no_boot_deadline_but_with_our_own_option() {
     let state = |master: &Master| master.control().ask("state", &[]).data.expect("the state has data");
     let master = einhorn().serve(["ack=none"]).start_unready();

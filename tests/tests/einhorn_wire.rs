@@ -10,6 +10,23 @@ use tests::control::typed;
 use tests::process::run;
 use tests::{Control, Master, binaries};
 
+tests::trials! {
+    a_worker_acks_and_pings_in_yaml_and_the_connection_is_closed_without_an_answer needs "python3",
+    each_command_is_answered_in_einhorns_words,
+    json_is_answered_in_json_and_in_our_words,
+    a_master_that_was_called_as_einhorn_has_its_words_in_json_and_our_facts_beside_them,
+    einhornsh_shows_einhorns_words_and_follows_an_upgrade,
+    ids_come_back_by_either_name_and_type,
+    an_upgrade_is_followed_to_its_end_by_who_gave_an_id,
+    without_an_id_an_upgrade_is_confirmed_and_no_more,
+    a_failed_upgrade_ends_with_the_reason_and_a_refused_one_with_that,
+    the_answers_come_in_yaml_from_the_master_that_takes_this_ones_place,
+    an_upgrade_that_begins_with_the_master_itself_is_followed_to_its_end,
+    a_master_that_cannot_be_replaced_says_so,
+    events_come_in_the_language_of_their_request,
+    hostile_yaml_is_refused_and_hurts_nobody,
+}
+
 /// Sends a YAML document as one line.
 fn send(control: &mut Control, document: &str) {
     control.send(&document.replace('%', "%25").replace('\n', "%0A"));
@@ -40,7 +57,6 @@ fn command(control: &mut Control, command: &str, args: &[&str]) -> String {
     ask(control, &format!("---\ncommand: {command}\nargs:\n{args}"))
 }
 
-#[test]
 fn a_worker_acks_and_pings_in_yaml_and_the_connection_is_closed_without_an_answer() {
     let builder = Master::builder();
     let (script, seen) = (builder.file("worker.py"), builder.file("seen"));
@@ -72,7 +88,6 @@ signal.pause()
     assert!(state.contains(":pinged_request_id: \"50\\u0025 \\u002B1\"\n"), "{state}");
 }
 
-#[test]
 fn each_command_is_answered_in_einhorns_words() {
     let mut master = Master::builder().options(["-c", "wire-words"]).start();
     let pid = master.process().pid();
@@ -128,7 +143,6 @@ fn each_command_is_answered_in_einhorns_words() {
     master.wait_exit_code(0);
 }
 
-#[test]
 fn json_is_answered_in_json_and_in_our_words() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -144,7 +158,6 @@ fn json_is_answered_in_json_and_in_our_words() {
     assert_eq!(control.ask("quieter", &[]).message, "verbosity set to info");
 }
 
-#[test]
 fn a_master_that_was_called_as_einhorn_has_its_words_in_json_and_our_facts_beside_them() {
     let mut master = Master::builder().einhorn().workers(2).start();
     let pid = master.process().pid();
@@ -178,7 +191,6 @@ fn a_master_that_was_called_as_einhorn_has_its_words_in_json_and_our_facts_besid
     upgrade.assert_code(0);
 }
 
-#[test]
 fn einhornsh_shows_einhorns_words_and_follows_an_upgrade() {
     let builder = Master::builder().einhorn();
     let link = builder.file("einhornsh");
@@ -200,7 +212,6 @@ fn einhornsh_shows_einhorns_words_and_follows_an_upgrade() {
     }
 }
 
-#[test]
 fn ids_come_back_by_either_name_and_type() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -213,7 +224,6 @@ fn ids_come_back_by_either_name_and_type() {
     }
 }
 
-#[test]
 fn an_upgrade_is_followed_to_its_end_by_who_gave_an_id() {
     let master = Master::builder().workers(2).start();
     let mut control = master.control();
@@ -235,7 +245,6 @@ fn an_upgrade_is_followed_to_its_end_by_who_gave_an_id() {
     }
 }
 
-#[test]
 fn without_an_id_an_upgrade_is_confirmed_and_no_more() {
     let mut master = Master::builder().workers(2).start();
     let mut control = master.control();
@@ -247,7 +256,6 @@ fn without_an_id_an_upgrade_is_confirmed_and_no_more() {
     assert_eq!(command(&mut control, "louder", &[]), "Verbosity set to 0");
 }
 
-#[test]
 fn a_failed_upgrade_ends_with_the_reason_and_a_refused_one_with_that() {
     let builder = Master::builder();
     let knobs = builder.file("knobs");
@@ -270,7 +278,6 @@ fn a_failed_upgrade_ends_with_the_reason_and_a_refused_one_with_that() {
     master.assert_well(2);
 }
 
-#[test]
 fn the_answers_come_in_yaml_from_the_master_that_takes_this_ones_place() {
     let mut master = Master::builder().workers(2).start();
     let workers = master.workers_up();
@@ -295,7 +302,6 @@ fn the_answers_come_in_yaml_from_the_master_that_takes_this_ones_place() {
     assert_eq!(command(&mut control, "inc", &[]), "Incrementing number of workers from 2 -> 3");
 }
 
-#[test]
 fn an_upgrade_that_begins_with_the_master_itself_is_followed_to_its_end() {
     let itself = binaries::einhyrningsins();
     let master = Master::builder().workers(2).option("--reexec-as").option(itself).start();
@@ -314,7 +320,6 @@ fn an_upgrade_that_begins_with_the_master_itself_is_followed_to_its_end() {
     assert_eq!(messages.last().expect("a last reply"), "Upgrade done");
 }
 
-#[test]
 fn a_master_that_cannot_be_replaced_says_so() {
     let mut master = Master::builder().options(["--reexec-as", "false"]).start();
     let mut control = master.control();
@@ -331,7 +336,6 @@ fn a_master_that_cannot_be_replaced_says_so() {
     master.assert_well(1);
 }
 
-#[test]
 fn events_come_in_the_language_of_their_request() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -342,7 +346,6 @@ fn events_come_in_the_language_of_their_request() {
     assert!(event.wait && event.message == "number of workers 1 -> 2", "{event:?}");
 }
 
-#[test]
 fn hostile_yaml_is_refused_and_hurts_nobody() {
     let mut master = Master::builder().start();
     let laughs: String = (1..9)

@@ -8,6 +8,27 @@ use einhorn_proto::{WorkerState, WorkerStatus};
 use nix::sys::signal::Signal;
 use tests::{Control, Gate, Master, Process, binaries, wait};
 
+tests::trials! {
+    each_bad_request_gets_one_reply_that_names_it,
+    a_line_of_a_megabyte_is_refused_with_the_limit,
+    the_longest_line_that_is_allowed_is_read,
+    a_request_in_single_bytes_is_read,
+    a_client_that_has_said_all_still_gets_its_answers,
+    a_client_that_has_said_all_still_sees_its_upgrade_end,
+    of_300_idle_clients_256_are_kept_and_the_others_told,
+    workers_ack_while_every_place_is_taken_by_idle_clients,
+    a_client_that_asks_and_does_not_read_costs_nobody_anything,
+    a_follower_of_events_that_never_reads_is_dropped,
+    clients_that_come_and_go_leave_nothing_behind,
+    an_ack_for_a_stranger_is_refused,
+    an_ack_by_a_stranger_is_refused,
+    an_ack_for_another_worker_is_refused,
+    an_ack_by_a_workers_child_is_taken,
+    garbage_to_the_notify_socket_is_ignored,
+    only_the_owner_may_speak_to_the_master,
+    a_frozen_master_is_told_from_a_working_one,
+}
+
 /// Clients that a master keeps at a time.
 const CLIENTS_MAX: usize = 256;
 
@@ -34,7 +55,6 @@ fn refused_with(control: &mut Control, line: &[u8], word: &str) {
     control.status();
 }
 
-#[test]
 fn each_bad_request_gets_one_reply_that_names_it() {
     let mut master = Master::builder().start();
     let mut control = master.control();
@@ -60,7 +80,6 @@ fn each_bad_request_gets_one_reply_that_names_it() {
     master.assert_well(1);
 }
 
-#[test]
 fn a_line_of_a_megabyte_is_refused_with_the_limit() {
     let mut master = Master::builder().start();
     for end in [&b""[..], b"\n"] {
@@ -74,7 +93,6 @@ fn a_line_of_a_megabyte_is_refused_with_the_limit() {
     master.assert_well(1);
 }
 
-#[test]
 fn the_longest_line_that_is_allowed_is_read() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -83,7 +101,6 @@ fn the_longest_line_that_is_allowed_is_read() {
     assert_eq!(control.reply().ok, Some(true));
 }
 
-#[test]
 fn a_request_in_single_bytes_is_read() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -93,7 +110,6 @@ fn a_request_in_single_bytes_is_read() {
     assert_eq!(control.reply().ok, Some(true));
 }
 
-#[test]
 fn a_client_that_has_said_all_still_gets_its_answers() {
     let master = Master::builder().start();
     let mut control = master.control();
@@ -107,7 +123,6 @@ fn a_client_that_has_said_all_still_gets_its_answers() {
 }
 
 /// An upgrade takes a while; who asked for it may have nothing more to say.
-#[test]
 fn a_client_that_has_said_all_still_sees_its_upgrade_end() {
     let mut master = Master::builder().serve(["boot_ms=100"]).start();
     let mut control = master.control();
@@ -119,7 +134,6 @@ fn a_client_that_has_said_all_still_sees_its_upgrade_end() {
     master.assert_well(1);
 }
 
-#[test]
 fn of_300_idle_clients_256_are_kept_and_the_others_told() {
     let mut master = Master::builder().start();
     let mut clients: Vec<_> = (0..300).map(|_| master.control()).collect();
@@ -145,7 +159,6 @@ fn of_300_idle_clients_256_are_kept_and_the_others_told() {
     master.assert_well(1);
 }
 
-#[test]
 fn workers_ack_while_every_place_is_taken_by_idle_clients() {
     for ack in ["ack=notify", "ack=control"] {
         let mut master = Master::builder().options(["-s", "0.01"]).serve([ack]).start();
@@ -166,7 +179,6 @@ fn workers_ack_while_every_place_is_taken_by_idle_clients() {
 
 /// A flood of requests whose answers nobody reads: the master stops taking them before the answers cost it
 /// memory, and goes on when they are read after all.
-#[test]
 fn a_client_that_asks_and_does_not_read_costs_nobody_anything() {
     /// Answered, these would make some fifty megabytes.
     const REQUESTS: usize = 50_000;
@@ -201,7 +213,6 @@ fn a_client_that_asks_and_does_not_read_costs_nobody_anything() {
 }
 
 /// What is pushed to a client piles up without its asking.
-#[test]
 fn a_follower_of_events_that_never_reads_is_dropped() {
     let builder = Master::builder().workers(2);
     let mut gate = Gate::new(builder.file("gate"));
@@ -223,7 +234,6 @@ fn a_follower_of_events_that_never_reads_is_dropped() {
     assert!(read < 2 << 20, "{read} bytes had piled up");
 }
 
-#[test]
 fn clients_that_come_and_go_leave_nothing_behind() {
     let mut master = Master::builder().start();
     let before = master.process().descriptors().len();
@@ -240,7 +250,6 @@ fn clients_that_come_and_go_leave_nothing_behind() {
     master.assert_well(1);
 }
 
-#[test]
 fn an_ack_for_a_stranger_is_refused() {
     let (mut master, worker) = silent();
     for pid in [1, std::process::id() as i32, i32::MAX] {
@@ -252,7 +261,6 @@ fn an_ack_for_a_stranger_is_refused() {
     assert!(is_starting(&mut master, worker.pid), "{master}");
 }
 
-#[test]
 fn an_ack_by_a_stranger_is_refused() {
     let (mut master, worker) = silent();
     let mut control = master.control();
@@ -273,7 +281,6 @@ fn an_ack_by_a_stranger_is_refused() {
 }
 
 /// The connection that a worker was given is known to be its own.
-#[test]
 fn an_ack_for_another_worker_is_refused() {
     let builder = Master::builder().workers(2).option("-g");
     let other = builder.file("other");
@@ -292,7 +299,6 @@ fn an_ack_for_another_worker_is_refused() {
 }
 
 /// A server behind a wrapper speaks for it.
-#[test]
 fn an_ack_by_a_workers_child_is_taken() {
     let tiny = binaries::worker("tiny").display().to_string();
     let mut master = Master::builder().program(["/bin/sh", "-c", &format!("{tiny}; exit 0")]).start();
@@ -301,7 +307,6 @@ fn an_ack_by_a_workers_child_is_taken() {
     assert_eq!(master.status().workers[0].pid, worker.pid());
 }
 
-#[test]
 fn garbage_to_the_notify_socket_is_ignored() {
     let (mut master, worker) = silent();
     let socket = notify_socket(&worker);
@@ -327,7 +332,6 @@ fn notify_socket(worker: &WorkerStatus) -> UnixDatagram {
     socket
 }
 
-#[test]
 fn only_the_owner_may_speak_to_the_master() {
     use std::os::unix::fs::MetadataExt;
     let master = Master::builder().start();
@@ -336,7 +340,6 @@ fn only_the_owner_may_speak_to_the_master() {
 }
 
 /// The control client at the same place finds a broken master out, rather than hang.
-#[test]
 fn a_frozen_master_is_told_from_a_working_one() {
     let master = Master::builder().start();
     master.signal(Signal::SIGSTOP);

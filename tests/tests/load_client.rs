@@ -11,6 +11,24 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tests::load::{Fault, Plan, Report};
 use tests::{Process, binaries, wait};
 
+tests::trials! {
+    a_port_where_nobody_listens_is_refused,
+    a_listener_closed_with_connections_queued_is_a_reset_for_each,
+    a_server_that_resets_is_seen,
+    an_answer_that_ends_half_way_is_cut_and_says_who_began_it,
+    a_chunked_answer_that_lacks_its_last_chunk_is_cut,
+    a_chunked_answer_is_whole_with_its_last_chunk,
+    a_kept_connection_that_ends_unannounced_is_cut,
+    a_kept_connection_that_ends_as_announced_is_no_loss,
+    no_answer_by_the_deadline_is_late,
+    garbage_a_wrong_status_and_surplus_bytes_are_wrong,
+    a_report_with_one_loss_fails_a_test,
+    a_load_that_ran_out_fails_a_test,
+    a_worker_without_a_master_answers_every_request,
+    a_worker_asked_to_stop_keeps_its_promise_to_every_kept_connection,
+    a_killed_worker_loses_exactly_the_requests_that_it_held,
+}
+
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-Worker: 4711 7\r\n\r\nyes";
 
 /// A listener that treats each connection as `serve` says, on a thread that ends with the test's process.
@@ -53,7 +71,6 @@ fn refuse_and_count(report: &Report, count: impl Fn(&Report) -> u64) {
     assert_eq!(report.failures.len(), 5, "{report}");
 }
 
-#[test]
 fn a_port_where_nobody_listens_is_refused() {
     // Bound, so that nobody else gets the port, and not listening.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -63,7 +80,6 @@ fn a_port_where_nobody_listens_is_refused() {
     refuse_and_count(&report, |report| report.refused);
 }
 
-#[test]
 fn a_listener_closed_with_connections_queued_is_a_reset_for_each() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let plan = Plan {
@@ -81,7 +97,6 @@ fn a_listener_closed_with_connections_queued_is_a_reset_for_each() {
     assert_eq!((report.requests, report.reset), (8, 8), "{report}");
 }
 
-#[test]
 fn a_server_that_resets_is_seen() {
     let address = server(|stream| {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
@@ -91,7 +106,6 @@ fn a_server_that_resets_is_seen() {
     }
 }
 
-#[test]
 fn an_answer_that_ends_half_way_is_cut_and_says_who_began_it() {
     let address = answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-Worker: 4711 7\r\n\r\nye");
     for keep_alive in [false, true] {
@@ -102,13 +116,11 @@ fn an_answer_that_ends_half_way_is_cut_and_says_who_began_it() {
     }
 }
 
-#[test]
 fn a_chunked_answer_that_lacks_its_last_chunk_is_cut() {
     let address = answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n");
     refuse_and_count(&five(address, false), |report| report.cut);
 }
 
-#[test]
 fn a_chunked_answer_is_whole_with_its_last_chunk() {
     let address = answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n");
     let report = five(address, false);
@@ -116,7 +128,6 @@ fn a_chunked_answer_is_whole_with_its_last_chunk() {
 }
 
 /// The client comes back to a connection whose server promised to keep it: the promise was broken.
-#[test]
 fn a_kept_connection_that_ends_unannounced_is_cut() {
     let address = server(|mut stream| {
         read_request(&mut stream);
@@ -130,7 +141,6 @@ fn a_kept_connection_that_ends_unannounced_is_cut() {
     assert_eq!(report.failures[0].answers_before, 1, "{report}");
 }
 
-#[test]
 fn a_kept_connection_that_ends_as_announced_is_no_loss() {
     let address =
         answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\nX-Worker: 4711 7\r\n\r\nyes");
@@ -139,7 +149,6 @@ fn a_kept_connection_that_ends_as_announced_is_no_loss() {
     assert_eq!(report.generations(), [7].into());
 }
 
-#[test]
 fn no_answer_by_the_deadline_is_late() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let plan = Plan {
@@ -152,7 +161,6 @@ fn no_answer_by_the_deadline_is_late() {
     refuse_and_count(&plan.start().run_to_end(), |report| report.late);
 }
 
-#[test]
 fn garbage_a_wrong_status_and_surplus_bytes_are_wrong() {
     for text in [
         "SSH-2.0-OpenSSH\r\n\r\n",
@@ -166,13 +174,11 @@ fn garbage_a_wrong_status_and_surplus_bytes_are_wrong() {
     }
 }
 
-#[test]
 #[should_panic(expected = "requests were lost")]
 fn a_report_with_one_loss_fails_a_test() {
     five(answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), false).assert_nothing_lost();
 }
 
-#[test]
 #[should_panic(expected = "the load ended before the test did")]
 fn a_load_that_ran_out_fails_a_test() {
     let load = Plan { fresh: 1, keep_alive: 0, requests_max: 2, ..Plan::new(answering(WHOLE)) }.start();
@@ -211,7 +217,6 @@ impl Drop for Serve {
     }
 }
 
-#[test]
 fn a_worker_without_a_master_answers_every_request() {
     let serve = Serve::start(&[]);
     let load = Plan::new(serve.address).start();
@@ -225,7 +230,6 @@ fn a_worker_without_a_master_answers_every_request() {
 
 /// Each kept connection is told with an answer that it was the last. There is no master to hold the listener,
 /// so whoever comes back is refused, or reset in the queue of a listener that closes: never after an answer.
-#[test]
 fn a_worker_asked_to_stop_keeps_its_promise_to_every_kept_connection() {
     let serve = Serve::start(&["request_ms=20"]);
     let load = Plan { fresh: 0, keep_alive: 32, ..Plan::new(serve.address) }.start();
@@ -238,7 +242,6 @@ fn a_worker_asked_to_stop_keeps_its_promise_to_every_kept_connection() {
     assert!(report.failures.iter().all(|failure| failure.answers_before == 0), "{report}");
 }
 
-#[test]
 fn a_killed_worker_loses_exactly_the_requests_that_it_held() {
     let serve = Serve::start(&[]);
     let load = Plan {

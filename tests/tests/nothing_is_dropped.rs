@@ -9,6 +9,14 @@ use tests::load::{Load, Plan};
 use tests::wait::patience;
 use tests::{Gate, Master, MasterBuilder, Process};
 
+tests::trials! {
+    ten_upgrades_twenty_kills_of_starting_workers_and_ten_resizes_lose_nothing,
+    nor_do_they_with_workers_that_take_half_a_second_to_boot,
+    requests_of_two_seconds_outlast_upgrades,
+    a_stopped_pool_finishes_every_request_that_it_accepted,
+    a_killed_worker_takes_only_the_requests_that_it_held,
+}
+
 const ROUNDS: u32 = 10;
 
 /// A pool of four whose starting workers wait at a gate.
@@ -76,17 +84,14 @@ fn turmoil(knobs: &[&str]) {
     master.wait_up(4);
 }
 
-#[test]
 fn ten_upgrades_twenty_kills_of_starting_workers_and_ten_resizes_lose_nothing() {
     turmoil(&[]);
 }
 
-#[test]
 fn nor_do_they_with_workers_that_take_half_a_second_to_boot() {
     turmoil(&["boot_ms=500"]);
 }
 
-#[test]
 fn requests_of_two_seconds_outlast_upgrades() {
     let mut master = Master::builder().workers(4).serve(["request_ms=2000"]).start();
     let load = Plan::new(master.address()).start();
@@ -101,7 +106,6 @@ fn requests_of_two_seconds_outlast_upgrades() {
     assert_eq!(report.generations().len(), 4, "{report}");
 }
 
-#[test]
 fn a_stopped_pool_finishes_every_request_that_it_accepted() {
     let builder = Master::builder().workers(2);
     let mut gate = Gate::closed(builder.file("gate"));
@@ -121,7 +125,6 @@ fn a_stopped_pool_finishes_every_request_that_it_accepted() {
 
 /// A worker killed while it holds requests takes those with it, whatever a master does. It takes no others:
 /// its connections are counted while it is frozen, and so many requests are lost, one for one.
-#[test]
 fn a_killed_worker_takes_only_the_requests_that_it_held() {
     let mut master = Master::builder().workers(4).start();
     // Nobody gives up before the frozen worker is killed.

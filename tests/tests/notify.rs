@@ -6,8 +6,20 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
 use tests::{Master, MasterBuilder, Process, binaries, place_worker};
+
+tests::trials! {
+    it_is_a_file_beside_the_control_socket_until_the_master_ends,
+    einhorns_default_socket_has_one_too,
+    a_master_that_replaces_itself_keeps_it,
+    the_file_of_a_dead_master_is_replaced,
+    a_stranger_is_refused_as_often_as_it_comes_and_logged_once,
+    a_second_master_does_not_touch_it,
+    without_a_path_workers_ack_at_an_abstract_name,
+    a_listener_that_is_asked_for_there_has_it,
+    workers_of_another_user_reach_it_where_they_may_enter_its_directory needs "root",
+    a_worker_in_another_network_namespace_reaches_it needs "network namespace",
+}
 
 /// What the log says of a socket without a file.
 const NO_PATH: &str = "NOTIFY_SOCKET is an abstract name, which some servers do not know, and no path: ";
@@ -52,15 +64,6 @@ fn at(socket: &Path) -> MasterBuilder {
     notifying().without_socket().option("-d").option(socket)
 }
 
-fn is_root(why: &str) -> bool {
-    let is_root = geteuid().is_root();
-    if !is_root {
-        eprintln!("skipped: {why} takes root");
-    }
-    is_root
-}
-
-#[test]
 fn it_is_a_file_beside_the_control_socket_until_the_master_ends() {
     for (signal, code) in [(Signal::SIGTERM, 0), (Signal::SIGINT, 0), (Signal::SIGQUIT, 1)] {
         for options in [&[][..], &["-k"]] {
@@ -74,7 +77,6 @@ fn it_is_a_file_beside_the_control_socket_until_the_master_ends() {
     }
 }
 
-#[test]
 fn einhorns_default_socket_has_one_too() {
     let builder = Master::builder().einhorn().without_socket().serve(["ack=notify"]);
     let socket = builder.file("einhorn.sock");
@@ -84,7 +86,6 @@ fn einhorns_default_socket_has_one_too() {
     assert_eq!(told(&mut master), beside(&socket).display().to_string());
 }
 
-#[test]
 fn a_master_that_replaces_itself_keeps_it() {
     let mut master = notifying().workers(2).start();
     let path = beside(master.socket());
@@ -100,7 +101,6 @@ fn a_master_that_replaces_itself_keeps_it() {
     assert!(!path.exists(), "{master}");
 }
 
-#[test]
 fn the_file_of_a_dead_master_is_replaced() {
     let mut first = notifying().start();
     let path = beside(first.socket());
@@ -117,7 +117,6 @@ fn the_file_of_a_dead_master_is_replaced() {
 }
 
 /// An orphan of a dead master may ping its successor for ever.
-#[test]
 fn a_stranger_is_refused_as_often_as_it_comes_and_logged_once() {
     let mut master = notifying().start();
     let path = beside(master.socket());
@@ -133,7 +132,6 @@ fn a_stranger_is_refused_as_often_as_it_comes_and_logged_once() {
     assert_eq!(master.log().matches(&refusal).count(), 1, "{master}");
 }
 
-#[test]
 fn a_second_master_does_not_touch_it() {
     let mut first = notifying().start();
     let path = beside(first.socket());
@@ -153,7 +151,6 @@ fn a_second_master_does_not_touch_it() {
 }
 
 /// A path that is too long, and one where something else is.
-#[test]
 fn without_a_path_workers_ack_at_an_abstract_name() {
     let builder = notifying().without_socket();
     let root = builder.file("");
@@ -181,7 +178,6 @@ fn without_a_path_workers_ack_at_an_abstract_name() {
 }
 
 /// It takes the path before the notify socket could.
-#[test]
 fn a_listener_that_is_asked_for_there_has_it() {
     let builder = notifying().without_bind();
     let path = beside(&builder.file("einhorn.sock"));
@@ -191,11 +187,7 @@ fn a_listener_that_is_asked_for_there_has_it() {
     assert!(UnixDatagram::unbound().expect("a socket").connect(&path).is_err(), "it is not the listener");
 }
 
-#[test]
 fn workers_of_another_user_reach_it_where_they_may_enter_its_directory() {
-    if !is_root("another user") {
-        return;
-    }
     for mode in [0o711, 0o700] {
         let builder = Master::builder().workers(2).options(["--user", "54321:54322"]);
         // The program lies elsewhere: the control socket's directory is to be closed.
@@ -221,12 +213,7 @@ fn workers_of_another_user_reach_it_where_they_may_enter_its_directory() {
 }
 
 /// What an abstract name cannot do.
-#[test]
 fn a_worker_in_another_network_namespace_reaches_it() {
-    if !is_root("a network namespace") {
-        return;
-    }
-    binaries::require("unshare", "util-linux");
     let tiny = binaries::worker("tiny");
     let master = Master::builder()
         .without_bind()

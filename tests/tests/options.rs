@@ -7,11 +7,26 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::{Master, binaries};
 
+tests::trials! {
+    what_the_pool_is_held_to_shows_in_the_state,
+    what_it_is_held_to_without_options_is_as_documented,
+    a_worker_counts_as_up_when_its_time_has_passed_or_it_says_so,
+    the_queue_of_a_listener_is_as_long_as_asked,
+    each_line_of_a_json_log_is_an_object,
+    quiet_and_verbose_choose_what_is_logged,
+    louder_and_quieter_change_what_is_logged,
+    without_a_syslog_it_says_so_and_goes_on,
+    relative_paths_count_from_where_the_master_was_started,
+    variables_of_a_file_reach_the_workers_and_are_read_anew_by_an_upgrade,
+    the_last_words_of_a_worker_are_in_the_report_if_they_are_captured,
+    a_new_master_that_does_not_prove_itself_in_time_is_not_taken,
+    the_workers_of_a_killed_master_get_the_signal_that_was_chosen,
+}
+
 fn state(master: &Master) -> Value {
     master.control().ask("state", &[]).data.expect("the state has data")
 }
 
-#[test]
 fn what_the_pool_is_held_to_shows_in_the_state() {
     let options = "-s 2.5 -r 4 -t 9 --ack-timeout 7 --max-unacked 3 --max-upgrade-additional 2 \
                    --graceful-signal term --max-age 60:5.5 --max-rss 3M --ping-timeout 4";
@@ -33,7 +48,6 @@ fn what_the_pool_is_held_to_shows_in_the_state() {
     assert_eq!(state(&master)["policy"], expected, "{master}");
 }
 
-#[test]
 fn what_it_is_held_to_without_options_is_as_documented() {
     let master = Master::builder().timer_acks(0.0).start();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -54,7 +68,6 @@ fn what_it_is_held_to_without_options_is_as_documented() {
     assert_eq!(state(&master)["policy"], expected, "{master}");
 }
 
-#[test]
 fn a_worker_counts_as_up_when_its_time_has_passed_or_it_says_so() {
     // Says nothing, and need not.
     Master::builder().timer_acks(0.05).serve(["ack=none"]).start().assert_well(1);
@@ -62,13 +75,11 @@ fn a_worker_counts_as_up_when_its_time_has_passed_or_it_says_so() {
     Master::builder().timer_acks(3600.0).serve(["ack=control"]).start().assert_well(1);
 }
 
-#[test]
 fn the_queue_of_a_listener_is_as_long_as_asked() {
     let mut master = Master::builder().options(["-l", "7"]).start();
     assert_eq!(master.status().listeners[0].backlog, 7, "{master}");
 }
 
-#[test]
 fn each_line_of_a_json_log_is_an_object() {
     let mut master = Master::builder().workers(2).options(["--log-format", "json"]).start();
     master.upgrade();
@@ -88,7 +99,6 @@ fn each_line_of_a_json_log_is_an_object() {
     }
 }
 
-#[test]
 fn quiet_and_verbose_choose_what_is_logged() {
     for (option, logged) in [("-qq", &[][..]), ("-q", &["WARN"]), ("-v", &["WARN", "INFO", "DEBUG"])] {
         let mut master = Master::builder().option(option).start();
@@ -106,7 +116,6 @@ fn quiet_and_verbose_choose_what_is_logged() {
     }
 }
 
-#[test]
 fn louder_and_quieter_change_what_is_logged() {
     let mut master = Master::builder().start();
     let mut control = master.control();
@@ -123,7 +132,6 @@ fn louder_and_quieter_change_what_is_logged() {
     assert!(!has(&master, "number of workers 2 -> 3"), "{master}");
 }
 
-#[test]
 fn without_a_syslog_it_says_so_and_goes_on() {
     if Path::new("/dev/log").exists() {
         // It would be written to, and that is not ours.
@@ -134,7 +142,6 @@ fn without_a_syslog_it_says_so_and_goes_on() {
     master.assert_well(1);
 }
 
-#[test]
 fn relative_paths_count_from_where_the_master_was_started() {
     let builder = Master::builder().without_socket();
     let (here, there) = (builder.file("here"), builder.file("there"));
@@ -149,7 +156,6 @@ fn relative_paths_count_from_where_the_master_was_started() {
     assert_eq!(master.workers_up()[0].directory(), there.canonicalize().ok(), "{master}");
 }
 
-#[test]
 fn variables_of_a_file_reach_the_workers_and_are_read_anew_by_an_upgrade() {
     let builder = Master::builder();
     let file = builder.file("env");
@@ -163,7 +169,6 @@ fn variables_of_a_file_reach_the_workers_and_are_read_anew_by_an_upgrade() {
     assert_eq!(colour(&mut master).as_deref(), Some("blue"), "{master}");
 }
 
-#[test]
 fn the_last_words_of_a_worker_are_in_the_report_if_they_are_captured() {
     for captured in [true, false] {
         let builder = Master::builder().options(captured.then_some("--capture-startup"));
@@ -177,7 +182,6 @@ fn the_last_words_of_a_worker_are_in_the_report_if_they_are_captured() {
     }
 }
 
-#[test]
 fn a_new_master_that_does_not_prove_itself_in_time_is_not_taken() {
     let options = ["--reexec-as", "sh -c 'exec sleep 1000'", "--reexec-timeout", "0.2"];
     let mut master = Master::builder().options(options).start();
@@ -188,7 +192,6 @@ fn a_new_master_that_does_not_prove_itself_in_time_is_not_taken() {
 }
 
 /// Another one would kill it before it has said so.
-#[test]
 fn the_workers_of_a_killed_master_get_the_signal_that_was_chosen() {
     let builder = Master::builder().options(["-k", "--graceful-signal", "USR1"]).timer_acks(0.0);
     let heard = builder.file("heard");

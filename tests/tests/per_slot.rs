@@ -11,6 +11,11 @@ use socket2::{Domain, Socket, Type};
 use tests::Master;
 use tests::load::{Load, Plan, Report};
 
+tests::trials! {
+    upgrades_kills_and_resizes_lose_nothing_where_the_master_owns_the_listeners_and_some_where_workers_do,
+    all_of_it_at_once_with_new_masters_in_between_loses_nothing,
+}
+
 const WORKERS: u32 = 4;
 
 /// Between the shrink and the worker's signal, in seconds.
@@ -149,7 +154,6 @@ fn reports(owner: Owner) -> [Report; 3] {
     [pool.under_load(upgrades), pool.under_load(kills), pool.under_load(resizes)]
 }
 
-#[test]
 fn upgrades_kills_and_resizes_lose_nothing_where_the_master_owns_the_listeners_and_some_where_workers_do() {
     let control = reports(Owner::Workers);
     let requests = |reports: &[Report; 3]| reports.iter().map(|report| report.requests).sum::<u64>();
@@ -178,7 +182,6 @@ fn upgrades_kills_and_resizes_lose_nothing_where_the_master_owns_the_listeners_a
     reports.iter().for_each(Report::assert_nothing_lost);
 }
 
-#[test]
 fn all_of_it_at_once_with_new_masters_in_between_loses_nothing() {
     let mut pool = Pool::start(Owner::Master);
     let mut killed = 0;

@@ -10,6 +10,16 @@ use tests::ask::{Facts, Flow};
 use tests::load::Plan;
 use tests::{Master, MasterBuilder, Process};
 
+tests::trials! {
+    a_worker_has_its_slots_listeners_and_no_siblings_and_so_has_its_successor,
+    the_port_of_all_slots_is_one_and_stays_so_over_re_execs,
+    a_second_master_at_the_same_address_is_refused_and_the_first_loses_nothing,
+    an_address_that_another_program_listens_at_is_refused_whether_it_would_share_it_or_not,
+    a_flow_stays_with_its_slot_over_upgrades_and_re_execs,
+    packets_that_wait_in_the_queue_of_a_killed_worker_are_answered_by_its_successor,
+    packets_are_answered_through_shrinks_and_grows,
+}
+
 /// The descriptors of a worker's sockets: from 3, in the order of `-b`.
 const FIRST_FD: i32 = 3;
 
@@ -42,7 +52,6 @@ fn sockets(master: &mut Master, workers: u32, count: usize) -> BTreeMap<u32, Vec
     status.workers.iter().map(|worker| (worker.slot, of_worker(worker.pid))).collect()
 }
 
-#[test]
 fn a_worker_has_its_slots_listeners_and_no_siblings_and_so_has_its_successor() {
     const WORKERS: u32 = 3;
     let binds =
@@ -76,7 +85,6 @@ fn a_worker_has_its_slots_listeners_and_no_siblings_and_so_has_its_successor() {
     assert_eq!(distinct.len(), 3 * more.len() + 1, "{more:?}\n{master}");
 }
 
-#[test]
 fn the_port_of_all_slots_is_one_and_stays_so_over_re_execs() {
     let mut master = on(2, &["127.0.0.1:0,reuseport"]).start();
     let address = master.address();
@@ -91,7 +99,6 @@ fn the_port_of_all_slots_is_one_and_stays_so_over_re_execs() {
 }
 
 /// The kernel would let the second in, which has the same user, and share the connections out among both.
-#[test]
 fn a_second_master_at_the_same_address_is_refused_and_the_first_loses_nothing() {
     let master = on(2, &["127.0.0.1:0,reuseport"]).start();
     let address = master.address();
@@ -112,7 +119,6 @@ fn a_second_master_at_the_same_address_is_refused_and_the_first_loses_nothing() 
     next.assert_well(2);
 }
 
-#[test]
 fn an_address_that_another_program_listens_at_is_refused_whether_it_would_share_it_or_not() {
     let alone = TcpListener::bind("127.0.0.1:0").expect("a port");
     let sharing = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -148,7 +154,6 @@ fn slots(answers: &[Facts]) -> Vec<u32> {
     answers.iter().map(|facts| facts.slot.expect("a slot")).collect()
 }
 
-#[test]
 fn a_flow_stays_with_its_slot_over_upgrades_and_re_execs() {
     let mut master = on(4, &["udp:127.0.0.1:0,reuseport"]).start();
     let address = udp_address(&mut master);
@@ -167,7 +172,6 @@ fn a_flow_stays_with_its_slot_over_upgrades_and_re_execs() {
     }
 }
 
-#[test]
 fn packets_that_wait_in_the_queue_of_a_killed_worker_are_answered_by_its_successor() {
     let mut master = on(4, &["udp:127.0.0.1:0,reuseport"]).serve(["park"]).start();
     let address = udp_address(&mut master);
@@ -190,7 +194,6 @@ fn packets_that_wait_in_the_queue_of_a_killed_worker_are_answered_by_its_success
 }
 
 /// While a slot leaves, its worker goes on with what was sent to it, and all others are answered by the rest.
-#[test]
 fn packets_are_answered_through_shrinks_and_grows() {
     let mut master = on(4, &["udp:127.0.0.1:0,reuseport"]).start();
     let address = udp_address(&mut master);

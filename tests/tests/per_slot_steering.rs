@@ -11,6 +11,19 @@ use tests::ask::{Question, ask_often};
 use tests::load::{Load, Plan};
 use tests::{Gate, Master, MasterBuilder, Process};
 
+tests::trials! {
+    a_worker_that_still_boots_gets_no_connection,
+    a_slot_without_a_worker_is_steered_around_and_its_queue_is_kept,
+    a_slot_that_was_given_up_is_steered_around_and_its_queue_waits_for_a_respawn,
+    a_slot_that_never_comes_up_is_steered_around,
+    slots_in_the_middle_are_taken_away_and_come_back_in_any_order,
+    a_worker_that_takes_long_to_drain_after_a_shrink_harms_nobody,
+    workers_that_are_added_while_others_leave_serve_and_nothing_is_lost,
+    a_worker_that_boots_when_its_slot_is_taken_away_still_serves_who_waits_there,
+    a_listener_that_a_worker_has_shut_down_listens_again_and_no_other_queue_suffers,
+    a_shared_listener_that_a_worker_has_shut_down_listens_again,
+}
+
 /// So many requests go to each of up to five slots that may get some: that one gets none has a chance of one in 10^9.
 const MANY: usize = 100;
 
@@ -58,7 +71,6 @@ fn listeners(master: &Master) -> usize {
     master.process().listening().len()
 }
 
-#[test]
 fn a_worker_that_still_boots_gets_no_connection() {
     let builder = per_slot(2, "1");
     let mut gate = Gate::new(builder.file("gate"));
@@ -85,7 +97,6 @@ fn a_worker_that_still_boots_gets_no_connection() {
 }
 
 /// Who waits in the queue of a slot whose worker is gone waits for its next one, and nobody joins them.
-#[test]
 fn a_slot_without_a_worker_is_steered_around_and_its_queue_is_kept() {
     let builder = per_slot(3, "1");
     let mut gate = Gate::new(builder.file("gate"));
@@ -137,7 +148,6 @@ fn fill_queue(master: &mut Master, parked: Process, count: u32) -> Vec<Question>
     waiting
 }
 
-#[test]
 fn a_slot_that_was_given_up_is_steered_around_and_its_queue_waits_for_a_respawn() {
     let builder = per_slot(4, "1").options(["-r", "2"]);
     let knobs = builder.file("knobs");
@@ -162,7 +172,6 @@ fn a_slot_that_was_given_up_is_steered_around_and_its_queue_waits_for_a_respawn(
     assert_open(&master, &[0, 1, 2, 3], "");
 }
 
-#[test]
 fn a_slot_that_never_comes_up_is_steered_around() {
     let mut master = per_slot(4, "1").options(["-r", "2"]).serve(["bad_slot=1"]).start_unready();
     master.wait_status("three up, one given up", |status| status.master.up == 3 && status.slots[1].given_up);
@@ -201,7 +210,6 @@ fn grow(master: &mut Master, slots_then: &[u32]) {
 }
 
 /// What is closed leaves a gap in the kernel's group, into which the last one moves: the order is another then.
-#[test]
 fn slots_in_the_middle_are_taken_away_and_come_back_in_any_order() {
     let mut master = per_slot(5, "1").serve(["park"]).start();
     let address = master.address();
@@ -225,7 +233,6 @@ fn slots_in_the_middle_are_taken_away_and_come_back_in_any_order() {
 }
 
 /// A listener stays open while the last worker that has it does, or whoever is steered there would hang.
-#[test]
 fn a_worker_that_takes_long_to_drain_after_a_shrink_harms_nobody() {
     let builder = per_slot(3, "0.2");
     let mut gate = Gate::new(builder.file("gate"));
@@ -255,7 +262,6 @@ fn a_worker_that_takes_long_to_drain_after_a_shrink_harms_nobody() {
     assert_eq!(listeners(&master), 3, "{master}");
 }
 
-#[test]
 fn workers_that_are_added_while_others_leave_serve_and_nothing_is_lost() {
     let mut master = per_slot(4, "0.3").start();
     let address = master.address();
@@ -277,7 +283,6 @@ fn workers_that_are_added_while_others_leave_serve_and_nothing_is_lost() {
     load.stop().assert_nothing_lost();
 }
 
-#[test]
 fn a_worker_that_boots_when_its_slot_is_taken_away_still_serves_who_waits_there() {
     let builder = per_slot(3, "3");
     let mut gate = Gate::new(builder.file("gate"));
@@ -333,7 +338,6 @@ fn settled_load(master: &mut Master, waiting: usize) -> Load {
     load
 }
 
-#[test]
 fn a_listener_that_a_worker_has_shut_down_listens_again_and_no_other_queue_suffers() {
     let mut master = per_slot(4, "1").serve(["park", "shutdown"]).start();
     // Each of them moves others in the kernel's group, and comes back as the last.
@@ -360,7 +364,6 @@ fn a_listener_that_a_worker_has_shut_down_listens_again_and_no_other_queue_suffe
     }
 }
 
-#[test]
 fn a_shared_listener_that_a_worker_has_shut_down_listens_again() {
     let mut master = Master::builder().workers(3).serve(["shutdown"]).start();
     let address = master.address();

@@ -16,6 +16,18 @@ use tests::process::{Captured, run, run_with_input};
 use tests::wait::wait_for;
 use tests::{Control, Process, binaries};
 
+tests::trials! {
+    a_thousand_orphans_are_reaped_while_the_pool_serves needs "pid namespace" "python3",
+    signals_reach_it_from_outside_and_stop_it_with_their_codes needs "pid namespace",
+    signals_reach_it_from_inside needs "pid namespace" "systemd",
+    other_signals_do_what_they_do_elsewhere needs "pid namespace",
+    exit_codes_say_what_was_wrong needs "pid namespace",
+    an_orphan_that_stays_does_not_hold_the_end_up needs "pid namespace",
+    the_dockerfile_copies_what_there_is_and_runs_as_nobody_special,
+    the_image_and_the_manifest_run_probe_and_stop_the_master_as_pid_one needs "pid namespace" "ruby",
+    the_manifest_gives_the_workers_their_time_and_no_privilege needs "ruby",
+}
+
 /// A master that is PID 1 of a pid namespace of its own. Pids in its answers are those of that namespace. It all ends
 /// when this is dropped.
 struct Container {
@@ -28,7 +40,6 @@ impl Container {
     /// Runs the master with these options and this program.
     #[track_caller]
     fn run<S: Into<String>>(directory: TempDir, words: impl IntoIterator<Item = S>) -> Self {
-        binaries::require("unshare", "util-linux");
         let mut command = Command::new("unshare");
         if !geteuid().is_root() {
             command.arg("--map-root-user");
@@ -124,9 +135,7 @@ fn serve() -> String {
     binaries::worker("serve").display().to_string()
 }
 
-#[test]
 fn a_thousand_orphans_are_reaped_while_the_pool_serves() {
-    binaries::require("python3", "python3");
     let told = tempfile::NamedTempFile::new().expect("a file");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/orphans.py");
     let told_path = told.path().display().to_string();
@@ -145,7 +154,6 @@ fn a_thousand_orphans_are_reaped_while_the_pool_serves() {
     );
 }
 
-#[test]
 fn signals_reach_it_from_outside_and_stop_it_with_their_codes() {
     for (signal, code) in
         [(Signal::SIGTERM, 0), (Signal::SIGINT, 0), (Signal::SIGUSR2, 0), (Signal::SIGQUIT, 1)]
@@ -157,19 +165,16 @@ fn signals_reach_it_from_outside_and_stop_it_with_their_codes() {
     }
 }
 
-#[test]
 fn signals_reach_it_from_inside() {
     // What the kernel keeps from an init is signals that it does nothing about.
     let script = "trap 'exit 0' TERM USR2; trap 'kill -TERM 1' USR1; systemd-notify --ready; \
                   while :; do sleep 1000 & wait $!; kill $!; done";
-    binaries::require("systemd-notify", "systemd");
     let mut container = Container::serving(1, &[], &["/bin/sh", "-c", script]);
     container.init().signal(Signal::SIGUSR1);
     container.wait_exit_code(0);
     assert!(container.log.text().contains("SIGTERM from process"), "{}", container.log.text());
 }
 
-#[test]
 fn other_signals_do_what_they_do_elsewhere() {
     let container = Container::serving(1, &[], &[serve()]);
     let init = container.init();
@@ -191,7 +196,6 @@ fn other_signals_do_what_they_do_elsewhere() {
     assert_eq!(container.init(), init);
 }
 
-#[test]
 fn exit_codes_say_what_was_wrong() {
     let mut no_worker = Container::starting(2, &["-r", "1"], &[&serve(), "exit_before_ack=3"]);
     no_worker.wait_exit_code(1);
@@ -201,7 +205,6 @@ fn exit_codes_say_what_was_wrong() {
     usage.wait_exit_code(2);
 }
 
-#[test]
 fn an_orphan_that_stays_does_not_hold_the_end_up() {
     let script = "(sleep 1000 &); exec \"$0\"";
     let mut container = Container::serving(1, &[], &["/bin/sh", "-c", script, &serve()]);
@@ -246,7 +249,6 @@ fn words(text: &str) -> Vec<String> {
 
 /// There is no container engine here. So: what it copies is there, what it builds is what it takes from the build, and
 /// what it runs is run by the tests below.
-#[test]
 fn the_dockerfile_copies_what_there_is_and_runs_as_nobody_special() {
     let instructions = instructions();
     let known = BTreeMap::from([
@@ -294,7 +296,6 @@ fn the_dockerfile_copies_what_there_is_and_runs_as_nobody_special() {
 
 /// The manifest's documents.
 fn manifest() -> Vec<Value> {
-    binaries::require("ruby", "ruby");
     let mut command = Command::new("ruby");
     command.args(["-ryaml", "-rjson", "-e", "puts JSON.generate(YAML.load_stream(STDIN.read))"]);
     let read = run_with_input(command, &contrib("kubernetes.yaml"));
@@ -322,7 +323,6 @@ fn here(words: &[String], socket: &Path) -> Vec<String> {
     words.collect()
 }
 
-#[test]
 fn the_image_and_the_manifest_run_probe_and_stop_the_master_as_pid_one() {
     let instructions = instructions();
     let documents = manifest();
@@ -359,7 +359,6 @@ fn the_image_and_the_manifest_run_probe_and_stop_the_master_as_pid_one() {
     }
 }
 
-#[test]
 fn the_manifest_gives_the_workers_their_time_and_no_privilege() {
     let documents = manifest();
     assert_eq!(

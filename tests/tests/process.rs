@@ -11,17 +11,24 @@ use serde_json::{Value, json};
 use tests::faults::Strace;
 use tests::{Finished, Master, MasterBuilder, Process, Releases, binaries, place_worker};
 
+tests::trials! {
+    workers_have_what_the_options_say_and_the_master_has_not,
+    files_that_a_worker_makes_have_the_modes_that_the_mask_leaves,
+    workers_are_the_user_that_was_asked_for_and_ack_where_they_may needs "root",
+    a_user_by_name_brings_group_home_and_name_and_the_file_of_variables_has_the_last_word needs "root",
+    each_slot_keeps_its_cpus,
+    who_is_not_there_is_said_at_the_start,
+    what_the_master_may_not_give_is_said_at_the_start needs "util-linux",
+    a_master_that_could_not_signal_its_workers_does_not_make_any needs "root" "util-linux",
+    a_worker_that_is_stopped_before_its_exec_does_not_halt_the_master needs "root" "strace",
+    capabilities_of_the_master_are_not_passed_on_to_another_user needs "root" "util-linux",
+    a_place_that_the_user_may_not_enter_is_said_at_the_start needs "root",
+    an_upgrade_to_what_the_user_may_not_run_touches_no_worker needs "root",
+    the_einhorn_dialect_takes_the_same_options,
+}
+
 /// A user and a group of whom the system knows nothing.
 const STRANGER: &str = "54321:54322";
-
-/// Whether the test may have workers of another user; says why not.
-fn is_root() -> bool {
-    let is_root = geteuid().is_root();
-    if !is_root {
-        eprintln!("skipped: workers of another user take root");
-    }
-    is_root
-}
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("its mode");
@@ -47,7 +54,6 @@ fn without(builder: MasterBuilder, capabilities: &str) -> MasterBuilder {
     if !geteuid().is_root() {
         return builder;
     }
-    binaries::require("setpriv", "util-linux");
     builder.under(["setpriv", "--bounding-set", capabilities])
 }
 
@@ -58,15 +64,6 @@ fn process_state(master: &Master) -> Value {
 #[track_caller]
 fn status(worker: Process, field: &str) -> String {
     worker.status(field).unwrap_or_else(|| panic!("no {field} of {worker:?}"))
-}
-
-/// The soft and the hard limit that has this name in `/proc/PID/limits`.
-#[track_caller]
-fn limit(worker: Process, name: &str) -> [String; 2] {
-    let limits = fs::read_to_string(format!("/proc/{}/limits", worker.pid())).expect("its limits");
-    let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit of this name");
-    let mut words = line.split_whitespace().map(str::to_owned);
-    [words.next().expect("a soft limit"), words.next().expect("a hard limit")]
 }
 
 /// Runs `check` on the workers as they were spawned, and again after an upgrade, a respawn of each, and the
@@ -86,23 +83,21 @@ fn through_everything(mut master: Master, workers: u32, check: impl Fn(&mut Mast
     check(&mut master, "after a respawn by the new master");
 }
 
-#[test]
 fn workers_have_what_the_options_say_and_the_master_has_not() {
     let options =
         "--rlimit nofile=500:600 --rlimit CORE=0 --oom-score-adj 500 --nice :3 --umask 0027 --no-new-privs";
     let master = Master::builder().workers(2).options(options.split(' ')).start();
     through_everything(master, 2, |master, when| {
         for worker in master.workers_up() {
-            assert_eq!(limit(worker, "Max open files"), ["500", "600"], "{when}");
-            assert_eq!(limit(worker, "Max core file size"), ["0", "0"], "{when}");
-            let badness = fs::read_to_string(format!("/proc/{}/oom_score_adj", worker.pid()));
-            assert_eq!(badness.expect("a badness").trim(), "500", "{when}");
+            assert_eq!(worker.limit("Max open files"), ["500", "600"], "{when}");
+            assert_eq!(worker.limit("Max core file size"), ["0", "0"], "{when}");
+            assert_eq!(worker.oom_score_adj(), Some(500), "{when}");
             assert_eq!(worker.nice(), Some(3), "{when}");
             assert_eq!(status(worker, "Umask"), "0027", "{when}");
             assert_eq!(status(worker, "NoNewPrivs"), "1", "{when}");
         }
         let own = master.process();
-        assert_ne!(limit(own, "Max open files")[1], "600");
+        assert_ne!(own.limit("Max open files")[1], "600");
         assert_eq!((own.nice(), status(own, "NoNewPrivs").as_str()), (Some(0), "0"));
         assert_ne!(status(own, "Umask"), "0027");
         let expected = json!({
@@ -114,7 +109,6 @@ fn workers_have_what_the_options_say_and_the_master_has_not() {
     });
 }
 
-#[test]
 fn files_that_a_worker_makes_have_the_modes_that_the_mask_leaves() {
     let builder = Master::builder().options(["--umask", "027"]);
     let made = builder.file("made");
@@ -123,11 +117,7 @@ fn files_that_a_worker_makes_have_the_modes_that_the_mask_leaves() {
     assert_eq!(fs::metadata(&made).expect("a file").mode() & 0o777, 0o640);
 }
 
-#[test]
 fn workers_are_the_user_that_was_asked_for_and_ack_where_they_may() {
-    if !is_root() {
-        return;
-    }
     for (ack, warns) in [(&["-g"][..], false), (&[], true)] {
         let builder = Master::builder().workers(2).options(["--user", STRANGER]).options(ack);
         let knob = if warns { "ack=notify" } else { "ack=fd" };
@@ -155,15 +145,8 @@ fn workers_are_the_user_that_was_asked_for_and_ack_where_they_may() {
     }
 }
 
-#[test]
 fn a_user_by_name_brings_group_home_and_name_and_the_file_of_variables_has_the_last_word() {
-    if !is_root() {
-        return;
-    }
-    let Some(nobody) = User::from_name("nobody").expect("the name service") else {
-        eprintln!("skipped: there is no user nobody");
-        return;
-    };
+    let nobody = User::from_name("nobody").expect("the name service").expect("a user nobody");
     let builder = Master::builder().options(["--user", "nobody", "--env-file", "variables"]);
     fs::write(builder.file("variables"), "LOGNAME=somebody\n").expect("a file of variables");
     let mut master = open_to_all(builder, &["ack=notify"]).start();
@@ -186,7 +169,6 @@ fn available() -> Vec<String> {
     numbers.map(|cpu| cpu.to_string()).collect()
 }
 
-#[test]
 fn each_slot_keeps_its_cpus() {
     let cpus = available();
     let last = cpus.last().expect("a CPU").clone();
@@ -213,7 +195,6 @@ fn refused(finished: &Finished, message: &str, hint: &str) {
     assert!(!finished.stderr.contains("spawned"), "{finished}");
 }
 
-#[test]
 fn who_is_not_there_is_said_at_the_start() {
     for (option, value, message, hint) in [
         (
@@ -236,7 +217,6 @@ fn who_is_not_there_is_said_at_the_start() {
     both.assert_code(1).assert_says("--user names a group, 0, and so does --group, 1");
 }
 
-#[test]
 fn what_the_master_may_not_give_is_said_at_the_start() {
     let master = || without(Master::builder().without_bind(), "-setuid,-setgid,-sys_resource,-kill");
     let user = master().options(["--user", STRANGER]).run_to_end();
@@ -251,22 +231,14 @@ fn what_the_master_may_not_give_is_said_at_the_start() {
     cpus.assert_code(1).assert_says("--cpu-affinity names 8000, but the master may use the CPUs ");
 }
 
-#[test]
 fn a_master_that_could_not_signal_its_workers_does_not_make_any() {
-    if !is_root() {
-        return;
-    }
     let builder = without(Master::builder().options(["--user", STRANGER]), "-kill");
     let finished = open_to_all(builder, &["ack=notify"]).run_to_end();
     refused(&finished, "could not send a signal to the process for ", "CAP_KILL");
 }
 
 /// Between its change of user and its exec, a worker can be stopped by anybody of that user.
-#[test]
 fn a_worker_that_is_stopped_before_its_exec_does_not_halt_the_master() {
-    if !is_root() {
-        return;
-    }
     let builder = Master::builder().workers(2).options(["--user", STRANGER, "-s", "0.05"]);
     let mut master = open_to_all(builder, &["ack=notify"]).start();
     let log = master.file("strace");
@@ -281,12 +253,7 @@ fn a_worker_that_is_stopped_before_its_exec_does_not_halt_the_master() {
 }
 
 /// A master that is not root, but may change users: its workers may not.
-#[test]
 fn capabilities_of_the_master_are_not_passed_on_to_another_user() {
-    if !is_root() {
-        return;
-    }
-    binaries::require("setpriv", "util-linux");
     const CAPABILITIES: &str = "+setuid,+setgid,+kill";
     let builder = Master::builder().options(["--user", STRANGER]);
     let directory = open_directory(&builder);
@@ -313,11 +280,7 @@ fn capabilities_of_the_master_are_not_passed_on_to_another_user() {
     master.wait_exit_code(0);
 }
 
-#[test]
 fn a_place_that_the_user_may_not_enter_is_said_at_the_start() {
-    if !is_root() {
-        return;
-    }
     let builder = Master::builder().options(["--user", STRANGER]);
     open_directory(&builder);
     let closed = builder.file("closed");
@@ -328,11 +291,7 @@ fn a_place_that_the_user_may_not_enter_is_said_at_the_start() {
     refused(&finished, &message, "chmod a+x");
 }
 
-#[test]
 fn an_upgrade_to_what_the_user_may_not_run_touches_no_worker() {
-    if !is_root() {
-        return;
-    }
     let builder = Master::builder().workers(2).options(["--user", STRANGER, "-g"]);
     open_directory(&builder);
     let releases = Releases::new(builder.file("app"));
@@ -348,12 +307,11 @@ fn an_upgrade_to_what_the_user_may_not_run_touches_no_worker() {
     master.assert_well(2);
 }
 
-#[test]
 fn the_einhorn_dialect_takes_the_same_options() {
     let options = ["--umask", "077", "--rlimit", "nofile=300", "--cpu-affinity", "auto"];
     let mut master = Master::builder().einhorn().options(options).start();
     let worker = master.workers_up()[0];
     assert_eq!(status(worker, "Umask"), "0077", "{master}");
-    assert_eq!(limit(worker, "Max open files"), ["300", "300"], "{master}");
+    assert_eq!(worker.limit("Max open files"), ["300", "300"], "{master}");
     assert_eq!(status(worker, "Cpus_allowed_list"), available()[0], "{master}");
 }

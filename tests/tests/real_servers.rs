@@ -16,12 +16,23 @@ use nix::sys::signal::Signal;
 use tests::alone::Alone;
 use tests::install::{go_program, node_modules, python_program, servers};
 use tests::load::{Fault, Load, Plan, Report};
+use tests::needs::package;
 use tests::wait::{patience, within};
-use tests::{Master, MasterBuilder, binaries, process};
+use tests::{Master, MasterBuilder, process};
 
-const GUNICORN: &str = "gunicorn==27.0.1";
-const UVICORN: &str = "uvicorn==0.54.0";
-const FASTIFY: &str = "fastify@4.29.1";
+tests::trials! {
+    gunicorn_loses_nothing needs "gunicorn",
+    gunicorn_with_threads_loses_nothing needs "gunicorn",
+    gunicorn_for_asgi_loses_nothing needs "gunicorn",
+    uvicorn_loses_what_it_loses_alone_too needs "uvicorn",
+    node_loses_nothing needs "node",
+    fastify_on_node_loses_nothing needs "node" "fastify",
+    go_loses_nothing needs "go",
+    puma_loses_nothing needs "puma",
+    starlet_loses_nothing needs "starlet" "systemd",
+    nginx_loses_nothing needs "nginx",
+    haproxy_loses_nothing needs "haproxy",
+}
 
 /// One server at a time: each has the machine to itself, and its figures are its own.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -58,7 +69,7 @@ impl Server {
             nonblocking: false,
             command,
             ack: Ack::Manual("`worker:ack`, in the program"),
-            paths: vec!["/usr/sbin".into()],
+            paths: Vec::new(),
             environment: Vec::new(),
         }
     }
@@ -190,9 +201,8 @@ fn under_load(builder: MasterBuilder, then: impl FnOnce(&mut Master, &Load)) -> 
 /// The version that a program tells: the word at `index` of what it prints, without what is around the number.
 #[track_caller]
 fn version(program: &[&str], index: usize) -> String {
-    let path = env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("env");
-    command.arg(format!("PATH=/usr/sbin:{path}")).args(program);
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]);
     let told = process::run(command);
     let text = format!("{} {}", told.stdout, told.stderr);
     let word = text.split([' ', '/', '\n']).filter(|word| !word.is_empty()).nth(index);
@@ -200,28 +210,26 @@ fn version(program: &[&str], index: usize) -> String {
     word.trim_start_matches(|c: char| !c.is_ascii_digit()).to_owned()
 }
 
-fn pinned(package: &str) -> String {
-    package.split(['=', '@']).next_back().unwrap_or_default().to_owned()
+/// The version of what pip or npm has installed.
+fn pinned(need: &str) -> String {
+    package(need).split(['=', '@']).next_back().unwrap_or_default().to_owned()
 }
 
 /// It takes its socket from `LISTEN_FDS`, says `READY=1`, and drains on TERM.
 fn gunicorn(name: &'static str, command: &'static str) -> Server {
-    let server = Server::new(name, pinned(GUNICORN), command).installed(&python_program(GUNICORN));
+    let server = Server::new(name, pinned("gunicorn"), command).installed(&python_program("gunicorn"));
     server.stops_on("gunicorn").acks(Ack::Manual("`READY=1`, by itself"))
 }
 
-#[test]
 fn gunicorn_loses_nothing() {
     gunicorn("gunicorn", "gunicorn --workers 1 wsgi_hello").loses_nothing();
 }
 
-#[test]
 fn gunicorn_with_threads_loses_nothing() {
     gunicorn("gunicorn, threads", "gunicorn --workers 1 --threads 8 wsgi_hello").loses_nothing_either_way();
 }
 
 /// Without `--keep-alive 0` it closes idle connections when it stops, with a request perhaps on its way.
-#[test]
 fn gunicorn_for_asgi_loses_nothing() {
     let command = "gunicorn --workers 1 --worker-class asgi --keep-alive 0 asgi_hello";
     gunicorn("gunicorn, ASGI", command).loses_nothing();
@@ -229,12 +237,11 @@ fn gunicorn_for_asgi_loses_nothing() {
 
 /// When it stops, it closes each connection that it has accepted and read nothing from, and no option changes
 /// that. The same happens without a master, which the test shows.
-#[test]
 fn uvicorn_loses_what_it_loses_alone_too() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let command = "uvicorn --fd 3 --header Connection:close --log-level warning asgi_hello:application";
-    let program = python_program(UVICORN);
-    let server = Server::new("uvicorn", pinned(UVICORN), command).installed(&program);
+    let program = python_program("uvicorn");
+    let server = Server::new("uvicorn", pinned("uvicorn"), command).installed(&program);
     let server = server.stops_on("uvicorn").acks(Ack::Manual("`READY=1`, in the application"));
     let report = server.three_upgrades();
     assert_only_unanswered_connections_closed(&report);
@@ -262,43 +269,34 @@ fn assert_only_unanswered_connections_closed(report: &Report) {
     }
 }
 
-#[test]
 fn node_loses_nothing() {
-    binaries::require("node", "nodejs");
     Server::new("Node, `http`", version(&["node", "--version"], 0), "node node_hello.js")
         .loses_nothing_either_way();
 }
 
-#[test]
 fn fastify_on_node_loses_nothing() {
-    let modules = node_modules(FASTIFY);
-    let server = Server::new("Node, fastify", pinned(FASTIFY), "node fastify_hello.js");
+    let modules = node_modules("fastify");
+    let server = Server::new("Node, fastify", pinned("fastify"), "node fastify_hello.js");
     server.env("NODE_PATH", modules).loses_nothing();
 }
 
 /// `LISTEN_FDS`, and the socket by its name in `LISTEN_FDNAMES`.
-#[test]
 fn go_loses_nothing() {
-    let program = go_program("go_hello.go");
+    let program = go_program("go_hello");
     let server = Server::new("Go, `net/http`", version(&["go", "version"], 2), "go_hello");
     let server = server.installed(&program).stops_on("TERM").acks(Ack::Manual("`READY=1`, in the program"));
     server.loses_nothing_either_way();
 }
 
 /// `LISTEN_FDS`. It says `READY=1` and `STOPPING=1`; its `sd_notify` knows paths alone, and it ends if it cannot notify.
-#[test]
 fn puma_loses_nothing() {
-    binaries::require("puma", "puma");
     let command = "puma --bind-to-activated-sockets only -C puma_hello.rb config.ru";
     let server = Server::new("puma", version(&["puma", "--version"], 2), command);
     server.stops_on("puma").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
 }
 
 /// `SERVER_STARTER_PORT`, and systemd's own program for `NOTIFY_SOCKET`.
-#[test]
 fn starlet_loses_nothing() {
-    binaries::require("plackup", "starlet");
-    binaries::require("systemd-notify", "systemd");
     let command = "plackup -s Starlet --max-workers 4 --max-keepalive-reqs 1 hello.psgi";
     let version = version(&["perl", "-MStarlet", "-e", "print $Starlet::VERSION"], 0);
     let server = Server::new("Starlet", version, command);
@@ -307,7 +305,6 @@ fn starlet_loses_nothing() {
 
 /// Its own way to pass sockets on, which a line of shell speaks. It expects a socket that does not block: else a
 /// worker that was woken for a connection which another took would wait for the next one, and serve nobody meanwhile.
-#[test]
 fn nginx_loses_nothing() {
     let server = Server::new("nginx", version(&["nginx", "-v"], 3), "sh nginx_hello.sh");
     let server = Server { nonblocking: true, ..server };
@@ -315,7 +312,6 @@ fn nginx_loses_nothing() {
 }
 
 /// `EINHORN_FD_0`, in its configuration.
-#[test]
 fn haproxy_loses_nothing() {
     let command = "haproxy -Ws -f haproxy_hello.cfg";
     let server = Server::new("HAProxy", version(&["haproxy", "-v"], 2), command);

@@ -14,6 +14,12 @@ use tests::control::Control;
 use tests::load::Plan;
 use tests::{Master, Process, Successor, binaries, place_daemon, wait};
 
+tests::trials! {
+    a_hundred_replacements_with_failures_in_between_lose_nothing,
+    an_upgrade_replaces_the_master_if_its_file_was_replaced_and_only_then,
+    a_hang_up_signal_replaces_master_and_workers,
+}
+
 const WORKERS: u32 = 4;
 
 /// Successful replacements in a row.
@@ -138,7 +144,6 @@ fn break_successor(successor: &Successor, directory: &Path, how: &str) -> &'stat
     }
 }
 
-#[test]
 fn a_hundred_replacements_with_failures_in_between_lose_nothing() {
     let builder = Master::builder().workers(WORKERS).options(["--reexec-timeout", CHECK_SECONDS]);
     let (link, directory) = (builder.file("successor"), builder.file("broken"));
@@ -156,7 +161,8 @@ fn a_hundred_replacements_with_failures_in_between_lose_nothing() {
         let workers = master.workers_up();
         let before = open_at_rest(&master);
         if round % 10 == 3 {
-            let says = break_successor(&successor, &directory, failures.next().unwrap());
+            let says =
+                break_successor(&successor, &directory, failures.next().expect("a failure for each round"));
             let command = if round % 20 == 3 { "reload" } else { "upgrade" };
             let refused = asker.ask(command, &[]);
             assert!(refused.ok == Some(false) && refused.message.contains(says), "{says:?}: {refused:?}");
@@ -213,7 +219,6 @@ fn file_of(master: &Master) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-#[test]
 fn an_upgrade_replaces_the_master_if_its_file_was_replaced_and_only_then() {
     let builder = Master::builder().workers(2);
     let daemon = builder.file("einhyrningsins");
@@ -252,7 +257,6 @@ fn an_upgrade_replaces_the_master_if_its_file_was_replaced_and_only_then() {
     master.assert_well(2);
 }
 
-#[test]
 fn a_hang_up_signal_replaces_master_and_workers() {
     let builder = Master::builder().workers(2);
     let successor = Successor::new(builder.file("successor"));

@@ -8,6 +8,20 @@ use nix::sys::signal::Signal;
 use tests::control::{Control, typed};
 use tests::{Gate, Master, MasterBuilder, Process, Releases, Successor, process, wait};
 
+tests::trials! {
+    half_a_request_is_completed_by_its_other_half,
+    answers_that_nobody_has_read_yet_come_once_and_in_order,
+    a_follower_of_events_goes_on_and_hears_everything_once,
+    an_upgrade_that_runs_is_finished_by_the_new_master_and_reported_once,
+    an_upgrade_that_fails_under_the_new_master_is_reported_as_failed_and_gone_back_from,
+    a_soak_goes_on_and_can_be_ended_by_hand,
+    a_soak_ends_when_it_would_have_ended,
+    the_master_works_while_the_check_runs_and_requests_for_it_join,
+    a_client_that_goes_away_while_the_check_runs_is_not_waited_for,
+    a_stop_while_the_check_runs_is_a_stop_and_everybody_is_told,
+    a_stopping_master_is_not_replaced,
+}
+
 const WORKERS: u32 = 4;
 
 #[track_caller]
@@ -16,7 +30,6 @@ fn reload(master: &Master) {
     assert_eq!(reply.ok, Some(true), "{reply:?}\n{master}");
 }
 
-#[test]
 fn half_a_request_is_completed_by_its_other_half() {
     let mut master = Master::builder().start();
     let mut clients: Vec<_> = (0..3).map(|_| master.control()).collect();
@@ -40,7 +53,6 @@ fn half_a_request_is_completed_by_its_other_half() {
 }
 
 /// Far more answers than the sockets' buffers hold.
-#[test]
 fn answers_that_nobody_has_read_yet_come_once_and_in_order() {
     const REQUESTS: u64 = 2500;
     let mut master = Master::builder().start();
@@ -63,7 +75,6 @@ fn answers_that_nobody_has_read_yet_come_once_and_in_order() {
     master.assert_well(1);
 }
 
-#[test]
 fn a_follower_of_events_goes_on_and_hears_everything_once() {
     let mut master = Master::builder().workers(2).start();
     let mut follower = master.control();
@@ -151,7 +162,6 @@ fn count(replies: &[Reply], text: &str) -> usize {
     replies.iter().filter(|reply| reply.message.contains(text)).count()
 }
 
-#[test]
 fn an_upgrade_that_runs_is_finished_by_the_new_master_and_reported_once() {
     let mut deploy = Deploy::new(|builder| builder, "");
     let mut client = deploy.begin();
@@ -168,7 +178,6 @@ fn an_upgrade_that_runs_is_finished_by_the_new_master_and_reported_once() {
     deploy.assert_all_run(2);
 }
 
-#[test]
 fn an_upgrade_that_fails_under_the_new_master_is_reported_as_failed_and_gone_back_from() {
     let mut deploy = Deploy::new(|builder| builder, "exit_before_ack=9");
     let mut client = deploy.begin();
@@ -185,7 +194,6 @@ fn is_soaking(status: &Status) -> bool {
     status.upgrade.as_ref().is_some_and(|upgrade| upgrade.stage == UpgradeStage::Soaking)
 }
 
-#[test]
 fn a_soak_goes_on_and_can_be_ended_by_hand() {
     let mut deploy = Deploy::new(|builder| builder, "");
     deploy.gate.open();
@@ -201,7 +209,6 @@ fn a_soak_goes_on_and_can_be_ended_by_hand() {
     deploy.assert_all_run(2);
 }
 
-#[test]
 fn a_soak_ends_when_it_would_have_ended() {
     let mut deploy = Deploy::new(|builder| builder, "");
     deploy.gate.open();
@@ -255,7 +262,6 @@ impl Waiting {
     }
 }
 
-#[test]
 fn the_master_works_while_the_check_runs_and_requests_for_it_join() {
     let mut waiting = Waiting::new();
     let mut first = waiting.ask(r#"{"command":"reload","id":1}"#);
@@ -279,7 +285,6 @@ fn the_master_works_while_the_check_runs_and_requests_for_it_join() {
     waiting.master.assert_well(3);
 }
 
-#[test]
 fn a_client_that_goes_away_while_the_check_runs_is_not_waited_for() {
     let mut waiting = Waiting::new();
     drop(waiting.ask(r#"{"command":"upgrade","id":1}"#));
@@ -288,7 +293,6 @@ fn a_client_that_goes_away_while_the_check_runs_is_not_waited_for() {
     waiting.master.assert_well(2);
 }
 
-#[test]
 fn a_stop_while_the_check_runs_is_a_stop_and_everybody_is_told() {
     for signal in [Signal::SIGTERM, Signal::SIGUSR2, Signal::SIGQUIT] {
         let mut waiting = Waiting::new();
@@ -313,7 +317,6 @@ fn a_stop_while_the_check_runs_is_a_stop_and_everybody_is_told() {
     }
 }
 
-#[test]
 fn a_stopping_master_is_not_replaced() {
     let builder = Master::builder().workers(1).serve(["ignore_stop"]);
     let mut master = builder.start();

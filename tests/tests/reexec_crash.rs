@@ -6,6 +6,14 @@ use tests::faults::{Strace, limit_wrapper};
 use tests::load::Plan;
 use tests::{Control, Master, Process, Successor, wait};
 
+tests::trials! {
+    the_old_program_comes_back_and_goes_on_with_everything needs "strace" "util-linux",
+    an_upgrade_that_begins_with_a_crash_has_changed_nothing needs "strace" "util-linux",
+    a_crash_of_the_old_program_too_is_the_end needs "strace" "util-linux",
+    the_way_back_is_closed_when_the_new_master_has_begun needs "strace" "util-linux",
+    an_exec_that_fails_leaves_the_master_as_it_was needs "strace" "util-linux",
+}
+
 const WORKERS: u32 = 2;
 
 /// System calls that a new master makes while it takes over and that none makes while it runs; how they fail, and
@@ -49,7 +57,6 @@ fn reload_with(master: &Master, inject: &str, log: &str) -> Reply {
     reply
 }
 
-#[test]
 fn the_old_program_comes_back_and_goes_on_with_everything() {
     let mut master = master();
     let process = master.process();
@@ -94,7 +101,6 @@ fn the_old_program_comes_back_and_goes_on_with_everything() {
     master.assert_well(WORKERS);
 }
 
-#[test]
 fn an_upgrade_that_begins_with_a_crash_has_changed_nothing() {
     let mut master = master();
     let workers = master.workers_up();
@@ -109,7 +115,6 @@ fn an_upgrade_that_begins_with_a_crash_has_changed_nothing() {
 }
 
 /// Two programs that crash must not take turns.
-#[test]
 fn a_crash_of_the_old_program_too_is_the_end() {
     let mut master = master();
     let workers = master.workers_up();
@@ -124,7 +129,6 @@ fn a_crash_of_the_old_program_too_is_the_end() {
 }
 
 /// Once the new master has begun to act, its predecessor's state is no longer true.
-#[test]
 fn the_way_back_is_closed_when_the_new_master_has_begun() {
     let mut master = master();
     // Asked of every worker, first thing.
@@ -139,7 +143,6 @@ fn the_way_back_is_closed_when_the_new_master_has_begun() {
 
 /// A check that was passed is no promise that the exec succeeds; and a worker that dies at that very moment is not
 /// overlooked.
-#[test]
 fn an_exec_that_fails_leaves_the_master_as_it_was() {
     let mut master = master();
     let process = master.process();

@@ -8,6 +8,21 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::{Gate, Master, MasterBuilder, Process, Releases};
 
+tests::trials! {
+    the_deadline_of_a_worker_that_boots_stays,
+    a_worker_that_boots_too_long_is_stopped_by_the_new_master,
+    the_time_until_the_next_try_stays,
+    the_grace_period_of_a_draining_worker_stays,
+    a_worker_that_does_not_go_is_killed_by_the_new_master,
+    ages_go_on,
+    a_rollback_goes_back_to_what_was_pinned_before,
+    a_captured_standard_error_goes_on_in_the_middle_of_a_line,
+    last_words_spoken_to_the_old_master_are_told_by_the_new_one,
+    a_workers_own_connection_goes_on,
+    pid_file_lock_file_and_socket_stay_and_are_removed_at_the_end,
+    verbosity_name_and_counts_stay,
+}
+
 #[track_caller]
 fn reload(master: &Master) {
     let reply = master.control().ask("reload", &[]);
@@ -37,7 +52,6 @@ fn assert_deadline_stays(master: &mut Master) {
     assert!(after <= before && after > FAR_MS / 2, "{before} ms before, {after} ms after\n{master}");
 }
 
-#[test]
 fn the_deadline_of_a_worker_that_boots_stays() {
     let mut master = Master::builder().option("--ack-timeout=1000").serve(["ack=none"]).start_unready();
     assert_deadline_stays(&mut master);
@@ -45,7 +59,6 @@ fn the_deadline_of_a_worker_that_boots_stays() {
     assert_eq!(worker.state, WorkerState::Starting);
 }
 
-#[test]
 fn a_worker_that_boots_too_long_is_stopped_by_the_new_master() {
     let builder = Master::builder().options(["--ack-timeout", "1.5", "-s", "0.01", "-r", "100"]);
     let mut gate = Gate::closed(builder.file("gate"));
@@ -58,7 +71,6 @@ fn a_worker_that_boots_too_long_is_stopped_by_the_new_master() {
     master.assert_well(1);
 }
 
-#[test]
 fn the_time_until_the_next_try_stays() {
     let mut master = Master::builder().option("-s1000").start();
     let worker = master.workers_up()[0];
@@ -70,7 +82,6 @@ fn the_time_until_the_next_try_stays() {
     assert!(slot.last_death_age_ms >= Some(100), "{slot:?}");
 }
 
-#[test]
 fn the_grace_period_of_a_draining_worker_stays() {
     let builder = Master::builder().workers(2).options(["-t", "1000"]);
     let mut master = builder.serve(["ignore_stop"]).start();
@@ -78,7 +89,6 @@ fn the_grace_period_of_a_draining_worker_stays() {
     assert_deadline_stays(&mut master);
 }
 
-#[test]
 fn a_worker_that_does_not_go_is_killed_by_the_new_master() {
     let builder = Master::builder().workers(2).options(["-t", "1.5"]);
     let mut master = builder.serve(["ignore_stop"]).start();
@@ -95,7 +105,6 @@ fn a_worker_that_does_not_go_is_killed_by_the_new_master() {
     master.assert_well(1);
 }
 
-#[test]
 fn ages_go_on() {
     let mut master = Master::builder().start();
     let old = |status: &Status| status.master.age_ms > 200 && status.workers[0].age_ms > 200;
@@ -107,7 +116,6 @@ fn ages_go_on() {
     assert_eq!(after.workers[0].boot_ms, before.workers[0].boot_ms, "{before:?}\n{after:?}");
 }
 
-#[test]
 fn a_rollback_goes_back_to_what_was_pinned_before() {
     let builder = Master::builder().workers(2);
     let root = builder.file("app");
@@ -147,7 +155,6 @@ fn talking(builder: MasterBuilder, last: &str) -> (MasterBuilder, std::path::Pat
     (builder.option("--capture-startup").program(["/bin/sh", "-c", &script]), fifo)
 }
 
-#[test]
 fn a_captured_standard_error_goes_on_in_the_middle_of_a_line() {
     let (builder, fifo) = talking(Master::builder().timer_acks(0.01), "exec sleep 1000");
     let mut master = builder.start();
@@ -158,7 +165,6 @@ fn a_captured_standard_error_goes_on_in_the_middle_of_a_line() {
     assert_eq!(master.log().matches("the moon rises").count(), 1, "{master}");
 }
 
-#[test]
 fn last_words_spoken_to_the_old_master_are_told_by_the_new_one() {
     let (builder, fifo) = talking(Master::builder().options(["-r", "1"]), "exit 3");
     let mut master = builder.start_unready();
@@ -179,7 +185,6 @@ fn last_words_spoken_to_the_old_master_are_told_by_the_new_one() {
     }
 }
 
-#[test]
 fn a_workers_own_connection_goes_on() {
     let builder = Master::builder().workers(2).option("-g");
     let mut gate = Gate::closed(builder.file("gate"));
@@ -196,7 +201,6 @@ fn a_workers_own_connection_goes_on() {
     master.assert_well(2);
 }
 
-#[test]
 fn pid_file_lock_file_and_socket_stay_and_are_removed_at_the_end() {
     let builder = Master::builder();
     let (pid_file, lock_file) = (builder.file("pid"), builder.file("lock"));
@@ -225,7 +229,6 @@ fn pid_file_lock_file_and_socket_stay_and_are_removed_at_the_end() {
     assert!(files.iter().all(|path| !path.exists()), "{files:?}");
 }
 
-#[test]
 fn verbosity_name_and_counts_stay() {
     let mut master = Master::builder().workers(2).options(["-c", "moon", "-s", "0.01"]).start();
     assert_eq!(master.control().ask("louder", &[]).ok, Some(true));

@@ -8,7 +8,14 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tests::control::Control;
-use tests::{Master, Process, Successor, binaries, wait};
+use tests::{Master, Process, Successor, wait};
+
+tests::trials! {
+    a_worker_that_dies_meanwhile_is_replaced_and_its_status_told needs "python3",
+    a_worker_that_a_script_has_reaped_is_replaced_all_the_same,
+    a_stop_while_a_script_waits_stops_the_new_master,
+    a_script_that_changes_directory_and_environment_is_heeded_by_the_next_generation,
+}
 
 /// How a successor waits for `$FIFO` before it becomes the daemon.
 struct How {
@@ -106,18 +113,14 @@ fn worker_that_dies_meanwhile(how: How, is_reaped: bool, says: &str) {
     slow.master.assert_well(2);
 }
 
-#[test]
 fn a_worker_that_dies_meanwhile_is_replaced_and_its_status_told() {
-    binaries::require("python3", "python3");
     worker_that_dies_meanwhile(REAPS_NOBODY, false, "was killed by SIGKILL");
 }
 
-#[test]
 fn a_worker_that_a_script_has_reaped_is_replaced_all_the_same() {
     worker_that_dies_meanwhile(RUNS, true, "ended while the master was being replaced");
 }
 
-#[test]
 fn a_stop_while_a_script_waits_stops_the_new_master() {
     let mut slow = Slow::new(READS);
     let mut client = slow.begin();
@@ -139,7 +142,6 @@ fn finds(worker: &Process) -> Finds {
     (worker.directory(), [variable("FRUIT"), variable("KEPT"), variable("SECRET")])
 }
 
-#[test]
 fn a_script_that_changes_directory_and_environment_is_heeded_by_the_next_generation() {
     let builder = Master::builder().workers(2).options(["-s", "0.01", "--drop-env-var", "SECRET"]);
     let builder = builder.env("SECRET", "told to nobody").env("KEPT", "yes").env("FRUIT", "apple");

@@ -6,6 +6,14 @@ use std::path::PathBuf;
 
 use tests::{Master, MasterBuilder, Process, Releases, binaries, place_worker};
 
+tests::trials! {
+    an_upgrade_follows_the_link_and_a_rollback_goes_back,
+    a_release_deleted_after_a_good_upgrade_is_not_missed,
+    a_rollback_to_a_release_that_was_deleted_fails_and_changes_nothing,
+    a_release_deleted_while_it_serves_is_told_of_and_the_next_upgrade_mends_it,
+    a_worker_comes_back_from_the_program_that_was_replaced,
+}
+
 const WORKERS: u32 = 2;
 
 fn builder() -> MasterBuilder {
@@ -50,7 +58,6 @@ fn replace_by_death(master: &mut Master) -> Process {
     master.workers_up()[0]
 }
 
-#[test]
 fn an_upgrade_follows_the_link_and_a_rollback_goes_back() {
     let (releases, mut master) = two_releases();
     assert_all_run(&releases, &mut master, 1);
@@ -77,7 +84,6 @@ fn an_upgrade_follows_the_link_and_a_rollback_goes_back() {
     master.assert_well(WORKERS);
 }
 
-#[test]
 fn a_release_deleted_after_a_good_upgrade_is_not_missed() {
     let (releases, mut master) = two_releases();
     releases.link(2);
@@ -92,7 +98,6 @@ fn a_release_deleted_after_a_good_upgrade_is_not_missed() {
     master.assert_well(WORKERS);
 }
 
-#[test]
 fn a_rollback_to_a_release_that_was_deleted_fails_and_changes_nothing() {
     let (releases, mut master) = two_scripts();
     releases.link(2);
@@ -109,7 +114,6 @@ fn a_rollback_to_a_release_that_was_deleted_fails_and_changes_nothing() {
     master.assert_well(WORKERS);
 }
 
-#[test]
 fn a_release_deleted_while_it_serves_is_told_of_and_the_next_upgrade_mends_it() {
     let (releases, mut master) = two_scripts();
     releases.remove(1);
@@ -131,7 +135,6 @@ fn a_release_deleted_while_it_serves_is_told_of_and_the_next_upgrade_mends_it() 
 }
 
 /// A binary that is held is there though its file was deleted, or replaced by one that is broken.
-#[test]
 fn a_worker_comes_back_from_the_program_that_was_replaced() {
     let builder = builder();
     let program = builder.file("server");

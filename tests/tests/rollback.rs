@@ -8,6 +8,20 @@ use tests::faults::Strace;
 use tests::load::{Load, Plan};
 use tests::{Finished, Gate, Master, Process, Releases, process};
 
+tests::trials! {
+    a_release_that_exits_at_once,
+    a_release_that_exits_after_a_while,
+    a_release_that_never_acks,
+    a_release_without_its_program,
+    a_release_whose_program_may_not_be_executed,
+    a_release_whose_interpreter_is_missing,
+    a_release_whose_program_is_none,
+    a_canary_that_dies_in_its_soak,
+    a_smooth_upgrade_in_which_some_workers_cannot_be_spawned needs "strace",
+    a_fleet_upgrade_in_which_some_workers_cannot_be_spawned needs "strace",
+    a_canary_upgrade_in_which_some_workers_cannot_be_spawned needs "strace",
+}
+
 const WORKERS: u32 = 4;
 
 /// The ways to upgrade. The soak ends by what the test does to it, or by the deadline of the test.
@@ -100,25 +114,21 @@ fn assert_is_refused_in_each_way(options: &[&str], make: impl Fn(&Releases), wor
     }
 }
 
-#[test]
 fn a_release_that_exits_at_once() {
     let make = |releases: &Releases| releases.add(2, "exit_before_ack=9");
     assert_is_refused_in_each_way(&[], make, &["exited with status 9", "3 tries"]);
 }
 
-#[test]
 fn a_release_that_exits_after_a_while() {
     let make = |releases: &Releases| releases.add(2, "boot_ms=300 exit_before_ack=9");
     assert_is_refused_in_each_way(&["-r", "2"], make, &["exited with status 9 after 0.", "2 tries"]);
 }
 
-#[test]
 fn a_release_that_never_acks() {
     let make = |releases: &Releases| releases.add(2, "ack=none");
     assert_is_refused_in_each_way(&["--ack-timeout", "1", "-r", "1"], make, &["--ack-timeout", "1 try"]);
 }
 
-#[test]
 fn a_release_without_its_program() {
     let make = |releases: &Releases| {
         releases.add(2, "");
@@ -127,13 +137,11 @@ fn a_release_without_its_program() {
     assert_is_refused_in_each_way(&[], make, &["./serve", "No such file or directory"]);
 }
 
-#[test]
 fn a_release_whose_program_may_not_be_executed() {
     let make = |releases: &Releases| releases.add_script(2, "#!/bin/sh\nexit 1\n", 0o644);
     assert_is_refused_in_each_way(&[], make, &["./serve", "Permission denied"]);
 }
 
-#[test]
 fn a_release_whose_interpreter_is_missing() {
     let make = |releases: &Releases| releases.add_script(2, "#!/no/such/interpreter\n", 0o755);
     assert_is_refused_in_each_way(
@@ -143,7 +151,6 @@ fn a_release_whose_interpreter_is_missing() {
     );
 }
 
-#[test]
 fn a_release_whose_program_is_none() {
     let make = |releases: &Releases| releases.add_script(2, "this is no program\n", 0o755);
     assert_is_refused_in_each_way(
@@ -153,7 +160,6 @@ fn a_release_whose_program_is_none() {
     );
 }
 
-#[test]
 fn a_canary_that_dies_in_its_soak() {
     let mut gate = None;
     let mut deploy = Deploy::new(&[], |releases| {
@@ -187,19 +193,16 @@ fn deploy_until_a_spawn_fails(way: &[&str], spawned: u32) -> Recovered {
 }
 
 /// Two slots have the new release by then, and are given back.
-#[test]
 fn a_smooth_upgrade_in_which_some_workers_cannot_be_spawned() {
     let Recovered { before, after } = deploy_until_a_spawn_fails(SMOOTH, 2);
     assert!(after[0] != before[0] && after[1] != before[1], "{before:?} {after:?}");
     assert_eq!(after[2..], before[2..]);
 }
 
-#[test]
 fn a_fleet_upgrade_in_which_some_workers_cannot_be_spawned() {
     deploy_until_a_spawn_fails(FLEET, 2).assert_untouched();
 }
 
-#[test]
 fn a_canary_upgrade_in_which_some_workers_cannot_be_spawned() {
     let Recovered { before, after } = deploy_until_a_spawn_fails(CANARY, 1);
     assert_ne!(after[0], before[0]);

@@ -7,10 +7,18 @@ use einhorn_proto::{Language, Reply, Request, RequestId, WorkerState, yaml_scala
 use serde_json::{Value, json};
 use tests::load::Plan;
 use tests::process::run_with_input;
-use tests::{Finished, Master, binaries};
+use tests::{Finished, Master};
+
+tests::trials! {
+    an_einhorn_client_in_ruby_greets_upgrades_and_loads_the_state needs "ruby",
+    ruby_loads_the_set_of_signals_that_a_worker_was_sent needs "ruby",
+    workers_that_ack_in_yaml_lose_nothing_in_an_upgrade needs "ruby",
+    ruby_reads_what_is_written_whichever_way_it_decodes_a_line needs "ruby",
+    what_ruby_writes_is_read needs "ruby",
+    ruby_reads_json_replies_too needs "ruby",
+}
 
 fn script(name: &str) -> PathBuf {
-    binaries::require("ruby", "ruby");
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/servers")).join(name)
 }
 
@@ -29,7 +37,6 @@ fn master(workers: u32) -> Master {
     Master::builder().options(["-c", "ruby"]).workers(workers).program([Path::new("ruby"), &worker]).start()
 }
 
-#[test]
 fn an_einhorn_client_in_ruby_greets_upgrades_and_loads_the_state() {
     let mut master = master(1);
     let pid = master.process().pid();
@@ -91,7 +98,6 @@ fn an_einhorn_client_in_ruby_greets_upgrades_and_loads_the_state() {
     assert_eq!(state["cmd"][0], "ruby");
 }
 
-#[test]
 fn ruby_loads_the_set_of_signals_that_a_worker_was_sent() {
     let mut master = Master::builder().workers(2).serve(["ignore_stop"]).start();
     assert_eq!(master.control().ask("dec", &[]).ok, Some(true));
@@ -103,7 +109,6 @@ fn ruby_loads_the_set_of_signals_that_a_worker_was_sent() {
     assert_eq!(told.as_array().map(Vec::len), Some(1), "{told}");
 }
 
-#[test]
 fn workers_that_ack_in_yaml_lose_nothing_in_an_upgrade() {
     let mut master = master(2);
     let load = Plan { keep_alive: 0, ..Plan::new(master.address()) }.start();
@@ -204,7 +209,6 @@ fn texts() -> Vec<String> {
     texts
 }
 
-#[test]
 fn ruby_reads_what_is_written_whichever_way_it_decodes_a_line() {
     let texts = texts();
     let mut input = Vec::new();
@@ -224,7 +228,6 @@ fn ruby_reads_what_is_written_whichever_way_it_decodes_a_line() {
     }
 }
 
-#[test]
 fn what_ruby_writes_is_read() {
     let texts = texts();
     let input: String = texts.iter().map(|text| format!("{}\n", json!(text))).collect();
@@ -242,7 +245,6 @@ fn what_ruby_writes_is_read() {
     }
 }
 
-#[test]
 fn ruby_reads_json_replies_too() {
     let mut input = Vec::new();
     let message = "100% + more: \"quoted\"\n";

@@ -12,6 +12,27 @@ use nix::time::{ClockId, clock_gettime};
 use tests::process::run;
 use tests::{Gate, Master, MasterBuilder, ServiceManager, binaries, place_worker};
 
+tests::trials! {
+    ready_is_told_when_the_first_workers_are_up_and_not_before,
+    an_upgrade_and_a_rollback_stand_between_reloading_and_ready,
+    an_upgrade_that_fails_is_told_as_over_and_as_failed,
+    a_hangup_that_comes_to_nothing_is_answered_too,
+    a_hangup_during_an_upgrade_is_answered_at_its_end,
+    a_master_that_replaces_itself_ends_what_the_one_before_began,
+    an_upgrade_that_begins_with_the_master_itself_is_one_reload,
+    a_master_that_cannot_be_replaced_is_ready_as_before,
+    a_stop_is_told_and_asks_for_time_as_long_as_workers_drain,
+    a_release_that_does_not_come_up_is_told_before_the_end,
+    the_watchdog_hears_of_the_loop_and_of_the_next_image_too,
+    the_watchdog_of_another_process_is_not_fed_and_an_idle_master_sleeps,
+    a_manager_that_does_not_read_holds_nothing_up_and_misses_nothing,
+    a_manager_that_is_gone_or_cannot_be_told_is_a_warning,
+    workers_are_not_told_of_the_masters_manager,
+    systemd_notify_acks_for_a_worker needs "systemd",
+    a_few_lines_of_python_ack_for_a_worker needs "python3",
+    the_unit_files_are_read_without_a_warning_and_are_hardened needs "systemd",
+}
+
 /// A master of `manager`.
 fn service(manager: &ServiceManager) -> MasterBuilder {
     Master::builder().workers(2).env("NOTIFY_SOCKET", manager.path())
@@ -31,7 +52,6 @@ fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock").into()
 }
 
-#[test]
 fn ready_is_told_when_the_first_workers_are_up_and_not_before() {
     let mut manager = ServiceManager::new();
     let builder = service(&manager);
@@ -47,7 +67,6 @@ fn ready_is_told_when_the_first_workers_are_up_and_not_before() {
     manager.expect(&master, "READY=1");
 }
 
-#[test]
 fn an_upgrade_and_a_rollback_stand_between_reloading_and_ready() {
     let mut manager = ServiceManager::new();
     let master = service(&manager).start();
@@ -68,7 +87,6 @@ fn an_upgrade_and_a_rollback_stand_between_reloading_and_ready() {
     manager.assert_nothing_else();
 }
 
-#[test]
 fn an_upgrade_that_fails_is_told_as_over_and_as_failed() {
     let mut manager = ServiceManager::new();
     let mut master = changing(&manager).options(["-r", "1"]).start();
@@ -87,7 +105,6 @@ fn an_upgrade_that_fails_is_told_as_over_and_as_failed() {
 }
 
 /// `Type=notify-reload` sends SIGHUP and waits for both, whatever the master makes of it.
-#[test]
 fn a_hangup_that_comes_to_nothing_is_answered_too() {
     let mut manager = ServiceManager::new();
     let builder = service(&manager);
@@ -105,7 +122,6 @@ fn a_hangup_that_comes_to_nothing_is_answered_too() {
     manager.assert_nothing_else();
 }
 
-#[test]
 fn a_hangup_during_an_upgrade_is_answered_at_its_end() {
     let mut manager = ServiceManager::new();
     let builder = service(&manager);
@@ -124,7 +140,6 @@ fn a_hangup_during_an_upgrade_is_answered_at_its_end() {
     manager.assert_nothing_else();
 }
 
-#[test]
 fn a_master_that_replaces_itself_ends_what_the_one_before_began() {
     let mut manager = ServiceManager::new();
     let mut master = service(&manager).start();
@@ -143,7 +158,6 @@ fn a_master_that_replaces_itself_ends_what_the_one_before_began() {
     master.wait_exit_code(0);
 }
 
-#[test]
 fn an_upgrade_that_begins_with_the_master_itself_is_one_reload() {
     let mut manager = ServiceManager::new();
     let daemon = binaries::einhyrningsins();
@@ -157,7 +171,6 @@ fn an_upgrade_that_begins_with_the_master_itself_is_one_reload() {
     manager.assert_nothing_else();
 }
 
-#[test]
 fn a_master_that_cannot_be_replaced_is_ready_as_before() {
     let mut manager = ServiceManager::new();
     let mut master = service(&manager).option("--reexec-as").option("/bin/false").start();
@@ -170,7 +183,6 @@ fn a_master_that_cannot_be_replaced_is_ready_as_before() {
     manager.assert_nothing_else();
 }
 
-#[test]
 fn a_stop_is_told_and_asks_for_time_as_long_as_workers_drain() {
     let mut manager = ServiceManager::new();
     let mut master = service(&manager).options(["-t", "600"]).serve(["ignore_stop"]).start();
@@ -194,7 +206,6 @@ fn a_stop_is_told_and_asks_for_time_as_long_as_workers_drain() {
     manager.assert_nothing_else();
 }
 
-#[test]
 fn a_release_that_does_not_come_up_is_told_before_the_end() {
     let mut manager = ServiceManager::new();
     let builder = service(&manager).options(["-r", "1"]).serve(["exit_before_ack=3"]);
@@ -206,7 +217,6 @@ fn a_release_that_does_not_come_up_is_told_before_the_end() {
     assert_eq!(heard.iter().filter(|told| told.value("STOPPING") == Some("1")).count(), 1, "{manager}");
 }
 
-#[test]
 fn the_watchdog_hears_of_the_loop_and_of_the_next_image_too() {
     let mut manager = ServiceManager::new();
     // WATCHDOG_PID is the pid that the shell has before it becomes the master.
@@ -224,7 +234,6 @@ fn the_watchdog_hears_of_the_loop_and_of_the_next_image_too() {
     master.wait("three more", |_| (barks(&mut manager) >= before + 3).then_some(()));
 }
 
-#[test]
 fn the_watchdog_of_another_process_is_not_fed_and_an_idle_master_sleeps() {
     let mut manager = ServiceManager::new();
     let builder = service(&manager).env("WATCHDOG_USEC", "300000").env("WATCHDOG_PID", "1");
@@ -234,7 +243,6 @@ fn the_watchdog_of_another_process_is_not_fed_and_an_idle_master_sleeps() {
     assert!(manager.heard().iter().all(|told| told.value("WATCHDOG").is_none()), "{manager}");
 }
 
-#[test]
 fn a_manager_that_does_not_read_holds_nothing_up_and_misses_nothing() {
     let mut manager = ServiceManager::new();
     manager.fill();
@@ -253,7 +261,6 @@ fn a_manager_that_does_not_read_holds_nothing_up_and_misses_nothing() {
     manager.assert_nothing_else();
 }
 
-#[test]
 fn a_manager_that_is_gone_or_cannot_be_told_is_a_warning() {
     for (address, words) in [
         ("/nowhere/notify", "cannot send to the service manager"),
@@ -266,7 +273,6 @@ fn a_manager_that_is_gone_or_cannot_be_told_is_a_warning() {
     }
 }
 
-#[test]
 fn workers_are_not_told_of_the_masters_manager() {
     let manager = ServiceManager::new();
     let builder = service(&manager).env("WATCHDOG_USEC", "60000000").env("FDSTORE", "4");
@@ -294,18 +300,14 @@ fn acked_by(script: &str) {
 }
 
 /// It returns only when its `BARRIER=1` was closed; its failure ends the worker.
-#[test]
 fn systemd_notify_acks_for_a_worker() {
-    binaries::require("systemd-notify", "systemd");
     acked_by(
         "#!/bin/sh\nsystemd-notify --ready --status=serving || exit 9\nsystemd-notify WATCHDOG=1 || exit 9\n\
          exec sleep 1000\n",
     );
 }
 
-#[test]
 fn a_few_lines_of_python_ack_for_a_worker() {
-    binaries::require("python3", "python3");
     acked_by(
         "#!/usr/bin/env python3\n\
          import os, socket, time\n\
@@ -321,9 +323,7 @@ fn a_few_lines_of_python_ack_for_a_worker() {
 
 /// What is written for systemd is read by systemd, and gives little away: an exposure of 2.0 at most, where 10 is the
 /// worst.
-#[test]
 fn the_unit_files_are_read_without_a_warning_and_are_hardened() {
-    binaries::require("systemd-analyze", "systemd");
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../einhyrningsins/contrib/systemd");
     let copies = tempfile::tempdir().expect("a directory");
     let mut copied = Vec::new();

@@ -6,6 +6,21 @@ use einhorn_proto::MasterState;
 use nix::sys::signal::Signal;
 use tests::{Gate, Master, MasterBuilder, Process};
 
+tests::trials! {
+    int_and_usr2_stop_gracefully,
+    the_graceful_signal_can_be_chosen,
+    term_stops_with_term,
+    quit_passes_quit_on_and_exits_with_1_at_once,
+    quit_does_not_wait_for_workers_that_stay,
+    usr1_goes_to_every_worker_and_not_to_the_master,
+    a_stopping_master_waits_and_the_second_int_becomes_term_and_the_third_kill,
+    a_stubborn_worker_is_killed_when_its_grace_is_over,
+    hup_upgrades,
+    ttin_adds_a_worker_and_ttou_removes_one,
+    chld_alrm_and_pipe_harm_nothing,
+    a_stop_during_an_upgrade_ends_it_and_the_master,
+}
+
 /// Workers that go on when they are asked to stop.
 fn stubborn() -> Master {
     Master::builder().workers(2).serve(["ignore_stop"]).start()
@@ -40,7 +55,6 @@ fn wait_told(master: &mut Master, told: &std::path::Path, text: &str) {
     });
 }
 
-#[test]
 fn int_and_usr2_stop_gracefully() {
     for signal in [Signal::SIGINT, Signal::SIGUSR2] {
         let (mut master, told) = telling(Master::builder());
@@ -51,7 +65,6 @@ fn int_and_usr2_stop_gracefully() {
     }
 }
 
-#[test]
 fn the_graceful_signal_can_be_chosen() {
     let (mut master, told) = telling(Master::builder().options(["--graceful-signal", "quit"]));
     master.signal(Signal::SIGINT);
@@ -59,7 +72,6 @@ fn the_graceful_signal_can_be_chosen() {
     assert_told(&master, &told, "QUIT");
 }
 
-#[test]
 fn term_stops_with_term() {
     let (mut master, told) = telling(Master::builder());
     master.signal(Signal::SIGTERM);
@@ -67,7 +79,6 @@ fn term_stops_with_term() {
     assert_told(&master, &told, "TERM");
 }
 
-#[test]
 fn quit_passes_quit_on_and_exits_with_1_at_once() {
     let (mut master, told) = telling(Master::builder());
     let worker = master.workers_up()[0];
@@ -77,7 +88,6 @@ fn quit_passes_quit_on_and_exits_with_1_at_once() {
     assert_told(&master, &told, "QUIT");
 }
 
-#[test]
 fn quit_does_not_wait_for_workers_that_stay() {
     let script = "trap '' QUIT; exec sleep 1000";
     let mut master = Master::builder().timer_acks(0.0).program(["/bin/sh", "-c", script]).start();
@@ -91,7 +101,6 @@ fn quit_does_not_wait_for_workers_that_stay() {
     assert!(workers.iter().all(Process::is_alive), "{master}");
 }
 
-#[test]
 fn usr1_goes_to_every_worker_and_not_to_the_master() {
     let (mut master, told) = telling(Master::builder());
     master.signal(Signal::SIGUSR1);
@@ -99,7 +108,6 @@ fn usr1_goes_to_every_worker_and_not_to_the_master() {
     master.wait_up(1);
 }
 
-#[test]
 fn a_stopping_master_waits_and_the_second_int_becomes_term_and_the_third_kill() {
     let mut master = stubborn();
     let workers = master.workers_up();
@@ -116,7 +124,6 @@ fn a_stopping_master_waits_and_the_second_int_becomes_term_and_the_third_kill() 
     assert!(workers.iter().all(|worker| !worker.is_alive()), "{master}");
 }
 
-#[test]
 fn a_stubborn_worker_is_killed_when_its_grace_is_over() {
     let mut master = Master::builder().options(["-t", "0.2"]).serve(["ignore_stop"]).start();
     master.signal(Signal::SIGUSR2);
@@ -125,7 +132,6 @@ fn a_stubborn_worker_is_killed_when_its_grace_is_over() {
     assert!(master.log().contains("SIGKILL"), "{master}");
 }
 
-#[test]
 fn hup_upgrades() {
     let mut master = Master::builder().workers(2).start();
     let before = master.workers_up();
@@ -138,7 +144,6 @@ fn hup_upgrades() {
     assert!(before.iter().all(|worker| !worker.is_alive()), "{master}");
 }
 
-#[test]
 fn ttin_adds_a_worker_and_ttou_removes_one() {
     let mut master = Master::builder().start();
     master.signal(Signal::SIGTTIN);
@@ -156,7 +161,6 @@ fn ttin_adds_a_worker_and_ttou_removes_one() {
     master.wait_up(2);
 }
 
-#[test]
 fn chld_alrm_and_pipe_harm_nothing() {
     let mut master = Master::builder().start();
     for signal in [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGWINCH, Signal::SIGCONT] {
@@ -165,7 +169,6 @@ fn chld_alrm_and_pipe_harm_nothing() {
     master.assert_well(1);
 }
 
-#[test]
 fn a_stop_during_an_upgrade_ends_it_and_the_master() {
     let builder = Master::builder().workers(2);
     let mut gate = Gate::new(builder.file("gate"));

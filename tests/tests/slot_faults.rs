@@ -8,6 +8,12 @@ use tests::Master;
 use tests::faults::Strace;
 use tests::load::{Load, Plan};
 
+tests::trials! {
+    a_new_slot_whose_socket_is_refused_gets_one_later needs "strace",
+    a_kernel_that_does_not_let_itself_be_told_where_connections_go_is_told_later needs "strace",
+    a_socket_that_came_back_without_an_option_is_revived_again needs "strace",
+}
+
 fn pool() -> (Master, Load) {
     let builder = Master::builder().workers(2).without_bind();
     let builder = builder.options(["-b", "127.0.0.1:0,reuseport", "-s", "0.05", "--shrink-grace", "0.3"]);
@@ -30,7 +36,6 @@ fn resize(master: &mut Master, command: &str, to: usize) {
     });
 }
 
-#[test]
 fn a_new_slot_whose_socket_is_refused_gets_one_later() {
     for (call, error) in
         [("socket", "EMFILE"), ("setsockopt", "ENOMEM"), ("bind", "ENOMEM"), ("listen", "ENOBUFS")]
@@ -49,7 +54,6 @@ fn a_new_slot_whose_socket_is_refused_gets_one_later() {
 }
 
 /// It goes on with what it was told before, which may lose what comes to a slot that is closed, and nothing else.
-#[test]
 fn a_kernel_that_does_not_let_itself_be_told_where_connections_go_is_told_later() {
     let (mut master, load) = pool();
     load.stop().assert_nothing_lost();
@@ -70,7 +74,6 @@ fn a_kernel_that_does_not_let_itself_be_told_where_connections_go_is_told_later(
 }
 
 /// A socket that could not be given an option when it came back is looked after as before.
-#[test]
 fn a_socket_that_came_back_without_an_option_is_revived_again() {
     for options in ["nodelay", "nodelay,reuseport"] {
         let bind = format!("127.0.0.1:0,{options}");

@@ -5,18 +5,33 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr as InetAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use einhorn_proto::{ListenerStatus, Status};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
+use nix::unistd::User;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tests::load::Plan;
 use tests::wait::patience;
-use tests::{Gate, Master, MasterBuilder, binaries};
+use tests::{Gate, Master, MasterBuilder};
+
+tests::trials! {
+    each_kind_of_socket_is_served_told_of_and_handed_over,
+    a_unix_socket_under_load_loses_nothing_by_upgrades_and_reloads,
+    packets_are_answered_through_upgrades,
+    connections_that_wait_show_in_the_status,
+    a_socket_of_socket_activation_is_served needs "systemd",
+    sockets_of_socket_activation_are_told_apart_by_name needs "systemd",
+    a_socket_that_was_passed_and_is_not_used_is_warned_of needs "systemd",
+    a_socket_that_the_parent_has_left_open_is_served,
+    what_cannot_be_had_is_refused_in_words,
+    a_unix_socket_is_given_to_its_owner needs "root",
+    what_a_killed_master_has_left_is_taken_over_and_what_a_living_one_has_is_not,
+}
 
 /// A master of some workers on these sockets alone.
 fn on<S: AsRef<str>>(workers: u32, binds: impl IntoIterator<Item = S>) -> MasterBuilder {
@@ -88,7 +103,6 @@ fn files(directory: &Path) -> Vec<String> {
     names
 }
 
-#[test]
 fn each_kind_of_socket_is_served_told_of_and_handed_over() {
     let builder = Master::builder();
     let (here, name) = (builder.file("here"), builder.file("x").display().to_string());
@@ -151,7 +165,6 @@ fn each_kind_of_socket_is_served_told_of_and_handed_over() {
     assert_eq!(files(&here), Vec::<String>::new(), "the sockets go with the master that was handed them");
 }
 
-#[test]
 fn a_unix_socket_under_load_loses_nothing_by_upgrades_and_reloads() {
     let builder = Master::builder();
     let path = builder.file("web.sock");
@@ -169,7 +182,6 @@ fn a_unix_socket_under_load_loses_nothing_by_upgrades_and_reloads() {
     assert_eq!(report.generations(), [1, 2, 3].into(), "{report}");
 }
 
-#[test]
 fn packets_are_answered_through_upgrades() {
     let mut master = on(2, ["udp:127.0.0.1:0"]).start();
     let to = udp_address(&master.status().listeners[0]);
@@ -186,7 +198,6 @@ fn packets_are_answered_through_upgrades() {
     assert_eq!(master.status().listeners[0].queue.and_then(|queue| queue.drops), Some(0));
 }
 
-#[test]
 fn connections_that_wait_show_in_the_status() {
     let builder = Master::builder();
     let (gate, path) = (Gate::closed(builder.file("gate")), builder.file("web.sock"));
@@ -218,7 +229,6 @@ fn started(builder: MasterBuilder, touch: impl FnOnce()) -> Master {
 
 /// systemd's own tool listens, and becomes the master at the first connection, which is then served.
 fn activated(tool: &[&str], binds: &[&str], connect: impl Fn() -> bool) -> Master {
-    binaries::require("systemd-socket-activate", "systemd");
     let builder = on(2, binds).under(std::iter::once("systemd-socket-activate").chain(tool.iter().copied()));
     started(builder, || tests::wait::wait_for("the tool to listen", || connect().then_some(())))
 }
@@ -229,7 +239,6 @@ fn free_port() -> InetAddr {
     listener.local_addr().expect("its address")
 }
 
-#[test]
 fn a_socket_of_socket_activation_is_served() {
     let address = free_port();
     let mut master =
@@ -245,7 +254,6 @@ fn a_socket_of_socket_activation_is_served() {
     assert!(!master.log().contains("is not used"), "{master}");
 }
 
-#[test]
 fn sockets_of_socket_activation_are_told_apart_by_name() {
     let directory = Master::builder();
     let (address, path) = (free_port(), directory.file("admin.sock"));
@@ -266,7 +274,6 @@ fn sockets_of_socket_activation_are_told_apart_by_name() {
     assert!(path.exists(), "what another has bound is another's to remove");
 }
 
-#[test]
 fn a_socket_that_was_passed_and_is_not_used_is_warned_of() {
     let (web, admin) = (free_port(), free_port());
     let (first, second) = (web.to_string(), admin.to_string());
@@ -288,7 +295,6 @@ fn left_open(socket: &impl AsRawFd, fd: &impl std::os::fd::AsFd) -> RawFd {
     socket.as_raw_fd()
 }
 
-#[test]
 fn a_socket_that_the_parent_has_left_open_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -305,7 +311,6 @@ fn a_socket_that_the_parent_has_left_open_is_served() {
     master.assert_well(2);
 }
 
-#[test]
 fn what_cannot_be_had_is_refused_in_words() {
     let directory = Master::builder();
     let path = |name: &str| -> PathBuf { directory.file(name) };
@@ -354,7 +359,6 @@ fn what_cannot_be_had_is_refused_in_words() {
     assert_eq!(files(directory.file("x").parent().expect("its directory")), ["file", "other"]);
 }
 
-#[test]
 fn what_a_killed_master_has_left_is_taken_over_and_what_a_living_one_has_is_not() {
     let directory = Master::builder();
     let path = directory.file("web.sock");
@@ -373,4 +377,14 @@ fn what_a_killed_master_has_left_is_taken_over_and_what_a_living_one_has_is_not(
     second.signal(Signal::SIGTERM);
     second.wait_exit_code(0);
     assert!(!path.exists());
+}
+
+fn a_unix_socket_is_given_to_its_owner() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("owned.sock");
+    let bind = at("unix", &path);
+    let _master = on(1, [format!("{bind},owner=nobody,group=12345")]).start();
+    let found = fs::metadata(&path).expect("the socket");
+    let nobody = User::from_name("nobody").expect("the name service").expect("a user nobody");
+    assert_eq!((found.uid(), found.gid()), (nobody.uid.as_raw(), 12_345));
 }

@@ -7,6 +7,13 @@ use tests::load::Plan;
 
 use super::*;
 
+tests::trials! {
+    what_waits_for_each_slot_is_served_by_the_next_master_which_knows_who_is_who needs "python3",
+    the_manager_keeps_what_it_is_told_to needs "python3",
+    a_store_that_is_too_small_keeps_none_of_a_group needs "python3",
+    a_next_master_with_fewer_slots_serves_as_many_queues needs "python3",
+}
+
 /// A pool of so many slots, whose workers go as soon as their slot is taken away.
 fn slots(count: u32, fds: u32) -> (Master, PathBuf) {
     let builder = Master::builder().workers(count).without_bind();
@@ -61,7 +68,6 @@ fn queues(master: &mut Master) -> Vec<(u32, u32, bool)> {
     slots.map(|slot| (slot.slot, slot.queue.expect("a queue").length, slot.live)).collect()
 }
 
-#[test]
 fn what_waits_for_each_slot_is_served_by_the_next_master_which_knows_who_is_who() {
     let (mut master, log) = out_of_order(8);
     let address = master.address();
@@ -88,7 +94,6 @@ fn what_waits_for_each_slot_is_served_by_the_next_master_which_knows_who_is_who(
 
 /// Each name goes before another comes for the same socket, which the manager would pass over; so what is told to be kept
 /// is kept.
-#[test]
 fn the_manager_keeps_what_it_is_told_to() {
     let (mut master, log) = out_of_order(3);
     let lines = manager_log(&log);
@@ -101,7 +106,6 @@ fn the_manager_keeps_what_it_is_told_to() {
     master.assert_well(3);
 }
 
-#[test]
 fn a_store_that_is_too_small_keeps_none_of_a_group() {
     let (mut master, log) = slots(3, 2);
     assert_eq!(wait_ready(&mut master, &log, 1), [""; 0]);
@@ -117,7 +121,6 @@ fn a_store_that_is_too_small_keeps_none_of_a_group() {
 
 /// A master that comes back with another number of slots: what was kept goes to those that it has, whatever their
 /// numbers, and only what is left over is closed.
-#[test]
 fn a_next_master_with_fewer_slots_serves_as_many_queues() {
     let builder = Master::builder().workers(4).without_bind();
     let number = builder.file("number");

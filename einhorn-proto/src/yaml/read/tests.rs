@@ -119,19 +119,6 @@ fn the_longest_hostile_documents_come_to_an_end() {
     }
 }
 
-/// What they cost, dearest last: `cargo test --release -p einhorn-proto --all-features -- --ignored --nocapture
-/// the_cost | sort -n`.
-#[test]
-#[ignore = "a measurement, to be read and not to be passed"]
-fn the_cost_of_the_longest_hostile_documents() {
-    for document in nasty_documents() {
-        let began = std::time::Instant::now();
-        let result = read(document.as_bytes()).map(|_| "read").map_err(|error| error.to_string());
-        let head: String = document.chars().take(24).collect();
-        println!("{:>9.3} ms  {head:?}: {result:?}", began.elapsed().as_secs_f64() * 1e3);
-    }
-}
-
 /// Whatever is hard on some parser, repeated until the document is as long as one may be.
 fn nasty_documents() -> Vec<String> {
     #[rustfmt::skip]

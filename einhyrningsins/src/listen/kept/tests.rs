@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use socket2::{Socket, Type};
@@ -229,28 +229,6 @@ fn an_order_that_nobody_knows_is_not_known_by_the_next_master_either() {
 }
 
 #[test]
-fn a_group_that_another_user_has_bound_is_joined_by_slots_that_are_new() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let spec = spec("127.0.0.1:0,reuseport");
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    fchown(&socket, Some(Uid::from_raw(54_321)), None).unwrap();
-    socket.set_reuse_port(true).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(8).unwrap();
-    let mut kept = KeptListeners { left: vec![("bind-127.0.0.1%3A0,slot=0,at=0".into(), socket.into())] };
-    let Some(Listeners::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
-        panic!("not taken")
-    };
-    let new = SlotNumber(1);
-    after.open(new).unwrap();
-    after.steer(&Seats::of([(new, true)])).unwrap();
-    let _client = TcpStream::connect(after.address().inet().unwrap()).unwrap();
-    assert!(is_waiting(after.of(new).unwrap()));
-}
-
-#[test]
 fn packets_of_slots_wait_for_the_next_master_too() {
     let spec = spec("udp:127.0.0.1:0,reuseport,n");
     let mut before = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
@@ -450,10 +428,4 @@ fn an_owner_that_cannot_be_had_is_left_to_be_said_by_the_bind() {
     let nobodys = spec(&format!("{text},user=nobody-of-that-name"));
     assert!(kept.take(&nobodys, Family::Any, None, SLOTS).is_none());
     assert_eq!(kept.give_up().len(), 1);
-    if nix::unistd::geteuid().is_root() {
-        let mut kept = crashed(vec![bound(&text)]);
-        let _listener = kept.take(&spec(&format!("{text},user=54321,group=54322")), Family::Any, None, SLOTS);
-        let found = fs::metadata(directory.path().join("a.sock")).unwrap();
-        assert_eq!((found.uid(), found.gid()), (54_321, 54_322));
-    }
 }

@@ -1,9 +1,8 @@
 //! Children that are apart from our memory, and what their user can do to them on their way.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::unistd::{Uid, geteuid, setresuid};
+use nix::unistd::geteuid;
 
 use super::*;
 use crate::sys::account::Credentials;
@@ -144,36 +143,6 @@ fn a_child_that_its_user_kills_is_a_worker_that_has_died() {
     let (mut spawner, _) = disturbed(Sabotage::Signal(Signal::SIGKILL));
     let pid = spawner.spawn(&spec).unwrap();
     assert_eq!(waitpid(pid, None), Ok(WaitStatus::Signaled(pid, Signal::SIGKILL, false)));
-}
-
-#[test]
-fn a_child_that_hangs_and_cannot_be_killed_is_told_of_as_such_and_not_waited_for() {
-    if !geteuid().is_root() {
-        eprintln!("skipped: it takes a child of another user");
-        return;
-    }
-    isolated(
-        "sys::spawn::tests::apart::a_child_that_hangs_and_cannot_be_killed_is_told_of_as_such_and_not_waited_for",
-        || {
-            // Root's, and it ends with its input.
-            let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-            let pid = Pid::from_raw(child.id().cast_signed());
-            let nobody = Uid::from_raw(65_534);
-            setresuid(nobody, nobody, nobody).unwrap();
-            let argv = texts(&["true"]);
-            let spec = SpawnSpec::new(c"/bin/true", &argv, &[]);
-            let mut spawner = Spawner::new().unwrap();
-            spawner.patience.limit = Duration::from_millis(1);
-            let hung = Failure { stage: Stage::Hung, errno: Errno::ETIMEDOUT as c_int };
-            let error = spawner.clear_away(pid, Some(hung), &spec).unwrap_err();
-            assert_eq!((error.stage, error.errno), (Stage::Signal, Errno::EPERM));
-            assert!(error.hint().unwrap().contains("CAP_KILL"));
-            assert!(!error.is_transient());
-            assert!(spawner.patience.is_paused(), "the next may take as long");
-            drop(child.stdin.take());
-            assert!(child.wait().unwrap().success());
-        },
-    );
 }
 
 #[test]

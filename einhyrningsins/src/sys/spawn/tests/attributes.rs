@@ -1,7 +1,5 @@
 //! What a worker's process is given, read from `/proc`; and what it cannot be given.
 
-use std::os::unix::fs::chown;
-
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
@@ -11,15 +9,6 @@ use crate::sys::account::Credentials;
 /// A user and groups of whom the system knows nothing.
 fn stranger() -> Credentials {
     Credentials { uid: Some(54_321), gid: Some(54_322), groups: Some(vec![54_322, 54_323]) }
-}
-
-/// Whether the test may become somebody else; says why not.
-fn is_root() -> bool {
-    let is_root = geteuid().is_root();
-    if !is_root {
-        eprintln!("skipped: to change the user takes root");
-    }
-    is_root
 }
 
 /// Gives up root in this process, which is that of an isolated test, for good.
@@ -36,90 +25,6 @@ fn become_nobody() {
 
 fn limits(texts: &[&str]) -> Vec<ResourceLimit> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
-}
-
-#[test]
-fn a_worker_is_another_user_with_its_groups_and_nothing_of_ours() {
-    if !is_root() {
-        return;
-    }
-    let argv = stopping_shell();
-    let credentials = stranger();
-    let spec = SpawnSpec {
-        credentials: Some(&credentials),
-        nice: Some(-3),
-        limits: &limits(&["nofile=77:88"]),
-        oom_score_adj: Some(777),
-        parent_death_signal: Some(Signal::SIGUSR2),
-        no_new_privileges: true,
-        ..SpawnSpec::new(SHELL, &argv, &[])
-    };
-    let mut spawner = Spawner::new().unwrap();
-    spawner.rehearse(&spec).unwrap();
-    let worker = Worker::stopped(&mut spawner, &spec);
-    for (field, expected) in [
-        ("Uid", "54321\t54321\t54321\t54321"),
-        ("Gid", "54322\t54322\t54322\t54322"),
-        ("Groups", "54322 54323"),
-        ("CapPrm", "0000000000000000"),
-        ("CapEff", "0000000000000000"),
-        ("CapAmb", "0000000000000000"),
-        ("NoNewPrivs", "1"),
-    ] {
-        assert_eq!(worker.status(field).trim_end(), expected, "{field}");
-    }
-    // This took a privilege that the worker does not have any more.
-    assert_eq!(worker.stat(19), "-3", "nice");
-    assert_eq!(fs::read_to_string(worker.proc("oom_score_adj")).unwrap(), "777\n");
-    assert_eq!(worker.limit("Max open files"), ["77", "88"]);
-    assert_eq!((geteuid().as_raw(), prctl::get_dumpable()), (0, Ok(true)), "the master is as it was");
-    assert_ne!(fs::read_to_string("/proc/self/oom_score_adj").unwrap(), "777\n");
-}
-
-#[test]
-fn a_group_alone_leaves_the_user_and_its_other_groups() {
-    if !is_root() {
-        return;
-    }
-    let argv = stopping_shell();
-    let credentials = Credentials { gid: Some(54_322), ..Credentials::default() };
-    let spec = SpawnSpec { credentials: Some(&credentials), ..SpawnSpec::new(SHELL, &argv, &[]) };
-    let worker = Worker::stopped(&mut Spawner::new().unwrap(), &spec);
-    let own = fs::read_to_string("/proc/self/status").unwrap();
-    let own = own.lines().find_map(|line| line.strip_prefix("Groups:\t")).unwrap().trim_end();
-    assert_eq!(worker.status("Gid"), "54322\t54322\t54322\t54322");
-    assert_eq!(worker.status("Groups"), own);
-    assert_eq!(worker.status("Uid"), "0\t0\t0\t0");
-}
-
-#[test]
-fn a_worker_of_another_user_dies_with_its_master() {
-    if !is_root() {
-        return;
-    }
-    isolated("sys::spawn::tests::attributes::a_worker_of_another_user_dies_with_its_master", || {
-        // The change of user clears the wish: it must have come behind. Nobody can read it from outside, so the
-        // worker tells: by the one program that everybody has who may run these tests.
-        let argv = texts(&["setpriv", "--dump"]);
-        let credentials = stranger();
-        let (reader, writer) = pipe().unwrap();
-        let spec = SpawnSpec {
-            credentials: Some(&credentials),
-            parent_death_signal: Some(Signal::SIGUSR2),
-            stderr: Some(writer.as_fd()),
-            ..SpawnSpec::new(c"/usr/bin/setpriv", &argv, &[])
-        };
-        // Standard output is the one stream that it tells on.
-        let script = texts(&["sh", "-c", "exec setpriv --dump >&2"]);
-        let spec = SpawnSpec { argv: &script, program: SHELL, ..spec };
-        let pid = spawn(&mut Spawner::new().unwrap(), &spec).unwrap();
-        drop(writer);
-        let mut told = String::new();
-        File::from(reader).read_to_string(&mut told).unwrap();
-        waitpid(pid, None).unwrap();
-        assert!(told.contains("Parent death signal: USR2"), "{told}");
-        assert!(told.contains("uid: 54321"), "{told}");
-    });
 }
 
 #[test]
@@ -264,108 +169,6 @@ fn what_takes_privileges_is_refused_without_them_and_says_which() {
             in_each_way(|spawner| assert_eq!(spawner.rehearse(&spec), Ok(())));
         },
     );
-}
-
-#[test]
-fn a_place_that_the_user_may_not_enter_or_execute_is_named() {
-    if !is_root() {
-        return;
-    }
-    let root = tempfile::tempdir().unwrap();
-    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let closed = root.path().join("closed");
-    fs::create_dir(&closed).unwrap();
-    fs::copy("/bin/true", closed.join("true")).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
-    let pin = |path: &Path| open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
-    let (directory, executable) = (pin(&closed), pin(&closed.join("true")));
-    let credentials = stranger();
-    let argv = texts(&["true"]);
-    let path = text(closed.join("true").to_str().unwrap());
-    let by_path = SpawnSpec { credentials: Some(&credentials), ..SpawnSpec::new(&path, &argv, &[]) };
-    let check = |spec: &SpawnSpec<'_>, stage: Stage, message: &str| {
-        let mut spawner = Spawner::new().unwrap();
-        for error in [spawner.rehearse(spec).unwrap_err(), spawn(&mut spawner, spec).unwrap_err()] {
-            assert_eq!((error.stage, error.errno), (stage, Errno::EACCES));
-            assert_eq!(error.to_string(), message);
-            assert!(error.hint().unwrap().starts_with("chmod a+x "), "{error}");
-        }
-    };
-    let name = closed.display();
-    check(
-        &by_path,
-        Stage::Exec,
-        &format!("cannot execute {name}/true: user 54321 may not search {name} (mode 0700)"),
-    );
-    check(
-        &SpawnSpec { directory: Some(directory.as_fd()), ..by_path },
-        Stage::Directory,
-        &format!(
-            "cannot enter the working directory for {name}/true: user 54321 may not search {name} (mode 0700)"
-        ),
-    );
-    // Held by its descriptor, the program needs no path.
-    let pinned = SpawnSpec { executable: Some(executable.as_fd()), ..by_path };
-    let mut spawner = Spawner::new().unwrap();
-    spawner.names_by_file = true;
-    spawner.rehearse(&pinned).unwrap();
-    waitpid(spawn(&mut spawner, &pinned).unwrap(), None).unwrap();
-    fs::set_permissions(closed.join("true"), fs::Permissions::from_mode(0o750)).unwrap();
-    let message = format!("cannot execute {name}/true: user 54321 may not execute it (mode 0750)");
-    check(&pinned, Stage::Exec, &message);
-    chown(closed.join("true"), None, Some(54_323)).unwrap();
-    spawner.rehearse(&pinned).unwrap();
-}
-
-#[test]
-fn a_rehearsal_tells_whether_the_user_may_write_to_a_file() {
-    if !is_root() {
-        return;
-    }
-    let root = tempfile::tempdir().unwrap();
-    let file = root.path().join("file");
-    fs::write(&file, "").unwrap();
-    let argv = texts(&["true"]);
-    let path = text(file.to_str().unwrap());
-    let credentials = stranger();
-    let own = SpawnSpec { writes_to: Some(&path), ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
-    let strangers = SpawnSpec { credentials: Some(&credentials), ..own };
-    let mut spawner = Spawner::new().unwrap();
-    for (directory_mode, file_mode, stranger_may) in
-        [(0o700, 0o666, false), (0o711, 0o644, false), (0o711, 0o666, true)]
-    {
-        fs::set_permissions(root.path(), fs::Permissions::from_mode(directory_mode)).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(file_mode)).unwrap();
-        spawner.rehearse(&own).unwrap();
-        let found = spawner.rehearse(&strangers).map_err(|error| (error.stage, error.errno));
-        let expected = if stranger_may { Ok(()) } else { Err((Stage::WritesTo, Errno::EACCES)) };
-        assert_eq!(found, expected, "{directory_mode:o} {file_mode:o}");
-    }
-    // A spawn does not look.
-    fs::remove_file(&file).unwrap();
-    waitpid(spawn(&mut spawner, &strangers).unwrap(), None).unwrap();
-}
-
-#[test]
-fn a_user_with_too_many_processes_is_transient() {
-    if !is_root() {
-        return;
-    }
-    isolated("sys::spawn::tests::attributes::a_user_with_too_many_processes_is_transient", || {
-        let argv = stopping_shell();
-        let credentials = Credentials { uid: Some(54_399), ..stranger() };
-        let one = limits(&["nproc=1"]);
-        let spec =
-            SpawnSpec { credentials: Some(&credentials), limits: &one, ..SpawnSpec::new(SHELL, &argv, &[]) };
-        let mut spawner = Spawner::new().unwrap();
-        // The kernel looks at the number before it counts the new one.
-        let _first = Worker::stopped(&mut spawner, &spec);
-        let _second = Worker::stopped(&mut spawner, &spec);
-        let error = spawner.spawn(&spec).unwrap_err();
-        assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::EAGAIN));
-        assert!(error.is_transient());
-        assert_eq!(error.to_string(), "cannot execute /bin/sh: its user has too many processes");
-    });
 }
 
 #[test]

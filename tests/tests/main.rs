@@ -1,0 +1,85 @@
+//! The tests of the real programs, each file one topic. `src/needs.rs` has the harness.
+
+mod architecture;
+mod bad_input;
+mod care;
+mod contract;
+mod control;
+mod costs_nothing;
+mod ctl;
+mod deploys;
+mod descriptor_store;
+mod documentation;
+mod einhorn_dialect;
+mod einhorn_wire;
+mod faults;
+mod hostile_clients;
+mod load_client;
+mod nothing_is_dropped;
+mod notify;
+mod options;
+mod per_slot;
+mod per_slot_sockets;
+mod per_slot_steering;
+mod pid_one;
+mod process;
+mod real_servers;
+mod reexec;
+mod reexec_clients;
+mod reexec_crash;
+mod reexec_keeps;
+mod reexec_script;
+mod releases;
+mod rollback;
+mod ruby_client;
+mod service;
+mod signals;
+mod slot_faults;
+mod sockets;
+mod spawn;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let topics = [
+        architecture::trials(),
+        bad_input::trials(),
+        care::trials(),
+        contract::trials(),
+        control::trials(),
+        costs_nothing::trials(),
+        ctl::trials(),
+        deploys::trials(),
+        descriptor_store::trials(),
+        descriptor_store::slots::trials(),
+        documentation::trials(),
+        einhorn_dialect::trials(),
+        einhorn_wire::trials(),
+        faults::trials(),
+        hostile_clients::trials(),
+        load_client::trials(),
+        nothing_is_dropped::trials(),
+        notify::trials(),
+        options::trials(),
+        per_slot::trials(),
+        per_slot_sockets::trials(),
+        per_slot_steering::trials(),
+        pid_one::trials(),
+        process::trials(),
+        real_servers::trials(),
+        reexec::trials(),
+        reexec_clients::trials(),
+        reexec_crash::trials(),
+        reexec_keeps::trials(),
+        reexec_script::trials(),
+        releases::trials(),
+        rollback::trials(),
+        ruby_client::trials(),
+        service::trials(),
+        signals::trials(),
+        slot_faults::trials(),
+        sockets::trials(),
+        spawn::trials(),
+    ];
+    tests::needs::run(topics.into_iter().flatten().collect())
+}
