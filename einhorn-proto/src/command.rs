@@ -115,7 +115,7 @@ pub enum Command {
 
 /// The name of a signal, in capitals and without `SIG`; or its number.
 ///
-/// Whether such a signal exists is for the master to say: the names are the system's.
+/// It need not exist: the names are the system's, and the master checks them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignalName(String);
 
@@ -123,8 +123,7 @@ impl SignalName {
     /// Normalises `name`: any case, with or without `SIG`.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let name = name.trim().to_ascii_uppercase();
-        Self(name.strip_prefix("SIG").map_or(name.clone(), str::to_owned))
+        Self(short_signal_name(&name.trim().to_ascii_uppercase()).to_owned())
     }
 
     /// The name without `SIG`, for instance `USR2`.
@@ -134,11 +133,31 @@ impl SignalName {
     }
 }
 
+/// A signal's name without its `SIG`: `USR2` of `SIGUSR2`. A name without it stays as it is.
+#[must_use]
+pub fn short_signal_name(name: &str) -> &str {
+    name.strip_prefix("SIG").unwrap_or(name)
+}
+
 impl Command {
     /// The command's name on the wire.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.info().name
+    }
+
+    /// Reads a command from its name and the words that follow it.
+    ///
+    /// ```
+    /// use einhorn_proto::Command;
+    ///
+    /// assert_eq!(Command::from_words("inc", &["2"]).unwrap(), Command::Inc { by: 2 });
+    /// ```
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::UnknownCommand`] or [`RequestErrorKind::BadArgument`].
+    pub fn from_words(name: &str, words: &[&str]) -> Result<Self, RequestErrorKind> {
+        Self::from_fields(name, &Map::from_iter([("args".to_owned(), Value::from(words))]))
     }
 
     /// Reads a command from its name and the fields of its request: positional `args` as einhorn sends

@@ -28,11 +28,12 @@ mod request;
 mod settings;
 mod status;
 mod upgrade;
+mod values;
 mod yaml;
 
 pub use command::{
     Argument, Audience, COMMANDS, Command, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, SignalName,
-    command_info,
+    command_info, short_signal_name,
 };
 pub use death::{Death, Termination};
 pub use display::{Seconds, Workers};
@@ -48,6 +49,10 @@ pub use status::{
     Status, WorkerState, WorkerStatus,
 };
 pub use upgrade::{Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
+pub use values::{
+    DEFAULT_DIRECTORY, SecondsError, default_path, einhorns_directory, parse_master_name, parse_seconds,
+    parse_seconds_above_zero,
+};
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]
 pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};

@@ -1,5 +1,6 @@
 //! Completion at the prompt, from a definition of what there is to type.
 
+use einhorn_proto::{SignalName, command_info, short_signal_name};
 use nix::sys::signal::Signal;
 use rustyline::completion::Completer;
 use rustyline::highlight::Highlighter;
@@ -38,8 +39,8 @@ impl Completion {
         match command {
             None => self.commands().chain(OWN_WORDS.map(str::to_owned)).collect(),
             Some("help") => self.commands().collect(),
-            Some("signal" | "die") => {
-                Signal::iterator().map(|signal| signal.as_str()[3..].to_owned()).collect()
+            Some(name) if takes_signals(name) => {
+                Signal::iterator().map(|signal| short_signal_name(signal.as_str()).to_owned()).collect()
             }
             Some(_) => Vec::new(),
         }
@@ -63,8 +64,12 @@ fn starts_with(candidate: &str, word: &str) -> bool {
     if !is_signal {
         return candidate.starts_with(word);
     }
-    let word = word.to_ascii_uppercase();
-    candidate.starts_with(word.strip_prefix("SIG").unwrap_or(&word))
+    candidate.starts_with(SignalName::new(word).as_str())
+}
+
+/// Whether an argument of the command is a signal.
+fn takes_signals(command: &str) -> bool {
+    command_info(command).is_some_and(|info| info.arguments.iter().any(|argument| argument.field == "signal"))
 }
 
 impl Completer for Completion {

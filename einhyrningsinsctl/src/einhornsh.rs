@@ -6,11 +6,11 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use einhorn_proto::{Audience, COMMANDS, CommandInfo};
+use einhorn_proto::{Audience, COMMANDS, CommandInfo, default_path, einhorns_directory, parse_master_name};
 
 use crate::ask::Words;
 use crate::error::{Error, Kind};
@@ -18,8 +18,7 @@ use crate::output::Output;
 use crate::program::Program;
 use crate::repl::{self, Next, Shell};
 use crate::session::Session;
-use crate::socket::{self, master_name};
-use crate::{error, script};
+use crate::{error, script, socket};
 
 /// Send commands to a running einhorn master
 ///
@@ -30,7 +29,7 @@ use crate::{error, script};
 #[command(infer_long_args = true, args_override_self = true)]
 pub(crate) struct Cli {
     /// Talk to the master of this name: short for -d $TMPDIR/einhorn-NAME.sock
-    #[arg(short = 'c', long, value_name = "NAME", value_parser = master_name)]
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name)]
     command_name: Option<String>,
 
     /// Talk to the master with this control socket [default: einhorn.sock in $TMPDIR, or in /tmp]
@@ -42,7 +41,7 @@ pub(crate) struct Cli {
     execute: Vec<String>,
 
     /// The same as -c NAME; -d counts before -c, and -c before this
-    #[arg(value_parser = master_name)]
+    #[arg(value_parser = parse_master_name)]
     name: Option<String>,
 }
 
@@ -61,9 +60,8 @@ impl Cli {
     /// [`Error`] of kind usage.
     fn socket(&self, tmpdir: Option<OsString>) -> Result<PathBuf, Error> {
         let path = self.socket_path.clone().unwrap_or_else(|| {
-            let directory = tmpdir.filter(|directory| !directory.is_empty()).unwrap_or("/tmp".into());
             let name = self.command_name.as_ref().or(self.name.as_ref());
-            socket::default_path(Path::new(&directory), name.map(String::as_str))
+            default_path(einhorns_directory(tmpdir), name.map(String::as_str), "sock")
         });
         socket::check(path)
     }

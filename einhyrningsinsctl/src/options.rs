@@ -1,16 +1,15 @@
 //! What is meant by what was typed, checked once.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use einhorn_proto::{DEFAULT_DIRECTORY, default_path};
 
-use crate::cli::{AnswerArgs, Cli, Command, Line};
+use crate::cli::{AnswerArgs, Cli, Line};
+use crate::commands::Typed;
 use crate::error::Error;
-use crate::{help, script, socket};
-
-/// Where a master has its socket that was not told where.
-const SOCKET_DIRECTORY: &str = "/tmp";
+use crate::{script, socket};
 
 /// What is meant by a command line.
 #[derive(Debug)]
@@ -26,8 +25,10 @@ pub(crate) struct Options {
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Mode {
+    /// Carry this command out, and exit.
+    Command(Box<dyn Typed>),
     /// Carry these out, and exit.
-    Once(Vec<Input>),
+    Script(Vec<Input>),
     /// Read commands from standard input.
     Prompt,
 }
@@ -52,7 +53,7 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A command.
-    Command(Command, Answer),
+    Command(Box<dyn Typed>, Answer),
     /// A text to show, such as the help of a command.
     Text(String),
     /// The end.
@@ -69,12 +70,9 @@ impl Options {
         let answer = Answer::default().with(cli.answer);
         let mode = match (cli.command, cli.execute.as_slice()) {
             (Some(_), [_, ..]) => return Err(Error::Usage("give a COMMAND or -e, not both".into())),
-            (Some(Command::Help { command, master: false }), []) => {
-                Mode::Once(vec![Input::Text(help::of_program(command.as_deref())?)])
-            }
-            (Some(command), []) => Mode::Once(vec![Input::Command(command, answer)]),
+            (Some(command), []) => Mode::Command(command.0),
             (None, []) => Mode::Prompt,
-            (None, scripts) => Mode::Once(read_scripts(scripts, answer)?),
+            (None, scripts) => Mode::Script(read_scripts(scripts, answer)?),
         };
         Ok(Self { socket, mode, answer })
     }
@@ -84,7 +82,7 @@ fn socket_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, E
     let path = match (path, name) {
         (Some(_), Some(_)) => return Err(Error::Usage("give -d PATH or -c NAME, not both".into())),
         (Some(path), None) => path,
-        (None, name) => socket::default_path(Path::new(SOCKET_DIRECTORY), name.as_deref()),
+        (None, name) => default_path(DEFAULT_DIRECTORY, name.as_deref(), "sock"),
     };
     socket::check(path)
 }
@@ -111,7 +109,7 @@ pub(crate) fn read_line(line: &str, answer: Answer) -> Result<Vec<Input>, Error>
             Input::Quit
         } else {
             match Line::try_parse_from(words) {
-                Ok(line) => Input::Command(line.command, answer.with(line.answer)),
+                Ok(line) => Input::Command(line.command.0, answer.with(line.answer)),
                 Err(error) if error.use_stderr() => return Err(Error::Clap(error)),
                 Err(help) => Input::Text(help.render().to_string()),
             }
@@ -123,6 +121,8 @@ pub(crate) fn read_line(line: &str, answer: Answer) -> Result<Vec<Input>, Error>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use einhorn_proto::{Command, SignalName};
+    use std::path::Path;
 
     fn options(args: &[&str]) -> Result<Options, Error> {
         let name = ["einhyrningsinsctl"];
@@ -134,7 +134,7 @@ mod tests {
         inputs
             .into_iter()
             .map(|input| match input {
-                Input::Command(command, _) => command,
+                Input::Command(command, _) => command.request().unwrap(),
                 other => panic!("{line} is read as {other:?}"),
             })
             .collect()
@@ -145,26 +145,26 @@ mod tests {
         assert_eq!(
             commands("inc; signal 'USR1' \"term\";  ; status;"),
             [
-                Command::Inc { count: None },
-                Command::Signal { signals: vec!["USR1".into(), "term".into()] },
-                Command::Status { ready: false }
+                Command::Inc { by: 1 },
+                Command::Signal { signals: ["USR1", "term"].map(SignalName::new).to_vec() },
+                Command::Status
             ]
         );
     }
 
     #[test]
     fn what_is_commented_out_is_no_command() {
-        assert_eq!(commands("inc # by one; die"), [Command::Inc { count: None }]);
+        assert_eq!(commands("inc # by one; die"), [Command::Inc { by: 1 }]);
         assert!(commands("# inc; die").is_empty());
     }
 
     #[test]
     fn quit_and_exit_end_a_line_wherever_they_stand() {
         let inputs = read_line("inc; quit; die; exit", Answer::default()).unwrap();
-        assert!(matches!(
-            inputs.as_slice(),
-            [Input::Command(..), Input::Quit, Input::Command(Command::Die { .. }, _), Input::Quit]
-        ));
+        let [Input::Command(..), Input::Quit, Input::Command(die, _), Input::Quit] = inputs.as_slice() else {
+            panic!("{inputs:?}")
+        };
+        assert_eq!(die.request().unwrap().name(), "die");
     }
 
     #[test]
@@ -187,11 +187,9 @@ mod tests {
         for args in [["-d", "/x", "--json", "status"], ["status", "--json", "-d", "/x"]] {
             let options = options(&args).unwrap();
             assert_eq!(options.socket, Path::new("/x"));
-            let Mode::Once(inputs) = options.mode else { panic!() };
-            assert!(matches!(
-                inputs.as_slice(),
-                [Input::Command(Command::Status { .. }, Answer { json: true, .. })]
-            ));
+            let Mode::Command(command) = options.mode else { panic!() };
+            assert_eq!(command.request(), Some(Command::Status));
+            assert!(options.answer.json);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use crate::cli::Cli;
-use crate::commands;
+use crate::commands::{Context, Typed};
 use crate::error::Error;
 use crate::help::prompt_grammar;
 use crate::options::{Answer, Input, Mode, Options, read_line};
@@ -21,7 +21,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let output = Output::of_process();
     let mut ctl = Ctl { session: Session::new(Program::Ctl, options.socket), output, answer: options.answer };
     match options.mode {
-        Mode::Once(inputs) => ctl.run_all(&inputs).map(drop),
+        Mode::Command(command) => ctl.run_one(&*command, options.answer, false),
+        Mode::Script(inputs) => ctl.run_all(&inputs).map(drop),
         Mode::Prompt if io::stdin().is_terminal() && ctl.output.is_terminal() => repl::at_prompt(&mut ctl),
         Mode::Prompt => repl::from_stdin(&mut ctl),
     }
@@ -36,14 +37,16 @@ struct Ctl {
 }
 
 impl Ctl {
+    fn run_one(&mut self, command: &dyn Typed, answer: Answer, is_line: bool) -> Result<(), Error> {
+        command.run(&mut Context { session: &mut self.session, output: &self.output, answer, is_line })
+    }
+
     /// Carries commands out in order, up to the first that fails, or up to `quit`.
     fn run_all(&mut self, inputs: &[Input]) -> Result<Next, Error> {
         for input in inputs {
             match input {
                 Input::Text(text) => self.output.text(text)?,
-                Input::Command(command, answer) => {
-                    commands::run(&mut self.session, &self.output, command, *answer)?;
-                }
+                Input::Command(command, answer) => self.run_one(&**command, *answer, true)?,
                 Input::Quit => return Ok(Next::Quit),
             }
         }

@@ -231,7 +231,7 @@ fn without_waiting_the_first_line_of_the_master_is_all() {
         });
         master.client(&args).finish().expect(
             0,
-            "begun\nit goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" shows it\n",
+            "begun\nthe upgrade continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows its progress\n",
             "",
         );
         master.finish();

@@ -56,7 +56,7 @@ fn what_is_not_ready_says_why() {
             pool("running", &[&["draining"], &["given up"], &["waiting"], &[], &["starting"]]),
             "0 of 5 slots have a worker up; slot 0: empty, slot 1: given up, slot 2: next spawn in 1.2s, 2 more",
         ),
-        (json!({ "number": 3 }), "the master is of another version, and its answer does not tell"),
+        (json!({ "number": 3 }), "this client cannot read the status of a master of this version"),
     ] {
         probe(status).expect(1, "", &format!("einhyrningsinsctl: not ready: {why}\n"));
     }

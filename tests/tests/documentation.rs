@@ -214,16 +214,19 @@ fn the_clients_page_has_every_command_that_people_type_and_no_other() {
 
 /// A command's item in the protocol's page: `.It Cm inc Op Ar by`.
 fn item(info: &CommandInfo) -> String {
-    info.arguments.iter().fold(format!(".It Cm {}", info.name), |item, Argument { field, usage, place }| {
-        let optional = if usage.starts_with('[') { " Op" } else { "" };
-        match place {
-            Place::Next => format!("{item}{optional} Ar {field}"),
-            // Its words are those of a shell; the page says so of options.
-            Place::Rest if usage.ends_with("...]") => format!("{item}{optional} Ar {field} ..."),
-            Place::Rest => format!("{item}{optional} Ar {field}"),
-            Place::NamedOnly => item,
-        }
-    })
+    info.arguments.iter().fold(
+        format!(".It Cm {}", info.name),
+        |item, Argument { field, usage, place, .. }| {
+            let optional = if usage.starts_with('[') { " Op" } else { "" };
+            match place {
+                Place::Next => format!("{item}{optional} Ar {field}"),
+                // Its words are those of a shell; the page says so of options.
+                Place::Rest if usage.ends_with("...]") => format!("{item}{optional} Ar {field} ..."),
+                Place::Rest => format!("{item}{optional} Ar {field}"),
+                Place::NamedOnly => item,
+            }
+        },
+    )
 }
 
 fn the_protocols_page_lists_the_table_of_commands_in_its_order_with_its_arguments() {

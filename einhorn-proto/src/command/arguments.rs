@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Command, CommandInfo, Place, SignalName};
-use crate::{RequestErrorKind, Settings, VERBOSITY_MAX, WORKERS_MAX};
+use crate::{RequestErrorKind, Settings, VERBOSITY_MAX, WORKERS_MAX, parse_seconds};
 
 /// The longest soak, or other time: one that can be added to any clock.
 const SECONDS_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -90,8 +90,7 @@ impl<'a> Arguments<'a> {
     /// reads, whatever became of the last binary digit on the way.
     fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        match seconds.filter(|seconds| *seconds <= SECONDS_MAX) {
+        match parse_seconds(text.trim()).ok().filter(|seconds| *seconds <= SECONDS_MAX) {
             Some(seconds) => {
                 let rounded = seconds + Duration::from_micros(500);
                 Ok(Some(Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000)))

@@ -61,6 +61,8 @@ pub struct Argument {
     pub usage: &'static str,
     /// Where it stands among the positional `args`.
     pub place: Place,
+    /// What it is, in one line.
+    pub help: &'static str,
 }
 
 /// A row of the table.
@@ -124,21 +126,31 @@ impl fmt::Display for CommandInfo {
     }
 }
 
-const fn argument(field: &'static str, usage: &'static str, place: Place) -> Argument {
-    Argument { field, usage, place }
+const fn next(field: &'static str, usage: &'static str, help: &'static str) -> Argument {
+    Argument { field, usage, place: Place::Next, help }
 }
 
-const BY: Argument = argument("by", "[COUNT]", Place::Next);
-const CANARY: Argument = argument("canary", "COUNT", Place::NamedOnly);
-const FLEET: Argument = argument("fleet", "BOOL", Place::NamedOnly);
-const NUMBER: Argument = argument("count", "COUNT", Place::Next);
-const OPTIONS: Argument = argument("options", "[OPTIONS]", Place::Rest);
-const PID: Argument = argument("pid", "PID", Place::Next);
-const REQUEST_ID: Argument = argument("request_id", "[REQUEST_ID]", Place::Next);
-const SIGNAL: Argument = argument("signal", "[SIGNAL]", Place::Next);
-const SIGNALS: Argument = argument("signal", "[SIGNAL...]", Place::Rest);
-const SOAK: Argument = argument("soak", "SECONDS", Place::NamedOnly);
-const USER: Argument = argument("user", "[USER]", Place::Next);
+const fn rest(field: &'static str, usage: &'static str, help: &'static str) -> Argument {
+    Argument { place: Place::Rest, ..next(field, usage, help) }
+}
+
+const fn named(field: &'static str, usage: &'static str, help: &'static str) -> Argument {
+    Argument { place: Place::NamedOnly, ..next(field, usage, help) }
+}
+
+const BY: Argument = next("by", "[COUNT]", "How many");
+const CANARY: Argument = named("canary", "COUNT", "How many workers to replace before the soak");
+const FLEET: Argument = named("fleet", "BOOL", "Whether to start all new workers at once");
+const NUMBER: Argument = next("count", "COUNT", "The new number of workers");
+const OPTIONS: Argument = rest("options", "[OPTIONS]", "A map of options in YAML");
+const PID: Argument = next("pid", "PID", "The worker's pid");
+const REQUEST_ID: Argument = next("request_id", "[REQUEST_ID]", "The worker's own name for the ping");
+const SIGNAL: Argument =
+    next("signal", "[SIGNAL]", "The signal to stop the workers with [default: the master's graceful signal]");
+const SIGNALS: Argument =
+    rest("signal", "[SIGNAL...]", "Names or numbers of signals, in any case, with or without SIG");
+const SOAK: Argument = named("soak", "SECONDS", "How long the soak lasts");
+const USER: Argument = next("user", "[USER]", "Who connects");
 
 const fn question(name: &'static str, summary: &'static str, read: Read) -> CommandInfo {
     CommandInfo::new(CommandClass::Question, name, summary, read)
@@ -190,26 +202,26 @@ table! {
     .alias(&["upgrade-fleet"]),
     Command::UpgradeContinue => rollout(
         "upgrade_continue",
-        "End the soak of the upgrade that runs: the rest follows",
+        "End the soak of the running upgrade and replace the rest",
         |_| Ok(Command::UpgradeContinue),
     )
     .alias(&["upgrade-continue"])
     .typed_by(Audience::UpgradeOption),
     Command::UpgradeAbort => rollout(
         "upgrade_abort",
-        "End the upgrade that runs, and go back",
+        "Abort the running upgrade and roll it back",
         |_| Ok(Command::UpgradeAbort),
     )
     .alias(&["upgrade-abort"])
     .typed_by(Audience::UpgradeOption),
     Command::UpgradeFollow => rollout(
         "upgrade_follow",
-        "Follow the upgrade that runs to its end",
+        "Follow the running upgrade until it ends",
         |_| Ok(Command::UpgradeFollow),
     )
     .alias(&["upgrade-follow"])
     .typed_by(Audience::UpgradeOption),
-    Command::Rollback => rollout("rollback", "Go back to the release before", |_| Ok(Command::Rollback)),
+    Command::Rollback => rollout("rollback", "Go back to the previous release", |_| Ok(Command::Rollback)),
     Command::Inc { .. } => change(
         "inc",
         "Add COUNT workers [default: 1]",
@@ -231,18 +243,18 @@ table! {
     .takes(&[NUMBER]),
     Command::Respawn => change(
         "respawn",
-        "Fill empty slots now, given up or waiting",
+        "Fill empty slots now, including those that were given up",
         |_| Ok(Command::Respawn),
     ),
     Command::Signal { .. } => change(
         "signal",
-        "Send signals to every worker; without one, list the signals",
+        "Send signals to every worker; without any, list the signals",
         |args| Ok(Command::Signal { signals: args.signals("signal")? }),
     )
     .takes(&[SIGNALS]),
     Command::Die { .. } => change(
         "die",
-        "Stop the workers gracefully, and then the master",
+        "Stop the workers gracefully, then the master",
         |args| Ok(Command::Die { signal: args.text("signal")?.as_deref().map(SignalName::new) }),
     )
     .takes(&[SIGNAL]),
@@ -251,23 +263,23 @@ table! {
         "Replace the master itself and keep the workers",
         |_| Ok(Command::Reload),
     ),
-    Command::Events => question("events", "Show what happens as it happens", |_| Ok(Command::Events)),
+    Command::Events => question("events", "Show events as they happen", |_| Ok(Command::Events)),
     Command::State => question(
         "state",
-        "Show everything that the master knows, for programs and bug reports",
+        "Show the master's whole state, for programs and bug reports",
         |_| Ok(Command::State),
     ),
     Command::Louder => change("louder", "Make the master's log say more", |_| Ok(Command::Louder)),
     Command::Quieter => change("quieter", "Make the master's log say less", |_| Ok(Command::Quieter)),
     Command::Version => question(
         "version",
-        "Show the versions of master and protocol",
+        "Show the versions of the master and the protocol",
         |_| Ok(Command::Version),
     ),
     Command::Help => question("help", "List the commands", |_| Ok(Command::Help)),
     Command::Config(_) => change(
         "config",
-        "Change options, from now on; OPTIONS is a map in YAML",
+        "Change options of the running master; OPTIONS is a map in YAML",
         |args| args.settings().map(Command::Config),
     )
     .takes(&[OPTIONS])
@@ -281,13 +293,13 @@ table! {
     .typed_by(Audience::Programs),
     Command::WorkerAck { .. } => worker(
         "worker:ack",
-        "A worker says that it takes traffic",
+        "Report that a worker takes traffic",
         |args| Ok(Command::WorkerAck { pid: args.required("pid", Arguments::pid)? }),
     )
     .takes(&[PID]),
     Command::WorkerPing { .. } => worker(
         "worker:ping",
-        "A worker says that it is still well",
+        "Report that a worker is still healthy",
         |args| Ok(Command::WorkerPing {
             pid: args.required("pid", Arguments::pid)?,
             request_id: args.text("request_id")?,

@@ -2,29 +2,37 @@
 
 use einhorn_proto::{self as proto, Notice, Severity};
 
+use super::{Context, Typed, json_line, typed};
 use crate::error::Error;
-use crate::options::Answer;
-use crate::output::Output;
-use crate::session::Session;
 use crate::table::Style;
 
-use super::{json_line, show_last, typed};
+pub(super) const DETAILS: &str = "Ends with Ctrl-C, or when the master exits.";
 
-/// Shows each event until Ctrl-C, or until the master has said that it exits.
-pub(super) fn run(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
-    let request = proto::Command::Events;
-    let mut has_exited = false;
-    let reply = session.request(&request, answer.timeout, &mut |reply| {
-        let notice = reply.data.as_deref().and_then(typed::<Notice>);
-        has_exited |= matches!(notice, Some(Notice::MasterExiting { .. }));
-        match answer.json {
-            true => output.raw(&json_line(reply)),
-            false => output.styled(&reply.message, style(notice.as_ref())),
+#[derive(Debug, clap::Args)]
+pub(super) struct Events {}
+
+impl Typed for Events {
+    fn request(&self) -> Option<proto::Command> {
+        Some(proto::Command::Events)
+    }
+
+    /// Shows each event until Ctrl-C, or until the master has reported its exit.
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        let request = proto::Command::Events;
+        let (output, is_json) = (context.output, context.answer.json);
+        let mut has_exited = false;
+        let reply = context.session.request(&request, context.answer.timeout, &mut |reply| {
+            let notice = reply.data.as_deref().and_then(typed::<Notice>);
+            has_exited |= matches!(notice, Some(Notice::MasterExiting { .. }));
+            match is_json {
+                true => output.raw(&json_line(reply)),
+                false => output.styled(&reply.message, style(notice.as_ref())),
+            }
+        });
+        match reply {
+            Err(Error::Closed { .. }) if has_exited => Ok(()),
+            reply => context.print_last(reply?, &request),
         }
-    });
-    match reply {
-        Err(Error::Closed { .. }) if has_exited => Ok(()),
-        reply => show_last(output, reply?, &request, answer),
     }
 }
 

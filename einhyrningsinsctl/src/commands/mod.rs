@@ -1,93 +1,175 @@
-//! The commands, one file for each that shows its answer in a way of its own.
+//! The commands: how each is read from the command line and carried out.
+//!
+//! Names, arguments and one-line help come from the table in `einhorn-proto`. A command has a file here if it takes
+//! options or shows its answer in a way of its own; any other is sent as it was typed, and its answer printed.
 
 mod events;
+mod help;
+mod plain;
 mod progress;
 mod ready;
+mod state;
 mod status;
 mod upgrade;
 mod version;
 
-use einhorn_proto as proto;
+use std::fmt;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, FromArgMatches, Subcommand};
+use einhorn_proto::{self as proto, Audience, COMMANDS, CommandClass, CommandInfo, command_info};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::cli::{Command, UpgradeArgs};
 use crate::connection::Reply;
 use crate::error::Error;
-use crate::help;
 use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
 
-/// Carries one command out and shows its answer.
-///
-/// # Errors
-/// [`Error`]; one of kind "failed" if the master answers that it refused or did not manage.
-pub(crate) fn run(
-    session: &mut Session,
-    output: &Output,
-    command: &Command,
-    answer: Answer,
-) -> Result<(), Error> {
-    let Some(request) = command.request() else {
-        let Command::Help { command, .. } = command else { return Ok(()) };
-        return output.text(&help::of_prompt(command.as_deref())?);
-    };
-    match command {
-        Command::Events => events::run(session, output, answer),
-        Command::Upgrade(UpgradeArgs { leave, .. })
-        | Command::UpgradeFleet { leave }
-        | Command::UpgradeContinue { leave }
-        | Command::UpgradeAbort { leave }
-        | Command::Rollback { leave }
-            if leave.no_wait =>
-        {
-            upgrade::begin(session, output, &request, answer)
+/// A command with its arguments, as it was typed.
+pub(crate) trait Typed: fmt::Debug {
+    /// What to send to the master; `None` if no master is needed.
+    fn request(&self) -> Option<proto::Command>;
+
+    /// Carries the command out and shows its answer.
+    ///
+    /// # Errors
+    /// [`Error`]; of kind "failed" if the master answers that it refused or failed.
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error>;
+}
+
+/// What a command is carried out with.
+pub(crate) struct Context<'a> {
+    pub(crate) session: &'a mut Session,
+    pub(crate) output: &'a Output,
+    /// How to wait for the answer and show it.
+    pub(crate) answer: Answer,
+    /// Whether the command was typed at the prompt or in a script, rather than on the command line.
+    pub(crate) is_line: bool,
+}
+
+/// A command, or what clap finds wrong with it.
+type ReadCommand = Result<Box<dyn Typed>, clap::Error>;
+
+/// How a command is read.
+struct Reader {
+    /// Adds the command's arguments to its definition.
+    define: fn(&CommandInfo, clap::Command) -> clap::Command,
+    read: fn(&CommandInfo, &ArgMatches) -> ReadCommand,
+    /// What `--help` says below the line of the table.
+    details: &'static str,
+}
+
+impl Reader {
+    /// The reader of a command whose arguments are `T`.
+    fn of<T: clap::Args + Typed + 'static>(details: &'static str) -> Self {
+        Self {
+            define: |_, command| T::augment_args(command),
+            read: |_, matches| Ok(Box::new(T::from_arg_matches(matches)?)),
+            details,
         }
-        Command::Status { ready: true } => ready::run(session, output, answer),
-        _ if answer.json => as_json(session, output, &request, answer),
-        Command::State => as_pretty_json(session, output, &request, answer),
-        Command::Status { .. } => status::run(session, output, answer),
-        Command::Upgrade(_)
-        | Command::UpgradeFleet { .. }
-        | Command::UpgradeContinue { .. }
-        | Command::UpgradeAbort { .. }
-        | Command::UpgradeFollow
-        | Command::Rollback { .. } => upgrade::run(session, output, &request, answer),
-        Command::Version => version::run(session, output, answer),
-        _ => as_text(session, output, &request, answer),
+    }
+
+    fn of_command(info: &CommandInfo) -> Self {
+        match info.name {
+            "events" => Self::of::<events::Events>(events::DETAILS),
+            "help" => Self::of::<help::Help>(help::DETAILS),
+            "reload" => plain::reader(RELOAD_DETAILS),
+            "state" => Self::of::<state::State>(""),
+            "status" => Self::of::<status::Args>(status::DETAILS),
+            "upgrade" => Self::of::<upgrade::Args>(upgrade::DETAILS),
+            "version" => Self::of::<version::Version>(version::DETAILS),
+            _ if info.class == CommandClass::Rollout => upgrade::rollout_reader(info),
+            _ => plain::reader(""),
+        }
     }
 }
 
-/// Shows the messages of the master.
-fn as_text(
-    session: &mut Session,
-    output: &Output,
-    request: &proto::Command,
-    answer: Answer,
-) -> Result<(), Error> {
-    let reply = session.request(request, answer.timeout, &mut |reply| output.text(&reply.message))?;
-    show_last(output, reply, request, answer)
-}
+const RELOAD_DETAILS: &str = "\
+Returns with exit code 0 once the new master runs. If that cannot continue from the old master's state, the old master \
+stays, the reason is printed, and the exit code is 1.";
 
-/// Prints the data of each reply on a line of its own, and what a reply without data says in its place.
-fn as_json(
-    session: &mut Session,
-    output: &Output,
-    request: &proto::Command,
-    answer: Answer,
-) -> Result<(), Error> {
-    let reply = session.request(request, answer.timeout, &mut |reply| output.raw(&json_line(reply)))?;
-    show_last(output, reply, request, answer)
-}
+/// A command as clap reads it, for every command of the table that people type.
+#[derive(Debug)]
+pub(crate) struct Command(pub(crate) Box<dyn Typed>);
 
-/// Shows the last reply. What the master did not do goes to standard error, from the caller.
-fn show_last(output: &Output, reply: Reply, request: &proto::Command, answer: Answer) -> Result<(), Error> {
-    if answer.json {
-        output.raw(&json_line(&reply))?;
-        return accepted(reply, request).map(drop);
+impl Command {
+    fn define(info: &'static CommandInfo) -> clap::Command {
+        let reader = Reader::of_command(info);
+        let command = (reader.define)(info, clap::Command::new(info.name))
+            .about(info.summary)
+            .aliases(info.aliases)
+            .hide(info.audience == Audience::UpgradeOption);
+        match reader.details {
+            "" => command,
+            details => command.long_about(format!("{}\n\n{details}", info.summary)),
+        }
     }
-    output.message(&accepted(reply, request)?.message)
+}
+
+impl Subcommand for Command {
+    fn augment_subcommands(parent: clap::Command) -> clap::Command {
+        parent.subcommands(COMMANDS.iter().filter(|info| info.is_typed()).map(Self::define))
+    }
+
+    fn augment_subcommands_for_update(parent: clap::Command) -> clap::Command {
+        Self::augment_subcommands(parent)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        command_info(name).is_some_and(CommandInfo::is_typed)
+    }
+}
+
+impl FromArgMatches for Command {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let typed = matches.subcommand().and_then(|(name, matches)| Some((command_info(name)?, matches)));
+        let Some((info, matches)) = typed else {
+            return Err(clap::Error::new(ErrorKind::MissingSubcommand));
+        };
+        (Reader::of_command(info).read)(info, matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Context<'_> {
+    /// Sends `request`, gives each reply before the last to `on_progress`, and returns the last one if the master
+    /// did what was asked.
+    ///
+    /// A last reply without `ok` comes from einhorn, which reports failures in its message only.
+    fn ask(
+        &mut self,
+        request: &proto::Command,
+        on_progress: &mut dyn FnMut(&Reply) -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        let reply = self.session.request(request, self.answer.timeout, on_progress)?;
+        accepted(reply, request)
+    }
+
+    /// Sends `request` and prints each message; with `--json` each reply's data, a line each, or the message of one
+    /// without data.
+    fn print(&mut self, request: &proto::Command) -> Result<(), Error> {
+        let (output, is_json) = (self.output, self.answer.json);
+        let reply = self.session.request(request, self.answer.timeout, &mut |reply| match is_json {
+            true => output.raw(&json_line(reply)),
+            false => output.text(&reply.message),
+        })?;
+        self.print_last(reply, request)
+    }
+
+    /// Prints the last reply. A refusal goes to standard error, from the caller.
+    fn print_last(&self, reply: Reply, request: &proto::Command) -> Result<(), Error> {
+        if self.answer.json {
+            self.output.raw(&json_line(&reply))?;
+            return accepted(reply, request).map(drop);
+        }
+        self.output.message(&accepted(reply, request)?.message)
+    }
 }
 
 fn json_line(reply: &Reply) -> String {
@@ -98,36 +180,18 @@ fn json_line(reply: &Reply) -> String {
     }
 }
 
-/// Prints the data over several lines, for reading.
-fn as_pretty_json(
-    session: &mut Session,
-    output: &Output,
-    request: &proto::Command,
-    answer: Answer,
-) -> Result<(), Error> {
-    let reply = session.request(request, answer.timeout, &mut |_| Ok(()))?;
-    let reply = accepted(reply, request)?;
-    let value = reply.data.as_deref().and_then(typed::<serde_json::Value>);
-    match value {
-        Some(value) => output.text(&format!("{value:#}")),
-        None => output.text(&reply.message),
-    }
-}
-
-/// Lets through what was carried out. A last reply that does not say `ok` comes from an older master,
-/// which told failures in its message only.
 fn accepted(reply: Reply, request: &proto::Command) -> Result<Reply, Error> {
     if reply.ok != Some(false) {
         return Ok(reply);
     }
     let message = match reply.message.trim_end() {
-        "" => format!("{} refused, and the master does not say why", request.name()),
+        "" => format!("{} refused; the master gives no reason", request.name()),
         message => message.to_owned(),
     };
     Err(Error::Refused { message, details: Vec::new() })
 }
 
-/// The data as its type; `None` if a master of another version has made something else of it.
+/// The data as its type; `None` if a master of another version sent something else.
 fn typed<T: serde::de::DeserializeOwned>(data: &RawValue) -> Option<T> {
     serde_json::from_str(data.get()).ok()
 }

@@ -2,28 +2,24 @@
 
 use einhorn_proto::{self as proto, MasterState, SlotStatus, Status, WorkerState};
 
+use super::{Context, accepted, json_line, typed};
 use crate::error::Error;
-use crate::options::Answer;
-use crate::output::Output;
-use crate::session::Session;
 use crate::text::age;
-
-use super::{accepted, json_line, typed};
 
 /// Slots that are told of; the rest is counted.
 const SLOTS_TOLD_MAX: usize = 3;
 
-/// Says nothing if the pool is ready; with `--json` prints the status, ready or not.
-pub(super) fn run(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
+/// Prints nothing if the pool is ready; with `--json` prints the status, ready or not.
+pub(super) fn run(context: &mut Context<'_>) -> Result<(), Error> {
     let request = proto::Command::Status;
-    let reply = session.request(&request, answer.timeout, &mut |_| Ok(()))?;
-    if answer.json {
-        output.raw(&json_line(&reply))?;
+    let reply = context.session.request(&request, context.answer.timeout, &mut |_| Ok(()))?;
+    if context.answer.json {
+        context.output.raw(&json_line(&reply))?;
     }
     let reply = accepted(reply, &request)?;
     let unreadiness = match reply.data.as_deref().and_then(typed::<Status>) {
         Some(status) => unreadiness(&status),
-        None => Some("the master is of another version, and its answer does not tell".to_owned()),
+        None => Some("this client cannot read the status of a master of this version".to_owned()),
     };
     match unreadiness {
         None => Ok(()),

@@ -9,25 +9,43 @@ use einhorn_proto::{
     UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
+use super::{Context, Typed, ready, typed};
 use crate::error::Error;
-use crate::options::Answer;
-use crate::output::Output;
-use crate::session::Session;
 use crate::table::{Align, Line, Span, Style, Table};
 use crate::text::{age, coarse_age};
 
 use listener::listener_line;
 
-use super::{accepted, typed};
+pub(super) const DETAILS: &str = "\
+Shows the cause and age of a slot's last death, and when an empty slot is filled again. Long causes are cut to the \
+width of the terminal; a pipe gets them whole.";
 
-/// Shows the typed answer as a table, or the message of a master whose answer is of another type.
-pub(super) fn run(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
-    let request = proto::Command::Status;
-    let reply = session.request(&request, answer.timeout, &mut |_| Ok(()))?;
-    let reply = accepted(reply, &request)?;
-    match reply.data.as_deref().and_then(typed::<Status>) {
-        Some(status) => output.lines(&render(&status)),
-        None => output.text(&reply.message),
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print nothing; exit with 0 if every slot has a worker up and the master is not stopping, else with 1 and the
+    /// reason on standard error. For probes
+    #[arg(long)]
+    ready: bool,
+}
+
+impl Typed for Args {
+    fn request(&self) -> Option<proto::Command> {
+        Some(proto::Command::Status)
+    }
+
+    /// Shows the typed answer as a table, or the message of a master whose answer is of another type.
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        let request = proto::Command::Status;
+        match (self.ready, context.answer.json) {
+            (true, _) => return ready::run(context),
+            (false, true) => return context.print(&request),
+            (false, false) => {}
+        }
+        let reply = context.ask(&request, &mut |_| Ok(()))?;
+        match reply.data.as_deref().and_then(typed::<Status>) {
+            Some(status) => context.output.lines(&render(&status)),
+            None => context.output.text(&reply.message),
+        }
     }
 }
 

@@ -1,53 +1,160 @@
 //! `upgrade` and its kin: progress while it runs, and how it ended.
 
-use einhorn_proto::{self as proto, Notice, Outcome, Severity, UpgradeReport};
+use std::time::Duration;
 
-use crate::connection::Reply;
-use crate::error::Error;
-use crate::options::Answer;
-use crate::output::Output;
-use crate::session::Session;
-use crate::table::Style;
+use clap::{ArgGroup, FromArgMatches};
+use einhorn_proto::{
+    self as proto, CommandInfo, Notice, Outcome, Severity, UpgradeReport, WORKERS_MAX,
+    parse_seconds_above_zero,
+};
 
 use super::progress::Progress;
-use super::{show_last, typed};
+use super::{Context, Reader, Typed, plain, typed};
+use crate::connection::Reply;
+use crate::error::Error;
+use crate::output::Output;
+use crate::table::Style;
+
+pub(super) const DETAILS: &str = "\
+Shows progress and returns when the upgrade has ended, with exit code 0 only if every worker runs the new release and \
+takes traffic. If the new release fails, the master rolls back by itself; the reason is printed, and the exit code is \
+1. After Ctrl-C the upgrade continues in the master.";
+
+const ROLLBACK_DETAILS: &str = "\
+Aborts a running upgrade, as \"upgrade --abort\" does. After an upgrade, replaces every worker again, with the \
+previous release, which is kept until the next upgrade begins. Exit code 0 only if every worker runs that release \
+again and takes traffic.";
+
+/// How to upgrade; or what to do with the running upgrade, which excludes all of that.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("plan").multiple(true), group = ArgGroup::new("running").conflicts_with("plan"))]
+pub(super) struct Args {
+    /// Start all new workers at once; the old ones stop when all new ones have acked
+    #[arg(long, group = "plan")]
+    fleet: bool,
+
+    /// Replace this many workers first, and the rest after the soak
+    ///
+    /// If one of them dies during the soak, the upgrade has failed.
+    #[arg(long, value_name = "COUNT", group = "plan", conflicts_with = "fleet")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
+    canary: Option<u32>,
+
+    /// How long the soak lasts [default: until "upgrade --continue"]
+    #[arg(long, value_name = "SECONDS", group = "plan", requires = "canary", value_parser = parse_seconds_above_zero)]
+    soak: Option<Duration>,
+
+    /// End the soak of the running upgrade and replace the rest
+    #[arg(long = "continue", group = "running")]
+    go_on: bool,
+
+    /// Abort the running upgrade and roll it back; exit code 0 once that is done
+    #[arg(long, group = "running")]
+    abort: bool,
+
+    /// Follow the running upgrade until it ends
+    #[arg(long, group = "running", conflicts_with = "no_wait")]
+    follow: bool,
+
+    #[command(flatten)]
+    leave: Leave,
+}
+
+/// Whether to wait for the end.
+#[derive(Debug, clap::Args)]
+struct Leave {
+    /// Return as soon as the master has begun
+    #[arg(long)]
+    no_wait: bool,
+}
+
+impl Typed for Args {
+    fn request(&self) -> Option<proto::Command> {
+        let Self { fleet, canary, soak, .. } = *self;
+        Some(match (self.go_on, self.abort, self.follow) {
+            (true, _, _) => proto::Command::UpgradeContinue,
+            (_, true, _) => proto::Command::UpgradeAbort,
+            (_, _, true) => proto::Command::UpgradeFollow,
+            _ => proto::Command::Upgrade { fleet, canary, soak },
+        })
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        self.request().map_or(Ok(()), |request| run(context, &request, &self.leave))
+    }
+}
+
+/// A command about a rollout that has no options but this.
+#[derive(Debug)]
+struct Rollout {
+    request: proto::Command,
+    leave: Leave,
+}
+
+/// How `rollback`, `upgrade_fleet` and the like are read.
+pub(super) fn rollout_reader(info: &CommandInfo) -> Reader {
+    Reader {
+        define: |_, command| <Leave as clap::Args>::augment_args(command),
+        read: |info, matches| {
+            let (request, leave) = (plain::request(info, matches)?, Leave::from_arg_matches(matches)?);
+            Ok(Box::new(Rollout { request, leave }))
+        },
+        details: match info.name {
+            "rollback" => ROLLBACK_DETAILS,
+            "upgrade_fleet" => "The same as \"upgrade --fleet\".",
+            "upgrade_continue" => "The same as \"upgrade --continue\".",
+            "upgrade_abort" => "The same as \"upgrade --abort\".",
+            "upgrade_follow" => "The same as \"upgrade --follow\".",
+            _ => "",
+        },
+    }
+}
+
+impl Typed for Rollout {
+    fn request(&self) -> Option<proto::Command> {
+        Some(self.request.clone())
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        run(context, &self.request, &self.leave)
+    }
+}
+
+fn run(context: &mut Context<'_>, request: &proto::Command, leave: &Leave) -> Result<(), Error> {
+    if leave.no_wait { begin(context, request) } else { follow(context, request) }
+}
 
 /// Shows a bar and what goes wrong on a terminal, each step on a line of its own elsewhere; then the end.
-pub(super) fn run(
-    session: &mut Session,
-    output: &Output,
-    request: &proto::Command,
-    answer: Answer,
-) -> Result<(), Error> {
-    let mut display = Display { output, progress: Progress::default(), shown: String::new() };
-    let reply = session.request(request, answer.timeout, &mut |reply| display.step(reply));
+fn follow(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Error> {
+    if context.answer.json {
+        return context.print(request);
+    }
+    let mut display = Display { output: context.output, progress: Progress::default(), shown: String::new() };
+    let reply = context.session.request(request, context.answer.timeout, &mut |reply| display.step(reply));
     let cleared = display.clear();
     let reply = reply?;
     cleared?;
-    show_end(output, reply, request, answer)
+    show_end(context, reply, request)
 }
 
-/// Returns when the master has begun, which its first line of progress tells; or refused, in its last.
-pub(super) fn begin(
-    session: &mut Session,
-    output: &Output,
-    request: &proto::Command,
-    answer: Answer,
-) -> Result<(), Error> {
-    let reply = session.begin_request(request, answer.timeout)?;
+/// Returns at the first reply: progress, once the master has begun, or the last one, if it refused.
+fn begin(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Error> {
+    let reply = context.session.begin_request(request, context.answer.timeout)?;
     let is_over = !reply.wait;
-    show_end(output, reply, request, answer)?;
-    if is_over || answer.json {
+    show_end(context, reply, request)?;
+    if is_over || context.answer.json {
         return Ok(());
     }
-    output.text("it goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" shows it")
+    context.output.text(
+        "the upgrade continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows its progress",
+    )
 }
 
-/// Shows how it ended; a failure with what was done about it, and with what the worker said that caused it.
-fn show_end(output: &Output, reply: Reply, request: &proto::Command, answer: Answer) -> Result<(), Error> {
+/// Shows how it ended; after a failure also what was done about it, and the last output of the worker that caused it.
+fn show_end(context: &Context<'_>, reply: Reply, request: &proto::Command) -> Result<(), Error> {
     let data = reply.data.clone();
-    show_last(output, reply, request, answer).map_err(|error| match (error, data) {
-        (Error::Refused { message, .. }, Some(data)) if !answer.json => {
+    context.print_last(reply, request).map_err(|error| match (error, data) {
+        (Error::Refused { message, .. }, Some(data)) if !context.answer.json => {
             let report = typed::<UpgradeReport>(&data);
             let details = report.map(|report| [vec![what_was_done(&report)], last_words(&report)].concat());
             Error::Refused { message, details: details.unwrap_or_default() }

@@ -1,17 +1,25 @@
-//! `version`: this client's, and the master's.
+//! `version`: of this client and of the master.
 
 use einhorn_proto::{self as proto, PROTOCOL_VERSION};
 
+use super::{Context, Typed};
 use crate::error::Error;
-use crate::options::Answer;
-use crate::output::Output;
-use crate::session::Session;
 
-use super::as_text;
+pub(super) const DETAILS: &str = "Shows this client's version first, which needs no master.";
 
-/// Shows both versions, this client's first: it is known though no master be there.
-pub(super) fn run(session: &mut Session, output: &Output, answer: Answer) -> Result<(), Error> {
-    let client = env!("CARGO_PKG_VERSION");
-    output.text(&format!("einhyrningsinsctl {client} (protocol {PROTOCOL_VERSION})"))?;
-    as_text(session, output, &proto::Command::Version, answer)
+#[derive(Debug, clap::Args)]
+pub(super) struct Version {}
+
+impl Typed for Version {
+    fn request(&self) -> Option<proto::Command> {
+        Some(proto::Command::Version)
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        if !context.answer.json {
+            let client = env!("CARGO_PKG_VERSION");
+            context.output.text(&format!("einhyrningsinsctl {client} (protocol {PROTOCOL_VERSION})"))?;
+        }
+        context.print(&proto::Command::Version)
+    }
 }
