@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
 use anyhow::{Context, bail};
-use einhorn_proto::Severity;
+use einhorn_proto::{DEFAULT_DIRECTORY, Severity, default_path, einhorns_directory};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
     AckModeArg, Args, CareArgs, CommandLine, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg,
-    ReexecArgs, SharedArgs, UserArg, einhorn,
+    SharedArgs, UserArg, einhorn,
 };
 use crate::forms;
 use crate::listen::{BindSpec, Family};
@@ -22,9 +22,6 @@ use crate::supervisor::{AckMode, Care, MaxAge, Policy, Retries};
 use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
 use crate::workers::ProcessOptions;
-
-/// Where the control socket is if nobody says where. *Wire*: clients of einhorn look there.
-const SOCKET_DEFAULT: &str = "/tmp/einhorn.sock";
 
 /// How often einhorn tries a slot: without end. But an upgrade must come to one, or its client waits for ever.
 /// Source: of the end, this program; einhorn has none.
@@ -135,25 +132,17 @@ pub struct LogConfig {
     pub syslog: bool,
 }
 
-/// What was typed, without the ways in which the dialects say it.
+/// What differs between the dialects.
 struct Choices {
-    shared: SharedArgs,
     dialect: Dialect,
-    command: Vec<OsString>,
-    number: u32,
-    ack: AckMode,
+    /// Whether `-m` asks for manual acks, which overrides the default of `--ack-mode`.
+    manual: bool,
     retries: Retries,
-    dropped: Vec<String>,
-    nice: Option<NiceArg>,
-    binds: Vec<BindSpec>,
-    backlog: Option<u32>,
-    name: Option<String>,
     socket: PathBuf,
     pidfile: Option<PathBuf>,
     lockfile: Option<PathBuf>,
     verbosity: Severity,
     log_format: LogFormat,
-    reexec: ReexecArgs,
     warnings: Vec<String>,
 }
 
@@ -164,89 +153,85 @@ impl Config {
     /// If the current directory cannot be found out, or what was typed does not go together or with this system.
     pub fn new(line: CommandLine, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
-        let choices = match line {
-            CommandLine::Native(args) => native(*args),
-            CommandLine::Einhorn(args) => einhorns(*args),
+        let (choices, args) = match line {
+            CommandLine::Native(args) => (native(&args), args.shared),
+            CommandLine::Einhorn(args) => (einhorns(&args), args.shared),
         };
-        Self::build(argv, &start, choices)
+        Self::build(argv, &start, choices, args)
     }
 
-    fn build(argv: Vec<OsString>, start: &Path, choices: Choices) -> anyhow::Result<Self> {
-        let shared = choices.shared;
+    fn build(argv: Vec<OsString>, start: &Path, choices: Choices, args: SharedArgs) -> anyhow::Result<Self> {
         let is_einhorn = choices.dialect == Dialect::Einhorn;
-        let family = match (shared.ipv4_only, shared.ipv6_only) {
+        let ack = ack_mode(&args, choices.manual);
+        let family = match (args.ipv4_only, args.ipv6_only) {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
             _ => Family::Any,
         };
-        let account = account(shared.process.user, shared.process.group)?;
+        let account = account(args.process.user, args.process.group)?;
         let process = ProcessOptions {
-            umask: shared.process.umask,
-            limits: shared.process.rlimit,
-            oom_score_adj: shared.process.oom_score_adj,
-            cpus: cpus(shared.process.cpu_affinity)?,
-            no_new_privileges: shared.process.no_new_privs,
+            umask: args.process.umask,
+            limits: args.process.rlimit,
+            oom_score_adj: args.process.oom_score_adj,
+            cpus: cpus(args.process.cpu_affinity)?,
+            no_new_privileges: args.process.no_new_privs,
         };
         Ok(Self {
             policy: Policy {
-                program: choices
+                program: args
                     .command
                     .first()
                     .map_or(String::new(), |name| name.to_string_lossy().into_owned()),
-                workers: choices.number,
-                seconds: shared.seconds,
-                ack: choices.ack,
-                retries: choices.retries,
-                unacked_max: shared.max_unacked.unwrap_or_else(available_cpus),
-                upgrade_additional_max: shared.max_upgrade_additional,
-                graceful_signal: shared.graceful_signal,
-                grace: shared.signal_timeout,
-                shrink_grace: choices
-                    .binds
+                workers: args.number,
+                seconds: args.seconds,
+                ack,
+                retries: args.retries.map_or(choices.retries, Retries::always),
+                unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
+                upgrade_additional_max: args.max_upgrade_additional,
+                graceful_signal: args.graceful_signal,
+                grace: args.signal_timeout,
+                shrink_grace: args
+                    .bind
                     .iter()
                     .any(|spec| spec.options.reuseport)
-                    .then_some(shared.shrink_grace),
+                    .then_some(args.shrink_grace),
                 upgrade_restarts: is_einhorn,
-                care: care(&shared.care),
+                care: care(&args.care),
             },
             sockets: Sockets {
-                binds: choices.binds.into_iter().map(|spec| spec.counted_from(start)).collect(),
+                binds: args.bind.into_iter().map(|spec| spec.counted_from(start)).collect(),
                 family,
-                backlog: choices.backlog,
+                backlog: args.backlog,
             },
-            log: LogConfig {
-                verbosity: choices.verbosity,
-                format: choices.log_format,
-                syslog: shared.syslog,
-            },
+            log: LogConfig { verbosity: choices.verbosity, format: choices.log_format, syslog: args.syslog },
             control: Control {
-                name: choices.name,
+                name: args.command_name,
                 socket: start.join(choices.socket),
-                socket_as_fd: shared.command_socket_as_fd,
+                socket_as_fd: args.command_socket_as_fd,
                 pidfile: choices.pidfile.map(|path| start.join(path)),
                 lockfile: choices.lockfile.map(|path| start.join(path)),
             },
-            nice: choices.nice.unwrap_or(NiceArg { master: None, worker: None }),
+            nice: args.nice.unwrap_or(NiceArg { master: None, worker: None }),
             process,
-            capture_startup: shared.capture_startup,
-            parent_death_signal: shared.kill_children_on_exit.then_some(shared.graceful_signal),
+            capture_startup: args.capture_startup,
+            parent_death_signal: args.kill_children_on_exit.then_some(args.graceful_signal),
             reexec: Reexec {
-                as_command: choices.reexec.reexec_as.map(|CommandWords(words)| words),
-                check_timeout: choices.reexec.reexec_timeout,
+                as_command: args.reexec.reexec_as.map(|CommandWords(words)| words),
+                check_timeout: args.reexec.reexec_timeout,
             },
             identity: Identity {
                 dialect: choices.dialect,
                 argv,
                 start_directory: start.to_owned(),
-                directory_given: shared.chdir.is_some(),
+                directory_given: args.chdir.is_some(),
             },
             recipe: Recipe {
-                command: choices.command,
-                directory: shared.chdir.map_or(start.to_owned(), |directory| start.join(directory)),
-                dropped: choices.dropped,
+                command: args.command,
+                directory: args.chdir.map_or(start.to_owned(), |directory| start.join(directory)),
+                dropped: args.drop_env_var,
                 drops_at_start: !is_einhorn,
                 absolute_argv0: is_einhorn,
-                env_file: shared.env_file,
+                env_file: args.env_file,
                 account,
             },
             warnings: choices.warnings,
@@ -279,76 +264,45 @@ fn cpus(affinity: Option<CpuAffinityArg>) -> anyhow::Result<Vec<CpuSet>> {
     }
 }
 
-fn native(args: Args) -> Choices {
-    let deadline = (!args.ack_timeout.is_zero()).then_some(args.ack_timeout);
+fn ack_mode(args: &SharedArgs, manual: bool) -> AckMode {
+    match args.ack_mode {
+        AckModeArg::Seconds(seconds) if !manual => AckMode::Timer(seconds),
+        _ => AckMode::Manual(args.ack_timeout.filter(|deadline| !deadline.is_zero())),
+    }
+}
+
+fn native(Args { shared, manual }: &Args) -> Choices {
+    let name = shared.command_name.as_deref();
     Choices {
-        shared: args.shared,
         dialect: Dialect::Native,
-        number: args.number,
-        ack: match args.ack_mode {
-            _ if args.manual => AckMode::Manual(deadline),
-            Some(AckModeArg::Manual) => AckMode::Manual(deadline),
-            Some(AckModeArg::Seconds(seconds)) => AckMode::Timer(seconds),
-            None => AckMode::Timer(Duration::from_secs(1)),
-        },
-        retries: args.retries.map_or(Retries::DEFAULT, Retries::always),
-        dropped: args.drop_env_var,
-        nice: args.nice,
-        binds: args.bind,
-        backlog: args.backlog,
-        socket: args.socket_path.unwrap_or_else(|| match &args.command_name {
-            Some(name) => PathBuf::from(format!("/tmp/einhorn-{name}.sock")),
-            None => PathBuf::from(SOCKET_DEFAULT),
-        }),
-        name: args.command_name,
-        pidfile: args.pidfile,
-        lockfile: args.lockfile,
-        verbosity: verbosity(args.verbose, args.quiet),
-        log_format: args.log_format,
-        reexec: args.reexec,
-        command: args.command,
+        manual: *manual,
+        retries: Retries::DEFAULT,
+        socket: shared.socket_path.clone().unwrap_or_else(|| default_path(DEFAULT_DIRECTORY, name, "sock")),
+        pidfile: shared.pidfile.clone(),
+        lockfile: shared.lockfile.clone(),
+        verbosity: verbosity(shared.verbose, shared.quiet),
+        log_format: shared.log_format.unwrap_or(LogFormat::Text),
         warnings: Vec::new(),
     }
 }
 
-fn einhorns(args: einhorn::Args) -> Choices {
-    let deadline = args.ack_timeout.filter(|deadline| !deadline.is_zero());
-    let file = |given: Option<PathBuf>, extension| {
-        given.unwrap_or_else(|| einhorns_file(args.command_name.as_deref(), extension))
+fn einhorns(args: &einhorn::Args) -> Choices {
+    let shared = &args.shared;
+    let directory = einhorns_directory(env::var_os("TMPDIR"));
+    let file = |given: &Option<PathBuf>, extension| {
+        given.clone().unwrap_or_else(|| default_path(&directory, shared.command_name.as_deref(), extension))
     };
     Choices {
-        shared: args.shared,
         dialect: Dialect::Einhorn,
-        number: args.number,
-        ack: match args.ack_mode {
-            AckModeArg::Manual => AckMode::Manual(deadline),
-            AckModeArg::Seconds(seconds) => AckMode::Timer(seconds),
-        },
-        retries: args.retries.map_or(EINHORNS_RETRIES, Retries::always),
-        dropped: args.drop_env_var,
-        nice: args.nice,
-        binds: args.bind,
-        backlog: Some(args.backlog),
-        socket: file(args.socket_path, "sock"),
-        pidfile: Some(file(args.pidfile, "pid")),
-        lockfile: Some(file(args.lockfile, "lock")),
-        name: args.command_name,
-        verbosity: einhorns_verbosity(args.verbose, args.quiet),
-        log_format: args.log_format.unwrap_or(LogFormat::Einhorn),
-        reexec: args.reexec,
-        command: args.command,
+        manual: false,
+        retries: EINHORNS_RETRIES,
+        socket: file(&shared.socket_path, "sock"),
+        pidfile: Some(file(&shared.pidfile, "pid")),
+        lockfile: Some(file(&shared.lockfile, "lock")),
+        verbosity: einhorns_verbosity(shared.verbose, shared.quiet),
+        log_format: shared.log_format.unwrap_or(LogFormat::Einhorn),
         warnings: args.preload.iter().map(|path| without_preload(path)).collect(),
     }
-}
-
-/// Where einhorn puts a file if nobody says where. *Wire*: its shell and scripts look there.
-fn einhorns_file(name: Option<&str>, extension: &str) -> PathBuf {
-    let directory = env::var_os("TMPDIR").filter(|directory| !directory.is_empty());
-    let directory = directory.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-    directory.join(match name {
-        Some(name) => format!("einhorn-{name}.{extension}"),
-        None => format!("einhorn.{extension}"),
-    })
 }
 
 fn without_preload(path: &Path) -> String {

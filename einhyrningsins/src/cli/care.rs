@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::values::{parse_bytes, parse_seconds_above_zero};
+use einhorn_proto::{SecondsError, parse_seconds, parse_seconds_above_zero};
+
+use super::values::parse_bytes;
 
 /// When a worker that serves is replaced.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,9 +34,9 @@ pub struct MaxAgeArg {
     pub jitter: Duration,
 }
 
-fn parse_max_age(text: &str) -> Result<MaxAgeArg, String> {
+fn parse_max_age(text: &str) -> Result<MaxAgeArg, SecondsError> {
     let (age, jitter) = text.split_once(':').unwrap_or((text, "0"));
     let age = parse_seconds_above_zero(age)?;
-    let jitter = super::values::parse_seconds(jitter)?;
+    let jitter = parse_seconds(jitter)?;
     Ok(MaxAgeArg { age, jitter })
 }

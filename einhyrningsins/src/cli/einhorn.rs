@@ -5,17 +5,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use einhorn_proto::WORKERS_MAX;
 
-use super::values::{
-    AckModeArg, LogFormat, NiceArg, parse_ack_mode, parse_name, parse_nice, parse_seconds, parse_variable,
-};
-use super::{Answer, ReexecArgs, SharedArgs};
-use crate::listen::{BindSpec, BindSpecError};
+use super::values::{NiceArg, parse_nice};
+use super::{Answer, SharedArgs};
+use crate::listen::BindSpec;
 
 /// What is said to a command line without a program. Its first line is einhorn's.
 const USAGE: &str = "\
@@ -96,55 +93,9 @@ const EINHORNS_OPTIONS: [&str; 25] = [
                   Exit codes: 0 when the last worker has gone, 1 after QUIT or what kept it from starting."
 )]
 pub struct Args {
-    /// Number of workers
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, help_heading = "Workers",
-          value_parser = clap::value_parser!(u32).range(0..=i64::from(WORKERS_MAX)))]
-    pub number: u32,
-
-    /// What to listen on.
-    // Help of its own: to rustdoc the brackets are a link.
-    #[arg(
-        short = 'b',
-        long,
-        value_name = "HOST:PORT[,FLAG...]",
-        value_parser = parse_bind,
-        help_heading = "Sockets",
-        help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags, separated by \
-                commas, in any case: n or o_nonblock, r or so_reuseaddr (always set), name=NAME; others are ignored"
-    )]
-    pub bind: Vec<BindSpec>,
-
-    /// Length of the queue of connections that wait for a worker
-    #[arg(short = 'l', long, value_name = "N", default_value_t = 100, help_heading = "Sockets",
-          value_parser = clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))]
-    pub backlog: u32,
-
-    /// Take a worker as up after SECONDS alive, or only when it says so
-    #[arg(short = 'm', long, value_name = "SECONDS|manual", default_value = "1", value_parser = parse_ack_mode,
-          help_heading = "Workers")]
-    pub ack_mode: AckModeArg,
-
-    /// In manual mode: how long a worker has to say so [default: for ever]
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
-    pub ack_timeout: Option<Duration>,
-
-    /// Spawns of one slot in a row without an ack, before giving it up [default: 10 in an upgrade, else no limit]
-    #[arg(long, value_name = "COUNT", help_heading = "Workers",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub retries: Option<u32>,
-
     /// What is the same in both dialects.
     #[command(flatten)]
     pub shared: SharedArgs,
-
-    /// Variable to take out of the environment at the next upgrade, repeatable; at the start it stays
-    #[arg(long, value_name = "VAR", value_parser = parse_variable, help_heading = "Workers")]
-    pub drop_env_var: Vec<String>,
-
-    /// Nice values, of the master and of the workers; no command is needed to set them
-    #[arg(long, value_name = "MASTER[:WORKER[:RENICE_CMD]]", value_parser = parse_nice_with_command,
-          allow_hyphen_values = true, help_heading = "Workers")]
-    pub nice: Option<NiceArg>,
 
     /// Ruby code to load before the workers are forked: taken, and done without
     #[arg(short = 'p', long, value_name = "PATH", help_heading = "Workers")]
@@ -153,51 +104,6 @@ pub struct Args {
     /// Taken, and nothing to do
     #[arg(long, help_heading = "Workers")]
     pub gc_before_fork: bool,
-
-    /// Name of this master: in ps, and for its files
-    #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_name, help_heading = "Control")]
-    pub command_name: Option<String>,
-
-    /// Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]
-    #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control")]
-    pub socket_path: Option<PathBuf>,
-
-    /// File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or /tmp]
-    #[arg(short = 'e', long, value_name = "FILE", help_heading = "Control")]
-    pub pidfile: Option<PathBuf>,
-
-    /// File to hold locked while the control socket is made [default: einhorn.lock or einhorn-NAME.lock, in TMPDIR or
-    /// /tmp]
-    #[arg(short = 'f', long, value_name = "FILE", help_heading = "Control")]
-    pub lockfile: Option<PathBuf>,
-
-    /// The master's own re-exec.
-    #[command(flatten)]
-    pub reexec: ReexecArgs,
-
-    /// Say more in the log
-    #[arg(short = 'v', long, action = ArgAction::Count, help_heading = "Log")]
-    pub verbose: u8,
-
-    /// Say less in the log
-    #[arg(short = 'q', long, action = ArgAction::Count, help_heading = "Log")]
-    pub quiet: u8,
-
-    /// Form of the log on standard error [default: einhorn's]
-    #[arg(long, value_name = "FORMAT", value_enum, help_heading = "Log")]
-    pub log_format: Option<LogFormat>,
-
-    /// Print this help; the exit code is 1
-    #[arg(short = 'h', long, action = ArgAction::HelpLong)]
-    pub help: Option<bool>,
-
-    /// Print the version
-    #[arg(long, action = ArgAction::Version)]
-    pub version: Option<bool>,
-
-    /// The program to run, and its arguments.
-    #[arg(trailing_var_arg = true, value_name = "PROGRAM [ARGS]", hide = true)]
-    pub command: Vec<OsString>,
 }
 
 impl Args {
@@ -212,13 +118,13 @@ impl Args {
             .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
             .map_err(answer)?;
         // The state of another master has a program; nothing of this command line counts then.
-        if args.reexec.takeover().is_some() {
+        if args.shared.reexec.takeover().is_some() {
             return Ok(args);
         }
-        if args.command.is_empty() {
+        if args.shared.command.is_empty() {
             return Err(Answer::complaint(USAGE.to_owned(), 1));
         }
-        if args.number == 0 {
+        if args.shared.number == 0 {
             let text = "einhorn: cannot run 0 workers: --number must be 1 or more\n";
             return Err(Answer::complaint(text.to_owned(), 0));
         }
@@ -229,12 +135,72 @@ impl Args {
     fn parser() -> clap::Command {
         let is_unique =
             |part: &str| EINHORNS_OPTIONS.iter().filter(|option| option.starts_with(part)).count() == 1;
-        EINHORNS_OPTIONS.iter().fold(Self::command(), |parser, option| {
+        EINHORNS_OPTIONS.iter().fold(in_einhorns_manner(Self::command()), |parser, option| {
             let abbreviations =
                 (1..option.len()).map(|length| &option[..length]).filter(|part| is_unique(part));
             parser.mut_arg(option.replace('-', "_"), |arg| arg.aliases(abbreviations))
         })
     }
+}
+
+/// Changes what einhorn has otherwise in the shared options: names, defaults, ranges, and the help that follows.
+fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
+    let with_help = [
+        (
+            "drop_env_var",
+            "Variable to take out of the environment at the next upgrade, repeatable; at the start it stays",
+        ),
+        ("command_name", "Name of this master: in ps, and for its files"),
+        ("socket_path", "Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]"),
+        (
+            "pidfile",
+            "File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or /tmp]",
+        ),
+        (
+            "lockfile",
+            "File to hold locked while the control socket is made [default: einhorn.lock or einhorn-NAME.lock, in \
+             TMPDIR or /tmp]",
+        ),
+        ("verbose", "Log more"),
+        ("quiet", "Log less"),
+    ];
+    with_help
+        .into_iter()
+        .fold(parser, |parser, (name, help)| parser.mut_arg(name, |arg| arg.help(help)))
+        .mut_arg("number", |arg| {
+            arg.value_name("N").value_parser(clap::value_parser!(u32).range(0..=i64::from(WORKERS_MAX)))
+        })
+        .mut_arg("bind", |arg| {
+            arg.value_name("HOST:PORT[,FLAG...]").value_parser(BindSpec::parse_ignoring_unknown_options).help(
+                "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags, separated by \
+                 commas, in any case: n or o_nonblock, r or so_reuseaddr (always set), name=NAME; others are ignored",
+            )
+        })
+        .mut_arg("backlog", |arg| {
+            arg.default_value("100")
+                .value_parser(clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))
+                .help("Length of the queue of connections that wait for a worker")
+        })
+        .mut_arg("ack_mode", |arg| arg.short('m'))
+        .mut_arg("ack_timeout", |arg| {
+            arg.default_value(None).help("In manual mode: how long a worker has to say so [default: for ever]")
+        })
+        .mut_arg("retries", |arg| {
+            arg.short(None).help(
+                "Spawns of one slot in a row without an ack, before giving it up [default: 10 in an upgrade, else no \
+                 limit]",
+            )
+        })
+        .mut_arg("nice", |arg| {
+            arg.value_name("MASTER[:WORKER[:RENICE_CMD]]")
+                .value_parser(parse_nice_with_command)
+                .help("Nice values, of the master and of the workers; no command is needed to set them")
+        })
+        .mut_arg("log_format", |arg| {
+            arg.default_value(None).help("Form of the log on standard error [default: einhorn's]")
+        })
+        .mut_arg("help", |arg| arg.action(ArgAction::HelpLong).help("Print this help; the exit code is 1"))
+        .mut_arg("command", |arg| arg.hide(true))
 }
 
 /// einhorn's exit codes for what the parser says.
@@ -245,10 +211,6 @@ fn answer(error: clap::Error) -> Answer {
     }
 }
 
-fn parse_bind(text: &str) -> Result<BindSpec, BindSpecError> {
-    BindSpec::parse_ignoring_unknown_options(text)
-}
-
 /// The command is for systems whose master may not change nice values by itself, and then has no more luck.
 fn parse_nice_with_command(text: &str) -> Result<NiceArg, String> {
     let end = text.match_indices(':').nth(1).map_or(text.len(), |(end, _)| end);
@@ -257,9 +219,17 @@ fn parse_nice_with_command(text: &str) -> Result<NiceArg, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cli::AckModeArg;
+
+    /// The shared options of a command line.
+    fn shared(line: &str) -> SharedArgs {
+        read(line).unwrap().shared
+    }
 
     fn read(line: &str) -> Result<Args, Answer> {
         let words = std::iter::once("einhorn").chain(line.split_whitespace());
@@ -273,8 +243,8 @@ mod tests {
 
     #[test]
     fn the_defaults_are_einhorns() {
-        let args = read("server").unwrap();
-        assert_eq!((args.number, args.backlog, args.shared.seconds), (1, 100, Duration::from_secs(1)));
+        let args = shared("server");
+        assert_eq!((args.number, args.backlog, args.seconds), (1, Some(100), Duration::from_secs(1)));
         assert_eq!(args.ack_mode, AckModeArg::Seconds(Duration::from_secs(1)));
         assert_eq!((args.ack_timeout, args.retries, args.log_format), (None, None, None));
     }
@@ -287,22 +257,27 @@ mod tests {
              --max-unacked=2 --max-upgrade-additional=1 --gc-before-fork server -n 4 --bogus",
         )
         .unwrap();
-        assert_eq!(args.command, ["server", "-n", "4", "--bogus"]);
-        assert_eq!((args.number, args.backlog, args.ack_mode), (3, 7, AckModeArg::Manual));
-        assert!(
-            args.bind.len() == 2 && args.bind[0].options.nonblocking && !args.bind[1].options.nonblocking
+        assert_eq!(args.shared.command, ["server", "-n", "4", "--bogus"]);
+        assert_eq!(
+            (args.shared.number, args.shared.backlog, args.shared.ack_mode),
+            (3, Some(7), AckModeArg::Manual)
         );
-        assert_eq!(args.nice, Some(NiceArg { master: Some(1), worker: Some(2) }));
-        assert_eq!(args.drop_env_var, ["A", "B"]);
-        assert_eq!(args.reexec.reexec_as.unwrap().0, ["ruby"].map(OsString::from));
+        assert!(
+            args.shared.bind.len() == 2
+                && args.shared.bind[0].options.nonblocking
+                && !args.shared.bind[1].options.nonblocking
+        );
+        assert_eq!(args.shared.nice, Some(NiceArg { master: Some(1), worker: Some(2) }));
+        assert_eq!(args.shared.drop_env_var, ["A", "B"]);
+        assert_eq!(args.shared.reexec.reexec_as.unwrap().0, ["ruby"].map(OsString::from));
         assert!(args.gc_before_fork && args.shared.command_socket_as_fd && args.shared.kill_children_on_exit);
-        assert_eq!(read("-n 2 -- -server").unwrap().command, ["-server"]);
-        assert_eq!(read("-m 0 server").unwrap().ack_mode, AckModeArg::Seconds(Duration::ZERO));
+        assert_eq!(shared("-n 2 -- -server").command, ["-server"]);
+        assert_eq!(shared("-m 0 server").ack_mode, AckModeArg::Seconds(Duration::ZERO));
     }
 
     #[test]
     fn an_option_that_is_given_again_counts_as_given_last() {
-        assert_eq!(read("-n 2 --number 5 server").unwrap().number, 5);
+        assert_eq!(shared("-n 2 --number 5 server").number, 5);
     }
 
     #[test]
@@ -311,12 +286,11 @@ mod tests {
             read("--num 3 --ack manual --lock l --pid p --back 9 --reexec x --seconds=2 --comm-fd server");
         assert!(args.is_err(), "an abbreviation is a beginning");
         let args =
-            read("--num 3 --ack manual --lo l --pid p --back 9 --reexec x --seco=2 --command-so server")
-                .unwrap();
-        assert_eq!((args.number, args.ack_mode, args.backlog), (3, AckModeArg::Manual, 9));
+            shared("--num 3 --ack manual --lo l --pid p --back 9 --reexec x --seco=2 --command-so server");
+        assert_eq!((args.number, args.ack_mode, args.backlog), (3, AckModeArg::Manual, Some(9)));
         assert_eq!((args.lockfile, args.pidfile), (Some("l".into()), Some("p".into())));
-        assert!(args.reexec.reexec_as.is_some() && args.shared.command_socket_as_fd);
-        let args = read("--ack-t 5 --retr 4 server").unwrap();
+        assert!(args.reexec.reexec_as.is_some() && args.command_socket_as_fd);
+        let args = shared("--ack-t 5 --retr 4 server");
         assert_eq!((args.ack_timeout, args.retries), (Some(Duration::from_secs(5)), Some(4)), "ours");
         for ambiguous in ["--n 3", "--max 3", "--ver", "--comm x"] {
             let (text, code) = answered(&format!("{ambiguous} server"));
@@ -326,7 +300,7 @@ mod tests {
 
     #[test]
     fn flags_of_an_address_that_are_not_known_are_ignored() {
-        let args = read("-b :80,bogus,N,no=thing server").unwrap();
+        let args = shared("-b :80,bogus,N,no=thing server");
         assert!(args.bind[0].options.nonblocking);
         let (text, code) = answered("-b nonsense server");
         assert!(text.contains("nonsense") && code == 1, "{text}");
@@ -388,8 +362,8 @@ mod tests {
 
     #[test]
     fn a_takeover_needs_no_program() {
-        assert!(read("--with-state-fd 9").unwrap().reexec.takeover().is_some());
-        assert!(read("--upgrade-check").unwrap().reexec.takeover().is_some());
+        assert!(shared("--with-state-fd 9").reexec.takeover().is_some());
+        assert!(shared("--upgrade-check").reexec.takeover().is_some());
     }
 
     proptest! {

@@ -62,8 +62,8 @@ impl CommandLine {
     #[must_use]
     pub fn takeover(&self) -> Option<Takeover> {
         match self {
-            Self::Native(args) => args.reexec.takeover(),
-            Self::Einhorn(args) => args.reexec.takeover(),
+            Self::Native(args) => args.shared.reexec.takeover(),
+            Self::Einhorn(args) => args.shared.reexec.takeover(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::values::parse_seconds_above_zero;
+use einhorn_proto::parse_seconds_above_zero;
 
 /// What to run in the master's place, and what a master that takes another's place is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,7 +80,7 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<ReexecArgs, String> {
         let words = ["einhyrningsins"].iter().chain(words);
-        Args::try_parse_from(words).map(|args| args.reexec).map_err(|error| error.to_string())
+        Args::try_parse_from(words).map(|args| args.shared.reexec).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,18 +1,43 @@
-//! Options that mean the same in both dialects, with the same defaults.
+//! The options that both command lines have, each defined once.
+//!
+//! They stand here as the native command line has them; `einhorn.rs` changes what einhorn has otherwise.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use einhorn_proto::WORKERS_MAX;
+use clap::ArgAction;
+use einhorn_proto::{WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds_above_zero};
 
-use super::ProcessArgs;
 use super::care::CareArgs;
 use super::stop_signal::{self, parse_stop_signal};
-use super::values::{parse_seconds, parse_seconds_above_zero};
+use super::values::{AckModeArg, LogFormat, NiceArg, parse_ack_mode, parse_nice, parse_variable};
+use super::{ProcessArgs, ReexecArgs};
+use crate::listen::BindSpec;
 
 /// What the two command lines have in common.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SharedArgs {
+    /// Number of workers
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1, help_heading = "Workers",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
+    pub number: u32,
+
+    /// What to listen on.
+    // Help of its own: to rustdoc the brackets are a link.
+    #[arg(
+        short = 'b',
+        long,
+        value_name = "ADDR:PORT[,OPT...]",
+        help_heading = "Sockets",
+        help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS, unix:PATH, \
+                unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd, systemd:NAME; then options, \
+                separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is always set), name=NAME, backlog=N, \
+                nodelay, defer, fastopen[=N], keepalive, freebind, mark=N, device=NAME, rcvbuf=BYTES, sndbuf=BYTES, \
+                mode=MODE, user=USER, group=GROUP"
+    )]
+    pub bind: Vec<BindSpec>,
+
     /// Listen on IPv4 addresses only
     #[arg(short = '4', long, conflicts_with = "ipv6_only", help_heading = "Sockets")]
     pub ipv4_only: bool,
@@ -20,6 +45,27 @@ pub struct SharedArgs {
     /// Listen on IPv6 addresses only
     #[arg(short = '6', long, help_heading = "Sockets")]
     pub ipv6_only: bool,
+
+    /// Length of the queue of connections that wait for a worker [default: the system's maximum]
+    #[arg(short = 'l', long, value_name = "N", help_heading = "Sockets",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub backlog: Option<u32>,
+
+    /// Take a worker as up after SECONDS alive, or only when it says so
+    #[arg(long, value_name = "SECONDS|manual", default_value = "1", value_parser = parse_ack_mode,
+          help_heading = "Workers")]
+    pub ack_mode: AckModeArg,
+
+    /// In manual mode: how long a worker has to say so; 0 for ever
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds,
+          help_heading = "Workers")]
+    pub ack_timeout: Option<Duration>,
+
+    /// Spawns of one slot in a row without an ack, before giving it up [default: 3 at first start and in an
+    /// upgrade, no limit once the release has been up]
+    #[arg(short = 'r', long, value_name = "COUNT", help_heading = "Workers",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub retries: Option<u32>,
 
     /// Shortest time between two spawns of one slot
     #[arg(short = 's', long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds_above_zero,
@@ -40,12 +86,12 @@ pub struct SharedArgs {
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
     pub signal_timeout: Option<Duration>,
 
-    /// With reuseport in -b, let a worker whose slot is taken away go on for SECONDS with connections that are on
-    /// their way to it, before it is asked to stop
+    /// With reuseport in -b, let a worker whose slot is taken away serve connections that are on their way to it for
+    /// SECONDS, before it is asked to stop
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, help_heading = "Workers")]
     pub shrink_grace: Duration,
 
-    /// Unacked workers at a time, but for the first start [default: the number of available CPUs]
+    /// Unacked workers at a time, except at the first start [default: the number of available CPUs]
     #[arg(long, value_name = "N", help_heading = "Workers",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
     pub max_unacked: Option<u32>,
@@ -72,15 +118,69 @@ pub struct SharedArgs {
     #[command(flatten)]
     pub care: CareArgs,
 
+    /// Inherited variable to keep from the workers, repeatable
+    #[arg(long, value_name = "VAR", value_parser = parse_variable, help_heading = "Workers")]
+    pub drop_env_var: Vec<String>,
+
+    /// Nice values, of the master and of the workers
+    #[arg(long, value_name = "MASTER[:WORKER]", value_parser = parse_nice, allow_hyphen_values = true,
+          help_heading = "Workers")]
+    pub nice: Option<NiceArg>,
+
     /// What a worker's process is given.
     #[command(flatten)]
     pub process: ProcessArgs,
+
+    /// Name of this master: in ps, and for its control socket, /tmp/einhorn-NAME.sock
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name, help_heading = "Control")]
+    pub command_name: Option<String>,
+
+    /// Control socket [default: /tmp/einhorn.sock]
+    #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control")]
+    pub socket_path: Option<PathBuf>,
+
+    /// File to write the master's pid to
+    #[arg(short = 'e', long, value_name = "FILE", help_heading = "Control")]
+    pub pidfile: Option<PathBuf>,
+
+    /// File to hold locked as long as the master lives
+    #[arg(short = 'f', long, value_name = "FILE", help_heading = "Control")]
+    pub lockfile: Option<PathBuf>,
 
     /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
     #[arg(short = 'g', long, help_heading = "Control")]
     pub command_socket_as_fd: bool,
 
+    /// The master's own re-exec.
+    #[command(flatten)]
+    pub reexec: ReexecArgs,
+
+    /// Log more; repeatable
+    #[arg(short = 'v', long, action = ArgAction::Count, help_heading = "Log")]
+    pub verbose: u8,
+
+    /// Log less: warnings and errors; twice: errors
+    #[arg(short = 'q', long, action = ArgAction::Count, help_heading = "Log")]
+    pub quiet: u8,
+
+    /// Form of the log on standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", help_heading = "Log")]
+    pub log_format: Option<LogFormat>,
+
     /// Send warnings and errors to syslog too
     #[arg(long, help_heading = "Log")]
     pub syslog: bool,
+
+    /// Print help (-h: short, --help: long)
+    #[arg(short = 'h', long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+
+    /// Print the version
+    #[arg(long, action = ArgAction::Version)]
+    pub version: Option<bool>,
+
+    /// The program to run, and its arguments. With a slash it is a path, from the directory of --chdir; else it
+    /// is looked up in PATH. The first word that is no option is the program.
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
+    pub command: Vec<OsString>,
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use einhorn_proto::parse_seconds;
 use serde::{Deserialize, Serialize};
 
 /// What `--ack-mode` takes.
@@ -34,19 +35,6 @@ pub enum LogFormat {
     /// A line for people, in einhorn's form and words.
     #[value(skip)]
     Einhorn,
-}
-
-/// A decimal number of seconds, 0 or more.
-pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "must be a number of seconds, 0 or more".to_owned())
-}
-
-pub(super) fn parse_seconds_above_zero(text: &str) -> Result<Duration, String> {
-    match parse_seconds(text)? {
-        Duration::ZERO => Err("seconds must be > 0".to_owned()),
-        seconds => Ok(seconds),
-    }
 }
 
 /// A number of bytes above 0, with K, M or G behind it for powers of 1024.
@@ -81,16 +69,6 @@ pub(super) fn parse_variable(text: &str) -> Result<String, String> {
         "" => Err("must be the name of a variable".to_owned()),
         _ if text.contains(['=', '\0']) => {
             Err("must be the name of a variable, without its value".to_owned())
-        }
-        _ => Ok(text.to_owned()),
-    }
-}
-
-pub(super) fn parse_name(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("must not be empty".to_owned()),
-        _ if text.contains(['/', '\0']) => {
-            Err("becomes part of a file name, so it cannot have a \"/\"".to_owned())
         }
         _ => Ok(text.to_owned()),
     }

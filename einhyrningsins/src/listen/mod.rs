@@ -23,7 +23,7 @@ pub use listener::{AdoptError, Listener, ListenerQueue};
 pub use listeners::{Listeners, ListenersRecord};
 pub use passed::{Passed, PassedError};
 pub use per_slot::PerSlot;
-pub use spec::{BindSpec, BindSpecError, Origin};
+pub use spec::{BindSpec, Origin};
 
 /// Has what `spec` asks for: binds it, or takes it from `passed`. What other `binds` name is not for a `systemd` without a
 /// name.

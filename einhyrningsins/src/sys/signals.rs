@@ -4,6 +4,7 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::{fmt, io};
 
+use einhorn_proto::SignalName;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -145,9 +146,7 @@ pub fn parse_signal(name: &str) -> Result<Signal, UnknownSignal> {
         let number = text.parse::<c_int>().map_err(|_| unknown())?;
         return Signal::try_from(number).map_err(|_| unknown());
     }
-    let text = text.to_ascii_uppercase();
-    let bare = text.strip_prefix("SIG").unwrap_or(&text);
-    format!("SIG{bare}").parse().map_err(|_| unknown())
+    format!("SIG{}", SignalName::new(text).as_str()).parse().map_err(|_| unknown())
 }
 
 /// A signal by its number, named: `SIGTERM`, `SIGRTMIN+3`.

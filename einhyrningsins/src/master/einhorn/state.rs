@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use einhorn_proto::{MasterState, Status, yaml_scalar};
-use nix::sys::signal::Signal;
+use einhorn_proto::{MasterState, Status, short_signal_name, yaml_scalar};
 
 use super::super::Master;
 use super::verbosity_number;
@@ -157,7 +156,12 @@ fn children(status: &Status, details: &[WorkerDetail], clock: WallClock) -> Node
             ("type", Node::Symbol("worker")),
             ("version", Node::bare(&worker.generation)),
             ("acked", Node::bare(&worker.boot_ms.is_some())),
-            ("signaled", Node::Set(detail.stop_signals.iter().map(|signal| short_name(*signal)).collect())),
+            (
+                "signaled",
+                Node::Set(
+                    detail.stop_signals.iter().map(|signal| short_signal_name(signal.as_str())).collect(),
+                ),
+            ),
             ("last_signaled_at", Node::maybe(detail.asked_to_stop, |age| clock.ago(age))),
             ("index", Node::bare(&worker.index)),
             ("spinup_time", clock.ago_ms(worker.age_ms)),
@@ -167,12 +171,6 @@ fn children(status: &Status, details: &[WorkerDetail], clock: WallClock) -> Node
         Some((worker.pid.to_string(), child))
     });
     Node::Map(children.collect())
-}
-
-/// `USR2`.
-fn short_name(signal: Signal) -> &'static str {
-    let name = signal.as_str();
-    name.strip_prefix("SIG").unwrap_or(name)
 }
 
 /// What einhorn was told to bind, as host, port and flags; and the ports.
