@@ -200,16 +200,21 @@ fn who_is_not_there_is_said_at_the_start() {
         (
             "--user",
             "no-such-user",
-            "cannot run workers as user no-such-user: there is no user no-such-user",
+            "cannot run workers as user no-such-user: no such user: no-such-user",
             "getent",
         ),
         (
             "--group",
             "no-such-group",
-            "cannot run workers as group no-such-group: there is no group",
+            "cannot run workers as group no-such-group: no such group",
             "getent group",
         ),
-        ("--user", "54321", "user 54321 has no entry that would tell its group", "--user USER:GROUP"),
+        (
+            "--user",
+            "54321",
+            "user 54321 has no entry in the user database, so its group is unknown",
+            "--user USER:GROUP",
+        ),
     ] {
         refused(&Master::builder().options([option, value]).run_to_end(), message, hint);
     }

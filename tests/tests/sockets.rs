@@ -338,7 +338,7 @@ fn what_cannot_be_had_is_refused_in_words() {
         (1, at("unix", &path("other")), vec![&format!("process {own} is listening there"), "hint: ss -xlp"]),
         (1, at("seqpacket", &path("other")), vec![&format!("process {own} is listening there")]),
         (1, at("unix", &path("no/dir")), vec!["No such file or directory", "hint: make the directory"]),
-        (1, format!("{},user=nobody-here", at("unix", &path("new"))), vec!["there is no user nobody-here"]),
+        (1, format!("{},user=nobody-here", at("unix", &path("new"))), vec!["no such user: nobody-here"]),
         (1, format!("fd:{fd}"), vec![&format!("descriptor {fd} is a TCP socket that does not listen")]),
         (
             1,

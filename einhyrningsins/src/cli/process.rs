@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(affinity("0,1,2-3"), Ok(CpuAffinityArg::Sets(sets)));
         assert_eq!(affinity("auto"), Ok(CpuAffinityArg::Auto));
         for text in ["", ",", "0,", "Auto", "0 1"] {
-            assert!(affinity(text).unwrap_err().contains("no set of CPUs"), "{text}");
+            assert!(affinity(text).unwrap_err().contains("not a set of CPUs"), "{text}");
         }
     }
 

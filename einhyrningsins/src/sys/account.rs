@@ -1,7 +1,7 @@
-//! Who a worker is: a user and a group by name or number, looked up as the system knows them.
+//! Users and groups of workers: resolves names and numbers to credentials.
 //!
-//! Looking up asks the name service (`nsswitch.conf(5)`), which reads files, or, where it is so set up, asks a
-//! server over the network and waits for it.
+//! A lookup asks the name service (`nsswitch.conf(5)`). It reads files or, if the system is set up so, blocks
+//! on a server over the network.
 
 use std::ffi::{CString, OsString};
 use std::fmt;
@@ -10,63 +10,64 @@ use nix::errno::Errno;
 use nix::unistd::{self, Gid, Group, Uid, User, getegid, geteuid, getgid, getgroups, getuid};
 use serde::{Deserialize, Serialize};
 
-/// The number that means "leave it" to the kernel, so that nobody can have it (`setresuid(2)`).
+/// To the kernel, this number means "leave it unchanged", so no user or group can have it (`setresuid(2)`).
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
-/// A user, or a group, or both, as they were asked for.
+/// The user and the group that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AccountSpec {
-    /// By name or number.
+    /// A name or a number.
     pub user: Option<String>,
-    /// By name or number; the user's own if `None`.
+    /// A name or a number; `None` for the user's own group.
     pub group: Option<String>,
 }
 
-/// What a process is told to become. What is `None` stays the master's.
+/// The ids that a process changes to. `None` keeps the master's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Credentials {
-    /// The number of the user.
+    /// Real, effective and saved user id.
     pub uid: Option<u32>,
-    /// The number of the group.
+    /// Real, effective and saved group id.
     pub gid: Option<u32>,
-    /// The numbers of its supplementary groups, which replace the master's.
+    /// Supplementary groups, which replace the master's.
     pub groups: Option<Vec<u32>>,
 }
 
-/// What the system knows of an [`AccountSpec`].
+/// The result of looking up an [`AccountSpec`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
-    /// What to become.
+    /// The ids of the account.
     pub credentials: Credentials,
-    /// `HOME`, `USER` and `LOGNAME`, if there is a user; without a value for one that the system does not know.
+    /// `HOME`, `USER` and `LOGNAME`, if there is a user. A variable without a value has no entry in the user
+    /// database.
     pub variables: Vec<(&'static str, Option<OsString>)>,
 }
 
-/// Somebody who is not there.
+/// An account could not be looked up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountError {
     /// No user has this name.
-    #[error("there is no user {}", .0.escape_debug())]
+    #[error("no such user: {}", .0.escape_debug())]
     UnknownUser(String),
     /// No group has this name.
-    #[error("there is no group {}", .0.escape_debug())]
+    #[error("no such group: {}", .0.escape_debug())]
     UnknownGroup(String),
-    /// A number of a user of whom nothing is known.
-    #[error("user {0} has no entry that would tell its group")]
+    /// The user id has no entry, so its group is unknown.
+    #[error("user {0} has no entry in the user database, so its group is unknown")]
     NoGroup(u32),
-    /// The name service does not answer.
+    /// The name service failed.
     #[error("cannot look up {what}")]
     Lookup {
-        /// Whom.
+        /// The user or group that was looked up.
         what: String,
-        /// Why.
+        /// Its error.
         source: Errno,
     },
 }
 
 impl AccountError {
-    /// What to do about it.
+    /// A next step for the person who gave the option.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -81,16 +82,16 @@ impl AccountError {
 }
 
 impl AccountSpec {
-    /// Whether nobody was asked for.
+    /// Whether neither a user nor a group was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.user.is_none() && self.group.is_none()
     }
 
-    /// Asks the name service. A number is taken for a number, though some user may have it for a name.
+    /// Asks the name service; may block. A number is always an id, even if some user has it as a name.
     ///
-    /// With a user come its supplementary groups, as `initgroups(3)` finds them; a group alone leaves those of
-    /// the master.
+    /// A user brings its supplementary groups, as `initgroups(3)` finds them. A group alone leaves the
+    /// master's.
     ///
     /// # Errors
     /// [`AccountError`].
@@ -135,7 +136,8 @@ impl fmt::Display for AccountSpec {
 }
 
 impl Credentials {
-    /// Whether this process has them already, so that there is nothing to change, which may not be permitted.
+    /// Whether this process already has these credentials, so that no change is needed; the change might not be
+    /// permitted.
     #[must_use]
     pub fn are_own(&self) -> bool {
         let is_own_uid = |uid: u32| [getuid(), geteuid()].iter().all(|own| own.as_raw() == uid);
@@ -148,14 +150,14 @@ impl Credentials {
             })
     }
 
-    /// Whether the user is another than this process's.
+    /// Whether the user differs from that of this process.
     #[must_use]
     pub fn is_other_user(&self) -> bool {
         self.uid.is_some_and(|uid| uid != geteuid().as_raw())
     }
 
-    /// Whether the permission bits of a file of this owner, group and `mode` let them execute it, or search it if
-    /// it is a directory. `uid` and `gids` stand for what is the master's.
+    /// Whether the permission bits of a file with this owner, group and `mode` allow executing it, or searching
+    /// it if it is a directory. Ids that are `None` are taken from the master.
     #[must_use]
     pub(super) fn may_execute(&self, owner: u32, group: u32, mode: u32) -> bool {
         let uid = self.uid.unwrap_or_else(|| geteuid().as_raw());
@@ -181,7 +183,7 @@ fn sorted(numbers: impl Iterator<Item = u32>) -> Vec<u32> {
     numbers
 }
 
-/// The number that `text` is; `None` if it is a name.
+/// Reads `text` as a number; `None` if it is a name.
 fn number(text: &str) -> Option<u32> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(NOBODY_AT_ALL))
@@ -213,7 +215,7 @@ fn find_group(text: &str) -> Result<u32, AccountError> {
     }
 }
 
-/// The errors by which some name services say that they do not know somebody. Source: `getpwnam(3)`.
+/// Errors with which some name services report that an entry does not exist. Source: `getpwnam(3)`.
 fn unless_unknown<T>(errno: Errno) -> Result<Option<T>, Errno> {
     match errno {
         Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM => Ok(None),
@@ -223,7 +225,7 @@ fn unless_unknown<T>(errno: Errno) -> Result<Option<T>, Errno> {
 
 /// The groups that `initgroups(3)` would set.
 fn groups_of(name: &str, gid: u32) -> Result<Vec<u32>, AccountError> {
-    // A name with a NUL has no entry, so nobody comes here with one.
+    // A name with a NUL has no entry, so it never gets here.
     let c_name = CString::new(name).unwrap_or_default();
     let groups = unistd::getgrouplist(&c_name, Gid::from_raw(gid));
     let groups =
@@ -258,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_given_takes_the_place_of_the_users_own() {
+    fn a_given_group_replaces_the_users_own() {
         let account = look_up(Some("root"), Some("12345")).unwrap();
         assert_eq!(account.credentials.gid, Some(12_345));
         assert!(account.credentials.groups.unwrap().contains(&12_345));
         let alone = look_up(None, Some("root")).unwrap();
         assert_eq!(alone.credentials, Credentials { gid: Some(0), ..Credentials::default() });
-        assert!(alone.variables.is_empty(), "they are the user's");
+        assert!(alone.variables.is_empty(), "the variables belong to the user");
     }
 
     #[test]
@@ -275,28 +277,28 @@ mod tests {
         assert_eq!(account.variables, [("HOME", None), ("USER", None), ("LOGNAME", None)]);
         assert_eq!(
             look_up(Some("54321"), None),
-            Err("user 54321 has no entry that would tell its group".into())
+            Err("user 54321 has no entry in the user database, so its group is unknown".into())
         );
     }
 
     #[test]
-    fn who_is_not_there_is_named_and_so_is_the_number_that_means_nobody() {
+    fn an_unknown_account_is_named_and_so_is_the_reserved_number() {
         for (user, group, message) in [
-            (Some("no-such-user"), None, "there is no user no-such-user"),
-            (Some(""), None, "there is no user "),
-            (Some("a\0b"), None, "there is no user a\\0b"),
-            (Some("4294967295"), Some("0"), "there is no user 4294967295"),
-            (Some("99999999999"), Some("0"), "there is no user 99999999999"),
-            (None, Some("no-such-group"), "there is no group no-such-group"),
-            (Some("root"), Some("4294967295"), "there is no group 4294967295"),
-            (Some("-1"), Some("0"), "there is no user -1"),
+            (Some("no-such-user"), None, "no such user: no-such-user"),
+            (Some(""), None, "no such user: "),
+            (Some("a\0b"), None, "no such user: a\\0b"),
+            (Some("4294967295"), Some("0"), "no such user: 4294967295"),
+            (Some("99999999999"), Some("0"), "no such user: 99999999999"),
+            (None, Some("no-such-group"), "no such group: no-such-group"),
+            (Some("root"), Some("4294967295"), "no such group: 4294967295"),
+            (Some("-1"), Some("0"), "no such user: -1"),
         ] {
             assert_eq!(look_up(user, group), Err(message.to_owned()));
         }
     }
 
     #[test]
-    fn what_this_process_is_it_need_not_become() {
+    fn own_credentials_need_no_change() {
         let own = Credentials {
             uid: Some(getuid().as_raw()),
             gid: Some(getgid().as_raw()),
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn permission_goes_by_the_first_class_that_fits() {
+    fn the_first_matching_permission_class_decides() {
         let who = Credentials { uid: Some(10), gid: Some(20), groups: Some(vec![20, 21]) };
         for (owner, group, mode, may) in [
             (10, 0, 0o100, true),

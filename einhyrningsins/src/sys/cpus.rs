@@ -1,4 +1,4 @@
-//! CPUs that a process may run on.
+//! Sets of CPUs that a process may run on: parsing, and the kernel's affinity masks.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,16 +8,16 @@ use nix::errno::Errno;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-/// The most CPUs that a kernel is built for (NR_CPUS of the largest configuration).
+/// The most CPUs that a kernel can be built for (NR_CPUS of the largest configuration).
 const CPUS_MAX: u32 = 8192;
 
-/// CPUs in a word of a mask.
+/// CPUs per word of a mask.
 const WORD_BITS: u32 = libc::c_ulong::BITS;
 
-/// Words of a mask that has room for every CPU.
+/// Words in a mask that has room for every CPU.
 const WORDS_MAX: usize = (CPUS_MAX / WORD_BITS) as usize;
 
-/// At least one CPU, by number; by its text, numbers and ranges with `+` between them: `0-3+8`.
+/// A non-empty set of CPUs. Its text form is numbers and ranges joined by `+`: `0-3+8`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuSet(BTreeSet<u32>);
@@ -26,13 +26,13 @@ impl CpuSet {
     /// The CPUs that this process may run on.
     ///
     /// # Errors
-    /// None is known; whatever the kernel says.
+    /// None known; passes on what the kernel returns.
     ///
     /// # Source
-    /// `sched_getaffinity(2)`, by the system call itself: the C library's has room for 1,024 CPUs.
+    /// `sched_getaffinity(2)`, called directly: the C library's type has room for only 1,024 CPUs.
     pub fn available() -> Result<Self, Errno> {
         let mut mask: [libc::c_ulong; WORDS_MAX] = [0; WORDS_MAX];
-        // SAFETY: writes no more than the size that is passed, which is the mask's.
+        // SAFETY: the kernel writes at most as many bytes as are passed, which is the size of the mask.
         let result =
             unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
         Errno::result(result)?;
@@ -40,20 +40,20 @@ impl CpuSet {
         Ok(Self((0..CPUS_MAX).filter(is_in).collect()))
     }
 
-    /// Each CPU as a set of its own.
+    /// One set per CPU.
     #[must_use]
     pub fn one_by_one(&self) -> Vec<Self> {
         self.0.iter().map(|cpu| Self([*cpu].into())).collect()
     }
 
-    /// The CPUs that `other` has not.
+    /// The CPUs that are not in `other`; `None` if all are.
     #[must_use]
     pub fn not_in(&self, other: &Self) -> Option<Self> {
         let difference: BTreeSet<u32> = self.0.difference(&other.0).copied().collect();
         (!difference.is_empty()).then_some(Self(difference))
     }
 
-    /// The form in which the kernel takes it: CPU n is bit n. Words are the kernel's `unsigned long`.
+    /// Writes the kernel's form: CPU n is bit n, in words of the kernel's `unsigned long`.
     pub(super) fn write_mask(&self, mask: &mut Vec<libc::c_ulong>) {
         mask.clear();
         for cpu in &self.0 {
@@ -89,9 +89,9 @@ impl fmt::Debug for CpuSet {
     }
 }
 
-/// A text that is no [`CpuSet`].
+/// A text that is not a [`CpuSet`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{}\" is no set of CPUs: numbers below {CPUS_MAX} or ranges, with + between them, such as 0-3+8",
+#[error("\"{}\" is not a set of CPUs: give numbers below {CPUS_MAX} or ranges, joined by +, such as 0-3+8",
         .0.escape_debug())]
 pub struct CpuSetError(String);
 
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_numbers_and_ranges() {
+    fn a_set_is_made_of_numbers_and_ranges() {
         for (text, written) in
             [("0", "0"), ("3-5", "3-5"), ("8+0-1+2", "0-2+8"), ("1-1", "1"), ("8191+0+2", "0+2+8191")]
         {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_available_is_what_the_kernel_shows() {
+    fn the_available_cpus_are_those_that_proc_shows() {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap();
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap();
         let available = CpuSet::available().unwrap();
@@ -176,13 +176,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_can_be_read(cpus in proptest::collection::btree_set(0..CPUS_MAX, 1..30)) {
+        fn a_written_set_can_be_read_back(cpus in proptest::collection::btree_set(0..CPUS_MAX, 1..30)) {
             let set = CpuSet(cpus);
             prop_assert_eq!(parse(&set.to_string()), Ok(set));
         }
 
         #[test]
-        fn any_text_is_a_set_or_is_not(text in "[0-9+-]{0,12}|.{0,20}") {
+        fn any_text_is_accepted_or_refused_without_a_panic(text in "[0-9+-]{0,12}|.{0,20}") {
             let _ = parse(&text);
         }
     }

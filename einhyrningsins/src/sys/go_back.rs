@@ -1,13 +1,13 @@
-//! The way back to the image before, for a new image of the master that crashes as soon as it runs.
+//! Rollback of a re-exec: executes the old image again if the new one crashes right after its exec.
 //!
-//! Between its exec and the moment at which it has taken everything over, a new image has changed nothing: the
-//! state that the old one left is still true, and each descriptor is still open and not close-on-exec. So a
-//! crash then can be undone, by executing the old image again, in the same process: it finds its own state and goes
-//! on. A handler does that for the signals by which a program crashes, and [`GoBack::go`] for the failures that
-//! the program notices itself.
+//! Between its exec and the moment when it has taken everything over, a new image changes nothing. The state
+//! that the old image left is still true, and every descriptor is still open and inheritable. A crash in that
+//! time can therefore be undone by executing the old image in the same process; it finds its own state and
+//! continues. A handler does so for the signals of a crash, and [`GoBack::go`] for failures that the program
+//! itself detects.
 //!
-//! It happens once. The image that was gone back to does not arm anything, so two images that both crash do not
-//! take turns; the second crash ends the process as if there were no handler. Against SIGKILL nothing helps.
+//! It works once. The image that was returned to arms nothing, so two images that both crash do not alternate;
+//! a second crash ends the process as usual. Nothing helps against SIGKILL.
 
 use std::env;
 use std::ffi::{CString, OsString, c_char, c_int};
@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// The signals by which a program crashes. Abort is what a panic ends in.
+/// The signals of a crash. A panic ends in SIGABRT.
 const CRASHES: [Signal; 7] = [
     Signal::SIGSEGV,
     Signal::SIGABRT,
@@ -31,29 +31,29 @@ const CRASHES: [Signal; 7] = [
     Signal::SIGTRAP,
 ];
 
-/// The option that tells the image that is gone back to why.
+/// The option that gives the old image the reason for its return.
 const OPTION: &str = "--returned=";
 
-/// Room for the reason, in bytes, its NUL included.
+/// Room for the reason, in bytes, including its NUL.
 const REASON_BYTES_MAX: usize = 512;
 
-/// The stack of the handler: it makes one system call.
+/// The stack of the handler, which makes a single system call.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// All that an exec needs, laid out beforehand: a handler may not allocate.
+/// Everything that the exec needs, allocated beforehand, because a signal handler must not allocate.
 struct Plan {
     image: RawFd,
     /// Ends in null, as does `envp`.
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
-    /// Where in the second of the arguments the reason goes; REASON_BYTES_MAX bytes, all NUL.
+    /// Where the reason goes within the second argument; REASON_BYTES_MAX bytes, all NUL.
     reason: *mut u8,
 }
 
-/// What a handler is to do; null if it is not to do anything.
+/// What the handler carries out; null if nothing is armed.
 static PLAN: AtomicPtr<Plan> = AtomicPtr::new(ptr::null_mut());
 
-/// The armed way back. Dropping it disarms.
+/// An armed rollback. Dropping it disarms the handler.
 #[derive(Debug)]
 pub struct GoBack {
     before: Vec<(Signal, SigAction)>,
@@ -61,12 +61,12 @@ pub struct GoBack {
 }
 
 impl GoBack {
-    /// From now on a crash executes `image` again, with the variables of this process, its name, and the two
-    /// options that the image needs: `--returned=SIGNAL` and `--with-state-fd=STATE`. What else this process was
-    /// called with may be what only the new program knows.
+    /// From now on, a crash executes `image` again. The old image gets the environment of this process, its
+    /// name, and the two options that it needs: `--returned=SIGNAL` and `--with-state-fd=STATE`. Other
+    /// arguments are left out, because only the new program may understand them.
     ///
     /// # Errors
-    /// Whatever the kernel says; nothing is armed then.
+    /// Passes on what the kernel returns; nothing is armed then.
     pub fn arm(image: RawFd, state: RawFd) -> Result<Self, Errno> {
         let plan = Box::into_raw(Box::new(Plan::new(image, state)));
         let stack = Box::leak(vec![0_u8; STACK_BYTES].into_boxed_slice());
@@ -75,15 +75,15 @@ impl GoBack {
             before: Vec::new(),
             stack_before: libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 },
         };
-        // SAFETY: the stack is leaked memory of its own, and where the old one is written to is live.
+        // SAFETY: the new stack is leaked memory of its own, and the old one is written to a live place.
         Errno::result(unsafe { libc::sigaltstack(&raw const wanted, &raw mut armed.stack_before) })?;
         PLAN.store(plan, Ordering::SeqCst);
         // SA_RESETHAND: a crash in the handler ends the process. SA_NODEFER: the signal is not blocked in the
-        // handler, and so not in the image that it executes.
+        // handler, and therefore not in the image that it executes.
         let flags = SaFlags::SA_ONSTACK | SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER;
         let action = SigAction::new(SigHandler::Handler(on_crash), flags, SigSet::empty());
         for signal in CRASHES {
-            // SAFETY: the handler does nothing but what a handler may: atomics, and system calls on memory that
+            // SAFETY: the handler does only what a handler may do: atomics, and system calls on memory that
             // stays allocated for the life of the process.
             let before = unsafe { sigaction(signal, &action) }?;
             armed.before.push((signal, before));
@@ -91,13 +91,13 @@ impl GoBack {
         Ok(armed)
     }
 
-    /// Goes back now, and tells the image before why. Returns only if that cannot be executed.
+    /// Returns to the old image now and passes it the reason. Returns only if the exec fails.
     pub fn go(&self, why: &str) -> Errno {
         go_now(why)
     }
 }
 
-/// Goes back if a way back is armed; why not, if this returns.
+/// Returns to the old image if a rollback is armed. If this function returns, its result says why it did not.
 pub fn go_now(why: &str) -> Errno {
     let plan = PLAN.swap(ptr::null_mut(), Ordering::SeqCst);
     // SAFETY: null, or made by `Box::into_raw` in `arm`; it is never freed, and by the swap it is ours alone.
@@ -111,18 +111,18 @@ impl Drop for GoBack {
     fn drop(&mut self) {
         PLAN.store(ptr::null_mut(), Ordering::SeqCst);
         for (signal, before) in &self.before {
-            // SAFETY: the disposition that was there before is as good as it was.
+            // SAFETY: restores a disposition that was valid before.
             let _ = unsafe { sigaction(*signal, before) };
         }
-        // SAFETY: the stack that was there before; the one that is replaced is leaked, so a handler that runs on
-        // it at this moment can finish.
+        // SAFETY: restores the previous stack. The one that it replaces is leaked, so a handler that is running
+        // on it can finish.
         unsafe { libc::sigaltstack(&raw const self.stack_before, ptr::null_mut()) };
     }
 }
 
 impl Plan {
-    /// Lays out arguments and variables. They are leaked, as the plan itself is: a handler may be at work on them
-    /// at any time.
+    /// Allocates arguments and environment. They are leaked, like the plan itself, because a handler may use
+    /// them at any time.
     fn new(image: RawFd, state: RawFd) -> Self {
         let returned = Box::leak(vec![0; OPTION.len() + REASON_BYTES_MAX].into_boxed_slice());
         let (option, reason) = returned.split_at_mut(OPTION.len());
@@ -139,22 +139,22 @@ impl Plan {
         Self { image, argv, envp, reason: reason.as_mut_ptr() }
     }
 
-    /// Executes the image before; the errno if that fails. A handler calls it: it allocates nothing.
+    /// Executes the old image; returns the errno if that fails. A handler calls it, so it allocates nothing.
     fn execute(&self, why: &[u8]) -> Errno {
         let bytes = why.len().min(REASON_BYTES_MAX - 1);
-        // SAFETY: `reason` has REASON_BYTES_MAX bytes, of which the last stays NUL; whoever took the plan out of
-        // `PLAN`, which one can once, is the only one to write there.
+        // SAFETY: `reason` has REASON_BYTES_MAX bytes, of which the last stays NUL. Only the caller that took
+        // the plan out of `PLAN` writes there, and it can be taken only once.
         unsafe { ptr::copy_nonoverlapping(why.as_ptr(), self.reason, bytes) };
         let (argv, envp) = (self.argv.as_ptr(), self.envp.as_ptr());
         let (image, path, flags) = (self.image, c"".as_ptr(), libc::AT_EMPTY_PATH);
-        // SAFETY: both arrays end in null, and their words are never freed and end in NUL.
+        // SAFETY: both arrays end in null, and their strings are never freed and end in NUL.
         unsafe { libc::syscall(libc::SYS_execveat, image, path, argv, envp, flags) };
         Errno::last()
     }
 }
 
-/// Carries the plan out, if nobody has yet. What is left to do after a failure is to crash: the disposition of the
-/// signal is the default again.
+/// Carries the plan out, unless it was taken already. If the exec fails, the process crashes: the disposition
+/// of the signal is the default again.
 extern "C" fn on_crash(signal: c_int) {
     let plan = PLAN.swap(ptr::null_mut(), Ordering::SeqCst);
     // SAFETY: null, or made by `Box::into_raw` in `arm`; it is never freed, and by the swap it is ours alone.
@@ -165,7 +165,7 @@ extern "C" fn on_crash(signal: c_int) {
 }
 
 fn leak(word: OsString) -> *const c_char {
-    // No word of a process has a NUL in it.
+    // Arguments and variables of a process contain no NUL.
     CString::new(word.into_vec()).unwrap_or_default().into_raw()
 }
 
@@ -180,14 +180,14 @@ mod tests {
 
     const MARKER: &str = "EINHYRNINGSINS_TEST_CRASH";
 
-    /// Runs the test `name` in a process of its own, with `how` to crash there, and tells how that ended.
+    /// Runs the test `name` in its own process, which crashes by `how`, and returns how the process ended.
     fn crash(name: &str, how: &str) -> Output {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args([&format!("sys::go_back::tests::{name}"), "--exact", "--nocapture", "--test-threads=1"]);
         command.env(MARKER, how).env("KEPT", "as it was").output().unwrap()
     }
 
-    /// In the process that is to crash: arms with a shell as the image before, which tells its arguments.
+    /// In the process that will crash: arms a rollback to a shell, which prints its arguments.
     fn armed() -> GoBack {
         let image = File::open("/bin/sh").unwrap();
         let armed = GoBack::arm(image.as_raw_fd(), 0).unwrap();
@@ -196,16 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_executes_the_image_before_and_tells_it_the_signal() {
-        let name = "a_crash_executes_the_image_before_and_tells_it_the_signal";
+    fn a_crash_executes_the_old_image_and_passes_it_the_signal() {
+        let name = "a_crash_executes_the_old_image_and_passes_it_the_signal";
         if let Ok(how) = env::var(MARKER) {
             let _armed = armed();
             let signal: Signal = how.parse().unwrap();
             nix::sys::signal::raise(signal).unwrap();
-            unreachable!("{how} was survived");
+            unreachable!("the process survived {how}");
         }
         for signal in CRASHES {
-            // The shell does not know the option, says so, and ends with 2.
+            // The shell does not know the option, complains and exits with 2.
             let output = crash(name, signal.as_str());
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{signal}: {said}");
@@ -226,17 +226,17 @@ mod tests {
     }
 
     #[test]
-    fn when_disarmed_a_crash_is_a_crash() {
+    fn a_crash_after_disarming_is_an_ordinary_crash() {
         if env::var_os(MARKER).is_some() {
             drop(armed());
             std::process::abort();
         }
-        let output = crash("when_disarmed_a_crash_is_a_crash", "abort");
+        let output = crash("a_crash_after_disarming_is_an_ordinary_crash", "abort");
         assert_eq!(output.status.signal(), Some(libc::SIGABRT));
     }
 
     #[test]
-    fn one_may_go_back_without_a_crash_and_learns_if_that_fails() {
+    fn a_return_without_a_crash_reports_its_failure() {
         if env::var_os(MARKER).is_some() {
             let armed = GoBack::arm(12_345, 0).unwrap();
             assert_eq!(armed.go("there is no such descriptor"), Errno::EBADF);
@@ -245,7 +245,7 @@ mod tests {
             let _never_returns = self::armed().go("because");
             unreachable!();
         }
-        let output = crash("one_may_go_back_without_a_crash_and_learns_if_that_fails", "go");
+        let output = crash("a_return_without_a_crash_reports_its_failure", "go");
         assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -1,4 +1,4 @@
-//! Descriptors that outlive an exec: given up by one image of the master, taken over by the next.
+//! Descriptors that cross an exec: one image of the master leaves them open, the next takes each over once.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -8,34 +8,34 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-/// Below are standard input, output and error, which are nobody's to take.
+/// The first descriptor that can be taken; below are standard input, output and error.
 const FIRST: RawFd = 3;
 
-/// A descriptor by its number, which an exec does not change: so it is written down.
+/// The number of a descriptor. An exec does not change it, so it can be written into the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fd(pub RawFd);
 
 impl Fd {
-    /// The number of an open one.
+    /// The number of an open descriptor.
     pub fn of(fd: &impl AsFd) -> Self {
         Self(fd.as_fd().as_raw_fd())
     }
 }
 
-/// The descriptors that the image before has left open for this one, each of which can be taken once.
+/// The descriptors that the previous image left open for this one. Each can be taken once.
 #[derive(Debug, Default)]
 pub struct Inherited {
     left: BTreeSet<RawFd>,
 }
 
-/// A descriptor that should have been left is not there, or was named twice.
+/// A descriptor that the state names was not left open, or is named twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("descriptor {0} was not inherited")]
 pub struct NotInherited(pub RawFd);
 
 impl Inherited {
-    /// Looks at what this process was started with. Call it before anything is opened: what is open then was
-    /// inherited, and belongs to nobody in this process.
+    /// Collects the descriptors that are open. Call it before anything is opened: whatever is open then was
+    /// inherited and has no owner in this process.
     ///
     /// # Errors
     /// If `/proc` cannot be read.
@@ -45,12 +45,12 @@ impl Inherited {
             let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
             left.extend(number.filter(|fd| *fd >= FIRST));
         }
-        // The one that the directory was read by is closed again.
+        // The list includes the descriptor that the directory was read with, which is closed by now.
         left.retain(|fd| flags(*fd).is_ok());
         Ok(Self { left })
     }
 
-    /// Takes `fd` over. Whether it is close-on-exec is left as it is.
+    /// Takes ownership of `fd` and leaves its close-on-exec flag as it is.
     ///
     /// # Errors
     /// [`NotInherited`].
@@ -58,27 +58,27 @@ impl Inherited {
         if !self.left.remove(&fd) {
             return Err(NotInherited(fd));
         }
-        // SAFETY: it was open before anything in this process opened a descriptor, so nobody here owns it, and it
-        // has just been taken from the set, so nobody here will own it a second time.
+        // SAFETY: it was open before anything in this process opened a descriptor, so nothing here owns it, and
+        // it has just been removed from the set, so nothing here can take it again.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }
 
-/// Sets or clears close-on-exec on descriptors of this process; those that are not open are passed over.
+/// Sets or clears close-on-exec on descriptors of this process; skips those that are not open.
 pub fn set_close_on_exec(fds: &[RawFd], is_set: bool) {
     for &fd in fds {
         let Ok(flags) = flags(fd) else { continue };
         let mut wanted = flags;
         wanted.set(FdFlag::FD_CLOEXEC, is_set);
         if wanted != flags {
-            // SAFETY: no memory is involved, and a flag of a descriptor is no matter of ownership.
+            // SAFETY: no memory is involved, and setting a flag needs no ownership of the descriptor.
             unsafe { libc::fcntl(fd, libc::F_SETFD, wanted.bits()) };
         }
     }
 }
 
 fn flags(fd: RawFd) -> Result<FdFlag, Errno> {
-    // SAFETY: borrowed for one question, which a number that is not open answers with EBADF.
+    // SAFETY: borrowed for a single call, which returns EBADF if the number is not open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     fcntl(borrowed, FcntlArg::F_GETFD).map(FdFlag::from_bits_retain)
 }

@@ -1,4 +1,4 @@
-//! Resource limits, as `setrlimit(2)` has them.
+//! Resource limits of workers: parsing, and the form that `setrlimit(2)` takes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use nix::errno::Errno;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-/// What `infinity` is to the kernel's 64-bit calls, on every machine (RLIM64_INFINITY).
+/// `infinity` in the kernel's 64-bit calls, on every architecture (RLIM64_INFINITY).
 const INFINITY: u64 = u64::MAX;
 
-/// A resource: its name, less `RLIMIT_`, and the kernel's number for it.
+/// A resource: its name without `RLIMIT_`, and the kernel's number for it.
 struct Resource {
     name: &'static str,
     number: u32,
@@ -25,7 +25,7 @@ const fn counted(name: &'static str, number: u32) -> Resource {
     Resource { name, number, is_in_bytes: false }
 }
 
-/// All resources that there are. The C libraries disagree about the type of the numbers.
+/// All resources. C libraries disagree about the type of the numbers.
 #[allow(clippy::unnecessary_cast)]
 const RESOURCES: [Resource; 16] = [
     in_bytes("as", libc::RLIMIT_AS as u32),
@@ -46,7 +46,7 @@ const RESOURCES: [Resource; 16] = [
     in_bytes("stack", libc::RLIMIT_STACK as u32),
 ];
 
-/// A limit on what a process may use of one resource, in bytes or as a count; by its text `NAME=SOFT[:HARD]`.
+/// A limit on one resource, in bytes or as a count. Its text form is `NAME=SOFT[:HARD]`.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ResourceLimit {
@@ -57,53 +57,54 @@ pub struct ResourceLimit {
 }
 
 impl ResourceLimit {
-    /// The resource's name, less `RLIMIT_`.
+    /// The name of the resource, without `RLIMIT_`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         RESOURCES[self.resource].name
     }
 
-    /// What is enforced; `None` for no limit.
+    /// The enforced limit; `None` for unlimited.
     #[must_use]
     pub fn soft(&self) -> Option<u64> {
         (self.soft != INFINITY).then_some(self.soft)
     }
 
-    /// How far the process may raise it by itself; `None` for no limit.
+    /// How far the process may raise the soft limit by itself; `None` for unlimited.
     #[must_use]
     pub fn hard(&self) -> Option<u64> {
         (self.hard != INFINITY).then_some(self.hard)
     }
 
-    /// The kernel's number and form.
+    /// Converts it for `prlimit64(2)`.
     pub(super) fn for_kernel(self) -> KernelLimit {
         let limit = libc::rlimit64 { rlim_cur: self.soft, rlim_max: self.hard };
         KernelLimit { resource: RESOURCES[self.resource].number, limit }
     }
 }
 
-/// A limit in the form in which the kernel takes it.
+/// A limit as `prlimit64(2)` takes it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KernelLimit {
     pub(super) resource: u32,
     pub(super) limit: libc::rlimit64,
 }
 
-/// The hard limit that this process has of the resource with this number.
+/// This process's hard limit of the resource with this number.
 pub(super) fn own_hard_limit(resource: u32) -> Result<u64, Errno> {
     let mut own = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let nothing = std::ptr::null::<libc::rlimit64>();
-    // SAFETY: asks only (the new limit is null), and writes the limit that it is given room for.
+    // SAFETY: reads only (the new limit is null), and the kernel writes the old limit into live memory of its
+    // size.
     let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, nothing, &raw mut own) };
     Errno::result(result).map(|_| own.rlim_max)
 }
 
-/// The name of the resource with this number, less `RLIMIT_`.
+/// The name of the resource with this number, without `RLIMIT_`.
 pub(super) fn resource_name(number: u32) -> &'static str {
     RESOURCES.iter().find(|resource| resource.number == number).map_or("?", |resource| resource.name)
 }
 
-/// A limit in words.
+/// Formats a limit: a number, or `infinity`.
 pub(super) fn in_words(limit: u64) -> String {
     if limit == INFINITY { "infinity".to_owned() } else { limit.to_string() }
 }
@@ -120,31 +121,31 @@ impl fmt::Debug for ResourceLimit {
     }
 }
 
-/// A text that is no [`ResourceLimit`].
+/// A text that is not a [`ResourceLimit`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {
     /// There is no "=".
     #[error("must be NAME=SOFT[:HARD]")]
     NoValue,
-    /// The system has no such resource.
-    #[error("there is no limit \"{}\", only {}", .0.escape_debug(), names())]
+    /// No resource has this name.
+    #[error("unknown limit \"{}\"; valid limits: {}", .0.escape_debug(), names())]
     UnknownName(String),
-    /// The limit is no number.
-    #[error("\"{}\" is no limit: a whole number{}, or infinity", .value.escape_debug(),
-            if *.is_in_bytes { " of bytes, with K, M, G or T behind it for powers of 1024" } else { "" })]
+    /// The value is not a number.
+    #[error("\"{}\" is not a limit: give a whole number{}, or infinity", .value.escape_debug(),
+            if *.is_in_bytes { " of bytes, with suffix K, M, G or T for powers of 1024" } else { "" })]
     BadNumber {
-        /// The text.
+        /// The value as given.
         value: String,
-        /// Whether the resource is measured in bytes.
+        /// Whether the resource is measured in bytes, which allows suffixes.
         is_in_bytes: bool,
     },
-    /// It lets the process use more than it lets it ask for.
+    /// The soft limit exceeds the hard limit.
     #[error("the soft limit, {}, is above the hard limit, {}", in_words(*.soft), in_words(*.hard))]
     SoftAboveHard {
-        /// What is to be enforced.
+        /// In the unit of the resource.
         soft: u64,
-        /// How far the process is to raise it.
+        /// In the unit of the resource.
         hard: u64,
     },
 }
@@ -156,7 +157,8 @@ fn names() -> String {
 impl FromStr for ResourceLimit {
     type Err = LimitError;
 
-    /// Reads `NAME=SOFT[:HARD]`. The name is in any case, with or without `RLIMIT_`; one value is for both.
+    /// Reads `NAME=SOFT[:HARD]`. The name is case-insensitive, with or without `RLIMIT_`; a single value sets
+    /// both limits.
     fn from_str(text: &str) -> Result<Self, LimitError> {
         let (name, values) = text.split_once('=').ok_or(LimitError::NoValue)?;
         let plain = name.to_ascii_lowercase();
@@ -190,7 +192,7 @@ fn parse_value(text: &str, is_in_bytes: bool) -> Result<u64, LimitError> {
         return Err(bad());
     }
     let number: u64 = digits.parse().map_err(|_| bad())?;
-    // The largest number is the kernel's infinity, which has a name.
+    // The largest number is the kernel's infinity, which has to be given by name.
     number.checked_mul(1 << shift).filter(|number| *number != INFINITY).ok_or_else(bad)
 }
 
@@ -231,20 +233,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_is_named() {
+    fn a_bad_limit_is_named() {
         for (text, words) in [
             ("nofile", "must be NAME=SOFT[:HARD]"),
-            ("files=1", "there is no limit \"files\", only as, core, cpu, "),
-            ("=1", "there is no limit \"\""),
-            ("nofile=", "\"\" is no limit: a whole number, or infinity"),
-            ("nofile=1K", "\"1K\" is no limit"),
-            ("nofile=-1", "\"-1\" is no limit"),
-            ("nofile=+1", "\"+1\" is no limit"),
-            ("nofile=1:2:3", "\"2:3\" is no limit"),
+            ("files=1", "unknown limit \"files\"; valid limits: as, core, cpu, "),
+            ("=1", "unknown limit \"\""),
+            ("nofile=", "\"\" is not a limit: give a whole number, or infinity"),
+            ("nofile=1K", "\"1K\" is not a limit"),
+            ("nofile=-1", "\"-1\" is not a limit"),
+            ("nofile=+1", "\"+1\" is not a limit"),
+            ("nofile=1:2:3", "\"2:3\" is not a limit"),
             ("as=1.5G", "powers of 1024"),
-            ("as=K", "\"K\" is no limit"),
-            ("as=99999999999T", "is no limit"),
-            ("cpu=18446744073709551615", "is no limit"),
+            ("as=K", "\"K\" is not a limit"),
+            ("as=99999999999T", "is not a limit"),
+            ("cpu=18446744073709551615", "is not a limit"),
             ("nofile=2:1", "the soft limit, 2, is above the hard limit, 1"),
             ("nofile=infinity:9", "the soft limit, infinity, is above the hard limit, 9"),
         ] {
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn each_name_is_the_kernels() {
+    fn each_name_maps_to_the_kernels_number() {
         for (name, known) in [
             ("as", Known::RLIMIT_AS),
             ("core", Known::RLIMIT_CORE),
@@ -273,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_limit_or_is_not(text in ".{0,40}", value in "[0-9KMG:a-z]{0,12}") {
+        fn any_text_is_accepted_or_refused_without_a_panic(text in ".{0,40}", value in "[0-9KMG:a-z]{0,12}") {
             let _ = parse(&text);
             if let Ok(limit) = parse(&format!("as={value}")) {
                 prop_assert_eq!(parse(&limit.to_string()), Ok(limit));

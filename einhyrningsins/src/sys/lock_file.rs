@@ -1,4 +1,4 @@
-//! A file that one process at a time holds.
+//! Lock files: at most one process holds one at a time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -16,17 +16,17 @@ use super::inherit::{Inherited, NotInherited};
 use super::pid_file::parse_pid;
 use crate::forms;
 
-/// How often a lock file may be replaced under our hands before that is an error.
+/// How often another process may replace the lock file while we open it before we give up.
 const TRIES_MAX: u32 = 100;
 
-/// More than a pid and its newline have, in bytes.
+/// More than a pid and a newline take, in bytes.
 const CONTENT_BYTES_MAX: u64 = 32;
 
-/// A lock file that this process holds, with its pid in it for whoever finds it held. Dropping it removes the
-/// file and gives the lock up; a forked child that drops it changes nothing.
+/// A lock file that this process holds. It contains our pid, so that others can name the holder. Dropping it
+/// removes the file and releases the lock; a forked child that drops it changes nothing.
 ///
-/// The lock is `flock(2)`'s: it ends with the process, however that dies, and outlives an exec if the
-/// descriptor does.
+/// The lock is that of `flock(2)`: it ends with the process, however the process dies, and it survives an exec
+/// if the descriptor does.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
@@ -34,37 +34,37 @@ pub struct LockFile {
     owner: Pid,
 }
 
-/// A lock file could not be had.
+/// A lock file could not be acquired.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Another process holds it.
+    /// Another process holds the lock.
     #[error("cannot lock {}: {} holds it", .path.display(), Holder(*.pid))]
     Held {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
-        /// The process, if the file tells.
+        /// The holder, if the file contains its pid.
         pid: Option<Pid>,
     },
-    /// What is there is no lock file, and nothing of it was changed.
+    /// The path does not lead to a lock file. What is there was not changed.
     #[error("cannot use {} as a lock file: {why}", .path.display())]
     NotALockFile {
-        /// The file.
+        /// The path that was given.
         path: PathBuf,
-        /// What it is instead.
+        /// What is there instead.
         why: &'static str,
     },
-    /// The system refuses.
+    /// A system call failed.
     #[error("cannot lock {}", .path.display())]
     Io {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// Who holds something, for a message.
+/// The holder of a lock, formatted for a message.
 #[derive(Debug)]
 pub(crate) struct Holder(pub(crate) Option<Pid>);
 
@@ -78,12 +78,12 @@ impl std::fmt::Display for Holder {
 }
 
 impl LockFile {
-    /// Makes the file if there is none, mode 0600, and locks it; never waits. What is left of a process that died
-    /// is taken over.
+    /// Creates the file with mode 0600 if there is none, and locks it; never blocks. A file that a dead process
+    /// left is taken over.
     ///
     /// # Errors
-    /// [`LockError`]. A symbolic link, a file of several names or one that holds more than a pid is refused: in
-    /// a directory that others write to, these are ways to have us overwrite something.
+    /// [`LockError`]. Symbolic links, files with several hard links and files that hold more than a pid are
+    /// refused: in a directory that others can write to, they could make us overwrite another file.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let io = |source| LockError::Io { path: path.clone(), source };
@@ -101,7 +101,7 @@ impl LockFile {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(io(errno.into())),
             }
-            // A holder removes its file before it unlocks: what we have locked may be nobody's file by now.
+            // A holder removes its file before it unlocks, so the file that we locked may have been removed.
             if !is_at(&file, &path).map_err(io)? {
                 continue;
             }
@@ -110,7 +110,7 @@ impl LockFile {
                 return Err(LockError::NotALockFile { path, why: "it holds more than a pid" });
             }
             let lock = Self { path, file, owner: getpid() };
-            // For messages only; on a full disk the lock is as good without.
+            // The pid is only for messages; on a full disk the lock works without it.
             let _ = lock.write_owner();
             return Ok(lock);
         }
@@ -125,26 +125,26 @@ impl LockFile {
     }
 }
 
-/// A [`LockFile`] written down.
+/// The saved form of a [`LockFile`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LockRecord {
-    /// Its descriptor, which is what holds the lock.
+    /// The descriptor that holds the lock.
     pub fd: Fd,
     #[serde(with = "forms::path")]
     path: PathBuf,
 }
 
 impl LockFile {
-    /// Writes itself down.
+    /// Saves it for the next image.
     #[must_use]
     pub fn record(&self) -> LockRecord {
         LockRecord { fd: Fd::of(&self.file), path: self.path.clone() }
     }
 
-    /// Takes over what was written down, with the lock, which an exec does not give up.
+    /// Restores a saved lock file, still locked, because an exec keeps the lock.
     ///
     /// # Errors
-    /// If its descriptor is not there.
+    /// If the descriptor was not inherited.
     pub fn adopt(record: LockRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
         Ok(Self { path: record.path, file: File::from(inherited.take(record.fd.0)?), owner: getpid() })
     }
@@ -159,7 +159,7 @@ impl AsFd for LockFile {
 impl Drop for LockFile {
     fn drop(&mut self) {
         if self.owner == getpid() && is_at(&self.file, &self.path).unwrap_or(false) {
-            // It may stay: whoever comes next takes it over.
+            // If this fails, the file stays, and the next holder takes it over.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -168,7 +168,7 @@ impl Drop for LockFile {
 fn open(path: &Path) -> Result<File, LockError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
-    // For reading and writing at once, Linux opens a FIFO without waiting for somebody at its other end.
+    // Opened for reading and writing, a FIFO does not block on Linux until its other end is opened.
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY);
     options.open(path).map_err(|source| match source.raw_os_error() {
         Some(libc::ELOOP) => LockError::NotALockFile { path: path.to_owned(), why: "it is a symbolic link" },
@@ -181,16 +181,16 @@ fn open(path: &Path) -> Result<File, LockError> {
 fn check_kind(path: &Path, file: &File) -> Result<(), LockError> {
     let found = file.metadata().map_err(|source| LockError::Io { path: path.to_owned(), source })?;
     let why = if !found.is_file() {
-        "it is no regular file"
+        "it is not a regular file"
     } else if found.nlink() > 1 {
-        "it has several names (hard links)"
+        "it has several hard links"
     } else {
         return Ok(());
     };
     Err(LockError::NotALockFile { path: path.to_owned(), why })
 }
 
-/// The file's content, or its beginning if that is too long to be a pid anyway.
+/// The content of the file, or its beginning if it is longer than a pid.
 fn read_content(mut file: &File) -> io::Result<String> {
     let mut content = Vec::new();
     file.rewind()?;
@@ -198,7 +198,7 @@ fn read_content(mut file: &File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&content).into_owned())
 }
 
-/// Whether `path` names the file that is open.
+/// Whether `path` leads to the open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::symlink_metadata(path) {
@@ -223,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_holds_it_and_the_other_learns_who() {
+    fn a_second_process_is_refused_and_told_who_holds_the_lock() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let lock = LockFile::acquire(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         let expected = format!("cannot lock {}: process {} holds it", path.display(), getpid());
         assert_eq!(refusal(&path), expected);
-        assert!(path.exists(), "who did not get it does not remove it");
+        assert!(path.exists(), "a refused process must not remove the file");
         fs::write(&path, "").unwrap();
         assert!(refusal(&path).ends_with("another process holds it"));
         drop(lock);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_holder_left_is_taken_over() {
+    fn the_file_of_a_dead_holder_is_taken_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         fs::write(&path, "2147483646\n").unwrap();
@@ -248,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_hides_who_holds_it_but_not_that_it_is_held() {
-        isolated("sys::lock_file::tests::a_full_disk_hides_who_holds_it_but_not_that_it_is_held", || {
+    fn on_a_full_disk_the_lock_works_without_the_pid() {
+        isolated("sys::lock_file::tests::on_a_full_disk_the_lock_works_without_the_pid", || {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("lock");
             fill_disk();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_ours_any_more_stays() {
+    fn a_file_that_was_replaced_is_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let replaced = LockFile::acquire(&path).unwrap();
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn many_who_come_and_go_never_hold_it_together() {
+    fn many_contenders_never_hold_it_at_the_same_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let holders = std::sync::atomic::AtomicU32::new(0);
@@ -284,7 +284,7 @@ mod tests {
                 scope.spawn(|| {
                     while taken.load(order) < 300 {
                         if let Ok(lock) = LockFile::acquire(&path) {
-                            assert_eq!(holders.fetch_add(1, order), 0, "two hold it");
+                            assert_eq!(holders.fetch_add(1, order), 0, "two processes hold it");
                             taken.fetch_add(1, order);
                             std::thread::yield_now();
                             holders.fetch_sub(1, order);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lock_file_is_refused_and_left_alone() {
+    fn anything_but_a_lock_file_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("precious"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
@@ -310,9 +310,9 @@ mod tests {
         for (name, why) in [
             ("precious", "it holds more than a pid"),
             ("link", "it is a symbolic link"),
-            ("second-name", "it has several names (hard links)"),
+            ("second-name", "it has several hard links"),
             ("directory", "it is a directory"),
-            ("fifo", "it is no regular file"),
+            ("fifo", "it is not a regular file"),
             ("socket", "it is a socket"),
         ] {
             let expected = format!("cannot use {} as a lock file: {why}", path(name).display());

@@ -1,6 +1,7 @@
-//! The service manager's notify socket: where the master says of itself, in the words of `sd_notify(3)`, how it is.
+//! The service manager's notify socket: sends the master's own status as `sd_notify(3)` messages.
 //!
-//! The other end is the manager's, and may be full, or gone: a message is sent without waiting, or not at all.
+//! The manager owns the other end, and it may be full or gone. A message is sent without blocking, or not at
+//! all.
 
 use std::ffi::OsStr;
 use std::io::IoSlice;
@@ -12,7 +13,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
 };
 
-/// A way to the socket that `NOTIFY_SOCKET` names. It is not connected: a manager that binds its socket anew is
+/// The socket that `NOTIFY_SOCKET` names. It is not connected, so a manager that binds its socket again is
 /// found again.
 #[derive(Debug)]
 pub struct ManagerSocket {
@@ -24,23 +25,24 @@ pub struct ManagerSocket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
-    /// It is neither a path nor an abstract name.
-    #[error("neither an absolute path nor \"@\" and an abstract name")]
+    /// The address is neither a path nor an abstract name.
+    #[error("neither an absolute path nor \"@\" followed by an abstract name")]
     Unknown,
-    /// The system refuses it.
+    /// A system call failed.
     #[error("{0}")]
     System(#[from] Errno),
 }
 
 impl ManagerSocket {
-    /// Gets ready to send to `address`: an absolute path, or `@` and an abstract name. Nobody need be there yet.
+    /// Prepares to send to `address`: an absolute path, or `@` and an abstract name. The socket need not exist
+    /// yet.
     ///
     /// # Errors
-    /// [`ManagerError`]: an address of another kind, or too long; no descriptor left.
+    /// [`ManagerError`]: another kind of address, an address that is too long, or no descriptor left.
     ///
     /// # Source
-    /// `sd_notify(3)` on the addresses; those of `vsock(7)`, with which a virtual machine tells its host, are not
-    /// for a service.
+    /// `sd_notify(3)` on addresses. Those of `vsock(7)`, by which a virtual machine notifies its host, do not
+    /// apply to a service.
     pub fn new(address: &OsStr) -> Result<Self, ManagerError> {
         let address = match address.as_bytes() {
             [b'/', ..] => UnixAddr::new(address.as_bytes())?,
@@ -52,10 +54,10 @@ impl ManagerSocket {
         Ok(Self { fd, address })
     }
 
-    /// Sends one message, with copies of `fds`. It never blocks.
+    /// Sends one message with copies of `fds`; never blocks.
     ///
     /// # Errors
-    /// EAGAIN if the manager has more unread than it takes; ENOENT or ECONNREFUSED if it is gone.
+    /// EAGAIN if the manager's queue is full; ENOENT or ECONNREFUSED if the manager is gone.
     pub fn send(&self, text: &str, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_and_one_that_is_gone_are_told_at_once() {
+    fn a_full_socket_and_a_missing_one_fail_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = ManagerSocket::new(path.as_os_str()).unwrap();
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn a_bad_address_is_refused() {
         for address in ["", "@", "run/notify", "vsock:2:1234", "vsock-stream:2:1"] {
             assert_eq!(ManagerSocket::new(OsStr::new(address)).unwrap_err(), ManagerError::Unknown);
         }

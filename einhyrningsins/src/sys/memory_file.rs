@@ -1,4 +1,4 @@
-//! Files without a name, in memory: what one image of the master leaves for the next.
+//! Anonymous files in memory, which carry the state from one image of the master to the next.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 /// The longest content that is read, in bytes: far more than the state of the largest pool.
 const CONTENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Makes a close-on-exec file that holds `content`. `name` shows in `/proc/PID/fd` and nowhere else.
+/// Creates a close-on-exec file that holds `content`. `name` appears only in `/proc/PID/fd`.
 ///
 /// # Errors
 /// EMFILE, ENFILE or ENOMEM.
@@ -26,7 +26,7 @@ pub fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// As [`memory_file`], and from now on nobody can change it.
+/// Like [`memory_file`], and sealed: nobody can change it any more.
 ///
 /// # Errors
 /// As [`memory_file`].
@@ -38,10 +38,10 @@ pub fn sealed_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Reads the whole content, from the beginning; the file's own position is left alone.
+/// Reads the whole content from the beginning, and leaves the file's position unchanged.
 ///
 /// # Errors
-/// EFBIG for more than any state has; EBADF and the like for what is no such file.
+/// EFBIG if it is longer than any state; EBADF and the like if it is not such a file.
 pub fn content(fd: impl AsFd) -> io::Result<Vec<u8>> {
     let file = File::from(fd.as_fd().try_clone_to_owned()?);
     let bytes = file.metadata()?.len();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_file_is_read_again_and_again_and_never_changed() {
+    fn a_sealed_file_can_be_read_repeatedly_and_never_changed() {
         let fd = sealed_file("state", b"all of it").unwrap();
         assert_eq!(content(&fd).unwrap(), b"all of it");
         assert_eq!(content(&fd).unwrap(), b"all of it");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_sealed_can_be_written_to() {
+    fn an_unsealed_file_can_be_written_to() {
         let fd = memory_file("check", b"state").unwrap();
         File::from(fd.try_clone().unwrap()).write_at(b" read", 5).unwrap();
         assert_eq!(content(&fd).unwrap(), b"state read");

@@ -1,6 +1,7 @@
-//! The seam to the kernel: one module per thing that the daemon asks of it, and the only `unsafe` there is.
+//! The seam to the kernel: one module per kernel facility, and the only `unsafe` in the daemon.
 //!
-//! Nothing here decides anything; it asks, and answers in types. What may block says so.
+//! These modules make system calls and return typed results; they decide nothing. Functions that may block say
+//! so.
 
 pub mod account;
 pub mod cpus;

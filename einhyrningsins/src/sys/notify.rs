@@ -1,4 +1,4 @@
-//! The notify socket: what workers say of themselves in the words of `sd_notify(3)`.
+//! The notify socket: receives `sd_notify(3)` messages from workers, with the sender's pid from the kernel.
 
 use std::fmt;
 use std::io;
@@ -16,57 +16,57 @@ use nix::unistd::Pid;
 
 use super::process::truncate;
 
-/// The longest message that is read, in bytes; systemd reads as much.
+/// The longest message that is read, in bytes; the same limit as systemd's.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// What is kept of a `STATUS=`, in bytes. It is kept for each worker, and shown in one line of a table.
+/// How much of a `STATUS=` is kept, in bytes. It is kept per worker and shown on one line of a table.
 const STATUS_BYTES_MAX: usize = 200;
 
-/// Room for what may come with a message, in words of 8 bytes for the alignment: the credentials, which come first
-/// (32 bytes), and a few descriptors. What does not fit, the kernel drops, and drops is what we do with all.
+/// Room for ancillary data, in words of 8 bytes for alignment: the credentials, which come first (32 bytes),
+/// and a few descriptors. The kernel drops what does not fit, and we drop the rest.
 const CONTROL_WORDS: usize = 8;
 
-/// The receiving end of datagrams whose senders the kernel tells.
+/// The receiving end of datagrams for which the kernel reports the sender.
 #[derive(Debug)]
 pub struct NotifyReceiver {
     fd: OwnedFd,
 }
 
-/// What a process said.
+/// One message of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyMessage {
-    /// The process. It may have ended since.
+    /// The sender. It may have exited since.
     pub pid: Pid,
-    /// `READY=1`: it takes traffic.
+    /// `READY=1`: the worker takes traffic.
     pub ready: bool,
-    /// `WATCHDOG=1`: it is still well.
+    /// `WATCHDOG=1`: the worker is alive.
     pub watchdog: bool,
-    /// `STOPPING=1`: it is stopping by itself.
+    /// `STOPPING=1`: the worker is stopping by itself.
     pub stopping: bool,
-    /// `STATUS=`: what it does, on one line, without control characters; empty to take the last one back.
+    /// `STATUS=`: one line without control characters; empty to clear the previous one.
     pub status: Option<String>,
 }
 
-/// A message was not understood and is gone, or none could be read.
+/// A message was refused and discarded, or none could be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotifyError {
-    /// It was too long.
-    #[error("it came from {} and has more than {MESSAGE_BYTES_MAX} bytes", Sender(*.sender))]
+    /// The message was too long.
+    #[error("it came from {} and is longer than {MESSAGE_BYTES_MAX} bytes", Sender(*.sender))]
     TooLong {
-        /// Who sent it.
+        /// The sender, if it is visible from here.
         sender: Option<Pid>,
     },
-    /// It is no text in UTF-8.
-    #[error("it came from {} and is no text in UTF-8", Sender(*.sender))]
+    /// The message is not UTF-8.
+    #[error("it came from {} and is not UTF-8", Sender(*.sender))]
     NotText {
-        /// Who sent it.
+        /// The sender, if it is visible from here.
         sender: Option<Pid>,
     },
-    /// The kernel did not say who sent it, or it was somebody outside of our pid namespace.
-    #[error("who sent it cannot be seen from here")]
+    /// The kernel reported no sender, or one outside our pid namespace.
+    #[error("its sender is not visible from here")]
     UnknownSender,
-    /// The system refuses.
+    /// A system call failed.
     #[error("cannot read the notify socket: {0}")]
     Io(io::Error),
 }
@@ -78,13 +78,13 @@ impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(pid) => write!(f, "process {pid}"),
-            None => f.write_str("a process that cannot be seen from here"),
+            None => f.write_str("a process that is not visible from here"),
         }
     }
 }
 
 impl NotifyReceiver {
-    /// Makes the socket, without an address: close-on-exec, non-blocking, with credentials passed.
+    /// Creates the socket without an address: close-on-exec, non-blocking, passing credentials.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
@@ -94,15 +94,15 @@ impl NotifyReceiver {
     pub fn new() -> Result<Self, Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-        // Before it has an address, so that no message comes without credentials.
+        // Set before the socket has an address, so that no message arrives without credentials.
         setsockopt(&fd, PassCred, &true)?;
         Ok(Self { fd })
     }
 
-    /// Gives it an abstract name that the kernel chooses and no other socket has, and returns that.
+    /// Binds the socket to an unused abstract name that the kernel chooses, and returns the name.
     ///
     /// # Errors
-    /// EINVAL if it has an address; ENOSPC if every name is taken.
+    /// EINVAL if the socket has an address already; ENOSPC if every name is taken.
     ///
     /// # Source
     /// `unix(7)`, "Autobind feature".
@@ -113,11 +113,12 @@ impl NotifyReceiver {
         name.map(str::to_owned).ok_or(Errno::EADDRNOTAVAIL)
     }
 
-    /// Takes the next message; `None` if there is none. It never blocks. Descriptors that came with the message
-    /// are closed, which is what whoever sent `BARRIER=1` waits for.
+    /// Takes the next message; `None` if there is none. Never blocks. Descriptors that came with the message
+    /// are closed, which is what a sender of `BARRIER=1` waits for.
     ///
     /// # Errors
-    /// [`NotifyError`]; but for [`NotifyError::Io`] the message is gone and the next one may be taken.
+    /// [`NotifyError`]. Except after [`NotifyError::Io`], the message is discarded and the next one can be
+    /// taken.
     pub fn receive(&mut self) -> Result<Option<NotifyMessage>, NotifyError> {
         let mut text = [0; MESSAGE_BYTES_MAX];
         let Some(datagram) = receive(&self.fd, &mut text).map_err(NotifyError::Io)? else { return Ok(None) };
@@ -158,7 +159,7 @@ impl Source for NotifyReceiver {
     }
 }
 
-/// Reads the assignments of a message, one a line; unknown ones are passed over, and so are lines that are none.
+/// Reads the assignments of a message, one per line; skips unknown ones and lines that are not assignments.
 fn parse(pid: Pid, text: &str) -> NotifyMessage {
     let mut message = NotifyMessage { pid, ready: false, watchdog: false, stopping: false, status: None };
     for line in text.trim_end_matches('\0').lines() {
@@ -173,7 +174,7 @@ fn parse(pid: Pid, text: &str) -> NotifyMessage {
     message
 }
 
-/// A text fit for a line of a table: short, and without what would move a terminal's cursor.
+/// Makes a text fit for a line of a table: short, and without terminal control characters.
 fn tidy(text: &str) -> String {
     let mut tidy: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if tidy.len() > STATUS_BYTES_MAX {
@@ -184,7 +185,7 @@ fn tidy(text: &str) -> String {
     tidy
 }
 
-/// What came with a datagram's text.
+/// The length of a datagram's text and what came with it.
 struct Datagram {
     bytes: usize,
     is_truncated: bool,
@@ -193,8 +194,8 @@ struct Datagram {
 
 /// Receives one datagram into `text` and closes the descriptors in it.
 ///
-/// Not `nix`'s `recvmsg`, which shows nothing of what came when something did not fit. Then, as when this process
-/// has no number left for a descriptor (MSG_CTRUNC), those that did fit would stay open for ever.
+/// `nix`'s `recvmsg` does not fit: if some ancillary data did not fit, as when this process has no descriptor
+/// left (MSG_CTRUNC), it shows none of it, and the descriptors that did arrive would stay open forever.
 fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<Option<Datagram>> {
     let mut control = [0_u64; CONTROL_WORDS];
     let mut part = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
@@ -205,7 +206,8 @@ fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<Option<Datagram>> {
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control) as _;
     let bytes = loop {
-        // SAFETY: the header points at one part and at a control buffer, both alive and of the lengths it says.
+        // SAFETY: the header points at one part and at a control buffer, both alive and of the lengths that it
+        // gives.
         let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
         match usize::try_from(bytes) {
             Ok(bytes) => break bytes,
@@ -220,7 +222,7 @@ fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<Option<Datagram>> {
     Ok(Some(Datagram { bytes, is_truncated: header.msg_flags & libc::MSG_TRUNC != 0, sender }))
 }
 
-/// Goes through what the kernel put into a header's control buffer: closes the descriptors, returns the sender.
+/// Walks the ancillary data of a header: closes descriptors, returns the sender.
 fn take_control(header: &libc::msghdr) -> Option<Pid> {
     let mut sender = None;
     // SAFETY: the header and its control buffer are as `recvmsg` left them.
@@ -228,7 +230,7 @@ fn take_control(header: &libc::msghdr) -> Option<Pid> {
     while !next.is_null() {
         // SAFETY: the kernel wrote a whole `cmsghdr` there, and the buffer is aligned for it.
         let control = unsafe { next.read() };
-        // SAFETY: as above; the data begin behind the header.
+        // SAFETY: as above; the data begin after the header.
         let data = unsafe { libc::CMSG_DATA(next) };
         // SAFETY: computes a length.
         let header_bytes = unsafe { libc::CMSG_LEN(0) } as usize;
@@ -246,7 +248,7 @@ fn take_control(header: &libc::msghdr) -> Option<Pid> {
                     let place = unsafe { data.cast::<RawFd>().add(index) };
                     // SAFETY: the kernel wrote a descriptor there; its alignment is not relied on.
                     let fd = unsafe { place.read_unaligned() };
-                    // SAFETY: the kernel has just made it for us; nobody else knows of it.
+                    // SAFETY: the kernel has just created it for us; nothing else owns it.
                     drop(unsafe { OwnedFd::from_raw_fd(fd) });
                 }
             }
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_arrives_with_its_sender() {
+    fn a_message_arrives_with_its_sender() {
         let mut socket = bound();
         assert_eq!(socket.receive().unwrap(), None);
         let mut poll = Poll::new().unwrap();
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_is_who_sends_and_not_who_made_the_socket() {
+    fn the_sender_is_the_sending_process_not_the_creator_of_the_socket() {
         let mut socket = bound();
         let client = UnixDatagram::unbound().unwrap();
         let address = address(&socket);
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_have_the_same_name() {
+    fn no_two_sockets_get_the_same_name() {
         let sockets: Vec<_> = (0..10).map(|_| NotifyReceiver::new().unwrap()).collect();
         let mut names: Vec<_> = sockets.iter().map(|socket| socket.bind_to_any_name().unwrap()).collect();
         names.sort_unstable();
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_that_come_along_are_closed() {
+    fn passed_descriptors_are_closed() {
         let mut socket = bound();
         let (reader, writer) = pipe().unwrap();
         send_with(&socket, b"BARRIER=1", &[writer.as_raw_fd()]);
@@ -374,33 +376,30 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_closed_even_when_there_are_numbers_for_some_only() {
-        isolated(
-            "sys::notify::tests::descriptors_are_closed_even_when_there_are_numbers_for_some_only",
-            || {
-                let mut socket = bound();
-                let (_reader, writer) = pipe().unwrap();
-                send_with(&socket, b"READY=1", &[writer.as_raw_fd(); 8]);
-                // What `open` says has the directory itself in it.
-                let open = || fs::read_dir("/proc/self/fd").unwrap().count() - 1;
-                let before = open();
-                let highest = fs::read_dir("/proc/self/fd")
-                    .unwrap()
-                    .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap())
-                    .max()
-                    .unwrap();
-                let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-                setrlimit(Resource::RLIMIT_NOFILE, highest + 2, hard).unwrap();
-                let message = socket.receive().unwrap();
-                setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
-                assert_eq!(message, Some(NotifyMessage { ready: true, ..nothing() }));
-                assert_eq!(open(), before);
-            },
-        );
+    fn descriptors_are_closed_even_if_only_some_could_be_received() {
+        isolated("sys::notify::tests::descriptors_are_closed_even_if_only_some_could_be_received", || {
+            let mut socket = bound();
+            let (_reader, writer) = pipe().unwrap();
+            send_with(&socket, b"READY=1", &[writer.as_raw_fd(); 8]);
+            // The directory's own descriptor is among those listed.
+            let open = || fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+            let before = open();
+            let highest = fs::read_dir("/proc/self/fd")
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap())
+                .max()
+                .unwrap();
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, highest + 2, hard).unwrap();
+            let message = socket.receive().unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            assert_eq!(message, Some(NotifyMessage { ready: true, ..nothing() }));
+            assert_eq!(open(), before);
+        });
     }
 
     #[test]
-    fn what_is_no_message_is_named_and_the_next_one_comes() {
+    fn a_bad_message_is_named_and_the_next_one_is_received() {
         let mut socket = bound();
         send(&socket, &[b'x'; MESSAGE_BYTES_MAX + 1]);
         send(&socket, b"STATUS=\xff");
@@ -408,17 +407,17 @@ mod tests {
         let pid = getpid();
         assert_eq!(
             socket.receive().unwrap_err().to_string(),
-            format!("it came from process {pid} and has more than 4096 bytes")
+            format!("it came from process {pid} and is longer than 4096 bytes")
         );
         assert_eq!(
             socket.receive().unwrap_err().to_string(),
-            format!("it came from process {pid} and is no text in UTF-8")
+            format!("it came from process {pid} and is not UTF-8")
         );
         assert_eq!(socket.receive().unwrap(), Some(nothing()));
     }
 
     #[test]
-    fn a_status_is_one_short_line_that_moves_no_cursor() {
+    fn a_status_is_one_short_line_without_control_characters() {
         assert_eq!(tidy("a\x1b[2J\tb\u{9b}c"), "a [2J b c");
         let exact = "x".repeat(STATUS_BYTES_MAX);
         assert_eq!(tidy(&exact), exact);

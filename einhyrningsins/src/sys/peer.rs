@@ -1,4 +1,4 @@
-//! Who is on the other end, and whose child it is.
+//! Peers of Unix sockets: their credentials, and whose descendants they are.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -7,25 +7,27 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Gid, Pid, Uid};
 
-/// How many generations of parents are looked at. A worker's helper is a few below it (a shell, a wrapper);
-/// the bound is for a `/proc` that changes under our hands.
+/// How many ancestors are examined. A worker's helper is a few levels below it (a shell, a wrapper); the bound
+/// is for a `/proc` that changes while we read it.
 const ANCESTORS_MAX: usize = 64;
 
-/// A process as the kernel vouches for it.
+/// The identity of a process, vouched for by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
-    /// Its pid.
+    /// The process. It may have exited since.
     pub pid: Pid,
-    /// Its user.
+    /// Its effective user.
     pub uid: Uid,
-    /// Its group.
+    /// Its effective group.
     pub gid: Gid,
 }
 
-/// Who connected, or for a client: who listens. It may have ended since, or have passed the socket on.
+/// The process that connected or, for a client, the one that listens. It may have exited since, or have passed
+/// the socket on.
 ///
 /// # Errors
-/// ESRCH if it is outside of our pid namespace and so has no pid here; ENOTSOCK and the like by mistake.
+/// ESRCH if it is outside our pid namespace, so that it has no pid here; ENOTSOCK and the like for a wrong
+/// descriptor.
 ///
 /// # Source
 /// `SO_PEERCRED` in `unix(7)`.
@@ -41,14 +43,14 @@ pub fn credentials(socket: &impl AsFd) -> Result<Credentials, Errno> {
     })
 }
 
-/// Whether `pid` is `ancestor`, or its child, or a child's child; `false` if it has ended.
+/// Whether `pid` is `ancestor` or one of its descendants; `false` if it has exited.
 #[must_use]
 pub fn is_self_or_descendant(pid: Pid, ancestor: Pid) -> bool {
     ancestor_among(pid, |pid| pid == ancestor).is_some()
 }
 
-/// The nearest of `pid` itself, its parent, that one's parent and so on for which `is_wanted` holds; `None` if there
-/// is none, or if one of them has ended on the way: who has lost its parent is nobody's descendant.
+/// The first process of `pid`, its parent, its grandparent and so on for which `is_wanted` holds. `None` if
+/// there is none, or if one of them exited: an orphan is nobody's descendant.
 pub fn ancestor_among(pid: Pid, is_wanted: impl Fn(Pid) -> bool) -> Option<Pid> {
     let mut pid = pid;
     for _ in 0..ANCESTORS_MAX {
@@ -60,15 +62,15 @@ pub fn ancestor_among(pid: Pid, is_wanted: impl Fn(Pid) -> bool) -> Option<Pid> 
     None
 }
 
-/// The parent of `pid`; `None` for init, and for one that has ended.
+/// The parent of `pid`; `None` for init, and for a process that has exited.
 fn parent(pid: Pid) -> Option<Pid> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let parent = parent_in_stat(&stat)?;
     (parent > 0).then(|| Pid::from_raw(parent))
 }
 
-/// The fourth field of `/proc/PID/stat`. The second one is the program's name in parentheses, which may hold
-/// blanks, parentheses and bytes of any kind; no field after it does.
+/// The fourth field of `/proc/PID/stat`. The second is the program's name in parentheses, which may contain
+/// blanks, parentheses and any other bytes; the fields after it do not.
 fn parent_in_stat(stat: &[u8]) -> Option<i32> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = stat[name_end + 1..].split(|byte| *byte == b' ').skip(1);
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_known_by_pid_user_and_group() {
+    fn a_client_has_a_pid_a_user_and_a_group() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -100,7 +102,7 @@ mod tests {
         assert!(credentials(&std::io::stdin()).is_err());
     }
 
-    /// A shell that has started a shell, and the inner one's pid.
+    /// A shell that started a shell, and the inner shell's pid.
     fn shell_in_shell() -> (Child, Pid) {
         let script = "sh -c 'echo $$; read line'; exit 0";
         let mut outer = Command::new("/bin/sh")
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_childs_child_is_a_descendant_and_a_stranger_is_none() {
+    fn a_grandchild_is_a_descendant_and_a_stranger_is_not() {
         let (mut outer, inner) = shell_in_shell();
         let outer_pid = Pid::from_raw(outer.id() as i32);
         assert_ne!(outer_pid, inner);
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_parentheses_and_blanks_does_not_confuse() {
+    fn a_name_with_parentheses_and_blanks_is_read_correctly() {
         assert_eq!(parent_in_stat(b"42 (cat) S 7 42 42 0 -1"), Some(7));
         assert_eq!(parent_in_stat(b"42 (a) R 1 (b) S 7 42 42 0 -1"), Some(7));
         assert_eq!(parent_in_stat(b"42 (\xff) \n) Z 7 42"), Some(7));

@@ -1,4 +1,4 @@
-//! The file that tells others the master's pid.
+//! The pid file, in which other programs find the master's pid.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -9,8 +9,8 @@ use nix::unistd::{Pid, getpid};
 
 use super::process::is_alive;
 
-/// A file with this process's pid. Dropping it removes the file, if that still holds our pid; a
-/// forked child that drops it changes nothing.
+/// A file that holds this process's pid. Dropping it removes the file if it still holds our pid; a forked child
+/// that drops it changes nothing.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
@@ -18,12 +18,12 @@ pub struct PidFile {
     replaced: Option<Pid>,
 }
 
-/// What a pid file holds.
+/// The content of a pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PidForm {
     /// The pid and a newline.
     Line,
-    /// The pid alone, as einhorn writes it.
+    /// The pid without a newline, as einhorn writes it.
     Bare,
 }
 
@@ -31,29 +31,29 @@ pub enum PidForm {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PidFileError {
-    /// What is there is no file that we might replace.
-    #[error("cannot write the pid file {}: what is there is no regular file", .path.display())]
+    /// The path leads to something that we must not replace.
+    #[error("cannot write the pid file {}: it is not a regular file", .path.display())]
     NotAFile {
-        /// The path.
+        /// The path that was given.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// A system call failed.
     #[error("cannot write the pid file {}", .path.display())]
     Io {
-        /// The path.
+        /// The path that was given.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
 impl PidFile {
-    /// Writes the file, mode 0644, in one step: nobody ever reads half of it.
+    /// Writes the file with mode 0644, atomically: nobody reads half of it.
     ///
-    /// One that is there is replaced, whatever it says: pids come back, and one that was left by a crash or by
-    /// the machine's last boot must not keep the master from starting. What keeps two masters apart is the
-    /// lock of the control socket (or `-f`). If the file names another process that is alive,
-    /// [`replaced`](Self::replaced) tells, for a warning.
+    /// An existing file is replaced, whatever it contains. Pids are reused, and a file left by a crash or by
+    /// the previous boot must not keep the master from starting. The lock of the control socket (or `-f`) keeps
+    /// two masters apart. If the file names another process that is alive, [`replaced`](Self::replaced) returns
+    /// it, for a warning.
     ///
     /// # Errors
     /// [`PidFileError`]; nothing is left behind.
@@ -72,13 +72,13 @@ impl PidFile {
         }
     }
 
-    /// The file at `path` that an image before this one wrote for this process.
+    /// The file at `path` that an earlier image wrote for this process.
     #[must_use]
     pub fn adopt(path: PathBuf) -> Self {
         Self { path, owner: getpid(), replaced: None }
     }
 
-    /// The live process that the file named before.
+    /// The live process that the file named before we replaced it.
     #[must_use]
     pub fn replaced(&self) -> Option<Pid> {
         self.replaced
@@ -100,7 +100,7 @@ fn write_and_rename(path: &Path, pid: Pid, form: PidForm) -> io::Result<()> {
     let temporary = path.with_file_name(format!(".{}.{pid}.tmp", name.display()));
     let create = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
     let mut file = match create() {
-        // Of an earlier process with our pid, which is not there to finish it.
+        // An earlier process with our pid left it; that process is gone and will not finish it.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(&temporary)?;
             create()?
@@ -118,7 +118,7 @@ fn write_and_rename(path: &Path, pid: Pid, form: PidForm) -> io::Result<()> {
     written
 }
 
-/// Reads a pid as such files hold it, with or without a newline.
+/// Reads a pid, with or without a newline.
 pub(super) fn parse_pid(content: &str) -> Option<Pid> {
     let digits = content.trim_end();
     let pid = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i32>().ok())??;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_the_pid_and_goes_with_its_owner() {
+    fn it_holds_the_pid_and_is_removed_with_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
         let file = PidFile::write(&path, PidForm::Line).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn it_may_do_without_a_newline_and_goes_with_its_owner_all_the_same() {
+    fn the_bare_form_is_removed_with_its_owner_too() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
         let file = PidFile::write(&path, PidForm::Bare).unwrap();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_replaced_and_a_live_process_in_it_told() {
+    fn an_existing_file_is_replaced_and_a_live_process_in_it_reported() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
         let parent = nix::unistd::getppid();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_names_another_by_now_stays() {
+    fn a_file_that_names_another_process_is_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
         let file = PidFile::write(&path, PidForm::Line).unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_child_does_not_remove_its_parents() {
+    fn a_forked_child_does_not_remove_its_parents_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
         let mut file = PidFile::write(&path, PidForm::Line).unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_left_alone() {
+    fn anything_but_a_regular_file_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("target"), "precious").unwrap();
@@ -226,8 +226,8 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_leaves_what_was_there() {
-        isolated("sys::pid_file::tests::a_full_disk_leaves_what_was_there", || {
+    fn a_full_disk_leaves_the_old_file() {
+        isolated("sys::pid_file::tests::a_full_disk_leaves_the_old_file", || {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("web.pid");
             fs::write(&path, "1\n").unwrap();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pid_is_a_pid() {
+    fn only_a_plain_pid_is_read() {
         assert_eq!(parse_pid("42"), Some(Pid::from_raw(42)));
         assert_eq!(parse_pid("42\n"), Some(Pid::from_raw(42)));
         for content in ["", "\n", "0", "-1", "+1", "4 2", " 42", "99999999999", "x"] {

@@ -1,6 +1,6 @@
-//! How full the queue of a socket is, and what did not get into it.
+//! Queues of listening and datagram sockets: how full they are, and how much they dropped.
 //!
-//! Each question is one system call, or two; nothing is read from files, and nothing is added up.
+//! Each question takes one or two system calls. Nothing is read from files.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 use nix::libc;
 
-/// Places in the answer to `SO_MEMINFO`: `SK_MEMINFO_*` of `linux/sock_diag.h`.
+/// Indexes in the answer to `SO_MEMINFO`: `SK_MEMINFO_*` of `linux/sock_diag.h`.
 mod meminfo {
     pub(super) const RECEIVED: usize = 0;
     pub(super) const RECEIVE_BUFFER: usize = 1;
@@ -20,34 +20,34 @@ mod meminfo {
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// What waits in it: connections, or bytes of packets.
+    /// Connections, or bytes of packets, that wait in it.
     pub length: u32,
-    /// How much may, likewise.
+    /// How much the queue takes, in the same unit.
     pub limit: u32,
-    /// What was turned away since the socket was made; the counter starts over after 2^32.
+    /// Connections or packets that were dropped since the socket was created; wraps at 2^32.
     pub drops: u32,
 }
 
-/// The queue of connections of a TCP socket that listens: those that have finished their handshake and were not
-/// accepted. `drops` counts handshakes that were not begun or not finished, because the queue was full or for lack of
-/// memory; most clients try again.
+/// The accept queue of a listening TCP socket: connections that finished their handshake and were not accepted.
+/// `drops` counts handshakes that were not begun or not finished because the queue was full or memory ran out;
+/// most clients retry.
 ///
 /// # Errors
-/// EINVAL or EOPNOTSUPP if it is no TCP socket.
+/// EINVAL or EOPNOTSUPP if it is not a TCP socket.
 ///
 /// # Source
-/// `tcp_get_info` of the kernel: of a listener, `tcpi_unacked` is the length and `tcpi_sacked` the limit.
+/// `tcp_get_info` of the kernel: for a listener, `tcpi_unacked` is the length and `tcpi_sacked` the limit.
 pub fn tcp_queue(socket: &impl AsFd) -> io::Result<Queue> {
     let info: libc::tcp_info = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     let drops = memory(socket)?[meminfo::DROPS];
     Ok(Queue { length: info.tcpi_unacked, limit: info.tcpi_sacked, drops })
 }
 
-/// The queue of packets of a UDP socket, in bytes as the kernel counts them, with what it needs besides: a packet of
-/// a few bytes takes several hundred. `drops` counts packets.
+/// The receive queue of a UDP socket, in bytes as the kernel counts them, overhead included: a packet of a few
+/// bytes takes several hundred. `drops` counts packets.
 ///
 /// # Errors
-/// None is known for a socket.
+/// None known for a socket.
 pub fn udp_queue(socket: &impl AsFd) -> io::Result<Queue> {
     let memory = memory(socket)?;
     Ok(Queue {
@@ -61,28 +61,30 @@ fn memory(socket: &impl AsFd) -> io::Result<[u32; meminfo::COUNT]> {
     get(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)
 }
 
-/// What `getsockopt(2)` answers, for what is plain numbers; zero where an older kernel knows less.
+/// `getsockopt(2)` for options that are plain numbers. Fields that an older kernel does not fill are zero.
 fn get<T: PlainNumbers>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes, which is the size of `value`, and `value` outlives the call.
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `value`, and `value` outlives the
+    // call.
     let result = unsafe {
         libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut length)
     };
     Errno::result(result)?;
-    // SAFETY: all bytes are initialised, with zero or by the kernel, and by `PlainNumbers` any bytes are a value.
+    // SAFETY: all bytes are initialised, with zero or by the kernel, and by `PlainNumbers` any bytes are a
+    // value.
     Ok(unsafe { value.assume_init() })
 }
 
-/// Made of integers and nothing else.
+/// A type that consists of integers only.
 ///
 /// # Safety
 /// Any bytes must be a value of the type.
 unsafe trait PlainNumbers: Copy {}
 
-// SAFETY: it is a C structure of integers.
+// SAFETY: a C structure of integers.
 unsafe impl PlainNumbers for libc::tcp_info {}
-// SAFETY: they are integers.
+// SAFETY: integers.
 unsafe impl PlainNumbers for [u32; meminfo::COUNT] {}
 
 #[cfg(test)]
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_wait_are_counted_and_those_that_found_no_room() {
+    fn waiting_and_dropped_connections_are_counted() {
         let (socket, address) = listener(1);
         assert_eq!(tcp_queue(&socket).unwrap(), Queue { length: 0, limit: 1, drops: 0 });
         // The kernel queues one more than the limit.
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_wait_are_counted_and_those_that_found_no_room() {
+    fn waiting_and_dropped_packets_are_counted() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket2::SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
         let empty = udp_queue(&socket).unwrap();
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tcp_socket_is_refused() {
+    fn other_sockets_are_refused() {
         assert!(tcp_queue(&UdpSocket::bind("127.0.0.1:0").unwrap()).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Collecting children that have ended.
+//! Reaping: collects children that have exited.
 
 use einhorn_proto::Termination;
 use nix::errno::Errno;
@@ -8,17 +8,18 @@ use nix::unistd::Pid;
 
 use super::signals::SignalNumber;
 
-/// Collects one child that has ended; `None` if none is left, or there is none. It never blocks.
+/// Reaps one child; `None` if none has exited. Never blocks.
 ///
-/// Two deaths can give one SIGCHLD: call it until it says `None`, and once at the start, for those that ended
-/// before anybody listened. As PID 1, or as a subreaper, it meets processes that nobody here has spawned.
+/// Two deaths may raise a single SIGCHLD, so call it until it returns `None`. Call it once at the start too,
+/// for children that exited before SIGCHLD was handled. As PID 1 or a subreaper, the master also reaps
+/// processes that it did not spawn.
 ///
 /// # Errors
-/// None is known; whatever the kernel says.
+/// None known; passes on what the kernel returns.
 ///
 /// # Source
-/// `waitpid(2)` with WNOHANG. Not `nix`'s, which has an error for a child that died of a realtime signal, when
-/// its pid is gone already.
+/// `waitpid(2)` with WNOHANG. `nix`'s version returns an error for a child that died of a realtime signal,
+/// after its pid is gone.
 pub fn reap_one() -> Result<Option<(Pid, Termination)>, Errno> {
     loop {
         let mut status: c_int = 0;
@@ -37,17 +38,17 @@ pub fn reap_one() -> Result<Option<(Pid, Termination)>, Errno> {
     }
 }
 
-/// Whether `pid` is a child of this process, dead or alive, that has not been reaped.
+/// Whether `pid` is an unreaped child of this process, dead or alive.
 ///
 /// # Source
-/// `waitid(2)`: ECHILD for one that is none; WNOWAIT leaves it to be reaped.
+/// `waitid(2)`: ECHILD if it is not; WNOWAIT leaves it to be reaped.
 #[must_use]
 pub fn is_child(pid: Pid) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     waitid(Id::Pid(pid), flags) != Err(Errno::ECHILD)
 }
 
-/// How a child ended; `None` for one that has only stopped, which is told to a tracer.
+/// How a child ended; `None` for one that only stopped, which is reported to a tracer.
 fn decode(status: c_int) -> Option<Termination> {
     if libc::WIFEXITED(status) {
         Some(Termination::Exited(libc::WEXITSTATUS(status)))
@@ -76,8 +77,8 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_end_is_told_apart() {
-        isolated("sys::reap::tests::every_way_to_end_is_told_apart", || {
+    fn every_kind_of_exit_is_distinguished() {
+        isolated("sys::reap::tests::every_kind_of_exit_is_distinguished", || {
             assert_eq!(reap_one(), Ok(None), "without children");
             let realtime = libc::SIGRTMIN() + 3;
             let mut expected = HashMap::from([

@@ -1,4 +1,4 @@
-//! Signals to the master, read from a descriptor instead of handled.
+//! Signals to the master: read from a signalfd, so no handler runs.
 
 use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -14,37 +14,37 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, read};
 
-/// Signals taken up by one read. Most often it is one; more than a few kinds at once are rare.
+/// How many signals one read takes. Usually there is one; more than a few kinds at once are rare.
 const BATCH: usize = 8;
 
-/// The size of what the kernel writes for each signal, in bytes.
+/// The size of the kernel's record for one signal, in bytes.
 const RECORD_BYTES: usize = size_of::<libc::signalfd_siginfo>();
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Which one. Signals of a kind that arrive before they are read are one.
+    /// Several signals of one kind that arrive before they are read count as one.
     pub signal: Signal,
-    /// Who sent it: a process, or for SIGCHLD the child; `None` if the kernel did, such as for Ctrl-C, or
-    /// somebody outside of our pid namespace.
+    /// The sending process or, for SIGCHLD, the child. `None` if the kernel sent it, as for Ctrl-C, or a
+    /// process outside our pid namespace.
     pub sender: Option<Pid>,
 }
 
-/// The signals that the master handles, as something to poll and read.
+/// The signals that the master handles, as a descriptor to poll and read.
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
 }
 
 impl Signals {
-    /// Takes over `handled`: blocks them in this thread, and in those that it makes from now on, and opens a
-    /// descriptor on which they arrive. Call it before the first thread is made: one that does not block a
-    /// signal takes it, with its default effect.
+    /// Takes over `handled`: blocks them in this thread and in threads that it creates from now on, and opens a
+    /// descriptor on which they arrive. Call it before the first thread is created: a thread that does not
+    /// block a signal receives it, with its default effect.
     ///
-    /// They get their default disposition, because an ignored one is inherited across exec and never arrives: a
-    /// shell without job control ignores SIGINT and SIGQUIT for what it runs in the background, nohup ignores
-    /// SIGHUP, and with SIGCHLD ignored the kernel reaps our children itself. Children that stop or go on are
-    /// not told of.
+    /// The signals get their default disposition, because an ignored signal stays ignored across exec and never
+    /// arrives. A shell without job control ignores SIGINT and SIGQUIT for background commands, nohup ignores
+    /// SIGHUP, and with SIGCHLD ignored the kernel reaps our children itself. Children that stop or continue
+    /// are not reported.
     ///
     /// # Errors
     /// EMFILE, ENFILE or ENOMEM.
@@ -53,7 +53,7 @@ impl Signals {
     /// `signalfd(2)`; `sigaction(2)` on SA_NOCLDSTOP.
     pub fn new(handled: &[Signal]) -> Result<Self, Errno> {
         let set: SigSet = handled.iter().copied().collect();
-        // Blocked first: with its default disposition one that arrives now would end us.
+        // Block first: with its default disposition, a signal that arrives now would end the master.
         set.thread_block()?;
         let action = SigAction::new(SigHandler::SigDfl, SaFlags::SA_NOCLDSTOP, SigSet::empty());
         for &signal in handled.iter().chain(&[Signal::SIGCHLD]) {
@@ -64,10 +64,10 @@ impl Signals {
         Ok(Self { fd })
     }
 
-    /// Takes what has arrived; empty if nothing has. It never blocks.
+    /// Takes the signals that have arrived; empty if there are none. Never blocks.
     ///
     /// # Errors
-    /// None is known; whatever the kernel says.
+    /// None known; passes on what the kernel returns.
     pub fn drain(&mut self) -> Result<Vec<Received>, Errno> {
         let mut received = Vec::new();
         let mut buffer = [0; BATCH * RECORD_BYTES];
@@ -79,7 +79,7 @@ impl Signals {
                 Err(errno) => return Err(errno),
             };
             received.extend(buffer[..count].chunks_exact(RECORD_BYTES).filter_map(decode));
-            // The queue was empty at a short read, and what comes later makes the descriptor ready anew.
+            // A short read means that the queue was empty; later signals make the descriptor ready again.
             if count < buffer.len() {
                 return Ok(received);
             }
@@ -87,7 +87,7 @@ impl Signals {
     }
 }
 
-/// Reads the two fields that matter from a `signalfd_siginfo`.
+/// Reads the two fields that we need from a `signalfd_siginfo`.
 fn decode(record: &[u8]) -> Option<Received> {
     let field = |offset: usize| {
         let bytes = record.get(offset..offset + size_of::<u32>())?;
@@ -127,18 +127,18 @@ impl Source for Signals {
     }
 }
 
-/// A text that names no signal.
+/// A text that does not name a signal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no signal \"{}\"; name one as kill -l does, such as USR2, SIGTERM or 15", .name.escape_debug())]
+#[error("unknown signal \"{}\"; give a name or number as in kill -l, such as USR2, SIGTERM or 15", .name.escape_debug())]
 pub struct UnknownSignal {
-    /// The text.
+    /// The text as given.
     pub name: String,
 }
 
-/// Reads a signal's name, in any case, with or without `SIG`; or its number.
+/// Reads the name of a signal, in any case, with or without `SIG`, or its number.
 ///
 /// # Errors
-/// [`UnknownSignal`], also for realtime signals: no command sends one.
+/// [`UnknownSignal`], also for realtime signals, which no command sends.
 pub fn parse_signal(name: &str) -> Result<Signal, UnknownSignal> {
     let unknown = || UnknownSignal { name: name.to_owned() };
     let text = name.trim();
@@ -149,9 +149,9 @@ pub fn parse_signal(name: &str) -> Result<Signal, UnknownSignal> {
     format!("SIG{}", SignalName::new(text).as_str()).parse().map_err(|_| unknown())
 }
 
-/// A signal by its number, named: `SIGTERM`, `SIGRTMIN+3`.
+/// A signal number that formats as a name: `SIGTERM`, `SIGRTMIN+3`.
 ///
-/// `nix` knows no realtime signals, but a worker can die of one.
+/// `nix` has no realtime signals, but a worker can die of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignalNumber(pub c_int);
 
@@ -206,8 +206,8 @@ mod tests {
     }
 
     #[test]
-    fn more_signals_than_one_read_takes_all_arrive() {
-        isolated("sys::signals::tests::more_signals_than_one_read_takes_all_arrive", || {
+    fn more_signals_than_fit_one_read_all_arrive() {
+        isolated("sys::signals::tests::more_signals_than_fit_one_read_all_arrive", || {
             let fatal = [Signal::SIGKILL, Signal::SIGSTOP];
             let handled: Vec<_> = Signal::iterator().filter(|signal| !fatal.contains(signal)).collect();
             assert!(handled.len() > 3 * BATCH);
@@ -215,15 +215,15 @@ mod tests {
             for signal in &handled {
                 raise(*signal).unwrap();
             }
-            // Stop signals and SIGCONT cancel each other while they wait.
+            // Pending stop signals and SIGCONT cancel each other.
             let received: Vec<_> = signals.drain().unwrap().iter().map(|received| received.signal).collect();
             assert!(received.len() >= handled.len() - 4, "{received:?}");
         });
     }
 
     #[test]
-    fn a_signal_arrives_though_it_was_ignored_by_who_started_us() {
-        isolated("sys::signals::tests::a_signal_arrives_though_it_was_ignored_by_who_started_us", || {
+    fn a_signal_arrives_even_if_our_parent_ignored_it() {
+        isolated("sys::signals::tests::a_signal_arrives_even_if_our_parent_ignored_it", || {
             let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
             // SAFETY: ignoring runs no code of ours.
             unsafe { sigaction(Signal::SIGINT, &ignore) }.unwrap();
@@ -235,9 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn a_childs_death_is_told_though_sigchld_was_ignored_by_who_started_us() {
+    fn a_childs_death_is_reported_even_if_our_parent_ignored_sigchld() {
         isolated(
-            "sys::signals::tests::a_childs_death_is_told_though_sigchld_was_ignored_by_who_started_us",
+            "sys::signals::tests::a_childs_death_is_reported_even_if_our_parent_ignored_sigchld",
             || single_threaded(check_childs_death),
         );
     }
@@ -253,7 +253,7 @@ mod tests {
         kill(pid, Signal::SIGSTOP).unwrap();
         let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED));
         assert_eq!(stopped, Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
-        assert_eq!(signals.drain(), Ok(vec![]), "a stop is not told");
+        assert_eq!(signals.drain(), Ok(vec![]), "a stop must not be reported");
         kill(pid, Signal::SIGKILL).unwrap();
         let mut poll = Poll::new().unwrap();
         poll.registry().register(&mut signals, Token(0), Interest::READABLE).unwrap();
@@ -283,7 +283,7 @@ mod tests {
         }
         assert_eq!(
             parse_signal("F\"OO\n").unwrap_err().to_string(),
-            r#"there is no signal "F\"OO\n"; name one as kill -l does, such as USR2, SIGTERM or 15"#
+            r#"unknown signal "F\"OO\n"; give a name or number as in kill -l, such as USR2, SIGTERM or 15"#
         );
     }
 

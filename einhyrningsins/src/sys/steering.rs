@@ -1,14 +1,14 @@
-//! Which member of a group of sockets with `SO_REUSEPORT` gets what comes in.
+//! Steering of `SO_REUSEPORT` groups: decides which member of a group gets a connection or packet.
 //!
-//! Sockets of one user that are bound to one address with `SO_REUSEPORT` are a group, which the kernel holds as an array:
-//! who joins is put at the end, and where one leaves, the *last* takes its place. Without more, each connection goes by
-//! a hash to any member. A program of the classic BPF machine on the group decides instead, by answering with a
-//! position. It can leave members out, which is the one way to keep a socket open and give it nothing new. No privilege
-//! is needed, and any member can set it for all.
+//! Sockets of one user that are bound to one address with `SO_REUSEPORT` form a group. The kernel keeps it as
+//! an array: a new member goes to the end, and when a member leaves, the *last* takes its place. By default, a
+//! hash distributes connections over all members. A classic BPF program attached to the group decides instead:
+//! it returns a position. It can leave members out, which is the only way to keep a socket open and give it
+//! nothing new. This needs no privilege, and any member can attach the program for all.
 //!
 //! # Source
-//! `socket(7)`, `SO_ATTACH_REUSEPORT_CBPF`; of the order, `net/core/sock_reuseport.c` of the kernel
-//! (`__reuseport_add_sock`, `__reuseport_detach_sock`); of the machine, `Documentation/networking/filter.rst`.
+//! `socket(7)`, `SO_ATTACH_REUSEPORT_CBPF`; on the order, `net/core/sock_reuseport.c` of the kernel
+//! (`__reuseport_add_sock`, `__reuseport_detach_sock`); on the machine, `Documentation/networking/filter.rst`.
 
 use std::io;
 use std::mem::size_of;
@@ -18,36 +18,38 @@ use nix::errno::Errno;
 use nix::libc::{self, sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// `SO_BINDTOIFINDEX` of most architectures. Source: `include/uapi/asm-generic/socket.h`, since Linux 5.1.
+/// `SO_BINDTOIFINDEX` on most architectures. Source: `include/uapi/asm-generic/socket.h`, since Linux 5.1.
 const BIND_TO_INDEX: libc::c_int = 62;
 
-/// The number of an interface that is not there: numbers count up from 1.
+/// The index of a network interface that does not exist: indexes count up from 1.
 static NOWHERE: libc::c_int = libc::c_int::MAX;
 
 const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
 
-/// How a group shares out what comes in.
+/// How a group distributes what comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
-    /// Each to any: for connections.
+    /// Each connection goes to a random member.
     Random,
-    /// All that comes from one address and port to one, as far as that goes: for packets, of which several make a
-    /// conversation. While a member is left out, its conversations go to others, and those of the others stay.
+    /// Packets of one source address and port go to one member if possible, because several packets make a
+    /// conversation. While a member is left out, its conversations go to other members, whose own conversations
+    /// stay.
     ByFlow,
 }
 
 impl Spread {
-    /// How many positions at most a program names one by one: either those that are left out or the others, whichever are
-    /// fewer. A longer one might be more than the kernel takes (`net.core.optmem_max`, 20,480 bytes before version 6.9).
+    /// How many positions a program may name individually: those left out or the remaining ones, whichever are
+    /// fewer. A longer program may exceed the kernel's limit (`net.core.optmem_max`, 20,480 bytes before
+    /// version 6.9).
     const fn named_max(self) -> usize {
         match self {
             Self::Random => 400,
-            // It names them twice.
+            // Such a program names each position twice.
             Self::ByFlow => 128,
         }
     }
 
-    /// How many of `size` positions can be left out where that many `wanted` to be.
+    /// How many of `wanted` positions can be left out of a group of `size`.
     #[must_use]
     pub fn can_leave_out(self, wanted: usize, size: usize) -> usize {
         let named = wanted.min(size.saturating_sub(wanted));
@@ -55,33 +57,33 @@ impl Spread {
     }
 }
 
-/// Has the group of `member`, which has `size` members, share out what comes in among those at the positions `live`,
-/// in rising order. If there are none, all are meant.
+/// Makes the group of `member`, which has `size` members, distribute over the positions `live`, in ascending
+/// order. If there are none, over all.
 ///
 /// # Errors
-/// EINVAL if `member` is in no group: not bound with `SO_REUSEPORT`, or alone, of UDP. ENOMEM for a program that is too
-/// long.
+/// EINVAL if `member` is in no group: not bound with `SO_REUSEPORT`, or a lone UDP socket. ENOMEM for a program
+/// that is too long.
 pub fn steer(member: &impl AsFd, size: usize, live: &[usize], spread: Spread) -> io::Result<()> {
     let mut program = program(size, live, spread);
     let program = sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::OutOfMemory)?,
-        // The kernel copies what it points to, and `program` outlives the call.
+        // The kernel copies the program, and `program` outlives the call.
         filter: program.as_mut_ptr(),
     };
     Ok(setsockopt(member, sockopt::AttachReusePortCbpf, &program)?)
 }
 
-/// Has a UDP socket leave its group, and get nothing any more, while others have descriptors of it too. No privilege is
-/// needed, unless the socket is bound to a network interface already.
+/// Takes a UDP socket out of its group, so that it receives nothing more, even if other processes have
+/// descriptors of it. Needs no privilege unless the socket is already bound to a network interface.
 ///
 /// # Errors
 /// EPERM.
 ///
 /// # Source
-/// `sock_bindtoindex` of the kernel (`net/core/sock.c`): a socket that is bound to another interface is put elsewhere in
-/// its table, and leaves its group by that (`udp_lib_rehash`). `shutdown(2)` does not do it.
+/// `sock_bindtoindex` of the kernel (`net/core/sock.c`): a socket that is bound to another interface moves in
+/// the kernel's table and thereby leaves its group (`udp_lib_rehash`). `shutdown(2)` does not do this.
 pub fn leave_group(socket: &impl AsFd) -> io::Result<()> {
-    // SAFETY: the kernel reads an int, of the size that it is told, and `NOWHERE` lives for ever.
+    // SAFETY: the kernel reads an int, of the size that is passed, and `NOWHERE` is static.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -98,7 +100,8 @@ pub fn leave_group(socket: &impl AsFd) -> io::Result<()> {
 #[must_use]
 pub fn has_left_group(socket: &impl AsFd) -> bool {
     let (mut index, mut length): (libc::c_int, _) = (0, INT_BYTES);
-    // SAFETY: the kernel writes at most `length` bytes, which is the size of `index`, and both outlive the call.
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `index`, and both outlive the
+    // call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -133,7 +136,8 @@ fn program(size: usize, live: &[usize], spread: Spread) -> Vec<sock_filter> {
                 }
             } else {
                 for (nth, position) in left_out.iter().enumerate() {
-                    // To the part below: past the rest of these, which are two each, and the answer.
+                    // A jump to the part below: past the remaining comparisons, two instructions each, and the
+                    // answer.
                     let rest = number(left_out.len() - nth - 1) * 2 + 1;
                     code.unless_equal_skip(*position, 1);
                     code.jump(rest);
@@ -152,7 +156,8 @@ fn number(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }
 
-/// A program as it is written. There is an accumulator, a register X, and memory, of which it uses one word.
+/// A program under construction. The machine has an accumulator, a register X, and memory, of which this uses
+/// one word.
 #[derive(Default)]
 struct Code(Vec<sock_filter>);
 
@@ -166,7 +171,7 @@ impl Code {
         self.0.push(sock_filter { code: code as u16, jt: if_true, jf: if_false, k });
     }
 
-    /// The word at `offset` of the packet, or of what the kernel knows of it.
+    /// Loads the word at `offset` of the packet, or of the kernel's data about it.
     fn load(&mut self, offset: i32) {
         self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset.cast_unsigned());
     }
@@ -195,8 +200,8 @@ impl Code {
         self.push(libc::BPF_RET | libc::BPF_A, 0);
     }
 
-    /// Answers with one of `positions`, which one by what the accumulator is. They are mostly the first ones: those that
-    /// are not take the places of those that are left out.
+    /// Returns one of `positions`, selected by the accumulator. They are mostly the first ones; the others
+    /// replace positions that are left out.
     fn answer_among(&mut self, positions: &[u32]) {
         let count = number(positions.len());
         self.of_accumulator(libc::BPF_MOD, count);
@@ -209,21 +214,21 @@ impl Code {
         self.answer();
     }
 
-    /// A number below 2^24 that is the same for all packets from one address and port, of IPv4 and of IPv6 without
-    /// extension headers; with those, it is at least the same for all packets alike.
+    /// A number below 2^24 that is equal for all packets from one address and port, for IPv4 and for IPv6
+    /// without extension headers. With those, it is at least equal for all packets of the same form.
     fn hash_of_flow(&mut self) {
         const IP: i32 = libc::SKF_NET_OFF;
         const IPV6_SOURCE: i32 = IP + 8;
         const IPV6_PORTS: i32 = IP + 40;
         const IPV4_SOURCE: i32 = IP + 12;
-        /// What the golden ratio makes of 2^32, and odd: it spreads numbers that are close together.
+        /// The golden ratio of 2^32, and odd: it spreads numbers that are close together.
         const SPREAD: u32 = 0x9E37_79B1;
         let (mut ipv6, mut ipv4) = (Self::default(), Self::default());
         ipv6.load(IPV6_PORTS);
         for word in 0..4 {
             ipv6.xor(IPV6_SOURCE + 4 * word);
         }
-        // The length of the header, which the ports come behind, goes to X.
+        // X gets the length of the header, after which the ports come.
         ipv4.push(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, IP.cast_unsigned());
         ipv4.push(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, IP.cast_unsigned());
         ipv4.xor(IPV4_SOURCE);
@@ -234,7 +239,7 @@ impl Code {
         self.unless_equal_skip(6, ipv6.0.len() as u8);
         self.0.append(&mut ipv6.0);
         self.0.append(&mut ipv4.0);
-        // A product's high bits depend on all that it is made of, its low ones do not.
+        // The high bits of a product depend on all bits of its factors; the low bits do not.
         self.of_accumulator(libc::BPF_MUL, SPREAD);
         self.copy_to_x();
         self.of_accumulator(libc::BPF_RSH, 16);
@@ -249,7 +254,7 @@ impl Code {
         self.xor_x();
     }
 
-    /// X becomes what the accumulator is.
+    /// Copies the accumulator to X.
     fn copy_to_x(&mut self) {
         self.push(libc::BPF_MISC | libc::BPF_TAX, 0);
     }

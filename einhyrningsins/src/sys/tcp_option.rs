@@ -1,4 +1,4 @@
-//! Options of TCP sockets that no crate here sets.
+//! TCP socket options for which our crates have no setter.
 
 use std::io;
 use std::mem::size_of;
@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 use nix::libc;
 
-/// How long a connection without data may stay out of the queue, in seconds: the kernel makes of it the first try of
-/// its answer that takes as long, so that one second is about three.
+/// How long a connection without data may stay out of the queue, in seconds. The kernel rounds it up to the
+/// time of a retransmission of its answer, so one second becomes about three.
 const DEFER_SECONDS: libc::c_int = 1;
 
-/// Has connections wait for the client's first data before they are in the queue, for a few seconds at most.
+/// Keeps a connection out of the queue until the client sends data, for a few seconds at most.
 ///
 /// # Errors
-/// ENOPROTOOPT or EOPNOTSUPP if it is no TCP socket.
+/// ENOPROTOOPT or EOPNOTSUPP if it is not a TCP socket.
 ///
 /// # Source
 /// `TCP_DEFER_ACCEPT` in `tcp(7)`.
@@ -22,8 +22,8 @@ pub fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_DEFER_ACCEPT, DEFER_SECONDS)
 }
 
-/// Lets clients send data with their first packet, with at most `pending` such connections on their way. It takes
-/// effect where bit 2 of `net.ipv4.tcp_fastopen` is set.
+/// Lets clients send data with their first packet, with at most `pending` such connections in progress. It
+/// takes effect if bit 2 of `net.ipv4.tcp_fastopen` is set.
 ///
 /// # Errors
 /// As [`set_defer_accept`].
@@ -35,7 +35,7 @@ pub fn set_fastopen(socket: &impl AsFd, pending: u32) -> io::Result<()> {
 }
 
 fn set(socket: &impl AsFd, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the kernel reads an int, of the size that it is told, and `value` outlives the call.
+    // SAFETY: the kernel reads an int, of the size that is passed, and `value` outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -60,14 +60,14 @@ mod tests {
         let mut value: libc::c_int = 0;
         let mut length = size_of::<libc::c_int>() as libc::socklen_t;
         let (fd, into) = (socket.as_raw_fd(), (&raw mut value).cast());
-        // SAFETY: the kernel writes an int at most, into one that outlives the call.
+        // SAFETY: the kernel writes at most an int, into one that outlives the call.
         let result = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, name, into, &raw mut length) };
         assert_eq!(result, 0);
         value
     }
 
     #[test]
-    fn what_is_set_is_there() {
+    fn a_set_option_can_be_read_back() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         assert_eq!(get(&socket, libc::TCP_DEFER_ACCEPT), 0);
         set_defer_accept(&socket).unwrap();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tcp_socket_is_refused() {
+    fn other_sockets_are_refused() {
         assert!(set_defer_accept(&UdpSocket::bind("127.0.0.1:0").unwrap()).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests of several modules need.
+//! Helpers shared by the tests of several modules.
 
 use std::env;
 use std::process::Command;
@@ -10,14 +10,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-/// How long a condition may take. Far more than it does: only a broken test waits this long.
+/// How long a condition may take. Conditions hold much sooner; only a broken test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 const MARKER: &str = "EINHYRNINGSINS_TEST_ISOLATED";
 
-/// Runs `body` in a process of its own, beside nothing but the harness's idle main thread: for tests of what a
-/// process has only once, such as dispositions, children to reap and limits. `name` is the test's path within
-/// the crate.
+/// Runs `body` in its own process, next to only the harness's idle main thread. For tests of what exists once
+/// per process: signal dispositions, children to reap, limits. `name` is the test's path within the crate.
 pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
     if env::var_os(MARKER).is_some_and(|marker| marker == name) {
         return body();
@@ -35,15 +34,15 @@ pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
     );
 }
 
-/// Runs `body` in a fork of an isolated test, which has but one thread: for signals to the process, which the
-/// harness's main thread would take.
+/// Runs `body` in a fork of an isolated test. The fork has a single thread, so a signal to the process cannot
+/// be delivered to the harness's main thread.
 pub(crate) fn single_threaded(body: impl FnOnce()) {
-    // SAFETY: the only other thread is the harness's main one, which waits for this one and holds no lock that
-    // the body could need; the C library sees to its own.
+    // SAFETY: the only other thread is the harness's main thread, which waits for this one and holds no lock
+    // that the body could need; the C library handles its own locks.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            // SAFETY: ends the child without running what belongs to the harness.
+            // SAFETY: ends the child without running the harness's exit handlers.
             unsafe { libc::_exit(i32::from(result.is_err())) }
         }
         ForkResult::Parent { child } => {
@@ -52,7 +51,7 @@ pub(crate) fn single_threaded(body: impl FnOnce()) {
     }
 }
 
-/// Waits until `condition` holds, and panics naming it as `what` if it never does.
+/// Waits until `condition` holds; panics with `what` if it does not in time.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -61,9 +60,9 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Makes every write to a file fail from now on, as on a full disk, but with EFBIG. For isolated tests.
+/// Makes every write to a file fail from now on, as on a full disk, but with EFBIG. For isolated tests only.
 pub(crate) fn fill_disk() {
-    // The signal that goes with it would end the test.
+    // The limit also raises SIGXFSZ, which would end the test.
     let mask: SigSet = [Signal::SIGXFSZ].into_iter().collect();
     mask.thread_block().unwrap();
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0).unwrap();

@@ -1,8 +1,8 @@
-//! What the kernel tells of Unix sockets, over netlink: nothing else tells how long a listener's queue is, or whether
-//! anybody has a socket file that refuses connections.
+//! Queries about Unix sockets over netlink. Nothing else reports the length of a listener's queue, or whether
+//! any process has a socket file that refuses connections.
 //!
 //! # Source
-//! `sock_diag(7)`; `linux/unix_diag.h` for the layouts, which are in the machine's own byte order.
+//! `sock_diag(7)`; `linux/unix_diag.h` for the layouts, which are in native byte order.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -14,10 +14,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
-/// `UDIAG_SHOW_VFS`: tell the file.
+/// `UDIAG_SHOW_VFS`: report the file.
 const SHOW_FILE: u32 = 0x02;
 
-/// `UDIAG_SHOW_RQLEN`: tell the queue.
+/// `UDIAG_SHOW_RQLEN`: report the queue.
 const SHOW_QUEUE: u32 = 0x10;
 
 /// `UNIX_DIAG_VFS`: inode and device of the file.
@@ -32,31 +32,31 @@ const HEADER_BYTES: usize = 16;
 /// `struct unix_diag_msg`: family, type, state, pad, inode, cookie.
 const MESSAGE_BYTES: usize = 16;
 
-/// The kernel fills no larger buffer than this with one answer.
+/// The kernel never fills a larger buffer with one answer.
 const ANSWER_BYTES_MAX: usize = 32 * 1024;
 
-/// A socket's file.
+/// The identity of a socket file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketFile {
-    /// Its device, as `stat(2)` has it.
+    /// The device, as `stat(2)` returns it.
     pub device: u64,
-    /// Its inode.
+    /// The inode on that device.
     pub inode: u64,
 }
 
-/// The queue of a socket that listens.
+/// The queue of a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnixQueue {
     /// Connections that wait in it.
     pub length: u32,
-    /// How many may.
+    /// Connections that it takes at most.
     pub limit: u32,
 }
 
-/// The queue of a Unix socket of ours that listens.
+/// The queue of a listening Unix socket of this process.
 ///
 /// # Errors
-/// Where the kernel was built without `CONFIG_UNIX_DIAG`, or does not let us ask.
+/// If the kernel was built without `CONFIG_UNIX_DIAG`, or denies the query.
 pub fn queue(socket: &impl AsFd) -> io::Result<UnixQueue> {
     let mut found = None;
     ask(Some(socket_inode(socket)?), SHOW_QUEUE, |attribute, [length, limit]| {
@@ -67,7 +67,7 @@ pub fn queue(socket: &impl AsFd) -> io::Result<UnixQueue> {
     found.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// Whether any process has a socket that is bound to `file`. It looks at every Unix socket that there is.
+/// Whether any process has a socket that is bound to `file`. Searches all Unix sockets.
 ///
 /// # Errors
 /// As [`queue`].
@@ -75,16 +75,16 @@ pub fn is_bound(file: SocketFile) -> io::Result<bool> {
     find_file(None, file)
 }
 
-/// Whether a Unix socket that this process has, whoever made it, is the one that is bound to `file`.
+/// Whether `socket`, a Unix socket of this process that anybody may have created, is bound to `file`.
 ///
 /// # Errors
-/// As [`queue`], and where it was made in another network namespace.
+/// As [`queue`], and if the socket was created in another network namespace.
 pub fn is_bound_to(socket: &impl AsFd, file: SocketFile) -> io::Result<bool> {
     find_file(Some(socket_inode(socket)?), file)
 }
 
 fn find_file(socket_inode: Option<u32>, file: SocketFile) -> io::Result<bool> {
-    // The kernel's own form of a device, and as much of the inode as it tells.
+    // The kernel's own form of a device, and the part of the inode that it reports.
     let device = (libc::major(file.device) << 20) | libc::minor(file.device);
     let inode = file.inode as u32;
     let mut is_found = false;
@@ -94,16 +94,16 @@ fn find_file(socket_inode: Option<u32>, file: SocketFile) -> io::Result<bool> {
     Ok(is_found)
 }
 
-/// What the kernel knows a socket by. Inodes of sockets are counted in 32 bits.
+/// The number by which the kernel identifies the socket. Inodes of sockets have 32 bits.
 fn socket_inode(socket: &impl AsFd) -> io::Result<u32> {
     Ok(fstat(socket)?.st_ino as u32)
 }
 
-/// Asks for one socket by its inode, or for all, and tells `tell` of each attribute that is a pair of numbers.
+/// Queries one socket by its inode, or all, and passes each attribute that is a pair of numbers to `tell`.
 fn ask(inode: Option<u32>, show: u32, mut tell: impl FnMut(u16, [u32; 2])) -> io::Result<()> {
     let protocol = Protocol::from(libc::NETLINK_SOCK_DIAG);
     let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))?;
-    // The kernel answers before `send` returns, or when it is read.
+    // The kernel answers before `send` returns, or when the answer is read.
     socket.set_nonblocking(true)?;
     socket.send(&request(inode, show))?;
     let mut buffer = vec![0; ANSWER_BYTES_MAX];
@@ -134,7 +134,7 @@ fn request(inode: Option<u32>, show: u32) -> Vec<u8> {
     bytes.extend(((libc::NLM_F_REQUEST | dump) as u16).to_ne_bytes());
     bytes.extend([0; 8]);
     bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
-    // In any state, any socket or this one, whatever its cookie is.
+    // Any state, any socket or this one, with any cookie.
     for field in [u32::MAX, inode.unwrap_or_default(), show, u32::MAX, u32::MAX] {
         bytes.extend(field.to_ne_bytes());
     }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_of_a_listener_is_told_with_its_limit() {
+    fn the_queue_of_a_listener_is_reported_with_its_limit() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -206,22 +206,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_bound_as_long_as_somebody_has_the_socket() {
+    fn a_file_is_bound_as_long_as_a_process_has_the_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        assert!(is_bound(file(&path)).unwrap(), "it does not listen, but is bound");
+        assert!(is_bound(file(&path)).unwrap(), "a socket that does not listen is bound too");
         let other = directory.path().join("b.sock");
         let _other = UnixListener::bind(&other).unwrap();
         assert!(is_bound(file(&other)).unwrap());
         drop(socket);
-        // A child that another test is just spawning may hold a copy of it until its exec.
+        // A child that another test is spawning may hold a copy until its exec.
         crate::sys::testing::eventually("nobody to have it", || !is_bound(file(&path)).unwrap());
     }
 
     #[test]
-    fn a_socket_is_bound_to_its_own_file_wherever_that_has_gone() {
+    fn a_socket_stays_bound_to_its_file_after_a_rename() {
         let directory = tempfile::tempdir().unwrap();
         let [path, other] = ["a.sock", "b.sock"].map(|name| directory.path().join(name));
         let (socket, another) = (UnixListener::bind(&path).unwrap(), UnixListener::bind(&other).unwrap());
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_unix_socket_has_no_queue() {
+    fn other_sockets_have_no_queue() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(queue(&listener).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }

@@ -274,9 +274,9 @@ fn a_unix_socket_is_given_to_its_owner_or_refused_by_name() {
     let spec = |options: &str| format!("unix:{}{options}", path.display());
     assert_eq!(
         refused(&spec(",user=nobody-of-that-name"), Family::Any).0,
-        "there is no user nobody-of-that-name"
+        "no such user: nobody-of-that-name"
     );
-    assert_eq!(refused(&spec(",group=nogroup-here"), Family::Any).0, "there is no group nogroup-here");
+    assert_eq!(refused(&spec(",group=nogroup-here"), Family::Any).0, "no such group: nogroup-here");
     let us = format!("{},user={}", spec(""), nix::unistd::geteuid());
     drop(bound(&us, Family::Any));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

@@ -63,7 +63,7 @@ impl Master {
             Some(Peer::Connected(Some(peer))) => {
                 format!("it came from process {peer}, which is neither that worker nor descends from it")
             }
-            Some(Peer::Connected(None)) | None => "who sent it cannot be seen from here".to_owned(),
+            Some(Peer::Connected(None)) | None => "its sender is not visible from here".to_owned(),
         };
         self.log.warn(format_args!("{what} for {pid} refused: {refusal}"));
         false

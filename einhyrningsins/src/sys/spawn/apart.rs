@@ -1,6 +1,6 @@
-//! Children that share no memory with the master, and that it does not wait for without end.
+//! Children that do not share the master's memory: waits for them for a limited time.
 //!
-//! Such a child may belong to somebody who would halt it: see "As another user" in the parent module.
+//! Other users could stop such a child and thereby halt the master: see "As another user" in the parent module.
 
 use std::os::fd::BorrowedFd;
 use std::thread;
@@ -15,24 +15,25 @@ use nix::unistd::{Pid, read};
 use super::Stage;
 use super::failure::Failure;
 
-/// How long a child may take from its clone to its exec. It takes a third of a millisecond; one whose program comes
-/// from a disk that is asleep, or over a network, takes tenths of a second, and so does one on a system that swaps.
-/// All that waits for the master waits longer than this: a service manager's watchdog (30 s in our units), boot
+/// How long a child may take from its clone to its exec. It normally takes a third of a millisecond; tenths of
+/// a second if the program comes from a sleeping disk or over a network, or if the system swaps. Everything
+/// that waits for the master has a longer limit: a service manager's watchdog (30 s in our units), boot
 /// deadlines (60 s).
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
 
-/// For how long nothing is tried after a child that did not get to its exec: as long as that may have taken, so that
-/// the loop has time for everybody else, and does not lose [`LIMIT`] to each of those that are due in the same round.
+/// How long nothing is tried after a child that did not reach its exec. It equals the time that the child may
+/// have cost, so that the loop can serve others and does not lose [`LIMIT`] to each spawn that is due in the
+/// same round.
 const PAUSE: Duration = LIMIT;
 
-/// After how long it is looked whether a child has been stopped, again and again: what a stop can cost. More than a
-/// hundred times what a spawn takes, so that as a rule nobody looks at all.
+/// How often we check whether a child has been stopped: the most that a stop can cost. More than a hundred
+/// times the duration of a spawn, so that usually no check happens.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// After how long a child that is to be gone is looked for again. Death takes about as long.
+/// How often we check whether a killed child is gone. Death takes about as long.
 const NAP: Duration = Duration::from_micros(100);
 
-/// How much time children may take, and what they have had of it.
+/// How much time children may take, and how much they have used.
 #[derive(Debug)]
 pub(super) struct Patience {
     pub(super) limit: Duration,
@@ -45,7 +46,7 @@ impl Patience {
         Self { limit: LIMIT, pause: PAUSE, paused_until: None }
     }
 
-    /// Whether nothing is to be tried now.
+    /// Whether nothing may be tried now.
     pub(super) fn is_paused(&self) -> bool {
         self.paused_until.is_some_and(|until| Instant::now() < until)
     }
@@ -54,8 +55,8 @@ impl Patience {
         self.paused_until = Some(Instant::now() + self.pause);
     }
 
-    /// Waits until `child` has closed its end of `pipe`, which it does by its exec or its end, and returns the failure
-    /// that it told before.
+    /// Waits until `child` closes its end of `pipe`, by its exec or its exit, and returns the failure that it
+    /// reported.
     pub(super) fn hear(&mut self, child: Pid, pipe: BorrowedFd<'_>) -> Option<Failure> {
         let deadline = Instant::now() + self.limit;
         loop {
@@ -76,16 +77,16 @@ impl Patience {
         }
     }
 
-    /// Ends a child that is not to run, whatever it does, and reaps it. One that the kernel cannot end in time, since
-    /// it waits for a device, is left to whoever reaps strangers.
+    /// Kills a child that must not run, whatever its state, and reaps it. If the kernel cannot end it in time,
+    /// because it waits for a device, it is left to the reaper of unknown children.
     ///
     /// # Errors
-    /// EPERM if this process may not signal it. It is waited for all the same: it may be about to end by itself.
+    /// EPERM if this process may not signal it. The child is waited for nevertheless: it may be about to exit.
     pub(super) fn end(&mut self, child: Pid) -> Result<(), Errno> {
-        // Not only in case that it hangs: its user can stop it on the last steps to its end, too.
+        // Always, not only if it hangs: its user can stop it on the last steps to its exit, too.
         let killed = kill(child, Signal::SIGKILL);
         let deadline = Instant::now() + self.limit;
-        // No wait takes a time limit but that for a descriptor of the process, which kernels before 5.3 do not have.
+        // The only wait with a time limit is that for a pidfd, which kernels before 5.3 do not have.
         while matches!(
             waitpid(child, Some(WaitPidFlag::WNOHANG)),
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)
@@ -100,15 +101,16 @@ impl Patience {
     }
 }
 
-/// Whether there is something to read from `pipe`, or will never be again, within this time.
+/// Whether `pipe` can be read, or its other end is closed, within this time.
 fn is_readable(pipe: BorrowedFd<'_>, within: Duration) -> bool {
-    // Rounded up: a wait of less than a millisecond would be one of none, again and again.
+    // Rounded up: a wait of less than a millisecond would become none, and the loop would spin.
     let milliseconds = PollTimeout::try_from(within.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::ZERO);
-    // A signal that interrupts it shortens one look.
+    // An interrupting signal only shortens this wait.
     poll(&mut [PollFd::new(pipe, PollFlags::POLLIN)], milliseconds).is_ok_and(|ready| ready > 0)
 }
 
-/// What was told, if anything was. It comes at once or not at all: the kernel does not divide what is as short.
+/// The failure that was reported, if any. It arrives whole or not at all: the kernel does not split a write
+/// this short.
 fn read_failure(pipe: BorrowedFd<'_>) -> Option<Failure> {
     let mut bytes = [0; Failure::BYTES];
     match read(pipe, &mut bytes) {
@@ -118,7 +120,7 @@ fn read_failure(pipe: BorrowedFd<'_>) -> Option<Failure> {
     }
 }
 
-/// Whether `child` is stopped, or was and has been continued.
+/// Whether `child` is stopped, or was stopped and has been continued.
 fn was_stopped(child: Pid) -> bool {
     let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::Stopped(..) | WaitStatus::Continued(_)))
@@ -131,8 +133,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_that_was_stopped_is_told_from_one_that_never_was_also_once_it_goes_on() {
-        // It ends with its input.
+    fn a_stopped_child_is_recognised_even_after_it_continues() {
+        // It exits at the end of its input.
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());
         assert!(!was_stopped(pid));

@@ -1,10 +1,10 @@
-//! What a child does between clone and exec.
+//! The child's side of a spawn: what it does between clone and exec.
 //!
-//! The child runs in the *master's* memory while the master's thread is suspended, or in a copy of that memory, in
-//! which a lock that another thread held at that moment is held for ever. So nothing here may allocate, take a lock,
-//! panic or call what might: only system calls, and plain reads and writes of the [`Plan`] that the parent laid out.
-//! The C library's own wrappers of some calls (`setuid`, `sigaction`) do more than the call; therefore all go through
-//! `syscall(2)`, which does nothing but set `errno`.
+//! The child runs in the *master's* memory while the master's thread is suspended, or in a copy of that memory,
+//! in which a lock that another thread held at that moment stays held forever. So nothing here may allocate,
+//! take a lock, panic or call anything that might. It makes system calls, and plain reads and writes of the
+//! [`Plan`] that the parent laid out. The C library's wrappers of some calls (`setuid`, `sigaction`) do more
+//! than the call; therefore all calls go through `syscall(2)`, which only sets `errno` in addition.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::os::fd::RawFd;
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 #[cfg(test)]
 use nix::sys::signal::Signal;
-// Where numbers of users have once had 16 bits, the calls that take 32 have names of their own.
+// Where user ids once had 16 bits, the calls that take 32 bits have names of their own.
 #[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
 use nix::libc::{SYS_setgroups, SYS_setresgid, SYS_setresuid};
 #[cfg(any(target_arch = "arm", target_arch = "x86"))]
@@ -25,25 +25,27 @@ use super::failure::Failure;
 use super::{FIRST_SOCKET, Stage};
 use crate::sys::limits::KernelLimit;
 
-/// The size of the kernel's signal set on every machine but MIPS, in bytes; the C library's is longer.
+/// The size of the kernel's signal set, in bytes, on every architecture except MIPS; the C library's is longer.
 pub(super) const KERNEL_SIGSET_BYTES: usize = 8;
 
-/// Zeros that the kernel may read as its `struct sigaction`, whatever the order of the fields is on this
-/// machine: all zero means the default disposition, no flags, an empty mask. It has at most 32 bytes.
+/// Zeros that the kernel reads as its `struct sigaction`, whatever the order of its fields on this
+/// architecture: all zero means the default disposition, no flags, an empty mask. The structure has at most 32
+/// bytes.
 static DEFAULT_DISPOSITION: [u64; 8] = [0; 8];
 static EMPTY_SIGSET: u64 = 0;
 static FULL_SIGSET: u64 = u64::MAX;
 
-/// Digits of the largest pid, and the NUL behind them.
+/// The digits of the largest pid, and a NUL.
 pub(super) const PID_BYTES_MAX: usize = 11;
 
-/// What the child is to do, in plain values and in pointers into memory of the suspended parent, or into the child's
-/// own copy of it. Where a comment below has the parent keep something while it is suspended, a copy is nobody else's
-/// at all.
+/// What the child has to do: plain values, and pointers into memory of the suspended parent or into the child's
+/// own copy of it. Comments below that say "the parent keeps it" hold for the first case; a copy belongs to the
+/// child alone.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) program: *const c_char,
-    /// What to execute instead of the file that `program` leads to; the child overwrites it if it has to move.
+    /// Executed instead of the file that `program` leads to. The child overwrites the number if it has to move
+    /// the descriptor.
     pub(super) executable: Option<RawFd>,
     /// Ends with a null pointer.
     pub(super) argv: *const *const c_char,
@@ -52,65 +54,66 @@ pub(super) struct Plan {
     /// Places of [`PID_BYTES_MAX`] bytes that get the child's pid in digits.
     pub(super) pid_places: *const *mut c_char,
     pub(super) pid_place_count: usize,
-    /// What ends up at 3, 4, ...; the child overwrites those that it has to move.
+    /// Descriptors to place at 3, 4, ... The child overwrites the numbers of those that it has to move.
     pub(super) descriptors: *mut RawFd,
     pub(super) descriptor_count: c_int,
-    /// What ends up at 2, if not the master's.
+    /// The descriptor to place at 2; `None` for the master's.
     pub(super) stderr: Option<RawFd>,
     /// Whether the kernel has `close_range` with `CLOSE_RANGE_CLOEXEC`.
     pub(super) close_range: bool,
     pub(super) nice: Option<c_int>,
     pub(super) umask: Option<libc::mode_t>,
-    /// Digits, perhaps behind a sign; empty to leave the value.
+    /// Digits, possibly after a sign; empty to leave the value unchanged.
     pub(super) oom_score_adj: *const u8,
     pub(super) oom_score_adj_bytes: usize,
-    /// A mask with CPU n as bit n; empty to leave it.
+    /// A mask with CPU n as bit n; empty to leave the affinity unchanged.
     pub(super) cpus: *const libc::c_ulong,
     pub(super) cpus_bytes: usize,
     pub(super) limits: *const KernelLimit,
     pub(super) limit_count: usize,
     pub(super) uid: Option<libc::uid_t>,
     pub(super) gid: Option<libc::gid_t>,
-    /// Null to leave them.
+    /// Null to leave the groups unchanged.
     pub(super) groups: *const libc::gid_t,
     pub(super) group_count: usize,
     pub(super) no_new_privileges: bool,
-    /// Where to run; the child overwrites it if it has to move.
+    /// The working directory. The child overwrites the number if it has to move the descriptor.
     pub(super) directory: Option<RawFd>,
     pub(super) parent_death_signal: Option<c_int>,
     pub(super) parent: libc::pid_t,
-    /// What a rehearsal asks about; null for nothing.
+    /// The file that a rehearsal checks for writability; null for none.
     pub(super) writes_to: *const c_char,
-    /// Signal n is bit n-1: those whose disposition is not the default.
+    /// Signals whose disposition is not the default: signal n is bit n-1.
     pub(super) reset: u64,
-    /// Whether to stop before the exec, having seen that it is allowed.
+    /// Whether to stop before the exec, after checking that it is permitted.
     pub(super) is_rehearsal: bool,
-    /// The child's answer, if it does not get as far as exec and is in the parent's memory.
+    /// The child's failure, if it does not reach its exec and shares the parent's memory.
     pub(super) failure: Option<Failure>,
-    /// Where the child writes that answer if it is not: a pipe. It overwrites the number if it has to move.
+    /// The pipe that the child writes its failure to if it has a copy of the memory. It overwrites the number
+    /// if it has to move the descriptor.
     pub(super) pipe: Option<RawFd>,
     #[cfg(test)]
     pub(super) sabotage: Option<Sabotage>,
 }
 
-/// What somebody does to the child while it is on its way.
+/// What a test does to the child on its way to the exec.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sabotage {
-    /// Sends it this signal when it has just changed its user.
+    /// Sends it this signal right after its change of user.
     Signal(Signal),
     /// Makes it hang there.
     Hang,
-    /// Stops it when it has told of its failure, or is at the end of its rehearsal.
+    /// Stops it after it has reported its failure, or at the end of its rehearsal.
     StopAtEnd,
 }
 
-/// The child's entry point, for `clone(2)`; `plan` points at a [`Plan`].
+/// The child's entry point for `clone(2)`; `plan` points at a [`Plan`].
 pub(super) extern "C" fn main(plan: *mut c_void) -> c_int {
     let plan = plan.cast::<Plan>();
-    // SAFETY: `Spawner::run_child` passes a pointer to a plan of its own frame. Either its thread is suspended until
-    // this process execs or exits, or this process has a copy of all memory: nobody else reads or writes the plan
-    // meanwhile.
+    // SAFETY: `Spawner::run_child` passes a pointer to a plan of its own frame. Either its thread is suspended
+    // until this process execs or exits, or this process has a copy of all memory: nothing else reads or writes
+    // the plan meanwhile.
     let plan = unsafe { &mut *plan };
     plan.failure = run(plan).err();
     tell(plan);
@@ -118,15 +121,15 @@ pub(super) extern "C" fn main(plan: *mut c_void) -> c_int {
     if plan.sabotage == Some(Sabotage::StopAtEnd) {
         signal_itself(Signal::SIGSTOP);
     }
-    // SAFETY: ends this process, which has no other thread, without running anything of the master's.
+    // SAFETY: ends this process, which has no other thread, without running any code of the master.
     unsafe { libc::syscall(libc::SYS_exit_group, 127) };
     127
 }
 
-/// Carries out the plan; returns only if a step failed, or at the end of a rehearsal.
+/// Carries out the plan. Returns only if a step failed, or at the end of a rehearsal.
 ///
-/// The order: what takes the master's privileges comes before the change of user, and what that undoes, or what
-/// the user must be allowed, behind it.
+/// The order matters. Steps that need the master's privileges come before the change of user. Steps that the
+/// change would undo, or that must be permitted to the user, come after it.
 fn run(plan: &mut Plan) -> Result<(), Failure> {
     start_process_group()?;
     apply_attributes(plan)?;
@@ -151,16 +154,16 @@ fn run(plan: &mut Plan) -> Result<(), Failure> {
     execute(plan)
 }
 
-/// Writes the failure to where the parent reads, if that is how it hears of it.
+/// Writes the failure to the pipe, if the parent reads one.
 fn tell(plan: &Plan) {
     let (Some(pipe), Some(failure)) = (plan.pipe, plan.failure) else { return };
     let bytes = failure.to_bytes();
-    // SAFETY: reads bytes of this frame, as many as there are. There is room for them in the pipe, into which nothing
-    // was written before; if nobody reads it, the parent is gone and nobody is to be told.
+    // SAFETY: reads bytes of this frame, as many as there are. They fit into the pipe, to which nothing was
+    // written before; if nobody reads it, the parent is gone and needs no report.
     unsafe { libc::syscall(libc::SYS_write, pipe, bytes.as_ptr(), Failure::BYTES) };
 }
 
-/// A signal that stops or kills has done so when this returns.
+/// When this returns, a signal that stops or kills has done so.
 #[cfg(test)]
 fn signal_itself(signal: Signal) {
     // SAFETY: no memory is involved.
@@ -175,8 +178,8 @@ fn hang() {
     unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0) };
 }
 
-/// Asks whether this process may execute what the plan names. A kernel that cannot be asked about a descriptor
-/// (before 5.8) says nothing.
+/// Checks whether this process may execute the program. Kernels before 5.8 cannot check a descriptor; nothing
+/// is reported there.
 fn check_executable(plan: &Plan) -> Result<(), Failure> {
     let may_execute = c_long::from(libc::X_OK);
     let Some(executable) = plan.executable else {
@@ -193,7 +196,7 @@ fn check_executable(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Asks whether this process may write to the file that the plan names.
+/// Checks whether this process may write to the file of the plan.
 fn check_writable(plan: &Plan) -> Result<(), Failure> {
     if plan.writes_to.is_null() {
         return Ok(());
@@ -203,7 +206,8 @@ fn check_writable(plan: &Plan) -> Result<(), Failure> {
     unsafe { call(Stage::WritesTo, libc::SYS_faccessat, arguments) }.map(drop)
 }
 
-/// Executes the descriptor if there is one, which is close-on-exec and thereby closed, and else the path.
+/// Executes the descriptor, if there is one, otherwise the path. The descriptor is close-on-exec and therefore
+/// closed.
 fn execute(plan: &Plan) -> Result<(), Failure> {
     let (argv, envp) = (plan.argv as c_long, plan.envp as c_long);
     let Some(executable) = plan.executable else {
@@ -223,12 +227,14 @@ fn execute(plan: &Plan) -> Result<(), Failure> {
 fn start_process_group() -> Result<(), Failure> {
     // SAFETY: no memory is involved.
     unsafe { call(Stage::ProcessGroup, libc::SYS_setpgid, [0, 0, 0, 0]) }?;
-    // What the group was sent since clone (Ctrl-C, Ctrl-Z) waits behind the mask. It was meant for the master, and a
-    // stop might halt the master with this child, for ever: nobody knows yet whom to continue.
+    // Signals to the group since the clone (Ctrl-C, Ctrl-Z) are pending behind the mask. They were meant for
+    // the master, and a stop could halt the master together with this child forever: nobody knows yet which
+    // process to continue.
     let no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let arguments =
         [&raw const FULL_SIGSET as c_long, 0, &raw const no_wait as c_long, KERNEL_SIGSET_BYTES as c_long];
-    // SAFETY: reads a set of the size that is passed and a time, both alive; a null pointer asks for no details.
+    // SAFETY: reads a set of the size that is passed and a time, both alive; a null pointer asks for no
+    // details.
     while unsafe { call(Stage::SignalMask, libc::SYS_rt_sigtimedwait, arguments) }.is_ok() {}
     Ok(())
 }
@@ -255,8 +261,8 @@ fn apply_attributes(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes to a file of this process's own. The kernel passes a value on to whoever shares the memory, but not to a
-/// parent that is suspended for it.
+/// Writes to a file of this process. The kernel applies the value to other processes that share the memory too,
+/// except a parent that is suspended by vfork.
 fn write_oom_score_adj(plan: &Plan) -> Result<(), Failure> {
     let path = c"/proc/self/oom_score_adj".as_ptr() as c_long;
     let arguments = [c_long::from(libc::AT_FDCWD), path, c_long::from(libc::O_WRONLY | libc::O_CLOEXEC), 0];
@@ -265,17 +271,18 @@ fn write_oom_score_adj(plan: &Plan) -> Result<(), Failure> {
     let arguments = [file, plan.oom_score_adj as c_long, plan.oom_score_adj_bytes as c_long];
     // SAFETY: reads as many bytes as are passed, which the parent keeps while it is suspended.
     let written = unsafe { call(Stage::OomScoreAdj, libc::SYS_write, arguments) };
-    // SAFETY: this process's own descriptor, which nobody uses any more; closing it cannot fail in a way that counts.
+    // SAFETY: this process's own descriptor, which nothing uses any more; a failure to close it does not
+    // matter.
     unsafe { libc::syscall(libc::SYS_close, file) };
     written.map(drop)
 }
 
-/// Only once the descriptors are in place, because they may need numbers above a limit that is now lowered.
+/// Runs after the descriptors are in place, because they may need numbers above a limit that is lowered here.
 fn apply_limits(plan: &Plan) -> Result<(), Failure> {
     for index in 0..plan.limit_count {
         // SAFETY: the parent's array has `limit_count` elements.
         let limit = unsafe { plan.limits.add(index) };
-        // SAFETY: an element of that array, to which nobody writes now.
+        // SAFETY: an element of that array, to which nothing writes now.
         let limit = unsafe { &*limit };
         let arguments = [0, c_long::from(limit.resource), &raw const limit.limit as c_long, 0];
         // SAFETY: reads the limit, which lives in that array; writes nothing (the last pointer is null).
@@ -284,7 +291,7 @@ fn apply_limits(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Becomes the user and the groups, for good: real, effective and saved. Groups first, while that is permitted.
+/// Changes the real, effective and saved ids for good. Groups come first, while changing them is permitted.
 fn change_credentials(plan: &Plan) -> Result<(), Failure> {
     if !plan.groups.is_null() {
         let arguments = [plan.group_count as c_long, plan.groups as c_long];
@@ -296,10 +303,10 @@ fn change_credentials(plan: &Plan) -> Result<(), Failure> {
         unsafe { call(Stage::Group, SYS_setresgid, [c_long::from(gid); 3]) }?;
     }
     if let Some(uid) = plan.uid {
-        // A master that is not root has ambient capabilities for what it does here, and the kernel takes them from
-        // those alone who were root.
+        // A master that is not root has ambient capabilities for what it does here. The kernel clears them only
+        // when root changes its user.
         let arguments = [libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0].map(c_long::from);
-        // SAFETY: no memory is involved. It fails for kernels without ambient capabilities alone.
+        // SAFETY: no memory is involved. It fails only on kernels without ambient capabilities.
         let _ = unsafe { call(Stage::User, libc::SYS_prctl, arguments) };
         // SAFETY: no memory is involved.
         unsafe { call(Stage::User, SYS_setresuid, [c_long::from(uid); 3]) }?;
@@ -320,8 +327,8 @@ fn enter_directory(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks for a signal at the master's death, and notices if that was before it could ask. A change of user or
-/// group clears the wish, so that has come before.
+/// Requests a signal at the master's death, and checks that the master had not died before the request. A
+/// change of user or group clears the request, so those steps come earlier.
 fn bind_to_parent(plan: &Plan) -> Result<(), Failure> {
     let Some(signal) = plan.parent_death_signal else { return Ok(()) };
     // SAFETY: no memory is involved.
@@ -341,19 +348,20 @@ fn bind_to_parent(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Puts the descriptors at 3 and up, open across exec, and nothing else above 2 but what is close-on-exec.
+/// Places the descriptors at 3 and up, open across exec. All others above 2 are left close-on-exec.
 fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
     if let Some(stderr) = plan.stderr {
-        // Before its number is another's. It is no standard stream itself: those were open first.
+        // Done before another descriptor takes its number. It is not a standard stream itself: those were open
+        // first.
         let arguments = [c_long::from(stderr), c_long::from(libc::STDERR_FILENO), 0];
         // SAFETY: no memory is involved; the descriptor table is this process's own copy.
         unsafe { call(Stage::Descriptors, libc::SYS_dup3, arguments) }?;
     }
     let end = FIRST_SOCKET + plan.descriptor_count;
-    // SAFETY: the parent's array has `descriptor_count` elements, which nobody else uses now.
+    // SAFETY: the parent's array has `descriptor_count` elements, which nothing else uses now.
     let sources = unsafe { std::slice::from_raw_parts_mut(plan.descriptors, plan.descriptor_count as usize) };
-    // A source within the range of the targets would be overwritten, or be its own target and keep its
-    // close-on-exec flag: dup to itself changes nothing.
+    // A source within the range of the targets could be overwritten. It could also be its own target and stay
+    // close-on-exec, because dup to the same number changes nothing.
     let numbers =
         sources.iter_mut().chain(&mut plan.executable).chain(&mut plan.directory).chain(&mut plan.pipe);
     for source in numbers.filter(|source| **source < end) {
@@ -375,7 +383,7 @@ fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The sources are open, so EBADF and EINVAL can only mean a number beyond RLIMIT_NOFILE.
+/// The sources are open, so EBADF and EINVAL can only mean a number above RLIMIT_NOFILE.
 fn out_of_numbers(failure: Failure) -> Failure {
     match failure.errno {
         libc::EBADF | libc::EINVAL => Failure { errno: libc::EMFILE, ..failure },
@@ -383,13 +391,13 @@ fn out_of_numbers(failure: Failure) -> Failure {
     }
 }
 
-/// Writes this process's pid where the environment wants it: digits without padding, then NUL. Zero padding
-/// makes `sd_listen_fds` see another process's pid, trailing blanks are an error to it.
+/// Writes this process's pid into the environment: digits without padding, then NUL. With zero padding
+/// `sd_listen_fds` sees another process's pid; trailing blanks are an error to it.
 fn write_pid(plan: &Plan) {
     if plan.pid_place_count == 0 {
         return;
     }
-    // SAFETY: no memory is involved. The C library is not asked because it may remember the parent's pid.
+    // SAFETY: no memory is involved. The C library is not asked because it may have cached the parent's pid.
     let mut rest = unsafe { libc::syscall(libc::SYS_getpid) };
     let mut digits = [0_u8; PID_BYTES_MAX];
     let mut start = PID_BYTES_MAX - 1;
@@ -409,8 +417,8 @@ fn write_pid(plan: &Plan) {
     }
 }
 
-/// Gives every signal its default disposition: an ignored one would stay so in the worker, and a handler of the
-/// master's must not run once the mask is empty.
+/// Gives every signal its default disposition: an ignored signal would stay ignored in the worker, and a
+/// handler of the master must not run once the mask is empty.
 fn reset_dispositions(plan: &Plan) -> Result<(), Failure> {
     let mut rest = plan.reset;
     while rest != 0 {
@@ -430,7 +438,7 @@ fn reset_dispositions(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Unblocks all signals: a blocked one would stay so in the worker.
+/// Unblocks all signals: a blocked one would stay blocked in the worker.
 fn empty_signal_mask() -> Result<(), Failure> {
     let empty = &raw const EMPTY_SIGSET as c_long;
     // SAFETY: reads a set of the size that is passed; writes nothing (null).
@@ -458,6 +466,7 @@ unsafe fn call<const N: usize>(
     // SAFETY: the caller vouches for the arguments; surplus ones are ignored.
     let result =
         unsafe { libc::syscall(number, argument(0), argument(1), argument(2), argument(3), argument(4)) };
-    // `errno` is the suspended parent thread's own, or a copy; the parent reads it only if clone itself failed.
+    // `errno` belongs to the suspended parent thread, or is a copy; the parent reads it only if clone itself
+    // failed.
     if result == -1 { Err(Failure { stage, errno: Errno::last_raw() }) } else { Ok(result) }
 }

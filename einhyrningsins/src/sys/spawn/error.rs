@@ -1,4 +1,4 @@
-//! Why a spawn failed, in words.
+//! Spawn errors: the step that failed, and an explanation of the errno.
 
 use std::ffi::{CStr, OsStr};
 use std::fmt;
@@ -24,31 +24,31 @@ use crate::sys::limits::{in_words, own_hard_limit, resource_name};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Making the process.
+    /// Creating the process.
     Clone,
-    /// Giving it a process group of its own.
+    /// Creating its process group.
     ProcessGroup,
     /// Setting its nice value.
     Nice,
-    /// Telling on which CPUs it may run.
+    /// Setting the CPUs that it may run on.
     Affinity,
-    /// Setting its share of the blame when memory runs out.
+    /// Setting its out-of-memory score adjustment.
     OomScoreAdj,
-    /// Arranging for its signal at the master's death.
+    /// Requesting a signal at the master's death.
     ParentDeathSignal,
     /// Entering its directory.
     Directory,
-    /// Putting its descriptors in place.
+    /// Placing its descriptors.
     Descriptors,
-    /// Setting its limit of the resource that has this number.
+    /// Setting a limit, by the number of its resource.
     Limit(u32),
-    /// Giving it its supplementary groups.
+    /// Setting its supplementary groups.
     Groups,
-    /// Giving it its group.
+    /// Changing its group.
     Group,
-    /// Making it its user's.
+    /// Changing its user.
     User,
-    /// Barring it from new privileges.
+    /// Setting `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
     /// Resetting its signal dispositions.
     Dispositions,
@@ -56,83 +56,83 @@ pub enum Stage {
     SignalMask,
     /// Executing the program.
     Exec,
-    /// Reaching the file that it writes to.
+    /// Checking that it may write to a file.
     WritesTo,
     /// Sending it a signal.
     Signal,
-    /// Hearing from it, where it is apart from the master's memory.
+    /// Reading its report, if it does not share the master's memory.
     Hear,
-    /// Getting to its exec: it was stopped on the way.
+    /// Reaching its exec: it was stopped on the way.
     Stopped,
-    /// Getting to its exec in time.
+    /// Reaching its exec in time.
     Hung,
-    /// Making the process: another one was stopped, or hung, a moment ago.
+    /// Creating the process: another one was stopped or hung a moment ago.
     Paused,
 }
 
-/// What is wrong with a program that cannot be executed, or the directory of it, where its errno leaves that open.
+/// Why a program cannot be executed, or its directory entered, where the errno alone does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExecFault {
-    /// It is there, but the program that its `#!` line names is not.
+    /// The script exists, but the program in its `#!` line does not.
     InterpreterMissing {
         /// The interpreter's path.
         interpreter: String,
     },
-    /// It is there, but the program that its `#!` line names cannot be executed.
+    /// The script exists, but the program in its `#!` line cannot be executed.
     InterpreterNotExecutable {
         /// The interpreter's path.
         interpreter: String,
     },
-    /// It is there, but the dynamic loader that it was linked for is not.
+    /// The program exists, but the dynamic loader that it was linked for does not.
     LoaderMissing,
-    /// It lay in a directory that has been deleted.
+    /// The program was in a directory that has been deleted.
     DirectoryDeleted {
-        /// The directory's path before.
+        /// The former path of the directory.
         directory: String,
     },
-    /// It is a directory.
+    /// The path leads to a directory.
     IsDirectory,
-    /// Its mode has no execute permission at all.
+    /// The mode has no execute permission at all.
     NotExecutable {
         /// The permission bits.
         mode: u32,
     },
-    /// It lies on a file system that is mounted `noexec`.
+    /// The file system is mounted `noexec`.
     MountedNoexec,
-    /// Others may execute it, but not the worker's user.
+    /// Others may execute the program, but the worker's user may not.
     NotForUser {
-        /// The user.
+        /// The worker's user.
         uid: u32,
-        /// The permission bits.
+        /// The permission bits of the program.
         mode: u32,
     },
-    /// A directory that the worker's user may not search is in the way.
+    /// The worker's user may not search a directory on the path.
     NotSearchable {
-        /// The user.
+        /// The worker's user.
         uid: u32,
-        /// The directory's path.
+        /// Path of the directory.
         directory: String,
-        /// Its permission bits.
+        /// The permission bits of the directory.
         mode: u32,
     },
 }
 
-/// A worker could not be spawned. Its `Display` is whole: the step, the object and the system's reason.
+/// A worker could not be spawned. Its `Display` is complete: the step, the object and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpawnError {
     /// The step that failed.
     pub stage: Stage,
-    /// Why, as the system says it.
+    /// The error of the system call.
     pub errno: Errno,
     /// The path that was to be executed.
     pub program: String,
-    /// What a look at the program added.
+    /// What an inspection of the program added.
     pub fault: Option<ExecFault>,
 }
 
 impl SpawnError {
-    /// Describes a failure at `stage`; looks at the program if that is what failed.
+    /// Describes a failure at `stage`. If the exec failed, it inspects the program.
     pub(super) fn new(stage: Stage, errno: Errno, spec: &SpawnSpec<'_>) -> Self {
         let program = Program {
             directory: spec.directory.unwrap_or(AT_FDCWD),
@@ -148,8 +148,8 @@ impl SpawnError {
         Self { stage, errno, program: spec.program.to_string_lossy().into_owned(), fault }
     }
 
-    /// Whether the same spawn may well succeed in a while: the system was short of something, the program was being
-    /// written, or the process was stopped on its way. Anything else stays so until somebody changes it.
+    /// Whether the same spawn may succeed later: the system lacked a resource, the program was being written,
+    /// or the process was stopped on its way. Any other failure persists until somebody changes something.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -165,7 +165,7 @@ impl SpawnError {
         )
     }
 
-    /// What to do about it.
+    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match (&self.stage, self.errno, &self.fault) {
@@ -252,7 +252,7 @@ impl SpawnError {
             (None, Errno::ENOEXEC) => "it is neither a binary that this kernel runs nor a script with #!",
             (None, Errno::E2BIG) => "its arguments and variables are longer than the kernel takes",
             (None, Errno::EAGAIN) => "its user has too many processes",
-            (None, Errno::ETXTBSY) => "somebody has it open for writing",
+            (None, Errno::ETXTBSY) => "it is open for writing",
             (None, errno) => return write!(f, "{}", io::Error::from(errno)),
         };
         f.write_str(text)
@@ -290,11 +290,11 @@ impl fmt::Display for SpawnError {
             Stage::Clone => "cannot make a process",
             Stage::ProcessGroup => "cannot make a process group",
             Stage::Nice => "cannot set the nice value",
-            Stage::Affinity => "cannot set the CPUs",
+            Stage::Affinity => "cannot set the CPU affinity",
             Stage::OomScoreAdj => "cannot set oom_score_adj",
-            Stage::ParentDeathSignal => "cannot arrange for a signal at the master's death",
+            Stage::ParentDeathSignal => "cannot request a signal at the master's death",
             Stage::Directory => "cannot enter the working directory",
-            Stage::Descriptors => "cannot put the sockets in place",
+            Stage::Descriptors => "cannot place the sockets",
             Stage::Limit(resource) => {
                 let reason = io::Error::from(*errno);
                 let name = resource_name(*resource);
@@ -303,10 +303,10 @@ impl fmt::Display for SpawnError {
             Stage::Groups => "cannot set the supplementary groups",
             Stage::Group => "cannot change the group",
             Stage::User => "cannot change the user",
-            Stage::NoNewPrivileges => "cannot bar new privileges",
+            Stage::NoNewPrivileges => "cannot set no_new_privs",
             Stage::Signal => "could not send a signal to the process",
             Stage::WritesTo => "cannot reach a file to write to",
-            Stage::Hear => "cannot hear from the process",
+            Stage::Hear => "cannot read the report of the process",
             Stage::Dispositions => "cannot reset the signal dispositions",
             Stage::SignalMask => "cannot empty the signal mask",
         };
@@ -320,18 +320,18 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// What was to be executed.
+/// The program that was to be executed.
 struct Program<'a> {
     directory: BorrowedFd<'a>,
     path: &'a CStr,
-    /// The file itself, if it was not to be found by its path.
+    /// The pinned file, if it was not to be found by its path.
     executable: Option<BorrowedFd<'a>>,
-    /// Who was to execute it, if not the master's user.
+    /// The worker's credentials, if they are not the master's.
     credentials: Option<&'a Credentials>,
 }
 
 impl Program<'_> {
-    /// Looks for what ENOENT and EACCES leave open. What it sees may have changed since; then it says nothing.
+    /// Looks for what ENOENT and EACCES leave open. If things have changed since, it finds nothing.
     fn find_fault(&self, errno: Errno) -> Option<ExecFault> {
         match errno {
             Errno::ENOENT => {
@@ -364,7 +364,7 @@ impl Program<'_> {
         }
     }
 
-    /// What keeps the worker's user from the program, by the permission bits alone: access lists are not read.
+    /// What keeps the worker's user from the program, by permission bits alone: access lists are not read.
     fn find_user_fault(&self, owner: u32, group: u32, mode: u32) -> Option<ExecFault> {
         let credentials = self.credentials?;
         let uid = credentials.uid.unwrap_or_else(|| geteuid().as_raw());
@@ -375,7 +375,8 @@ impl Program<'_> {
             return None;
         }
         let path = Path::new(OsStr::from_bytes(self.path.to_bytes()));
-        // The path itself is the file. What is left of a relative one at its end is the directory that it counts from.
+        // The path itself is the file. The last ancestor of a relative path is the directory that it is
+        // relative to.
         let directories = path.ancestors().skip(1);
         let mut directories: Vec<_> =
             directories.map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path }).collect();
@@ -387,12 +388,12 @@ impl Program<'_> {
         })
     }
 
-    /// The directory that it is to run in, if that is what its user may not enter.
+    /// The working directory, if its user may not enter it.
     fn find_directory_fault(&self, errno: Errno) -> Option<ExecFault> {
         not_searchable(self.directory, self.credentials.filter(|_| errno == Errno::EACCES)?)
     }
 
-    /// A relative path in a directory that is no longer anywhere leads nowhere, and never will again.
+    /// A relative path in a deleted directory leads nowhere and never will again.
     fn deleted_directory(&self) -> Option<ExecFault> {
         let is_deleted = fstat(self.directory).ok()?.st_nlink == 0;
         if !is_deleted || self.path.to_bytes().starts_with(b"/") {
@@ -412,7 +413,7 @@ impl Program<'_> {
         opened.ok()
     }
 
-    /// The beginning of the file: as much as the kernel looks at for `#!` (BINPRM_BUF_SIZE).
+    /// The beginning of the file: as much as the kernel reads for `#!` (BINPRM_BUF_SIZE).
     fn read_head(&self) -> Option<Vec<u8>> {
         let mut head = Vec::new();
         File::from(self.open(OFlag::O_RDONLY)?).take(256).read_to_end(&mut head).ok()?;
@@ -420,7 +421,7 @@ impl Program<'_> {
     }
 }
 
-/// What the descriptor has open, as a path. Source: `proc_pid_fd(5)`.
+/// The path of an open descriptor. Source: `proc_pid_fd(5)`.
 fn link_of(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }

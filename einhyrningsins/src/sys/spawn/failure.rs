@@ -1,4 +1,4 @@
-//! What a child says that does not get as far as its exec, and how that goes through a pipe.
+//! The report of a child that does not reach its exec, and its form in a pipe.
 
 use std::ffi::c_int;
 
@@ -6,7 +6,7 @@ use nix::libc;
 
 use super::Stage;
 
-/// The step that failed, and why.
+/// The step that failed, and its errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) stage: Stage,
@@ -14,14 +14,14 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The length of a failure in a pipe. The kernel writes as little as this at once or not at all (PIPE_BUF).
+    /// The length of a failure in a pipe. The kernel writes this few bytes at once or not at all (PIPE_BUF).
     pub(super) const BYTES: usize = 12;
 
-    /// What came cannot be a failure. Only a child of ours writes any.
+    /// The bytes that came are not a failure. Only our own child writes to the pipe.
     pub(super) const UNINTELLIGIBLE: Self = Self { stage: Stage::Hear, errno: libc::EPROTO };
 
-    /// The steps that can fail in a child, but for those that have a number in them. Their places in here stand for
-    /// them in a pipe.
+    /// The steps that can fail in a child, except those that carry a number. In a pipe, a step is its index
+    /// here.
     const STAGES: [Stage; 15] = [
         Stage::ProcessGroup,
         Stage::Nice,
@@ -40,10 +40,10 @@ impl Failure {
         Stage::WritesTo,
     ];
 
-    /// What stands for [`Stage::Limit`], of which the resource follows.
+    /// Stands for [`Stage::Limit`]; the number of the resource follows.
     const LIMIT: u32 = u32::MAX;
 
-    /// The form in which it goes through a pipe, to a process of this very program.
+    /// The form in the pipe. The reader is this very program, so the form needs no version.
     pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
         let (stage, resource) = match self.stage {
             Stage::Limit(resource) => (Self::LIMIT, resource),
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_comes_out_of_the_pipe_as_it_went_in() {
+    fn a_failure_survives_the_pipe() {
         let limits = [0, 7, u32::MAX].map(Stage::Limit);
         for stage in Failure::STAGES.into_iter().chain(limits) {
             for errno in [1, libc::EHWPOISON, -1] {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_failure_is_not_taken_for_one() {
+    fn other_bytes_are_not_read_as_a_failure() {
         assert_eq!(Failure::from_bytes([0x7f; Failure::BYTES]), Failure::UNINTELLIGIBLE);
         let no_step_of_a_child = Failure { stage: Stage::Signal, errno: 1 };
         assert_eq!(Failure::from_bytes(no_step_of_a_child.to_bytes()), Failure::UNINTELLIGIBLE);

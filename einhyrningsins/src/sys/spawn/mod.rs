@@ -1,36 +1,38 @@
-//! Spawning a worker: clone, the steps that make the new process a worker, exec.
+//! Spawning a worker: clone, the steps that turn the new process into a worker, exec.
 //!
-//! `std::process::Command` is not used because of what it leaves to a worker (a blocked signal mask, ignored
-//! signals, the master's process group) and because an error of one of its own steps tells neither which step
-//! it was nor, once descriptors are renumbered, that there was one. Here the child shares the master's memory
-//! until its exec (`CLONE_VM | CLONE_VFORK`), so a spawn costs the same however large the master is, and the
-//! child reports what failed by writing it down.
+//! `std::process::Command` does not fit. It passes things on to a worker (a blocked signal mask, ignored
+//! signals, the master's process group), and its errors do not name the step that failed; once descriptors are
+//! renumbered, it does not even report that one failed. Here the child shares the master's memory until its
+//! exec (`CLONE_VM | CLONE_VFORK`), so a spawn costs the same however large the master is, and the child
+//! reports a failure by writing it down.
 //!
 //! # As another user
-//! Between the change of user and the exec, a few system calls apart, the child is a process that anybody of that
-//! user may send signals to. Whoever stops it would halt a master that stands still until the exec, for ever. So a
-//! child that is to be somebody else shares nothing with the master, which goes on (a clone without those two flags).
-//! It says over a close-on-exec pipe what failed; that the pipe ends without a word means that it was executed. The
-//! master listens for [`apart::LIMIT`] at most, looks meanwhile whether the child has been stopped, and kills one that
-//! has or that takes longer. After such a one it makes no other for a while: of all that are due in a round, one is
-//! waited for.
 //!
-//! The child's copy of our memory costs page tables, and the pages that either writes to meanwhile. For a small
-//! process, as the master is, such a spawn takes 0.28 ms, 4.5 times as long as the barest one, where one in shared
-//! memory takes 1.15 times as long (`cargo bench -p tests --bench speed -- spawn`). The kernel keeps others of the user
-//! from looking into the copy, since a process that has changed its user is not dumpable; that flag belongs to a
-//! memory, and the master's own is left alone. The change of user comes as late as it can all the same: nobody
-//! disturbs what is before it.
+//! Between the change of user and the exec, a few system calls apart, any process of the new user may signal
+//! the child. A stop would halt the master, which is suspended until the exec, forever. So a child that changes
+//! its user shares nothing with the master, which keeps running (a clone without those two flags). It reports
+//! failures over a close-on-exec pipe; if the pipe ends without a report, the program was executed. The master
+//! waits for [`apart::LIMIT`] at most, checks meanwhile whether the child has been stopped, and kills one that
+//! has or that takes longer. After that it pauses spawns for a while, so that only one of those that are due in
+//! a round is waited for.
+//!
+//! The child's copy of our memory costs page tables, and the pages that either writes to meanwhile. For a
+//! process as small as the master, such a spawn takes 0.28 ms, 4.5 times as long as the barest one; one in
+//! shared memory takes 1.15 times as long (`cargo bench -p tests --bench speed -- spawn`). The kernel keeps
+//! other processes of the user from reading the copy, since a process that changed its user is not dumpable.
+//! That flag belongs to a memory, and the master's own is unchanged. Still, the change of user comes as late as
+//! possible: nobody can disturb the steps before it.
 //!
 //! # By descriptor or by path
-//! A program that was pinned by a descriptor is executed by it (`execveat` with `AT_EMPTY_PATH`), so that what
-//! runs is what was pinned, whatever has been renamed since and at whatever moment. Two cases go by path:
+//!
+//! A program that was pinned by a descriptor is executed by it (`execveat` with `AT_EMPTY_PATH`), so that the
+//! pinned file runs, whatever has been renamed since and whenever. Two cases go by path:
 //! - Kernels before 6.14 name such a process after the descriptor's number, and `ps` shows "4" for a server.
-//!   There the path is taken as long as it leads to the pinned file. A rename between that look and the exec,
-//!   some 100 microseconds, can slip the new file under one spawn: the price of a name on those kernels only.
-//! - What the kernel hands to another program to run (a script with `#!`, a foreign binary by `binfmt_misc`)
-//!   would find its descriptor closed, and exec says ENOENT. If the path still leads to the pinned file, it is
-//!   executed by path; the same window applies.
+//!   There the path is used while it leads to the pinned file. A rename between that check and the exec, some
+//!   100 microseconds, can slip the new file under one spawn: the price of a name, on those kernels only.
+//! - If the kernel passes the file to another program (a script with `#!`, a foreign binary by `binfmt_misc`),
+//!   that program would find the descriptor closed, and exec fails with ENOENT. If the path still leads to the
+//!   pinned file, it is executed by path; the same window applies.
 
 mod apart;
 mod child;
@@ -64,32 +66,32 @@ use super::process::OpenFilesLimit;
 /// The descriptor at which a worker finds its first socket; below are standard input, output and error.
 pub const FIRST_SOCKET: RawFd = 3;
 
-/// What a worker is to be.
+/// What to spawn.
 ///
-/// Besides what stands here it gets: descriptors 0 and 1 of the master, a process group of its own, the default
-/// disposition for every signal, an empty signal mask. No other descriptor stays open.
+/// In addition a worker gets the master's descriptors 0 and 1, its own process group, the default disposition
+/// for every signal and an empty signal mask. No other descriptor stays open.
 #[derive(Debug, Clone, Copy)]
 pub struct SpawnSpec<'a> {
-    /// The path to execute. It is not looked up in `PATH`; a relative one counts from `directory`.
+    /// The path to execute. It is not looked up in `PATH`; a relative one starts at `directory`.
     pub program: &'a CStr,
-    /// The file that `program` led to when it was looked up, a close-on-exec descriptor, of `O_PATH` for
-    /// instance: this is what runs, whatever the path leads to now. `None` runs what is there now.
+    /// A close-on-exec descriptor (`O_PATH` will do) of the file that `program` led to when it was looked up.
+    /// This file runs, whatever the path leads to now. `None` runs what the path leads to now.
     pub executable: Option<BorrowedFd<'a>>,
-    /// The arguments, the program's own name first.
+    /// The arguments, starting with the program's own name.
     pub argv: &'a [CString],
-    /// Variables as `NAME=value` that many workers share, for instance those of a generation.
+    /// Variables as `NAME=value` that many workers share, such as those of a generation.
     pub env: &'a [CString],
-    /// Variables as `NAME=value` of this worker alone. No name may stand in `env` too: which of two wins is
-    /// for each language to say.
+    /// Variables as `NAME=value` for this worker alone. A name must not also be in `env`: languages disagree
+    /// about which of two wins.
     pub worker_env: &'a [CString],
     /// Names of variables whose value is the worker's own pid, such as `LISTEN_PID`; in neither `env` nor
     /// `worker_env`.
     pub pid_variables: &'a [&'a str],
-    /// Where to run it, the master's directory if `None`; a descriptor opened with `O_PATH` will do.
+    /// The working directory, the master's if `None`; a descriptor opened with `O_PATH` will do.
     pub directory: Option<BorrowedFd<'a>>,
-    /// What it finds at [`FIRST_SOCKET`] and up, in this order.
+    /// The sockets to place at [`FIRST_SOCKET`] and up, in this order.
     pub sockets: &'a [BorrowedFd<'a>],
-    /// A connection to the control socket, found right after the sockets.
+    /// A connection to the control socket, placed right after the sockets.
     pub control: Option<BorrowedFd<'a>>,
     /// Its standard error; the master's if `None`.
     pub stderr: Option<BorrowedFd<'a>>,
@@ -97,27 +99,27 @@ pub struct SpawnSpec<'a> {
     pub nice: Option<i32>,
     /// Its file mode creation mask; the master's if `None`.
     pub umask: Option<Mode>,
-    /// Its limit on open files, where the master has raised its own.
+    /// Its limit on open files, if the master has raised its own.
     pub open_files: Option<OpenFilesLimit>,
-    /// Other limits of it, each over what came before; the master's where there is none.
+    /// More limits. A later one overrides an earlier one of the same resource; the others are the master's.
     pub limits: &'a [ResourceLimit],
-    /// What the kernel adds to its badness when memory runs out, from -1000 to 1000; as the master's if `None`.
+    /// Its out-of-memory score adjustment, from -1000 to 1000; the master's if `None`.
     pub oom_score_adj: Option<i16>,
     /// The CPUs that it may run on; the master's if `None`.
     pub cpus: Option<&'a CpuSet>,
-    /// Who it is; as the master if `None`. With any, the spawn is one of those "As another user" above.
+    /// Its user and groups; the master's if `None`. If set, the spawn is one of those "As another user" above.
     pub credentials: Option<&'a Credentials>,
-    /// Whether it can gain no privilege by executing a program (`PR_SET_NO_NEW_PRIVS`).
+    /// Whether it is barred from gaining privileges by an exec (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privileges: bool,
-    /// A file that it is to write to later, by an absolute path. A rehearsal sees whether it may; nothing else looks.
+    /// The absolute path of a file that it will write to later. Only a rehearsal checks it.
     pub writes_to: Option<&'a CStr>,
-    /// What it is sent when the master dies. The kernel goes by the *thread* that called [`Spawner::spawn`], so
-    /// with this set that must be the main thread.
+    /// The signal that it gets when the master dies. The kernel watches the *thread* that called
+    /// [`Spawner::spawn`], so with this set that must be the main thread.
     pub parent_death_signal: Option<Signal>,
 }
 
 impl<'a> SpawnSpec<'a> {
-    /// A worker that runs `program` with these arguments and variables; all else as the master has it.
+    /// A worker that runs `program` with these arguments and variables; everything else is the master's.
     #[must_use]
     pub fn new(program: &'a CStr, argv: &'a [CString], env: &'a [CString]) -> Self {
         Self {
@@ -145,14 +147,14 @@ impl<'a> SpawnSpec<'a> {
     }
 }
 
-/// Spawns workers; keeps between spawns what each of them needs again.
+/// Spawns workers, and keeps buffers between spawns.
 ///
-/// It belongs to one thread, which is suspended for the some 100 microseconds that a spawn takes, or waits for it: see
-/// "As another user" in the [module](self).
+/// It belongs to one thread. That thread is suspended for some 100 microseconds per spawn, or waits for the
+/// child: see "As another user" in the [module](self).
 #[derive(Debug)]
 pub struct Spawner {
     stack: Stack,
-    /// Signal n is bit n-1: those whose disposition is not the default.
+    /// Signals whose disposition is not the default: signal n is bit n-1.
     reset: u64,
     /// Whether the kernel can mark a range of descriptors close-on-exec (Linux 5.11).
     close_range: bool,
@@ -160,14 +162,14 @@ pub struct Spawner {
     names_by_file: bool,
     patience: Patience,
     scratch: Scratch,
-    /// Has every child be apart from our memory, so that each test can be of both kinds.
+    /// Makes every child separate from our memory, so that each test can run both ways.
     #[cfg(test)]
     is_always_apart: bool,
     #[cfg(test)]
     sabotage: Option<child::Sabotage>,
 }
 
-/// Buffers that are filled anew for each spawn.
+/// Buffers that are refilled for each spawn.
 #[derive(Debug, Default)]
 struct Scratch {
     argv: Vec<*const c_char>,
@@ -184,8 +186,8 @@ struct Scratch {
 }
 
 impl Spawner {
-    /// Prepares for spawning. Which signals have a disposition that a worker must not inherit is looked up
-    /// here, once: call it after the last change to one.
+    /// Prepares for spawning. It looks up once which signals have a disposition that a worker must not inherit,
+    /// so call it after the last change to a disposition.
     ///
     /// # Errors
     /// ENOMEM if there is no room for the child's stack.
@@ -204,14 +206,14 @@ impl Spawner {
         })
     }
 
-    /// Spawns a worker. When this returns `Ok`, the worker has been executed, or has been killed shortly before.
+    /// Spawns a worker. If this returns `Ok`, the worker has been executed, or was killed shortly before.
     ///
     /// # Errors
-    /// [`SpawnError`] names the step that failed; the child that tried is gone and reaped. Only one that the kernel
-    /// cannot end in time is not, and is left to whoever reaps strangers (`sys::reap`).
+    /// [`SpawnError`] names the step that failed; the child is gone and reaped. A child that the kernel cannot
+    /// end in time is left to the reaper of unknown children (`sys::reap`).
     ///
     /// # Source
-    /// `clone(2)`, `vfork(2)`: the calling thread stands still until the child executes or exits.
+    /// `clone(2)`, `vfork(2)`: the calling thread is suspended until the child executes or exits.
     pub fn spawn(&mut self, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
         debug_assert!(no_variable_twice(spec), "a variable is given twice");
         let by_path = SpawnSpec { executable: None, ..*spec };
@@ -229,12 +231,12 @@ impl Spawner {
         }
     }
 
-    /// Does all that a spawn does but the exec, in a process that is gone when this returns: tells what will fail
-    /// before anything depends on it. Whether the program can be executed, and the file that it writes to be reached, is
-    /// asked for as the worker's user; what else an exec finds out stays open.
+    /// Does everything that a spawn does except the exec, in a process that is gone when this returns. It finds
+    /// failures before anything depends on the spawn. As the worker's user, it checks whether the program can
+    /// be executed and whether the file of `writes_to` can be reached; other errors of an exec stay undetected.
     ///
     /// # Errors
-    /// [`SpawnError`] as [`Self::spawn`] would have it, and where this process may not signal what it spawns.
+    /// [`SpawnError`] as from [`Self::spawn`]; also if this process may not signal the child.
     pub fn rehearse(&mut self, spec: &SpawnSpec<'_>) -> Result<(), SpawnError> {
         let (pid, failure) = self.run_child(spec, true)?;
         self.clear_away(pid, failure, spec)
@@ -248,17 +250,17 @@ impl Spawner {
         Ok(pid)
     }
 
-    /// Sees to it that a child that does not become a worker is gone, and says what there is to say of it.
+    /// Makes sure that a child that does not become a worker is gone, and returns the failure to report.
     fn clear_away(
         &mut self,
         pid: Pid,
         failure: Option<Failure>,
         spec: &SpawnSpec<'_>,
     ) -> Result<(), SpawnError> {
-        // It is not reaped yet: its pid is nobody else's, and it is who it was to be.
+        // It is not reaped yet, so its pid is not reused.
         let ended = self.patience.end(pid);
         match (failure, ended) {
-            // One that could not be killed may go on whenever somebody lets it.
+            // It could not be killed and may continue as soon as somebody lets it.
             (Some(Failure { stage: Stage::Stopped | Stage::Hung, .. }) | None, Err(errno)) => {
                 Err(SpawnError::new(Stage::Signal, errno, spec))
             }
@@ -267,7 +269,7 @@ impl Spawner {
         }
     }
 
-    /// Whether a child of `spec` is to be in our memory until its exec.
+    /// Whether a child of `spec` shares our memory until its exec.
     fn shares_memory(&self, spec: &SpawnSpec<'_>) -> bool {
         #[cfg(test)]
         if self.is_always_apart {
@@ -276,7 +278,7 @@ impl Spawner {
         spec.credentials.is_none()
     }
 
-    /// Has a child do what `spec` says, and tells what it said of it.
+    /// Runs a child that does what `spec` says, and returns its report.
     fn run_child(
         &mut self,
         spec: &SpawnSpec<'_>,
@@ -332,22 +334,22 @@ impl Spawner {
         self.scratch.clear();
         let pid = cloned.map_err(|errno| SpawnError::new(Stage::Clone, errno, spec))?;
         let Some((reader, writer)) = pipe else { return Ok((pid, plan.failure)) };
-        // The child's copy is then the only one, and its end the pipe's.
+        // The child then has the only copy, and its end closes the pipe.
         drop(writer);
         Ok((pid, self.patience.hear(pid, reader.as_fd())))
     }
 
-    /// Starts the child, and waits until it has left our memory if it shares that.
+    /// Starts the child. If it shares our memory, waits until it has left it.
     fn clone_child(&mut self, plan: &mut Plan, shares_memory: bool) -> Result<Pid, Errno> {
-        // A handler must not run in the child, where it would change our memory behind our back.
+        // A handler must not run in the child, where it would change our memory unnoticed.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let sharing = if shares_memory { libc::CLONE_VM | libc::CLONE_VFORK } else { 0 };
         let flags = sharing | libc::SIGCHLD;
-        // SAFETY: the child runs `child::main` on a stack that nothing else uses (`&mut self`), in our memory or in a
-        // copy of it. In ours, CLONE_VFORK suspends this thread until the child is out of it, so that `plan`, and what
-        // it points at in `self.scratch` and in the caller's spec, outlives its use and is not touched meanwhile.
-        // In a copy, all of that is the child's own. The child upholds the rules of its module, which suit both: no
-        // allocation, no locks, no unwinding.
+        // SAFETY: the child runs `child::main` on a stack that nothing else uses (`&mut self`), in our memory
+        // or in a copy of it. In ours, CLONE_VFORK suspends this thread until the child has left it, so `plan`,
+        // and what it points at in `self.scratch` and in the caller's spec, outlives its use and is not touched
+        // meanwhile. In a copy, all of that is the child's own. The child upholds the rules of its module,
+        // which suit both: no allocation, no locks, no unwinding.
         let pid = unsafe { libc::clone(child::main, self.stack.top(), flags, ptr::from_mut(plan).cast()) };
         let pid = Errno::result(pid);
         mask.thread_set_mask()?;
@@ -356,7 +358,7 @@ impl Spawner {
 }
 
 impl Scratch {
-    /// Lays out `spec` for the kernel. The pointers are good until the spec or this changes.
+    /// Converts `spec` for the kernel. The pointers are valid until the spec or this changes.
     fn fill(&mut self, spec: &SpawnSpec<'_>) {
         self.clear();
         self.argv.extend(spec.argv.iter().map(|argument| argument.as_ptr()));
@@ -391,7 +393,7 @@ impl Scratch {
         }
     }
 
-    /// Forgets the last spec, of which nothing may be pointed at for longer than its spawn.
+    /// Clears the last spec, so that nothing points at it after its spawn.
     fn clear(&mut self) {
         self.argv.clear();
         self.envp.clear();
@@ -407,14 +409,15 @@ impl Scratch {
 
 /// The signals that this process ignores or handles.
 ///
-/// The C library hides two that it uses itself; one of them is ignored in whatever `posix_spawn` started, and
-/// would be so in every worker. Therefore the kernel is asked.
+/// It asks the kernel, because the C library hides two signals that it uses itself. One of them is ignored in
+/// anything that `posix_spawn` started, and would be so in every worker.
 fn signals_not_at_default() -> u64 {
     (1..=u64::BITS)
         .filter(|signal| {
             // Longer than any `struct sigaction` of the kernel, whose first field is the handler.
             let mut action = [0_usize; 8];
-            // SAFETY: asks only (the new action is null), and writes no more than `action` has room for.
+            // SAFETY: reads only (the new action is null), and the kernel writes no more than `action` has room
+            // for.
             unsafe {
                 libc::syscall(
                     libc::SYS_rt_sigaction,
@@ -438,8 +441,8 @@ fn leads_to(spec: &SpawnSpec<'_>, executable: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Since 6.14 the kernel takes the name from the directory entry, before that from the path, which is `/dev/fd/N`.
-/// A kernel that cannot be asked counts as an old one.
+/// Since 6.14 the kernel takes the name from the directory entry, before that from the path, which is
+/// `/dev/fd/N`. A kernel whose version cannot be read counts as an old one.
 fn names_by_file() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse::<u32>().ok());
@@ -452,8 +455,8 @@ fn has_close_range() -> bool {
     unsafe { libc::syscall(libc::SYS_close_range, none, none, libc::CLOSE_RANGE_CLOEXEC) == 0 }
 }
 
-/// For kernels without `close_range`: marks what we have open ourselves, before each spawn. We open everything
-/// close-on-exec, but who started us may have left something open, and a library may be careless.
+/// For kernels without `close_range`: marks our open descriptors before each spawn. We open everything
+/// close-on-exec, but our parent may have left something open, and a library may be careless.
 fn mark_close_on_exec() -> Result<(), Errno> {
     let io_errno = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     for entry in fs::read_dir("/proc/self/fd").map_err(io_errno)? {

@@ -6,13 +6,14 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::libc;
 
-/// Room for the child, in bytes. It makes a dozen system calls a few frames deep, a handful of kilobytes even
-/// in a debug build; pages that it does not touch cost nothing.
+/// Room for the child, in bytes. It makes a dozen system calls a few frames deep: a few kilobytes, even in a
+/// debug build. Untouched pages cost nothing.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// A mapped stack below which lies a page that nobody may touch.
+/// A mapped stack with an inaccessible guard page below it.
 ///
-/// One child at a time runs on it: the parent is suspended until the child has left it, or the child has a copy.
+/// One child at a time runs on it: the parent is suspended until the child has left it, or the child has a
+/// copy.
 #[derive(Debug)]
 pub(super) struct Stack {
     base: *mut c_void,
@@ -35,24 +36,24 @@ impl Stack {
         let stack = Self { base, bytes };
         // SAFETY: `guard_bytes` is less than the length of the mapping at `base`.
         let lowest = unsafe { base.byte_add(guard_bytes) };
-        // SAFETY: the range is the upper part of the mapping made above, which nobody else knows of.
+        // SAFETY: the range is the upper part of the mapping made above, which nothing else uses.
         let result = unsafe { libc::mprotect(lowest, STACK_BYTES, libc::PROT_READ | libc::PROT_WRITE) };
         Errno::result(result)?;
         Ok(stack)
     }
 
-    /// The address just above the stack, where it begins: it grows down on every machine that Rust's Linux
-    /// targets have.
+    /// The address just above the stack, where it begins: it grows down on every architecture of Rust's Linux
+    /// targets.
     pub(super) fn top(&self) -> *mut c_void {
-        // SAFETY: one past the end of the mapping, which `base` points at the beginning of.
+        // SAFETY: one past the end of the mapping that `base` points at the beginning of.
         unsafe { self.base.byte_add(self.bytes) }
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `new`; a child that ran on it and not on a copy has execed or
-        // exited, else the thread that owns the stack would still be suspended.
+        // SAFETY: exactly the mapping made in `new`. A child that ran on it, rather than on a copy, has execed
+        // or exited, else the thread that owns the stack would still be suspended.
         unsafe { libc::munmap(self.base, self.bytes) };
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn below_the_stack_lies_a_page_that_nobody_may_touch() {
+    fn below_the_stack_is_an_inaccessible_page() {
         let stack = Stack::new().unwrap();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let permissions = |address: usize| {

@@ -42,22 +42,22 @@ fn listeners(size: usize) -> (Vec<TcpListener>, SocketAddr) {
 }
 
 #[test]
-fn connections_go_to_the_positions_that_are_named_and_to_each_of_them() {
+fn connections_go_to_each_live_position_and_no_other() {
     let (listeners, address) = listeners(5);
     for live in [&[0, 1, 2, 3, 4][..], &[0, 1, 2], &[1, 3], &[4], &[0, 2, 4], &[3, 4], &[]] {
         steer(&listeners[2], 5, live, Spread::Random).unwrap();
         let shares = shares(&listeners, address, 200);
         for (at, share) in shares.iter().enumerate() {
-            // With five members, one in 10^19 runs leaves one of them out by chance.
+            // With five members, one run in 10^19 misses a member by chance.
             assert_eq!(*share > 0, live.is_empty() || live.contains(&at), "{live:?}: {shares:?}");
         }
     }
 }
 
 #[test]
-fn who_leaves_has_its_position_taken_by_the_last_and_who_comes_is_the_last() {
+fn the_last_member_takes_the_place_of_one_that_leaves_and_a_new_one_is_last() {
     let (mut listeners, address) = listeners(4);
-    // The mirror of what the kernel does.
+    // Mirrors what the kernel does.
     listeners.swap_remove(1);
     listeners.push(socket(address, Type::STREAM).into());
     for live in 0..4 {
@@ -65,7 +65,7 @@ fn who_leaves_has_its_position_taken_by_the_last_and_who_comes_is_the_last() {
         let shares = shares(&listeners, address, 20);
         assert_eq!(shares[live], 20, "{live}: {shares:?}");
     }
-    // One that was shut down has left too, and comes back as the last.
+    // A member that was shut down has left too, and comes back as the last.
     let revived = listeners.swap_remove(1);
     let socket = socket2::SockRef::from(&revived);
     socket.shutdown(std::net::Shutdown::Both).unwrap();
@@ -79,7 +79,7 @@ fn who_leaves_has_its_position_taken_by_the_last_and_who_comes_is_the_last() {
 }
 
 #[test]
-fn as_many_as_are_left_out_at_most_fit_in_a_program() {
+fn the_most_positions_that_can_be_left_out_fit_in_a_program() {
     for (kind, spread) in [(Type::STREAM, Spread::Random), (Type::DGRAM, Spread::ByFlow)] {
         let (members, _) = group("127.0.0.1", kind, 2);
         for size in [1, 2, 100, 399, 400, 799, 800, 801, 1000, 5000] {
@@ -91,11 +91,11 @@ fn as_many_as_are_left_out_at_most_fit_in_a_program() {
                     left_out <= wanted && (left_out == wanted || !is_short),
                     "{left_out} of {wanted}, {size}"
                 );
-                // The worst: those that are live are where those that are not would be.
+                // The worst case: every live position lies where a left-out one would be.
                 let live: Vec<_> = (left_out..size).collect();
                 let program = program(size, &live, spread);
-                // Of the kernel's own machine, to which it is translated: three instructions of eight bytes for each
-                // at most.
+                // The kernel translates the program to its own machine: at most three instructions of eight
+                // bytes for each.
                 assert!(program.len() * 3 * 8 < 20_480, "{wanted} of {size}: {}", program.len());
                 steer(&members[0], size, &live, spread).unwrap();
             }
@@ -103,7 +103,7 @@ fn as_many_as_are_left_out_at_most_fit_in_a_program() {
     }
 }
 
-/// The ports that a member got packets from.
+/// The source ports of the packets that a member got.
 fn received(member: &UdpSocket) -> Vec<u16> {
     let packets = std::iter::from_fn(|| member.recv_from(&mut [0; 16]).ok());
     let mut ports: Vec<_> = packets.map(|(_, sender)| sender.port()).collect();
@@ -111,7 +111,7 @@ fn received(member: &UdpSocket) -> Vec<u16> {
     ports
 }
 
-/// Sends from each twice, and returns whose packets each member got, each sender once.
+/// Sends twice from each client, and returns the senders that each member heard, each once.
 fn flows(clients: &[UdpSocket], members: &[UdpSocket], to: SocketAddr) -> Vec<Vec<u16>> {
     for client in clients.iter().chain(clients) {
         client.send_to(b"packet", to).unwrap();
@@ -120,7 +120,7 @@ fn flows(clients: &[UdpSocket], members: &[UdpSocket], to: SocketAddr) -> Vec<Ve
     for ports in &mut shares {
         let all = ports.len();
         ports.dedup();
-        assert_eq!(ports.len() * 2, all, "both packets of a sender go to one member");
+        assert_eq!(ports.len() * 2, all, "both packets of a sender must go to one member");
     }
     assert_eq!(shares.iter().map(Vec::len).sum::<usize>(), clients.len());
     shares
@@ -150,14 +150,14 @@ fn conversations_stay(bound: &str, client: &str) {
         }
     }
     steer(&members[0], 4, &[], Spread::ByFlow).unwrap();
-    assert_eq!(flows(&clients, &members, to), before, "all are back where they were");
+    assert_eq!(flows(&clients, &members, to), before, "every conversation must be back at its member");
 }
 
 #[test]
 fn packets_of_one_sender_go_to_one_member_and_stay_there() {
     conversations_stay("127.0.0.1", "127.0.0.1");
     conversations_stay("::1", "::1");
-    // IPv4 that comes to a socket of IPv6.
+    // IPv4 packets that arrive at an IPv6 socket.
     conversations_stay("::", "127.0.0.1");
 }
 

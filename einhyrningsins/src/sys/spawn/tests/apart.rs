@@ -1,4 +1,4 @@
-//! Children that are apart from our memory, and what their user can do to them on their way.
+//! Children that do not share our memory, and what their user can do to them before their exec.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::sys::account::Credentials;
 use crate::sys::spawn::child::Sabotage;
 
-/// Another user, whom anybody who is not root plays himself.
+/// Another user; without root, the test's own.
 fn stranger() -> Credentials {
     if geteuid().is_root() {
         Credentials { uid: Some(54_321), gid: Some(54_322), groups: Some(vec![54_322]) }
@@ -17,7 +17,7 @@ fn stranger() -> Credentials {
     }
 }
 
-/// A spawner whose children somebody does this to, and the number of descriptors that are open with it.
+/// A spawner whose children are disturbed like this, and the number of descriptors that are open with it.
 fn disturbed(sabotage: Sabotage) -> (Spawner, usize) {
     let mut spawner = Spawner::new().unwrap();
     spawner.sabotage = Some(sabotage);
@@ -35,7 +35,8 @@ fn assert_nothing_is_left(open_before: usize) {
     assert_eq!(open_descriptors(), open_before);
 }
 
-/// Spawns and rehearses a shell, and checks that both fail at `stage`, in these words, with nothing left behind.
+/// Spawns and rehearses a shell, and checks that both fail at `stage`, with this message, and leave nothing
+/// behind.
 fn check_that_it_fails(sabotage: Sabotage, stage: Stage, message: &str, hint: &str) {
     let argv = stopping_shell();
     let credentials = stranger();
@@ -82,43 +83,40 @@ fn a_child_that_hangs_does_not_halt_the_master() {
 }
 
 #[test]
-fn after_one_that_did_not_get_to_its_exec_no_other_is_tried_for_a_while() {
-    isolated(
-        "sys::spawn::tests::apart::after_one_that_did_not_get_to_its_exec_no_other_is_tried_for_a_while",
-        || {
-            let argv = stopping_shell();
-            let credentials = stranger();
-            let plain = SpawnSpec::new(SHELL, &argv, &[]);
-            let spec = SpawnSpec { credentials: Some(&credentials), ..plain };
-            let (mut spawner, open) = disturbed(Sabotage::Signal(Signal::SIGSTOP));
-            spawner.patience.pause = Duration::from_secs(3600);
-            assert_eq!(spawner.spawn(&spec).unwrap_err().stage, Stage::Stopped);
-            // Nobody disturbs these, and they would succeed.
-            spawner.sabotage = None;
-            for error in [spawner.spawn(&spec).unwrap_err(), spawner.rehearse(&spec).unwrap_err()] {
-                assert_eq!((error.stage, error.errno), (Stage::Paused, Errno::EAGAIN));
-                assert_eq!(
-                    error.to_string(),
-                    "cannot execute /bin/sh: not tried, since another process was stopped or hung before its exec"
-                );
-                assert!(error.is_transient());
-            }
-            drop(Worker::stopped(&mut spawner, &plain));
+fn after_a_child_that_missed_its_exec_spawns_pause() {
+    isolated("sys::spawn::tests::apart::after_a_child_that_missed_its_exec_spawns_pause", || {
+        let argv = stopping_shell();
+        let credentials = stranger();
+        let plain = SpawnSpec::new(SHELL, &argv, &[]);
+        let spec = SpawnSpec { credentials: Some(&credentials), ..plain };
+        let (mut spawner, open) = disturbed(Sabotage::Signal(Signal::SIGSTOP));
+        spawner.patience.pause = Duration::from_secs(3600);
+        assert_eq!(spawner.spawn(&spec).unwrap_err().stage, Stage::Stopped);
+        // Nobody disturbs these, so only the pause can make them fail.
+        spawner.sabotage = None;
+        for error in [spawner.spawn(&spec).unwrap_err(), spawner.rehearse(&spec).unwrap_err()] {
+            assert_eq!((error.stage, error.errno), (Stage::Paused, Errno::EAGAIN));
+            assert_eq!(
+                error.to_string(),
+                "cannot execute /bin/sh: not tried, since another process was stopped or hung before its exec"
+            );
+            assert!(error.is_transient());
+        }
+        drop(Worker::stopped(&mut spawner, &plain));
 
-            let (mut spawner, _) = disturbed(Sabotage::Signal(Signal::SIGSTOP));
-            spawner.patience.pause = Duration::ZERO;
-            assert_eq!(spawner.spawn(&spec).unwrap_err().stage, Stage::Stopped);
-            spawner.sabotage = None;
-            drop(Worker::stopped(&mut spawner, &spec));
-            assert_nothing_is_left(open);
-        },
-    );
+        let (mut spawner, _) = disturbed(Sabotage::Signal(Signal::SIGSTOP));
+        spawner.patience.pause = Duration::ZERO;
+        assert_eq!(spawner.spawn(&spec).unwrap_err().stage, Stage::Stopped);
+        spawner.sabotage = None;
+        drop(Worker::stopped(&mut spawner, &spec));
+        assert_nothing_is_left(open);
+    });
 }
 
 #[test]
-fn a_child_that_is_stopped_after_it_has_failed_is_reaped_and_its_failure_told() {
+fn a_child_that_is_stopped_after_its_failure_is_reaped_and_its_failure_reported() {
     isolated(
-        "sys::spawn::tests::apart::a_child_that_is_stopped_after_it_has_failed_is_reaped_and_its_failure_told",
+        "sys::spawn::tests::apart::a_child_that_is_stopped_after_its_failure_is_reaped_and_its_failure_reported",
         || {
             let argv = texts(&["gone"]);
             let credentials = stranger();
@@ -136,7 +134,7 @@ fn a_child_that_is_stopped_after_it_has_failed_is_reaped_and_its_failure_told() 
 }
 
 #[test]
-fn a_child_that_its_user_kills_is_a_worker_that_has_died() {
+fn a_child_that_its_user_kills_counts_as_a_worker_that_died() {
     let argv = stopping_shell();
     let credentials = stranger();
     let spec = SpawnSpec { credentials: Some(&credentials), ..SpawnSpec::new(SHELL, &argv, &[]) };
@@ -152,7 +150,7 @@ fn a_failure_is_heard_though_the_pipes_number_is_wanted_for_a_socket() {
         || {
             let sockets = sockets(8);
             let high: Vec<_> = sockets.iter().zip(100..).map(|(fd, to)| place(fd, to)).collect();
-            // The numbers from 3 on are free again, for the pipe.
+            // The numbers from 3 up are free again, for the pipe.
             drop(sockets);
             let (argv, stopping) = (texts(&["gone"]), stopping_shell());
             let credentials = stranger();
@@ -166,7 +164,7 @@ fn a_failure_is_heard_though_the_pipes_number_is_wanted_for_a_socket() {
             assert_eq!((error.stage, error.errno), (Stage::Exec, Errno::ENOENT));
             let worker =
                 Worker::stopped(&mut spawner, &SpawnSpec { program: SHELL, argv: &stopping, ..spec });
-            assert_eq!(worker.descriptors().len(), 3 + 8, "the pipe is not open in it");
+            assert_eq!(worker.descriptors().len(), 3 + 8, "the pipe must not be open in the worker");
         },
     );
 }
@@ -185,7 +183,7 @@ fn a_pipe_too_many_is_transient() {
         assert_eq!((error.stage, error.errno), (Stage::Hear, Errno::EMFILE));
         assert_eq!(
             error.to_string(),
-            "cannot hear from the process for /bin/true: Too many open files (os error 24)"
+            "cannot read the report of the process for /bin/true: Too many open files (os error 24)"
         );
         assert!(error.hint().unwrap().contains("ulimit -n"));
         assert!(error.is_transient());

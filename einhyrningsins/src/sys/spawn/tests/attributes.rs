@@ -1,4 +1,4 @@
-//! What a worker's process is given, read from `/proc`; and what it cannot be given.
+//! The attributes of a worker's process, read from `/proc`; and spawns that cannot set them.
 
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
@@ -6,19 +6,19 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use super::*;
 use crate::sys::account::Credentials;
 
-/// A user and groups of whom the system knows nothing.
+/// A user and groups that have no entry in the user database.
 fn stranger() -> Credentials {
     Credentials { uid: Some(54_321), gid: Some(54_322), groups: Some(vec![54_322, 54_323]) }
 }
 
-/// Gives up root in this process, which is that of an isolated test, for good.
+/// Gives up root for good, in the process of an isolated test.
 fn become_nobody() {
     if geteuid().is_root() {
         let (uid, gid) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
         setgroups(&[]).unwrap();
         setresgid(gid, gid, gid).unwrap();
         setresuid(uid, uid, uid).unwrap();
-        // As it is after an exec: else what this process has in /proc would be root's.
+        // As after an exec; otherwise this process's files in /proc would belong to root.
         prctl::set_dumpable(true).unwrap();
     }
 }
@@ -49,7 +49,7 @@ fn a_low_limit_on_open_files_is_not_in_the_way_of_the_sockets() {
     let sockets = sockets(8);
     let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     let argv = stopping_shell();
-    // Room for the loader of programs, but not for moving the sockets about.
+    // Room for the program loader, but not for moving the sockets.
     let limits = limits(&["nofile=12"]);
     let spec = SpawnSpec { sockets: &borrowed, limits: &limits, ..SpawnSpec::new(SHELL, &argv, &[]) };
     in_each_way(|spawner| {
@@ -67,7 +67,11 @@ fn a_worker_runs_on_the_cpus_that_it_was_given() {
     in_each_way(|spawner| {
         let worker = Worker::stopped(spawner, &spec);
         assert_eq!(worker.status("Cpus_allowed_list"), last.to_string());
-        assert_eq!(CpuSet::available().as_ref(), Ok(&available), "the master runs where it did");
+        assert_eq!(
+            CpuSet::available().as_ref(),
+            Ok(&available),
+            "the master's own affinity must be unchanged"
+        );
 
         let cpus = "8100".parse().unwrap();
         let error = spawner.spawn(&SpawnSpec { cpus: Some(&cpus), ..spec }).unwrap_err();
@@ -103,72 +107,68 @@ fn the_directory_is_found_though_its_number_is_wanted_for_a_socket() {
 }
 
 #[test]
-fn what_takes_privileges_is_refused_without_them_and_says_which() {
-    isolated(
-        "sys::spawn::tests::attributes::what_takes_privileges_is_refused_without_them_and_says_which",
-        || {
-            become_nobody();
-            let argv = texts(&["true"]);
-            let plain = SpawnSpec::new(c"/bin/true", &argv, &[]);
-            let user = stranger();
-            let group = Credentials { gid: Some(54_322), ..Credentials::default() };
-            let alone = Credentials { groups: None, gid: None, ..stranger() };
-            let limit = limits(&["nofile=infinity"]);
-            let number = limit[0].for_kernel().resource;
-            for (spec, stage, errno, message, hint) in [
-                (
-                    SpawnSpec { credentials: Some(&user), ..plain },
-                    Stage::Groups,
-                    Errno::EPERM,
-                    "cannot set the supplementary groups for /bin/true: Operation not permitted (os error 1)",
-                    "CAP_SETGID",
-                ),
-                (
-                    SpawnSpec { credentials: Some(&group), ..plain },
-                    Stage::Group,
-                    Errno::EPERM,
-                    "cannot change the group for /bin/true: Operation not permitted (os error 1)",
-                    "CAP_SETGID",
-                ),
-                (
-                    SpawnSpec { credentials: Some(&alone), ..plain },
-                    Stage::User,
-                    Errno::EPERM,
-                    "cannot change the user for /bin/true: Operation not permitted (os error 1)",
-                    "CAP_SETUID",
-                ),
-                (
-                    SpawnSpec { limits: &limit, ..plain },
-                    Stage::Limit(number),
-                    Errno::EPERM,
-                    "cannot set the limit nofile for /bin/true: Operation not permitted (os error 1)",
-                    "hard limit is 20000",
-                ),
-                (
-                    SpawnSpec { oom_score_adj: Some(-1000), ..plain },
-                    Stage::OomScoreAdj,
-                    Errno::EACCES,
-                    "cannot set oom_score_adj for /bin/true: Permission denied (os error 13)",
-                    "CAP_SYS_RESOURCE",
-                ),
-            ] {
-                let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-                let hint = hint.replace("20000", &hard.to_string());
-                in_each_way(|spawner| {
-                    for error in [spawner.rehearse(&spec).unwrap_err(), spawner.spawn(&spec).unwrap_err()] {
-                        assert_eq!((error.stage, error.errno), (stage, errno));
-                        assert_eq!(error.to_string(), message);
-                        assert!(error.hint().unwrap().contains(&hint), "{:?}", error.hint());
-                        assert!(!error.is_transient());
-                    }
-                });
-            }
-            // What takes none is given to anybody.
-            let spec =
-                SpawnSpec { no_new_privileges: true, oom_score_adj: Some(1000), nice: Some(19), ..plain };
-            in_each_way(|spawner| assert_eq!(spawner.rehearse(&spec), Ok(())));
-        },
-    );
+fn a_missing_privilege_is_named() {
+    isolated("sys::spawn::tests::attributes::a_missing_privilege_is_named", || {
+        become_nobody();
+        let argv = texts(&["true"]);
+        let plain = SpawnSpec::new(c"/bin/true", &argv, &[]);
+        let user = stranger();
+        let group = Credentials { gid: Some(54_322), ..Credentials::default() };
+        let alone = Credentials { groups: None, gid: None, ..stranger() };
+        let limit = limits(&["nofile=infinity"]);
+        let number = limit[0].for_kernel().resource;
+        for (spec, stage, errno, message, hint) in [
+            (
+                SpawnSpec { credentials: Some(&user), ..plain },
+                Stage::Groups,
+                Errno::EPERM,
+                "cannot set the supplementary groups for /bin/true: Operation not permitted (os error 1)",
+                "CAP_SETGID",
+            ),
+            (
+                SpawnSpec { credentials: Some(&group), ..plain },
+                Stage::Group,
+                Errno::EPERM,
+                "cannot change the group for /bin/true: Operation not permitted (os error 1)",
+                "CAP_SETGID",
+            ),
+            (
+                SpawnSpec { credentials: Some(&alone), ..plain },
+                Stage::User,
+                Errno::EPERM,
+                "cannot change the user for /bin/true: Operation not permitted (os error 1)",
+                "CAP_SETUID",
+            ),
+            (
+                SpawnSpec { limits: &limit, ..plain },
+                Stage::Limit(number),
+                Errno::EPERM,
+                "cannot set the limit nofile for /bin/true: Operation not permitted (os error 1)",
+                "hard limit is 20000",
+            ),
+            (
+                SpawnSpec { oom_score_adj: Some(-1000), ..plain },
+                Stage::OomScoreAdj,
+                Errno::EACCES,
+                "cannot set oom_score_adj for /bin/true: Permission denied (os error 13)",
+                "CAP_SYS_RESOURCE",
+            ),
+        ] {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            let hint = hint.replace("20000", &hard.to_string());
+            in_each_way(|spawner| {
+                for error in [spawner.rehearse(&spec).unwrap_err(), spawner.spawn(&spec).unwrap_err()] {
+                    assert_eq!((error.stage, error.errno), (stage, errno));
+                    assert_eq!(error.to_string(), message);
+                    assert!(error.hint().unwrap().contains(&hint), "{:?}", error.hint());
+                    assert!(!error.is_transient());
+                }
+            });
+        }
+        // Anybody may set an attribute that needs no privilege.
+        let spec = SpawnSpec { no_new_privileges: true, oom_score_adj: Some(1000), nice: Some(19), ..plain };
+        in_each_way(|spawner| assert_eq!(spawner.rehearse(&spec), Ok(())));
+    });
 }
 
 #[test]

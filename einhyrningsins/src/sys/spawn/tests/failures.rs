@@ -1,11 +1,11 @@
-//! Spawns that fail: each says which step it was and on what, and leaves nothing behind.
+//! Failed spawns: each names the step and the object, and leaves nothing behind.
 
 use nix::fcntl::{OFlag, open};
 use nix::unistd::{Uid, geteuid, setgroups, setuid};
 
 use super::*;
 
-/// Spawns `program` in `directory`, in each way, and returns how that failed.
+/// Spawns `program` in `directory`, both ways, and returns the error.
 fn failure(directory: &Path, program: &str) -> SpawnError {
     let fd = open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
     let program = text(program);
@@ -20,7 +20,7 @@ fn failure(directory: &Path, program: &str) -> SpawnError {
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_says_why() {
+fn the_error_says_why_a_program_cannot_be_executed() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
     write_script(&file("no-interpreter"), "#! /no/such/ruby -w\n");
@@ -83,7 +83,7 @@ fn a_program_that_cannot_be_executed_says_why() {
 }
 
 #[test]
-fn a_binary_whose_loader_is_missing_is_told_from_one_that_is_not_there() {
+fn a_missing_loader_is_distinguished_from_a_missing_binary() {
     let directory = tempfile::tempdir().unwrap();
     let mut bytes = fs::read("/bin/true").unwrap();
     let loader = bytes.windows(5).position(|window| window == b"/lib6" || window == b"/lib/").unwrap();
@@ -129,7 +129,7 @@ fn a_program_that_is_being_written_is_transient() {
 }
 
 #[test]
-fn a_directory_that_is_none_is_named_as_the_step_that_failed() {
+fn a_working_directory_that_is_not_a_directory_is_the_step_that_failed() {
     let file = File::open("/dev/null").unwrap();
     let argv = texts(&["true"]);
     let spec = SpawnSpec { directory: Some(file.as_fd()), ..SpawnSpec::new(c"/bin/true", &argv, &[]) };
@@ -151,7 +151,8 @@ fn sockets_beyond_the_limit_on_open_files_are_transient() {
         let argv = texts(&["true"]);
         let mut spawner = Spawner::new().unwrap();
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        // 8: the targets do not fit. 11: they do, but there is no number to lift one to; nor is there beside a pipe.
+        // 8: the targets do not fit. 11: they do, but no number is left to move a descriptor to, nor beside a
+        // pipe.
         let highest = sockets.iter().map(AsRawFd::as_raw_fd).max().unwrap();
         let with_pipe = u64::from(highest.unsigned_abs().max(10)) + 3;
         for (soft, is_always_apart) in [(8, false), (11, false), (with_pipe, true)] {
@@ -167,9 +168,9 @@ fn sockets_beyond_the_limit_on_open_files_are_transient() {
 }
 
 #[test]
-fn a_process_too_many_is_transient_and_a_nice_value_that_is_not_allowed_is_not() {
+fn a_process_too_many_is_transient_and_a_forbidden_nice_value_is_not() {
     isolated(
-        "sys::spawn::tests::failures::a_process_too_many_is_transient_and_a_nice_value_that_is_not_allowed_is_not",
+        "sys::spawn::tests::failures::a_process_too_many_is_transient_and_a_forbidden_nice_value_is_not",
         || {
             if geteuid().is_root() {
                 setgroups(&[]).unwrap();

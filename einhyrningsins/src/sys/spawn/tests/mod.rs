@@ -1,4 +1,5 @@
-//! Spawning real processes. A worker stops itself when it runs; what it was given is then read from `/proc`.
+//! Spawns of real processes. A worker stops itself as soon as it runs; its attributes are then read from
+//! `/proc`.
 
 mod apart;
 mod attributes;
@@ -34,7 +35,7 @@ fn texts(words: &[&str]) -> Vec<CString> {
 struct Worker(Pid);
 
 impl Worker {
-    /// Spawns what `spec` says, which is to be a shell that stops itself, and waits until it has.
+    /// Spawns `spec`, which must be a shell that stops itself, and waits until it has.
     fn stopped(spawner: &mut Spawner, spec: &SpawnSpec<'_>) -> Self {
         let worker = Self(spawn(spawner, spec).unwrap());
         let status = waitpid(worker.0, Some(WaitPidFlag::WUNTRACED)).unwrap();
@@ -46,7 +47,7 @@ impl Worker {
         format!("/proc/{}/{file}", self.0)
     }
 
-    /// What it has open, as (number, target), without what our own standard streams are.
+    /// Its open descriptors as (number, target), without those of our own standard streams.
     fn descriptors(&self) -> Vec<(RawFd, String)> {
         let mut open: Vec<_> = fs::read_dir(self.proc("fd"))
             .unwrap()
@@ -72,7 +73,7 @@ impl Worker {
         value.unwrap_or_else(|| panic!("no {field} in {status}")).trim_end().to_owned()
     }
 
-    /// A field of /proc/PID/stat, by its number in `proc_pid_stat(5)`, from 3 on.
+    /// A field of /proc/PID/stat, by its number in `proc_pid_stat(5)`, from 3 up.
     fn stat(&self, number: usize) -> String {
         let stat = fs::read_to_string(self.proc("stat")).unwrap();
         let after_name: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -101,7 +102,7 @@ impl Drop for Worker {
     }
 }
 
-/// For children that are in our memory until their exec, and for those that are apart from it.
+/// Runs `check` for children that share our memory until their exec, and for those that do not.
 fn in_each_way(check: impl Fn(&mut Spawner)) {
     let mut spawner = Spawner::new().unwrap();
     check(&mut spawner);
@@ -109,7 +110,7 @@ fn in_each_way(check: impl Fn(&mut Spawner)) {
     check(&mut spawner);
 }
 
-/// Spawns, again while a script that a test has just written is still open in a child of another test's.
+/// Spawns; retries while a script that a test has just written is still open in the child of another test.
 fn spawn(spawner: &mut Spawner, spec: &SpawnSpec<'_>) -> Result<Pid, SpawnError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -132,7 +133,7 @@ fn target(fd: impl AsFd) -> String {
     fs::read_link(link).unwrap().display().to_string()
 }
 
-/// Puts the descriptor of `socket` at `number`, which must be free or one of the test's own.
+/// Puts the descriptor of `socket` at `number`, which must be free or owned by the test.
 fn place(socket: &OwnedFd, number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: no memory is involved; the isolated test that calls this owns the number.
     let placed = unsafe { libc::dup3(socket.as_raw_fd(), number, libc::O_CLOEXEC) };
@@ -145,11 +146,11 @@ fn sockets(count: usize) -> Vec<OwnedFd> {
     (0..count).map(|_| UnixStream::pair().unwrap().0.into()).collect()
 }
 
-/// Spawns with sockets at every kind of awkward number and checks what the worker finds.
+/// Spawns with sockets at every kind of awkward number, and checks the worker's descriptors.
 fn check_descriptors(spawner: &mut Spawner) {
     let sockets = sockets(4);
-    // The targets are 3 to 7: one is at its target, two are swapped, one is elsewhere, the last one is the
-    // same as another. A file that somebody left open across exec lies in between.
+    // The targets are 3 to 7: one is at its target, two are swapped, one is elsewhere, the last is a duplicate.
+    // A file that was left open across exec lies in between.
     let high: Vec<_> = sockets.iter().zip([100, 101, 102, 103]).map(|(fd, to)| place(fd, to)).collect();
     let owned: Vec<OwnedFd> = high.iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
     drop(sockets);
@@ -171,7 +172,7 @@ fn check_descriptors(spawner: &mut Spawner) {
         assert_eq!(found, expected);
     }
     for (fd, expected) in given.iter().zip(&expected) {
-        assert_eq!(&target(fd), expected, "the master's own are as before");
+        assert_eq!(&target(fd), expected, "the master's own descriptors must be unchanged");
     }
 }
 
@@ -186,8 +187,8 @@ fn a_worker_has_its_sockets_in_order_and_nothing_else() {
 }
 
 #[test]
-fn nor_has_it_anything_else_on_a_kernel_without_close_range() {
-    isolated("sys::spawn::tests::nor_has_it_anything_else_on_a_kernel_without_close_range", || {
+fn a_worker_has_nothing_else_on_a_kernel_without_close_range_either() {
+    isolated("sys::spawn::tests::a_worker_has_nothing_else_on_a_kernel_without_close_range_either", || {
         in_each_way(|spawner| {
             spawner.close_range = false;
             check_descriptors(spawner);
@@ -231,7 +232,7 @@ fn signals_ignored_handled_or_blocked_by_the_master_are_as_new_in_a_worker() {
             for signal in ignored.map(|signal| signal as c_int).into_iter().chain([realtime, 10]) {
                 assert!(spawner.reset & 1 << (signal - 1) != 0, "signal {signal} needs a reset");
             }
-            // A death that SIGCHLD's disposition hides could not be waited for.
+            // While SIGCHLD is ignored, a death could not be waited for.
             let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
             // SAFETY: the default disposition runs no code of ours.
             unsafe { sigaction(Signal::SIGCHLD, &default) }.unwrap();
@@ -241,10 +242,10 @@ fn signals_ignored_handled_or_blocked_by_the_master_are_as_new_in_a_worker() {
                 let worker = Worker::stopped(&mut spawner, &SpawnSpec::new(SHELL, &argv, &[]));
                 assert_eq!(worker.signals("SigBlk"), 0);
                 assert_eq!(worker.signals("SigIgn"), 0);
-                // A shell may handle some for itself, but none that we did.
+                // A shell may handle some signals itself, but not one that we handled.
                 assert_eq!(worker.signals("SigCgt") & 1 << (Signal::SIGUSR1 as c_int - 1), 0);
             }
-            assert_eq!(SigSet::thread_get_mask().unwrap(), blocked, "the master's mask is as before");
+            assert_eq!(SigSet::thread_get_mask().unwrap(), blocked, "the master's mask must be unchanged");
         },
     );
 }
@@ -259,9 +260,9 @@ fn a_worker_leads_its_own_process_group() {
 }
 
 #[test]
-fn what_the_masters_group_is_sent_while_a_worker_is_spawned_does_not_reach_the_worker() {
+fn a_signal_to_the_masters_group_during_a_spawn_does_not_reach_the_worker() {
     isolated(
-        "sys::spawn::tests::what_the_masters_group_is_sent_while_a_worker_is_spawned_does_not_reach_the_worker",
+        "sys::spawn::tests::a_signal_to_the_masters_group_during_a_spawn_does_not_reach_the_worker",
         || {
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
             // For the harness's own thread; the worker gets the default back, which is to die.
@@ -328,8 +329,8 @@ fn arguments_arrive_as_they_are() {
 }
 
 #[test]
-fn a_worker_has_the_directory_nice_value_umask_and_limit_it_was_given() {
-    isolated("sys::spawn::tests::a_worker_has_the_directory_nice_value_umask_and_limit_it_was_given", || {
+fn a_worker_gets_its_directory_nice_value_umask_and_limit() {
+    isolated("sys::spawn::tests::a_worker_gets_its_directory_nice_value_umask_and_limit", || {
         let directory = tempfile::tempdir().unwrap();
         write_script(&directory.path().join("here"), "#!/bin/sh\nkill -STOP $$\n");
         let fd = open(directory.path(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
@@ -351,8 +352,12 @@ fn a_worker_has_the_directory_nice_value_umask_and_limit_it_was_given() {
             assert_eq!(worker.limit("Max open files"), [(soft - 1).to_string(), hard.to_string()]);
         });
 
-        assert_eq!(std::env::current_dir().unwrap(), here, "the master's own directory is as before");
-        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((soft, hard)), "so are its limits");
+        assert_eq!(std::env::current_dir().unwrap(), here, "the master's own directory must be unchanged");
+        assert_eq!(
+            getrlimit(Resource::RLIMIT_NOFILE),
+            Ok((soft, hard)),
+            "the master's limits must be unchanged"
+        );
     });
 }
 
@@ -363,12 +368,12 @@ fn write_script(path: &Path, text: &str) {
 
 #[test]
 fn a_worker_dies_with_its_master_if_asked_to() {
-    // A process of its own plays the master. It and its worker hold the pipe, whose end is the end of both.
+    // A separate process plays the master. It and its worker hold the pipe, which ends when both have exited.
     const NAME: &str = "sys::spawn::tests::a_worker_dies_with_its_master_if_asked_to";
     const PIPE: &str = "EINHYRNINGSINS_TEST_PIPE";
     const APART: &str = "EINHYRNINGSINS_TEST_APART";
     if let Ok(number) = std::env::var(PIPE) {
-        // SAFETY: inherited from the test below, and nobody else's.
+        // SAFETY: inherited from the test below, and not owned by anything else.
         let pipe = unsafe { BorrowedFd::borrow_raw(number.parse().unwrap()) };
         let argv = texts(&["sleep", "60"]);
         let spec = SpawnSpec {
@@ -426,7 +431,7 @@ fn the_program_is_not_looked_up_in_path_and_a_script_runs_by_its_interpreter() {
 }
 
 #[test]
-fn a_worker_writes_its_errors_to_where_it_was_told_and_its_output_to_where_we_do() {
+fn a_worker_gets_the_given_standard_error_and_our_standard_output() {
     in_each_way(|spawner| {
         let (reader, writer) = pipe().unwrap();
         let argv = texts(&["sh", "-c", "echo lost >&2; kill -STOP $$"]);
@@ -437,7 +442,7 @@ fn a_worker_writes_its_errors_to_where_it_was_told_and_its_output_to_where_we_do
             (stream(0), stream(1), stream(2)),
             (target(std::io::stdin()), target(std::io::stdout()), target(&writer))
         );
-        assert_eq!(worker.descriptors().len(), 3, "the pipe's own number is closed");
+        assert_eq!(worker.descriptors().len(), 3, "the pipe's own number must be closed");
         drop((worker, writer));
         let mut text = String::new();
         File::from(reader).read_to_string(&mut text).unwrap();

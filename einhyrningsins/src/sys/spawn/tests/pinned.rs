@@ -1,4 +1,4 @@
-//! Executing a file that was pinned, whatever has become of its path.
+//! Executing a pinned file, whatever has happened to its path.
 
 use super::*;
 
@@ -10,7 +10,7 @@ struct Pinned {
 }
 
 impl Pinned {
-    /// Has `make` put the program at the path that it is given.
+    /// Calls `make` to create the program at the given path.
     fn new(make: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let release = root.path().join("release");
@@ -28,7 +28,7 @@ impl Pinned {
         self.root.path().join("release/server")
     }
 
-    /// Puts another program at its path, as a deploy does: in full, then by rename.
+    /// Replaces the program at its path, as a deploy does: write it in full, then rename.
     fn replace(&self, by: impl FnOnce(&Path)) {
         let new = self.root.path().join("new");
         by(&new);
@@ -52,7 +52,8 @@ fn inode(path: impl AsRef<Path>) -> u64 {
     fs::metadata(path).unwrap().ino()
 }
 
-/// For kernels of either kind, which differ in how they name a process that was executed by descriptor; in each way.
+/// Runs `check` for both kinds of kernel, which name a process that was executed by descriptor differently, and
+/// both ways to spawn.
 fn on_each_kernel(check: impl Fn(&mut Spawner)) {
     in_each_way(|spawner| {
         for _ in 0..2 {
@@ -63,7 +64,7 @@ fn on_each_kernel(check: impl Fn(&mut Spawner)) {
 }
 
 #[test]
-fn what_was_pinned_runs_though_another_file_has_taken_its_place() {
+fn the_pinned_file_runs_after_another_file_replaced_it() {
     on_each_kernel(|spawner| {
         let pinned = Pinned::shell();
         let argv = stopping_shell();
@@ -99,14 +100,14 @@ fn a_worker_is_named_after_its_file_and_not_after_a_descriptor() {
 }
 
 #[test]
-fn a_pinned_program_whose_descriptor_is_in_the_way_of_the_sockets_runs_and_is_not_left_open() {
+fn a_pinned_program_whose_descriptor_lies_among_the_sockets_runs_and_is_closed() {
     isolated(
-        "sys::spawn::tests::pinned::a_pinned_program_whose_descriptor_is_in_the_way_of_the_sockets_runs_and_is_not_left_open",
+        "sys::spawn::tests::pinned::a_pinned_program_whose_descriptor_lies_among_the_sockets_runs_and_is_closed",
         || {
             let pinned = Pinned::shell();
             pinned.replace(copy_true);
             let sockets = sockets(3);
-            // Out of the way of 3 to 5, whoever has those now; they are the test's own from here on.
+            // Moved away from 3 to 5, which others may use; the copies belong to the test.
             let high: Vec<_> = sockets.iter().zip([100, 101, 102]).map(|(fd, to)| place(fd, to)).collect();
             let directory = place(&pinned.directory, 103);
             let executable = place(&pinned.executable, 104).try_clone_to_owned().unwrap();
@@ -132,7 +133,7 @@ fn a_pinned_program_whose_descriptor_is_in_the_way_of_the_sockets_runs_and_is_no
 }
 
 #[test]
-fn a_script_that_was_pinned_runs_by_path_for_as_long_as_that_leads_to_it() {
+fn a_pinned_script_runs_by_path_while_the_path_leads_to_it() {
     on_each_kernel(|spawner| {
         let pinned = Pinned::new(|path| write_script(path, "#!/bin/sh\nkill -STOP $$\n"));
         let argv = texts(&["server"]);
@@ -145,7 +146,7 @@ fn a_script_that_was_pinned_runs_by_path_for_as_long_as_that_leads_to_it() {
 }
 
 #[test]
-fn a_fault_of_what_was_pinned_is_not_looked_for_in_what_took_its_place() {
+fn a_fault_is_not_sought_in_the_file_that_replaced_the_pinned_one() {
     let pinned = Pinned::new(|path| {
         copy_true(path);
         fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -156,7 +157,7 @@ fn a_fault_of_what_was_pinned_is_not_looked_for_in_what_took_its_place() {
 }
 
 #[test]
-fn a_deleted_directory_does_not_stop_what_was_pinned_and_is_named_where_a_path_is_needed() {
+fn a_deleted_directory_does_not_stop_a_pinned_program_and_is_named_if_a_path_is_needed() {
     let pinned = Pinned::shell();
     fs::remove_dir_all(pinned.path().parent().unwrap()).unwrap();
     let argv = stopping_shell();
@@ -171,6 +172,6 @@ fn a_deleted_directory_does_not_stop_what_was_pinned_and_is_named_where_a_path_i
         error.to_string(),
         format!("cannot execute ./server: its directory {directory} has been deleted")
     );
-    assert!(!error.is_transient(), "it does not come back");
+    assert!(!error.is_transient(), "a deleted directory does not come back");
     assert!(error.hint().unwrap().contains("keep a release's directory"));
 }
