@@ -281,7 +281,7 @@ fn a_socket_that_was_passed_and_is_not_used_is_warned_of() {
     let mut master = activated(&tool, &["systemd:web"], || TcpStream::connect(web).is_ok());
     master.wait_up(2);
     let warning =
-        "descriptor 4 (admin) was passed to this master and is not used: -b systemd:admin would use it";
+        "descriptor 4 (admin) was passed to this master and is not used; use it with -b systemd:admin";
     assert!(master.log().contains(warning), "{master}");
     let unused = master.process().descriptors().get(&4).map(|descriptor| descriptor.target.clone());
     let workers = master.workers_up();
@@ -324,16 +324,16 @@ fn what_cannot_be_had_is_refused_in_words() {
         (
             2,
             "udp:127.0.0.1:0,nodelay".to_owned(),
-            vec!["\"nodelay\" makes no sense for a UDP socket; it is for TCP"],
+            vec!["\"nodelay\" does not apply to a UDP socket; it is for TCP"],
         ),
         (
             2,
             "127.0.0.1:0,nodelai".to_owned(),
-            vec!["\"nodelai\" is no option of it; there are n", "and keepalive"],
+            vec!["unknown option \"nodelai\"; valid options: n", "and keepalive"],
         ),
         (2, "127.0.0.1:0,mode=600".to_owned(), vec!["it is for unix:PATH and seqpacket:PATH"]),
         (2, "unix:".to_owned(), vec!["the path is missing"]),
-        (2, "fd:1".to_owned(), vec!["write fd:N with a number from 3"]),
+        (2, "fd:1".to_owned(), vec!["give fd:N with N at least 3"]),
         (1, at("unix", &path("file")), vec!["what is there is no socket", "hint: move it away"]),
         (1, at("unix", &path("other")), vec![&format!("process {own} is listening there"), "hint: ss -xlp"]),
         (1, at("seqpacket", &path("other")), vec![&format!("process {own} is listening there")]),
@@ -343,7 +343,7 @@ fn what_cannot_be_had_is_refused_in_words() {
         (
             1,
             "fd:999".to_owned(),
-            vec!["cannot take fd:999: descriptor 999 is not open", "hint: whoever starts"],
+            vec!["cannot take fd:999: descriptor 999 is not open", "hint: the program that starts"],
         ),
         (1, "systemd".to_owned(), vec!["cannot take systemd: no sockets were passed: LISTEN_FDS is not set"]),
     ] {

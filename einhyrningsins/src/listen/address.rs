@@ -1,4 +1,4 @@
-//! What a socket is, and the address that it really has.
+//! Kinds and addresses of sockets.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::forms;
 
-/// What a socket is, among those that workers are given.
+/// The kinds of socket that a worker can get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SocketKind {
     /// TCP.
@@ -21,17 +21,17 @@ pub enum SocketKind {
     Udp,
     /// A Unix stream socket.
     Unix,
-    /// A Unix socket of packets in order (`SOCK_SEQPACKET`).
+    /// A Unix socket of sequenced packets (`SOCK_SEQPACKET`).
     Seqpacket,
     /// A Unix datagram socket.
     UnixDatagram,
 }
 
 impl SocketKind {
-    /// All there are.
+    /// Every kind.
     pub const ALL: [Self; 5] = [Self::Tcp, Self::Udp, Self::Unix, Self::Seqpacket, Self::UnixDatagram];
 
-    /// Its name in status: `tcp`, `udp`, `unix`, `seqpacket`, `unix-datagram`.
+    /// The name in status: `tcp`, `udp`, `unix`, `seqpacket`, `unix-datagram`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl SocketKind {
         }
     }
 
-    /// What it is, in a sentence.
+    /// The kind with its article, for use in a sentence.
     #[must_use]
     pub fn described(self) -> &'static str {
         match self {
@@ -55,19 +55,19 @@ impl SocketKind {
         }
     }
 
-    /// Whether connections come to it, and it must listen.
+    /// Whether clients connect to it, so that it must listen.
     #[must_use]
     pub fn has_connections(self) -> bool {
         matches!(self, Self::Tcp | Self::Unix | Self::Seqpacket)
     }
 
-    /// Whether its addresses are of IPv4 or IPv6.
+    /// Whether its addresses are IPv4 or IPv6.
     #[must_use]
     pub fn is_inet(self) -> bool {
         matches!(self, Self::Tcp | Self::Udp)
     }
 
-    /// What `socket` is; `None` if it is of a kind that no worker is given.
+    /// The kind of `socket`; `None` if a worker cannot get such a socket.
     pub(super) fn of(socket: &SockRef<'_>) -> io::Result<Option<Self>> {
         Ok(match (socket.domain()?, socket.r#type()?) {
             (Domain::IPV4 | Domain::IPV6, Type::STREAM) => Some(Self::Tcp),
@@ -80,7 +80,7 @@ impl SocketKind {
     }
 }
 
-/// The address of a socket, with what kind of socket it is. It is written as `-b` would take it.
+/// The address and the kind of a socket. It is written in the form that `-b` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "AddressRecord", into = "AddressRecord")]
 pub enum Address {
@@ -100,20 +100,20 @@ pub enum Address {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnixName {
-    /// A file.
+    /// The path of a file.
     Path(#[serde(with = "forms::path")] PathBuf),
-    /// A name in the kernel alone, without the NUL that it begins with there.
+    /// A name that exists only in the kernel, without its leading NUL.
     Abstract(#[serde(with = "forms::bytes")] Vec<u8>),
-    /// None.
+    /// Not bound to a name.
     Unnamed,
 }
 
 impl Address {
-    /// The address that a socket was bound to.
+    /// The address that a socket is bound to.
     pub(super) fn of(socket: &impl AsFd, kind: SocketKind) -> io::Result<Self> {
         let bound = SockRef::from(socket).local_addr()?;
         Self::new(&bound, kind)
-            .ok_or_else(|| io::Error::other("its address is of no family that it can have"))
+            .ok_or_else(|| io::Error::other("the family of its address does not fit its kind"))
     }
 
     fn new(bound: &SockAddr, kind: SocketKind) -> Option<Self> {
@@ -126,7 +126,7 @@ impl Address {
         })
     }
 
-    /// What kind of socket has it.
+    /// The kind of socket that the address belongs to.
     #[must_use]
     pub fn kind(&self) -> SocketKind {
         match self {
@@ -138,7 +138,7 @@ impl Address {
         }
     }
 
-    /// The address with its port, of TCP and UDP.
+    /// IP address and port of a TCP or UDP socket.
     #[must_use]
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
@@ -147,7 +147,7 @@ impl Address {
         }
     }
 
-    /// The file that it is, if it is one.
+    /// The path, if the socket is a file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -158,7 +158,7 @@ impl Address {
         }
     }
 
-    /// Its family, as `EINHORN_FD_FAMILY_n` and status tell it.
+    /// The address family, as in `EINHORN_FD_FAMILY_n` and in status.
     #[must_use]
     pub fn family_name(&self) -> &'static str {
         match self.inet() {
@@ -214,7 +214,7 @@ impl fmt::Display for UnixName {
     }
 }
 
-/// An [`Address`] written down: that of a TCP socket bare, as it was when there was no other.
+/// The saved form of an [`Address`]. That of a TCP socket is bare, as before there were other kinds.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum AddressRecord {
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_is_written_as_it_was_asked_for_and_read_back() {
+    fn each_address_is_written_as_b_takes_it_and_read_back() {
         let inet: SocketAddr = "127.0.0.1:80".parse().unwrap();
         for (address, text, json) in [
             (Address::Tcp(inet), "127.0.0.1:80", r#""127.0.0.1:80""#),

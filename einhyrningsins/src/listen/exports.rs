@@ -1,15 +1,15 @@
-//! What a worker is told of its sockets, in every convention that servers know.
+//! Variables that describe a worker's sockets, in every convention that servers know.
 
 use super::{Address, Listener, UnixName};
 use crate::sys::spawn::FIRST_SOCKET;
 
-/// The variables that describe `listeners` to a worker that has them from [`FIRST_SOCKET`] upward, in this
-/// order. `LISTEN_PID` goes with them and is not among them: it is another in each worker.
+/// The variables that describe `listeners` to a worker that has them from [`FIRST_SOCKET`] up, in this order.
+/// `LISTEN_PID` belongs to them but is not included, because it differs per worker.
 ///
-/// Without listeners there is only `EINHORN_FD_COUNT`: the other conventions say that by saying nothing.
+/// Without listeners, only `EINHORN_FD_COUNT` is set; the other conventions express that by absence.
 ///
-/// Server::Starter knows TCP ports, Unix stream sockets by their path, and since its version 0.35 UDP ports, which have a
-/// `u`; what it has no words for is not in its variable.
+/// Server::Starter knows TCP ports, Unix stream sockets by path and, since version 0.35, UDP ports, marked with
+/// a `u`. Its variable leaves out other sockets.
 #[must_use]
 pub fn exports<'a>(listeners: impl ExactSizeIterator<Item = &'a Listener>) -> Vec<(String, String)> {
     let mut variables = vec![("EINHORN_FD_COUNT".to_owned(), listeners.len().to_string())];
@@ -39,7 +39,7 @@ pub fn exports<'a>(listeners: impl ExactSizeIterator<Item = &'a Listener>) -> Ve
     variables
 }
 
-/// What Server::Starter calls it.
+/// The form in Server::Starter's variable.
 fn starter_port(address: &Address) -> Option<String> {
     match address {
         Address::Tcp(address) => Some(address.to_string()),
@@ -48,7 +48,7 @@ fn starter_port(address: &Address) -> Option<String> {
             let (host, port) = text.rsplit_once(':')?;
             Some(format!("{host}:u{port}"))
         }
-        // A semicolon or an equals sign in the path would be taken for the end of it.
+        // A semicolon or an equals sign in the path would be read as its end.
         Address::Unix(UnixName::Path(path)) => {
             path.to_str().filter(|path| !path.contains([';', '='])).map(str::to_owned)
         }
@@ -62,7 +62,7 @@ mod tests {
     use crate::listen::{Family, bind};
 
     #[test]
-    fn each_convention_finds_the_sockets_in_its_own_words() {
+    fn each_convention_describes_the_sockets() {
         let listeners = ["127.0.0.1:0,name=web", "[::1]:0"]
             .map(|spec| bind(&spec.parse().unwrap(), Family::Any, None).unwrap());
         let [web, second] = [0, 1].map(|index: usize| listeners[index].address.inet().unwrap().port());
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_other_kinds_are_in_the_conventions_that_have_words_for_them() {
+    fn other_kinds_of_sockets_are_in_the_conventions_that_know_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let specs = [
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn without_sockets_only_their_number_is_told() {
+    fn without_sockets_only_their_number_is_set() {
         assert_eq!(exports([].iter()), [("EINHORN_FD_COUNT".to_owned(), "0".to_owned())]);
     }
 }

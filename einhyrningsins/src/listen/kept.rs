@@ -1,10 +1,10 @@
-//! Listeners that the service manager keeps, so that a master that comes after a crash goes on with what waits in their
-//! queues.
+//! Listeners from the service manager's descriptor store: after a crash, the next master continues with the
+//! connections that wait in their queues.
 //!
-//! Each is kept by the address that it was asked for by (`-b`), because that is what the next master asks for: with port
-//! 0 it gets the port back that the one before was given. The path of a Unix socket is had with its lock, which nobody
-//! keeps; its holder has died, so it can be had again, if the path still leads to that socket. What was passed to the
-//! master is kept by who has passed it.
+//! A listener is stored under the address of its `-b`, because that is what the next master looks for: with
+//! port 0, it gets the same port back. A Unix path is taken over with a new lock. The store does not keep
+//! locks, and the old holder is dead, so the lock is free if the path still leads to that socket. Sockets that
+//! were passed to the master are not stored here: whoever passed them keeps them.
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,13 +23,13 @@ use crate::socket_place::SocketPlace;
 use crate::supervisor::SlotNumber;
 use crate::sys::steering::has_left_group;
 
-/// What the name of a listener begins with where the manager keeps it: other descriptors may be kept or passed too.
+/// The prefix of a listener's name in the store, which may hold other descriptors too.
 const PREFIX: &str = "bind-";
 
-/// The longest name that a manager takes, in bytes. Source: `sd_pid_notify_with_fds(3)`, FDNAME.
+/// The longest name that a manager accepts, in bytes. Source: `sd_pid_notify_with_fds(3)`, FDNAME.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Listeners that were kept for this process, and not taken yet.
+/// Listeners that were stored for this process and not taken yet.
 #[derive(Debug, Default)]
 pub struct KeptListeners {
     left: Vec<(String, OwnedFd)>,
@@ -46,13 +46,14 @@ impl KeptListeners {
         self.left.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether that is the name of one.
+    /// Whether `name` is the name of a listener.
     pub(super) fn has(name: &str) -> bool {
         name.starts_with(PREFIX)
     }
 
-    /// What was kept for `spec`, with the queues; `None` if there is nothing, or it is not what `spec` and `family` ask
-    /// for. Call [`Listeners::settle`] once it is in use. Of slots, those that there will be are the first `slots`.
+    /// Takes the listeners that were stored for `spec`, with their queues. `None` if there are none, or if they
+    /// do not fit `spec` and `family`. Call [`Listeners::settle`] once they are in use. For listeners per slot,
+    /// the pool will have the first `slots` slots.
     pub fn take(
         &mut self,
         spec: &BindSpec,
@@ -80,47 +81,47 @@ impl KeptListeners {
         let kind = kind_of(spec)?;
         let at = self.left.iter().position(|(kept, fd)| kept == name && is_of(kind, family, fd))?;
         let backlog = Backlog::new(spec.options.backlog.or(backlog));
-        // What cannot be used is left, to be given up.
+        // An unusable listener stays in the list and is given up later.
         let (address, place) = prepare(&self.left[at].1, kind, spec, backlog)?;
         let (_, fd) = self.left.remove(at);
         let backlog = if kind.has_connections() { backlog.effective } else { 0 };
         Some(Listener { spec: spec.clone(), address, backlog, passed_name: None, fd, place })
     }
 
-    /// All of a group, or nothing.
+    /// Takes a whole group or nothing.
     fn take_per_slot(&mut self, spec: &BindSpec, family: Family, backlog: Option<u32>) -> Option<PerSlot> {
         let name = name_of(spec)?;
         let kind = kind_of(spec)?;
-        let (mut seats, mut gone) = (Vec::new(), Vec::new());
+        let (mut names, mut gone) = (Vec::new(), Vec::new());
         for (kept, fd) in &self.left {
-            let Some(seat) = Seat::of(&name, kept) else { continue };
-            // One of UDP that has left was about to be let go of, and the others have moved by it.
+            let Some(slot_name) = SlotName::of(&name, kept) else { continue };
+            // A UDP socket that left its group was about to be dropped, and its leaving moved others.
             if !is_of(kind, family, fd) || make_ours(fd).is_err() || has_left_group(fd) {
                 return None;
             }
             let listens = || SockRef::from(fd).is_listener().is_ok_and(|listens| listens);
             if kind.has_connections() && !listens() {
-                gone.push(seat.position);
+                gone.push(slot_name.position);
             }
-            seats.push((seat, kept.clone()));
+            names.push((slot_name, kept.clone()));
         }
-        seats.sort_unstable_by_key(|(seat, _)| seat.position);
-        if !seats.iter().map(|(seat, _)| seat.position).eq(0..seats.len()) {
+        names.sort_unstable_by_key(|(slot_name, _)| slot_name.position);
+        if !names.iter().map(|(slot_name, _)| slot_name.position).eq(0..names.len()) {
             return None;
         }
-        // One that was shut down has left the group, and those behind it have moved. It comes back as the last.
+        // A listener that was shut down has left the group, and others have moved. It comes back as the last.
         gone.sort_unstable();
-        let is_order_known = seats.iter().all(|(seat, _)| seat.is_certain)
-            && has_one_outcome(seats.len(), &gone)
-            || gone.len() == seats.len();
-        let back: Vec<_> = gone.iter().rev().map(|at| seats.swap_remove(*at)).collect();
-        seats.extend(back);
+        let is_order_known = names.iter().all(|(slot_name, _)| slot_name.is_certain)
+            && has_one_outcome(names.len(), &gone)
+            || gone.len() == names.len();
+        let back: Vec<_> = gone.iter().rev().map(|at| names.swap_remove(*at)).collect();
+        names.extend(back);
         let mut members = Vec::new();
-        for (seat, kept) in &seats {
+        for (slot_name, kept) in &names {
             match self.take_named(kept, spec, family, backlog) {
-                Some(listener) => members.push(Member::new(seat.slot, listener)),
+                Some(listener) => members.push(Member::new(slot_name.slot, listener)),
                 None => {
-                    let names = seats.iter().map(|(_, kept)| kept.clone());
+                    let names = names.iter().map(|(_, kept)| kept.clone());
                     self.left.extend(names.zip(members.into_iter().map(|member| member.listener.fd)));
                     return None;
                 }
@@ -129,8 +130,9 @@ impl KeptListeners {
         PerSlot::new(members, is_order_known)
     }
 
-    /// Gives up what was not taken, and returns its names. Nobody is refused an address by it from now on, although the
-    /// manager still holds it; but for UDP, where the manager has to let go of it first.
+    /// Gives up the listeners that were not taken, and returns their names. From now on they block no address,
+    /// although the manager still holds them. UDP is the exception: there, the manager must drop the socket
+    /// first.
     #[must_use]
     pub fn give_up(self) -> Vec<String> {
         let mut names = Vec::new();
@@ -145,7 +147,7 @@ impl KeptListeners {
     }
 }
 
-/// Makes of a socket that was kept what `spec` asks for; `None` if that cannot be.
+/// Turns a stored socket into what `spec` asks for; `None` if that is impossible.
 fn prepare(
     fd: &OwnedFd,
     kind: SocketKind,
@@ -155,7 +157,8 @@ fn prepare(
     let socket = SockRef::from(fd);
     let address = Address::of(fd, kind).ok()?;
     if kind.has_connections() {
-        // A worker may have shut it down, which a TCP socket gets over; and the system's limit may be another now.
+        // A worker may have shut it down, from which a TCP socket recovers. The system's limit may have changed
+        // too.
         if kind == SocketKind::Tcp && !socket.is_listener().ok()? {
             take_address_again(&socket, &address).ok()?;
         }
@@ -175,15 +178,15 @@ fn prepare(
     Some((address, place))
 }
 
-/// Whether nobody can connect to it any more, though it listens.
+/// Whether it refuses connections although it is in the listening state.
 fn is_shut_down(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::empty())];
-    // A hang-up is told unasked.
+    // A hang-up is reported even if not requested.
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Removes the file of a Unix socket, if its path leads to it. Whoever binds there next would be told that somebody has
-/// it: the manager has, for a while.
+/// Removes the file of a Unix socket if its path still leads to it. Otherwise the next bind would find the
+/// address in use, because the manager holds the socket for a while.
 fn remove_file(fd: &OwnedFd) {
     let Ok(bound) = SockRef::from(fd).local_addr() else { return };
     let place = bound.as_pathname().and_then(|path| SocketPlace::take_over(path, fd).ok().flatten());
@@ -192,7 +195,7 @@ fn remove_file(fd: &OwnedFd) {
     }
 }
 
-/// What a listener for `spec` is, if the master makes it.
+/// The kind of a listener for `spec`, if the master creates it.
 fn kind_of(spec: &BindSpec) -> Option<SocketKind> {
     match spec.address.origin() {
         Origin::Bound(kind) | Origin::Abstract(kind) => Some(kind),
@@ -200,7 +203,7 @@ fn kind_of(spec: &BindSpec) -> Option<SocketKind> {
     }
 }
 
-/// Whether it is a socket of this kind that `family` allows, and takes what that asks for.
+/// Whether `fd` is a socket of this kind that `family` allows, and accepts the options of that family.
 fn is_of(kind: SocketKind, family: Family, fd: &OwnedFd) -> bool {
     let socket = SockRef::from(fd);
     let is_kind = SocketKind::of(&socket).is_ok_and(|found| found == Some(kind));
@@ -213,19 +216,20 @@ fn is_of(kind: SocketKind, family: Family, fd: &OwnedFd) -> bool {
     }
 }
 
-/// Has a socket be this user's: the kernel lets nobody else's into its group, and a slot that is new would have none. It is
-/// another's if the service was, and `User=` has changed.
+/// Makes this user the owner of a socket: the kernel admits only sockets of the same user to a group, so a new
+/// slot could not join. The owner differs if `User=` of the service has changed.
 fn make_ours(fd: &OwnedFd) -> nix::Result<()> {
     let us = Uid::effective();
     if fstat(fd)?.st_uid == us.as_raw() { Ok(()) } else { fchown(fd, Some(us), None) }
 }
 
-/// What a listener for `spec` is kept as; `None` if it is not kept, or that is too long to be a name.
+/// The name under which a listener for `spec` is stored; `None` if it is not stored, or if the name would be
+/// too long.
 fn name_of(spec: &BindSpec) -> Option<String> {
     kind_of(spec)?;
     let mut name = PREFIX.to_owned();
     for byte in spec.address.to_string().bytes() {
-        // A name has no colon and no control character.
+        // A name must not contain colons or control characters.
         match byte {
             b'%' | b':' => name.push_str(&format!("%{byte:02X}")),
             byte if byte.is_ascii_graphic() => name.push(char::from(byte)),
@@ -235,21 +239,21 @@ fn name_of(spec: &BindSpec) -> Option<String> {
     (name.len() <= NAME_BYTES_MAX).then_some(name)
 }
 
-/// What the name of a listener of one slot says beside the address: whose it is, and where in the kernel's order, which
-/// nobody else could tell the next master.
+/// The part of a name after the address, for a listener of one slot: the slot, and the position in the kernel's
+/// order, which the next master could not find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seat {
+struct SlotName {
     slot: SlotNumber,
     position: usize,
-    /// Whether it is there, or another of the group.
+    /// Whether it has that position, or possibly another one of the group.
     is_certain: bool,
 }
 
-/// Behind a position that is not certain.
+/// Marks a position that is not certain.
 const UNCERTAIN: char = '?';
 
-impl Seat {
-    /// Reads what follows the name of the address in `kept`.
+impl SlotName {
+    /// Reads the part of `kept` after the name of the address.
     fn of(address: &str, kept: &str) -> Option<Self> {
         let (slot, position) = kept.strip_prefix(address)?.strip_prefix(",slot=")?.split_once(",at=")?;
         let certain = position.trim_end_matches(UNCERTAIN);
@@ -267,9 +271,9 @@ impl Seat {
 }
 
 impl PerSlot {
-    /// As [`Listener::to_keep`], all of them or none: the order of a part would be lost with the rest. Those of UDP that are
-    /// bound to a network interface are not kept: it may need a privilege to have one leave the group while the manager
-    /// has it too.
+    /// Like [`Listener::to_keep`], for all of them or none: a part would lose its order with the rest. UDP
+    /// sockets that are bound to a network interface are not stored, because taking one out of its group may
+    /// need a privilege while the manager has it too.
     #[must_use]
     pub(super) fn to_keep(&self) -> Option<Vec<(String, BorrowedFd<'_>)>> {
         let any = self.any();
@@ -278,7 +282,7 @@ impl PerSlot {
         }
         let address = name_of(&any.spec)?;
         let named = self.members().enumerate().map(|(position, member)| {
-            let name = Seat { slot: member.slot, position, is_certain: self.can_choose() }.name(&address);
+            let name = SlotName { slot: member.slot, position, is_certain: self.can_choose() }.name(&address);
             (name.len() <= NAME_BYTES_MAX).then_some((name, member.listener.as_fd()))
         });
         named.collect()
@@ -286,13 +290,14 @@ impl PerSlot {
 }
 
 impl Listener {
-    /// What the service manager is to keep it as; `None` if it is none that can be kept.
+    /// The name and the descriptor to store; `None` if it cannot be stored.
     #[must_use]
     pub fn to_keep(&self) -> Option<(String, BorrowedFd<'_>)> {
         Some((name_of(&self.spec)?, self.as_fd()))
     }
 
-    /// What the service manager is to let go of when this goes, because its file goes too; `None` if it has none.
+    /// The name that the service manager must drop when this listener is dropped, because its file is removed
+    /// too; `None` if it has no file.
     #[must_use]
     pub fn kept_with_file(&self) -> Option<String> {
         self.place.as_ref().and_then(|_| name_of(&self.spec))

@@ -1,4 +1,4 @@
-//! A socket that the master has for its workers.
+//! One socket that the master holds for its workers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,17 +15,18 @@ use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::queue::{Queue, tcp_queue, udp_queue};
 use crate::sys::unix_diag;
 
-/// A socket for workers: one that listens, or one of datagrams. It is close-on-exec: workers get copies. Closed when
-/// dropped, and its file, if it has one that this master made, removed.
+/// A listening or datagram socket for workers. It is close-on-exec; workers get copies. Dropping it closes it,
+/// and removes its file if this master created one.
 #[derive(Debug)]
 pub struct Listener {
-    /// What was asked for.
+    /// The `-b` that it was opened for.
     pub spec: BindSpec,
-    /// The address that it really has.
+    /// The address that it is bound to.
     pub address: Address,
-    /// How many connections may wait in its queue: what was asked for, within the system's limit; 0 for datagrams.
+    /// How many connections may wait in its queue: the requested number, within the system's limit; 0 for
+    /// datagram sockets.
     pub backlog: u32,
-    /// The name that it was passed on with.
+    /// The name that socket activation passed with it.
     pub(super) passed_name: Option<String>,
     pub(super) fd: OwnedFd,
     pub(super) place: Option<SocketPlace>,
@@ -34,44 +35,44 @@ pub struct Listener {
 /// The queue of a [`Listener`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerQueue {
-    /// What waits in it: connections, or bytes of packets.
+    /// Connections, or bytes of packets, that wait in it.
     pub length: u32,
-    /// How much may.
+    /// The most that it takes, in the same unit.
     pub limit: u32,
     /// Connections or packets that found no room, if the kernel counts them.
     pub drops: Option<u32>,
 }
 
 impl Listener {
-    /// What it is.
+    /// The kind of socket.
     #[must_use]
     pub fn kind(&self) -> SocketKind {
         self.address.kind()
     }
 
-    /// Its name in `LISTEN_FDNAMES` if it is number `index` of the listeners, from 0.
+    /// Its name in `LISTEN_FDNAMES` as listener number `index`, from 0.
     #[must_use]
     pub fn name_at(&self, index: usize) -> String {
         let given = self.spec.options.name.as_ref().or(self.passed_name.as_ref());
         given.cloned().unwrap_or_else(|| format!("socket-{index}"))
     }
 
-    /// Has its file, if it has one, go with it from now on. That is so anyway unless the file was taken over from an earlier
-    /// master: one that fails to start leaves it, and what waits in the queue, to the next.
+    /// Makes its file, if it has one, go with this master from now on. This matters only for a file that was
+    /// taken over from an earlier master: if the start fails, the file and its queue stay for the next one.
     pub fn settle(&mut self) {
         if let Some(place) = &mut self.place {
             place.settle();
         }
     }
 
-    /// How full its queue is now; `None` where the kernel does not tell. One or two system calls.
+    /// How full its queue is now; `None` if the kernel does not say. Takes one or two system calls.
     #[must_use]
     pub fn queue(&self) -> Option<ListenerQueue> {
         let counted = |Queue { length, limit, drops }| ListenerQueue { length, limit, drops: Some(drops) };
         match self.kind() {
             SocketKind::Tcp => tcp_queue(self).ok().map(counted),
             SocketKind::Udp => udp_queue(self).ok().map(counted),
-            // Who finds no room there waits, or is told at once: nothing is dropped unseen.
+            // A client that finds no room waits or gets an error: nothing is dropped silently.
             SocketKind::Unix | SocketKind::Seqpacket => unix_diag::queue(self)
                 .ok()
                 .map(|queue| ListenerQueue { length: queue.length, limit: queue.limit, drops: None }),
@@ -79,17 +80,17 @@ impl Listener {
         }
     }
 
-    /// Whether somebody has called `shutdown(2)` on it, which ends it for all who hold it. Only one of TCP can be
-    /// revived, so of others it is not told.
+    /// Whether a process has called `shutdown(2)` on it, which ends it for all holders. Only a TCP listener can
+    /// be revived, so others are not reported.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.kind() == SocketKind::Tcp && SockRef::from(self).is_listener().is_ok_and(|listens| !listens)
     }
 
-    /// Has it listen again, at the address that it had, if it [is broken](Self::is_broken). Whether it was.
+    /// Makes it listen again at its address if it [is broken](Self::is_broken). Returns whether it was.
     ///
     /// # Errors
-    /// [`BindError`], if somebody else has the address now.
+    /// [`BindError`] if another process has the address now.
     pub fn revive(&self) -> Result<bool, BindError> {
         if !self.is_broken() {
             return Ok(false);
@@ -102,7 +103,7 @@ impl Listener {
         Ok(true)
     }
 
-    /// What the system did not give in full, in words for the log.
+    /// Options that the system granted only in part, as lines for the log.
     #[must_use]
     pub fn shortfalls(&self) -> Vec<String> {
         let socket = SockRef::from(self);
@@ -113,7 +114,7 @@ impl Listener {
         ];
         let short = buffers.into_iter().filter_map(|(asked, size, option, limit)| {
             let asked = usize::try_from(asked?).ok()?;
-            // The kernel doubles what it is asked for, for its own needs, and tells the double.
+            // The kernel doubles the requested size for its own needs, and reports the double.
             let given = size.ok()? / 2;
             (given < asked).then(|| {
                 format!(
@@ -126,9 +127,9 @@ impl Listener {
     }
 }
 
-/// Binds a TCP socket that was shut down to its address, if it has not kept it. A port that the kernel had chosen (port 0) is
-/// given back by the shutdown, although `getsockname` goes on to tell it; one that was asked for is kept, and EINVAL says
-/// so.
+/// Binds a TCP socket that was shut down to its address again, if it has lost it. A shutdown gives up a port
+/// that the kernel chose (port 0), although `getsockname` still reports it. A requested port is kept, and bind
+/// returns EINVAL.
 pub(super) fn take_address_again(socket: &SockRef<'_>, address: &Address) -> io::Result<()> {
     let Some(address) = address.inet() else { return Ok(()) };
     match socket.bind(&address.into()) {
@@ -137,7 +138,7 @@ pub(super) fn take_address_again(socket: &SockRef<'_>, address: &Address) -> io:
     }
 }
 
-/// A [`Listener`] written down.
+/// The saved form of a [`Listener`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListenerRecord {
     fd: Fd,
@@ -151,29 +152,29 @@ pub struct ListenerRecord {
 }
 
 impl ListenerRecord {
-    /// The descriptors that it names.
+    /// The descriptors in the record.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         std::iter::once(self.fd).chain(self.place.as_ref().map(PlaceRecord::descriptor))
     }
 }
 
-/// A listener that was written down cannot be taken over.
+/// A saved listener cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdoptError {
-    /// Its descriptor is not there.
+    /// Its descriptor was not inherited.
     #[error(transparent)]
     NotInherited(#[from] NotInherited),
-    /// What it was asked for by is nothing that this version binds.
+    /// This version cannot parse its `-b`.
     #[error(transparent)]
     Spec(#[from] BindSpecError),
-    /// There is no listener among those that one `-b` has for each slot.
+    /// A `-b` with listeners per slot has none.
     #[error("an address has no listener")]
     Empty,
 }
 
 impl Listener {
-    /// Writes itself down.
+    /// Saves it for the next image.
     #[must_use]
     pub fn record(&self) -> ListenerRecord {
         ListenerRecord {
@@ -186,7 +187,7 @@ impl Listener {
         }
     }
 
-    /// Takes over what was written down.
+    /// Restores a saved listener.
     ///
     /// # Errors
     /// [`AdoptError`].

@@ -1,4 +1,4 @@
-//! What one `-b` has become: a listener that all workers share, or one for each slot.
+//! The listeners of one `-b`: one that all workers share, or one per slot.
 
 use std::os::fd::BorrowedFd;
 
@@ -13,24 +13,24 @@ use crate::sys::inherit::{Fd, Inherited};
 /// The listeners of one `-b`.
 #[derive(Debug)]
 pub enum Listeners {
-    /// One, of which every worker has a copy.
+    /// One listener, of which every worker has a copy.
     Shared(Box<Listener>),
-    /// One for each slot (`reuseport`).
+    /// One listener per slot (`reuseport`).
     PerSlot(PerSlot),
 }
 
-/// [`Listeners`] written down.
+/// The saved form of [`Listeners`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ListenersRecord {
-    /// One for all: as it was when there was no other way.
+    /// Untagged, as before there were listeners per slot.
     Shared(Box<ListenerRecord>),
-    /// One for each slot.
+    /// A group of listeners.
     PerSlot(PerSlotRecord),
 }
 
 impl Listeners {
-    /// Makes of `listener` what its options ask for: one for each of the first `slots` slots, or itself.
+    /// Turns `listener` into what its options ask for: itself, or one for each of the first `slots` slots.
     ///
     /// # Errors
     /// As [`PerSlot::begin`].
@@ -42,7 +42,7 @@ impl Listeners {
         }
     }
 
-    /// Any of them: what is asked of all of them alike can be asked of it.
+    /// Any of them, for questions that have one answer for all.
     #[must_use]
     pub fn any(&self) -> &Listener {
         match self {
@@ -51,7 +51,7 @@ impl Listeners {
         }
     }
 
-    /// The one that a worker of `slot` gets; `None` if it was not opened.
+    /// The listener of a worker in `slot`; `None` if it was not opened.
     #[must_use]
     pub fn of(&self, slot: SlotNumber) -> Option<&Listener> {
         match self {
@@ -60,7 +60,7 @@ impl Listeners {
         }
     }
 
-    /// Each of them, with the slot that it is for, if it is for one.
+    /// Each listener, with the slot that it belongs to, if any.
     pub fn each(&self) -> impl Iterator<Item = (Option<SlotNumber>, &Listener)> {
         let (shared, group) = match self {
             Self::Shared(listener) => (Some((None, listener.as_ref())), Vec::new()),
@@ -69,7 +69,7 @@ impl Listeners {
         shared.into_iter().chain(group.into_iter().map(|(slot, listener, _)| (Some(slot), listener)))
     }
 
-    /// What the service manager is to keep them as; nothing of what cannot be kept.
+    /// The names and descriptors to store with the service manager; empty if they cannot be stored.
     #[must_use]
     pub fn to_keep(&self) -> Vec<(String, BorrowedFd<'_>)> {
         match self {
@@ -78,7 +78,7 @@ impl Listeners {
         }
     }
 
-    /// What the service manager is to let go of when these go, because their files go too.
+    /// The name that the service manager must drop when these are dropped, because their file is removed too.
     #[must_use]
     pub fn kept_with_file(&self) -> Option<String> {
         match self {
@@ -87,14 +87,14 @@ impl Listeners {
         }
     }
 
-    /// Has the file go with this master from now on, if there is one.
+    /// Makes the file, if there is one, go with this master from now on.
     pub fn settle(&mut self) {
         if let Self::Shared(listener) = self {
             listener.settle();
         }
     }
 
-    /// Writes itself down.
+    /// Saves them for the next image.
     #[must_use]
     pub fn record(&self) -> ListenersRecord {
         match self {
@@ -103,7 +103,7 @@ impl Listeners {
         }
     }
 
-    /// Takes over what was written down.
+    /// Restores saved listeners.
     ///
     /// # Errors
     /// [`AdoptError`].
@@ -118,7 +118,7 @@ impl Listeners {
 }
 
 impl ListenersRecord {
-    /// The descriptors that they are.
+    /// The descriptors of all of them.
     #[must_use]
     pub fn descriptors(&self) -> Vec<Fd> {
         match self {

@@ -1,9 +1,9 @@
-//! Sockets for workers: what is asked for ([`BindSpec`]), having it ([`Listener`]), and what a worker is told of
-//! it ([`exports()`]).
+//! Sockets for workers: what `-b` asks for ([`BindSpec`]), the open sockets ([`Listener`]), and the variables
+//! that describe them to a worker ([`exports()`]).
 //!
-//! The master binds and listens, or takes what it was passed ([`Passed`]); it never accepts and never reads. A
-//! [`Listener`] stays open for as long as a worker, or a later one, may want it: closing it resets whatever waits in
-//! its queue.
+//! The master binds and listens, or takes sockets that it was passed ([`Passed`]); it never accepts or reads. A
+//! [`Listener`] stays open as long as a current or later worker may need it: closing it resets the connections
+//! that wait in its queue.
 
 mod address;
 mod bind;
@@ -25,8 +25,8 @@ pub use passed::{Passed, PassedError};
 pub use per_slot::PerSlot;
 pub use spec::{BindSpec, Origin};
 
-/// Has what `spec` asks for: binds it, or takes it from `passed`. What other `binds` name is not for a `systemd` without a
-/// name.
+/// Opens what `spec` asks for: binds it, or takes it from `passed`. A plain `systemd` takes only sockets that
+/// no other of `binds` names.
 ///
 /// # Errors
 /// [`BindError`].

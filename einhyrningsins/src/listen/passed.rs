@@ -1,5 +1,5 @@
-//! Sockets that were passed to the master when it was started: by systemd and its like (`LISTEN_FDS`), or by whoever
-//! left them open for it, another master for instance.
+//! Sockets that the master inherits at its start: by socket activation (`LISTEN_FDS`), or as open descriptors,
+//! for instance from another master.
 //!
 //! # Source
 //! `sd_listen_fds(3)` for the variables.
@@ -23,7 +23,7 @@ const FIRST: RawFd = 3;
 /// Far more sockets than anybody passes.
 const PASSED_MAX: u32 = 1 << 16;
 
-/// What was passed to this process, each of which can be taken once.
+/// Sockets that were passed to this process. Each can be taken once.
 #[derive(Debug)]
 pub struct Passed {
     inherited: Inherited,
@@ -38,89 +38,89 @@ struct Activated {
     name: Option<String>,
 }
 
-/// A socket that was to be passed cannot be taken.
+/// A passed socket cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassedError {
-    /// Nothing can be passed where this is asked.
+    /// This caller has no passed sockets.
     #[error("nothing was passed")]
     NotPassed,
     /// There was no socket activation.
     #[error("no sockets were passed: LISTEN_FDS is not set")]
     NotActivated,
-    /// There was, for another process.
+    /// The sockets were passed to another process.
     #[error("the sockets of LISTEN_FDS are not for this process ({own}): LISTEN_PID is {found}")]
     OtherProcess {
-        /// Whom they are for, as it is written there.
+        /// The value of `LISTEN_PID`.
         found: String,
-        /// Who this is.
+        /// The pid of this process.
         own: u32,
     },
-    /// A variable makes no sense.
+    /// A variable has a bad value.
     #[error("{variable} is \"{}\", which is {wrong}", .value.escape_debug())]
     BadVariable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// Its value.
+        /// The value as given.
         value: String,
-        /// What is wrong with that.
+        /// What is wrong with it.
         wrong: &'static str,
     },
     /// No socket has this name.
     #[error("no socket of that name was passed; {}", Names(.names))]
     NoSuchName {
-        /// The names of those that were.
+        /// The names of the sockets that were passed.
         names: Vec<String>,
     },
     /// Every socket has been taken by another `-b`.
     #[error("no socket is left; {count} were passed, and other -b take them")]
     NoneLeft {
-        /// How many were passed.
+        /// How many sockets were passed.
         count: usize,
     },
-    /// There is no such descriptor.
+    /// The descriptor is not open.
     #[error("descriptor {0} is not open")]
     NotOpen(RawFd),
-    /// Another `-b` has taken it.
+    /// Another `-b` has taken the descriptor.
     #[error("descriptor {0} is taken by another -b")]
     Taken(RawFd),
-    /// It is something else.
-    #[error("descriptor {0} is no socket")]
+    /// The descriptor is not a socket.
+    #[error("descriptor {0} is not a socket")]
     NotASocket(RawFd),
-    /// It is a socket of another kind.
+    /// A worker cannot get a socket of this kind.
     #[error(
-        "descriptor {fd} is a socket of family {family} and type {socket_type}, which no worker can be given"
+        "descriptor {fd} is a socket of family {family} and type {socket_type}, which a worker cannot get"
     )]
     OtherKind {
-        /// The descriptor.
+        /// The descriptor of the socket.
         fd: RawFd,
         /// Its `AF_` number.
         family: i32,
         /// Its `SOCK_` number.
         socket_type: i32,
     },
-    /// It does not listen.
+    /// The socket does not listen.
     #[error("descriptor {fd} is {} that does not listen", .kind.described())]
     NotListening {
-        /// The descriptor.
+        /// The descriptor of the socket.
         fd: RawFd,
-        /// What it is.
+        /// Its kind.
         kind: SocketKind,
     },
-    /// An option that such a socket cannot have.
+    /// The socket cannot have one of the options.
     #[error("descriptor {fd}: {error}")]
     Misplaced {
-        /// The descriptor.
+        /// The descriptor of the socket.
         fd: RawFd,
-        /// Which, and why not.
+        /// The option, and why not.
         error: BindSpecErrorKind,
     },
-    /// The system does not tell.
-    #[error("cannot ask what descriptor {fd} is: {reason}")]
+    /// A system call failed.
+    #[error("cannot determine what descriptor {fd} is: {reason}")]
     System {
-        /// The descriptor.
+        /// The descriptor that was asked about.
         fd: RawFd,
-        /// Why not.
+        /// The error.
         reason: String,
     },
 }
@@ -131,23 +131,25 @@ struct Names<'a>(&'a [String]);
 impl fmt::Display for Names<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            [] => f.write_str("those that were have none"),
-            names => write!(f, "there are {}", names.join(", ")),
+            [] => f.write_str("those that were passed have no names"),
+            names => write!(f, "names that were passed: {}", names.join(", ")),
         }
     }
 }
 
 impl PassedError {
-    /// What to do about it.
+    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotActivated => {
                 "start the master from a socket unit, or with systemd-socket-activate; by hand, give an address to bind"
             }
-            Self::OtherProcess { .. } => "whatever stands between must become the master by exec",
-            Self::NoSuchName { .. } => "FileDescriptorName= in the socket unit gives the name",
-            Self::NotOpen(_) => "whoever starts the master must leave it open, without close-on-exec",
+            Self::OtherProcess { .. } => "the program that received the sockets must exec the master",
+            Self::NoSuchName { .. } => "set the name with FileDescriptorName= in the socket unit",
+            Self::NotOpen(_) => {
+                "the program that starts the master must leave it open, without close-on-exec"
+            }
             Self::NotListening { kind: SocketKind::Tcp | SocketKind::Unix, .. } => {
                 "with Accept=yes in the socket unit it is a connection; the master needs Accept=no"
             }
@@ -158,8 +160,8 @@ impl PassedError {
 }
 
 impl Passed {
-    /// Looks at what this process was started with, if `binds` ask for it or its variables tell of something. Call it
-    /// before anything is opened.
+    /// Collects the sockets that this process was started with, if `binds` or its variables mention any. Call
+    /// it before anything is opened.
     ///
     /// # Errors
     /// If `/proc` cannot be read.
@@ -171,7 +173,7 @@ impl Passed {
         Ok(Self { inherited, activated, taken: Vec::new() })
     }
 
-    /// Takes the listeners that the service manager has kept for this master, which are no concern of `-b`.
+    /// Takes the listeners that the service manager stored for this master; `-b` does not see them.
     #[must_use]
     pub fn take_kept(&mut self) -> KeptListeners {
         let Ok(activated) = &mut self.activated else { return KeptListeners::default() };
@@ -182,10 +184,11 @@ impl Passed {
         KeptListeners::new(claimed.collect())
     }
 
-    /// Takes the sockets that `spec` asks for. What other `binds` name is not for a `systemd` without a name.
+    /// Takes the sockets that `spec` asks for. A plain `systemd` takes only sockets that no other of `binds`
+    /// names.
     ///
     /// # Errors
-    /// [`BindError::Passed`], or that an option cannot be set.
+    /// [`BindError::Passed`], or an option that cannot be set.
     pub fn take(&mut self, spec: &BindSpec, binds: &[BindSpec]) -> Result<Vec<Listener>, BindError> {
         let refused = |source| BindError::Passed { address: spec.address.clone(), source };
         let found = self.find(&spec.address, binds).map_err(refused)?;
@@ -199,7 +202,7 @@ impl Passed {
             .collect()
     }
 
-    /// Which sockets `address` means.
+    /// The sockets that `address` means.
     fn find(&self, address: &BindAddress, binds: &[BindSpec]) -> Result<Vec<Activated>, PassedError> {
         match address {
             BindAddress::Fd(fd) => {
@@ -241,13 +244,13 @@ impl Passed {
         Ok(socket)
     }
 
-    /// The sockets of socket activation that nobody took, in words for the log. They are close-on-exec from now on.
+    /// Lines for the log about the sockets of socket activation that nobody took. Makes them close-on-exec.
     pub fn leftovers(&self) -> Vec<String> {
         let activated = match &self.activated {
             Ok(activated) => activated,
-            // Another process's, or none; and who asked for one has heard of it.
+            // They belong to another process, or there are none; a `-b` that asked for one has failed already.
             Err(PassedError::NotActivated | PassedError::OtherProcess { .. }) => return Vec::new(),
-            Err(error) => return vec![format!("sockets that may have been passed are not used: {error}")],
+            Err(error) => return vec![format!("passed sockets are not used: {error}")],
         };
         let left: Vec<_> = activated.iter().filter(|socket| !self.taken.contains(&socket.fd)).collect();
         left.into_iter()
@@ -258,7 +261,7 @@ impl Passed {
                     None => (String::new(), "systemd".to_owned()),
                 };
                 format!(
-                    "descriptor {fd}{name} was passed to this master and is not used: -b {bind} would use it"
+                    "descriptor {fd}{name} was passed to this master and is not used; use it with -b {bind}"
                 )
             })
             .collect()
@@ -266,7 +269,7 @@ impl Passed {
 }
 
 impl BindAddress {
-    /// Whether it asks for this socket and no other.
+    /// Whether the address names this socket and no other.
     fn names(&self, socket: &Activated) -> bool {
         match self {
             Self::Fd(fd) => *fd == socket.fd,
@@ -287,11 +290,11 @@ fn activated(variable: impl Fn(&str) -> Option<String>, own: u32) -> Result<Vec<
     let bad =
         |variable, value: &str, wrong| PassedError::BadVariable { variable, value: value.to_owned(), wrong };
     let number = count.parse::<u32>().ok().filter(|number| (1..=PASSED_MAX).contains(number));
-    let number = number.ok_or_else(|| bad("LISTEN_FDS", &count, "no number of sockets"))?;
+    let number = number.ok_or_else(|| bad("LISTEN_FDS", &count, "not a number of sockets"))?;
     let names = variable("LISTEN_FDNAMES");
     let names: Vec<_> = names.iter().flat_map(|names| names.split(':')).collect();
     if !names.is_empty() && names.len() != number as usize {
-        let wrong = "not as many names as LISTEN_FDS has sockets";
+        let wrong = "not one name per socket of LISTEN_FDS";
         return Err(bad("LISTEN_FDNAMES", &names.join(":"), wrong));
     }
     let name =
@@ -303,7 +306,7 @@ fn activated(variable: impl Fn(&str) -> Option<String>, own: u32) -> Result<Vec<
         .collect())
 }
 
-/// What `socket` is, if a worker can use it and it can have the options.
+/// The kind of `socket`, if a worker can use it and it can have the options.
 fn check(socket: &OwnedFd, options: &super::spec::BindOptions) -> Result<SocketKind, PassedError> {
     let fd = socket.as_raw_fd();
     let system = |error: io::Error| match error.raw_os_error() {
@@ -340,7 +343,7 @@ fn listener(
     let socket = Socket::from(socket);
     let asked = spec.options.backlog.map(|backlog| Backlog::new(Some(backlog)));
     if let Some(backlog) = asked {
-        // Said again to a socket that listens, it changes its limit.
+        // On a listening socket, a second `listen` changes its limit.
         socket
             .listen(backlog.asked)
             .map_err(|source| BindError::Bind { address: address.clone(), source })?;

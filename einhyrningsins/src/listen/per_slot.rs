@@ -1,11 +1,11 @@
-//! One listener for each slot, at one address (`reuseport`).
+//! A group of listeners at one address, one per slot (`reuseport`).
 //!
-//! They are the master's for as long as there is the slot: each worker of the slot is given the same one, so what waits
-//! in its queue waits for the next. A worker has none of a sibling's, because a listener that is closed here and
-//! held there would go on to get connections that nobody takes.
+//! A listener belongs to the master as long as its slot exists. Each worker of the slot gets the same one, so
+//! connections that wait in its queue wait for the next worker. A worker gets no listener of another slot: if
+//! it held one that is closed here, the kernel would still give it connections that nobody accepts.
 //!
-//! The kernel knows the group by position, and tells nobody the order. It is mirrored here, by the rules that
-//! [`crate::sys::steering`] names.
+//! The kernel addresses members by position and does not report their order. This module mirrors the order, by
+//! the rules that [`crate::sys::steering`] describes.
 
 use std::io;
 use std::net::Shutdown;
@@ -21,19 +21,19 @@ use crate::supervisor::{Seats, SlotNumber};
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::steering::{Spread, leave_group, steer};
 
-/// The program of a socket that takes no byte of any packet.
+/// A socket filter that accepts no byte of any packet.
 const TAKE_NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
 
-/// The listeners of one `-b`, one for each slot; never none.
+/// The listeners of one `-b`, one per slot; never empty.
 #[derive(Debug)]
 pub struct PerSlot {
     /// In the kernel's order.
     members: Vec<Member>,
-    /// What the kernel was last told, if that is known.
+    /// The program that the kernel has now, if known.
     told: Option<Told>,
-    /// Whether the order is the kernel's.
+    /// Whether the order of `members` is that of the kernel.
     is_order_known: bool,
-    /// Whether the kernel has refused what it was told last.
+    /// Whether the kernel refused the last program.
     is_refused: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct PerSlot {
 pub(super) struct Member {
     pub(super) slot: SlotNumber,
     pub(super) listener: Listener,
-    /// Whether it gets what is new, as far as was last decided.
+    /// Whether it gets new connections, by the last decision.
     is_live: bool,
 }
 
@@ -51,14 +51,14 @@ impl Member {
     }
 }
 
-/// What a program was made of.
+/// The input of a program.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     size: usize,
     live: Vec<usize>,
 }
 
-/// [`PerSlot`] written down.
+/// The saved form of [`PerSlot`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PerSlotRecord {
     /// In the kernel's order, if that is known.
@@ -74,14 +74,14 @@ struct MemberRecord {
 }
 
 impl PerSlot {
-    /// The group of `members`, in the kernel's order, if that is known; `None` if there are none.
+    /// The group of `members`, in the kernel's order if that is known; `None` if there are none.
     pub(super) fn new(members: Vec<Member>, is_order_known: bool) -> Option<Self> {
         let is_any = !members.is_empty();
         is_any.then_some(Self { members, told: None, is_order_known, is_refused: false })
     }
 
-    /// Begins with `first`, which belongs to slot 0, and binds one for each other of the first `slots` slots. All get their
-    /// share from now on.
+    /// Starts with `first`, which belongs to slot 0, and binds one more for each other of the first `slots`
+    /// slots. All of them get connections from now on.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -92,8 +92,8 @@ impl PerSlot {
         Ok(Self { members, told: None, is_order_known: true, is_refused: false })
     }
 
-    /// Has the first `slots` slots have all of these that there are enough slots for: which slot had which before does not
-    /// matter to those who wait.
+    /// Distributes all listeners over the first `slots` slots as far as there are enough slots. Which slot had
+    /// which listener before does not matter to the clients that wait.
     pub(super) fn renumber(&mut self, slots: u32) {
         let is_free = |slot: &SlotNumber| self.position(*slot).is_none();
         let free: Vec<_> = (0..slots).map(SlotNumber).filter(is_free).collect();
@@ -104,7 +104,7 @@ impl PerSlot {
         }
     }
 
-    /// Any of them: what is asked of all of them alike can be asked of it.
+    /// Any of them, for questions that have one answer for all.
     #[must_use]
     pub fn any(&self) -> &Listener {
         &self.members[0].listener
@@ -116,7 +116,7 @@ impl PerSlot {
         self.position(slot).map(|at| &self.members[at].listener)
     }
 
-    /// Each slot with its listener, and whether it gets what is new; by slot.
+    /// Each slot with its listener and whether it gets new connections, ordered by slot.
     #[must_use]
     pub fn by_slot(&self) -> Vec<(SlotNumber, &Listener, bool)> {
         let members = self.members.iter();
@@ -126,7 +126,7 @@ impl PerSlot {
         slots
     }
 
-    /// Their slots, in the kernel's order.
+    /// The slots of the members, in the kernel's order.
     #[must_use]
     pub fn order(&self) -> Vec<SlotNumber> {
         self.members.iter().map(|member| member.slot).collect()
@@ -137,10 +137,10 @@ impl PerSlot {
         self.members.iter()
     }
 
-    /// Opens a listener for `slot`, if it has none. It gets nothing before [`Self::steer`] is called.
+    /// Opens a listener for `slot` if it has none. It gets nothing before [`Self::steer`] is called.
     ///
     /// # Errors
-    /// [`BindError`], of a system that has no descriptor or memory left, or whose address has gone.
+    /// [`BindError`]: no descriptor or memory left, or the address is gone.
     pub fn open(&mut self, slot: SlotNumber) -> Result<(), BindError> {
         if self.position(slot).is_some() {
             return Ok(());
@@ -151,32 +151,32 @@ impl PerSlot {
         Ok(())
     }
 
-    /// Before the first program the kernel shares out by itself, and among all.
+    /// Without a program, the kernel distributes over all members, new ones included.
     fn leave_out_newcomers(&mut self) {
         if self.told.is_none() {
-            // What the kernel refuses now it refuses when it matters.
+            // If the kernel refuses this, it will refuse `steer` too, where it is reported.
             let _ = self.tell(self.live());
         }
     }
 
-    /// The positions of those that are live.
+    /// The positions of the live members.
     fn live(&self) -> Vec<usize> {
         (0..self.members.len()).filter(|at| self.members[*at].is_live).collect()
     }
 
-    /// Closes the listener of `slot`. What waits in its queue is reset. The last of all stays, because the address would
-    /// be lost with it.
+    /// Closes the listener of `slot`, which resets the connections in its queue. The last listener of all
+    /// stays, because the address would be lost with it.
     pub fn close(&mut self, slot: SlotNumber) {
         let last = self.members.len() - 1;
         if last > 0
             && let Some(at) = self.position(slot)
         {
-            // The last one moves, and must not be looked for where it was.
+            // The last member moves, so its position changes.
             let mut staying = self.live();
             staying.retain(|live| ![at, last].contains(live));
             if staying.is_empty() {
-                // All goes to the last one, which is about to be here. Until then nothing is taken here, so that who
-                // connects tries again, and finds it.
+                // Everything goes to the last member, which is about to move here. Until it has, this socket
+                // accepts nothing, so that clients retry and reach the other.
                 let _ = SockRef::from(&self.members[at].listener).attach_filter(&[TAKE_NOTHING]);
                 staying.push(at);
             }
@@ -186,16 +186,17 @@ impl PerSlot {
         }
     }
 
-    /// The slots whose listener nobody has a use for.
+    /// The slots whose listener is no longer needed.
     pub fn gone(&self, seats: &Seats) -> Vec<SlotNumber> {
         let members = self.members.iter().map(|member| member.slot);
         members.filter(|slot| seats.is_gone(*slot)).collect()
     }
 
-    /// Has what is new go to those that are live by `seats`.
+    /// Sends new connections to the members that are live according to `seats`.
     ///
     /// # Errors
-    /// What the kernel says; then it goes on as before, until this is called again. The same refusal is told once.
+    /// What the kernel returns. The distribution then stays as it was until the next call. A repeated refusal
+    /// is returned once.
     pub fn steer(&mut self, seats: &Seats) -> io::Result<()> {
         self.is_order_known |= self.members.len() == 1;
         for member in &mut self.members {
@@ -207,8 +208,8 @@ impl PerSlot {
         if was_refused { Ok(()) } else { result }
     }
 
-    /// Where there are more to leave out than a program holds, those that are to be closed come before those that wait for
-    /// a worker.
+    /// If there are more members to leave out than fit in a program, members to be closed take precedence over
+    /// members that wait for a worker.
     fn limit_left_out(&mut self, seats: &Seats) {
         let (size, spread) = (self.members.len(), self.spread());
         let mut left_out: Vec<_> = self.members.iter_mut().filter(|member| !member.is_live).collect();
@@ -233,7 +234,7 @@ impl PerSlot {
             return Ok(());
         }
         let result = steer(self.any(), told.size, &told.live, self.spread());
-        // One of UDP that is alone may be in no group, and gets everything.
+        // A lone UDP socket may be in no group, and gets everything anyway.
         if result.is_ok() || told.size == 1 {
             self.told = Some(told);
             return Ok(());
@@ -241,12 +242,13 @@ impl PerSlot {
         result
     }
 
-    /// Sees to the listeners of `spoken`, on which somebody has called `shutdown(2)`, and to any other that is broken. Each
-    /// has left the group, and when it listens again it comes back as the last. Whether each had to be revived, or was by
-    /// somebody else; one that cannot be is closed, unless it is the last of all, and the slot's next worker gets another.
+    /// Revives the listeners of `spoken`, which a process has shut down, and any other broken one. Each has
+    /// left the group, and comes back as the last when it listens again. The result says of each whether it had
+    /// to be revived, or another process had done so. One that cannot be revived is closed, unless it is the
+    /// last of all, and the slot's next worker gets a new one.
     ///
-    /// In which order they have left nobody tells: what wakes the loop comes later than that, by as long as it takes to
-    /// reset what waits in the queue.
+    /// The order in which they left is unknown: the event that wakes the loop comes later, by the time that it
+    /// takes to reset the queue.
     pub fn revive(&mut self, spoken: &[SlotNumber]) -> Vec<(SlotNumber, Result<bool, BindError>)> {
         let has_left = |member: &Member| spoken.contains(&member.slot) || member.listener.is_broken();
         let positions = self.members.iter().enumerate().filter(|(_, member)| has_left(member));
@@ -261,12 +263,12 @@ impl PerSlot {
             if revived.is_ok() || self.members.is_empty() {
                 self.members.push(member);
             } else {
-                // It may listen, and lack only an option; and the slot's worker has it too.
+                // It may listen and lack only an option; and the slot's worker has a copy.
                 leave(&member.listener);
             }
             results.push((slot, revived));
         }
-        // Who comes back by himself, or leaves while others come back, has done so before them or after.
+        // A listener that came back by itself, or left while others came back, did so before or after them.
         let are_more_back =
             results.len() > 1 && results.iter().any(|(_, revived)| matches!(revived, Ok(false)));
         let are_more_gone = self.members.iter().any(|member| member.listener.is_broken());
@@ -274,9 +276,9 @@ impl PerSlot {
         results
     }
 
-    /// Whether new connections can be kept from slots. Not where several listeners were shut down at the same time, and who
-    /// of them left the group first decides who is where in it. It is known again when all were shut down at the same time,
-    /// or one is left.
+    /// Whether slots can be excluded from new connections. They cannot once several listeners were shut down at
+    /// the same time and their order of leaving decides the positions in the group. The order is known again
+    /// when all were shut down at the same time, or when one is left.
     #[must_use]
     pub fn can_choose(&self) -> bool {
         self.is_order_known
@@ -286,7 +288,7 @@ impl PerSlot {
         self.members.iter().position(|member| member.slot == slot)
     }
 
-    /// The address of all.
+    /// The address that all members share.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.any().address
@@ -312,17 +314,18 @@ impl PerSlot {
     }
 }
 
-/// Whether those of a group of `size` who stay end up in the same order whichever of those at `gone`, in rising order, left
-/// first. As each that leaves has its place taken by the last, only those stay in their place who are not among the
-/// last then; one that moves finds one place, but of two it is not known who finds which.
+/// Whether the remaining members of a group of `size` end up in the same order whichever of the positions
+/// `gone`, ascending, left first. The last member takes the place of one that leaves, so only members that are
+/// not among the last keep their place. One member that moves finds one place; for two, it is unknown which
+/// finds which.
 pub(super) fn has_one_outcome(size: usize, gone: &[usize]) -> bool {
     let staying = size - gone.len();
     (staying..size).filter(|at| gone.binary_search(at).is_err()).count() <= 1
 }
 
-/// Has it leave its group, whoever else may hold it: a service manager, or a child of a worker.
+/// Takes it out of its group, even if another process has it: a service manager, or a child of a worker.
 fn leave(listener: &Listener) {
-    // Who does not leave gets packets that nobody takes, which is the most that can come of it.
+    // If this fails, it gets packets that nobody reads; nothing worse can happen.
     let _ = match listener.kind() {
         SocketKind::Udp => leave_group(listener),
         _ => SockRef::from(listener).shutdown(Shutdown::Both),

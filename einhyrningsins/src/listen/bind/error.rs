@@ -1,4 +1,4 @@
-//! Why a socket could not be had, and what to do about it.
+//! Errors of opening a socket, with hints.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,91 +11,91 @@ use crate::socket_place::{PlaceError, Remedy};
 /// The lowest port that any user may bind.
 const UNPRIVILEGED_PORT_FILE: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
-/// A listener could not be had.
+/// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The system refuses the address.
+    /// The system refused the address.
     #[error("cannot bind {address}")]
     Bind {
-        /// The address.
+        /// The address that was to be bound.
         address: Address,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// Its place in the file system cannot be had.
+    /// The path of a Unix socket is not available.
     #[error("cannot bind {address}")]
     Place {
-        /// The address.
+        /// The address that was to be bound.
         address: Address,
-        /// Why.
+        /// What is in the way.
         source: PlaceError,
     },
-    /// The system refuses an option.
+    /// The system refused an option.
     #[error("cannot set {option} on {address}")]
     Option {
-        /// The address.
+        /// The address of the socket.
         address: Address,
         /// The option, with its value.
         option: String,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// There is no such user or group.
-    #[error("there is no {kind} {name}")]
+    /// The owner of a Unix socket's file does not exist.
+    #[error("no such {kind}: {name}")]
     NoAccount {
-        /// Which of the two.
+        /// `user` or `group`.
         kind: &'static str,
         /// Its name.
         name: String,
     },
-    /// The address is of a family that is not allowed.
+    /// The family of the address is excluded.
     #[error("cannot bind {address}: only {} is allowed", .family.described())]
     WrongFamily {
-        /// The address.
+        /// The address that was given.
         address: BindAddress,
-        /// What is allowed.
+        /// The family that is allowed.
         family: Family,
     },
-    /// The name could not be looked up.
+    /// The name lookup failed.
     #[error("cannot look up the address of {name}")]
     Resolve {
-        /// The name.
+        /// The host name.
         name: String,
-        /// Why.
+        /// The error of the resolver.
         source: io::Error,
     },
-    /// The name has no address of a family that is allowed.
+    /// The name has no address of an allowed family.
     #[error("{name} has no address of {}", .family.described())]
     NoAddress {
-        /// The name.
+        /// The host name.
         name: String,
-        /// What is allowed.
+        /// The family that is allowed.
         family: Family,
     },
-    /// What was to be passed to this process was not, or is something else.
+    /// A passed socket is not there, or is something else.
     #[error("cannot take {address}")]
     Passed {
-        /// What was asked for.
+        /// The address of the `-b`.
         address: BindAddress,
-        /// Why.
+        /// Why it cannot be taken.
         source: PassedError,
     },
 }
 
 impl BindError {
-    /// What to do about it.
+    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Bind { address, source } => return bind_hint(address, source),
             Self::Place { source, .. } => place_hint(source.remedy()?),
             Self::Option { option, source, .. } => return option_hint(option, source),
-            Self::NoAccount { .. } => "is it spelt as in getent passwd, getent group? a number is taken too",
+            Self::NoAccount { .. } => "give a name from getent passwd or getent group, or a number",
             Self::WrongFamily { .. } | Self::NoAddress { .. } => {
                 "leave out -4 or -6, or give an address of that family"
             }
-            Self::Resolve { .. } => "is it in DNS or in /etc/hosts?",
+            Self::Resolve { .. } => "check that DNS or /etc/hosts has it",
             Self::Passed { source, .. } => return source.hint(),
         };
         Some(hint.to_owned())
@@ -109,7 +109,7 @@ fn place_hint(remedy: Remedy) -> &'static str {
         Remedy::MoveLockAway => "move it away",
         Remedy::ShorterPath => "give a shorter path",
         Remedy::MakeDirectory => "make the directory, or give another path",
-        Remedy::OwnPath => "may this user write to the directory? give a path of its own",
+        Remedy::OwnPath => "give a path in a directory that this user may write to",
     }
 }
 
@@ -118,7 +118,7 @@ fn option_hint(option: &str, source: &io::Error) -> Option<String> {
     let hint = match (name, source.kind()) {
         ("mark", io::ErrorKind::PermissionDenied) => "mark needs CAP_NET_ADMIN",
         ("device", io::ErrorKind::PermissionDenied) => "device needs CAP_NET_RAW",
-        ("device", _) => "ip link shows the network interfaces that there are",
+        ("device", _) => "ip link shows the network interfaces",
         _ => return None,
     };
     Some(hint.to_owned())
@@ -137,7 +137,7 @@ fn bind_hint(address: &Address, source: &io::Error) -> Option<String> {
         }
         io::ErrorKind::AddrInUse => Some(in_use(address.kind(), inet)),
         io::ErrorKind::AddrNotAvailable => {
-            Some("this machine has no such address: ip address shows those it has".to_owned())
+            Some("this machine does not have the address; ip address shows those that it has".to_owned())
         }
         _ => None,
     }
@@ -146,12 +146,12 @@ fn bind_hint(address: &Address, source: &io::Error) -> Option<String> {
 fn in_use(kind: SocketKind, address: SocketAddr) -> String {
     let letter = if kind == SocketKind::Udp { 'u' } else { 't' };
     let both = if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        "; without -6 it takes the port of IPv4 too"
+        "; without -6 it needs the IPv4 port too"
     } else {
         ""
     };
     format!(
-        "something listens there already, perhaps a worker that has outlived its master: \
+        "another process listens there, perhaps a worker that outlived its master: \
          ss -l{letter}np 'sport = :{}' shows what{both}",
         address.port()
     )

@@ -1,4 +1,4 @@
-//! Binding a socket.
+//! Binding: creates a socket for a `-b` and makes it listen.
 
 mod error;
 #[cfg(test)]
@@ -23,18 +23,18 @@ use super::{Address, Listener, PassedError, SocketKind, UnixName};
 use crate::socket_place::{PlaceError, SocketPlace, Unmasked};
 use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
 
-/// The system's limit on the queue of a listener.
+/// The system's limit on a listener's queue.
 const SOMAXCONN_FILE: &str = "/proc/sys/net/core/somaxconn";
 
-/// Which family of addresses may be bound (`-4`, `-6`).
+/// The address family that may be bound (`-4`, `-6`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Family {
-    /// Either; an IPv6 wildcard takes IPv4 connections too.
+    /// Either; an IPv6 wildcard accepts IPv4 connections too.
     #[default]
     Any,
     /// IPv4 only.
     V4,
-    /// IPv6 only: not even IPv4 connections to an IPv6 wildcard.
+    /// IPv6 only; an IPv6 wildcard accepts no IPv4 connections.
     V6,
 }
 
@@ -57,17 +57,18 @@ impl Family {
     }
 }
 
-/// Binds what `spec` asks for and listens, with a queue of `backlog` connections or of as many as the system
+/// Binds what `spec` asks for and listens, with a queue of `backlog` connections, or as many as the system
 /// allows. Looking up a host name may block for as long as DNS does.
 ///
-/// - A host name gives one listener, on its first IPv4 address; on its first IPv6 address only with
-///   [`Family::V6`], or if it has no other. einhorn knows IPv4 alone, and a name that has both (`localhost`)
-///   must mean the same with us.
-/// - No host gives `[::]` that takes IPv4 connections too, or `0.0.0.0` where the system has no IPv6.
-/// - `SO_REUSEADDR` is always set for TCP, so that connections of an earlier master that linger do not keep the port.
+/// - A host name gives one listener, on its first IPv4 address. It gets its first IPv6 address only with
+///   [`Family::V6`], or if it has no other: einhorn knows only IPv4, and a name that has both (`localhost`)
+///   must mean the same here.
+/// - No host gives `[::]` with IPv4 connections, or `0.0.0.0` if the system has no IPv6.
+/// - TCP sockets always get `SO_REUSEADDR`, so that lingering connections of an earlier master do not block the
+///   port.
 ///
 /// # Errors
-/// [`BindError`] names the address. A socket that is passed on and not bound is [`BindError::Passed`] here.
+/// [`BindError`] names the address. For a socket that is passed rather than bound, it is [`BindError::Passed`].
 pub fn bind(spec: &BindSpec, family: Family, backlog: Option<u32>) -> Result<Listener, BindError> {
     let at = |address: &Address| bind_at(spec, address, family, backlog);
     match &spec.address {
@@ -112,7 +113,7 @@ fn bind_host(
     }
 }
 
-/// Tries IPv6, and IPv4 if the system has no IPv6: not built in, or switched off.
+/// Tries IPv6, then IPv4 if the system has no IPv6: not built in, or disabled.
 fn prefer_ipv6<T>(
     ipv6: impl FnOnce() -> Result<T, BindError>,
     ipv4: impl FnOnce() -> Result<T, BindError>,
@@ -127,7 +128,7 @@ fn prefer_ipv6<T>(
     }
 }
 
-/// The address of `name` that is to be bound.
+/// Resolves `name` to the address to bind.
 fn resolve(name: &str, family: Family) -> Result<IpAddr, BindError> {
     let found =
         (name, 0).to_socket_addrs().map_err(|source| BindError::Resolve { name: name.to_owned(), source })?;
@@ -140,8 +141,7 @@ fn choose(found: &[IpAddr], family: Family) -> Option<IpAddr> {
     allowed().find(IpAddr::is_ipv4).or_else(|| allowed().next())
 }
 
-/// Binds one socket with the options of `spec` to `address`, which `spec` was found to mean, and listens where
-/// connections come to it.
+/// Binds one socket to `address`, with the options of `spec`, and listens if it takes connections.
 ///
 /// # Errors
 /// [`BindError`] names the address.
@@ -154,15 +154,15 @@ pub fn bind_at(
     let backlog = Backlog::new(spec.options.backlog.or(backlog));
     let socket = new_socket(address, family == Family::V6);
     let socket = socket.map_err(|source| BindError::Bind { address: address.clone(), source })?;
-    // One that others may join is alone at first: without that, two masters that were started by mistake would share
-    // the address, and neither would know.
+    // A socket that others may join is bound alone at first. Otherwise two masters that were started by mistake
+    // would share the address, and neither would notice.
     finish(spec, address, socket, backlog)
 }
 
-/// Binds another socket to the address of `listener`, with the same options, in its group (`reuseport`).
+/// Binds another socket to the address of `listener`, in its group and with the same options (`reuseport`).
 ///
 /// # Errors
-/// [`BindError`], as when the system has no descriptor left.
+/// [`BindError`], for instance if no descriptor is left.
 pub(super) fn bind_twin(listener: &Listener) -> Result<Listener, BindError> {
     let Listener { spec, address, backlog, .. } = listener;
     let failed = |source| BindError::Bind { address: address.clone(), source };
@@ -183,7 +183,7 @@ fn finish(
     let options = &spec.options;
     set_options(&socket, address, options, backlog.effective)?;
     let listen = || {
-        // Known by the kernel when it listens, or when the next one is bound.
+        // The kernel reads it when the socket listens, or when the next one is bound.
         if options.reuseport {
             socket.set_reuse_port(true)?;
         }
@@ -221,7 +221,7 @@ fn new_socket(address: &Address, only_v6: bool) -> io::Result<Socket> {
     };
     let socket = Socket::new(domain, socket_type, None)?;
     if domain == Domain::IPV6 {
-        // Said either way, because the system's default (bindv6only) is the administrator's.
+        // Set either way, because the system's default (bindv6only) is up to the administrator.
         socket.set_only_v6(only_v6)?;
     }
     if address.kind() == SocketKind::Tcp {
@@ -230,7 +230,7 @@ fn new_socket(address: &Address, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sets what can be set before a socket has an address, and after that too.
+/// Sets the options that can be set both before and after a socket has an address.
 pub(super) fn set_options(
     socket: &Socket,
     address: &Address,
@@ -249,7 +249,7 @@ pub(super) fn set_options(
     }
     if let Some(size) = options.receive_buffer {
         let (size, given) = (size as usize, SockRef::from(socket));
-        // The privileged may exceed the system's limit; the others get as much as it allows.
+        // A privileged process may exceed the system's limit; others get as much as it allows.
         let forced = setsockopt(socket, sockopt::RcvBufForce, &size);
         set(BindOption::ReceiveBuffer, forced.or_else(|_| given.set_recv_buffer_size(size)))?;
     }
@@ -288,8 +288,8 @@ pub(super) fn set_options(
     Ok(())
 }
 
-/// Binds `socket` to a path with its mode and its owner. The name appears with the mode, and nobody can connect until
-/// the owner is right: it listens only then.
+/// Binds `socket` to a path with its mode and owner. The file appears with that mode, and nobody can connect
+/// before the owner is right, because only then does it listen.
 fn take_place(
     path: &Path,
     socket: &Socket,
@@ -320,8 +320,8 @@ fn take_place(
     SocketPlace::take(path, socket, |path| give(path).and_then(|()| listen())).map_err(failed)
 }
 
-/// Takes over the place of a socket that an earlier master has bound to `path`, and gives it the mode and the owner that
-/// are asked for now; `None` if the path does not lead to it.
+/// Takes over the path of a socket that an earlier master bound, and sets the mode and owner that are asked for
+/// now; `None` if the path does not lead to the socket.
 pub(super) fn take_over_place(
     path: &Path,
     socket: &OwnedFd,
@@ -335,7 +335,7 @@ pub(super) fn take_over_place(
     Ok(Some(place))
 }
 
-/// Whose a socket's file is to be.
+/// The owner and group for a socket's file.
 fn owner(options: &BindOptions) -> Result<(Option<Uid>, Option<Gid>), BindError> {
     let user = options.user.as_deref().map(user_id).transpose()?;
     let group = options.group.as_deref().map(group_id).transpose()?;
@@ -358,7 +358,7 @@ fn group_id(group: &str) -> Result<Gid, BindError> {
     found.map(|group| group.gid).ok_or_else(|| BindError::NoAccount { kind: "group", name: group.to_owned() })
 }
 
-/// How long a queue is to be.
+/// The length of a listener's queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backlog {
     pub(super) asked: i32,
@@ -366,7 +366,7 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// The kernel clamps whatever is asked; the limit is read only to tell what that makes.
+    /// The kernel clamps the requested length; the limit is read only to report the result.
     pub(super) fn new(asked: Option<u32>) -> Self {
         let asked = asked.and_then(|asked| i32::try_from(asked).ok()).unwrap_or(i32::MAX);
         let limit = read_number(SOMAXCONN_FILE).unwrap_or(u32::MAX);

@@ -53,7 +53,7 @@ fn a_listener_is_close_on_exec_reuses_its_address_and_blocks_unless_asked_not_to
 }
 
 #[test]
-fn no_host_takes_both_families_and_the_options_one() {
+fn without_a_host_both_families_are_bound_or_the_one_of_the_option() {
     let both = bound(":0", Family::Any);
     assert_eq!(both.address.family_name(), "AF_INET6");
     assert!(connects("127.0.0.1", &both) && connects("::1", &both));
@@ -76,7 +76,7 @@ fn no_host_falls_back_to_ipv4_only_where_there_is_no_ipv6() {
 }
 
 #[test]
-fn an_ipv6_wildcard_takes_ipv4_too_unless_asked_not_to() {
+fn an_ipv6_wildcard_accepts_ipv4_too_unless_excluded() {
     let both = bound("[::]:0", Family::Any);
     assert!(connects("127.0.0.1", &both) && connects("::1", &both));
     let only = bound("[::]:0", Family::V6);
@@ -120,7 +120,7 @@ fn the_backlog_is_the_systems_maximum_or_what_was_asked_for() {
 
 #[test]
 fn the_backlog_is_passed_on_to_the_system() {
-    // The kernel queues backlog + 1 connections; what exceeds that does not finish its handshake.
+    // The kernel queues backlog + 1 connections; the handshake of further ones does not finish.
     let listener = bind(&"127.0.0.1:0".parse().unwrap(), Family::Any, Some(1)).unwrap();
     let connect = |deadline| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -132,7 +132,7 @@ fn the_backlog_is_passed_on_to_the_system() {
 }
 
 #[test]
-fn an_address_in_use_is_named_with_a_way_to_find_who_has_it() {
+fn an_address_in_use_is_named_with_a_way_to_find_its_holder() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
     let (message, hint) = refused(&address.to_string(), Family::Any);
@@ -143,20 +143,20 @@ fn an_address_in_use_is_named_with_a_way_to_find_who_has_it() {
 
 #[test]
 fn an_address_of_another_machine_is_named() {
-    // 203.0.113.0/24 is for documentation only (RFC 5737).
+    // 203.0.113.0/24 is reserved for documentation (RFC 5737).
     let (message, hint) = refused("203.0.113.77:0", Family::Any);
     assert_eq!(message, "cannot bind 203.0.113.77:0: Cannot assign requested address (os error 99)");
-    assert_eq!(hint.unwrap(), "this machine has no such address: ip address shows those it has");
+    assert_eq!(hint.unwrap(), "this machine does not have the address; ip address shows those that it has");
 }
 
 #[test]
-fn a_port_for_the_privileged_is_named() {
-    isolated("listen::bind::tests::a_port_for_the_privileged_is_named", || {
+fn a_privileged_port_is_named() {
+    isolated("listen::bind::tests::a_privileged_port_is_named", || {
         if nix::unistd::geteuid().is_root() {
             nix::unistd::setuid(Uid::from_raw(65_534)).unwrap();
         }
         let lowest = read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
-        assert!(lowest > 1, "this machine lets anybody bind any port");
+        assert!(lowest > 1, "this machine lets any user bind any port");
         let (message, hint) = refused("127.0.0.1:1", Family::Any);
         assert_eq!(message, "cannot bind 127.0.0.1:1: Permission denied (os error 13)");
         let expected = format!("ports below {lowest} need CAP_NET_BIND_SERVICE, or choose a higher port");
@@ -165,7 +165,7 @@ fn a_port_for_the_privileged_is_named() {
 }
 
 #[test]
-fn a_name_that_nobody_has_is_named() {
+fn an_unknown_host_name_is_named() {
     // .invalid never resolves (RFC 2606).
     let (message, hint) = refused("nobody.invalid:80", Family::Any);
     assert!(message.starts_with("cannot look up the address of nobody.invalid: "), "{message}");
@@ -191,7 +191,7 @@ fn each_option_is_on_the_socket() {
 }
 
 #[test]
-fn freebind_has_an_address_before_the_machine_has_it() {
+fn freebind_binds_an_address_that_the_machine_does_not_have() {
     let listener = bound("203.0.113.77:0,freebind", Family::Any);
     assert_eq!(inet(&listener).ip(), IpAddr::from([203, 0, 113, 77]));
 }
@@ -200,7 +200,7 @@ fn freebind_has_an_address_before_the_machine_has_it() {
 fn an_option_that_the_system_refuses_is_named() {
     let (message, hint) = refused("127.0.0.1:0,device=nosuch0", Family::Any);
     assert_eq!(message, "cannot set device=nosuch0 on 127.0.0.1:0: No such device (os error 19)");
-    assert_eq!(hint.unwrap(), "ip link shows the network interfaces that there are");
+    assert_eq!(hint.unwrap(), "ip link shows the network interfaces");
     isolated("listen::bind::tests::an_option_that_the_system_refuses_is_named", || {
         if nix::unistd::geteuid().is_root() {
             nix::unistd::setuid(Uid::from_raw(65_534)).unwrap();
@@ -221,13 +221,13 @@ fn udp_receives_and_does_not_listen() {
     let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.send_to(b"hello", inet(&socket)).unwrap();
     assert!(socket.queue().unwrap().length > 0);
-    // Two masters on one port would share its packets between them.
+    // Two masters on one port would share its packets.
     let (message, hint) = refused(&format!("udp:{}", inet(&socket)), Family::Any);
     assert_eq!(message, format!("cannot bind {}: Address already in use (os error 98)", socket.address));
     assert!(hint.unwrap().contains("ss -lunp"));
 }
 
-/// A path in a directory of its own, which goes when it is dropped.
+/// A path in a temporary directory, which is removed when dropped.
 fn place() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
@@ -263,7 +263,7 @@ fn a_unix_socket_has_the_mode_that_was_asked_for_whatever_the_umask() {
             let _listener = bound(&format!("unix:{}{option}", path.display()), Family::Any);
             let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
             assert_eq!(mode, expected, "{option} with umask {mask:03o}");
-            assert_eq!(umask(Mode::empty()).bits(), mask, "the umask is as it was");
+            assert_eq!(umask(Mode::empty()).bits(), mask, "the umask must be unchanged");
         }
     });
 }
@@ -288,12 +288,12 @@ fn a_unix_socket_is_given_to_its_owner_or_refused_by_name() {
         let (message, _) = refused(&format!("unix:{},user=0", path.display()), Family::Any);
         let why = "it cannot be given to user=0: Operation not permitted (os error 1)";
         assert_eq!(message, format!("cannot bind unix:{}: {why}", path.display()));
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "something was left");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "a file was left behind");
     });
 }
 
 #[test]
-fn a_path_that_somebody_has_is_refused_and_left_alone() {
+fn a_path_in_use_is_refused_and_left_alone() {
     let (_directory, path) = place();
     let spec = format!("unix:{}", path.display());
     let other = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -307,12 +307,12 @@ fn a_path_that_somebody_has_is_refused_and_left_alone() {
     assert_eq!(message, format!("cannot bind {spec}: process {us} is listening there"));
     UnixStream::connect(&path).unwrap();
     drop(other);
-    // A child that another test is just spawning may hold a copy of it until its exec.
+    // A child that another test is spawning may hold a copy until its exec.
     eventually("a stale socket to be replaced", || bind(&spec.parse().unwrap(), Family::Any, None).is_ok());
 }
 
 #[test]
-fn what_is_no_socket_is_refused_and_left_alone() {
+fn anything_but_a_socket_is_refused_and_left_alone() {
     let (_directory, path) = place();
     std::fs::write(&path, "precious").unwrap();
     let (message, hint) = refused(&format!("unix:{}", path.display()), Family::Any);
@@ -328,7 +328,7 @@ fn what_is_no_socket_is_refused_and_left_alone() {
 }
 
 #[test]
-fn the_file_of_another_is_not_removed() {
+fn a_file_that_was_replaced_is_not_removed() {
     let (_directory, path) = place();
     let listener = bound(&format!("unix:{}", path.display()), Family::Any);
     std::fs::remove_file(&path).unwrap();
@@ -346,13 +346,13 @@ fn an_abstract_name_is_bound_and_leaves_no_file() {
     let (message, hint) = refused(&format!("unix:@{name}"), Family::Any);
     assert_eq!(message, format!("cannot bind unix:@{name}: Address already in use (os error 98)"));
     assert!(hint.unwrap().starts_with("ss -xlp"));
-    // A name of each type is another.
+    // Names are separate per socket type.
     bound(&format!("seqpacket:@{name}"), Family::Any);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn what_is_written_down_says_what_to_remove() {
+fn a_saved_listener_names_the_descriptors_to_hand_over() {
     let (_directory, path) = place();
     let listener = bound(&format!("unix:{},name=web", path.display()), Family::Any);
     let record = listener.record();

@@ -16,10 +16,10 @@ fn spec(text: &str) -> BindSpec {
     text.parse().unwrap()
 }
 
-/// As many as any pool here.
+/// As many as any pool here has.
 const SLOTS: u32 = 4;
 
-/// What a manager has of it: a copy, with a name.
+/// The manager's copy: a name and a descriptor.
 fn copy((name, fd): (String, BorrowedFd<'_>)) -> (String, OwnedFd) {
     (name, fd.try_clone_to_owned().unwrap())
 }
@@ -32,7 +32,7 @@ fn passed_group(group: &PerSlot) -> KeptListeners {
     KeptListeners { left: group.to_keep().unwrap().into_iter().map(copy).collect() }
 }
 
-/// What a manager would pass on of these.
+/// What a manager would pass on of these listeners.
 fn kept(listeners: &[Listener]) -> KeptListeners {
     KeptListeners { left: listeners.iter().map(passed).collect() }
 }
@@ -45,14 +45,14 @@ fn shared(taken: Option<Listeners>) -> Listener {
 }
 
 #[test]
-fn a_listener_is_taken_back_with_its_port_and_what_waits_in_its_queue() {
+fn a_stored_listener_keeps_its_port_and_its_queue() {
     let before = bind(&spec("127.0.0.1:0,name=web"), Family::Any, None).unwrap();
     let mut kept = kept(&[before]);
     let address = SockRef::from(&kept.left[0].1).local_addr().unwrap().as_socket().unwrap();
     let mut waiting = TcpStream::connect(address).unwrap();
     waiting.write_all(b"hello").unwrap();
     assert!(kept.take(&spec("127.0.0.1:1"), Family::Any, None, SLOTS).is_none());
-    // The name, and other options, are not what it is kept by.
+    // The name and other options do not matter for finding it.
     let after = shared(kept.take(&spec("127.0.0.1:0,n"), Family::Any, Some(7), SLOTS));
     assert_eq!((after.address.inet(), after.backlog), (Some(address), 7));
     assert!(kept.take(&spec("127.0.0.1:0"), Family::Any, None, SLOTS).is_none(), "once");
@@ -64,7 +64,7 @@ fn a_listener_is_taken_back_with_its_port_and_what_waits_in_its_queue() {
 }
 
 #[test]
-fn what_nobody_wants_any_more_is_in_nobodys_way() {
+fn an_unwanted_listener_blocks_no_address() {
     let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
     let address = before.address.clone();
     let still_with_the_manager = before.as_fd().try_clone_to_owned().unwrap();
@@ -74,7 +74,7 @@ fn what_nobody_wants_any_more_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_family_that_is_not_asked_for_any_more_is_not_taken() {
+fn a_listener_of_an_excluded_family_is_not_taken() {
     for (one, other) in [(Family::Any, Family::V6), (Family::V6, Family::Any), (Family::Any, Family::V4)] {
         let before = bind(&spec("[::]:0"), one, None).unwrap();
         assert!(kept(&[before]).take(&spec("[::]:0"), other, None, SLOTS).is_none(), "{one:?} {other:?}");
@@ -82,7 +82,7 @@ fn a_family_that_is_not_asked_for_any_more_is_not_taken() {
 }
 
 #[test]
-fn one_that_a_worker_has_shut_down_listens_again() {
+fn a_listener_that_a_worker_shut_down_listens_again() {
     let before = bind(&spec("127.0.0.1:0"), Family::Any, None).unwrap();
     let address = before.address.clone();
     SockRef::from(&before).shutdown(Shutdown::Both).unwrap();
@@ -92,7 +92,7 @@ fn one_that_a_worker_has_shut_down_listens_again() {
 }
 
 #[test]
-fn names_are_such_as_a_manager_takes() {
+fn names_are_valid_for_a_manager() {
     for (address, name) in [
         ("127.0.0.1:80", "bind-127.0.0.1%3A80"),
         (":80", "bind-%3A80"),
@@ -118,11 +118,11 @@ fn packets_wait_for_the_next_master_too() {
     assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 5);
 }
 
-/// Three slots, in the middle one of which a client waits.
+/// Three slots; a client waits in the queue of the middle one.
 fn group() -> (PerSlot, TcpStream, BindSpec) {
     let spec = spec("127.0.0.1:0,reuseport");
     let mut group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
-    // The last one takes the place of one that goes, so that the order is not that of the slots.
+    // The last member takes the place of one that leaves, so the order differs from that of the slots.
     group.close(SlotNumber(1));
     group.steer(&Seats::of([(SlotNumber(2), true)])).unwrap();
     let mut client = TcpStream::connect(group.address().inet().unwrap()).unwrap();
@@ -131,16 +131,16 @@ fn group() -> (PerSlot, TcpStream, BindSpec) {
 }
 
 #[test]
-fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_queues() {
+fn listeners_per_slot_keep_their_order_and_their_queues() {
     let (before, _client, spec) = group();
     let (order, address) = (before.order(), before.address().clone());
     let mut kept = passed_group(&before);
-    // A manager passes them on in any order.
+    // A manager may pass them on in any order.
     kept.left.reverse();
     let names = ["slot=2,at=2", "slot=3,at=1", "slot=0,at=0"];
     assert_eq!(kept.names(), names.map(|seat| format!("bind-127.0.0.1%3A0,{seat}")));
     drop(before);
-    assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None, SLOTS).is_none(), "it is no group");
+    assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None, SLOTS).is_none(), "it is not a group");
     let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7), SLOTS) else {
         panic!("not taken")
     };
@@ -153,7 +153,7 @@ fn the_listeners_of_slots_are_taken_back_together_with_their_order_and_their_que
 }
 
 #[test]
-fn of_a_group_all_are_taken_or_none() {
+fn a_group_is_taken_whole_or_not_at_all() {
     let (before, _client, spec) = group();
     let mut kept = passed_group(&before);
     kept.left.remove(1);
@@ -166,9 +166,9 @@ fn of_a_group_all_are_taken_or_none() {
     bind(&self::spec(&format!("{address},reuseport")), Family::Any, None).unwrap();
 }
 
-/// One that was shut down has lost its place, and another may have lost its own by that; nobody has told the manager.
+/// A listener that was shut down lost its place, and another may have moved; the manager does not know.
 #[test]
-fn of_a_group_one_that_was_shut_down_listens_again_and_the_others_are_where_they_are() {
+fn after_a_shutdown_in_a_group_that_listener_is_revived_and_every_position_is_known() {
     for shut in [0, 2, 3] {
         let (before, _client, spec) = group();
         let kept = passed_group(&before);
@@ -192,9 +192,9 @@ fn of_a_group_one_that_was_shut_down_listens_again_and_the_others_are_where_they
     }
 }
 
-/// What waits in a queue is served by whoever has the slot, if there is one.
+/// Connections in the queue are served by any slot that exists.
 #[test]
-fn slots_that_there_will_not_be_give_their_queues_to_those_that_there_will() {
+fn queues_of_removed_slots_go_to_the_remaining_slots() {
     for (slots, order) in [(4, [0, 3, 2]), (3, [0, 1, 2]), (2, [0, 3, 1]), (1, [0, 3, 2])] {
         let (before, _client, spec) = group();
         let mut kept = passed_group(&before);
@@ -206,7 +206,7 @@ fn slots_that_there_will_not_be_give_their_queues_to_those_that_there_will() {
 }
 
 #[test]
-fn an_order_that_nobody_knows_is_not_known_by_the_next_master_either() {
+fn an_unknown_order_stays_unknown_for_the_next_master() {
     let spec = spec("127.0.0.1:0,reuseport");
     let mut before = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
     for slot in [0, 1].map(SlotNumber) {
@@ -220,7 +220,7 @@ fn an_order_that_nobody_knows_is_not_known_by_the_next_master_either() {
             panic!("not taken")
         };
         assert_eq!((after.can_choose(), after.order()), (is_known, before.order()));
-        // All anew, in one order.
+        // All new, in one order.
         for slot in (0..4).map(SlotNumber) {
             SockRef::from(before.of(slot).unwrap()).shutdown(Shutdown::Both).unwrap();
         }
@@ -261,11 +261,11 @@ fn packets_of_slots_wait_for_the_next_master_too() {
 }
 
 #[test]
-fn packets_of_slots_are_not_taken_where_one_was_about_to_go() {
+fn a_group_of_packet_sockets_is_not_taken_if_one_was_leaving() {
     let spec = spec("udp:127.0.0.1:0,reuseport");
     let mut before = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 3).unwrap();
     let mut kept = passed_group(&before);
-    // Killed before the manager was told of it.
+    // The master was killed before it told the manager.
     before.close(SlotNumber(0));
     drop(before);
     assert!(kept.take(&spec, Family::Any, None, SLOTS).is_none());
@@ -273,20 +273,20 @@ fn packets_of_slots_are_not_taken_where_one_was_about_to_go() {
 }
 
 #[test]
-fn packets_of_slots_are_not_kept_where_they_may_not_leave() {
+fn packet_sockets_that_cannot_leave_their_group_are_not_stored() {
     let text = "udp:127.0.0.1:0,reuseport,device=lo";
     let group = PerSlot::begin(bound(text), 2).unwrap();
     assert!(group.to_keep().is_none());
 }
 
 #[test]
-fn what_the_next_master_could_not_have_is_not_kept() {
+fn what_the_next_master_could_not_take_is_not_stored() {
     for text in ["systemd:web".to_owned(), "fd:7".into(), format!("unix:/{}", "\u{e4}".repeat(50))] {
         assert_eq!(name_of(&spec(&text)), None, "{text}");
     }
 }
 
-/// What a manager would pass on of these after the death of their master: files stay, locks do not.
+/// What a manager would pass on after the death of the master: files stay, locks do not.
 fn crashed(listeners: Vec<Listener>) -> KeptListeners {
     let left = listeners.iter().map(passed).collect();
     for mut listener in listeners {
@@ -320,7 +320,7 @@ fn files(directory: &TempDir) -> usize {
 }
 
 #[test]
-fn a_unix_socket_is_taken_back_with_what_waits_in_its_queue_and_its_place() {
+fn a_stored_unix_socket_keeps_its_queue_and_its_path() {
     for kind in ["unix", "seqpacket"] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
@@ -331,13 +331,13 @@ fn a_unix_socket_is_taken_back_with_what_waits_in_its_queue_and_its_place() {
         let mut kept = crashed(vec![before]);
         let other = format!("{kind}:{}", directory.path().join("b.sock").display());
         assert!(kept.take(&spec(&other), Family::Any, None, SLOTS).is_none());
-        // Of no family that -4 and -6 are about.
+        // Of a family that -4 and -6 do not concern.
         let spec = spec(&format!("{text},n,mode=600"));
         let after = shared(kept.take(&spec, Family::V6, Some(7), SLOTS));
         assert_eq!((&after.address, after.backlog), (&address, 7));
         assert!(is_waiting(&after));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        // A start that fails leaves it all to the next.
+        // A failed start leaves everything to the next one.
         let mut kept = KeptListeners { left: vec![passed(&after)] };
         drop(after);
         assert_eq!(files(&directory), 1, "the socket");
@@ -350,7 +350,7 @@ fn a_unix_socket_is_taken_back_with_what_waits_in_its_queue_and_its_place() {
 }
 
 #[test]
-fn an_abstract_name_is_taken_back_without_a_file() {
+fn a_stored_abstract_socket_has_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let text = format!("unix:@{}", directory.path().display());
     let before = bound(&text);
@@ -360,16 +360,16 @@ fn an_abstract_name_is_taken_back_without_a_file() {
     assert!(is_waiting(&after) && after.address == address && after.kept_with_file().is_none());
 }
 
-/// Also a start that finds the path of its socket gone, or leading to another.
+/// A start may find that the path of its socket is gone, or leads elsewhere.
 #[test]
-fn a_path_that_leads_elsewhere_is_bound_anew() {
+fn a_path_that_leads_elsewhere_is_bound_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let text = format!("unix:{}", path.display());
     let remove = || fs::remove_file(&path).unwrap();
     let replace = || {
         remove();
-        // Stale: nobody has it any more.
+        // Stale: no process has it any more.
         drop(UnixListener::bind(&path).unwrap());
     };
     for change in [&remove as &dyn Fn(), &replace] {
@@ -378,14 +378,14 @@ fn a_path_that_leads_elsewhere_is_bound_anew() {
         change();
         assert!(kept.take(&spec(&text), Family::Any, None, SLOTS).is_none());
         assert_eq!(kept.give_up(), [name_of(&spec(&text)).unwrap()]);
-        // A child that another test is just spawning may hold a copy of the stale one until its exec.
+        // A child that another test is spawning may hold a copy of the stale socket until its exec.
         eventually("the place to be had", || bind(&spec(&text), Family::Any, None).is_ok());
         drop(still_with_the_manager);
     }
 }
 
 #[test]
-fn what_another_has_bound_meanwhile_is_left_alone() {
+fn a_socket_that_another_process_bound_meanwhile_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let text = format!("unix:{}", path.display());
@@ -399,11 +399,11 @@ fn what_another_has_bound_meanwhile_is_left_alone() {
 }
 
 #[test]
-fn a_unix_socket_that_is_of_no_use_is_out_of_the_way() {
+fn an_unusable_unix_socket_does_not_block_its_path() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock").display().to_string();
     let (stream, packets) = (format!("unix:{path}"), format!("seqpacket:{path}"));
-    // One that a worker has shut down, which nothing revives; and one of another kind than is wanted now.
+    // One that a worker has shut down, which cannot be revived, and one of another kind than is wanted now.
     for (wanted, is_shut) in [(&stream, true), (&packets, false)] {
         let before = bound(&stream);
         if is_shut {
@@ -421,7 +421,7 @@ fn a_unix_socket_that_is_of_no_use_is_out_of_the_way() {
 }
 
 #[test]
-fn an_owner_that_cannot_be_had_is_left_to_be_said_by_the_bind() {
+fn an_unknown_owner_is_reported_by_the_bind() {
     let directory = tempfile::tempdir().unwrap();
     let text = format!("unix:{}", directory.path().join("a.sock").display());
     let mut kept = crashed(vec![bound(&text)]);

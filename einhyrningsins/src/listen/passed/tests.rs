@@ -24,7 +24,7 @@ fn the_variables_of_socket_activation_are_read() {
 }
 
 #[test]
-fn what_is_wrong_with_the_variables_is_named() {
+fn faults_of_the_variables_are_named() {
     for (of, message) in [
         (&[][..], "no sockets were passed: LISTEN_FDS is not set"),
         (
@@ -35,21 +35,24 @@ fn what_is_wrong_with_the_variables_is_named() {
             &[("LISTEN_FDS", "1"), ("LISTEN_PID", "78")],
             "the sockets of LISTEN_FDS are not for this process (77): LISTEN_PID is 78",
         ),
-        (&[("LISTEN_FDS", "x"), ("LISTEN_PID", "77")], r#"LISTEN_FDS is "x", which is no number of sockets"#),
+        (
+            &[("LISTEN_FDS", "x"), ("LISTEN_PID", "77")],
+            r#"LISTEN_FDS is "x", which is not a number of sockets"#,
+        ),
         (
             &[("LISTEN_FDS", "99999999"), ("LISTEN_PID", "77")],
-            r#"LISTEN_FDS is "99999999", which is no number of sockets"#,
+            r#"LISTEN_FDS is "99999999", which is not a number of sockets"#,
         ),
         (
             &[("LISTEN_FDS", "2"), ("LISTEN_PID", "77"), ("LISTEN_FDNAMES", "web")],
-            r#"LISTEN_FDNAMES is "web", which is not as many names as LISTEN_FDS has sockets"#,
+            r#"LISTEN_FDNAMES is "web", which is not one name per socket of LISTEN_FDS"#,
         ),
     ] {
         assert_eq!(read(of).unwrap_err(), message);
     }
 }
 
-/// What was passed: `sockets` as socket activation, with these names.
+/// Passed sockets: `sockets` by socket activation, with these names.
 fn passed(sockets: Vec<(OwnedFd, &str)>) -> (Passed, Vec<RawFd>) {
     let (fds, names): (Vec<_>, Vec<_>) =
         sockets.into_iter().map(|(socket, name)| (socket.into_raw_fd(), name.to_owned())).unzip();
@@ -106,43 +109,40 @@ fn each_is_taken_once_by_number_by_name_or_with_the_rest() {
         );
         assert_eq!(
             take(&mut passed, &["systemd:nosuch"]).unwrap_err(),
-            "cannot take systemd:nosuch: no socket of that name was passed; there are web, rest, web, rest, left"
+            "cannot take systemd:nosuch: no socket of that name was passed; names that were passed: web, rest, web, rest, left"
         );
     });
 }
 
 #[test]
-fn what_nobody_takes_is_told_of() {
-    isolated("listen::passed::tests::what_nobody_takes_is_told_of", || {
+fn unused_sockets_are_reported() {
+    isolated("listen::passed::tests::unused_sockets_are_reported", || {
         let (mut passed, fds) = passed(vec![(tcp(), "web"), (tcp(), "admin")]);
         take(&mut passed, &["systemd:web"]).unwrap();
         let fd = fds[1];
-        let expected = "was passed to this master and is not used: -b systemd:admin would use it";
+        let expected = "was passed to this master and is not used; use it with -b systemd:admin";
         assert_eq!(passed.leftovers(), [format!("descriptor {fd} (admin) {expected}")]);
     });
 }
 
 #[test]
-fn what_the_service_manager_has_kept_is_for_no_bind_and_not_warned_of() {
-    isolated(
-        "listen::passed::tests::what_the_service_manager_has_kept_is_for_no_bind_and_not_warned_of",
-        || {
-            let (mut passed, fds) = passed(vec![(tcp(), "bind-127.0.0.1%3A0"), (tcp(), "web")]);
-            let mut kept = passed.take_kept();
-            let taken = kept.take(&"127.0.0.1:0".parse().unwrap(), Default::default(), None, 1).unwrap();
-            assert_eq!(taken.any().fd.as_raw_fd(), fds[0]);
-            assert_eq!(take(&mut passed, &["systemd"]).unwrap().len(), 1);
-            assert!(passed.leftovers().is_empty());
-            assert!(
-                take(&mut passed, &[&format!("fd:{}", fds[0])]).unwrap_err().ends_with("taken by another -b")
-            );
-        },
-    );
+fn stored_listeners_are_invisible_to_binds_and_not_warned_about() {
+    isolated("listen::passed::tests::stored_listeners_are_invisible_to_binds_and_not_warned_about", || {
+        let (mut passed, fds) = passed(vec![(tcp(), "bind-127.0.0.1%3A0"), (tcp(), "web")]);
+        let mut kept = passed.take_kept();
+        let taken = kept.take(&"127.0.0.1:0".parse().unwrap(), Default::default(), None, 1).unwrap();
+        assert_eq!(taken.any().fd.as_raw_fd(), fds[0]);
+        assert_eq!(take(&mut passed, &["systemd"]).unwrap().len(), 1);
+        assert!(passed.leftovers().is_empty());
+        assert!(
+            take(&mut passed, &[&format!("fd:{}", fds[0])]).unwrap_err().ends_with("taken by another -b")
+        );
+    });
 }
 
 #[test]
-fn what_no_worker_can_use_is_refused_in_words() {
-    isolated("listen::passed::tests::what_no_worker_can_use_is_refused_in_words", || {
+fn sockets_that_a_worker_cannot_use_are_refused_with_a_reason() {
+    isolated("listen::passed::tests::sockets_that_a_worker_cannot_use_are_refused_with_a_reason", || {
         let file = std::fs::File::open("/dev/null").unwrap().into();
         let (connected, _other) = UnixStream::pair().unwrap();
         let unbound = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap().into();
@@ -154,21 +154,21 @@ fn what_no_worker_can_use_is_refused_in_words() {
         let (mut passed, fds) = passed(sockets);
         let [file, connected, unbound, packets, netlink] = fds.try_into().unwrap();
         for (fd, options, why) in [
-            (file, "", format!("descriptor {file} is no socket")),
+            (file, "", format!("descriptor {file} is not a socket")),
             (connected, "", format!("descriptor {connected} is a Unix stream socket that does not listen")),
             (unbound, "", format!("descriptor {unbound} is a TCP socket that does not listen")),
             (
                 packets,
                 ",nodelay",
                 format!(
-                    "descriptor {packets}: \"nodelay\" makes no sense for a Unix datagram socket; it is for TCP"
+                    "descriptor {packets}: \"nodelay\" does not apply to a Unix datagram socket; it is for TCP"
                 ),
             ),
             (
                 netlink,
                 "",
                 format!(
-                    "descriptor {netlink} is a socket of family 16 and type 3, which no worker can be given"
+                    "descriptor {netlink} is a socket of family 16 and type 3, which a worker cannot get"
                 ),
             ),
             (12_345, "", "descriptor 12345 is not open".to_owned()),

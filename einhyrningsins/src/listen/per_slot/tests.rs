@@ -21,7 +21,7 @@ fn address(group: &PerSlot) -> SocketAddr {
     group.address().inet().unwrap()
 }
 
-/// Seats of `open` slots, of which `serving` serve.
+/// Seats of the slots `open`, of which `serving` serve.
 fn seats(open: &[u32], serving: &[u32]) -> Seats {
     Seats::of(open.iter().map(|slot| (SlotNumber(*slot), serving.contains(slot))))
 }
@@ -30,7 +30,7 @@ fn slots(numbers: impl IntoIterator<Item = u32>) -> Vec<SlotNumber> {
     numbers.into_iter().map(SlotNumber).collect()
 }
 
-/// How many connections wait for each slot, which are taken.
+/// Accepts the waiting connections, and counts them per slot.
 fn taken(group: &PerSlot) -> BTreeMap<u32, usize> {
     let one = |listener: &Listener| {
         let listener = TcpListener::from(listener.as_fd().try_clone_to_owned().unwrap());
@@ -44,7 +44,7 @@ fn connect(group: &PerSlot, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| TcpStream::connect(address(group)).unwrap()).collect()
 }
 
-/// Each slot alone gets all that comes while it alone serves: so the mirror is the kernel's order.
+/// Lets one slot after the other serve alone: if each gets everything then, the mirror is the kernel's order.
 fn check_order(group: &mut PerSlot, open: &[u32]) {
     for slot in open {
         group.steer(&seats(open, &[*slot])).unwrap();
@@ -71,7 +71,7 @@ fn each_slot_has_its_own_socket_at_one_address() {
 }
 
 #[test]
-fn the_mirror_keeps_the_order_of_the_kernel_whatever_comes_and_goes() {
+fn the_mirror_follows_the_kernels_order_through_any_changes() {
     let mut dice = fastrand::Rng::with_seed(7);
     let mut group = tcp(4);
     let mut open: Vec<u32> = (0..4).collect();
@@ -90,7 +90,7 @@ fn the_mirror_keeps_the_order_of_the_kernel_whatever_comes_and_goes() {
             }
             _ => {
                 dice.shuffle(&mut open);
-                // Of several, but for all, it may not be known who is where.
+                // If several leave, but not all, the order may become unknown.
                 let count = if dice.bool() { 1 } else { open.len() };
                 shut_down(&group, &open[..count]);
                 let results = group.revive(&slots(open[..count].iter().copied()));
@@ -104,7 +104,7 @@ fn the_mirror_keeps_the_order_of_the_kernel_whatever_comes_and_goes() {
 }
 
 #[test]
-fn a_newcomer_gets_nothing_before_it_serves() {
+fn a_new_slot_gets_nothing_before_it_serves() {
     let mut group = tcp(2);
     group.open(SlotNumber(2)).unwrap();
     let clients = connect(&group, 100);
@@ -119,15 +119,15 @@ fn a_newcomer_gets_nothing_before_it_serves() {
 }
 
 #[test]
-fn where_nobody_serves_all_wait_alike() {
+fn if_no_slot_serves_all_listeners_get_connections() {
     let mut group = tcp(3);
     group.steer(&seats(&[0, 1, 2], &[])).unwrap();
     let _clients = connect(&group, 100);
     assert_eq!(taken(&group).len(), 3);
 }
 
-/// The one that gets all is the last, and moves when another is closed: whoever connects just then must not end up with one
-/// that is closed next.
+/// While a listener that gets everything is the last one, closing another moves it. A client that connects at
+/// that moment must not end up in the queue of one that is closed next.
 #[test]
 fn the_last_slot_of_several_loses_nothing_when_the_others_are_closed() {
     for _ in 0..10 {
@@ -178,7 +178,7 @@ fn the_last_slot_of_several_loses_nothing_when_the_others_are_closed() {
 }
 
 #[test]
-fn who_holds_a_copy_of_one_that_was_closed_gets_nothing() {
+fn a_copy_of_a_closed_listener_gets_nothing() {
     let mut group = tcp(3);
     let copy = group.of(SlotNumber(1)).unwrap().as_fd().try_clone_to_owned().unwrap();
     group.close(SlotNumber(1));
@@ -190,7 +190,7 @@ fn who_holds_a_copy_of_one_that_was_closed_gets_nothing() {
 }
 
 #[test]
-fn the_last_one_is_not_closed() {
+fn the_last_listener_is_not_closed() {
     let mut group = tcp(1);
     group.close(SlotNumber(0));
     assert!(group.of(SlotNumber(0)).is_some());
@@ -198,7 +198,7 @@ fn the_last_one_is_not_closed() {
 }
 
 #[test]
-fn a_slot_keeps_what_waits_in_its_queue_while_it_gets_nothing_new() {
+fn an_excluded_slot_keeps_its_queue() {
     let mut group = tcp(2);
     group.steer(&seats(&[0, 1], &[1])).unwrap();
     let before = connect(&group, 3);
@@ -207,14 +207,15 @@ fn a_slot_keeps_what_waits_in_its_queue_while_it_gets_nothing_new() {
     assert_eq!(taken(&group), BTreeMap::from([(0, after.len()), (1, before.len())]));
 }
 
-/// They speak when what waited has been reset, which may be in another order than they have left in.
+/// The event of a listener comes once its queue has been reset, which may be in another order than that of
+/// leaving.
 #[test]
-fn where_the_order_of_leaving_matters_the_order_of_speaking_is_not_taken_for_it() {
+fn the_order_of_events_is_not_taken_for_the_order_of_leaving() {
     let mut known = Vec::new();
     for (first, second) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 3), (3, 1), (2, 3), (3, 2)] {
         let mut group = tcp(4);
         shut_down(&group, &[first, second]);
-        // The other may have been seen to be broken before it spoke, or not.
+        // The other may have been found broken before its event, or not.
         let spoken = if first < second { slots([second]) } else { slots([second, first]) };
         assert_eq!(group.revive(&spoken).len(), 2);
         if group.can_choose() {
@@ -226,11 +227,11 @@ fn where_the_order_of_leaving_matters_the_order_of_speaking_is_not_taken_for_it(
 }
 
 #[test]
-fn one_that_cannot_be_revived_is_in_nobodys_way() {
+fn a_listener_that_cannot_be_revived_is_closed() {
     let mut group = tcp(3);
     let copy = group.of(SlotNumber(0)).unwrap().as_fd().try_clone_to_owned().unwrap();
     shut_down(&group, &[0]);
-    // It listens again, and then lacks something.
+    // It listens again, and then lacks an option.
     group.members[0].listener.spec.options.device = Some("nowhere".into());
     assert!(matches!(&group.revive(&slots([0]))[..], [(SlotNumber(0), Err(_))]));
     check_order(&mut group, &[1, 2]);
@@ -241,7 +242,7 @@ fn one_that_cannot_be_revived_is_in_nobodys_way() {
 }
 
 #[test]
-fn what_the_kernel_has_refused_is_told_once_and_tried_again() {
+fn a_refusal_of_the_kernel_is_reported_once_and_retried() {
     let listener = || bind(&"127.0.0.1:0".parse().unwrap(), Family::Any, None).unwrap();
     let members = (0..2).map(|slot| Member::new(SlotNumber(slot), listener())).collect();
     // They are in no group.
@@ -253,7 +254,7 @@ fn what_the_kernel_has_refused_is_told_once_and_tried_again() {
 }
 
 #[test]
-fn several_that_were_shut_down_with_nobody_to_say_in_which_order_end_the_choice() {
+fn several_shutdowns_in_unknown_order_end_the_steering() {
     let mut group = tcp(4);
     shut_down(&group, &[0, 1]);
     assert_eq!(group.revive(&[]).len(), 2);
@@ -261,7 +262,7 @@ fn several_that_were_shut_down_with_nobody_to_say_in_which_order_end_the_choice(
     group.steer(&seats(&[0, 1, 2, 3], &[0])).unwrap();
     let _clients = connect(&group, 200);
     assert_eq!(taken(&group).len(), 4, "rather all than a wrong one");
-    // It survives being written down, and ends when only one is left.
+    // This survives a save and a restore, and ends when only one listener is left.
     assert!(!group.record().is_order_known);
     for slot in 1..4 {
         group.close(SlotNumber(slot));
@@ -271,7 +272,7 @@ fn several_that_were_shut_down_with_nobody_to_say_in_which_order_end_the_choice(
 }
 
 #[test]
-fn all_that_were_shut_down_come_back_in_an_order_that_is_known() {
+fn after_a_shutdown_of_all_the_order_is_known_again() {
     let mut group = tcp(3);
     shut_down(&group, &[0, 1, 2]);
     assert_eq!(group.revive(&[]).len(), 3);
@@ -280,7 +281,7 @@ fn all_that_were_shut_down_come_back_in_an_order_that_is_known() {
 }
 
 #[test]
-fn an_address_that_somebody_shares_already_is_refused() {
+fn an_address_with_another_group_is_refused() {
     let group = tcp(2);
     let spec: BindSpec = format!("{},reuseport", group.address()).parse().unwrap();
     let error = bind(&spec, Family::Any, None).unwrap_err();
@@ -318,11 +319,11 @@ fn packets_of_one_sender_stay_with_a_slot_that_serves() {
 }
 
 #[test]
-fn who_holds_a_copy_of_a_packet_socket_that_was_closed_gets_none() {
+fn a_copy_of_a_closed_packet_socket_gets_nothing() {
     for bound in ["udp:127.0.0.1:0,reuseport,n", "udp:[::]:0,reuseport,n"] {
         let mut group = group(bound, 3);
         let to = SocketAddr::new("127.0.0.1".parse().unwrap(), address(&group).port());
-        // A child of a worker, say, that did not close what it has not asked for.
+        // For instance a child of a worker that inherited it by accident.
         let copy = group.of(SlotNumber(0)).unwrap().as_fd().try_clone_to_owned().unwrap();
         group.close(SlotNumber(0));
         group.steer(&seats(&[1, 2], &[1, 2])).unwrap();
@@ -341,7 +342,7 @@ fn who_holds_a_copy_of_a_packet_socket_that_was_closed_gets_none() {
 }
 
 #[test]
-fn however_many_slots_go_at_once_none_of_them_gets_anything_new() {
+fn slots_that_leave_together_get_nothing_new() {
     for (spec, count) in [("127.0.0.1:0,reuseport,n", 300), ("udp:127.0.0.1:0,reuseport,n", 200)] {
         let mut group = group(spec, count);
         let staying: Vec<u32> = (count / 2..count).collect();
@@ -356,7 +357,7 @@ fn however_many_slots_go_at_once_none_of_them_gets_anything_new() {
 }
 
 #[test]
-fn beyond_what_a_program_holds_those_that_leave_come_first() {
+fn beyond_the_limit_of_a_program_leaving_slots_come_first() {
     // Half of them wait for a worker, and the last two are to be closed.
     let mut group = group("udp:127.0.0.1:0,reuseport", 260);
     let open: Vec<u32> = (0..258).collect();

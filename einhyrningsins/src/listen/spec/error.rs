@@ -1,12 +1,12 @@
-//! What can be wrong with what `-b` says, in words.
+//! Errors in the text of `-b`.
 
 use super::options::BindOption;
 
-/// A text that is no [`BindSpec`](super::BindSpec).
+/// A text that is not a [`BindSpec`](super::BindSpec).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad bind address \"{}\": {kind}", .spec.escape_debug())]
 pub struct BindSpecError {
-    /// The text.
+    /// The text as given.
     pub spec: String,
     /// What is wrong with it.
     pub kind: BindSpecErrorKind,
@@ -17,114 +17,114 @@ pub struct BindSpecError {
 #[non_exhaustive]
 pub enum BindSpecErrorKind {
     /// There is no address at all.
-    #[error("it is empty; write ADDR:PORT, or :PORT for every address")]
+    #[error("it is empty; give ADDR:PORT, or :PORT for every address")]
     Empty,
-    /// There is no colon, or nothing behind it.
-    #[error("the port is missing; write ADDR:PORT, or :PORT for every address")]
+    /// There is no colon, or nothing after it.
+    #[error("the port is missing; give ADDR:PORT, or :PORT for every address")]
     NoPort,
-    /// The port is no number, or too large.
-    #[error("\"{}\" is no port; a port is a number from 0 to 65535", .port.escape_debug())]
+    /// The port is not a number, or too large.
+    #[error("\"{}\" is not a port; give a number from 0 to 65535", .port.escape_debug())]
     BadPort {
-        /// What stands in its place.
+        /// The port as given.
         port: String,
     },
-    /// An IPv6 address without brackets, where it is unclear what the port is.
-    #[error("an IPv6 address stands in brackets, as in {example}")]
+    /// An IPv6 address without brackets, whose port is ambiguous.
+    #[error("an IPv6 address needs brackets, as in {example}")]
     NoBrackets {
-        /// How it may have been meant.
+        /// What may have been meant.
         example: String,
     },
-    /// What stands in brackets is no IPv6 address, or the brackets are not closed.
-    #[error("\"{}\" is no IPv6 address in brackets; write it as in [::1]:80", .host.escape_debug())]
+    /// The text in brackets is not an IPv6 address, or the brackets are not closed.
+    #[error("\"{}\" is not an IPv6 address in brackets; write it as in [::1]:80", .host.escape_debug())]
     BadIpv6 {
-        /// What stands in its place.
+        /// The text as given.
         host: String,
     },
-    /// Digits and dots that are no IPv4 address.
-    #[error("\"{host}\" is no IPv4 address; it has four numbers from 0 to 255, as in 127.0.0.1")]
+    /// Digits and dots that are not an IPv4 address.
+    #[error("\"{host}\" is not an IPv4 address; give four numbers from 0 to 255, as in 127.0.0.1")]
     BadIpv4 {
-        /// What stands in its place.
+        /// The text as given.
         host: String,
     },
-    /// Neither address nor name.
+    /// Neither an address nor a host name.
     #[error("\"{}\" is neither an address nor a host name; :PORT binds every address", .host.escape_debug())]
     BadHost {
-        /// What stands in its place.
+        /// The text as given.
         host: String,
     },
-    /// No path or name of a Unix socket.
-    #[error("the path is missing; write {kind}:PATH, or {kind}:@NAME for a socket that is no file")]
+    /// The path or name of a Unix socket is missing.
+    #[error("the path is missing; give {kind}:PATH, or {kind}:@NAME for a socket without a file")]
     NoPath {
-        /// The kind, as it is written.
+        /// The word before the colon.
         kind: &'static str,
     },
-    /// A path or name that no Unix socket can have.
+    /// A Unix socket cannot have this path or name.
     #[error("\"{}\" cannot be the name of a Unix socket: {why}", .name.escape_debug())]
     BadPath {
-        /// The name.
+        /// The path or name.
         name: String,
         /// Why not.
         why: &'static str,
     },
-    /// What should be the number of a descriptor is none.
-    #[error("\"{}\" is no descriptor that can be passed; write fd:N with a number from 3", .number.escape_debug())]
+    /// Not a descriptor number.
+    #[error("\"{}\" is not a descriptor that can be passed; give fd:N with N at least 3", .number.escape_debug())]
     BadFd {
-        /// What stands in its place.
+        /// The text as given.
         number: String,
     },
-    /// No such option.
-    #[error("\"{}\" is no option of it; there are {known}", .option.escape_debug())]
+    /// No option has this name.
+    #[error("unknown option \"{}\"; valid options: {known}", .option.escape_debug())]
     UnknownOption {
-        /// What stands in its place.
+        /// The text as given.
         option: String,
-        /// Those that there are for such a socket.
+        /// The options of such a socket.
         known: String,
     },
-    /// An option that such a socket cannot have.
-    #[error("\"{option}\" makes no sense for {socket}; it is for {fitting}")]
+    /// The option does not apply to such a socket.
+    #[error("\"{option}\" does not apply to {socket}; it is for {fitting}")]
     Misplaced {
-        /// The option.
+        /// The name of the option.
         option: &'static str,
-        /// What the socket is.
+        /// The kind of socket.
         socket: &'static str,
-        /// What the option is for.
+        /// The sockets that the option is for.
         fitting: &'static str,
     },
-    /// An option without its value.
-    #[error("\"{option}\" has no value; write {option}=VALUE")]
+    /// The option lacks its value.
+    #[error("\"{option}\" needs a value: {option}=VALUE")]
     NoValue {
-        /// The option.
+        /// The name of the option.
         option: &'static str,
     },
-    /// An option that takes no value has one.
+    /// An option without value has one.
     #[error("\"{option}\" takes no value")]
     NoValueTaken {
-        /// The option.
+        /// The name of the option.
         option: &'static str,
     },
-    /// A value that its option does not take.
-    #[error("\"{}\" is no value of \"{option}\"; it takes {wants}", .value.escape_debug())]
+    /// The option does not take this value.
+    #[error("bad value \"{}\" for \"{option}\"; it takes {wants}", .value.escape_debug())]
     BadValue {
-        /// The option.
+        /// The name of the option.
         option: &'static str,
-        /// The value.
+        /// The value as given.
         value: String,
-        /// What it takes.
+        /// The values that the option takes.
         wants: &'static str,
     },
     /// A name that `LISTEN_FDNAMES` cannot hold.
     #[error(
-        "\"{}\" is no name for a socket; one has 1 to 255 printable ASCII characters without a colon",
+        "bad socket name \"{}\"; give 1 to 255 printable ASCII characters without a colon",
         .name.escape_debug()
     )]
     BadSocketName {
-        /// What stands in its place.
+        /// The name as given.
         name: String,
     },
-    /// An option that has a value was given more than once.
+    /// An option with a value is given more than once.
     #[error("\"{option}\" is given twice")]
     Twice {
-        /// The option.
+        /// The name of the option.
         option: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! What `-b` says, parsed: `ADDRESS[,OPT...]`.
+//! The parsed argument of `-b`: `ADDRESS[,OPT...]`.
 
 mod error;
 mod options;
@@ -17,66 +17,65 @@ pub use options::{BindOption, BindOptions, FastOpen, Origin};
 
 use super::SocketKind;
 
-/// One or more sockets that were asked for.
+/// One `-b`: one or more sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindSpec {
-    /// Where.
+    /// The part before the first comma.
     pub address: BindAddress,
-    /// How.
+    /// The part after it.
     pub options: BindOptions,
 }
 
-/// A place to listen at.
+/// The address of a `-b`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BindAddress {
     /// A TCP port.
     Tcp {
-        /// On which addresses.
+        /// The IP addresses to bind.
         host: Host,
-        /// The port; 0 lets the system choose one.
+        /// 0 lets the system choose a port.
         port: u16,
     },
     /// A UDP port.
     Udp {
-        /// On which addresses.
+        /// The IP addresses to bind.
         host: Host,
-        /// The port; 0 lets the system choose one.
+        /// 0 lets the system choose a port.
         port: u16,
     },
     /// A Unix stream socket.
     Unix(Place),
-    /// A Unix socket of packets in order.
+    /// A Unix socket of sequenced packets.
     Seqpacket(Place),
     /// The socket that the master was started with at this descriptor.
     Fd(RawFd),
-    /// The sockets of this name that the master was started with by socket activation; all that no other address
-    /// names, without a name.
+    /// The sockets that socket activation passed under this name. `None` takes all that no other address names.
     Systemd(Option<String>),
 }
 
-/// Which addresses of this machine.
+/// Local IP addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     /// All of them, IPv4 and IPv6.
     Any,
-    /// One; or all of a family, with `0.0.0.0` and `[::]`.
+    /// A single address, or with `0.0.0.0` or `[::]` all of a family.
     Ip(IpAddr),
-    /// One that is looked up when the socket is bound.
+    /// A name that is resolved when the socket is bound.
     Name(String),
 }
 
-/// Where a Unix socket is.
+/// The place of a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// A file; a relative path counts from the directory that the master was started in.
+    /// A file. A relative path starts at the directory in which the master was started.
     Path(PathBuf),
-    /// A name in the kernel alone.
+    /// A name that exists only in the kernel.
     Abstract(String),
 }
 
 impl BindSpec {
-    /// The same, with a path that is counted from `start`.
+    /// Makes a relative path absolute, starting at `start`.
     #[must_use]
     pub fn counted_from(mut self, start: &Path) -> Self {
         if let BindAddress::Unix(Place::Path(path)) | BindAddress::Seqpacket(Place::Path(path)) =
@@ -89,7 +88,7 @@ impl BindSpec {
 }
 
 impl BindAddress {
-    /// Where the socket comes from, as far as options care.
+    /// Where the socket comes from, as far as options depend on it.
     #[must_use]
     pub fn origin(&self) -> Origin {
         match self {
@@ -125,7 +124,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Writes a comma as `\,` and a backslash as `\\`, because a comma begins the options.
+/// Writes a comma as `\,` and a backslash as `\\`, because a comma starts the options.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace(',', "\\,")
 }

@@ -1,44 +1,44 @@
-//! Options of `-b`: what there is, what each takes, and which sockets each makes sense for.
+//! The options of `-b`: their names, their values, and the sockets that each applies to.
 
 use std::fmt;
 
 use super::error::BindSpecErrorKind;
 use crate::listen::SocketKind;
 
-/// The longest name of a socket in `LISTEN_FDNAMES`, in bytes; `sd_listen_fds(3)` takes no longer ones.
+/// The longest name of a socket in `LISTEN_FDNAMES`, in bytes: the limit of `sd_listen_fds(3)`.
 const SOCKET_NAME_BYTES_MAX: usize = 255;
 
-/// The longest name of a network interface, in bytes: `IFNAMSIZ` less its NUL.
+/// The longest name of a network interface, in bytes: `IFNAMSIZ` without its NUL.
 const DEVICE_BYTES_MAX: usize = 15;
 
-/// The options of one socket.
+/// The options of one `-b`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BindOptions {
-    /// Whether the socket is `O_NONBLOCK`. All who hold it share that.
+    /// Whether the socket is `O_NONBLOCK`. The flag is shared by all holders of the socket.
     pub nonblocking: bool,
-    /// Its name in `LISTEN_FDNAMES`.
+    /// The name in `LISTEN_FDNAMES`.
     pub name: Option<String>,
-    /// How many connections may wait in its queue.
+    /// How many connections may wait in the queue.
     pub backlog: Option<u32>,
-    /// Whether what a worker writes is sent at once, in every connection (`TCP_NODELAY`).
+    /// Whether small writes are sent at once, on every connection (`TCP_NODELAY`).
     pub nodelay: bool,
-    /// Whether connections are given to a worker only when the client has sent something (`TCP_DEFER_ACCEPT`).
+    /// Whether a connection reaches a worker only after the client has sent data (`TCP_DEFER_ACCEPT`).
     pub defer: bool,
     /// Whether a client may send data with its first packet (`TCP_FASTOPEN`).
     pub fastopen: Option<FastOpen>,
-    /// Whether the address may be one that this machine does not have yet (`IP_FREEBIND`).
+    /// Whether this machine may lack the address (`IP_FREEBIND`).
     pub freebind: bool,
-    /// The mark of what it sends (`SO_MARK`).
+    /// The mark of outgoing packets (`SO_MARK`).
     pub mark: Option<u32>,
-    /// The network interface that it is bound to (`SO_BINDTODEVICE`).
+    /// The network interface to bind to (`SO_BINDTODEVICE`).
     pub device: Option<String>,
-    /// Whether each slot has a socket of its own at the address (`SO_REUSEPORT`).
+    /// Whether each slot has its own socket at the address (`SO_REUSEPORT`).
     pub reuseport: bool,
-    /// The size of the buffer for what comes in, in bytes (`SO_RCVBUF`).
+    /// The size of the receive buffer, in bytes (`SO_RCVBUF`).
     pub receive_buffer: Option<u32>,
-    /// The size of the buffer for what goes out, in bytes (`SO_SNDBUF`).
+    /// The size of the send buffer, in bytes (`SO_SNDBUF`).
     pub send_buffer: Option<u32>,
-    /// Whether connections are probed when they are silent (`SO_KEEPALIVE`).
+    /// Whether silent connections are probed (`SO_KEEPALIVE`).
     pub keepalive: bool,
     /// The mode of the file.
     pub mode: Option<u32>,
@@ -48,16 +48,16 @@ pub struct BindOptions {
     pub group: Option<String>,
 }
 
-/// How many connections may wait that have data and have not finished their handshake.
+/// How many connections with early data may have an unfinished handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FastOpen {
-    /// As many as may wait in its queue.
+    /// As many as the queue takes.
     Backlog,
-    /// So many.
+    /// This many.
     Pending(u32),
 }
 
-/// One of the options.
+/// An option of `-b`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindOption {
     /// `n`, `o_nonblock`.
@@ -96,27 +96,27 @@ pub enum BindOption {
     Group,
 }
 
-/// Where a socket comes from, as far as options care.
+/// Where a socket comes from, as far as options depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// Bound by this master.
     Bound(SocketKind),
-    /// Bound by a master to this one, which passed it on; of what kind it is will be seen.
+    /// Bound by another process and passed on; its kind is not known yet.
     Passed,
-    /// Bound by a master to this one, and seen.
+    /// Bound by another process and passed on; its kind is known.
     PassedAs(SocketKind),
-    /// Bound by this master, to a name that is no file.
+    /// Bound by this master to an abstract name.
     Abstract(SocketKind),
 }
 
 impl Origin {
-    /// What it is, in a sentence.
+    /// The origin with its article, for use in a sentence.
     #[must_use]
     pub fn described(self) -> &'static str {
         match self {
             Self::Bound(kind) | Self::PassedAs(kind) => kind.described(),
-            Self::Passed => "a socket that is bound already",
-            Self::Abstract(_) => "a Unix socket that is no file",
+            Self::Passed => "a socket that is already bound",
+            Self::Abstract(_) => "an abstract Unix socket",
         }
     }
 
@@ -126,7 +126,7 @@ impl Origin {
 }
 
 impl BindOption {
-    /// All there are, in the order in which they are told.
+    /// Every option, in the order of messages.
     pub const ALL: [Self; 17] = [
         Self::NonBlocking,
         Self::ReuseAddress,
@@ -147,7 +147,7 @@ impl BindOption {
         Self::Group,
     ];
 
-    /// What it is called, the usual name first.
+    /// The names of the option, the usual one first.
     #[must_use]
     pub fn names(self) -> &'static [&'static str] {
         match self {
@@ -171,7 +171,7 @@ impl BindOption {
         }
     }
 
-    /// How it is written, for a list.
+    /// The option with its value and its other names, for a list.
     fn usage(self) -> String {
         let value = match self {
             Self::Name | Self::Device => "=NAME",
@@ -189,13 +189,13 @@ impl BindOption {
         }
     }
 
-    /// Finds it by a name, in any case.
+    /// Finds an option by name, case-insensitively.
     pub(super) fn find(name: &str) -> Option<Self> {
         let is_it = |option: &Self| option.names().iter().any(|other| other.eq_ignore_ascii_case(name));
         Self::ALL.into_iter().find(is_it)
     }
 
-    /// Whether it can be had for such a socket.
+    /// Whether the option applies to such a socket.
     #[must_use]
     pub fn fits(self, origin: Origin) -> bool {
         let (kind, is_file) = match origin {
@@ -217,11 +217,11 @@ impl BindOption {
         }
     }
 
-    /// What it does make sense for.
+    /// The sockets that the option applies to.
     fn fitting(self) -> &'static str {
         match self {
             Self::NonBlocking | Self::Name | Self::ReceiveBuffer | Self::SendBuffer => "any socket",
-            Self::Backlog => "sockets that connections come to",
+            Self::Backlog => "sockets that accept connections",
             Self::NoDelay | Self::Defer | Self::FastOpen | Self::KeepAlive => "TCP",
             Self::ReuseAddress => "TCP sockets that the master binds",
             Self::Mark => "TCP and UDP",
@@ -230,7 +230,7 @@ impl BindOption {
         }
     }
 
-    /// That it cannot be had for such a socket.
+    /// The error that the option does not apply to such a socket.
     pub(in crate::listen) fn misplaced(self, origin: Origin) -> BindSpecErrorKind {
         BindSpecErrorKind::Misplaced {
             option: self.names()[0],
@@ -239,7 +239,7 @@ impl BindOption {
         }
     }
 
-    /// Those that can be had for such a socket, as a list.
+    /// The options that apply to such a socket, as a list.
     pub(super) fn list(origin: Origin) -> String {
         let fitting = Self::ALL.into_iter().filter(|option| option.fits(origin));
         let mut usages: Vec<_> = fitting.map(Self::usage).collect();
@@ -249,7 +249,7 @@ impl BindOption {
 }
 
 impl BindOptions {
-    /// Takes up `option` with what was given as its value.
+    /// Sets `option` from its value, if one was given.
     pub(super) fn set(&mut self, option: BindOption, value: Option<&str>) -> Result<(), BindSpecErrorKind> {
         let name = option.names()[0];
         let wants = |what: &'static str| BindSpecErrorKind::BadValue {
@@ -306,13 +306,13 @@ impl BindOptions {
         if is_second { Err(BindSpecErrorKind::Twice { option: name }) } else { Ok(()) }
     }
 
-    /// Those that were given and cannot be had for such a socket.
+    /// The first given option that does not apply to such a socket.
     #[must_use]
     pub fn first_misfit(&self, origin: Origin) -> Option<BindOption> {
         BindOption::ALL.into_iter().find(|option| self.written(*option).is_some() && !option.fits(origin))
     }
 
-    /// How `option` was given, in the one way in which it is written; `None` if it was not.
+    /// The canonical form of `option` as given; `None` if it was not given.
     #[must_use]
     pub fn written(&self, option: BindOption) -> Option<String> {
         let name = option.names()[0];
@@ -351,7 +351,7 @@ impl fmt::Display for BindOptions {
     }
 }
 
-/// Sets a flag, which may be set twice.
+/// Sets a flag; setting it twice is allowed.
 fn flag(flag: &mut bool, option: &'static str, value: Option<&str>) -> Result<bool, BindSpecErrorKind> {
     match value {
         Some(_) => Err(BindSpecErrorKind::NoValueTaken { option }),
@@ -377,7 +377,7 @@ pub(super) fn socket_name(name: &str) -> Result<String, BindSpecErrorKind> {
 }
 
 fn digits(text: &str) -> Option<&str> {
-    // `parse` alone would take "+80".
+    // `parse` alone would accept "+80".
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }
 

@@ -1,4 +1,4 @@
-//! Reading what `-b` says.
+//! The parser of `-b`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
@@ -8,10 +8,10 @@ use std::str::FromStr;
 use super::options::{BindOption, socket_name};
 use super::{BindAddress, BindOptions, BindSpec, BindSpecError, BindSpecErrorKind, Host, Place};
 
-/// The longest host name that DNS allows, in bytes (RFC 1035, section 2.3.4, without the root's dot).
+/// The longest host name in DNS, in bytes (RFC 1035, section 2.3.4, without the root's dot).
 const HOST_NAME_BYTES_MAX: usize = 253;
 
-/// The longest abstract name, in bytes: `sun_path` of `unix(7)` less the NUL that such a name begins with.
+/// The longest abstract name, in bytes: `sun_path` of `unix(7)` without the leading NUL.
 const ABSTRACT_BYTES_MAX: usize = 107;
 
 /// The first descriptor that can be passed: below are standard input, output and error.
@@ -20,29 +20,30 @@ const FIRST_PASSED: RawFd = 3;
 impl FromStr for BindSpec {
     type Err = BindSpecError;
 
-    /// Reads `ADDRESS[,OPT...]`. An address is `HOST:PORT`, where `HOST` is an IPv4 address, an IPv6 address in brackets,
-    /// a host name, or nothing for every address; `udp:` and the same; `unix:` or `seqpacket:` and a path, or `@` and a
-    /// name; `fd:` and a number; `systemd`, or `systemd:` and a name. In a path, `\,` is a comma and `\\` a backslash.
-    /// Options ([`BindOption`]) and the words before a colon are in any case.
+    /// Reads `ADDRESS[,OPT...]`. An address is one of: `HOST:PORT`, where `HOST` is an IPv4 address, an IPv6
+    /// address in brackets, a host name, or empty for every address; `udp:` and the same; `unix:` or
+    /// `seqpacket:` and a path, or `@` and a name; `fd:` and a number; `systemd`, or `systemd:` and a name. In
+    /// a path, `\,` is a comma and `\\` a backslash. Options ([`BindOption`]) and the words before a colon are
+    /// case-insensitive.
     ///
     /// # Errors
-    /// [`BindSpecError`], for the first thing that is wrong.
+    /// [`BindSpecError`], for the first fault.
     fn from_str(spec: &str) -> Result<Self, BindSpecError> {
         parse(spec, Unknown::Refused).map_err(|kind| BindSpecError { spec: spec.to_owned(), kind })
     }
 }
 
 impl BindSpec {
-    /// As [`from_str`](Self::from_str), but an option that there is not is no error. So does einhorn.
+    /// Like [`from_str`](Self::from_str), but skips unknown options, as einhorn does.
     ///
     /// # Errors
-    /// [`BindSpecError`], for the first other thing that is wrong.
+    /// [`BindSpecError`], for the first other fault.
     pub fn parse_ignoring_unknown_options(spec: &str) -> Result<Self, BindSpecError> {
         parse(spec, Unknown::Ignored).map_err(|kind| BindSpecError { spec: spec.to_owned(), kind })
     }
 }
 
-/// What becomes of options that there are not.
+/// How to treat unknown options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unknown {
     Refused,
@@ -69,7 +70,7 @@ fn parse(spec: &str, unknown: Unknown) -> Result<BindSpec, BindSpecErrorKind> {
     Ok(BindSpec { address, options })
 }
 
-/// The address, and what follows the comma behind it, which is the first without a backslash before it.
+/// The address, and the text after the first comma that has no backslash before it.
 fn split(spec: &str) -> (&str, Option<&str>) {
     let mut is_escaped = false;
     for (at, byte) in spec.bytes().enumerate() {
@@ -82,7 +83,8 @@ fn split(spec: &str) -> (&str, Option<&str>) {
     (spec, None)
 }
 
-/// Takes the backslash from `\,` and `\\`. Any other stands for itself: file names have them, of systemd for instance.
+/// Removes the backslash from `\,` and `\\`. Any other backslash stays: file names contain them, systemd's for
+/// instance.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -122,8 +124,8 @@ fn parse_place(kind: &'static str, text: &str) -> Result<Place, BindSpecErrorKin
     let text = unescape(text);
     let bad = |why| BindSpecErrorKind::BadPath { name: text.clone(), why };
     match text.strip_prefix('@') {
-        _ if text.contains('\0') => Err(bad("it has a NUL")),
-        Some(name) if name.len() > ABSTRACT_BYTES_MAX => Err(bad("it has more than 107 bytes")),
+        _ if text.contains('\0') => Err(bad("it contains a NUL")),
+        Some(name) if name.len() > ABSTRACT_BYTES_MAX => Err(bad("it is longer than 107 bytes")),
         Some(name) if !name.is_empty() => Ok(Place::Abstract(name.to_owned())),
         None if !text.is_empty() => Ok(Place::Path(PathBuf::from(text))),
         _ => Err(BindSpecErrorKind::NoPath { kind }),
@@ -144,7 +146,7 @@ fn parse_inet(text: &str) -> Result<(Host, u16), BindSpecErrorKind> {
     if host.contains(':') {
         return Err(colons_outside_brackets(text, host, port));
     }
-    // The host first: with "10.0.0:80:" and the like it is the more telling error.
+    // The host first: for "10.0.0:80:" and the like, its error says more.
     let host = parse_host(host)?;
     Ok((host, parse_port(port)?))
 }
@@ -160,7 +162,7 @@ fn parse_bracketed(text: &str, rest: &str) -> Result<(Host, u16), BindSpecErrorK
     Ok((Host::Ip(ip.into()), parse_port(port)?))
 }
 
-/// More than one colon: most likely an IPv6 address, with a port or without.
+/// More than one colon: most likely an IPv6 address, with or without a port.
 fn colons_outside_brackets(text: &str, host: &str, port: &str) -> BindSpecErrorKind {
     let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
     if is_ipv6(host) && parse_port(port).is_ok() {
@@ -179,7 +181,7 @@ fn parse_host(host: &str) -> Result<Host, BindSpecErrorKind> {
     } else if let Ok(ip) = host.parse::<Ipv4Addr>() {
         Ok(Host::Ip(ip.into()))
     } else if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        // The resolver would take 127.1 or 010.0.0.1 in its own old ways.
+        // The resolver would accept 127.1 or 010.0.0.1 in its own traditional ways.
         Err(BindSpecErrorKind::BadIpv4 { host: host.to_owned() })
     } else if host.len() <= HOST_NAME_BYTES_MAX && host.bytes().all(is_name_byte) {
         Ok(Host::Name(host.to_owned()))
@@ -192,7 +194,7 @@ fn parse_port(port: &str) -> Result<u16, BindSpecErrorKind> {
     if port.is_empty() {
         return Err(BindSpecErrorKind::NoPort);
     }
-    // `parse` alone would take "+80".
+    // `parse` alone would accept "+80".
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     let number = if digits { port.parse().ok() } else { None };
     number.ok_or_else(|| BindSpecErrorKind::BadPort { port: port.to_owned() })

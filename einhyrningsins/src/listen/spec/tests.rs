@@ -99,7 +99,7 @@ fn every_kind_of_address_is_read() {
 }
 
 #[test]
-fn a_relative_path_counts_from_where_the_master_was_started() {
+fn a_relative_path_starts_at_the_masters_directory() {
     let counted = |text: &str| read(text).unwrap().counted_from(Path::new("/srv/a,b")).to_string();
     assert_eq!(counted("unix:web.sock,n"), r"unix:/srv/a\,b/web.sock,n");
     assert_eq!(counted("seqpacket:/run/web.sock"), "seqpacket:/run/web.sock");
@@ -107,7 +107,7 @@ fn a_relative_path_counts_from_where_the_master_was_started() {
 }
 
 #[test]
-fn unknown_options_may_be_ignored_and_nothing_else() {
+fn only_unknown_options_may_be_ignored() {
     let lenient =
         |text: &str| BindSpec::parse_ignoring_unknown_options(text).map_err(|error| error.to_string());
     assert_eq!(lenient(":80,x,N,a=b,"), read(":80,n"));
@@ -121,44 +121,44 @@ fn unknown_options_may_be_ignored_and_nothing_else() {
 fn each_mistake_is_named() {
     let long_name = format!(":80,name={}", "x".repeat(256));
     for (text, message) in [
-        ("", r#"bad bind address "": it is empty; write ADDR:PORT, or :PORT for every address"#),
-        (",n", r#"bad bind address ",n": it is empty; write ADDR:PORT, or :PORT for every address"#),
+        ("", r#"bad bind address "": it is empty; give ADDR:PORT, or :PORT for every address"#),
+        (",n", r#"bad bind address ",n": it is empty; give ADDR:PORT, or :PORT for every address"#),
         (
             "8080",
-            r#"bad bind address "8080": the port is missing; write ADDR:PORT, or :PORT for every address"#,
+            r#"bad bind address "8080": the port is missing; give ADDR:PORT, or :PORT for every address"#,
         ),
         (
             "127.0.0.1:",
-            r#"bad bind address "127.0.0.1:": the port is missing; write ADDR:PORT, or :PORT for every address"#,
+            r#"bad bind address "127.0.0.1:": the port is missing; give ADDR:PORT, or :PORT for every address"#,
         ),
         (
             "[::1]",
-            r#"bad bind address "[::1]": the port is missing; write ADDR:PORT, or :PORT for every address"#,
+            r#"bad bind address "[::1]": the port is missing; give ADDR:PORT, or :PORT for every address"#,
         ),
-        ("h:http", r#"bad bind address "h:http": "http" is no port; a port is a number from 0 to 65535"#),
-        ("h:+80", r#"bad bind address "h:+80": "+80" is no port; a port is a number from 0 to 65535"#),
-        ("h:65536", r#"bad bind address "h:65536": "65536" is no port; a port is a number from 0 to 65535"#),
-        ("::1:80", r#"bad bind address "::1:80": an IPv6 address stands in brackets, as in [::1]:80"#),
-        ("fe80::", r#"bad bind address "fe80::": an IPv6 address stands in brackets, as in [fe80::]:80"#),
+        ("h:http", r#"bad bind address "h:http": "http" is not a port; give a number from 0 to 65535"#),
+        ("h:+80", r#"bad bind address "h:+80": "+80" is not a port; give a number from 0 to 65535"#),
+        ("h:65536", r#"bad bind address "h:65536": "65536" is not a port; give a number from 0 to 65535"#),
+        ("::1:80", r#"bad bind address "::1:80": an IPv6 address needs brackets, as in [::1]:80"#),
+        ("fe80::", r#"bad bind address "fe80::": an IPv6 address needs brackets, as in [fe80::]:80"#),
         (
             "a:b:80",
             r#"bad bind address "a:b:80": "a:b" is neither an address nor a host name; :PORT binds every address"#,
         ),
         (
             "[::1:80",
-            r#"bad bind address "[::1:80": "[::1:80" is no IPv6 address in brackets; write it as in [::1]:80"#,
+            r#"bad bind address "[::1:80": "[::1:80" is not an IPv6 address in brackets; write it as in [::1]:80"#,
         ),
         (
             "[127.0.0.1]:80",
-            r#"bad bind address "[127.0.0.1]:80": "[127.0.0.1]:80" is no IPv6 address in brackets; write it as in [::1]:80"#,
+            r#"bad bind address "[127.0.0.1]:80": "[127.0.0.1]:80" is not an IPv6 address in brackets; write it as in [::1]:80"#,
         ),
         (
             "[::1]80",
-            r#"bad bind address "[::1]80": "[::1]80" is no IPv6 address in brackets; write it as in [::1]:80"#,
+            r#"bad bind address "[::1]80": "[::1]80" is not an IPv6 address in brackets; write it as in [::1]:80"#,
         ),
         (
             "127.1:80",
-            r#"bad bind address "127.1:80": "127.1" is no IPv4 address; it has four numbers from 0 to 255, as in 127.0.0.1"#,
+            r#"bad bind address "127.1:80": "127.1" is not an IPv4 address; give four numbers from 0 to 255, as in 127.0.0.1"#,
         ),
         (
             "*:80",
@@ -170,89 +170,89 @@ fn each_mistake_is_named() {
         ),
         (
             "unix:",
-            r#"bad bind address "unix:": the path is missing; write unix:PATH, or unix:@NAME for a socket that is no file"#,
+            r#"bad bind address "unix:": the path is missing; give unix:PATH, or unix:@NAME for a socket without a file"#,
         ),
         (
             "seqpacket:@",
-            r#"bad bind address "seqpacket:@": the path is missing; write seqpacket:PATH, or seqpacket:@NAME for a socket that is no file"#,
+            r#"bad bind address "seqpacket:@": the path is missing; give seqpacket:PATH, or seqpacket:@NAME for a socket without a file"#,
         ),
         (
             "unix:a\0",
-            r#"bad bind address "unix:a\0": "a\0" cannot be the name of a Unix socket: it has a NUL"#,
+            r#"bad bind address "unix:a\0": "a\0" cannot be the name of a Unix socket: it contains a NUL"#,
         ),
         (
             "udp:",
-            r#"bad bind address "udp:": the port is missing; write ADDR:PORT, or :PORT for every address"#,
+            r#"bad bind address "udp:": the port is missing; give ADDR:PORT, or :PORT for every address"#,
         ),
         (
             "udp:x",
-            r#"bad bind address "udp:x": the port is missing; write ADDR:PORT, or :PORT for every address"#,
+            r#"bad bind address "udp:x": the port is missing; give ADDR:PORT, or :PORT for every address"#,
         ),
         (
             "fd:2",
-            r#"bad bind address "fd:2": "2" is no descriptor that can be passed; write fd:N with a number from 3"#,
+            r#"bad bind address "fd:2": "2" is not a descriptor that can be passed; give fd:N with N at least 3"#,
         ),
         (
             "fd:+3",
-            r#"bad bind address "fd:+3": "+3" is no descriptor that can be passed; write fd:N with a number from 3"#,
+            r#"bad bind address "fd:+3": "+3" is not a descriptor that can be passed; give fd:N with N at least 3"#,
         ),
         (
             "systemd:",
-            r#"bad bind address "systemd:": "" is no name for a socket; one has 1 to 255 printable ASCII characters without a colon"#,
+            r#"bad bind address "systemd:": bad socket name ""; give 1 to 255 printable ASCII characters without a colon"#,
         ),
         (
             ":80,x",
-            r#"bad bind address ":80,x": "x" is no option of it; there are n (or o_nonblock), r (or so_reuseaddr), name=NAME, backlog=N, nodelay, defer, fastopen[=N], freebind, mark=N, device=NAME, reuseport (or so_reuseport), rcvbuf=BYTES, sndbuf=BYTES and keepalive"#,
+            r#"bad bind address ":80,x": unknown option "x"; valid options: n (or o_nonblock), r (or so_reuseaddr), name=NAME, backlog=N, nodelay, defer, fastopen[=N], freebind, mark=N, device=NAME, reuseport (or so_reuseport), rcvbuf=BYTES, sndbuf=BYTES and keepalive"#,
         ),
         (
             "unix:a,",
-            r#"bad bind address "unix:a,": "" is no option of it; there are n (or o_nonblock), name=NAME, backlog=N, rcvbuf=BYTES, sndbuf=BYTES, mode=MODE, user=USER (or owner) and group=GROUP"#,
+            r#"bad bind address "unix:a,": unknown option ""; valid options: n (or o_nonblock), name=NAME, backlog=N, rcvbuf=BYTES, sndbuf=BYTES, mode=MODE, user=USER (or owner) and group=GROUP"#,
         ),
         (
             "udp::53,x=1",
-            r#"bad bind address "udp::53,x=1": "x=1" is no option of it; there are n (or o_nonblock), name=NAME, freebind, mark=N, device=NAME, reuseport (or so_reuseport), rcvbuf=BYTES and sndbuf=BYTES"#,
+            r#"bad bind address "udp::53,x=1": unknown option "x=1"; valid options: n (or o_nonblock), name=NAME, freebind, mark=N, device=NAME, reuseport (or so_reuseport), rcvbuf=BYTES and sndbuf=BYTES"#,
         ),
         (":80,n=1", r#"bad bind address ":80,n=1": "n" takes no value"#),
-        (":80,backlog", r#"bad bind address ":80,backlog": "backlog" has no value; write backlog=VALUE"#),
+        (":80,backlog", r#"bad bind address ":80,backlog": "backlog" needs a value: backlog=VALUE"#),
         (
             ":80,backlog=0",
-            r#"bad bind address ":80,backlog=0": "0" is no value of "backlog"; it takes a number from 1 to 2147483647"#,
+            r#"bad bind address ":80,backlog=0": bad value "0" for "backlog"; it takes a number from 1 to 2147483647"#,
         ),
         (
             ":80,mark=0xg",
-            r#"bad bind address ":80,mark=0xg": "0xg" is no value of "mark"; it takes a number from 0 to 4294967295, or 0x and hex digits"#,
+            r#"bad bind address ":80,mark=0xg": bad value "0xg" for "mark"; it takes a number from 0 to 4294967295, or 0x and hex digits"#,
         ),
         (
             ":80,device=a/b",
-            r#"bad bind address ":80,device=a/b": "a/b" is no value of "device"; it takes the name of a network interface, of at most 15 characters"#,
+            r#"bad bind address ":80,device=a/b": bad value "a/b" for "device"; it takes the name of a network interface, of at most 15 characters"#,
         ),
         (
             "unix:a,mode=1777",
-            r#"bad bind address "unix:a,mode=1777": "1777" is no value of "mode"; it takes three octal digits, as in 660"#,
+            r#"bad bind address "unix:a,mode=1777": bad value "1777" for "mode"; it takes three octal digits, as in 660"#,
         ),
         (
             "udp::53,nodelay",
-            r#"bad bind address "udp::53,nodelay": "nodelay" makes no sense for a UDP socket; it is for TCP"#,
+            r#"bad bind address "udp::53,nodelay": "nodelay" does not apply to a UDP socket; it is for TCP"#,
         ),
         (
             "udp::53,r",
-            r#"bad bind address "udp::53,r": "r" makes no sense for a UDP socket; it is for TCP sockets that the master binds"#,
+            r#"bad bind address "udp::53,r": "r" does not apply to a UDP socket; it is for TCP sockets that the master binds"#,
         ),
         (
             "unix:@a,owner=b",
-            r#"bad bind address "unix:@a,owner=b": "user" makes no sense for a Unix socket that is no file; it is for unix:PATH and seqpacket:PATH"#,
+            r#"bad bind address "unix:@a,owner=b": "user" does not apply to an abstract Unix socket; it is for unix:PATH and seqpacket:PATH"#,
         ),
         (
             "fd:3,freebind",
-            r#"bad bind address "fd:3,freebind": "freebind" makes no sense for a socket that is bound already; it is for TCP and UDP sockets that the master binds"#,
+            r#"bad bind address "fd:3,freebind": "freebind" does not apply to a socket that is already bound; it is for TCP and UDP sockets that the master binds"#,
         ),
         (
             ":80,name=a:b",
-            r#"bad bind address ":80,name=a:b": "a:b" is no name for a socket; one has 1 to 255 printable ASCII characters without a colon"#,
+            r#"bad bind address ":80,name=a:b": bad socket name "a:b"; give 1 to 255 printable ASCII characters without a colon"#,
         ),
         (
             ":80,name=",
-            r#"bad bind address ":80,name=": "" is no name for a socket; one has 1 to 255 printable ASCII characters without a colon"#,
+            r#"bad bind address ":80,name=": bad socket name ""; give 1 to 255 printable ASCII characters without a colon"#,
         ),
         (":80,name=a,name=b", r#"bad bind address ":80,name=a,name=b": "name" is given twice"#),
     ] {
@@ -283,7 +283,7 @@ fn any_address() -> impl Strategy<Value = BindAddress> {
     ]
 }
 
-/// One of each option, in the way that it is written.
+/// One of each option, in its canonical form.
 fn any_option() -> impl Strategy<Value = String> {
     let number = 1..i32::MAX;
     prop_oneof![
@@ -305,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_looks_like_an_address_is_read_or_refused(
+    fn any_text_like_an_address_is_read_or_refused(
         text in "(unix:|udp:|seqpacket:|fd:|systemd)?[\\[\\]:.,0-9a-fnr=@\\\\]{0,24}"
     ) {
         if let Ok(spec) = read(&text) {
@@ -314,13 +314,13 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_can_be_read(
+    fn a_written_spec_can_be_read_back(
         address in any_address(),
         texts in proptest::collection::vec(any_option(), 0..6),
     ) {
         let mut text = address.to_string();
         for option in texts {
-            // One that does not fit, or is there already, is refused, and left out.
+            // An option that does not fit, or is given already, is refused and left out.
             let longer = format!("{text},{option}");
             if read(&longer).is_ok() {
                 text = longer;
