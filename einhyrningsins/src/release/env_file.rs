@@ -1,10 +1,10 @@
-//! Variables from a file: a subset of what a shell reads and of what systemd's `EnvironmentFile=` reads.
+//! The parser of `--env-file`: a subset of what a shell reads, and of systemd's `EnvironmentFile=`.
 //!
-//! `NAME=value` lines; blank lines and lines that begin with `#` or `;` mean nothing; `export ` before a name is
-//! passed over. A value ends at the end of its line, and blanks around it are not part of it. Between single
-//! quotes everything stands for itself. Between double quotes a backslash keeps `"`, `\`, `$` and a backquote from
-//! their meaning, outside of quotes any byte; at the end of a line it continues the line. Quotes may span lines.
-//! Nothing is expanded: a `$` is a `$`, and no other variable's value is looked at.
+//! A file has `NAME=value` lines. Blank lines and lines that begin with `#` or `;` are ignored, and so is
+//! `export ` before a name. A value ends with its line; blanks around it are dropped. Between single quotes
+//! every character is literal. Between double quotes a backslash escapes `"`, `\`, `$` and a backquote; outside
+//! of quotes, any byte. At the end of a line, it continues the line. Quotes may span lines. Nothing is
+//! expanded: a `$` is literal, and no other variable is read.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,25 +17,25 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-/// The longest file that is read, in bytes: many times what the kernel takes as an environment by default.
+/// The longest file that is read, in bytes: many times the kernel's default limit for an environment.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Why a file of variables cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("it cannot be read")]
     Read(#[from] io::Error),
-    /// It is a directory, a pipe, a device.
-    #[error("it is no regular file")]
+    /// It is a directory, a pipe or a device.
+    #[error("it is not a regular file")]
     NotRegular,
-    /// It is too long.
+    /// The file is too long.
     #[error("it is longer than {FILE_BYTES_MAX} bytes")]
     TooLong,
-    /// A line of it is no variable.
+    /// A line is not an assignment.
     #[error("line {line}: {fault}")]
     Line {
-        /// The number of the line, from 1; of the first, where several belong together.
+        /// The number of the line, from 1; the first one of an assignment that spans several.
         line: usize,
         /// What is wrong with it.
         fault: LineFault,
@@ -45,27 +45,30 @@ pub enum EnvFileError {
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LineFault {
-    /// There is no `=` in it.
+    /// There is no `=`.
     NoValue,
-    /// What stands before the `=` is no name of a variable.
+    /// The text before the `=` is not a valid name.
     BadName(String),
-    /// The variable is one by which the master tells a worker what it has.
+    /// The master sets this variable itself, to describe a worker's sockets and the like.
     MastersOwn(String),
-    /// There is a NUL byte in the value.
+    /// The value contains a NUL byte.
     Nul,
-    /// A quote is opened and never closed.
+    /// A quote is never closed.
     Unclosed(char),
 }
 
 impl fmt::Display for LineFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoValue => f.write_str("it has no \"=\"; a variable is NAME=value"),
+            Self::NoValue => f.write_str("it has no \"=\"; write NAME=value"),
             Self::BadName(name) => {
-                write!(f, "\"{name}\" is no name of a variable: letters, digits and \"_\", no digit first")
+                write!(
+                    f,
+                    "\"{name}\" is not a variable name: use letters, digits and \"_\", and no digit first"
+                )
             }
-            Self::MastersOwn(name) => write!(f, "{name} is for the master to give"),
-            Self::Nul => f.write_str("there is a NUL byte in the value"),
+            Self::MastersOwn(name) => write!(f, "{name} is set by the master"),
+            Self::Nul => f.write_str("the value contains a NUL byte"),
             Self::Unclosed(quote) => write!(f, "the {quote} is never closed"),
         }
     }
@@ -79,10 +82,10 @@ pub(super) struct Variable {
     pub(super) line: usize,
 }
 
-/// Reads the file at `path`, which counts from `directory` if it is relative. The last of several lines for one
-/// variable is what counts.
+/// Reads the file at `path`; a relative path starts at `directory`. If several lines set a variable, the last
+/// one wins.
 pub(super) fn read(directory: BorrowedFd<'_>, path: &Path) -> Result<Vec<Variable>, EnvFileError> {
-    // Not to wait for the other end if it is a pipe.
+    // Do not wait for the other end of a pipe.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file = File::from(openat(directory, path, flags, Mode::empty()).map_err(io::Error::from)?);
     if !file.metadata()?.is_file() {
@@ -116,7 +119,7 @@ fn parse(text: &[u8]) -> Result<Vec<Variable>, EnvFileError> {
     }
 }
 
-/// What is left of the file.
+/// The unread rest of the file.
 struct Text<'a> {
     bytes: &'a [u8],
     line: usize,
@@ -141,7 +144,7 @@ impl Text<'_> {
     }
 }
 
-/// Takes what stands before the `=`, and the `=`.
+/// Takes the text before the `=`, and the `=`.
 fn name(text: &mut Text<'_>) -> Result<String, LineFault> {
     let end = text.bytes.iter().position(|byte| matches!(byte, b'=' | b'\n'));
     let end = end.filter(|end| text.bytes[*end] == b'=').ok_or(LineFault::NoValue)?;
@@ -157,10 +160,10 @@ fn name(text: &mut Text<'_>) -> Result<String, LineFault> {
     }
 }
 
-/// Takes what stands after the `=`, to the end of the line.
+/// Takes the text after the `=`, to the end of the line.
 fn value(text: &mut Text<'_>) -> Result<OsString, LineFault> {
     let mut value = Vec::new();
-    // Blanks at the end are not part of the value, unless they were quoted.
+    // Trailing blanks are not part of the value, unless they were quoted.
     let mut kept = 0;
     text.skip_while(|byte| matches!(byte, b' ' | b'\t'));
     while let Some(byte) = text.next().filter(|byte| *byte != b'\n') {
@@ -183,7 +186,7 @@ fn value(text: &mut Text<'_>) -> Result<OsString, LineFault> {
     if value.contains(&0) { Err(LineFault::Nul) } else { Ok(OsString::from_vec(value)) }
 }
 
-/// Takes what stands before the closing quote, and that quote.
+/// Takes the text before the closing quote, and the quote.
 fn quoted(text: &mut Text<'_>, quote: u8, value: &mut Vec<u8>) -> Result<(), LineFault> {
     loop {
         match text.next().ok_or(LineFault::Unclosed(char::from(quote)))? {
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_what_a_shell_would_make_of_it_but_for_expansion() {
+    fn a_value_is_read_as_by_a_shell_without_expansion() {
         check("A=1", "1");
         check("export A=1\n", "1");
         check("export\t A=1\n", "1");
@@ -238,36 +241,45 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_blank_lines_mean_nothing_and_the_last_line_counts() {
+    fn comments_and_blank_lines_are_ignored_and_the_last_assignment_wins() {
         let text = "# A=0\n\n  ; B=0\n\tA=1\nexport B=2\nA=3\n  # end";
         assert_eq!(pairs(text), [("B".into(), "2".into()), ("A".into(), "3".into())]);
         assert_eq!(pairs(""), []);
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn a_fault_is_reported_with_its_line() {
         for (text, message) in [
-            ("A=1\n\nB\nC=2", "line 3: it has no \"=\"; a variable is NAME=value"),
-            ("A=1\n=2", "line 2: \"\" is no name of a variable: letters, digits and \"_\", no digit first"),
-            ("1A=2", "line 1: \"1A\" is no name of a variable: letters, digits and \"_\", no digit first"),
-            ("A =2", "line 1: \"A \" is no name of a variable: letters, digits and \"_\", no digit first"),
+            ("A=1\n\nB\nC=2", "line 3: it has no \"=\"; write NAME=value"),
+            (
+                "A=1\n=2",
+                "line 2: \"\" is not a variable name: use letters, digits and \"_\", and no digit first",
+            ),
+            (
+                "1A=2",
+                "line 1: \"1A\" is not a variable name: use letters, digits and \"_\", and no digit first",
+            ),
+            (
+                "A =2",
+                "line 1: \"A \" is not a variable name: use letters, digits and \"_\", and no digit first",
+            ),
             ("A='1\n2'\nB=\"x\n\n", "line 3: the \" is never closed"),
             ("A='", "line 1: the ' is never closed"),
             ("A=\"\\", "line 1: the \" is never closed"),
-            ("A=x\0y", "line 1: there is a NUL byte in the value"),
+            ("A=x\0y", "line 1: the value contains a NUL byte"),
         ] {
             assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), message, "{text:?}");
         }
     }
 
     #[test]
-    fn what_is_no_file_of_variables_is_refused_without_waiting_for_it() {
+    fn anything_but_a_regular_file_is_refused_without_blocking() {
         let directory = tempfile::tempdir().unwrap();
         let pinned = File::open(directory.path()).unwrap();
         let fault = |name: &str| read(pinned.as_fd(), Path::new(name)).unwrap_err().to_string();
         nix::unistd::mkfifo(&directory.path().join("pipe"), Mode::S_IRWXU).unwrap();
-        assert_eq!(fault("pipe"), "it is no regular file");
-        assert_eq!(fault("."), "it is no regular file");
+        assert_eq!(fault("pipe"), "it is not a regular file");
+        assert_eq!(fault("."), "it is not a regular file");
         assert_eq!(fault("gone"), "it cannot be read");
         std::fs::write(directory.path().join("long"), vec![b'#'; FILE_BYTES_MAX as usize + 1]).unwrap();
         assert_eq!(fault("long"), "it is longer than 1048576 bytes");
@@ -280,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_quoted_is_read_back(value in "[^\0]*") {
+        fn a_quoted_value_is_read_back(value in "[^\0]*") {
             let quoted = value.replace('\'', r"'\''");
             let read = parse(format!("B=1\nA='{quoted}'\nC=2").as_bytes()).unwrap();
             prop_assert_eq!(read[1].value.as_bytes(), value.as_bytes());

@@ -1,12 +1,13 @@
-//! What a generation runs, resolved once and pinned: program, arguments, directory, environment, user.
+//! Releases: what a generation runs, resolved once and pinned (program, arguments, directory, environment,
+//! user).
 //!
-//! The directory and the program are held by descriptors, so a worker that is respawned runs what its generation
-//! was resolved to, though a symbolic link has moved or another file was renamed into the place of the program.
-//! Three things cannot be held:
-//! - A script (`#!`) runs by its path inside the held directory, where its interpreter looks for it.
-//! - A file that is overwritten in place, rather than replaced, is the same file with other contents. The
-//!   kernel refuses that (ETXTBSY) only while a worker runs it.
-//! - What the program itself opens by path later on: libraries, modules, templates.
+//! The directory and the program are held by descriptors. A respawned worker therefore runs what its generation
+//! was resolved to, even if a symbolic link has moved or another file has been renamed over the program. Three
+//! things cannot be held:
+//! - A script (`#!`) runs by its path inside the held directory, because its interpreter opens it by path.
+//! - A file that is overwritten in place, rather than replaced, is the same file with new contents. The kernel
+//!   refuses that (ETXTBSY) only while a worker runs it.
+//! - Files that the program opens by path later: libraries, modules, templates.
 
 mod env_file;
 mod program;
@@ -33,8 +34,8 @@ use crate::supervisor::Generation;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
 
-/// Variables by which somebody passed sockets or expectations to the *master*: its workers would take them
-/// for their own. Those that end in `_` stand for all that begin so.
+/// Variables that passed sockets or expectations to the *master*, which its workers would take for their own.
+/// An entry that ends in `_` covers every variable with that prefix.
 const NOT_INHERITED: &[&str] = &[
     "EINHORN_",
     "FDSTORE",
@@ -48,27 +49,28 @@ const NOT_INHERITED: &[&str] = &[
     "WATCHDOG_USEC",
 ];
 
-/// How to make a [`Release`]: what was asked for, to be looked up anew at each upgrade.
+/// The options from which a [`Release`] is resolved, again at each upgrade.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recipe {
     /// Program and arguments.
     #[serde(with = "forms::words")]
     pub command: Vec<OsString>,
-    /// The directory, by a path that may lead elsewhere at the next upgrade.
+    /// The path of the directory, which may lead elsewhere at the next upgrade.
     #[serde(with = "forms::path")]
     pub directory: PathBuf,
-    /// Inherited variables to keep from the workers.
+    /// Inherited variables that workers must not get.
     pub dropped: Vec<String>,
-    /// Whether they are kept from the workers from the start on, or, as in einhorn, only where a master that takes
-    /// this one's place no longer has them.
+    /// Whether `dropped` applies from the start or, as in einhorn, only once a new image of the master no
+    /// longer has the variables.
     pub drops_at_start: bool,
-    /// Whether a worker's first argument is the absolute path that the program was found at, as in einhorn, or
-    /// what was typed.
+    /// Whether a worker's first argument is the absolute path of the program, as in einhorn, or the text of the
+    /// command line.
     pub absolute_argv0: bool,
-    /// A file of variables; a relative path counts from the directory, so that a release can bring its own.
+    /// The path of a file of variables. A relative path starts at `directory`, so that a release can bring its
+    /// own.
     #[serde(with = "forms::path_option")]
     pub env_file: Option<PathBuf>,
-    /// Who runs it.
+    /// The user and group of the workers.
     #[serde(default)]
     pub account: AccountSpec,
 }
@@ -76,97 +78,97 @@ pub struct Recipe {
 /// What the workers of one generation run.
 #[derive(Debug)]
 pub struct Release {
-    /// The program.
+    /// The pinned program.
     pub program: Program,
-    /// The arguments, the program's name first.
+    /// The arguments, starting with the program's name.
     pub argv: Vec<CString>,
     /// Variables as `NAME=value`.
     pub env: Vec<CString>,
-    /// The directory by the name that it was looked up by.
+    /// The path of the directory as configured.
     pub directory_path: PathBuf,
-    /// Where that led, with no symbolic link in the path.
+    /// The same path without symbolic links, as it was resolved.
     pub real_directory: PathBuf,
-    /// Who runs it; `None` for whoever the master is.
+    /// The user and groups of the workers; `None` for the master's.
     pub credentials: Option<Credentials>,
     directory: OwnedFd,
 }
 
-/// What a release lacks.
+/// A release could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
     /// The directory cannot be opened.
     #[error("cannot run in {directory}", directory = .directory.display())]
     Directory {
-        /// Its path.
+        /// The path that was given.
         directory: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: Errno,
     },
-    /// The program is not there, or is nothing that can be executed.
+    /// The program does not exist or cannot be executed.
     #[error("cannot execute {program}, looked up from {directory}",
             program = .program.display(), directory = .directory.display())]
     Program {
-        /// As it was typed.
+        /// The program as given.
         program: PathBuf,
-        /// Where.
+        /// The directory that a relative path starts at.
         directory: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: Errno,
     },
-    /// No directory of `PATH` has it.
+    /// No directory in `PATH` has the program.
     #[error("cannot find {program} in PATH ({path})", program = .program.display())]
     NotInPath {
-        /// As it was typed.
+        /// The program as given.
         program: PathBuf,
-        /// The search path.
+        /// The value of `PATH`.
         path: String,
     },
     /// The file of variables cannot be used.
     #[error("cannot use the variables of {file}, looked up from {directory}",
             file = .file.display(), directory = .directory.display())]
     EnvFile {
-        /// As it was typed.
+        /// The file as given.
         file: PathBuf,
-        /// Where.
+        /// The directory that a relative path starts at.
         directory: PathBuf,
-        /// Why.
+        /// Why it cannot be used.
         source: EnvFileError,
     },
-    /// The user or group is not there.
+    /// The user or group could not be looked up.
     #[error("cannot run workers as {account}")]
     Account {
-        /// As it was asked for.
+        /// The account as given.
         account: AccountSpec,
-        /// Why.
+        /// Why the lookup failed.
         source: AccountError,
     },
-    /// An argument or variable has a NUL byte in it.
+    /// An argument or a variable contains a NUL byte.
     #[error("cannot pass an argument with a NUL byte in it")]
     Nul,
 }
 
 impl ReleaseError {
-    /// What to do about it.
+    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Directory { .. } => Some("--chdir names a directory that the master may enter"),
+            Self::Directory { .. } => Some("give --chdir a directory that the master may enter"),
             Self::Program { source: Errno::EACCES, .. } => {
-                Some("is it a file with its executable bit set (chmod +x)?")
+                Some("check that it is a file with its executable bit set (chmod +x)")
             }
             Self::Program { .. } => {
-                Some("with a slash in it, the program is a path, from the directory of --chdir")
+                Some("a program with a slash is a path that starts at the directory of --chdir")
             }
-            Self::NotInPath { .. } => Some("give a path with a slash in it, such as ./server"),
+            Self::NotInPath { .. } => Some("give a path with a slash, such as ./server"),
             Self::EnvFile { source: EnvFileError::Read(_), .. } => {
-                Some("a relative --env-file is looked for in the directory of --chdir, or the current one")
+                Some("a relative --env-file starts at the directory of --chdir, or at the current one")
             }
             Self::Account { source, .. } => Some(source.hint()),
             Self::EnvFile { .. } | Self::Nul => None,
         }
     }
 
-    /// The whole of it in one line.
+    /// The error and its causes on one line.
     #[must_use]
     pub fn in_words(&self) -> String {
         let mut words = self.to_string();
@@ -184,10 +186,10 @@ impl ReleaseError {
 }
 
 impl Recipe {
-    /// Looks everything up as it is now. `exported` are the variables that each worker gets from the master.
+    /// Resolves everything as it is now. `exported` are the variables that the master gives to each worker.
     ///
     /// # Errors
-    /// [`ReleaseError`]; nothing was started and nothing changes.
+    /// [`ReleaseError`]; nothing was started or changed.
     pub fn resolve(&self, exported: &[(String, String)]) -> Result<Release, ReleaseError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(&self.directory, flags, Mode::empty())
@@ -232,8 +234,8 @@ impl Recipe {
         }
     }
 
-    /// What is inherited and not dropped, over which goes what the user has and then what the file has, and beside
-    /// it what the master gives.
+    /// The environment: inherited variables that are not dropped, overridden by those of the user, then by
+    /// those of the file, plus those that the master gives.
     fn environment(
         &self,
         from_file: Vec<Variable>,
@@ -259,10 +261,10 @@ impl Recipe {
     }
 }
 
-/// A [`Release`] written down.
+/// The saved form of a [`Release`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
-    /// Whose it is.
+    /// The generation that runs it.
     pub generation: Generation,
     program: ProgramRecord,
     #[serde(with = "forms::c_strings")]
@@ -279,14 +281,14 @@ pub struct ReleaseRecord {
 }
 
 impl ReleaseRecord {
-    /// The descriptors that it names.
+    /// The descriptors in the record.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         self.program.executable.into_iter().chain([self.directory])
     }
 }
 
 impl Release {
-    /// Writes itself down, as the release of `generation`.
+    /// Saves it as the release of `generation`.
     #[must_use]
     pub fn record(&self, generation: Generation) -> ReleaseRecord {
         ReleaseRecord {
@@ -301,10 +303,10 @@ impl Release {
         }
     }
 
-    /// Takes over what was written down.
+    /// Restores a saved release.
     ///
     /// # Errors
-    /// If a descriptor of it is not there.
+    /// If one of its descriptors was not inherited.
     pub fn adopt(record: ReleaseRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
         Ok(Self {
             program: Program::adopt(record.program, inherited)?,
@@ -317,13 +319,13 @@ impl Release {
         })
     }
 
-    /// The directory, pinned: it stays the same one whatever becomes of its path.
+    /// The pinned directory: it stays the same, whatever happens to its path.
     #[must_use]
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
-    /// What it is, as the release of `generation`.
+    /// Describes it for status, as the release of `generation`.
     #[must_use]
     pub fn status(&self, generation: Generation) -> ReleaseStatus {
         let file = self.program.file();
@@ -339,7 +341,7 @@ impl Release {
     }
 }
 
-/// Whether each worker gets this variable from the master, or must do without.
+/// Whether the master sets this variable for each worker, or workers must not have it.
 fn is_given(name: &str) -> bool {
     name == "PWD" || is_masters_own(name)
 }

@@ -1,4 +1,4 @@
-//! The program of a release: looked up once, and held.
+//! The program of a release: found once, and pinned by a descriptor.
 
 use std::env;
 use std::ffi::{CStr, CString, OsStr};
@@ -20,17 +20,17 @@ use super::{ReleaseError, c_string};
 use crate::forms;
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
 
-/// Where a program without a slash is looked for if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH`, as
-/// glibc has it.
+/// Where a program without a slash is looked up if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH` of
+/// glibc.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
 
-/// What begins a file that another program is to run. Source: `execve(2)`, "Interpreter scripts".
+/// Begins a file that an interpreter runs. Source: `execve(2)`, "Interpreter scripts".
 const SCRIPT_MARK: &[u8] = b"#!";
 
 /// 9999-12-31T23:59:59Z, in seconds since 1970. Source: RFC 3339 has four digits for the year.
 const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
 
-/// A program that was looked up.
+/// A pinned program.
 #[derive(Debug)]
 pub struct Program {
     path: CString,
@@ -38,21 +38,21 @@ pub struct Program {
     file: ProgramFile,
 }
 
-/// The file that a program was when it was looked up.
+/// The identity of a program's file when it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramFile {
-    /// Where it lay, with no symbolic link in the path.
+    /// The path without symbolic links.
     #[serde(with = "forms::path")]
     pub path: PathBuf,
-    /// The device that it is on.
+    /// The device of the file.
     pub device: u64,
-    /// Its inode.
+    /// The inode on that device.
     pub inode: u64,
-    /// When it was last written to, from 1970 to 9999.
+    /// The time of the last write, clamped to the years 1970 to 9999.
     pub modified: SystemTime,
 }
 
-/// A [`Program`] written down.
+/// The saved form of a [`Program`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ProgramRecord {
     #[serde(with = "forms::c_string")]
@@ -62,7 +62,7 @@ pub(super) struct ProgramRecord {
 }
 
 impl ProgramFile {
-    /// Whether it is the file that `metadata` is of.
+    /// Whether `metadata` belongs to this file.
     #[must_use]
     pub fn is(&self, metadata: &fs::Metadata) -> bool {
         (self.device, self.inode) == (metadata.dev(), metadata.ino())
@@ -80,7 +80,7 @@ impl Program {
         Ok(Self { path: record.path, executable, file: record.file })
     }
 
-    /// Looks `name` up: a path from `directory` if it has a slash in it, else in `PATH`.
+    /// Finds `name`: as a path that starts at `directory` if it contains a slash, otherwise in `PATH`.
     pub(crate) fn find(
         name: &OsStr,
         directory: BorrowedFd<'_>,
@@ -107,7 +107,7 @@ impl Program {
         for candidate in candidates {
             match pin(&candidate) {
                 Err(ReleaseError::Program { source: Errno::ENOENT | Errno::ENOTDIR, .. }) => {}
-                // As execvp(3): something that is there but cannot be executed is the better message.
+                // As in execvp(3): a file that exists but cannot be executed makes the better message.
                 Err(fault) => better_fault = better_fault.or(Some(fault)),
                 found => return found,
             }
@@ -130,40 +130,42 @@ impl Program {
         Self { path, executable, file }
     }
 
-    /// The path to execute; a relative one counts from the release's directory.
+    /// The path to execute; a relative one starts at the release's directory.
     #[must_use]
     pub fn path(&self) -> &CStr {
         &self.path
     }
 
-    /// The file to execute, whatever the path leads to by now; `None` for a script, which its interpreter can
-    /// only find by path.
+    /// The descriptor to execute, whatever the path leads to by now; `None` for a script, because its
+    /// interpreter opens it by path.
     #[must_use]
     pub fn executable(&self) -> Option<BorrowedFd<'_>> {
         self.executable.as_ref().map(AsFd::as_fd)
     }
 
-    /// What the file was when it was looked up.
+    /// The identity of the file when it was found.
     #[must_use]
     pub fn file(&self) -> &ProgramFile {
         &self.file
     }
 }
 
-/// Opens a regular file that we may execute. Whether the kernel can run what is in it only an exec tells.
+/// Opens a regular file that this process may execute. Whether the kernel can run its contents shows only at an
+/// exec.
 fn pin(directory: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, FileStat), Errno> {
     let pinned = openat(directory, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let stat = fstat(&pinned)?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(Errno::EACCES);
     }
-    // By path, since older kernels cannot be asked about a descriptor. If another file has just taken its place,
-    // this is about that one, and a first spawn that fails says what this would have.
+    // By path, since older kernels cannot check a descriptor. If another file has just taken its place, the
+    // answer is about that one; the first spawn then fails with the error that this one would have returned.
     faccessat(directory, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)?;
     Ok((pinned, stat))
 }
 
-/// Whether it begins with `#!`. What we may not read counts as a binary: no interpreter could read it either.
+/// Whether the file begins with `#!`. An unreadable file counts as a binary: an interpreter could not read it
+/// either.
 fn is_script(pinned: BorrowedFd<'_>) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let Ok(file) = open(link_of(pinned).as_path(), flags, Mode::empty()) else { return false };
@@ -171,7 +173,7 @@ fn is_script(pinned: BorrowedFd<'_>) -> bool {
     File::from(file).read_exact(&mut head).is_ok() && head == SCRIPT_MARK
 }
 
-/// Where the file of a descriptor lies now, with no symbolic link in the path; `None` without `/proc`.
+/// The current path of a descriptor's file, without symbolic links; `None` without `/proc`.
 pub(super) fn path_of(fd: BorrowedFd<'_>) -> Option<PathBuf> {
     fs::read_link(link_of(fd)).ok()
 }
@@ -181,7 +183,7 @@ fn link_of(fd: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
-/// When it was last written to, within what a date has digits for: a file may claim any time at all.
+/// The time of the last write, clamped to what the date format can hold: a file may carry any time.
 fn modified(stat: &FileStat) -> SystemTime {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or(0).min(LAST_SECOND_OF_9999);
     let since_epoch =

@@ -23,7 +23,7 @@ fn fault(recipe: &Recipe) -> String {
 }
 
 #[test]
-fn a_program_with_a_slash_counts_from_the_release_directory() {
+fn a_program_with_a_slash_starts_at_the_release_directory() {
     let directory = tempfile::tempdir().unwrap();
     let server = directory.path().join("server");
     fs::write(&server, "#!/bin/sh\n").unwrap();
@@ -38,14 +38,14 @@ fn a_program_with_a_slash_counts_from_the_release_directory() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_files_are_named() {
     let directory = tempfile::tempdir().unwrap();
     assert!(fault(&recipe(directory.path(), "./server")).contains("No such file or directory"));
     assert!(fault(&recipe(directory.path(), "no-such-program-anywhere")).contains("in PATH ("));
     assert!(fault(&recipe(&directory.path().join("gone"), "sh")).starts_with("cannot run in "));
     assert!(
         fault(&recipe(Path::new("/"), "/tmp")).contains("Permission denied"),
-        "a directory is no program"
+        "a directory is not a program"
     );
 }
 
@@ -57,7 +57,7 @@ fn a_plain_name_is_looked_up_in_path() {
 }
 
 #[test]
-fn workers_do_not_inherit_what_was_meant_for_the_master() {
+fn workers_do_not_inherit_variables_meant_for_the_master() {
     for name in ["LISTEN_FDS", "EINHORN_FD_0", "EINHORN_MASTER_PID", "NOTIFY_SOCKET", "SERVER_STARTER_PORT"] {
         assert!(is_masters_own(name), "{name}");
     }
@@ -66,7 +66,7 @@ fn workers_do_not_inherit_what_was_meant_for_the_master() {
     }
 }
 
-/// A directory with a program and a file of variables in it.
+/// A directory with a program and a file of variables.
 fn with_variables(variables: &str) -> (tempfile::TempDir, Recipe) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("app.env"), variables).unwrap();
@@ -75,7 +75,7 @@ fn with_variables(variables: &str) -> (tempfile::TempDir, Recipe) {
 }
 
 #[test]
-fn variables_of_the_file_go_over_inherited_ones_and_each_is_there_once() {
+fn variables_of_the_file_override_inherited_ones_and_occur_once() {
     let inherited = env::var("PATH").unwrap();
     let (_directory, mut recipe) = with_variables("PATH=/somewhere\nHOME=\nNEW=1\n");
     recipe.dropped = vec!["NEW".into(), "CARGO_MANIFEST_DIR".into()];
@@ -87,7 +87,7 @@ fn variables_of_the_file_go_over_inherited_ones_and_each_is_there_once() {
     };
     assert_eq!(values("PATH"), ["/somewhere"]);
     assert_eq!(values("HOME"), [""]);
-    assert_eq!(values("NEW"), ["1"], "what is dropped is what would be inherited");
+    assert_eq!(values("NEW"), ["1"], "only inherited variables are dropped");
     assert_eq!(values("EINHORN_FD_COUNT"), ["0"]);
     assert!(values("CARGO_MANIFEST_DIR").is_empty());
     assert_eq!(values("PWD"), [recipe.directory.to_str().unwrap()]);
@@ -95,7 +95,7 @@ fn variables_of_the_file_go_over_inherited_ones_and_each_is_there_once() {
 }
 
 #[test]
-fn variables_may_be_left_to_a_new_master_to_drop() {
+fn dropping_variables_may_wait_for_a_new_master() {
     let kept = |drops_at_start| {
         let dropped = vec!["PATH".into()];
         let recipe = Recipe { dropped, drops_at_start, ..recipe(Path::new("/"), "sh") };
@@ -122,11 +122,11 @@ fn the_first_argument_may_be_the_absolute_path_of_the_program() {
 }
 
 #[test]
-fn a_file_of_variables_that_cannot_be_used_is_named_with_the_line() {
+fn a_fault_in_the_file_of_variables_is_named_with_its_line() {
     for (variables, message) in [
-        ("A=1\nB", "line 2: it has no \"=\"; a variable is NAME=value"),
-        ("LISTEN_FDS=3", "line 1: LISTEN_FDS is for the master to give"),
-        ("A=\n\nPWD=/", "line 3: PWD is for the master to give"),
+        ("A=1\nB", "line 2: it has no \"=\"; write NAME=value"),
+        ("LISTEN_FDS=3", "line 1: LISTEN_FDS is set by the master"),
+        ("A=\n\nPWD=/", "line 3: PWD is set by the master"),
     ] {
         let (directory, recipe) = with_variables(variables);
         let directory = directory.path().display().to_string();
@@ -143,7 +143,7 @@ fn a_file_of_variables_that_cannot_be_used_is_named_with_the_line() {
 }
 
 #[test]
-fn a_binary_is_held_and_a_script_is_not() {
+fn a_binary_is_pinned_and_a_script_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let server = directory.path().join("server");
     let recipe = recipe(directory.path(), "./server");
@@ -156,7 +156,7 @@ fn a_binary_is_held_and_a_script_is_not() {
 }
 
 #[test]
-fn the_status_tells_which_file_it_was_whatever_it_claims_to_be_of() {
+fn the_status_identifies_the_file_whatever_its_timestamp() {
     use std::os::unix::fs::MetadataExt;
     use std::time::{Duration, SystemTime};
 
@@ -170,7 +170,7 @@ fn the_status_tells_which_file_it_was_whatever_it_claims_to_be_of() {
         (epoch - day, "1970-01-01T00:00:00Z"),
         (epoch + 5_000_000 * day, "9999-12-31T23:59:59Z"),
     ] {
-        // Not every file system can hold the last one.
+        // Not every file system can store the last one.
         let set = fs::File::open(&server).unwrap().set_modified(modified);
         if set.is_err() || fs::metadata(&server).unwrap().modified().unwrap() != modified {
             continue;
