@@ -1,4 +1,8 @@
-//! Making workers: the releases that they run, the sockets and variables that they get.
+//! The factory of workers: keeps releases, listeners and options, and spawns workers from them. It does not
+//! decide when.
+//!
+//! The master's loop calls it to carry out `Spawn`, `ResolveRelease` and `ForgetRelease`; it calls
+//! `sys::spawn`.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -30,7 +34,7 @@ mod status;
 
 pub use process::ProcessOptions;
 
-/// The variable that tells workers of the notify socket.
+/// The variable that gives workers the address of the notify socket.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Everything that a spawn needs.
@@ -38,7 +42,7 @@ const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 pub struct Workers {
     recipe: Recipe,
     releases: HashMap<Generation, Release>,
-    /// Of each `-b`, in that order.
+    /// One entry per `-b`, in that order.
     listeners: Vec<Listeners>,
     /// Variables that every worker of every generation gets.
     exported: Vec<(String, String)>,
@@ -46,32 +50,32 @@ pub struct Workers {
     options: WorkerOptions,
 }
 
-/// What every worker is given beside sockets and variables.
+/// Options of every worker, apart from sockets and variables.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerOptions {
-    /// Nice value, from -20 to 19; `None` for the master's.
+    /// The nice value, from -20 to 19; `None` for the master's.
     pub nice: Option<i32>,
-    /// The signal that it gets when the master dies.
+    /// The signal that a worker gets when the master dies.
     #[serde(with = "forms::signal_name_option")]
     pub parent_death_signal: Option<Signal>,
-    /// Limit on open files.
+    /// The limit on open files, if the master has raised its own.
     pub open_files: Option<OpenFilesLimit>,
-    /// Whether it gets a connection to the control socket.
+    /// Whether a worker gets a connection to the control socket (`-g`).
     pub control_as_fd: bool,
-    /// Whether its standard error is a pipe to the master.
+    /// Whether a worker's standard error is a pipe to the master (`--capture-startup`).
     pub capture_startup: bool,
-    /// How often it must say that it is well, once it has.
+    /// How often a worker must ping after its first ping.
     #[serde(default)]
     pub ping_timeout: Option<Duration>,
-    /// What its process is given else.
+    /// Other attributes of a worker's process.
     #[serde(default)]
     pub process: ProcessOptions,
 }
 
-/// How workers are made, written down.
+/// The saved form of [`Workers`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkersRecord {
-    /// What to run.
+    /// The options that releases are resolved from.
     pub recipe: Recipe,
     releases: Vec<ReleaseRecord>,
     listeners: Vec<ListenersRecord>,
@@ -79,34 +83,34 @@ pub struct WorkersRecord {
 }
 
 impl WorkersRecord {
-    /// The descriptors that it names.
+    /// The descriptors in the record.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
         releases.chain(self.listeners.iter().flat_map(ListenersRecord::descriptors))
     }
 }
 
-/// A worker that runs.
+/// A running worker.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
     /// Our end of its connection to the control socket.
     pub(crate) control: Option<UnixStream>,
-    /// Our end of its standard error, which does not block.
+    /// Our end of its standard error; does not block.
     pub(crate) stderr: Option<OwnedFd>,
 }
 
-/// A generation of which there can be no worker.
+/// A generation cannot have workers.
 #[derive(Debug)]
 pub enum ResolveError {
-    /// Something of it is not there.
+    /// Its release could not be resolved.
     Release(ReleaseError),
-    /// What the options ask for is not to be had.
+    /// A spawn of it would fail.
     Process(SpawnError),
 }
 
 impl ResolveError {
-    /// The whole of it in one line.
+    /// The error and its causes on one line.
     #[must_use]
     pub fn in_words(&self) -> String {
         match self {
@@ -115,7 +119,7 @@ impl ResolveError {
         }
     }
 
-    /// What to do about it.
+    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -137,7 +141,7 @@ impl From<SpawnError> for ResolveError {
     }
 }
 
-/// A worker that does not.
+/// A spawn that failed.
 #[derive(Debug)]
 pub(crate) struct SpawnFailure {
     pub(crate) reason: String,
@@ -145,7 +149,7 @@ pub(crate) struct SpawnFailure {
 }
 
 impl Workers {
-    /// Gets ready to spawn.
+    /// Prepares for spawning.
     #[must_use]
     pub fn new(
         recipe: Recipe,
@@ -166,18 +170,18 @@ impl Workers {
         Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
     }
 
-    /// Tells workers of the notify socket by another address: those of generations that are resolved from now on.
+    /// Changes the address of the notify socket for generations that are resolved from now on.
     pub fn set_notify(&mut self, address: &str) {
         for (_, value) in self.exported.iter_mut().filter(|(name, _)| name == NOTIFY_SOCKET) {
             address.clone_into(value);
         }
     }
 
-    /// Whether workers of `generation` may write to the file at `path`, an absolute one. Those of the master's own user
-    /// and groups may do what it may.
+    /// Whether workers of `generation` may write to the file at the absolute `path`. Workers with the master's
+    /// own user and groups may write what the master may.
     ///
     /// # Errors
-    /// What the kernel tells such a worker.
+    /// The error that such a worker gets from the kernel.
     pub fn may_write(&mut self, generation: Generation, path: &Path) -> io::Result<()> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let Some(release) = self.releases.get(&generation).filter(|release| release.credentials.is_some())
@@ -191,12 +195,12 @@ impl Workers {
         }
     }
 
-    /// Of each `-b`, the listeners that can be kept for another master, with their names there.
+    /// For each `-b`, the listeners to store with the service manager, with their names there.
     pub(crate) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
         self.listeners.iter().map(Listeners::to_keep)
     }
 
-    /// Of each `-b`, in that order.
+    /// One entry per `-b`, in that order.
     pub(crate) fn listeners(&self) -> &[Listeners] {
         &self.listeners
     }
@@ -205,12 +209,12 @@ impl Workers {
         &mut self.listeners
     }
 
-    /// What was kept and goes with this master.
+    /// Names of stored listeners that end with this master.
     pub(crate) fn kept_with_files(&self) -> Vec<String> {
         self.listeners.iter().filter_map(Listeners::kept_with_file).collect()
     }
 
-    /// Has the listeners' files go with this master from now on.
+    /// Makes the listeners' files go with this master from now on.
     pub(crate) fn settle(&mut self) {
         self.listeners.iter_mut().for_each(Listeners::settle);
     }
@@ -224,10 +228,10 @@ impl Workers {
         }
     }
 
-    /// Goes on as was written down.
+    /// Restores saved workers.
     ///
     /// # Errors
-    /// [`AdoptError`], most often that a descriptor is not there.
+    /// [`AdoptError`], most often because a descriptor was not inherited.
     pub fn adopt(
         record: WorkersRecord,
         inherited: &mut Inherited,
@@ -245,10 +249,10 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Looks up what `generation` runs, sees that a worker can be made of it, and keeps it until [`Self::forget`].
+    /// Resolves the release of `generation`, rehearses a spawn of it, and keeps it until [`Self::forget`].
     ///
     /// # Errors
-    /// [`ResolveError`] says what is missing.
+    /// [`ResolveError`]; no worker was touched.
     pub fn resolve(&mut self, generation: Generation) -> Result<(), ResolveError> {
         let mut exported = self.exported.clone();
         exported.push(("EINHORN_GENERATION".to_owned(), generation.to_string()));
@@ -261,14 +265,14 @@ impl Workers {
         Ok(())
     }
 
-    /// Finds out whether workers can be what the options say. Nobody's worker was asked to go yet.
+    /// Checks that a worker of `release` can be spawned.
     fn rehearse(&mut self, release: &Release) -> Result<(), SpawnError> {
         let WorkerOptions { nice, process, .. } = &self.options;
         if release.credentials.is_none() && nice.is_none() && *process == ProcessOptions::default() {
             return Ok(());
         }
         match self.spawner.rehearse(&spec(&self.options, release, SlotNumber(0))) {
-            // It may be over when there is something to spawn.
+            // The shortage may be over when there is something to spawn.
             Err(error) if error.is_transient() => Ok(()),
             result => result,
         }
@@ -285,19 +289,19 @@ impl Workers {
         generation: Generation,
     ) -> Result<Spawned, SpawnFailure> {
         let Some(release) = self.releases.get(&generation) else {
-            // The supervisor asks for releases that it was told of, so this is a fault of ours.
+            // The supervisor only uses releases that were reported to it, so this is a bug.
             let reason = format!("the release of generation {generation} is not known");
             return Err(SpawnFailure { reason, transient: false });
         };
         open_for(&mut self.listeners, slot)?;
         let control =
             self.options.control_as_fd.then(connection).transpose().map_err(|error| SpawnFailure {
-                reason: format!("cannot make its connection to the control socket: {error}"),
+                reason: format!("cannot create its connection to the control socket: {error}"),
                 transient: true,
             })?;
         let stderr = self.options.capture_startup.then(pipe_for_reading).transpose().map_err(|errno| {
             SpawnFailure {
-                reason: format!("cannot make a pipe for its standard error: {}", io::Error::from(errno)),
+                reason: format!("cannot create a pipe for its standard error: {}", io::Error::from(errno)),
                 transient: true,
             }
         })?;
@@ -333,7 +337,7 @@ impl Workers {
         }
     }
 
-    /// Spawns what is no worker.
+    /// Spawns processes that are not workers.
     pub(crate) fn spawner(&mut self) -> &mut Spawner {
         &mut self.spawner
     }
@@ -342,19 +346,19 @@ impl Workers {
         &self.recipe
     }
 
-    /// Who runs `generation`, if that is somebody else than the master.
+    /// The credentials of `generation`, if they differ from the master's.
     #[must_use]
     pub fn credentials(&self, generation: Generation) -> Option<&Credentials> {
         self.release(generation)?.credentials.as_ref()
     }
 
-    /// What `generation` runs, while it is kept.
+    /// The release of `generation`, while it is kept.
     pub(crate) fn release(&self, generation: Generation) -> Option<&Release> {
         self.releases.get(&generation)
     }
 }
 
-/// Sees that `slot` has all the listeners that are its own.
+/// Makes sure that `slot` has its own listener wherever listeners are per slot.
 fn open_for(listeners: &mut [Listeners], slot: SlotNumber) -> Result<(), SpawnFailure> {
     for listeners in listeners {
         let Listeners::PerSlot(group) = listeners else { continue };
@@ -369,12 +373,12 @@ fn open_for(listeners: &mut [Listeners], slot: SlotNumber) -> Result<(), SpawnFa
     Ok(())
 }
 
-/// Whether that is for want of something that comes and goes.
+/// Whether the error is a passing shortage.
 fn is_shortage(errno: i32) -> bool {
     matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
 }
 
-/// A worker of `release` in `slot`, but for what it shares with the master or has for itself.
+/// A worker of `release` in `slot`, without the parts that it shares with the master or has to itself.
 fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
     let process = &options.process;
     SpawnSpec {
@@ -393,14 +397,14 @@ fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) 
     }
 }
 
-/// A connection for a worker: our end, which does not block, and its own.
+/// A connection for a worker: our end, which does not block, and the worker's.
 fn connection() -> io::Result<(UnixStream, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((ours, theirs))
 }
 
-/// A pipe for what a child writes: our end, which does not block, and its own, which does, as it expects.
+/// A pipe for a child's output: our end, which does not block, and the child's, which does, as programs expect.
 pub(crate) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -408,7 +412,7 @@ pub(crate) fn pipe_for_reading() -> Result<(OwnedFd, OwnedFd), Errno> {
 }
 
 fn number(name: &str, value: impl Into<u64>) -> CString {
-    // Digits and the names above have no NUL, which is the one error there is.
+    // Numbers and the names above contain no NUL, the only possible error.
     variable(OsString::from(name), OsStr::new(&value.into().to_string())).unwrap_or_default()
 }
 

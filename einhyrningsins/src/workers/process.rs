@@ -1,4 +1,4 @@
-//! What the process of a worker is given by options, whatever release it runs.
+//! Process attributes of workers that come from options, independent of their release.
 
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
@@ -9,30 +9,30 @@ use crate::supervisor::SlotNumber;
 use crate::sys::cpus::CpuSet;
 use crate::sys::limits::ResourceLimit;
 
-/// What is as the master has it unless an option says otherwise.
+/// Attributes that are the master's own unless an option sets them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProcessOptions {
-    /// File mode creation mask, as permission bits.
+    /// The file mode creation mask, as permission bits.
     #[serde(default)]
     pub umask: Option<u32>,
-    /// Resource limits; of two of one resource the later counts.
+    /// Resource limits. If two are for one resource, the later one wins.
     #[serde(default)]
     pub limits: Vec<ResourceLimit>,
-    /// What is added to its badness when memory runs out, from -1000 to 1000.
+    /// The out-of-memory score adjustment, from -1000 to 1000.
     #[serde(default)]
     pub oom_score_adj: Option<i16>,
-    /// The CPUs of slot 0, of slot 1 and so on, and from the first again.
+    /// The CPUs of slot 0, slot 1 and so on; slots beyond the end start over.
     #[serde(default)]
     pub cpus: Vec<CpuSet>,
-    /// Whether it can gain no privilege by executing a program.
+    /// Whether a worker is barred from gaining privileges by an exec.
     #[serde(default)]
     pub no_new_privileges: bool,
 }
 
 impl ProcessOptions {
-    /// Where the workers of `slot` may run; `None` for wherever the master may.
+    /// The CPUs of workers in `slot`; `None` for the master's.
     pub(super) fn cpus_of(&self, slot: SlotNumber) -> Option<&CpuSet> {
-        // None of no sets: the remainder is not taken then.
+        // Without sets, this is `None` before the remainder is used.
         self.cpus.get(slot.0 as usize % self.cpus.len().max(1))
     }
 
@@ -40,7 +40,7 @@ impl ProcessOptions {
         self.umask.map(|bits| Mode::from_bits_truncate(bits as nix::libc::mode_t))
     }
 
-    /// All of it, for the state, with who runs `release`.
+    /// All attributes, with the user of `release`, for the `state` command.
     pub(super) fn to_json(&self, nice: Option<i32>, release: Option<&Release>) -> Value {
         let credentials = release.and_then(|release| release.credentials.clone()).unwrap_or_default();
         json!({
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_take_turns_with_the_sets_of_cpus() {
+    fn slots_cycle_through_the_sets_of_cpus() {
         let sets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let options = ProcessOptions { cpus: sets(&["0", "1+3"]), ..ProcessOptions::default() };
         let of = |slot| options.cpus_of(SlotNumber(slot)).unwrap().to_string();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_master_did_not_write_down_is_as_it_has_it() {
+    fn options_missing_from_an_older_state_are_the_masters_own() {
         assert_eq!(serde_json::from_str::<ProcessOptions>("{}").unwrap(), ProcessOptions::default());
         let all = r#"{"umask":23,"limits":["nofile=9:infinity"],"oom_score_adj":-5,"cpus":["0-1"],"no_new_privileges":true}"#;
         let options: ProcessOptions = serde_json::from_str(all).unwrap();

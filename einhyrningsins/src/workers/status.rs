@@ -1,4 +1,4 @@
-//! What clients are told of releases, listeners, and the processes that are made of them.
+//! Status of releases, listeners and process attributes, as clients see it.
 
 use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, WORKERS_MAX};
 use serde_json::Value;
@@ -9,12 +9,12 @@ use crate::supervisor::Generation;
 use crate::sys::spawn::FIRST_SOCKET;
 
 impl Workers {
-    /// What the processes of `generation` are given, for the state.
+    /// The process attributes of `generation`, for the `state` command.
     pub(crate) fn process_state(&self, generation: Generation) -> Value {
         self.options.process.to_json(self.options.nice, self.release(generation))
     }
 
-    /// Each release that is kept, oldest first.
+    /// Every kept release, oldest first.
     pub(crate) fn release_statuses(&self) -> Vec<ReleaseStatus> {
         let mut statuses: Vec<_> =
             self.releases.iter().map(|(generation, release)| release.status(*generation)).collect();
@@ -63,7 +63,7 @@ fn queue_status(queue: ListenerQueue) -> QueueStatus {
     QueueStatus { length: queue.length, limit: queue.limit, drops: queue.drops }
 }
 
-/// What waits in all of them, how much may, and what found no room; `None` for none.
+/// The sum over all queues; `None` if there are none.
 fn sum(queues: impl Iterator<Item = QueueStatus>) -> Option<QueueStatus> {
     queues.reduce(|one, other| QueueStatus {
         length: one.length.saturating_add(other.length),

@@ -1,4 +1,4 @@
-//! Generations of real programs, that tell by their exit status which one ran.
+//! Generations of real programs, whose exit status shows which one ran.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,14 +14,14 @@ use crate::sys::testing::PATIENCE;
 const FIRST: Generation = Generation(1);
 const SECOND: Generation = Generation(2);
 
-/// A directory to deploy to, and the workers of what was deployed.
+/// A directory to deploy to, and the workers that run what is deployed there.
 struct Site {
     root: tempfile::TempDir,
     workers: Workers,
 }
 
 impl Site {
-    /// `program` is run in `directory`, both looked up from the root; nothing is there yet.
+    /// Runs `program` in `directory`, both relative to the root. The directory is still empty.
     fn new(directory: &str, program: &str, env_file: Option<&str>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let recipe = Recipe {
@@ -51,7 +51,7 @@ impl Site {
         self.root.path().join(name)
     }
 
-    /// Puts a file in place as a deploy does: in full, then by rename.
+    /// Writes a file as a deploy does: in full, then by rename.
     fn put(&self, name: &str, content: impl AsRef<[u8]>) {
         let (path, new) = (self.path(name), self.path("new"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -64,7 +64,7 @@ impl Site {
         self.put(name, fs::read(binary).unwrap());
     }
 
-    /// Has the link `name` lead to `target`, as a deploy does.
+    /// Points the link `name` at `target`, as a deploy does.
     fn link(&self, name: &str, target: &str) {
         symlink(target, self.path("link")).unwrap();
         fs::rename(self.path("link"), self.path(name)).unwrap();
@@ -74,8 +74,8 @@ impl Site {
         self.workers.resolve(generation).unwrap();
     }
 
-    /// Spawns a worker of `generation` and returns how it exits. Again while a file that was just written is
-    /// still open in a child of another test's.
+    /// Spawns a worker of `generation` and returns its exit status. Retries while a file that was just written
+    /// is open in the child of another test.
     fn run(&mut self, generation: Generation) -> Result<i32, SpawnFailure> {
         let deadline = Instant::now() + PATIENCE;
         let spawned = loop {
@@ -86,7 +86,7 @@ impl Site {
         };
         match waitpid(spawned.pid, None) {
             Ok(WaitStatus::Exited(_, status)) => Ok(status),
-            end => panic!("the worker ended otherwise: {end:?}"),
+            end => panic!("the worker did not exit: {end:?}"),
         }
     }
 
@@ -97,7 +97,7 @@ impl Site {
 }
 
 #[test]
-fn a_respawn_runs_its_generations_binary_though_another_was_renamed_into_its_place() {
+fn a_respawn_runs_its_generations_binary_after_a_rename_over_it() {
     let mut site = Site::new(".", "./server", None);
     site.put_binary("server", "/bin/true");
     site.resolve(FIRST);
@@ -142,7 +142,7 @@ fn a_current_link_is_followed_at_an_upgrade_and_not_at_a_respawn() {
 }
 
 #[test]
-fn a_script_that_was_replaced_where_it_lies_is_the_new_one_for_every_generation() {
+fn a_replaced_script_is_new_for_every_generation() {
     let mut site = Site::new(".", "./server", None);
     site.put("server", "#!/bin/sh\nexit 1\n");
     site.resolve(FIRST);
@@ -152,7 +152,7 @@ fn a_script_that_was_replaced_where_it_lies_is_the_new_one_for_every_generation(
 }
 
 #[test]
-fn a_release_that_was_deleted_still_runs_if_it_is_a_binary_and_is_named_if_it_is_a_script() {
+fn a_deleted_release_still_runs_a_binary_and_is_named_for_a_script() {
     let mut site = Site::new("current", "./server", None);
     site.put_binary("releases/1/server", "/bin/true");
     site.put("releases/2/server", "#!/bin/sh\nexit 2\n");
@@ -176,7 +176,7 @@ fn a_release_that_was_deleted_still_runs_if_it_is_a_binary_and_is_named_if_it_is
 }
 
 #[test]
-fn each_generation_has_the_variables_that_its_release_brought() {
+fn each_generation_has_the_variables_of_its_release() {
     let mut site = Site::new("current", "./server", Some("app.env"));
     for (release, variables) in
         [("1", "CODE=11\n"), ("2", "# as of today\nexport CODE='12'\n"), ("3", "CODE\n")]
