@@ -8,6 +8,7 @@ use std::{env, fs, thread};
 
 use anyhow::{Context, bail};
 use einhorn_proto::{DEFAULT_DIRECTORY, Severity, default_path, einhorns_directory};
+use einhyrningsins_supervisor::{AckMode, Care, MaxAge, Policy, Retries};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +16,9 @@ use crate::cli::{
     AckModeArg, Args, CareArgs, CommandLine, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg,
     SharedArgs, UserArg, einhorn,
 };
-use crate::forms;
+use crate::forms::{self, core_signal};
 use crate::listen::{BindSpec, Family};
 use crate::release::Recipe;
-use crate::supervisor::{AckMode, Care, MaxAge, Policy, Retries};
 use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
 use crate::workers::ProcessOptions;
@@ -188,7 +188,7 @@ impl Config {
                 retries: args.retries.map_or(choices.retries, Retries::always),
                 unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
                 upgrade_additional_max: args.max_upgrade_additional,
-                graceful_signal: args.graceful_signal,
+                graceful_signal: core_signal(args.graceful_signal),
                 grace: args.signal_timeout,
                 shrink_grace: args
                     .bind

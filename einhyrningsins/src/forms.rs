@@ -7,57 +7,82 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use einhyrningsins_supervisor::{Moment, Pid, Signal};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// A point in time, in nanoseconds of `CLOCK_MONOTONIC`: it means the same to every process of this boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Moment(i64);
+/// The time by the clock that the core counts by, which means the same to every process of this boot.
+#[must_use]
+pub fn now() -> Moment {
+    // It fails only for clocks that a kernel does not have, and every Linux has this one.
+    Moment::from_clock(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from))
+}
 
-/// This process's clock and the kernel's, read together: turns one's times into the other's.
+/// This process's clock and the core's, read together: turns one's times into the other's.
 ///
 /// An [`Instant`] cannot be written down, and what it counts from is not promised.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     now: Instant,
-    monotonic_ns: i64,
+    moment: Moment,
 }
 
 impl Clock {
     /// Reads both clocks.
     #[must_use]
     pub fn read() -> Self {
-        // It fails only for clocks that a kernel does not have, and every Linux has this one.
-        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-        Self::new(Instant::now(), monotonic)
+        Self::new(Instant::now(), now())
     }
 
-    /// The clock of a process whose `now` is `monotonic` of `CLOCK_MONOTONIC`.
+    /// The clock of a process whose `now` is `moment`.
     #[must_use]
-    pub fn new(now: Instant, monotonic: Duration) -> Self {
-        Self { now, monotonic_ns: nanoseconds(monotonic) }
+    pub fn new(now: Instant, moment: Moment) -> Self {
+        Self { now, moment }
     }
 
-    /// `at`, written down.
+    /// `at`, as the core has it.
     #[must_use]
     pub fn moment(&self, at: Instant) -> Moment {
-        let ahead = nanoseconds(at.saturating_duration_since(self.now));
-        let behind = nanoseconds(self.now.saturating_duration_since(at));
-        Moment(self.monotonic_ns.saturating_add(ahead).saturating_sub(behind))
+        self.moment + at.saturating_duration_since(self.now) - self.now.saturating_duration_since(at)
     }
 
     /// `moment`, as this process has it. What is too far off to be told is now.
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
-        let ahead = moment.0.saturating_sub(self.monotonic_ns);
-        let distance = Duration::from_nanos(ahead.unsigned_abs());
-        let instant = if ahead < 0 { self.now.checked_sub(distance) } else { self.now.checked_add(distance) };
+        let instant = if moment < self.moment {
+            self.now.checked_sub(self.moment - moment)
+        } else {
+            self.now.checked_add(moment - self.moment)
+        };
         instant.unwrap_or(self.now)
     }
 }
 
-fn nanoseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+/// The core's name for a process.
+#[must_use]
+pub fn core_pid(pid: nix::unistd::Pid) -> Pid {
+    Pid::from_raw(pid.as_raw())
+}
+
+/// The system's name for a process of the core's.
+#[must_use]
+pub fn system_pid(pid: Pid) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(pid.as_raw())
+}
+
+/// The core's name for a signal.
+///
+/// # Panics
+/// Never: the core has every name that the system has.
+#[must_use]
+pub fn core_signal(signal: nix::sys::signal::Signal) -> Signal {
+    Signal::from_name(signal.as_str()).expect("the core has a name for every signal")
+}
+
+/// The system's signal; `None` for one that this architecture does not have.
+#[must_use]
+pub fn system_signal(signal: Signal) -> Option<nix::sys::signal::Signal> {
+    signal.as_str().parse().ok()
 }
 
 /// A length of time as a number, as clients are told of it: what is too long to be told is as long as can be.
@@ -263,20 +288,28 @@ mod tests {
 
     #[test]
     fn a_moment_means_the_same_to_a_process_that_started_later() {
-        let one = Clock::new(Instant::now(), Duration::from_secs(1000));
+        let seconds = |count| Moment::from_clock(Duration::from_secs(count));
+        let one = Clock::new(Instant::now(), seconds(1000));
         let moment = one.moment(one.now + Duration::from_secs(5));
         // Three seconds of the kernel's clock on, in a process whose instants have nothing to do with the first's.
-        let other = Clock::new(one.now + Duration::from_secs(77), Duration::from_secs(1003));
+        let other = Clock::new(one.now + Duration::from_secs(77), seconds(1003));
         assert_eq!(other.instant(moment), other.now + Duration::from_secs(2));
         let past = one.moment(one.now - Duration::from_secs(4));
         assert_eq!(other.instant(past), other.now - Duration::from_secs(7));
     }
 
+    #[test]
+    fn the_core_has_a_name_for_every_signal_of_the_system() {
+        for signal in nix::sys::signal::Signal::iterator() {
+            assert_eq!(system_signal(core_signal(signal)), Some(signal));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_moment_is_some_instant(ns in any::<i64>(), monotonic in any::<u64>()) {
-            let clock = Clock::new(Instant::now(), Duration::from_nanos(monotonic));
-            let _ = clock.instant(Moment(ns));
+            let clock = Clock::new(Instant::now(), Moment::from_clock(Duration::from_nanos(monotonic)));
+            let _ = clock.instant(serde_json::from_value(ns.into()).unwrap());
         }
 
         #[test]

@@ -16,7 +16,6 @@ mod master;
 mod release;
 mod socket_place;
 mod start;
-pub mod supervisor;
 mod sys;
 mod workers;
 

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use einhyrningsins_supervisor::{AckMode, Generation, Supervisor};
 
 use crate::config::{Config, Dialect, Sockets};
 use crate::failure::Failure;
@@ -15,7 +16,6 @@ use crate::logging::Log;
 use crate::master::ControlSocket;
 use crate::master::NotifySocket;
 use crate::master::{HANDLED_SIGNALS, Master, Parts, Service, ServiceSettings};
-use crate::supervisor::{AckMode, Generation, Supervisor};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError, PidForm};
 use crate::sys::process;

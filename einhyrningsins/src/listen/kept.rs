@@ -9,6 +9,7 @@
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use einhyrningsins_supervisor::SlotNumber;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use nix::unistd::{Uid, fchown};
@@ -20,7 +21,6 @@ use super::per_slot::{Member, PerSlot, has_one_outcome};
 use super::spec::{BindAddress, BindSpec, Origin, Place};
 use super::{Address, Family, Listener, Listeners, SocketKind};
 use crate::socket_place::SocketPlace;
-use crate::supervisor::SlotNumber;
 use crate::sys::steering::has_left_group;
 
 /// The prefix of a listener's name in the store, which may hold other descriptors too.

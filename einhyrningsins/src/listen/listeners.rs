@@ -2,12 +2,12 @@
 
 use std::os::fd::BorrowedFd;
 
+use einhyrningsins_supervisor::SlotNumber;
 use serde::{Deserialize, Serialize};
 
 use super::BindError;
 use super::listener::{AdoptError, Listener, ListenerRecord};
 use super::per_slot::{PerSlot, PerSlotRecord};
-use crate::supervisor::SlotNumber;
 use crate::sys::inherit::{Fd, Inherited};
 
 /// The listeners of one `-b`.

@@ -10,6 +10,7 @@
 use std::io;
 use std::net::Shutdown;
 
+use einhyrningsins_supervisor::{Seats, SlotNumber};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 use socket2::{SockFilter, SockRef};
@@ -17,7 +18,6 @@ use socket2::{SockFilter, SockRef};
 use super::bind::bind_twin;
 use super::listener::{AdoptError, Listener, ListenerRecord};
 use super::{Address, BindError, SocketKind};
-use crate::supervisor::{Seats, SlotNumber};
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::steering::{Spread, leave_group, steer};
 

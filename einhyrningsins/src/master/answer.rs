@@ -1,9 +1,10 @@
 //! What a command comes to: something for the supervisor to do, or an answer that needs nobody.
 
 use einhorn_proto::{Audience, COMMANDS, Command, CommandInfo};
+use einhyrningsins_supervisor::{PoolCommand, Stop, UpgradePlan};
 use nix::sys::signal::Signal;
 
-use crate::supervisor::{PoolCommand, Stop, UpgradePlan};
+use crate::forms::core_signal;
 use crate::sys::signals::parse_signal;
 
 /// The version of this program.
@@ -54,11 +55,11 @@ pub(super) fn pool_command(command: &Command) -> Result<PoolCommand, Answer> {
         }
         Command::Signal { signals } => {
             let parsed: Result<Vec<_>, _> = signals.iter().map(|name| signal(name.as_str())).collect();
-            PoolCommand::Signal(parsed?)
+            PoolCommand::Signal(parsed?.into_iter().map(core_signal).collect())
         }
         Command::Die { signal: name } => {
             let how = match name {
-                Some(name) => Stop::With(signal(name.as_str())?),
+                Some(name) => Stop::With(core_signal(signal(name.as_str())?)),
                 None => Stop::Gracefully,
             };
             PoolCommand::Stop { how, why: "a control client asked for it".to_owned() }

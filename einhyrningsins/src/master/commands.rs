@@ -6,6 +6,7 @@ use einhorn_proto::{
     Command, CommandClass, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestError,
     Settings, Status,
 };
+use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, UpgradePlan};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -14,9 +15,8 @@ use super::control::{CLIENTS_MAX, ClientId, Input, Peer};
 use super::einhorn::{self, Question};
 use super::handover::Then;
 use super::{Asker, Master};
-use crate::forms::milliseconds;
+use crate::forms::{self, core_pid, milliseconds};
 use crate::logging::severity_name;
-use crate::supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, UpgradePlan};
 use crate::sys::peer;
 
 /// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
@@ -71,7 +71,7 @@ impl Master {
     fn is_from_worker(&self, id: ClientId) -> bool {
         match self.clients.peer(id) {
             Some(Peer::Connected(Some(pid))) => {
-                peer::ancestor_among(pid, |pid| self.supervisor.is_worker(pid)).is_some()
+                peer::ancestor_among(pid, |pid| self.supervisor.is_worker(core_pid(pid))).is_some()
             }
             Some(Peer::Worker(_)) => true,
             Some(Peer::Connected(None)) | None => false,
@@ -189,7 +189,7 @@ impl Master {
     }
 
     pub(super) fn wanted(&self) -> u32 {
-        self.supervisor.snapshot(Instant::now()).wanted
+        self.supervisor.snapshot(forms::now()).wanted
     }
 
     fn on_verbosity(&mut self, asker: &Asker, louder: bool) {
@@ -259,7 +259,7 @@ impl Master {
         }
         let request = self.enter(asker);
         let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
-            && self.supervisor.snapshot(Instant::now()).upgrade.is_some();
+            && self.supervisor.snapshot(forms::now()).upgrade.is_some();
         self.feed(Event::Command { request: Some(request), command });
         if joins {
             self.tell_who_joined(request);
@@ -297,7 +297,7 @@ impl Master {
     fn tell_who_joined(&mut self, request: RequestKey) {
         // One that was refused, or that ended the upgrade at once, has had its last reply.
         let Some(asker) = self.requests.get(&request).filter(|asker| asker.waits()) else { return };
-        if let Some(upgrade) = self.supervisor.snapshot(Instant::now()).upgrade {
+        if let Some(upgrade) = self.supervisor.snapshot(forms::now()).upgrade {
             let notice = Notice::UpgradeJoined(upgrade);
             let reply = Reply::progress(asker.id.clone(), notice.to_string(), Some(notice));
             self.clients.send(asker.client, asker.language, &reply);
@@ -326,7 +326,7 @@ impl Master {
 
     pub(super) fn status(&self) -> Status {
         let now = Instant::now();
-        let pool = self.supervisor.snapshot(now);
+        let pool = self.supervisor.snapshot(forms::now());
         let release = self.workers.release(pool.generation);
         let directory = release.map_or(&self.workers.recipe().directory, |release| &release.directory_path);
         let command = self.workers.recipe().command.iter();
@@ -378,7 +378,7 @@ impl Master {
                 "max_rss": policy.care.max_rss_bytes,
                 "ping_timeout": policy.care.ping_timeout.map(|timeout| timeout.as_secs_f64()),
             },
-            "process": self.workers.process_state(self.supervisor.snapshot(Instant::now()).generation),
+            "process": self.workers.process_state(self.supervisor.snapshot(forms::now()).generation),
             "control": {
                 "clients": self.clients.connected(),
                 "requests": self.requests.len(),
@@ -388,7 +388,7 @@ impl Master {
             },
             "verbosity": severity_name(self.log.verbosity()),
             "next_deadline_ms": self.supervisor.next_deadline().map(|at| {
-                milliseconds(at.saturating_duration_since(Instant::now()))
+                milliseconds(at - forms::now())
             }),
         })
     }

@@ -26,14 +26,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use einhorn_proto::{Language, Notice, Reply, RequestId};
+use einhyrningsins_supervisor::{Action, Event, RequestKey, Supervisor};
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Control, Identity};
+use crate::forms::{self, Clock, core_pid, system_pid, system_signal};
 use crate::logging::Log;
-use crate::supervisor::{Action, Event, RequestKey, Supervisor};
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::sys::signals::Signals;
@@ -210,7 +211,7 @@ impl Master {
             return Some(Duration::ZERO);
         }
         let deadlines = [
-            self.supervisor.next_deadline(),
+            self.supervisor.next_deadline().map(|at| Clock::read().instant(at)),
             self.clients.accept_again_at(),
             self.replacement.deadline(),
             self.sampling.next(),
@@ -266,9 +267,9 @@ impl Master {
         }
         self.enforce_check_deadline(now);
         self.sample(now);
-        if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
+        if self.supervisor.next_deadline().is_some_and(|at| at <= forms::now()) {
             for (pid, lines) in self.captures.news() {
-                self.feed(Event::LastWords { pid, lines });
+                self.feed(Event::LastWords { pid: core_pid(pid), lines });
             }
             self.feed(Event::DeadlineReached);
         }
@@ -307,10 +308,10 @@ impl Master {
     /// Tells the supervisor of an event, carries out what it asks for, and tells it what became of that.
     fn feed(&mut self, event: Event) {
         self.steering.on_event();
-        let mut queue = VecDeque::from(self.supervisor.handle(Instant::now(), event));
+        let mut queue = VecDeque::from(self.supervisor.handle(forms::now(), event));
         while let Some(action) = queue.pop_front() {
             if let Some(outcome) = self.carry_out(action) {
-                queue.extend(self.supervisor.handle(Instant::now(), outcome));
+                queue.extend(self.supervisor.handle(forms::now(), outcome));
             }
         }
     }
@@ -326,7 +327,7 @@ impl Master {
                         if let Some(stderr) = spawned.stderr {
                             self.capture(stderr, spawned.pid);
                         }
-                        Event::Spawned { worker, pid: spawned.pid }
+                        Event::Spawned { worker, pid: core_pid(spawned.pid) }
                     }
                     Err(failure) => {
                         let (reason, transient) = (failure.reason, failure.transient);
@@ -334,9 +335,9 @@ impl Master {
                     }
                 })
             }
-            Action::Signal { pid, .. } if self.unseen.contains(&pid) => None,
+            Action::Signal { pid, .. } if self.unseen.contains(&system_pid(pid)) => None,
             Action::Signal { pid, signal } => {
-                if let Err(errno) = kill(pid, signal) {
+                if let Err(errno) = kill(system_pid(pid), system_signal(signal)) {
                     let why = io::Error::from(errno);
                     self.log.warn(format_args!("cannot send {signal} to worker {pid}: {why}"));
                 }

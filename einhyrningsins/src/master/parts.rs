@@ -1,6 +1,7 @@
 //! What a master is put together from, at a start or when a master is replaced.
 
 use anyhow::Context;
+use einhyrningsins_supervisor::Supervisor;
 use mio::{Interest, Poll};
 
 use super::control::ControlSocket;
@@ -9,7 +10,6 @@ use super::service::Service;
 use super::{CONTROL, NOTIFY, SIGNALS};
 use crate::config::{Control, Identity, Reexec};
 use crate::logging::Log;
-use crate::supervisor::Supervisor;
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::sys::signals::Signals;

@@ -6,10 +6,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use einhyrningsins_supervisor::Event;
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use super::Master;
-use crate::supervisor::Event;
+use crate::forms::{core_pid, system_pid};
 
 /// Each worker is looked at once in this time.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -66,13 +67,13 @@ impl Master {
             return;
         }
         if self.sampling.left.is_empty() {
-            self.sampling.left = self.supervisor.pids().collect();
+            self.sampling.left = self.supervisor.pids().map(system_pid).collect();
             self.sampling.period_ends = now + PERIOD;
         }
         let rest = self.sampling.left.len().saturating_sub(WORKERS_PER_ROUND);
         for pid in self.sampling.left.split_off(rest) {
             if let Some(rss_bytes) = self.sampling.resident_bytes(pid) {
-                self.feed(Event::Measured { pid, rss_bytes });
+                self.feed(Event::Measured { pid: core_pid(pid), rss_bytes });
             }
         }
         let rounds = self.sampling.left.len().div_ceil(WORKERS_PER_ROUND);

@@ -2,12 +2,13 @@
 
 use std::io;
 
+use einhyrningsins_supervisor::{Event, PoolCommand, Stop, UpgradePlan};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::Master;
 use crate::config::Dialect;
-use crate::supervisor::{Event, PoolCommand, Stop, UpgradePlan};
+use crate::forms::{core_pid, core_signal};
 use crate::sys::reap::reap_one;
 use crate::sys::signals::Received;
 
@@ -48,12 +49,12 @@ impl Master {
             Signal::SIGINT | Signal::SIGUSR2 if is_einhorn => {
                 stop(Stop::Repeating(self.supervisor.policy().graceful_signal))
             }
-            Signal::SIGTERM if is_einhorn => stop(Stop::Repeating(Signal::SIGTERM)),
+            Signal::SIGTERM if is_einhorn => stop(Stop::Repeating(core_signal(Signal::SIGTERM))),
             Signal::SIGALRM if !is_einhorn => return,
             Signal::SIGINT => stop(Stop::Escalating),
             Signal::SIGUSR2 => stop(Stop::Gracefully),
-            Signal::SIGTERM => stop(Stop::With(Signal::SIGTERM)),
-            Signal::SIGQUIT => stop(Stop::AtOnce(Signal::SIGQUIT)),
+            Signal::SIGTERM => stop(Stop::With(core_signal(Signal::SIGTERM))),
+            Signal::SIGQUIT => stop(Stop::AtOnce(core_signal(Signal::SIGQUIT))),
             Signal::SIGHUP | Signal::SIGALRM => {
                 self.log.debug(&why);
                 self.service.on_hangup();
@@ -61,7 +62,7 @@ impl Master {
             }
             Signal::SIGTTIN => PoolCommand::Inc(1),
             Signal::SIGTTOU => PoolCommand::Dec(1),
-            Signal::SIGUSR1 => PoolCommand::Signal(vec![Signal::SIGUSR1]),
+            Signal::SIGUSR1 => PoolCommand::Signal(vec![core_signal(Signal::SIGUSR1)]),
             _ => return,
         };
         self.log.debug(&why);
@@ -77,7 +78,7 @@ impl Master {
                 }
                 Ok(Some((pid, termination))) => {
                     self.on_reaped(pid);
-                    self.feed(Event::Exited { pid, termination });
+                    self.feed(Event::Exited { pid: core_pid(pid), termination });
                 }
                 Ok(None) => return,
                 Err(errno) => {
@@ -98,7 +99,7 @@ impl Master {
         }
         let mut sink = |lines: &[u8]| self.log.pass_on(lines);
         if let Some(lines) = self.captures.last_words(pid, self.poll.registry(), &mut sink) {
-            self.feed(Event::LastWords { pid, lines });
+            self.feed(Event::LastWords { pid: core_pid(pid), lines });
         }
     }
 }

@@ -9,12 +9,12 @@ use std::error::Error;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
+use einhyrningsins_supervisor::SlotNumber;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::{LISTENERS, Master};
 use crate::listen::{BindError, Listener, Listeners, SocketKind};
-use crate::supervisor::SlotNumber;
 
 /// Between two lines about listeners that were shut down. Whoever does it in a loop shall not fill the log.
 const TELL_EVERY: Duration = Duration::from_secs(1);

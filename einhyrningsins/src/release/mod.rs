@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::{env, io};
 
 use einhorn_proto::ReleaseStatus;
+use einhyrningsins_supervisor::Generation;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -30,7 +31,6 @@ pub use self::env_file::{EnvFileError, LineFault};
 pub use self::program::Program;
 use self::program::ProgramRecord;
 use crate::forms;
-use crate::supervisor::Generation;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
 

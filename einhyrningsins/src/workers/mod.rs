@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use einhyrningsins_supervisor::{Generation, SlotNumber};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -23,7 +24,6 @@ use serde::{Deserialize, Serialize};
 use crate::forms;
 use crate::listen::{AdoptError, Listeners, ListenersRecord, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
-use crate::supervisor::{Generation, SlotNumber};
 use crate::sys::account::Credentials;
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::process::OpenFilesLimit;

@@ -1,11 +1,11 @@
 //! Process attributes of workers that come from options, independent of their release.
 
+use einhyrningsins_supervisor::SlotNumber;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::release::Release;
-use crate::supervisor::SlotNumber;
 use crate::sys::cpus::CpuSet;
 use crate::sys::limits::ResourceLimit;
 

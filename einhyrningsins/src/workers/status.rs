@@ -1,11 +1,11 @@
 //! Status of releases, listeners and process attributes, as clients see it.
 
 use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, WORKERS_MAX};
+use einhyrningsins_supervisor::Generation;
 use serde_json::Value;
 
 use super::Workers;
 use crate::listen::{ListenerQueue, Listeners, PerSlot};
-use crate::supervisor::Generation;
 use crate::sys::spawn::FIRST_SOCKET;
 
 impl Workers {

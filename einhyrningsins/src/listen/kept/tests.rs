@@ -4,12 +4,12 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use einhyrningsins_supervisor::Seats;
 use socket2::{Socket, Type};
 use tempfile::TempDir;
 
 use super::*;
 use crate::listen::bind;
-use crate::supervisor::Seats;
 use crate::sys::testing::eventually;
 
 fn spec(text: &str) -> BindSpec {

@@ -6,13 +6,13 @@
 mod state;
 
 use einhorn_proto::{Command, Language, Notice, Outcome, RequestErrorKind, Severity, UpgradeReport};
+use einhyrningsins_supervisor::ReplyData;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{VERSION, help};
 use super::{Asker, Master};
 use crate::config::Dialect;
 use crate::dialect;
-use crate::supervisor::ReplyData;
 
 /// The most workers that `set_workers` takes in these words. Source: einhorn's own limit.
 pub(super) const SET_WORKERS_MAX: u32 = 1000;

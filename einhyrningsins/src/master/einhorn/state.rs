@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use einhorn_proto::{MasterState, Status, short_signal_name, yaml_scalar};
 
+use einhyrningsins_supervisor::{AckMode, WorkerDetail};
+
 use super::super::Master;
 use super::verbosity_number;
-use crate::supervisor::{AckMode, WorkerDetail};
+use crate::forms;
 
 /// YAML as Ruby writes what it has.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +102,7 @@ impl Master {
     /// The whole text.
     pub(in super::super) fn einhorns_state(&self) -> String {
         let status = self.status();
-        let details = self.supervisor.worker_details(Instant::now());
+        let details = self.supervisor.worker_details(forms::now());
         let clock = WallClock(SystemTime::now());
         let (bind, ports) = binds(&status);
         let fds = status.listeners.iter().map(|listener| Node::bare(&listener.fd)).collect();

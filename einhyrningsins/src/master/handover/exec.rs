@@ -17,6 +17,7 @@ use std::{env, fs};
 
 use anyhow::{Context, anyhow};
 use einhorn_proto::{Notice, Termination};
+use einhyrningsins_supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, fstatat};
@@ -29,7 +30,6 @@ use crate::config::{Dialect, Reexec};
 use crate::forms::Clock;
 use crate::master::Master;
 use crate::release::{Program, variable};
-use crate::supervisor::{Event, PoolCommand, RequestKey, UpgradePlan};
 use crate::sys::inherit::{Fd, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
 

@@ -12,9 +12,9 @@
 
 use std::io;
 
+use einhyrningsins_supervisor::Contradiction;
 use serde::Serialize;
 
-use crate::supervisor::Contradiction;
 use crate::sys::inherit::Fd;
 
 /// The version of the format that this program writes, and the newest that it reads.

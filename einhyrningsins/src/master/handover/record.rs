@@ -6,12 +6,13 @@
 use std::os::fd::RawFd;
 use std::time::Instant;
 
+use einhyrningsins_supervisor::{Moment, RequestKey, SupervisorRecord};
 use serde::{Deserialize, Serialize};
 
 use super::exec::Then;
 use super::format::HandoverError;
 use crate::config::{Control, Identity, Reexec};
-use crate::forms::{Clock, Moment};
+use crate::forms::Clock;
 use crate::logging::LogRecord;
 use crate::master::captures::CaptureRecord;
 use crate::master::control::ClientsRecord;
@@ -19,7 +20,6 @@ use crate::master::control::ControlSocketRecord;
 use crate::master::notify::NotifyRecord;
 use crate::master::service::ServiceRecord;
 use crate::master::{Asker, Master};
-use crate::supervisor::{RequestKey, SupervisorRecord};
 use crate::sys::inherit::Fd;
 use crate::sys::lock_file::{LockFile, LockRecord};
 use crate::workers::WorkersRecord;
@@ -113,7 +113,7 @@ impl Master {
             identity: self.identity.clone(),
             reexec: self.replacement.settings.clone(),
             control: self.control.clone(),
-            supervisor: self.supervisor.record(clock)?,
+            supervisor: self.supervisor.record()?,
             workers: self.workers.record(),
             control_socket: self.control_socket.record(),
             lockfile: self.lockfile.as_ref().map(LockFile::record),

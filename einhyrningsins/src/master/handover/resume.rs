@@ -4,12 +4,12 @@ use std::io;
 use std::time::Instant;
 
 use einhorn_proto::{Notice, Termination};
+use einhyrningsins_supervisor::{Event, Moment, PoolCommand};
 
 use super::exec::Then;
 use super::record::MasterRecord;
-use crate::forms::{Clock, Moment, milliseconds};
+use crate::forms::{Clock, core_pid, milliseconds, system_pid};
 use crate::master::{Captures, Clients, Master};
-use crate::supervisor::{Event, PoolCommand};
 use crate::sys::inherit::Inherited;
 use crate::sys::reap::is_child;
 
@@ -73,12 +73,12 @@ impl Master {
 
     /// Tells the supervisor of workers that another program has reaped while it ran in the master's place.
     fn bury_the_unseen(&mut self) {
-        let gone: Vec<_> = self.supervisor.pids().filter(|pid| !is_child(*pid)).collect();
+        let gone: Vec<_> = self.supervisor.pids().map(system_pid).filter(|pid| !is_child(*pid)).collect();
         // What follows from the first death must not signal the second, whose pid may be another's by now.
         self.unseen.extend(&gone);
         for pid in gone {
             self.on_reaped(pid);
-            self.feed(Event::Exited { pid, termination: Termination::Unseen });
+            self.feed(Event::Exited { pid: core_pid(pid), termination: Termination::Unseen });
         }
         self.unseen.clear();
     }

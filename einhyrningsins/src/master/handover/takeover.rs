@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic;
 
 use anyhow::{Context, anyhow};
+use einhyrningsins_supervisor::{Moment, Supervisor};
 
 use super::check::PROOF;
 use super::format::{HandoverError, Header};
@@ -18,13 +19,12 @@ use super::record::MasterRecord;
 use crate::cli::Takeover;
 use crate::config::{self, Identity};
 use crate::failure::Failure;
-use crate::forms::{Clock, Moment};
+use crate::forms::Clock;
 use crate::logging::Log;
 use crate::master::control::ControlSocket;
 use crate::master::notify::NotifySocket;
 use crate::master::{HANDLED_SIGNALS, Master, Parts, Service};
 use crate::release::Recipe;
-use crate::supervisor::Supervisor;
 use crate::sys::go_back::{self, GoBack};
 use crate::sys::inherit::{Inherited, set_close_on_exec};
 use crate::sys::lock_file::LockFile;
@@ -64,7 +64,7 @@ fn check(state: OwnedFd) -> anyhow::Result<u8> {
     let bytes = content(&state).map_err(HandoverError::Read)?;
     let (_, body) = Header::parse(&bytes)?;
     let record = MasterRecord::parse(body)?;
-    Supervisor::restore(record.supervisor, &Clock::read()).map_err(HandoverError::from)?;
+    Supervisor::restore(record.supervisor).map_err(HandoverError::from)?;
     let proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
     // The position is where whoever wrote the state stopped.
     File::from(state).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
@@ -132,7 +132,7 @@ fn go_on(state: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> an
     let (version, written_at) = (record.version.clone(), record.written_at);
     let image = guard.must(inherited.take(header.image.0), "cannot hold the master before");
     taken.extend([image.as_raw_fd(), state.as_raw_fd()]);
-    let mut master = assemble(&guard, &record, &mut inherited, &clock);
+    let mut master = assemble(&guard, &record, &mut inherited);
     guard.must(master.resume(record, &mut inherited, &clock), "cannot take over the control clients");
     // From here on this image is the master, and what follows may change the world.
     set_close_on_exec(&taken, true);
@@ -156,13 +156,13 @@ fn finish(
 }
 
 /// The parts of the master, as they were written down.
-fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited, clock: &Clock) -> Master {
+fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited) -> Master {
     let MasterRecord { identity, control, .. } = record.clone();
     let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
     if let Some(name) = &control.name {
         process::set_name(name);
     }
-    let supervisor = Supervisor::restore(record.supervisor.clone(), clock);
+    let supervisor = Supervisor::restore(record.supervisor.clone());
     let supervisor = guard.must(supervisor, "cannot go on from the state");
     let control_socket = ControlSocket::adopt(record.control_socket.clone(), inherited);
     let lockfile = record.lockfile.clone().map(|lock| LockFile::adopt(lock, inherited)).transpose();

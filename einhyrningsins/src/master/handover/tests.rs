@@ -1,15 +1,15 @@
 //! States of released formats are read, newer ones refused in words, and whatever else comes does no harm.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use einhorn_proto::{MasterState, UpgradeStage, WorkerState};
+use einhyrningsins_supervisor::Supervisor;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::format::{FORMAT, HandoverError, Header, to_bytes};
 use super::record::MasterRecord;
-use crate::forms::Clock;
-use crate::supervisor::Supervisor;
+use crate::forms;
 use crate::sys::inherit::Fd;
 
 /// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that
@@ -22,12 +22,6 @@ fn fixture() -> MasterRecord {
     let (header, body) = Header::parse(FORMAT_1).unwrap();
     assert_eq!(header, Header { format: 1, image: Fd(30) });
     MasterRecord::parse(body).unwrap()
-}
-
-/// The clock at the moment at which the state was written.
-fn clock_of(record: &MasterRecord) -> Clock {
-    let written_at = serde_json::to_value(record.written_at).unwrap();
-    Clock::new(Instant::now(), Duration::from_nanos(written_at.as_u64().unwrap()))
 }
 
 /// All that `before` has is in `after`, which may have fields that came later.
@@ -67,11 +61,10 @@ fn format_1_is_read_to_the_last_field() {
 #[test]
 fn the_pool_of_format_1_is_as_it_was() {
     let record = fixture();
-    let clock = clock_of(&record);
-    let supervisor = Supervisor::restore(record.supervisor.clone(), &clock).unwrap();
-    assert_eq!(supervisor.record(&clock).unwrap(), record.supervisor);
+    let supervisor = Supervisor::restore(record.supervisor.clone()).unwrap();
+    assert_eq!(supervisor.record().unwrap(), record.supervisor);
 
-    let now = clock.instant(record.written_at);
+    let now = record.written_at;
     let pool = supervisor.snapshot(now);
     assert_eq!((pool.state, pool.wanted), (MasterState::Upgrading, 4));
     assert_eq!((pool.up, pool.starting, pool.draining), (2, 1, 2));
@@ -123,13 +116,12 @@ fn a_newer_format_and_no_state_are_refused_in_words() {
 fn read(state: &[u8]) -> Result<(), HandoverError> {
     let (_, body) = Header::parse(state)?;
     let record = MasterRecord::parse(body)?;
-    let clock = clock_of(&fixture());
-    let supervisor = Supervisor::restore(record.supervisor.clone(), &clock)?;
+    let supervisor = Supervisor::restore(record.supervisor.clone())?;
     // What was read can be shown and written down again.
-    let _ = (supervisor.snapshot(Instant::now()), supervisor.next_deadline(), record.descriptors());
+    let _ = (supervisor.snapshot(forms::now()), supervisor.next_deadline(), record.descriptors());
     let again = to_bytes(Fd(3), &record).unwrap();
     MasterRecord::parse(Header::parse(&again)?.1)?;
-    supervisor.record(&clock).unwrap();
+    supervisor.record().unwrap();
     Ok(())
 }
 

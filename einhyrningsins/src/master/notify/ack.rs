@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use einhorn_proto::AckSource;
+use einhyrningsins_supervisor::Event;
 use nix::unistd::Pid;
 
+use crate::forms::core_pid;
 use crate::master::Master;
 use crate::master::control::{ClientId, Peer};
-use crate::supervisor::Event;
 use crate::sys::notify::NotifyMessage;
 use crate::sys::peer;
 
@@ -41,7 +42,7 @@ impl Master {
     pub(in crate::master) fn on_worker_ack(&mut self, client: ClientId, pid: i32) {
         let pid = Pid::from_raw(pid);
         if self.may_speak_for(client, pid, "worker:ack") {
-            self.feed(Event::Acked { pid, source: AckSource::Control });
+            self.feed(Event::Acked { pid: core_pid(pid), source: AckSource::Control });
         }
     }
 
@@ -50,13 +51,13 @@ impl Master {
         let pid = Pid::from_raw(pid);
         if self.may_speak_for(client, pid, "worker:ping") {
             let word = word.map(|word| word.chars().take(PING_WORD_MAX).collect());
-            self.feed(Event::Pinged { pid, word });
+            self.feed(Event::Pinged { pid: core_pid(pid), word });
         }
     }
 
     fn may_speak_for(&mut self, client: ClientId, pid: Pid, what: &str) -> bool {
         let refusal = match self.clients.peer(client) {
-            _ if !self.supervisor.is_worker(pid) => format!("{pid} is no worker"),
+            _ if !self.supervisor.is_worker(core_pid(pid)) => format!("{pid} is no worker"),
             Some(Peer::Worker(owner)) if owner == pid => return true,
             Some(Peer::Worker(owner)) => format!("it came from worker {owner}"),
             Some(Peer::Connected(Some(peer))) if peer::is_self_or_descendant(peer, pid) => return true,
@@ -83,8 +84,8 @@ impl Master {
     }
 
     fn on_notification(&mut self, message: NotifyMessage) {
-        let worker = peer::ancestor_among(message.pid, |pid| self.supervisor.is_worker(pid));
-        let Some(pid) = worker else {
+        let worker = peer::ancestor_among(message.pid, |pid| self.supervisor.is_worker(core_pid(pid)));
+        let Some(pid) = worker.map(core_pid) else {
             let sender = message.pid;
             let refusal = format_args!(
                 "a message to the notify socket refused: it came from process {sender}, which is neither a worker \

@@ -14,11 +14,12 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{MasterState, Notice, UpgradeStage};
+use einhyrningsins_supervisor::{AckMode, Policy, Summary, Supervisor};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::forms;
 use crate::logging::Log;
-use crate::supervisor::{AckMode, Policy, Summary, Supervisor};
 
 use protocol::Outbox;
 pub use protocol::ServiceSettings;
@@ -194,7 +195,7 @@ impl Service {
             self.store.follow(listeners, &mut self.outbox);
         }
         let now = Instant::now();
-        let pool = core.summary(now);
+        let pool = core.summary(forms::now());
         let is_bounded = is_replacing || is_bounded(&pool, core.policy());
         self.tell(now, &Condition { pool, is_replacing, is_bounded }, log);
     }

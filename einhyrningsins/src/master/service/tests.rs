@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 use einhorn_proto::{RolloutKind, UpgradeStatus};
+use einhyrningsins_supervisor::Generation;
 use tempfile::TempDir;
 
 use super::protocol::{QUEUE_MAX, RETRY_EVERY};
@@ -11,7 +12,6 @@ use super::text::STATUS_BYTES_MAX;
 use super::*;
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
-use crate::supervisor::Generation;
 use crate::sys::manager::ManagerSocket;
 
 /// A manager that reads what it is told.

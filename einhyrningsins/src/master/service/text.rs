@@ -1,9 +1,9 @@
 //! The state of the master in one line, for `STATUS=`.
 
 use einhorn_proto::{MasterState, RolloutKind, UpgradeStage, UpgradeStatus};
+use einhyrningsins_supervisor::Summary;
 
 use super::Condition;
-use crate::supervisor::Summary;
 
 /// A text for the manager has at most this many bytes; it goes into one line of a table.
 pub(super) const STATUS_BYTES_MAX: usize = 300;

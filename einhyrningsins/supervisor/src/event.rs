@@ -1,0 +1,257 @@
+//! The whole vocabulary between the supervisor and the world: what it hears and what it asks for.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use super::Pid;
+use super::Signal;
+use einhorn_proto::{AckSource, Notice, Resized, Termination, UpgradeReport};
+use serde::{Deserialize, Serialize};
+
+use super::policy::PolicyChange;
+
+/// One worker, from the decision to spawn it until it is reaped. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WorkerId(pub(super) u64);
+
+/// A seat of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotNumber(pub u32);
+
+/// Which round of code a worker came from: 1 at start, one more per upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation(pub u64);
+
+/// A request that waits for its last reply. The shell knows whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestKey(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The master is ready to spawn. Once, and first.
+    Started,
+    /// A [`Action::Spawn`] worked.
+    Spawned {
+        /// The worker of the action.
+        worker: WorkerId,
+        /// The process that it is now.
+        pid: Pid,
+    },
+    /// A [`Action::Spawn`] did not work.
+    SpawnFailed {
+        /// The worker of the action.
+        worker: WorkerId,
+        /// What failed and why, in words.
+        reason: String,
+        /// Whether the same spawn can work a little later with nothing changed but the system's load.
+        transient: bool,
+    },
+    /// A child of the master was reaped: a worker, or a stranger that was left to the master.
+    Exited {
+        /// Its pid, which the kernel may now use again.
+        pid: Pid,
+        /// How it ended.
+        termination: Termination,
+    },
+    /// A worker says that it takes traffic. The shell has checked who speaks.
+    Acked {
+        /// The worker's pid.
+        pid: Pid,
+        /// How it said so.
+        source: AckSource,
+    },
+    /// A worker says that it is still well.
+    Pinged {
+        /// The worker's pid.
+        pid: Pid,
+        /// A word of its own, for whoever looks at the state.
+        word: Option<String>,
+    },
+    /// A worker was measured.
+    Measured {
+        /// The worker's pid.
+        pid: Pid,
+        /// The memory that it holds, in bytes.
+        rss_bytes: u64,
+    },
+    /// A worker says something of itself.
+    StatusText {
+        /// The worker's pid.
+        pid: Pid,
+        /// What it says.
+        text: String,
+    },
+    /// What a worker that has not acked last wrote to standard error, in whole; where that is captured.
+    LastWords {
+        /// The worker's pid.
+        pid: Pid,
+        /// The lines, oldest first.
+        lines: Vec<String>,
+    },
+    /// A worker says that it is stopping.
+    StopAnnounced {
+        /// The worker's pid.
+        pid: Pid,
+    },
+    /// Somebody wants something: a client, or a signal to the master (no request to answer).
+    Command {
+        /// What to answer.
+        request: Option<RequestKey>,
+        /// What to do.
+        command: PoolCommand,
+    },
+    /// Nobody waits for the answer to this request any more.
+    RequestAbandoned {
+        /// The request.
+        request: RequestKey,
+    },
+    /// A [`Action::ResolveRelease`] worked.
+    ReleaseResolved {
+        /// The generation of the action.
+        generation: Generation,
+    },
+    /// A [`Action::ResolveRelease`] did not work.
+    ReleaseFailed {
+        /// The generation of the action.
+        generation: Generation,
+        /// What failed and why, in words.
+        reason: String,
+    },
+    /// The time that [`super::Supervisor::next_deadline`] named has come. Early is harmless.
+    DeadlineReached,
+}
+
+/// A command that the pool carries out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolCommand {
+    /// More workers, by at least 1.
+    Inc(u32),
+    /// Fewer workers, by at least 1.
+    Dec(u32),
+    /// This many workers, at least 1.
+    SetWorkers(u32),
+    /// Change options.
+    Configure(PolicyChange),
+    /// Replace every worker.
+    Upgrade(UpgradePlan),
+    /// End the soak of the upgrade that runs.
+    Continue,
+    /// End the upgrade that runs, and go back.
+    Abort,
+    /// Be told of the end of the upgrade that runs.
+    Follow,
+    /// Go back to the release before.
+    Rollback,
+    /// Fill empty slots now.
+    Respawn,
+    /// Send these to every worker.
+    Signal(Vec<Signal>),
+    /// Stop all workers, and then the master.
+    Stop {
+        /// How.
+        how: Stop,
+        /// Who asked, for the log.
+        why: String,
+    },
+}
+
+/// How to upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UpgradePlan {
+    /// All new workers at once, rather than one by one; the old ones go when all have acked.
+    pub is_fleet: bool,
+    /// So many slots first, and the rest after the soak.
+    pub canary: Option<u32>,
+    /// How long the soak lasts; `None` until [`PoolCommand::Continue`].
+    pub soak: Option<Duration>,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The graceful signal to all; wait for them.
+    Gracefully,
+    /// This signal to all; wait for them.
+    With(Signal),
+    /// This signal to all, and each time it is asked again to all once more; wait for them. So does einhorn.
+    Repeating(Signal),
+    /// As [`Stop::Gracefully`]; then, each time it is asked again, one step harder: TERM, KILL.
+    Escalating,
+    /// This signal to all, and exit 1 without waiting.
+    AtOnce(Signal),
+}
+
+/// Something that the shell must now do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Spawn a process and answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn {
+        /// What the answer is for.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotNumber,
+        /// Its `EINHORN_CHILD_INDEX`.
+        index: u32,
+        /// Whose release it runs.
+        generation: Generation,
+    },
+    /// Send a signal to a worker. It has not been reaped.
+    Signal {
+        /// To this process.
+        pid: Pid,
+        /// This signal.
+        signal: Signal,
+    },
+    /// Resolve what this generation will run and answer with [`Event::ReleaseResolved`] or
+    /// [`Event::ReleaseFailed`].
+    ResolveRelease {
+        /// The generation.
+        generation: Generation,
+    },
+    /// No worker of this generation will be spawned any more.
+    ForgetRelease {
+        /// The generation.
+        generation: Generation,
+    },
+    /// Log this and send it to whoever follows events.
+    Notice {
+        /// What happened.
+        notice: Notice,
+        /// Send it to these requests too, as progress.
+        progress_of: Vec<RequestKey>,
+    },
+    /// Give the last reply to a request.
+    Reply {
+        /// The request.
+        request: RequestKey,
+        /// Whether the command did what was asked.
+        ok: bool,
+        /// For people.
+        message: String,
+        /// For programs.
+        data: Option<ReplyData>,
+    },
+    /// End the master.
+    Exit {
+        /// With this exit code.
+        code: u8,
+    },
+}
+
+/// What a last reply carries for programs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReplyData {
+    /// Of `inc`, `dec`, `set_workers`.
+    Resized(Resized),
+    /// Of `upgrade`.
+    Upgrade(UpgradeReport),
+}

@@ -1,0 +1,313 @@
+//! Goal: no supervisor of a small pool ever breaks I1 to I9. Method: try everything, on the real one.
+//!
+//! From a pool of one, two or three workers, every step that the world could take is tried in every state that
+//! can be reached: spawns work, fail for now or for good; workers die in any state and ack early, late or
+//! again; deadlines come, or come late; releases are resolved or not; people upgrade, go on, abort, roll back,
+//! resize, respawn, go away and stop the master. The core checks I1 to I5 and I9 after each step, the onlooker what was
+//! sent; and from each new state two questions are asked: if everybody behaves from here on, does the pool come
+//! to rest whole (I8), and if the master is told to stop, does it exit once its last worker has gone?
+//!
+//! What makes this end is that things go wrong, and people want things, only so often in one life ([`Means`]);
+//! within them every order of events is tried, to closure. Time moves from deadline to deadline, or far when
+//! there is none. `EINHYRNINGSINS_MODEL_DEPTH=n` gives each life n more of everything that it has.
+
+mod key;
+mod sabotage;
+mod search;
+mod world;
+
+use core::time::Duration;
+
+use super::Signal;
+
+use super::tests::plain_policy;
+use super::*;
+pub(super) use sabotage::Sabotage;
+use search::explore;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SMOOTH: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: false, canary: None, soak: None });
+const FLEET: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, canary: None, soak: None });
+
+fn canary(slots: u32, soak: Option<Duration>) -> PoolCommand {
+    PoolCommand::Upgrade(UpgradePlan { is_fleet: false, canary: Some(slots), soak })
+}
+
+fn stop(how: Stop) -> PoolCommand {
+    PoolCommand::Stop { how, why: String::new() }
+}
+
+/// How often each kind of thing may still happen in one life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Means {
+    /// Workers die that were not asked to, or miss their boot deadline.
+    deaths: u8,
+    /// Spawns do not work, releases are not resolved.
+    failures: u8,
+    upgrades: u8,
+    /// More or fewer workers are asked for.
+    resizes: u8,
+    /// Somebody goes on, aborts, rolls back, follows, respawns.
+    turns: u8,
+    stops: u8,
+    /// Somebody who waits goes away.
+    abandons: u8,
+    /// A deadline has come, and something else is heard first.
+    lates: u8,
+    /// A worker holds more memory than it may.
+    swells: u8,
+}
+
+impl Means {
+    fn each(self) -> [u8; 9] {
+        let Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells } = self;
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells]
+    }
+
+    fn from_each(
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells]: [u8; 9],
+    ) -> Self {
+        Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells }
+    }
+
+    /// Whether there is no more of anything than in `other`.
+    fn fits(self, other: Self) -> bool {
+        self.each().into_iter().zip(other.each()).all(|(ours, theirs)| ours <= theirs)
+    }
+
+    /// What is left.
+    fn less(self, price: Self) -> Self {
+        let (mut each, price) = (self.each(), price.each());
+        each.iter_mut().zip(price).for_each(|(left, price)| *left = left.saturating_sub(price));
+        Self::from_each(each)
+    }
+
+    /// `more` of everything that there is some of.
+    fn and(self, more: u8) -> Self {
+        Self::from_each(self.each().map(|count| if count == 0 { 0 } else { count + more }))
+    }
+}
+
+/// One search: a pool, and what may happen to it.
+#[derive(Debug, Clone)]
+struct Scope {
+    name: &'static str,
+    policy: Policy,
+    /// Whether it begins with every worker up and old, rather than with none spawned.
+    is_steady_at_first: bool,
+    /// Whether spawns are answered, in order, before anything else is heard, as the master does. If not,
+    /// anything may be heard first: the core promises to bear that too.
+    spawns_at_once: bool,
+    commands: Vec<PoolCommand>,
+    means: Means,
+}
+
+impl Scope {
+    fn starting(name: &'static str, workers: u32) -> Self {
+        let ack = AckMode::Manual(Some(10 * SECOND));
+        let policy = Policy { ack, unacked_max: 1, ..plain_policy(workers) };
+        let (commands, means) = (Vec::new(), Means::default());
+        Self { name, policy, is_steady_at_first: false, spawns_at_once: true, commands, means }
+    }
+
+    fn steady(name: &'static str, workers: u32) -> Self {
+        Self { is_steady_at_first: true, ..Self::starting(name, workers) }
+    }
+
+    /// The age from which on a worker is just old: the longest backoff that any slot can come to.
+    fn age_max(&self) -> Duration {
+        let deaths = u32::from(self.means.deaths) + u32::from(self.means.failures) + 1;
+        let then = Moment::from_clock(Duration::from_secs(1000));
+        pacing::respawn_at(then, then, self.policy.seconds, deaths) - then
+    }
+}
+
+/// Explores each scope and prints what was seen.
+fn check(scopes: impl IntoIterator<Item = Scope>) {
+    let more = std::env::var("EINHYRNINGSINS_MODEL_DEPTH")
+        .map_or(0, |more| more.parse().expect("EINHYRNINGSINS_MODEL_DEPTH is a small number"));
+    for mut scope in scopes {
+        scope.means = scope.means.and(more);
+        let began = std::time::Instant::now();
+        let explored = match explore(&scope, None) {
+            Ok(explored) => explored,
+            Err(violation) => {
+                panic!("{scope:?}\n{}\n{}", violation.path.join("\n"), violation.what)
+            }
+        };
+        eprintln!(
+            "{} of {}: {explored:?} in {:.1}s, {:?}",
+            scope.name,
+            scope.policy.workers,
+            began.elapsed().as_secs_f64(),
+            scope.means,
+        );
+    }
+}
+
+fn sizes(scope: impl Fn(u32) -> Scope) -> impl Iterator<Item = Scope> {
+    (1..=3).map(scope)
+}
+
+/// Two of something, and one in the largest pools, which have states enough.
+fn few(workers: u32) -> u8 {
+    if workers < 3 { 2 } else { 1 }
+}
+
+#[test]
+fn first_starts_hold() {
+    check(sizes(|workers| Scope {
+        commands: vec![stop(Stop::Gracefully)],
+        spawns_at_once: workers > 2,
+        means: Means { deaths: 2, failures: 1, stops: 1, lates: u8::from(workers < 3), ..Means::default() },
+        ..Scope::starting("first start", workers)
+    }));
+}
+
+#[test]
+fn first_starts_that_use_up_their_retries_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::starting("given up", workers);
+        scope.policy.retries = Retries::always(1);
+        scope.commands = vec![PoolCommand::Respawn, PoolCommand::Inc(1), PoolCommand::Dec(1)];
+        scope.means = Means { deaths: few(workers), failures: 1, resizes: 1, turns: 1, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn smooth_upgrades_hold() {
+    check(sizes(|workers| Scope {
+        commands: vec![SMOOTH, PoolCommand::Abort],
+        means: Means { deaths: few(workers), failures: 1, upgrades: 1, turns: 1, ..Means::default() },
+        ..Scope::steady("smooth", workers)
+    }));
+}
+
+#[test]
+fn fleet_upgrades_hold() {
+    check(sizes(|workers| Scope {
+        commands: vec![FLEET, PoolCommand::Abort],
+        means: Means { deaths: few(workers), failures: 1, upgrades: 1, turns: 1, ..Means::default() },
+        ..Scope::steady("fleet", workers)
+    }));
+}
+
+#[test]
+fn canaries_hold() {
+    check(sizes(|workers| Scope {
+        commands: vec![canary(1, None), canary(2, Some(SECOND)), PoolCommand::Continue, PoolCommand::Abort],
+        means: Means { deaths: few(workers), upgrades: 1, turns: 1, ..Means::default() },
+        ..Scope::steady("canary", workers)
+    }));
+}
+
+#[test]
+fn rollbacks_on_demand_hold() {
+    check(sizes(|workers| Scope {
+        commands: vec![SMOOTH, PoolCommand::Rollback],
+        means: Means { deaths: 1, upgrades: 1, turns: few(workers), ..Means::default() },
+        ..Scope::steady("rollback", workers)
+    }));
+}
+
+#[test]
+fn resizes_in_upgrades_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("resize", workers);
+        scope.policy.upgrade_additional_max = Some(1);
+        scope.commands = vec![SMOOTH, canary(1, None), FLEET, PoolCommand::Inc(1), PoolCommand::Dec(1)];
+        scope.means = Means { deaths: 1, upgrades: 1, resizes: few(workers), ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn shrinking_with_a_grace_holds() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("retiring", workers);
+        scope.policy.grace = Some(SECOND);
+        scope.policy.shrink_grace = Some(2 * SECOND);
+        scope.commands = vec![
+            SMOOTH,
+            PoolCommand::Inc(1),
+            PoolCommand::Dec(1),
+            stop(Stop::Gracefully),
+            stop(Stop::Escalating),
+        ];
+        let upgrades = u8::from(workers < 3);
+        scope.means = Means { deaths: 1, upgrades, resizes: 2, stops: 1, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn stops_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("stop", workers);
+        scope.policy.grace = Some(3 * SECOND);
+        scope.commands = vec![SMOOTH, FLEET];
+        let ways =
+            [Stop::Gracefully, Stop::With(Signal::SIGTERM), Stop::Escalating, Stop::AtOnce(Signal::SIGQUIT)];
+        scope.commands.extend(ways.map(stop));
+        scope.means = Means { upgrades: 1, stops: 2, abandons: 1, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn timers_that_ack_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("timer", workers);
+        scope.policy.ack = AckMode::Timer(SECOND / 2);
+        scope.policy.grace = Some(SECOND);
+        scope.commands = vec![SMOOTH, FLEET, PoolCommand::Abort];
+        scope.means =
+            Means { deaths: 1, upgrades: 1, turns: 1, lates: u8::from(workers < 3), ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn recycling_holds() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("recycling", workers);
+        scope.policy.care.max_rss_bytes = Some(1);
+        scope.commands = vec![SMOOTH, FLEET, PoolCommand::Dec(1)];
+        let upgrades = u8::from(workers < 3);
+        let means = Means { deaths: 1, failures: 1, upgrades, resizes: 1, ..Means::default() };
+        scope.means = Means { swells: few(workers), ..means };
+        scope
+    }));
+}
+
+#[test]
+fn upgrades_that_take_each_others_place_hold() {
+    check((1..=2).map(|workers| {
+        let mut scope = Scope::steady("restart", workers);
+        scope.policy.upgrade_restarts = true;
+        scope.commands = vec![SMOOTH, FLEET, PoolCommand::Abort];
+        scope.means = Means { deaths: 1, upgrades: 2, turns: 1, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn one_worker_bears_everything() {
+    let mut scope = Scope::steady("everything", 1);
+    scope.spawns_at_once = false;
+    scope.policy.grace = Some(3 * SECOND);
+    scope.commands = vec![
+        SMOOTH,
+        canary(1, None),
+        PoolCommand::Continue,
+        PoolCommand::Abort,
+        PoolCommand::Follow,
+        PoolCommand::Respawn,
+        PoolCommand::Inc(1),
+        stop(Stop::Escalating),
+    ];
+    scope.means =
+        Means { deaths: 1, upgrades: 1, resizes: 1, turns: 1, stops: 1, abandons: 1, ..Means::default() };
+    check([scope]);
+}

@@ -1,0 +1,240 @@
+//! One supervisor and all that is outside it, of which a copy can be made: what may happen next, and what does.
+
+use core::time::Duration;
+
+use super::Moment;
+
+use super::Pid;
+use einhorn_proto::{AckSource, Termination};
+
+use super::super::onlooker::{Onlooker, check_rest, good_event};
+use super::super::timers::Timer;
+use super::super::worker::{State, Worker};
+use super::super::*;
+use super::{Means, Sabotage, Scope};
+
+/// Something that may happen next.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    SpawnWorks(WorkerId),
+    SpawnFails {
+        worker: WorkerId,
+        transient: bool,
+    },
+    Dies(Pid),
+    Acks(Pid),
+    /// It is measured, and holds more than it may.
+    Swells(Pid),
+    /// The clock jumps to the next deadline, and the supervisor hears of it.
+    Deadline,
+    /// The clock jumps to the next deadline, and something else is heard first.
+    Late,
+    /// No deadline is near, and everybody grows old.
+    Idle,
+    Resolves(Generation),
+    CannotResolve(Generation),
+    Command(PoolCommand),
+    Abandon(RequestKey),
+}
+
+/// A supervisor and all that is outside it.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) supervisor: Supervisor,
+    pub(super) now: Moment,
+    pub(super) onlooker: Onlooker,
+    /// What may still go wrong or be asked for.
+    pub(super) means: Means,
+    pids: i32,
+    requests: u64,
+}
+
+impl World {
+    /// The world of `scope` before its first step.
+    pub(super) fn new(scope: &Scope, sabotage: Option<Sabotage>) -> Self {
+        let mut world = Self {
+            supervisor: Supervisor::new(scope.policy.clone()),
+            now: Moment::from_clock(Duration::from_secs(1000)),
+            onlooker: Onlooker::default(),
+            means: Means::default(),
+            pids: 100,
+            requests: 0,
+        };
+        world.feed(Event::Started);
+        if scope.is_steady_at_first {
+            while world.good_step() {}
+            world.now += scope.age_max();
+        }
+        world.means = scope.means;
+        world.supervisor.sabotage = sabotage;
+        world
+    }
+
+    pub(super) fn feed(&mut self, event: Event) -> Vec<Action> {
+        self.onlooker.feed(&mut self.supervisor, self.now, event)
+    }
+
+    fn spawning(&self) -> impl Iterator<Item = &Worker> {
+        self.supervisor.pool.workers().filter(|worker| worker.pid.is_none())
+    }
+
+    /// Everything that may happen next and that the means allow.
+    pub(super) fn steps(&self, scope: &Scope) -> Vec<Step> {
+        let means = self.means;
+        let mut steps = Vec::new();
+        for id in self.spawning().map(|worker| worker.id) {
+            steps.push(Step::SpawnWorks(id));
+            if means.failures > 0 {
+                steps.extend([true, false].map(|transient| Step::SpawnFails { worker: id, transient }));
+            }
+            if scope.spawns_at_once {
+                // The shell answers one spawn after the other before it listens to anybody else.
+                return steps;
+            }
+        }
+        for (pid, stops) in &self.onlooker.processes {
+            if means.deaths > 0 || !stops.is_empty() {
+                steps.push(Step::Dies(*pid));
+            }
+            if self.awaits_ack(*pid) {
+                steps.push(Step::Acks(*pid));
+            }
+            if means.swells > 0 {
+                steps.push(Step::Swells(*pid));
+            }
+        }
+        match self.supervisor.next_deadline() {
+            Some(at) if self.boots_missed(at) <= means.deaths => {
+                steps.push(Step::Deadline);
+                if means.lates > 0 && at > self.now {
+                    steps.push(Step::Late);
+                }
+            }
+            Some(_) => {}
+            None if self.is_somebody_young(scope.age_max()) => steps.push(Step::Idle),
+            None => {}
+        }
+        for &generation in &self.onlooker.resolving {
+            steps.push(Step::Resolves(generation));
+            if means.failures > 0 {
+                steps.push(Step::CannotResolve(generation));
+            }
+        }
+        let wishes = scope
+            .commands
+            .iter()
+            .filter(|command| self.price(&Step::Command((*command).clone())).fits(means));
+        steps.extend(wishes.cloned().map(Step::Command));
+        if means.abandons > 0 {
+            steps.extend(self.onlooker.pending.first().map(|request| Step::Abandon(*request)));
+        }
+        steps
+    }
+
+    fn awaits_ack(&self, pid: Pid) -> bool {
+        self.supervisor.pool.by_pid(pid).is_some_and(|worker| worker.state == State::Starting)
+    }
+
+    fn is_somebody_young(&self, age_max: Duration) -> bool {
+        let mut workers = self.supervisor.pool.workers().filter(|worker| worker.is_undrained());
+        workers.any(|worker| self.now - worker.spawned_at < age_max)
+    }
+
+    /// Acks from whoever need not ack, and from a stranger: they change nothing, so they are no steps.
+    pub(super) fn hear_strange_acks(&mut self) {
+        let pids = self.onlooker.processes.keys().filter(|pid| !self.awaits_ack(**pid));
+        for pid in pids.copied().chain([Pid::from_raw(1)]).collect::<Vec<_>>() {
+            self.feed(Event::Acked { pid, source: AckSource::Control });
+        }
+    }
+
+    /// How many workers miss their boot deadline at `at`: each is a death as any other.
+    fn boots_missed(&self, at: Moment) -> u8 {
+        let due = self.supervisor.timers.iter().take_while(|(due, _)| *due <= at);
+        due.filter(|(_, timer)| matches!(timer, Timer::Boot(_))).count().try_into().unwrap_or(u8::MAX)
+    }
+
+    /// What a step takes of the means.
+    fn price(&self, step: &Step) -> Means {
+        let none = Means::default();
+        match step {
+            Step::SpawnFails { .. } | Step::CannotResolve(_) => Means { failures: 1, ..none },
+            Step::Dies(pid) if self.onlooker.processes[pid].is_empty() => Means { deaths: 1, ..none },
+            Step::Deadline => {
+                let at = self.supervisor.next_deadline();
+                Means { deaths: at.map_or(0, |at| self.boots_missed(at)), ..none }
+            }
+            Step::Late => Means { lates: 1, ..none },
+            Step::Swells(_) => Means { swells: 1, ..none },
+            Step::Abandon(_) => Means { abandons: 1, ..none },
+            Step::Command(command) => match command {
+                PoolCommand::Upgrade(_) => Means { upgrades: 1, ..none },
+                PoolCommand::Inc(_) | PoolCommand::Dec(_) | PoolCommand::SetWorkers(_) => {
+                    Means { resizes: 1, ..none }
+                }
+                PoolCommand::Stop { .. } => Means { stops: 1, ..none },
+                _ => Means { turns: 1, ..none },
+            },
+            _ => none,
+        }
+    }
+
+    /// Takes a step, and checks all that can be checked after it.
+    pub(super) fn take(&mut self, step: &Step, scope: &Scope) -> Vec<Action> {
+        self.means = self.means.less(self.price(step));
+        match step {
+            &Step::SpawnWorks(worker) => {
+                self.pids += 1;
+                self.feed(Event::Spawned { worker, pid: Pid::from_raw(self.pids) })
+            }
+            &Step::SpawnFails { worker, transient } => {
+                self.feed(Event::SpawnFailed { worker, reason: String::new(), transient })
+            }
+            &Step::Dies(pid) => self.feed(Event::Exited { pid, termination: Termination::Exited(1) }),
+            &Step::Swells(pid) => self.feed(Event::Measured { pid, rss_bytes: u64::MAX }),
+            &Step::Acks(pid) => self.feed(Event::Acked { pid, source: AckSource::Control }),
+            Step::Deadline => {
+                self.now = self.supervisor.next_deadline().map_or(self.now, |at| at.max(self.now));
+                self.feed(Event::DeadlineReached)
+            }
+            Step::Late => {
+                self.now = self.supervisor.next_deadline().map_or(self.now, |at| at.max(self.now));
+                Vec::new()
+            }
+            Step::Idle => {
+                self.now += scope.age_max();
+                Vec::new()
+            }
+            &Step::Resolves(generation) => self.feed(Event::ReleaseResolved { generation }),
+            &Step::CannotResolve(generation) => {
+                self.feed(Event::ReleaseFailed { generation, reason: String::new() })
+            }
+            Step::Command(command) => {
+                self.requests += 1;
+                let request = Some(RequestKey(self.requests));
+                self.feed(Event::Command { request, command: command.clone() })
+            }
+            &Step::Abandon(request) => self.feed(Event::RequestAbandoned { request }),
+        }
+    }
+
+    /// Does what a world does in which nothing fails; `false` if it is at rest.
+    pub(super) fn good_step(&mut self) -> bool {
+        if self.onlooker.exit.is_some() {
+            return false;
+        }
+        let spawning = self.spawning().next().map(|worker| worker.id);
+        if let Some(worker) = spawning {
+            self.pids += 1;
+            self.feed(Event::Spawned { worker, pid: Pid::from_raw(self.pids) });
+            return true;
+        }
+        let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker.resolving) else {
+            check_rest(&self.supervisor);
+            return false;
+        };
+        self.now = at;
+        self.feed(event);
+        true
+    }
+}

@@ -1,0 +1,216 @@
+//! Who stands beside a supervisor and writes down what was really sent: for the simulation and the model.
+//!
+//! The core checks I1 to I5, and I9, of itself after every event. What it cannot see of itself is seen here: that no
+//! signal goes to a reaped process (I5), that each worker that drains was told so and hears no stop signal
+//! twice (I6), that each request waits for an end that will come and gets one last reply (I7), that a stopped
+//! master spawns nothing and goes with its last worker (I8), and that the report of an upgrade is the truth.
+
+use super::Moment;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Pid;
+use super::Signal;
+use einhorn_proto::{AckSource, Notice, Outcome, Termination, UpgradeReport};
+
+use super::rollout::Stage;
+use super::worker::{State, Worker};
+use super::*;
+
+/// What the `signal` command sends in tests: told apart from stop signals by being another one.
+pub(super) const BYSTANDER: Signal = Signal::SIGWINCH;
+
+/// What was seen of one supervisor's world.
+#[derive(Clone, Default)]
+pub(super) struct Onlooker {
+    /// Processes that were not reaped yet, and the stop signals that each got, in order.
+    pub(super) processes: BTreeMap<Pid, Vec<Signal>>,
+    /// Requests without a last reply.
+    pub(super) pending: BTreeSet<RequestKey>,
+    /// Releases asked for and not answered.
+    pub(super) resolving: Vec<Generation>,
+    /// Rollouts that were turned around after they had begun to replace workers.
+    turned: BTreeSet<u64>,
+    /// The exit code, once the master has ended.
+    pub(super) exit: Option<u8>,
+    is_stopping: bool,
+    is_stopped_at_once: bool,
+}
+
+impl Onlooker {
+    /// Feeds `event` to `supervisor` and panics, naming the invariant, if it may not do what it then does.
+    pub(super) fn feed(&mut self, supervisor: &mut Supervisor, now: Moment, event: Event) -> Vec<Action> {
+        self.hear(supervisor, &event);
+        let actions = supervisor.handle(now, event);
+        let mut reports = Vec::new();
+        for action in &actions {
+            self.see(action, &mut reports);
+        }
+        reports.into_iter().for_each(|(ok, report)| self.check_report(supervisor, ok, &report));
+        self.check(supervisor);
+        actions
+    }
+
+    fn hear(&mut self, supervisor: &Supervisor, event: &Event) {
+        match event {
+            Event::Spawned { worker, pid }
+                if supervisor.pool.get(*worker).is_some_and(|worker| worker.pid.is_none()) =>
+            {
+                self.processes.insert(*pid, Vec::new());
+            }
+            Event::Exited { pid, .. } => {
+                self.processes.remove(pid);
+            }
+            Event::ReleaseResolved { generation } | Event::ReleaseFailed { generation, .. } => {
+                self.resolving.retain(|resolving| resolving != generation);
+            }
+            Event::Command { request, command } => {
+                self.pending.extend(request);
+                if let PoolCommand::Stop { how: Stop::AtOnce(_), .. } = command {
+                    self.is_stopped_at_once = true;
+                }
+            }
+            Event::RequestAbandoned { request } => {
+                self.pending.remove(request);
+            }
+            _ => {}
+        }
+    }
+
+    fn see(&mut self, action: &Action, reports: &mut Vec<(bool, UpgradeReport)>) {
+        match action {
+            Action::Spawn { .. } => assert!(!self.is_stopping, "I8: spawned after the stop"),
+            Action::Signal { pid, signal } => {
+                let stops = self.processes.get_mut(pid);
+                let stops = stops.unwrap_or_else(|| panic!("I5: {signal} to {pid}, which was reaped"));
+                if *signal != BYSTANDER {
+                    assert!(!stops.contains(signal), "I6: {signal} to {pid} twice");
+                    stops.push(*signal);
+                }
+            }
+            Action::ResolveRelease { generation } => self.resolving.push(*generation),
+            Action::Reply { request, ok, data, .. } => {
+                assert!(self.pending.remove(request), "I7: a second last reply to {request:?}");
+                if let Some(ReplyData::Upgrade(report)) = data {
+                    reports.push((*ok, report.clone()));
+                }
+            }
+            Action::Exit { code } => {
+                assert_eq!(self.exit.replace(*code), None, "I8: exits twice");
+                assert!(self.is_stopped_at_once || self.processes.is_empty(), "I8: exits before its workers");
+            }
+            Action::Notice { notice: Notice::MasterStopping { .. }, .. } => self.is_stopping = true,
+            Action::Notice { notice: Notice::RollbackStarted { generation, .. }, .. } => {
+                self.turned.insert(*generation);
+            }
+            Action::Notice { .. } | Action::ForgetRelease { .. } => {}
+        }
+    }
+
+    /// What the report of an ended upgrade says of the pool is so.
+    fn check_report(&self, supervisor: &Supervisor, ok: bool, report: &UpgradeReport) {
+        let generation = Generation(report.generation);
+        let is_full = supervisor.pool.up() == supervisor.pool.slots.len();
+        let runs = |worker: &Worker| worker.generation == generation && worker.is_undrained();
+        match report.outcome {
+            Outcome::Done => {
+                assert!(ok, "an upgrade that is done is no failure");
+                assert!(is_full && supervisor.pool.workers().filter(|worker| worker.is_up()).all(runs));
+            }
+            Outcome::RolledBack => {
+                assert!(!supervisor.pool.workers().any(runs), "rolled back, and {generation} still runs");
+                let given_up = supervisor.pool.slots.values().filter(|slot| slot.given_up).count();
+                let is_served = supervisor.pool.up() + given_up == supervisor.pool.slots.len();
+                let is_whole = is_served || !self.turned.contains(&report.generation);
+                assert!(is_whole, "rolled back, and not every slot that was not given up serves again");
+            }
+            Outcome::Failed => assert!(!ok, "a failed upgrade is no success"),
+        }
+    }
+
+    fn check(&self, supervisor: &Supervisor) {
+        if supervisor.phase == Phase::Exited {
+            assert!(self.pending.is_empty(), "I7: the master has gone without a reply to {:?}", self.pending);
+            return;
+        }
+        let waiting = supervisor.rollout.iter().flat_map(Rollout::requests).collect();
+        assert_eq!(self.pending, waiting, "I7: who waits for a last reply, and who will get one");
+        let mut processes = 0;
+        for worker in supervisor.pool.workers() {
+            let Some(pid) = worker.pid else { continue };
+            let Some(stops) = self.processes.get(&pid) else {
+                panic!("I5: {pid} was reaped, and is a worker")
+            };
+            let is_draining = matches!(worker.state, State::Draining(drain) if drain.is_asked());
+            assert_eq!(is_draining, !stops.is_empty(), "I6: {pid} drains, or was told to, and not both");
+            processes += 1;
+        }
+        assert_eq!(processes, self.processes.len(), "a process that is no worker");
+        self.check_seats(supervisor);
+    }
+
+    /// What is told of the slots' sockets: somebody gets what is new, whoever serves does, and nobody's is closed who
+    /// lives.
+    fn check_seats(&self, supervisor: &Supervisor) {
+        let seats = supervisor.seats();
+        let mut slots = supervisor.pool.slots.keys();
+        assert!(
+            supervisor.phase == Phase::Waiting || slots.any(|slot| seats.is_live(*slot)),
+            "nobody gets what is new"
+        );
+        for worker in supervisor.pool.workers() {
+            let slot = worker.slot;
+            assert!(!worker.is_up() || seats.is_live(slot), "slot {} serves and gets nothing", slot.0);
+            assert!(!seats.is_gone(slot), "the sockets of slot {} are in use", slot.0);
+        }
+    }
+}
+
+/// What happens next, and when, in a world where nothing fails: whoever starts acks, whoever was asked to stop
+/// goes, releases are there, and somebody ends a soak that has no end. `None` if there is nothing left to do.
+///
+/// Spawns that are not answered yet are the caller's, who knows the next pid.
+pub(super) fn good_event(
+    supervisor: &Supervisor,
+    now: Moment,
+    resolving: &[Generation],
+) -> Option<(Moment, Event)> {
+    if let Some(&generation) = resolving.first() {
+        return Some((now, Event::ReleaseResolved { generation }));
+    }
+    for worker in supervisor.pool.workers() {
+        let Some(pid) = worker.pid else { continue };
+        match worker.state {
+            State::Draining(_) => {
+                return Some((now, Event::Exited { pid, termination: Termination::Exited(0) }));
+            }
+            State::Starting => return Some((now, Event::Acked { pid, source: AckSource::Notify })),
+            State::Spawning | State::Up => {}
+        }
+    }
+    if let Some(deadline) = supervisor.next_deadline() {
+        return Some((now.max(deadline), Event::DeadlineReached));
+    }
+    let rollout = supervisor.rollout.as_ref()?;
+    let event = Event::Command { request: None, command: PoolCommand::Continue };
+    matches!(rollout.stage, Stage::Soaking).then_some((now, event))
+}
+
+/// I8: with nothing left to do, every slot serves or was given up, and no rollout runs; a master that was told
+/// to stop has exited.
+pub(super) fn check_rest(supervisor: &Supervisor) {
+    match supervisor.phase {
+        Phase::Waiting | Phase::Exited => {}
+        Phase::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
+        Phase::Running => {
+            let (slots, pool) = (&supervisor.pool.slots, &supervisor.pool);
+            let given_up = slots.values().filter(|slot| slot.given_up).count();
+            assert_eq!(pool.up() + given_up, slots.len(), "I8: at rest, and not steady");
+            assert_eq!(pool.live(), pool.up(), "I8: at rest, and somebody drains");
+            assert!(
+                supervisor.rollout.is_none(),
+                "I8: at rest in the middle of a rollout: {:?}",
+                (&supervisor.rollout, slots)
+            );
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What scripts play: a supervisor on a virtual clock, and a shell that is as good or as bad as they say.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use super::Moment;
+
+use super::Pid;
+use super::Signal;
+use einhorn_proto::{AckSource, Notice, Termination};
+
+use super::super::*;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const BOOT: Duration = Duration::from_secs(60);
+
+/// A supervisor, a clock that jumps, and a shell in which every spawn works unless told otherwise.
+pub(super) struct Play {
+    pub(super) supervisor: Supervisor,
+    pub(super) now: Moment,
+    pub(super) next_pid: i32,
+    pub(super) next_request: u64,
+    /// Reasons for which the next spawns fail.
+    pub(super) failures: VecDeque<(&'static str, bool)>,
+    pub(super) resolves: bool,
+    /// What was spawned: pid, slot, index, generation.
+    pub(super) spawned: Vec<(i32, u32, u32, u64)>,
+    pub(super) signals: Vec<(i32, Signal)>,
+    pub(super) replies: Vec<(u64, bool, String)>,
+    pub(super) reports: Vec<einhorn_proto::UpgradeReport>,
+    pub(super) notices: Vec<Notice>,
+    pub(super) exit: Option<u8>,
+}
+
+/// What a pool of scripts and of the model is held to, unless they say otherwise.
+pub(in super::super) fn plain_policy(workers: u32) -> Policy {
+    Policy {
+        program: "./server".to_owned(),
+        workers,
+        seconds: SECOND,
+        ack: AckMode::Manual(Some(BOOT)),
+        retries: Retries::DEFAULT,
+        unacked_max: 2,
+        upgrade_additional_max: None,
+        graceful_signal: Signal::SIGUSR2,
+        grace: None,
+        shrink_grace: None,
+        upgrade_restarts: false,
+        care: Care::default(),
+    }
+}
+
+impl Play {
+    pub(super) fn new(policy: Policy) -> Self {
+        let mut play = Self {
+            supervisor: Supervisor::new(policy),
+            now: Moment::from_clock(Duration::from_secs(1000)),
+            next_pid: 100,
+            next_request: 0,
+            failures: VecDeque::new(),
+            resolves: true,
+            spawned: Vec::new(),
+            signals: Vec::new(),
+            replies: Vec::new(),
+            reports: Vec::new(),
+            notices: Vec::new(),
+            exit: None,
+        };
+        play.feed(Event::Started);
+        play
+    }
+
+    /// A pool whose first workers, pids 100 and up in slot order, have acked and are a minute old.
+    pub(super) fn steady(policy: Policy) -> Self {
+        let mut play = Self::new(policy);
+        for pid in play.take_spawned() {
+            play.ack(pid);
+        }
+        play.advance(60 * SECOND);
+        play.notices.clear();
+        play
+    }
+
+    pub(super) fn feed(&mut self, event: Event) {
+        let mut queue = VecDeque::from(self.supervisor.handle(self.now, event));
+        while let Some(action) = queue.pop_front() {
+            let outcome = match action {
+                Action::Spawn { worker, slot, index, generation } => Some(match self.failures.pop_front() {
+                    Some((reason, transient)) => {
+                        Event::SpawnFailed { worker, reason: reason.into(), transient }
+                    }
+                    None => {
+                        let pid = self.next_pid;
+                        self.next_pid += 1;
+                        self.spawned.push((pid, slot.0, index, generation.0));
+                        Event::Spawned { worker, pid: Pid::from_raw(pid) }
+                    }
+                }),
+                Action::ResolveRelease { generation } if self.resolves => {
+                    Some(Event::ReleaseResolved { generation })
+                }
+                Action::ResolveRelease { generation } => {
+                    Some(Event::ReleaseFailed { generation, reason: "no such program".into() })
+                }
+                Action::Signal { pid, signal } => {
+                    self.signals.push((pid.as_raw(), signal));
+                    None
+                }
+                Action::Notice { notice, .. } => {
+                    self.notices.push(notice);
+                    None
+                }
+                Action::Reply { request, ok, message, data } => {
+                    self.replies.push((request.0, ok, message));
+                    if let Some(ReplyData::Upgrade(report)) = data {
+                        self.reports.push(report);
+                    }
+                    None
+                }
+                Action::Exit { code } => {
+                    self.exit = Some(code);
+                    None
+                }
+                Action::ForgetRelease { .. } => None,
+            };
+            if let Some(outcome) = outcome {
+                queue.extend(self.supervisor.handle(self.now, outcome));
+            }
+        }
+    }
+
+    pub(super) fn command(&mut self, command: PoolCommand) -> u64 {
+        self.next_request += 1;
+        let request = Some(RequestKey(self.next_request));
+        self.feed(Event::Command { request, command });
+        self.next_request
+    }
+
+    pub(super) fn stop(&mut self, how: Stop) {
+        self.feed(Event::Command { request: None, command: PoolCommand::Stop { how, why: "test".into() } });
+    }
+
+    pub(super) fn ack(&mut self, pid: i32) {
+        self.feed(Event::Acked { pid: Pid::from_raw(pid), source: AckSource::Control });
+    }
+
+    pub(super) fn exit(&mut self, pid: i32) {
+        self.feed(Event::Exited { pid: Pid::from_raw(pid), termination: Termination::Exited(1) });
+    }
+
+    /// Lets time pass, stopping at each deadline.
+    pub(super) fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(deadline) = self.supervisor.next_deadline().filter(|deadline| *deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.feed(Event::DeadlineReached);
+        }
+        self.now = end;
+    }
+
+    /// The pids spawned since the last call.
+    pub(super) fn take_spawned(&mut self) -> Vec<i32> {
+        self.spawned.drain(..).map(|(pid, ..)| pid).collect()
+    }
+
+    pub(super) fn take_signals(&mut self) -> Vec<(i32, Signal)> {
+        core::mem::take(&mut self.signals)
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.supervisor.snapshot(self.now)
+    }
+
+    /// Live pids that are not draining, by slot.
+    pub(super) fn seated(&self) -> Vec<(u32, i32, u64)> {
+        let workers = self.snapshot().workers.into_iter();
+        let undrained = workers.filter(|worker| worker.state != einhorn_proto::WorkerState::Draining);
+        undrained.map(|worker| (worker.slot, worker.pid, worker.generation)).collect()
+    }
+}

@@ -1,0 +1,124 @@
+//! Stopping workers, and the end of the pool.
+
+use super::*;
+
+#[test]
+fn the_grace_period_ends_in_sigkill_once() {
+    let mut play = Play::steady(Policy { grace: Some(5 * SECOND), ..plain_policy(2) });
+    play.command(PoolCommand::Dec(1));
+    play.take_signals();
+    play.advance(60 * SECOND);
+    assert_eq!(play.take_signals(), [(101, Signal::SIGKILL)]);
+    play.exit(101);
+    assert_eq!(play.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn the_master_exits_zero_when_the_last_worker_is_reaped() {
+    let mut play = Play::steady(plain_policy(2));
+    play.stop(Stop::Gracefully);
+    assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2), (101, Signal::SIGUSR2)]);
+    play.exit(100);
+    assert_eq!(play.exit, None);
+    play.exit(101);
+    assert_eq!(play.exit, Some(0));
+    assert_eq!(play.spawned.len(), 0, "nobody is replaced");
+}
+
+#[test]
+fn a_second_interrupt_escalates_to_term_and_a_third_to_kill() {
+    let mut play = Play::steady(plain_policy(1));
+    for signal in [Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGKILL] {
+        play.stop(Stop::Escalating);
+        assert_eq!(play.take_signals(), [(100, signal)]);
+    }
+    play.stop(Stop::Escalating);
+    assert_eq!(play.take_signals(), []);
+}
+
+#[test]
+fn a_worker_that_was_stopped_before_it_had_a_pid_has_its_grace_from_its_signal_on() {
+    let mut supervisor = Supervisor::new(Policy { grace: Some(SECOND), ..plain_policy(1) });
+    let now = Moment::from_clock(Duration::from_secs(1000));
+    let actions = supervisor.handle(now, Event::Started);
+    let [Action::Spawn { worker, .. }] = actions[..] else { panic!("{actions:?}") };
+    let command = PoolCommand::Stop { how: Stop::Gracefully, why: "test".into() };
+    let _ = supervisor.handle(now, Event::Command { request: None, command });
+    let now = now + 2 * SECOND;
+    let _ = supervisor.handle(now, Event::DeadlineReached);
+    let pid = Pid::from_raw(100);
+    let actions = supervisor.handle(now, Event::Spawned { worker, pid });
+    assert!(actions.contains(&Action::Signal { pid, signal: Signal::SIGUSR2 }));
+    assert_eq!(supervisor.next_deadline(), Some(now + SECOND));
+    let actions = supervisor.handle(now + SECOND, Event::DeadlineReached);
+    assert!(actions.contains(&Action::Signal { pid, signal: Signal::SIGKILL }));
+}
+
+#[test]
+fn the_same_stop_signal_is_not_sent_twice() {
+    let mut play = Play::steady(plain_policy(2));
+    play.command(PoolCommand::Dec(1));
+    play.take_signals();
+    play.stop(Stop::Gracefully);
+    assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2)], "101 has had it");
+    play.stop(Stop::With(Signal::SIGTERM));
+    assert_eq!(play.take_signals(), [(100, Signal::SIGTERM), (101, Signal::SIGTERM)]);
+}
+
+#[test]
+fn a_repeating_stop_signals_all_again_and_never_harder() {
+    let mut play = Play::steady(plain_policy(2));
+    for _ in 0..3 {
+        play.stop(Stop::Repeating(Signal::SIGUSR2));
+        assert_eq!(play.take_signals(), [(100, Signal::SIGUSR2), (101, Signal::SIGUSR2)]);
+    }
+    play.stop(Stop::Repeating(Signal::SIGTERM));
+    assert_eq!(play.take_signals(), [(100, Signal::SIGTERM), (101, Signal::SIGTERM)]);
+    play.exit(100);
+    play.stop(Stop::Repeating(Signal::SIGTERM));
+    assert_eq!(play.take_signals(), [(101, Signal::SIGTERM)]);
+    play.exit(101);
+    assert_eq!(play.exit, Some(0));
+}
+
+#[test]
+fn quit_signals_everyone_and_exits_one_at_once() {
+    let mut play = Play::steady(plain_policy(2));
+    play.stop(Stop::AtOnce(Signal::SIGQUIT));
+    assert_eq!(play.take_signals(), [(100, Signal::SIGQUIT), (101, Signal::SIGQUIT)]);
+    assert_eq!(play.exit, Some(1));
+}
+
+#[test]
+fn stopping_during_an_upgrade_answers_it() {
+    let mut play = Play::steady(plain_policy(2));
+    let request = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    play.stop(Stop::Gracefully);
+    let (answered, ok, message) = &play.replies[0];
+    assert_eq!((*answered, *ok), (request, false));
+    assert!(message.contains("the master is stopping"), "{message}");
+    play.command(PoolCommand::Inc(1));
+    assert!(!play.replies[1].1);
+    for pid in 100..104 {
+        play.exit(pid);
+    }
+    assert_eq!(play.exit, Some(0));
+}
+
+#[test]
+fn a_new_signal_timeout_holds_for_workers_that_stop_already() {
+    let mut play = Play::steady(plain_policy(2));
+    play.command(PoolCommand::Dec(1));
+    play.signals.clear();
+    play.advance(5 * SECOND);
+    let change = PolicyChange { grace: Some(8 * SECOND), ..PolicyChange::default() };
+    play.command(PoolCommand::Configure(change));
+    play.advance(2 * SECOND);
+    assert_eq!(play.signals, []);
+    play.advance(SECOND);
+    assert_eq!(play.signals, [(101, Signal::SIGKILL)]);
+    let details = play.supervisor.worker_details(play.now);
+    assert_eq!(details[0].stop_signals, []);
+    assert_eq!(details[1].stop_signals, [Signal::SIGKILL, Signal::SIGUSR2]);
+    assert_eq!(details[1].asked_to_stop, Some(8 * SECOND));
+}
