@@ -4,12 +4,12 @@
 //! einhyrningsins -n 4 -b 127.0.0.1:8000 -m -- target/release/examples/axum
 //! ```
 //!
-//! axum's own graceful shutdown would be one line, `with_graceful_shutdown(stop.future()?)`. But on that
-//! signal hyper closes every connection on which no request has *arrived*, also those where one is under
-//! way: connections that were accepted a moment ago, and kept-alive ones about to be used again. Under load
-//! each upgrade would lose a few requests. So the server stops in two steps:
-//! 1. It accepts no more and answers each request with `Connection: close`.
-//! 2. When no connection is left, or those that are have been silent for [`LINGER`], it shuts down.
+//! axum's own graceful shutdown would be one line, `with_graceful_shutdown(stop.future()?)`. But on that signal
+//! hyper closes every connection on which no request has *arrived*, including those on which one is in flight:
+//! connections that were just accepted, and kept-alive ones that the client is about to use again. Under load,
+//! each upgrade would lose a few requests. So this server stops in two steps:
+//! 1. It stops accepting, and answers each request with `Connection: close`.
+//! 2. When no connection is left, or the remaining ones have been silent for [`LINGER`], it shuts down.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -26,14 +26,14 @@ use einhorn_child::{Stop, StopFuture};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// For how long a stopping server waits for a request on connections that it holds.
+/// How long a stopping server waits for a request on its open connections.
 const LINGER: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let stop = Stop::install()?;
     let listener = einhorn_child::inherit_or_bind("127.0.0.1:8000")?;
-    listener.set_nonblocking(true)?; // for everybody who holds it, as any event loop wants it
+    listener.set_nonblocking(true)?; // shared by all holders; every event loop wants it
     let listener = TcpListener::from_std(listener)?;
 
     let (open, mut all_closed) = mpsc::channel(1);
@@ -41,9 +41,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let stopped = stop.future()?;
     let drained = async move {
         stopped.await;
-        // Not with `eprintln`, which panics if nobody reads: no reason to drop what was accepted.
-        let _ = io::stderr().write_all(b"axum: answering what was accepted, then leaving\n");
-        // Ends with `None` when the last `Open` is gone.
+        // Not `eprintln`, which panics if standard error is closed: no reason to drop accepted connections.
+        let _ = io::stderr().write_all(b"axum: answering accepted requests, then exiting\n");
+        // Returns `None` when the last `Open` is dropped.
         let _ = tokio::time::timeout(LINGER, all_closed.recv()).await;
     };
 
@@ -62,14 +62,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A listener that has no more connections once the worker was asked to stop.
+/// A listener that yields no more connections once the worker is asked to stop.
 struct UntilStop {
     listener: TcpListener,
     stopped: StopFuture,
     open: Option<mpsc::Sender<()>>,
 }
 
-/// Lives as long as a connection: all of them together keep `all_closed` waiting.
+/// Lives as long as a connection; `all_closed` ends when all of them are dropped.
 #[derive(Clone, Debug)]
 struct Open {
     _sender: Option<mpsc::Sender<()>>,
@@ -95,7 +95,7 @@ impl Listener for UntilStop {
     }
 }
 
-/// Puts the `Open` of a connection where the connection's service keeps it.
+/// Stores the `Open` of a connection with the connection's service.
 impl Connected<IncomingStream<'_, UntilStop>> for Open {
     fn connect_info(stream: IncomingStream<'_, UntilStop>) -> Self {
         stream.remote_addr().clone()

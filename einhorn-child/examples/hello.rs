@@ -1,17 +1,17 @@
-//! An HTTP/1.1 server that says hello, with nothing but the standard library and `einhorn-child`.
+//! An HTTP/1.1 server that says hello, with only the standard library and `einhorn-child`.
 //!
 //! ```text
 //! einhyrningsins -n 4 -b 127.0.0.1:8000 -m -- target/release/examples/hello
 //! target/release/examples/hello 127.0.0.1:8000     # alone
 //! ```
 //!
-//! Each answer names the process and its generation, so an upgrade can be watched with `curl`. A thread
-//! serves each connection. Asked to stop, the server accepts no more, answers everything that it accepted,
-//! and exits with status 0 when the last connection is gone:
-//! - a request under way is answered;
-//! - the next request of each kept-alive connection is answered with `Connection: close`. An idle one is
-//!   closed when its time is up, which every answer announces (`Keep-Alive: timeout=5`), and not before:
-//!   the client's next request may be under way, and closing would lose it.
+//! Each answer names the process and its generation, so you can watch an upgrade with `curl`. A thread serves
+//! each connection. When asked to stop, the server stops accepting, answers everything that it accepted, and
+//! exits with status 0 when the last connection is closed:
+//! - a request in flight is answered;
+//! - the next request of each kept-alive connection is answered with `Connection: close`. An idle connection is
+//!   closed after the time that every answer announces (`Keep-Alive: timeout=5`), and not earlier: the client's
+//!   next request may be in flight, and closing would lose it.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use einhorn_child::Stop;
 
-/// What clients are told of how long an idle connection is kept.
+/// How long an idle connection is kept, as announced to clients.
 const IDLE_ANNOUNCED: Duration = Duration::from_secs(5);
 
-/// How long it is kept: longer than announced, for a request that was sent in time and came late.
+/// How long it is really kept: longer, for a request that was sent in time and arrives late.
 const IDLE_MAX: Duration = Duration::from_secs(7);
 
 /// How long a client may take to hang up after the last answer.
@@ -35,10 +35,10 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The longest body that is read and thrown away, in bytes.
+/// The longest request body that is read and discarded, in bytes.
 const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// How often a draining server looks whether it was asked again.
+/// How often a draining server checks for a second request to stop.
 const IMPATIENCE_CHECK: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
@@ -60,19 +60,19 @@ fn run() -> Result<(), Box<dyn Error>> {
     let open = Arc::new(OpenConnections::default());
     let accepting = accept_all(&listener, stop, &open);
     if let Some(signal) = stop.signal() {
-        say(&format!("{signal}: answering what was accepted, then leaving"));
+        say(&format!("{signal}: answering accepted requests, then exiting"));
     }
     open.wait_for_none(stop)?;
     Ok(accepting?)
 }
 
-/// Writes a line to standard error, in one piece and whatever comes of it: `eprintln` panics if nobody reads
-/// there any more, which is no reason to drop what was accepted.
+/// Writes a line to standard error in one piece and ignores errors: `eprintln` panics if standard error is
+/// closed, which is no reason to drop accepted connections.
 fn say(line: &str) {
     let _ = io::stderr().write_all(format!("hello[{}]: {line}\n", std::process::id()).as_bytes());
 }
 
-/// Accepts until asked to stop, or until the listener is of no use.
+/// Accepts until asked to stop, or until the listener fails.
 fn accept_all(listener: &TcpListener, stop: Stop, open: &Arc<OpenConnections>) -> io::Result<()> {
     while let Some((stream, _)) = stop.accept(listener)? {
         serve_in_thread(stream, stop, open);
@@ -80,8 +80,8 @@ fn accept_all(listener: &TcpListener, stop: Stop, open: &Arc<OpenConnections>) -
     Ok(())
 }
 
-/// Serves `stream` in a thread of its own; in this one if the system has no thread to give, as it must
-/// be served.
+/// Serves `stream` in its own thread, or in this one if the system has no thread left, because it must be
+/// served.
 fn serve_in_thread(stream: TcpStream, stop: Stop, open: &Arc<OpenConnections>) {
     let stream = Arc::new(stream);
     let guard = open.enter();
@@ -97,8 +97,8 @@ fn serve_in_thread(stream: TcpStream, stop: Stop, open: &Arc<OpenConnections>) {
     }
 }
 
-/// Answers requests until one side ends the connection. An error means that the client is gone or silent,
-/// and then nobody is left to tell.
+/// Answers requests until one side ends the connection. An error means that the client is gone or silent, so
+/// there is nobody to report it to.
 fn serve(stream: &TcpStream, stop: Stop) {
     let mut connection = Connection { stream, buffer: Vec::new() };
     if let Ok(LastWord::Ours) = connection.answer_all(stop) {
@@ -106,17 +106,17 @@ fn serve(stream: &TcpStream, stop: Stop) {
     }
 }
 
-/// Who ended a connection.
+/// Which side ended a connection.
 enum LastWord {
-    /// We did, with an answer that says so.
+    /// We did, with an answer that announces it.
     Ours,
-    /// The client hung up or was silent for too long.
+    /// The client did: it hung up, or was silent for too long.
     Theirs,
 }
 
 struct Connection<'a> {
     stream: &'a TcpStream,
-    /// What was read and not yet used: with pipelining, the next request.
+    /// Bytes that were read and not yet used: with pipelining, the next request.
     buffer: Vec<u8>,
 }
 
@@ -136,7 +136,7 @@ impl Connection<'_> {
                 self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             self.skip_body(request.body_bytes)?;
-            // A request that is already here would be lost by a close: answer it first.
+            // Closing would lose a request that is already in the buffer, so answer it first.
             let keep_alive = request.keep_alive && !(stop.is_requested() && self.buffer.is_empty());
             self.answer("200 OK", &greeting(), &Request { keep_alive, ..request })?;
             if !keep_alive {
@@ -146,8 +146,8 @@ impl Connection<'_> {
         Ok(LastWord::Theirs)
     }
 
-    /// Reads up to the empty line that ends a request's head; `None` if the client ended the connection, or
-    /// was silent for as long as it may be.
+    /// Reads up to the empty line that ends a request's head. `None` if the client closed the connection or was
+    /// silent for too long.
     fn read_head(&mut self) -> io::Result<Option<String>> {
         let mut searched = 0;
         loop {
@@ -209,9 +209,8 @@ impl Connection<'_> {
         self.stream.write_all(answer.as_bytes())
     }
 
-    /// Ends the connection after its last answer. Closing while something unread comes in would reset it,
-    /// and the client's system may then throw away the answer: so first say that we are done, and let the
-    /// client hang up.
+    /// Ends the connection after its last answer. Closing with unread input pending would reset it, and the
+    /// client's system might then discard the answer. So announce the end first, and let the client hang up.
     fn close(&mut self) {
         let _ = self.stream.set_read_timeout(Some(GOODBYE_MAX));
         let _ = self.stream.shutdown(Shutdown::Write);
@@ -226,7 +225,7 @@ impl Connection<'_> {
     }
 }
 
-/// What matters here of a request.
+/// The parts of a request that matter here.
 struct Request {
     keep_alive: bool,
     wants_head_only: bool,
@@ -235,7 +234,7 @@ struct Request {
 }
 
 impl Request {
-    /// Reads a head; or says with which status the request is refused.
+    /// Parses a head, or returns the status with which to refuse the request.
     fn parse(head: &str) -> Result<Self, &'static str> {
         let mut lines = head.split("\r\n");
         let start = lines.next().unwrap_or_default();
@@ -271,7 +270,7 @@ impl Request {
         Ok(request)
     }
 
-    /// In place of one that could not be read: what comes after it cannot be read either.
+    /// Stands for a request that could not be read: what follows it cannot be read either.
     fn refused() -> Self {
         Self { keep_alive: false, wants_head_only: false, expects_continue: false, body_bytes: 0 }
     }
@@ -289,7 +288,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Counts the connections that are being served.
+/// Counts the open connections.
 #[derive(Default)]
 struct OpenConnections {
     count: Mutex<usize>,
@@ -302,12 +301,12 @@ impl OpenConnections {
         ConnectionGuard(Arc::clone(self))
     }
 
-    /// Waits until no connection is open; gives up on those that are when asked to stop once more.
+    /// Waits until no connection is open; gives up on the rest when asked to stop again.
     fn wait_for_none(&self, stop: Stop) -> Result<(), Box<dyn Error>> {
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         while *count > 0 {
             if stop.requests() > 1 {
-                return Err(format!("asked again to stop: left {} connections unfinished", *count).into());
+                return Err(format!("asked to stop again: {} connections left unfinished", *count).into());
             }
             count =
                 self.ended.wait_timeout(count, IMPATIENCE_CHECK).unwrap_or_else(PoisonError::into_inner).0;

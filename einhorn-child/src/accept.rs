@@ -1,4 +1,4 @@
-//! Accepting connections until asked to stop.
+//! Accepting connections until the worker is asked to stop.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::{Stop, sys};
 
-/// How long [`Stop::accept`] lets others go first when this process or the system is out of descriptors
-/// or memory. Connections wait in the queue meanwhile, and a sibling may take them.
+/// How long [`Stop::accept`] pauses when this process or the system runs out of descriptors or memory.
+/// Connections wait in the queue meanwhile, and another worker may accept them.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
-/// A listener that [`Stop::accept`] accepts from: [`TcpListener`] or [`UnixListener`].
+/// A listener that [`Stop::accept`] can accept from: [`TcpListener`] or [`UnixListener`].
 ///
 /// ```
 /// use einhorn_child::{Acceptor, Stop};
@@ -25,9 +25,9 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 /// }
 /// ```
 pub trait Acceptor: AsFd + sealed::Sealed {
-    /// A connection.
+    /// The type of an accepted connection.
     type Stream;
-    /// The address of the other side.
+    /// The type of the peer's address.
     type Address;
 
     #[doc(hidden)]
@@ -62,19 +62,19 @@ impl Acceptor for UnixListener {
 }
 
 impl Stop {
-    /// Waits for the next connection of `listener`; `None` once the worker was asked to stop.
+    /// Waits for the next connection of `listener`; returns `None` once the worker is asked to stop.
     ///
-    /// Nothing is lost by stopping: the queue of the listener belongs to all its holders, and what this
-    /// worker does not accept another does. A connection that it returned is the caller's to answer.
-    /// Several threads may accept from one listener.
+    /// A stop loses nothing: all holders share the queue of the listener, and another worker accepts what this
+    /// one does not. The caller must answer each connection that this method returned. Several threads may
+    /// accept from one listener.
     ///
-    /// The listener is made non-blocking, again at each call, since the flag belongs to all who hold the
-    /// socket: a worker that waited in a blocking accept would not hear the stop, as it waits again when a
-    /// sibling was quicker to a connection. Other holders must therefore expect `WouldBlock`, as
-    /// every event loop does. The connection itself blocks as usual.
+    /// Each call makes the listener non-blocking, because all holders of the socket share that flag. A worker
+    /// in a blocking accept would not notice a stop: it waits again when another worker takes the connection
+    /// first. Other holders must therefore expect `WouldBlock`, as every event loop does. The connection itself
+    /// is blocking.
     ///
-    /// A connection that breaks before it is accepted is passed over. When descriptors or memory run out it
-    /// tries again after a pause of 50 ms, with the connection still queued.
+    /// A connection that breaks before it is accepted is skipped. If descriptors or memory run out, the method
+    /// pauses for 50 ms and retries; the connection stays queued.
     ///
     /// ```
     /// use std::io::Write;
@@ -92,7 +92,7 @@ impl Stop {
     /// ```
     ///
     /// # Errors
-    /// What cannot pass: the listener does not listen, for one because another holder shut it down.
+    /// Permanent errors: the listener does not listen, for instance because another holder shut it down.
     pub fn accept<L: Acceptor>(self, listener: &L) -> io::Result<Option<(L::Stream, L::Address)>> {
         while !self.is_requested() {
             match listener.accept_now() {
@@ -113,7 +113,7 @@ impl Stop {
     }
 }
 
-/// Whose trouble an error of `accept(2)` is.
+/// The cause of an `accept(2)` error.
 #[derive(Debug, PartialEq, Eq)]
 enum Trouble {
     NothingThere,
@@ -123,8 +123,8 @@ enum Trouble {
 }
 
 impl Trouble {
-    /// `accept(2)`, "Error handling": errors that the network left on the new socket are to be treated like
-    /// EAGAIN, by trying again.
+    /// `accept(2)`, "Error handling": network errors that are pending on the new socket must be treated like
+    /// EAGAIN, by retrying.
     fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EAGAIN) => Self::NothingThere,
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_cannot_pass_is_returned() {
+    fn only_permanent_errors_are_returned() {
         for (errno, trouble) in [
             (libc::EAGAIN, Trouble::NothingThere),
             (libc::ECONNABORTED, Trouble::OfTheConnection),

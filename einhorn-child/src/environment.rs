@@ -1,4 +1,4 @@
-//! What the master told this process through its environment, read once and never changed.
+//! The master's environment variables, read once and never changed.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -13,10 +13,10 @@ use crate::{BadVariable, NoSockets};
 /// The first descriptor of systemd socket activation, `SD_LISTEN_FDS_START` in `sd_listen_fds(3)`.
 const LISTEN_FDS_START: RawFd = 3;
 
-/// More sockets than anybody hands over; it keeps a slip of the finger from filling the memory.
+/// More sockets than anybody passes; bounds the memory that a wrong number can take.
 const SOCKETS_MAX: RawFd = 10_000;
 
-/// The variables of the contract that do not begin with `EINHORN_`; [`scrub`] removes these and those.
+/// The variables of the contract that do not begin with `EINHORN_`; [`scrub`] removes both sorts.
 const FOREIGN_VARIABLES: [&str; 9] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -29,20 +29,20 @@ const FOREIGN_VARIABLES: [&str; 9] = [
     "WATCHDOG_USEC",
 ];
 
-/// One socket that the master handed over, as the variables describe it.
+/// One inherited socket, as the variables describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HandedSocket {
     pub(crate) fd: InheritedFd,
     pub(crate) name: Option<String>,
-    /// What `EINHORN_FD_FAMILY_n` says, if it is set: a check against variables that have gone stale.
+    /// The value of `EINHORN_FD_FAMILY_n`, if set: a check against stale variables.
     pub(crate) family: Option<String>,
 }
 
-/// Everything that the variables say.
+/// The parsed variables.
 #[derive(Debug)]
 pub(crate) struct Environment {
     pub(crate) sockets: Result<Vec<HandedSocket>, BadVariable>,
-    /// Meaningful when `sockets` is empty.
+    /// Valid only if `sockets` is empty.
     pub(crate) no_sockets: NoSockets,
     pub(crate) master_pid: Result<Option<u32>, BadVariable>,
     pub(crate) control_fd: Result<Option<InheritedFd>, BadVariable>,
@@ -91,7 +91,7 @@ impl Environment {
     }
 }
 
-/// The sockets of the first source that has any; or why none has.
+/// The sockets of the first source that has any, or why there are none.
 fn read_sockets(get: Lookup<'_>, pid: u32) -> Result<Result<Vec<HandedSocket>, NoSockets>, BadVariable> {
     let mut none = NoSockets::Unsupervised;
     if let Some(count) = number::<usize>(get, "EINHORN_FD_COUNT")? {
@@ -121,7 +121,7 @@ fn read_sockets(get: Lookup<'_>, pid: u32) -> Result<Result<Vec<HandedSocket>, N
         }
         let count = number::<RawFd>(get, "LISTEN_FDS")?.unwrap_or(0);
         if !(0..=SOCKETS_MAX).contains(&count) {
-            return Err(bad("LISTEN_FDS", &count.to_string(), "is no number of sockets"));
+            return Err(bad("LISTEN_FDS", &count.to_string(), "is not a number of sockets"));
         }
         if count > 0 {
             let fds = (LISTEN_FDS_START..LISTEN_FDS_START + count).map(InheritedFd::named_by_variable);
@@ -158,21 +158,23 @@ fn push_socket(
 ) -> Result<(), BadVariable> {
     let fd = match word.parse::<RawFd>() {
         Ok(fd) if fd >= LISTEN_FDS_START => InheritedFd::named_by_variable(fd),
-        Ok(_) => return Err(bad(variable, word, "is no descriptor above 2, where those of a worker begin")),
-        Err(_) => return Err(bad(variable, word, "is not the number of a descriptor")),
+        Ok(_) => {
+            return Err(bad(variable, word, "is not a descriptor above 2, where a worker's sockets begin"));
+        }
+        Err(_) => return Err(bad(variable, word, "is not a descriptor number")),
     };
     if sockets.iter().any(|socket| socket.fd == fd) {
-        return Err(bad(variable, word, "names a descriptor that an earlier one names already"));
+        return Err(bad(variable, word, "names the same descriptor as an earlier variable"));
     }
     sockets.push(HandedSocket { fd, name: None, family });
     Ok(())
 }
 
-/// Adds the names of `LISTEN_FDNAMES`, if they were made for these sockets.
+/// Adds the names of `LISTEN_FDNAMES`, if they belong to these sockets.
 ///
-/// `LISTEN_PID` does not matter here: a master that hands over by `EINHORN_` variables sets the names in
-/// the same breath, and a worker behind a wrapper that forks has them too. What matters is that the names
-/// are for as many descriptors from 3 upward as there are sockets.
+/// `LISTEN_PID` does not matter here: a master that sets `EINHORN_` variables sets the names too, and a worker
+/// behind a wrapper that forks has both. The names must be for as many descriptors from 3 up as there are
+/// sockets.
 fn with_names(get: Lookup<'_>, mut sockets: Vec<HandedSocket>) -> Vec<HandedSocket> {
     let Some(names) = text(get, "LISTEN_FDNAMES") else { return sockets };
     let names: Vec<&str> = names.split(':').collect();
@@ -185,7 +187,7 @@ fn with_names(get: Lookup<'_>, mut sockets: Vec<HandedSocket>) -> Vec<HandedSock
     sockets
 }
 
-/// A variable's text; what is not UTF-8 cannot be a number or a name and is shown as it can be.
+/// The text of a variable. Invalid UTF-8 cannot be a number or a name, and is shown lossily.
 fn text(get: Lookup<'_>, name: &str) -> Option<String> {
     get(name).map(|value| value.to_string_lossy().trim().to_owned())
 }
@@ -201,8 +203,8 @@ fn bad(name: &str, value: &str, why: &str) -> BadVariable {
 
 /// The pid of the master that started this process or one of its ancestors (`EINHORN_MASTER_PID`).
 ///
-/// `None` without a master. A process further down the tree inherits the variable: ask
-/// [`is_supervised`] whether this process is itself a worker.
+/// `None` without a master. Descendants of a worker inherit the variable; [`is_supervised`] tells whether this
+/// process is itself a worker.
 ///
 /// ```
 /// match einhorn_child::master_pid() {
@@ -215,10 +217,10 @@ pub fn master_pid() -> Option<u32> {
     environment().master_pid.clone().ok().flatten()
 }
 
-/// Whether this process is a worker of a living master: `EINHORN_MASTER_PID` is its parent.
+/// Whether this process is a worker of a running master: `EINHORN_MASTER_PID` is its parent.
 ///
-/// False in a child of a worker, and false again once the master is gone. Only a worker's [`ack`] and
-/// [`ping`] reach a master's control socket.
+/// False in a child of a worker, and once the master is gone. Only a worker's own [`ack`] and [`ping`] reach a
+/// master's control socket.
 ///
 /// ```
 /// if !einhorn_child::is_supervised() {
@@ -233,11 +235,11 @@ pub fn is_supervised() -> bool {
     master_pid() == Some(std::os::unix::process::parent_id())
 }
 
-/// This worker's index (`EINHORN_CHILD_INDEX`): the lowest number that no other live worker had when it
-/// was spawned.
+/// This worker's index (`EINHORN_CHILD_INDEX`): the lowest number that no other live worker had when it was
+/// spawned.
 ///
-/// During an upgrade, while old and new workers live side by side, it passes the number of workers: use
-/// it to tell live workers apart, and [`slot`] to share out work among them.
+/// During an upgrade, while old and new workers run side by side, the index exceeds the number of workers. Use
+/// it to tell live workers apart, and [`slot`] to divide work among them.
 ///
 /// ```
 /// let log = format!("server.{}.log", einhorn_child::index().unwrap_or(0));
@@ -248,9 +250,9 @@ pub fn index() -> Option<u64> {
     environment().index
 }
 
-/// This worker's slot (`EINHORN_SLOT`): its seat in the pool, from 0 to the number of workers less one.
+/// This worker's slot (`EINHORN_SLOT`): its position in the pool. A pool that only grew has the slots 0 to N-1.
 ///
-/// A successor has the slot of the worker that it replaces, so for a while two workers have it.
+/// A successor has the slot of the worker that it replaces, so for a while two workers have the same one.
 ///
 /// ```
 /// if einhorn_child::slot() == Some(0) {
@@ -262,7 +264,7 @@ pub fn slot() -> Option<u64> {
     environment().slot
 }
 
-/// The generation that this worker belongs to (`EINHORN_GENERATION`): it rises by one with each upgrade.
+/// This worker's generation (`EINHORN_GENERATION`). Each upgrade increases it by one.
 ///
 /// ```
 /// let name = match einhorn_child::generation() {
@@ -276,10 +278,10 @@ pub fn generation() -> Option<u64> {
     environment().generation
 }
 
-/// How long the master waits for a [`ping`](crate::ping) before it takes this worker for hung
-/// (`WATCHDOG_USEC`, as in `sd_watchdog_enabled(3)`); `None` if it does not wait for any.
+/// How long the master waits for a [`ping`](crate::ping) before it considers this worker hung (`WATCHDOG_USEC`,
+/// as in `sd_watchdog_enabled(3)`); `None` if it expects none.
 ///
-/// Ping about twice as often. `WATCHDOG_PID`, if it is set, must name this process.
+/// Ping about twice as often. `WATCHDOG_PID`, if set, must name this process.
 ///
 /// ```
 /// if let Some(timeout) = einhorn_child::ping_timeout() {
@@ -298,11 +300,11 @@ pub fn ping_timeout() -> Option<Duration> {
     environment().ping_timeout
 }
 
-/// Keeps the master's variables from `command`, so that a program which this worker runs does not take
-/// itself for the worker.
+/// Removes the master's variables from the environment of `command`, so that a program that this worker runs
+/// does not mistake itself for the worker.
 ///
-/// The descriptors need no such care: what was [taken](crate::take) is closed when a program is run. This
-/// process's own environment is left alone, as changing it is not safe once there are threads.
+/// Descriptors need no such treatment: a [taken](crate::take) one is closed at an exec. This process's own
+/// environment stays unchanged, because changing it is unsafe once there are threads.
 ///
 /// ```
 /// use std::process::Command;
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn why_there_are_none_is_told() {
+    fn the_reason_for_no_sockets_is_returned() {
         for (variables, why) in [
             ([("A", "B"), ("LISTEN_FDS", "1")], NoSockets::Unsupervised),
             (
@@ -380,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_makes_no_sense_is_named() {
+    fn a_bad_variable_is_named() {
         for (variables, message) in [
             (
                 [("EINHORN_FD_COUNT", "x"), ("", "")],
@@ -392,23 +394,20 @@ mod tests {
             ),
             (
                 [("EINHORN_FD_COUNT", "1"), ("EINHORN_FD_0", "0")],
-                "EINHORN_FD_0 is \"0\", which is no descriptor above 2, where those of a worker begin",
+                "EINHORN_FD_0 is \"0\", which is not a descriptor above 2, where a worker's sockets begin",
             ),
-            (
-                [("EINHORN_FDS", "3 x"), ("", "")],
-                "EINHORN_FDS is \"x\", which is not the number of a descriptor",
-            ),
+            ([("EINHORN_FDS", "3 x"), ("", "")], "EINHORN_FDS is \"x\", which is not a descriptor number"),
             (
                 [("EINHORN_FDS", "3 3"), ("", "")],
-                "EINHORN_FDS is \"3\", which names a descriptor that an earlier one names already",
+                "EINHORN_FDS is \"3\", which names the same descriptor as an earlier variable",
             ),
             (
                 [("LISTEN_FDS", "-1"), ("LISTEN_PID", "4711")],
-                "LISTEN_FDS is \"-1\", which is no number of sockets",
+                "LISTEN_FDS is \"-1\", which is not a number of sockets",
             ),
             (
                 [("LISTEN_FDS", "2147483647"), ("LISTEN_PID", "4711")],
-                "LISTEN_FDS is \"2147483647\", which is no number of sockets",
+                "LISTEN_FDS is \"2147483647\", which is not a number of sockets",
             ),
         ] {
             let error = read(&variables).sockets.unwrap_err();
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_used_only_if_they_are_those_of_these_sockets() {
+    fn names_are_used_only_if_they_belong_to_these_sockets() {
         let numbered = [("EINHORN_FD_COUNT", "2"), ("EINHORN_FD_0", "3"), ("EINHORN_FD_1", "4")];
         let named = |names| [numbered.as_slice(), &[("LISTEN_FDNAMES", names)]].concat();
         assert_eq!(names(&named("web:admin")), [Some("web".to_owned()), Some("admin".to_owned())]);
@@ -428,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_of_another_process_is_not_ours() {
+    fn the_watchdog_of_another_process_is_ignored() {
         let usec = ("WATCHDOG_USEC", "3000000");
         assert_eq!(read(&[usec]).ping_timeout, Some(Duration::from_secs(3)));
         assert_eq!(read(&[usec, ("WATCHDOG_PID", "4711")]).ping_timeout, Some(Duration::from_secs(3)));

@@ -1,7 +1,7 @@
-//! What can be wrong with the sockets, in words that say what to do.
+//! Errors of taking sockets; each text says what to do next.
 //!
-//! `Debug` prints what `Display` prints: `main` shows a returned error by `Debug`, and that is where a
-//! server's start-up errors end.
+//! `Debug` prints the same as `Display`, because `main` prints a returned error with `Debug`, and that is where
+//! start-up errors of a server end up.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::io;
 
 use crate::{SocketKind, Which};
 
-/// Why a socket was not taken.
+/// A socket could not be taken.
 ///
 /// ```
 /// use einhorn_child::TakeError;
@@ -24,74 +24,74 @@ use crate::{SocketKind, Which};
 /// ```
 #[non_exhaustive]
 pub enum TakeError {
-    /// No sockets were handed to this process.
+    /// No sockets were passed to this process.
     NoSockets(NoSockets),
-    /// A variable makes no sense.
+    /// A variable has a bad value.
     BadVariable(BadVariable),
-    /// There are sockets, but not so many.
+    /// There are sockets, but fewer than asked for.
     NoSuchNumber {
-        /// The number asked for.
+        /// The number that was asked for, from 0.
         number: usize,
-        /// How many there are.
+        /// How many sockets there are.
         count: usize,
     },
-    /// There are sockets, but none of this name.
+    /// There are sockets, but none with this name.
     NoSuchName {
-        /// The name asked for.
+        /// The name that was asked for.
         name: String,
-        /// The names that there are.
+        /// The names of the sockets.
         names: Vec<String>,
     },
-    /// There were sockets, and all belong to other parts of this process already.
+    /// All sockets have been taken by other parts of this process.
     NoneLeft {
-        /// How many there were.
+        /// How many sockets there are.
         count: usize,
     },
-    /// Every socket that was asked for belongs to another part of this process already.
+    /// Every socket that matches has been taken by another part of this process.
     AlreadyTaken {
-        /// What was asked for.
+        /// The number or name that was asked for.
         socket: Which,
     },
-    /// The variables name a descriptor that is not open.
+    /// The descriptor in the variables is not open.
     NotOpen {
         /// The socket, with its name and descriptor.
         socket: String,
     },
-    /// The variables name a descriptor that is no socket.
+    /// The descriptor in the variables is not a socket.
     NotASocket {
         /// The socket, with its name and descriptor.
         socket: String,
     },
-    /// It is a socket of another kind, and was left in place.
+    /// The socket is of another kind, and was left in place.
     WrongKind {
         /// The socket, with its name and descriptor.
         socket: String,
-        /// The kind asked for.
+        /// The kind that was asked for.
         wanted: SocketKind,
-        /// The kind that it is.
+        /// The actual kind.
         found: SocketKind,
     },
-    /// The descriptor is not the one that the master described.
+    /// The descriptor does not match the master's description.
     NotAsTold {
         /// The socket, with its name and descriptor.
         socket: String,
-        /// The address family that the master told.
+        /// The address family from the variables.
         told: String,
-        /// The kind that it is.
+        /// The actual kind.
         found: SocketKind,
     },
-    /// The system did not say what the descriptor is, or did not let it be marked close-on-exec.
+    /// A system call on the descriptor failed.
     System {
         /// The socket, with its name and descriptor.
         socket: String,
-        /// What it said instead.
+        /// The error of the system call.
         error: io::Error,
     },
-    /// There is no master, and this process could not bind for itself.
+    /// There is no master, and this process could not bind the address itself.
     Bind {
-        /// Where to.
+        /// The address that was to be bound.
         address: String,
-        /// Why not.
+        /// The error of the system call.
         error: io::Error,
     },
 }
@@ -99,52 +99,52 @@ pub enum TakeError {
 impl fmt::Display for TakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSockets(why) => write!(f, "no sockets were handed to this process: {why}"),
+            Self::NoSockets(why) => write!(f, "no sockets were passed to this process: {why}"),
             Self::BadVariable(bad) => {
-                write!(f, "cannot tell which sockets were handed to this process: {bad}")
+                write!(f, "cannot determine which sockets were passed to this process: {bad}")
             }
             Self::NoSuchNumber { number, count } => write!(
                 f,
-                "there is no socket {number}: the master handed over {count}, counted from 0; give the master \
+                "there is no socket {number}: the master passed {count}, counted from 0; give the master \
                  -b ADDR:PORT once more"
             ),
             Self::NoSuchName { name, names } if names.is_empty() => write!(
                 f,
-                "there is no socket named \"{name}\": none has a name (LISTEN_FDNAMES); take it by its number"
+                "no socket is named \"{name}\": none has a name (LISTEN_FDNAMES); take it by its number"
             ),
             Self::NoSuchName { name, names } => {
-                write!(f, "there is no socket named \"{name}\"; there is {}", names.join(", "))
+                write!(f, "no socket is named \"{name}\"; the names are {}", names.join(", "))
             }
             Self::NoneLeft { count } => write!(
                 f,
-                "each of the {count} sockets that were handed over was taken before; give the master -b ADDR:PORT \
+                "all {count} sockets that were passed have been taken; give the master -b ADDR:PORT \
                  once more"
             ),
             Self::AlreadyTaken { socket } => write!(
                 f,
-                "{socket} was taken before, and two owners would close it under each other; take it once and \
+                "{socket} has been taken already, and two owners would close it under each other; take it once and \
                  clone it (try_clone)"
             ),
             Self::NotOpen { socket } => write!(
                 f,
-                "{socket} is not open; was it closed by a wrapper, or are the variables those of another process?"
+                "{socket} is not open; check whether a wrapper closed it, or the variables belong to another process"
             ),
             Self::NotASocket { socket } => {
-                write!(f, "{socket} is not a socket; are the variables those of another process?")
+                write!(f, "{socket} is not a socket; check whether the variables belong to another process")
             }
             Self::WrongKind { socket, wanted, found } => {
                 write!(f, "{socket} is {found}, not {wanted}; it was left in place")?;
                 match (wanted, found) {
                     (SocketKind::TcpListener, SocketKind::TcpStream)
                     | (SocketKind::UnixListener, SocketKind::UnixStream) => {
-                        f.write_str(" (if it did listen, one of its holders has shut it down)")
+                        f.write_str(" (if it used to listen, one of its holders has shut it down)")
                     }
                     _ => Ok(()),
                 }
             }
             Self::NotAsTold { socket, told, found } => write!(
                 f,
-                "{socket} is {found}, though the master says {told}; are the variables those of another process?"
+                "{socket} is {found}, but the variables say {told}; check whether they belong to another process"
             ),
             Self::System { socket, error } => write!(f, "cannot take {socket}: {error}"),
             Self::Bind { address, error } => write!(f, "cannot bind {address}: {error}"),
@@ -176,16 +176,16 @@ impl Error for TakeError {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoSockets {
-    /// None of the variables is set: nobody handed sockets to this process.
+    /// None of the variables is set, so nobody passed sockets to this process.
     Unsupervised,
-    /// A master runs this process, and was itself given nothing to bind.
+    /// A master runs this process, but has no sockets to pass.
     EmptyHanded {
         /// The variable that says so.
         variable: &'static str,
     },
-    /// `LISTEN_FDS` is set, but `LISTEN_PID` names another process, whose sockets these are.
+    /// `LISTEN_FDS` is set, but `LISTEN_PID` names another process.
     OtherProcess {
-        /// What `LISTEN_PID` says.
+        /// The value of `LISTEN_PID`.
         pid: String,
     },
 }
@@ -199,7 +199,7 @@ impl fmt::Display for NoSockets {
             ),
             Self::EmptyHanded { variable } => write!(
                 f,
-                "{variable} says that the master has none to give; start the master with -b ADDR:PORT, once for \
+                "{variable} says that the master has none; start the master with -b ADDR:PORT, once for \
                  each socket that this program takes"
             ),
             Self::OtherProcess { pid } => write!(
@@ -212,7 +212,7 @@ impl fmt::Display for NoSockets {
     }
 }
 
-/// A variable that cannot be what a master set.
+/// A variable with a value that no master sets.
 ///
 /// ```
 /// use einhorn_child::TakeError;
@@ -229,7 +229,7 @@ pub struct BadVariable {
 }
 
 impl BadVariable {
-    /// The variable's name.
+    /// The name of the variable.
     ///
     /// ```
     /// use einhorn_child::{BadVariable, TakeError};

@@ -1,4 +1,4 @@
-//! "Asked to stop" as a future.
+//! The stop request as a future.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 
 use crate::Stop;
 
-/// Ends when the worker is asked to stop: see [`Stop::future`].
+/// Completes when the worker is asked to stop: see [`Stop::future`].
 ///
 /// ```
 /// # use einhorn_child::{Stop, StopFuture};
@@ -35,15 +35,16 @@ use crate::Stop;
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct StopFuture {
     stop: Stop,
-    /// A duplicate, as one descriptor can be registered with a runtime only once.
+    /// A duplicate, because a runtime can register a descriptor only once.
     woken: UnixStream,
 }
 
 impl Stop {
-    /// A future that ends when the worker is asked to stop; at once if it was. Make one for each task.
+    /// A future that completes when the worker is asked to stop, or at once if it already was. Create one per
+    /// task.
     ///
-    /// It can be dropped at any time and nothing is missed. It is made before it is needed, and not by an
-    /// `async fn`, so that what can fail fails at start-up.
+    /// Dropping it loses nothing. It is created ahead of its use, and not by an `async fn`, so that errors show
+    /// at start-up.
     ///
     /// ```
     /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -61,7 +62,7 @@ impl Stop {
     /// No descriptor is left, or the runtime refuses it.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, or in one without I/O (`enable_io`).
+    /// Outside a tokio runtime, or in one without I/O (`enable_io`).
     pub fn future(self) -> io::Result<StopFuture> {
         let woken = unix::net::UnixStream::from(self.as_fd().try_clone_to_owned()?);
         Ok(StopFuture { stop: self, woken: UnixStream::from_std(woken)? })
@@ -73,11 +74,11 @@ impl Future for StopFuture {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         while !self.stop.is_requested() {
-            // An error means that the runtime is going down, and with it whatever waited for this.
+            // An error means that the runtime is shutting down, and whatever waits for this with it.
             if ready!(self.woken.poll_read_ready(context)).is_err() {
                 break;
             }
-            // Readiness is a hint, and the flag is what counts: if it is not set, wait for the next hint.
+            // Readiness is a hint, and only the flag counts: if it is not set, wait for the next hint.
             let unless_requested = || match self.stop.is_requested() {
                 true => Ok(()),
                 false => Err(io::Error::from(io::ErrorKind::WouldBlock)),

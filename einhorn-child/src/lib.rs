@@ -1,9 +1,9 @@
 //! The worker's side of a shared-socket master, for servers written in Rust.
 //!
-//! A master (einhyrningsins, einhorn or systemd) binds the sockets and starts the server as one or
-//! more workers, which inherit them. A worker does three things: it takes its sockets ([`take`],
-//! [`inherit_or_bind`]), it says when it takes traffic ([`ack`]), and it hears when it is to stop
-//! ([`Stop`]). With that the master can replace every worker and no connection is lost.
+//! A master (einhyrningsins, einhorn or systemd) binds the sockets and starts the server as one or more
+//! workers, which inherit them. A worker does three things: it takes its sockets ([`take`],
+//! [`inherit_or_bind`]), it acks once it takes traffic ([`ack`]), and it watches for the request to stop
+//! ([`Stop`]). The master can then replace every worker without losing a connection.
 //!
 //! # A worker
 //! ```no_run
@@ -19,21 +19,22 @@
 //!     Ok(()) // everything that was accepted has been answered
 //! }
 //! ```
-//! Without a master the same program binds for itself and `ack` does nothing. The examples `hello` (threads
-//! and the standard library) and `axum` are whole HTTP servers.
+//! Without a master, the same program binds its own socket, and `ack` does nothing. The examples `hello`
+//! (threads and the standard library) and `axum` are complete HTTP servers.
 //!
-//! # What makes an upgrade lose nothing
-//! - The queue of an inherited listener belongs to all who hold it. A worker that stops just accepts no
-//!   more; what is queued goes to its successors. Do not `shutdown(2)` the listener: that ends it for all.
-//! - What has been accepted is this worker's alone: answer it before the process ends.
-//! - A kept-alive HTTP connection may carry the client's next request at any moment. Answer that with
-//!   `Connection: close` instead of closing under it. Graceful shutdown of most libraries does not; the
-//!   example `axum` shows what to do about it.
+//! # What keeps an upgrade from losing requests
+//! - All holders share the queue of an inherited listener. A worker that stops only needs to stop accepting;
+//!   its successors accept what is queued. Do not call `shutdown(2)` on the listener: that ends it for all
+//!   holders.
+//! - Connections that this worker has accepted belong to it alone: answer them before the process exits.
+//! - A kept-alive HTTP connection may carry the client's next request at any moment. Answer it with
+//!   `Connection: close` instead of closing the connection. The graceful shutdown of most libraries does not do
+//!   this; the example `axum` shows a way.
 //!
 //! # Environment
-//! The variables are read once, at the first call. Nothing here changes the environment, and
-//! [`scrub`] keeps them from a program that the worker runs. Descriptors that were taken are closed when a
-//! program is run. All of it is safe to use from any thread.
+//! The variables are read once, at the first call. This crate never changes the environment; [`scrub`] removes
+//! the variables from that of a program that the worker runs. Taken descriptors are closed at an exec.
+//! Everything can be used from any thread.
 //!
 //! # Features
 //! `tokio`: `Stop::future`, the stop as a future.
@@ -57,7 +58,7 @@ pub use sockets::{Inherit, InheritedSocket, SocketKind, Which, inherit_or_bind, 
 pub use stop::{Signal, Stop};
 pub use tell::{TellError, Told, ack, ping, status, stopping};
 
-/// Compiles what the README shows.
+/// Compiles the examples in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

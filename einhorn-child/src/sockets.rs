@@ -1,4 +1,4 @@
-//! Taking the sockets that were handed over.
+//! Taking inherited sockets.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use crate::environment::{HandedSocket, environment};
 use crate::sys::Absent;
 use crate::{NoSockets, TakeError};
 
-/// What a descriptor is.
+/// The kind of a descriptor.
 ///
 /// ```
 /// use einhorn_child::SocketKind;
@@ -62,10 +62,10 @@ impl fmt::Display for SocketKind {
     }
 }
 
-/// A socket by its number or by its name.
+/// A socket by its number or its name.
 ///
-/// Numbers count from 0 in the order of the master's `-b`. Names come from `LISTEN_FDNAMES`; several
-/// sockets may share one, and then each [`take`] of it takes the next.
+/// Numbers count from 0 in the order of the master's `-b`. Names come from `LISTEN_FDNAMES`. Several sockets
+/// may share a name; each [`take`] of that name takes the next one.
 ///
 /// ```
 /// use einhorn_child::Which;
@@ -75,9 +75,9 @@ impl fmt::Display for SocketKind {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// By number.
+    /// The number, from 0.
     Number(usize),
-    /// By name.
+    /// The name.
     Name(String),
 }
 
@@ -110,9 +110,8 @@ impl fmt::Display for Which {
 
 /// A type that an inherited socket can be taken as.
 ///
-/// [`TcpListener`], [`UdpSocket`], [`UnixListener`] and [`UnixDatagram`] are taken only from a socket of
-/// their kind. [`OwnedFd`] is taken from any socket, for the kinds that the standard library has no type
-/// for.
+/// [`TcpListener`], [`UdpSocket`], [`UnixListener`] and [`UnixDatagram`] require a socket of their kind.
+/// [`OwnedFd`] accepts any socket, including kinds that the standard library has no type for.
 ///
 /// ```
 /// use einhorn_child::{Inherit, SocketKind};
@@ -121,7 +120,7 @@ impl fmt::Display for Which {
 /// assert_eq!(<UdpSocket as Inherit>::KIND, Some(SocketKind::UdpSocket));
 /// ```
 pub trait Inherit: From<OwnedFd> + sealed::Sealed {
-    /// The kind of socket that it needs; `None` if any will do.
+    /// The kind of socket that the type requires; `None` for any.
     const KIND: Option<SocketKind>;
 }
 
@@ -146,21 +145,19 @@ inherit! {
     OwnedFd: None,
 }
 
-/// Takes the socket `which`, by number or by name: once in the life of the process.
+/// Takes the socket `which`, by number or by name. A socket can be taken once in the life of the process.
 ///
-/// The socket is closed when a program is run from here on (close-on-exec), so that what this worker
-/// starts does not hold it. A socket that is not of the kind asked for is left in place for another
-/// call.
+/// From then on the socket is close-on-exec, so that programs that this worker starts do not inherit it. A
+/// socket of another kind than asked for is left in place for another call.
 ///
-/// Sockets are looked for in `EINHORN_FD_COUNT` with `EINHORN_FD_0`, `EINHORN_FD_1`..., then in
-/// `EINHORN_FDS`, then in `LISTEN_FDS` (systemd socket activation); the first of them that has any gives
-/// all. `LISTEN_FDS` counts only if `LISTEN_PID` is this process. The other two count in a descendant of
-/// the worker as well, for a server behind a wrapper script: there the descriptors are just as open,
-/// and what has been closed or is something else is refused by looking at it.
+/// Sockets are looked up in `EINHORN_FD_COUNT` with `EINHORN_FD_0`, `EINHORN_FD_1`..., then in `EINHORN_FDS`,
+/// then in `LISTEN_FDS` (systemd socket activation); the first of them that has any provides all. `LISTEN_FDS`
+/// counts only if `LISTEN_PID` is this process. The other two also count in a descendant of the worker, so that
+/// a server can run behind a wrapper script: the descriptors are open there too, and each is checked, so one
+/// that was closed or is something else is refused.
 ///
-/// Whether the socket blocks (`O_NONBLOCK`) is shared by all who hold it, this worker's siblings and
-/// predecessors included, and is as they left it. Set it to what your server needs; [`Stop::accept`]
-/// does so by itself.
+/// All holders of a socket share its `O_NONBLOCK` flag, including other workers and predecessors, so it may be
+/// set or not. Set it to what your server needs; [`Stop::accept`] does so itself.
 ///
 /// ```no_run
 /// use std::net::{TcpListener, UdpSocket};
@@ -200,15 +197,15 @@ pub fn take<T: Inherit>(which: impl Into<Which>) -> Result<T, TakeError> {
     Err(TakeError::AlreadyTaken { socket: which })
 }
 
-/// Takes the first TCP listener that nobody took yet; without a master, binds `address` instead.
+/// Takes the next TCP listener; without a master, binds `address` instead.
 ///
-/// So one program runs under a master, under systemd and by hand. Bound by hand, the listener has
-/// `SO_REUSEADDR`, so that a restart is not kept off the port by connections of its predecessor. What
-/// the master bound stands: `address` is not compared with it.
+/// The same program then runs under a master, under systemd and by hand. A listener that is bound here has
+/// `SO_REUSEADDR`, so that lingering connections of its predecessor do not block a restart. `address` is not
+/// compared with what the master bound.
 ///
-/// Called again, it takes the next: a server with two ports calls it twice, in the order of the master's
-/// `-b`. A worker that gets fewer sockets than it asks for fails rather than binds, for two workers
-/// cannot bind one address and an upgrade would fail later and worse.
+/// Each call takes the next listener: a server with two ports calls it twice, in the order of the master's
+/// `-b`. A worker that asks for more sockets than it got fails rather than binds, because two workers cannot
+/// bind one address, and an upgrade would fail later and worse.
 ///
 /// ```
 /// let listener = einhorn_child::inherit_or_bind("127.0.0.1:0")?;
@@ -217,7 +214,7 @@ pub fn take<T: Inherit>(which: impl Into<Which>) -> Result<T, TakeError> {
 /// ```
 ///
 /// # Errors
-/// [`TakeError::Bind`] if it had to bind and could not; any other as in [`take`].
+/// [`TakeError::Bind`] if binding failed; otherwise as [`take`].
 pub fn inherit_or_bind(address: impl ToSocketAddrs) -> Result<TcpListener, TakeError> {
     let sockets = match handed_sockets() {
         Ok(sockets) => sockets,
@@ -243,14 +240,14 @@ pub fn inherit_or_bind(address: impl ToSocketAddrs) -> Result<TcpListener, TakeE
 fn bind(address: impl ToSocketAddrs) -> Result<TcpListener, TakeError> {
     let failed = |address: String, error| TakeError::Bind { address, error };
     let addresses: Vec<_> =
-        address.to_socket_addrs().map_err(|error| failed("the address given".into(), error))?.collect();
+        address.to_socket_addrs().map_err(|error| failed("the given address".into(), error))?.collect();
     TcpListener::bind(addresses.as_slice()).map_err(|error| {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         failed(addresses.join(" or "), error)
     })
 }
 
-/// One of the sockets that were handed over: see [`inherited`].
+/// One of the inherited sockets: see [`inherited`].
 ///
 /// ```
 /// for socket in einhorn_child::inherited()? {
@@ -263,19 +260,19 @@ fn bind(address: impl ToSocketAddrs) -> Result<TcpListener, TakeError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InheritedSocket {
-    /// Its number, to [`take`] it by.
+    /// The number to [`take`] it by.
     pub number: usize,
-    /// Its name, to [`take`] it by, if it has one.
+    /// The name to [`take`] it by, if it has one.
     pub name: Option<String>,
-    /// Its descriptor.
+    /// The number of its descriptor.
     pub fd: RawFd,
-    /// Whether a part of this process took it.
+    /// Whether it has been taken.
     pub taken: bool,
-    /// What it is; `None` if it was taken, is not open or is no socket.
+    /// Its kind; `None` if it was taken, is not open or is not a socket.
     pub kind: Option<SocketKind>,
 }
 
-/// Lists the sockets that were handed over, taken or not, and takes none; empty if there are none.
+/// Lists the inherited sockets without taking any; empty if there are none.
 ///
 /// ```
 /// for socket in einhorn_child::inherited()? {
@@ -301,7 +298,7 @@ pub fn inherited() -> Result<Vec<InheritedSocket>, TakeError> {
     Ok(sockets.iter().enumerate().map(describe).collect())
 }
 
-/// The sockets, at least one.
+/// The inherited sockets, at least one.
 fn handed_sockets() -> Result<&'static [HandedSocket], TakeError> {
     match &environment().sockets {
         Ok(sockets) if sockets.is_empty() => Err(TakeError::NoSockets(environment().no_sockets.clone())),
@@ -310,7 +307,7 @@ fn handed_sockets() -> Result<&'static [HandedSocket], TakeError> {
     }
 }
 
-/// Why a socket stays where it is.
+/// Why a socket is left in place.
 pub(crate) enum Refusal {
     Absent(Absent),
     NotASocket,
@@ -342,7 +339,7 @@ impl Refusal {
     }
 }
 
-/// Takes `socket` if it is what it should be, and marks it close-on-exec.
+/// Takes `socket` if it is as described and `wanted`, and marks it close-on-exec.
 fn claim(socket: &HandedSocket, wanted: Option<SocketKind>) -> Result<OwnedFd, Refusal> {
     socket.fd.claim(|fd| {
         let found = kind_of(fd)?;
@@ -360,7 +357,7 @@ fn claim(socket: &HandedSocket, wanted: Option<SocketKind>) -> Result<OwnedFd, R
     })
 }
 
-/// What `fd` is, asked from the system.
+/// The kind of `fd`, from the system.
 pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> Result<SocketKind, Refusal> {
     let socket = SockRef::from(&fd);
     let socket_type = socket.r#type().map_err(|error| match error.raw_os_error() {
@@ -381,7 +378,7 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> Result<SocketKind, Refusal> {
     })
 }
 
-/// The name of the address family, as `EINHORN_FD_FAMILY_n` has it; `None` for one that it has no name for.
+/// The name of the address family in `EINHORN_FD_FAMILY_n`; `None` if it has none there.
 fn family_of(fd: BorrowedFd<'_>) -> Result<Option<&'static str>, Refusal> {
     Ok(match SockRef::from(&fd).domain().map_err(Refusal::System)? {
         Domain::IPV4 => Some("AF_INET"),

@@ -1,4 +1,4 @@
-//! Hearing that the worker is asked to stop.
+//! The request to stop, in the forms in which a server can use it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// A signal, by its number.
+/// A signal number.
 ///
 /// ```
 /// use einhorn_child::Signal;
@@ -27,18 +27,19 @@ impl Signal {
     pub const HUP: Self = Self(libc::SIGHUP);
     /// `SIGINT`, a terminal's Ctrl-C.
     pub const INT: Self = Self(libc::SIGINT);
-    /// `SIGQUIT`: the master sends it when it leaves without waiting.
+    /// `SIGQUIT`: the master sends it when it exits without waiting.
     pub const QUIT: Self = Self(libc::SIGQUIT);
     /// `SIGTERM`.
     pub const TERM: Self = Self(libc::SIGTERM);
     /// `SIGUSR1`.
     pub const USR1: Self = Self(libc::SIGUSR1);
-    /// `SIGUSR2`, with which einhorn and einhyrningsins ask a worker to stop unless told otherwise.
+    /// `SIGUSR2`, the stop signal of einhorn, and of einhyrningsins for workers that ack over the control
+    /// socket.
     pub const USR2: Self = Self(libc::SIGUSR2);
-    /// `SIGWINCH`, with which some masters ask workers to stop.
+    /// `SIGWINCH`, the stop signal of some servers.
     pub const WINCH: Self = Self(libc::SIGWINCH);
 
-    /// The signal of this number; whether there is one is found out when it is used.
+    /// The signal with this number. Whether it exists is checked when it is used.
     ///
     /// ```
     /// assert_eq!(einhorn_child::Signal::from_number(12).number(), 12);
@@ -48,7 +49,7 @@ impl Signal {
         Self(number)
     }
 
-    /// Its number.
+    /// The number of the signal.
     ///
     /// ```
     /// assert_eq!(einhorn_child::Signal::TERM.number(), 15);
@@ -74,15 +75,15 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Whether this worker was asked to stop: as a flag, as a wait, as a descriptor, or as a future.
+/// The request to stop: as a flag, a wait, a descriptor or a future.
 ///
-/// There is one such state in a process, and every `Stop` is a view of it: copy it to wherever it is
-/// needed. It begins with the first request and never ends; later requests only count up. Nothing is
-/// done about a request: what stopping means is the server's to know. For most it means to stop
-/// accepting, to answer what has been accepted, and to exit with status 0.
+/// There is one such state per process, and every `Stop` is a view of it: copy it to wherever it is needed. The
+/// state begins with the first request and never ends; further requests only increase a count. A request
+/// triggers nothing by itself, because only the server knows what stopping means. For most servers it means:
+/// stop accepting, answer what has been accepted, exit with status 0.
 ///
-/// A request is a signal of those that the `Stop` was made for. Other handlers of the same signals, such
-/// as tokio's, go on working beside it.
+/// A request is one of the signals that the `Stop` was installed for. Other handlers of the same signals, such
+/// as tokio's, keep working.
 ///
 /// ```
 /// use einhorn_child::Stop;
@@ -100,13 +101,12 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Listens for SIGUSR2, which is how a master asks unless told otherwise (`--graceful-signal`), and
-    /// for SIGTERM and SIGINT.
+    /// Watches for SIGUSR2, SIGTERM and SIGINT, which covers the masters' default stop signals.
     ///
-    /// SIGQUIT keeps its default, death at once: the master sends it when it leaves without waiting.
+    /// SIGQUIT keeps its default action, immediate death: the master sends it when it exits without waiting.
     ///
-    /// Do it first in `main`: a request that comes earlier kills the process, and after [`ack`] one may
-    /// come at any time. Doing it again changes nothing and gives another view.
+    /// Call it first in `main`: an earlier request kills the process, and after [`ack`] one may arrive at any
+    /// time. A second call only returns another view.
     ///
     /// ```
     /// let stop = einhorn_child::Stop::install()?;
@@ -121,7 +121,7 @@ impl Stop {
         Self::on([Signal::USR2, Signal::TERM, Signal::INT])
     }
 
-    /// Listens for `signals`, besides those that an earlier call named.
+    /// Watches for `signals`, in addition to those of earlier calls.
     ///
     /// ```
     /// use einhorn_child::{Signal, Stop};
@@ -133,8 +133,8 @@ impl Stop {
     /// ```
     ///
     /// # Errors
-    /// `InvalidInput` for a signal that cannot be caught and for what is no signal; else if no socket pair
-    /// could be made. Signals before the bad one are listened for.
+    /// `InvalidInput` for a signal that cannot be caught, and for a number that is not a signal; otherwise the
+    /// socket pair could not be created. Signals before the bad one stay registered.
     pub fn on(signals: impl IntoIterator<Item = Signal>) -> io::Result<Self> {
         static INSTALLED: Mutex<BTreeSet<Signal>> = Mutex::new(BTreeSet::new());
         static REQUESTS: OnceLock<Requests> = OnceLock::new();
@@ -173,10 +173,10 @@ impl Stop {
         self.requests() > 0
     }
 
-    /// How often it was asked.
+    /// How many requests there were.
     ///
-    /// A second request while the worker drains is somebody losing patience: a master's second Ctrl-C
-    /// comes as another signal, then as SIGKILL.
+    /// A second request during a drain means that somebody is losing patience: a master's second Ctrl-C sends
+    /// another signal, and the third SIGKILL.
     ///
     /// ```
     /// # let stop = einhorn_child::Stop::install()?;
@@ -192,7 +192,7 @@ impl Stop {
         self.requests.count.load(Ordering::Acquire)
     }
 
-    /// The signal that asked first; `None` before, and if it was [`request`](Self::request) that asked.
+    /// The signal of the first request. `None` before any, and if [`request`](Self::request) came first.
     ///
     /// ```
     /// # let stop = einhorn_child::Stop::install()?;
@@ -207,7 +207,7 @@ impl Stop {
         (number > 0).then_some(Signal(number))
     }
 
-    /// Asks for a stop, as a signal does: for a server that finds a reason of its own.
+    /// Requests a stop, as a signal does: for a server that has its own reason to stop.
     ///
     /// ```
     /// let stop = einhorn_child::Stop::install()?;
@@ -219,7 +219,7 @@ impl Stop {
         self.requests.note(NO_SIGNAL);
     }
 
-    /// Waits until the worker is asked to stop; not at all if it was.
+    /// Waits until the worker is asked to stop; returns at once if it already was.
     ///
     /// ```
     /// # let stop = einhorn_child::Stop::install()?;
@@ -232,9 +232,9 @@ impl Stop {
         while !self.wait_until(None) {}
     }
 
-    /// Waits until the worker is asked to stop, but for no longer than `timeout`; says whether it was.
+    /// Waits until the worker is asked to stop, for at most `timeout`; returns whether it was.
     ///
-    /// In place of a sleep it makes a pause that a stop cuts short.
+    /// In place of a sleep, it makes a pause that a stop interrupts.
     ///
     /// ```
     /// use std::time::Duration;
@@ -259,17 +259,17 @@ impl Stop {
     }
 
     fn wait_until(self, deadline: Option<Instant>) -> bool {
-        // poll(2) can fail for want of kernel memory only, and the callers cannot do more than try again.
+        // poll(2) can fail only for lack of kernel memory, and callers can do no more than retry.
         self.is_requested()
             || sys::wait_readable([self.as_fd()], deadline).unwrap_or(false)
             || self.is_requested()
     }
 }
 
-/// A descriptor that can be read from when the worker was asked to stop, and from then on.
+/// A descriptor that becomes readable when the worker is asked to stop, and stays readable.
 ///
-/// Poll it for input beside the sockets of any event loop. Never read from it or close it: it is shared by
-/// every view, and it stays readable because nobody does.
+/// Poll it for input next to the sockets of any event loop. Never read from it or close it: every view shares
+/// it, and it stays readable only because nobody reads.
 ///
 /// ```
 /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -289,7 +289,7 @@ impl AsFd for Stop {
     }
 }
 
-/// The number of [`AsFd`], for what wants a number, such as mio's `SourceFd`.
+/// The descriptor of [`AsFd`] as a number, for APIs such as mio's `SourceFd`.
 impl AsRawFd for Stop {
     fn as_raw_fd(&self) -> RawFd {
         self.requests.woken.as_raw_fd()
@@ -302,7 +302,7 @@ impl fmt::Debug for Stop {
     }
 }
 
-/// In place of a signal's number when there is none.
+/// Stands for "no signal".
 const NO_SIGNAL: i32 = 0;
 
 /// The state behind every [`Stop`].
@@ -313,25 +313,25 @@ pub(crate) struct Requests {
     pid: u32,
     /// Gets one byte at the first request.
     wake: UnixStream,
-    /// Readable from then on, as nobody reads the byte.
+    /// Readable from then on, because nobody reads the byte.
     woken: UnixStream,
 }
 
 impl Requests {
     fn new() -> io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
-        // For event loops, some of which refuse a descriptor that could block.
+        // Some event loops refuse a descriptor that could block.
         woken.set_nonblocking(true)?;
         let (count, first_signal) = (AtomicU32::new(0), AtomicI32::new(NO_SIGNAL));
         Ok(Self { count, first_signal, pid: std::process::id(), wake, woken })
     }
 
-    /// Counts a request. Runs inside signal handlers: see [`sys::count_signal`] for what may stand here.
+    /// Counts a request. It runs inside signal handlers: see [`sys::count_signal`] for what is allowed here.
     pub(crate) fn note(&self, signal: i32) {
         let _ = self.first_signal.compare_exchange(NO_SIGNAL, signal, Ordering::AcqRel, Ordering::Relaxed);
         let before = self.count.fetch_add(1, Ordering::AcqRel);
-        // One byte ever, so the write never blocks. A process that was forked and has not run its program
-        // yet still has our handlers: its signals are its own and must not wake us.
+        // Only one byte is ever written, so the write never blocks. A forked process that has not yet run its
+        // program still has our handlers; its signals are its own and must not wake us.
         if before == 0 && std::process::id() == self.pid {
             let _ = (&self.wake).write(&[1]);
         }

@@ -1,5 +1,5 @@
-//! The only `unsafe` of the crate: descriptors that are known by number alone, `poll(2)`, and what runs
-//! inside a signal handler.
+//! The crate's only `unsafe`: descriptors known by number, `poll(2)`, and the code that runs inside a signal
+//! handler.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use crate::stop::Requests;
 
-/// The inherited descriptors that now have an owner. A number stays here when its owner closes it: it
+/// Inherited descriptors that have or had an owner. A number stays here after its owner closes it, because it
 /// may come back as any other file of this process.
 static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 
 /// The number of a descriptor that a variable of the environment contract names.
 ///
-/// The variable is the promise that the descriptor was put there before this program was run, so that no
-/// part of the program owns it. Nothing but the environment may be the source of one.
+/// The variable promises that the descriptor was opened before this program started, so that no part of the
+/// program owns it. Only the environment may be the source of such a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InheritedFd(RawFd);
 
-/// Why there is nothing to be had at an [`InheritedFd`].
+/// Why an [`InheritedFd`] cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absent {
     /// It has an owner, or had one.
@@ -30,17 +30,17 @@ pub(crate) enum Absent {
 }
 
 impl InheritedFd {
-    /// Believes a variable.
+    /// Trusts a variable to name an inherited descriptor.
     pub(crate) fn named_by_variable(fd: RawFd) -> Self {
         Self(fd)
     }
 
-    /// The number.
+    /// The number of the descriptor.
     pub(crate) fn number(self) -> RawFd {
         self.0
     }
 
-    /// Makes the descriptor this process's own, if `check` agrees: once, ever.
+    /// Makes the descriptor this process's own if `check` agrees. Succeeds only once per number.
     pub(crate) fn claim<E: From<Absent>>(
         self,
         check: impl FnOnce(BorrowedFd<'_>) -> Result<(), E>,
@@ -48,12 +48,12 @@ impl InheritedFd {
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         check(self.borrow_untaken(&taken)?)?;
         taken.insert(self.0);
-        // SAFETY: the descriptor is open, as was just seen. This is its only owner: `TAKEN`, which is
-        // locked, gives each number out once, and before that it was nobody's, as the type promises.
+        // SAFETY: the descriptor is open, as was just seen. This is its only owner: `TAKEN`, which is locked,
+        // gives each number out once, and before that nothing owned it, as the type promises.
         Ok(unsafe { OwnedFd::from_raw_fd(self.0) })
     }
 
-    /// Looks at the descriptor and leaves it in place.
+    /// Examines the descriptor and leaves it in place.
     pub(crate) fn inspect<T>(self, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<T, Absent> {
         let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         self.borrow_untaken(&taken).map(look)
@@ -72,14 +72,14 @@ impl InheritedFd {
         if flags == -1 {
             return Err(Absent::Closed);
         }
-        // SAFETY: it is open and not -1, and it stays open for 'lock: nobody closes what nobody owns, and
-        // an owner comes only from `claim`, which waits for the lock.
+        // SAFETY: it is open and not -1, and it stays open for 'lock: nothing closes a descriptor without
+        // owner, and an owner comes only from `claim`, which waits for the lock.
         Ok(unsafe { BorrowedFd::borrow_raw(self.0) })
     }
 }
 
-/// Waits until one of `fds` can be read or accepted from, or has an error to tell; false if `deadline`
-/// passes first. Signals do not cut it short.
+/// Waits until one of `fds` is readable, can be accepted from or has an error; false if `deadline` passes
+/// first. Signals do not interrupt it.
 pub(crate) fn wait_readable<const N: usize>(
     fds: [BorrowedFd<'_>; N],
     deadline: Option<Instant>,
@@ -88,8 +88,8 @@ pub(crate) fn wait_readable<const N: usize>(
     let count = libc::nfds_t::try_from(N).map_err(|_| io::ErrorKind::InvalidInput)?;
     loop {
         let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // SAFETY: `polled` is an array of exactly `count` entries that outlives the call, and the
-        // descriptors in it are open as long as they are borrowed.
+        // SAFETY: `polled` is an array of exactly `count` entries that outlives the call, and the descriptors
+        // in it are open as long as they are borrowed.
         let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, milliseconds(remaining)) };
         match ready {
             0 if remaining.is_none_or(|remaining| !remaining.is_zero()) => {}
@@ -105,23 +105,24 @@ pub(crate) fn wait_readable<const N: usize>(
     }
 }
 
-/// `timeout` as `poll(2)` takes it: rounded up, as rounding down would spin, and cut to what fits.
+/// Converts `timeout` for `poll(2)`: rounded up, since rounding down would spin, and clamped.
 fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
     libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
 }
 
-/// Lets `signal` count as a request to stop, in addition to what else is registered for it.
+/// Registers `signal` as a request to stop, in addition to its other handlers.
 ///
 /// # Errors
-/// `InvalidInput` for the signals that cannot be caught, or not soundly; the system's, for what is no signal.
+/// `InvalidInput` for signals that cannot be caught, or not soundly; the system's error for a number that is
+/// not a signal.
 pub(crate) fn count_signal(signal: libc::c_int, requests: &'static Requests) -> io::Result<()> {
     if signal_hook_registry::FORBIDDEN.contains(&signal) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this signal cannot be caught"));
     }
-    // SAFETY: the action runs inside a signal handler. `Requests::note` does what is allowed there and
-    // nothing else: lock-free atomics, getpid(2) and write(2) on a descriptor that is never closed, no
-    // allocation, no lock, no panic. errno is kept by the registry.
+    // SAFETY: the action runs inside a signal handler. `Requests::note` does only what is allowed there:
+    // lock-free atomics, getpid(2) and write(2) on a descriptor that is never closed; no allocation, no lock,
+    // no panic. The registry preserves errno.
     let registered = unsafe { signal_hook_registry::register(signal, move || requests.note(signal)) };
     registered.map(drop)
 }
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_is_given_out_once_even_when_its_number_comes_back() {
+    fn a_descriptor_is_given_out_once_even_if_its_number_is_reused() {
         let fd = InheritedFd::named_by_variable(UnixStream::pair().unwrap().0.into_raw_fd());
         assert_eq!(claim(fd, Err(Refusal::Checked)).unwrap_err(), Refusal::Checked);
         assert_eq!(fd.inspect(|fd| fd.as_raw_fd()), Ok(fd.number()));
@@ -162,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_open_is_not_given_out() {
+    fn a_closed_descriptor_is_not_given_out() {
         for fd in [-1, RawFd::MAX].map(InheritedFd::named_by_variable) {
             assert_eq!(claim(fd, Ok(())).unwrap_err(), Refusal::Absent(Absent::Closed));
         }
     }
 
     #[test]
-    fn waiting_ends_with_the_deadline_or_with_something_to_read() {
+    fn a_wait_ends_at_the_deadline_or_when_there_is_something_to_read() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let soon = Instant::now() + Duration::from_millis(2);
         assert!(!wait_readable([ours.as_fd()], Some(soon)).unwrap());
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_rounded_up_and_cut() {
+    fn timeouts_are_rounded_up_and_clamped() {
         assert_eq!(milliseconds(None), -1);
         assert_eq!(milliseconds(Some(Duration::ZERO)), 0);
         assert_eq!(milliseconds(Some(Duration::from_nanos(1))), 1);

@@ -1,4 +1,4 @@
-//! Telling the master how this worker does: ack, ping, status, stopping.
+//! Messages to the master: ack, ping, status, stopping.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -17,11 +17,11 @@ use crate::sockets::{SocketKind, kind_of};
 use crate::sys::{Absent, InheritedFd};
 use crate::{BadVariable, sockets};
 
-/// How long a master that is there may keep us waiting, for each way to reach it. A worker that waits
-/// longer than this to say that it is well is not well.
+/// How long each way to the master may block. A worker that waits longer than this to say that it is alive is
+/// not healthy.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Who was told.
+/// Who received a message.
 ///
 /// ```
 /// use einhorn_child::Told;
@@ -38,13 +38,13 @@ pub enum Told {
     Control,
     /// A master or systemd, over its notify socket.
     Notify,
-    /// Nobody: there is no one who would listen to this.
+    /// Nobody: there is no receiver for this message.
     Nobody,
 }
 
-/// Why the master was not told.
+/// The master could not be told.
 ///
-/// `Debug` prints what `Display` prints, for the sake of a `main` that returns it.
+/// `Debug` prints the same as `Display`, for a `main` that returns it.
 ///
 /// ```
 /// use einhorn_child::TellError;
@@ -58,25 +58,25 @@ pub enum Told {
 /// ```
 #[non_exhaustive]
 pub enum TellError {
-    /// The master is not this process's parent, and hears only its own workers.
+    /// The master is not this process's parent, and accepts messages only from its workers.
     NotItsWorker {
-        /// The master, by `EINHORN_MASTER_PID`.
+        /// The pid of the master, from `EINHORN_MASTER_PID`.
         master: u32,
-        /// This process's parent.
+        /// The pid of this process's parent.
         parent: u32,
     },
     /// There is a master, but no variable says how to reach it.
     NoWay {
-        /// The master.
+        /// The pid of the master.
         master: u32,
     },
-    /// A variable makes no sense.
+    /// A variable has a bad value.
     BadVariable(BadVariable),
-    /// No way that there is led to the master.
+    /// Every way to the master failed.
     Unreachable {
-        /// What it was to be told.
+        /// The message: `ack`, `ping` and so on.
         what: &'static str,
-        /// Each way that was tried, with what came of it.
+        /// Each way that was tried, with its error.
         attempts: Vec<(String, io::Error)>,
     },
 }
@@ -91,10 +91,10 @@ impl fmt::Display for TellError {
             ),
             Self::NoWay { master } => write!(
                 f,
-                "there is no way to tell the master, process {master}: none of EINHORN_SOCK_FD, EINHORN_SOCK_PATH and \
+                "there is no way to reach the master, process {master}: none of EINHORN_SOCK_FD, EINHORN_SOCK_PATH and \
                  NOTIFY_SOCKET is set; does a wrapper clear the environment?"
             ),
-            Self::BadVariable(bad) => write!(f, "cannot tell who the master is: {bad}"),
+            Self::BadVariable(bad) => write!(f, "cannot determine the master: {bad}"),
             Self::Unreachable { what, attempts } => {
                 write!(f, "cannot send {what} to the master")?;
                 for (number, (way, error)) in attempts.iter().enumerate() {
@@ -114,15 +114,15 @@ impl fmt::Debug for TellError {
 
 impl Error for TellError {}
 
-/// Tells the master that this worker takes traffic (ack).
+/// Tells the master that this worker takes traffic.
 ///
-/// Say it when the server would answer: sockets taken, caches warm, [`Stop`](crate::Stop) installed. In
-/// manual ack mode an upgrade waits for it before an old worker goes. Saying it again does no harm.
+/// Call it when the server is ready to answer: sockets taken, caches warm, [`Stop`](crate::Stop) installed. In
+/// manual ack mode, an upgrade waits for the ack before it stops an old worker. Repeating it is harmless.
 ///
-/// It goes over the master's control socket (`EINHORN_SOCK_FD`, else `EINHORN_SOCK_PATH`), else over
-/// `NOTIFY_SOCKET` as `READY=1`, which systemd reads too. Without any of them nothing is sent and that is no
-/// error, so the same program runs by hand. A way that fails leads to the next. Each takes 5 s at most; the
-/// master sends no answer, and has the ack even if it looks only after this process has ended.
+/// The ack goes over the master's control socket (`EINHORN_SOCK_FD`, else `EINHORN_SOCK_PATH`), else over
+/// `NOTIFY_SOCKET` as `READY=1`, which systemd reads too. If one way fails, the next is tried. Without any of
+/// them nothing is sent, and that is not an error, so the same program runs by hand. Each way may block for 5 s
+/// at most. The master sends no answer, and has the ack even if it reads it after this process has exited.
 ///
 /// ```
 /// if einhorn_child::ack()? == einhorn_child::Told::Nobody {
@@ -132,16 +132,16 @@ impl Error for TellError {}
 /// ```
 ///
 /// # Errors
-/// [`TellError`]. Among them: `EINHORN_MASTER_PID` is not this process's parent. A child of the worker
-/// inherits all these variables, and must not ack for it.
+/// [`TellError`], for instance if `EINHORN_MASTER_PID` is not this process's parent. A child of the worker
+/// inherits all these variables, and must not ack in its place.
 pub fn ack() -> Result<Told, TellError> {
     tell(&Message::Ack)
 }
 
-/// Tells the master that this worker is well, over the same ways as [`ack`]; as `WATCHDOG=1` over
+/// Tells the master that this worker is alive, over the same ways as [`ack`]; as `WATCHDOG=1` over
 /// `NOTIFY_SOCKET`.
 ///
-/// [`ping_timeout`](crate::ping_timeout) says how often it is wanted.
+/// [`ping_timeout`](crate::ping_timeout) returns how often the master expects it.
 ///
 /// ```
 /// einhorn_child::ping()?;
@@ -154,10 +154,10 @@ pub fn ping() -> Result<Told, TellError> {
     tell(&Message::Ping)
 }
 
-/// Tells the master in a line for people what this worker is doing, for its `status` (`STATUS=` over
+/// Sends the master a line of text for its `status`: what this worker is doing (`STATUS=` over
 /// `NOTIFY_SOCKET`).
 ///
-/// A line break becomes a space. A master without a notify socket has no use for it: [`Told::Nobody`].
+/// A line break becomes a space. A master without a notify socket gets nothing: [`Told::Nobody`].
 ///
 /// ```
 /// einhorn_child::status("loading the index: 40 %")?;
@@ -170,8 +170,8 @@ pub fn status(text: &str) -> Result<Told, TellError> {
     tell(&Message::Status(text))
 }
 
-/// Tells the master that this worker has begun to stop (`STOPPING=1` over `NOTIFY_SOCKET`): useful when
-/// it stops for a reason of its own.
+/// Tells the master that this worker has begun to stop (`STOPPING=1` over `NOTIFY_SOCKET`). Useful if the
+/// worker has its own reason to stop.
 ///
 /// ```
 /// # let stop = einhorn_child::Stop::install()?;
@@ -204,7 +204,7 @@ impl Message<'_> {
         }
     }
 
-    /// As a line of the control protocol, where that has a command for it.
+    /// The line of the control protocol, if it has a command for this.
     fn as_command(&self) -> Option<String> {
         let command = match self {
             Self::Ack => "worker:ack",
@@ -214,7 +214,7 @@ impl Message<'_> {
         Some(format!("{{\"command\":\"{command}\",\"pid\":{}}}\n", std::process::id()))
     }
 
-    /// As `sd_notify(3)` has it.
+    /// The message in the form of `sd_notify(3)`.
     fn as_notification(&self) -> String {
         match self {
             Self::Ack => "READY=1".to_owned(),
@@ -254,7 +254,7 @@ fn tell(message: &Message<'_>) -> Result<Told, TellError> {
     }
 }
 
-/// Sends `line` over the control socket, by whichever way works; notes those that do not.
+/// Sends `line` over the control socket, by the first way that works; records those that fail.
 fn tell_control(environment: &Environment, line: &[u8], attempts: &mut Vec<(String, io::Error)>) -> bool {
     match &environment.control_fd {
         Ok(None) => {}
@@ -273,15 +273,15 @@ fn tell_control(environment: &Environment, line: &[u8], attempts: &mut Vec<(Stri
     false
 }
 
-/// The connection that came as `EINHORN_SOCK_FD`.
+/// The connection that was inherited as `EINHORN_SOCK_FD`.
 enum Inherited {
     Untaken,
     Open(Socket),
     Lost,
 }
 
-/// Sends over the connection that the worker inherited. It stays open for what comes later, and until it
-/// fails once: a master that closes it after the ack, as einhorn does, is reached by path from then on.
+/// Sends over the inherited connection, which stays open until it fails once. If the master closes it after the
+/// ack, as einhorn does, later messages go by path.
 fn over_inherited(fd: InheritedFd, line: &[u8]) -> io::Result<()> {
     static CONNECTION: Mutex<Inherited> = Mutex::new(Inherited::Untaken);
     let mut connection = CONNECTION.lock().unwrap_or_else(PoisonError::into_inner);
@@ -309,7 +309,7 @@ fn claim_connection(fd: InheritedFd) -> io::Result<Socket> {
     impl From<Absent> for Unfit {
         fn from(absent: Absent) -> Self {
             Self(io::Error::other(match absent {
-                Absent::Taken => "the descriptor was taken as a socket to serve",
+                Absent::Taken => "the descriptor was taken as a listening socket",
                 Absent::Closed => "the descriptor is not open",
             }))
         }
@@ -328,7 +328,7 @@ fn claim_connection(fd: InheritedFd) -> io::Result<Socket> {
 /// A connection to the control socket at `path`.
 fn connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // This bounds connect(2) as well, which waits while the master's queue is full.
+    // This also bounds connect(2), which blocks while the master's queue is full.
     socket.set_write_timeout(Some(WAIT_MAX))?;
     socket.connect(&SockAddr::unix(path)?).map_err(name_timeout)?;
     Ok(socket)
@@ -337,7 +337,7 @@ fn connect(path: &Path) -> io::Result<Socket> {
 /// Writes `line` to a stream. When this returns, the master can read it even if we close at once.
 fn send_all(socket: &Socket, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
-        // Without a signal: a master that is gone must not kill its worker by SIGPIPE.
+        // No signal: if the master is gone, SIGPIPE must not kill the worker.
         match socket.send_with_flags(line, libc::MSG_NOSIGNAL) {
             Ok(sent) => line = &line[sent..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -347,13 +347,13 @@ fn send_all(socket: &Socket, mut line: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends one datagram to the socket that `NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
+/// Sends one datagram to the socket of `NOTIFY_SOCKET`: a path, or `@` and an abstract name.
 fn notify(name: &OsString, text: &[u8]) -> io::Result<()> {
     let bytes = name.as_bytes();
     let address = match bytes.first() {
         Some(b'/') => SockAddr::unix(Path::new(name))?,
         Some(b'@') => SockAddr::unix(OsStr::from_bytes(&[b"\0", &bytes[1..]].concat()))?,
-        _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path from / nor an @name")),
+        _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither an absolute path nor an @name")),
     };
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     socket.set_write_timeout(Some(WAIT_MAX))?;
@@ -366,12 +366,12 @@ fn notify(name: &OsString, text: &[u8]) -> io::Result<()> {
     }
 }
 
-/// An error whose text tells of the wait, for the EAGAIN that a send timeout ends with.
+/// Replaces the EAGAIN of an expired send timeout by an error that says so.
 fn name_timeout(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("the master has not looked for {} s", WAIT_MAX.as_secs()),
+            format!("the master did not read for {} s", WAIT_MAX.as_secs()),
         ),
         _ => error,
     }
@@ -383,7 +383,7 @@ mod tests {
     use einhorn_proto::{Command, Request};
 
     #[test]
-    fn ack_and_ping_are_commands_that_a_master_reads() {
+    fn ack_and_ping_are_valid_commands() {
         let pid = i32::try_from(std::process::id()).unwrap();
         for (message, command) in [
             (Message::Ack, Command::WorkerAck { pid }),
@@ -400,12 +400,12 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_two_lines_says_nothing_but_a_status() {
+    fn a_status_of_two_lines_is_one_assignment() {
         assert_eq!(Message::Status("warm\nREADY=1").as_notification(), "STATUS=warm READY=1");
     }
 
     #[test]
-    fn each_way_that_failed_is_in_the_message() {
+    fn the_message_names_each_way_that_failed() {
         let failed = |way: &str, errno| (way.to_owned(), io::Error::from_raw_os_error(errno));
         let attempts = vec![
             failed("EINHORN_SOCK_PATH /x", libc::ENOENT),

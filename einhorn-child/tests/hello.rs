@@ -1,4 +1,4 @@
-//! The example `hello` as a worker under load, and what it does with connections when it stops.
+//! The example `hello` as a worker under load, and its connections when it stops.
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
 mod common;
@@ -7,7 +7,7 @@ use common::Running;
 use common::load::{Client, Pool};
 use nix::sys::signal::Signal;
 
-/// How `worker` says `line`.
+/// How `worker` prints `line`.
 fn said(worker: &Running, line: &str) -> String {
     format!("hello[{}]: {line}", worker.pid())
 }
@@ -27,7 +27,7 @@ fn an_answer_names_the_process_and_its_generation() {
 }
 
 #[test]
-fn a_stopping_worker_answers_what_has_begun_and_then_each_connection_once_more() {
+fn a_stopping_worker_answers_requests_in_flight_and_then_each_connection_once_more() {
     let pool = Pool::of("hello");
     let mut worker = pool.spawn();
     let [mut idle, mut begun, mut pipelined] = [(); 3].map(|()| Client::connect(pool.address).unwrap());
@@ -51,18 +51,18 @@ fn a_stopping_worker_answers_what_has_begun_and_then_each_connection_once_more()
 }
 
 #[test]
-fn a_worker_asked_twice_leaves_at_once_and_says_what_it_left() {
+fn a_worker_that_is_asked_twice_exits_at_once_and_reports_unfinished_connections() {
     let pool = Pool::of("hello");
     let mut worker = pool.spawn();
     let mut client = Client::connect(pool.address).unwrap();
     client.get().unwrap();
     worker.signal(Signal::SIGUSR2);
     worker.signal(Signal::SIGTERM);
-    worker.hear(&said(&worker, "asked again to stop: left 1 connections unfinished"));
+    worker.hear(&said(&worker, "asked to stop again: 1 connections left unfinished"));
     assert_eq!(worker.end().code(), Some(1));
 }
 
-/// Closing a socket that has something unread resets the connection, and a client may lose its answer.
+/// Closing a socket with unread input resets the connection, and the client may lose its answer.
 #[test]
 fn the_last_answer_is_not_reset_by_what_the_client_still_sends() {
     let pool = Pool::of("hello");

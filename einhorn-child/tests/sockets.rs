@@ -1,4 +1,4 @@
-//! Taking sockets: each source, each kind, each mistake, in real processes.
+//! Taking sockets in real processes: each source, each kind, each mistake.
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
 mod common;
@@ -14,7 +14,7 @@ use common::{Worker, role, say};
 use einhorn_child::{TakeError, Which};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType};
 
-/// The worker's side: carries out the steps of `ROLE` and says what came of each.
+/// The worker's side: carries out the steps of `ROLE` and prints the result of each.
 #[test]
 fn worker() {
     let Some(role) = role() else { return };
@@ -66,7 +66,7 @@ where
     Ok(text)
 }
 
-/// Takes socket 0 in eight threads and says how many have it.
+/// Takes socket 0 in eight threads and returns how many got it.
 fn race(taken: &mut Vec<OwnedFd>) -> String {
     let results: Vec<_> = std::thread::scope(|scope| {
         let takers: Vec<_> = (0..8).map(|_| scope.spawn(|| einhorn_child::take::<TcpListener>(0))).collect();
@@ -77,7 +77,7 @@ fn race(taken: &mut Vec<OwnedFd>) -> String {
     format!("{} of 8", taken.len() - before)
 }
 
-/// Which of the descriptors `fds` a program that this process runs has open.
+/// The descriptors among `fds` that a program started by this process inherits.
 fn held_by_a_program(fds: &str) -> String {
     let script = format!("for fd in {fds}; do test -e /proc/self/fd/$fd && echo $fd; done; true");
     let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
@@ -99,8 +99,7 @@ fn unix_name(kind: &str) -> (SocketAddr, String) {
     (SocketAddr::from_abstract_name(&name).unwrap(), name)
 }
 
-const NOT_LEFT: &str =
-    "was taken before, and two owners would close it under each other; take it once and clone it (try_clone)";
+const NOT_LEFT: &str = "has been taken already, and two owners would close it under each other; take it once and clone it (try_clone)";
 
 #[test]
 fn each_kind_is_taken_by_number() {
@@ -145,18 +144,15 @@ fn sockets_are_taken_by_name_and_those_of_one_name_in_order() {
             first_address,
             second_address,
             format!("socket \"admin\" {NOT_LEFT}"),
-            "there is no socket named \"metrics\"; there is admin, web, admin".to_owned(),
+            "no socket is named \"metrics\"; the names are admin, web, admin".to_owned(),
         ]
     );
     let said = worker("tcp web").env("LISTEN_FDNAMES", "unlike:these").run();
-    assert_eq!(
-        said,
-        ["there is no socket named \"web\": none has a name (LISTEN_FDNAMES); take it by its number"]
-    );
+    assert_eq!(said, ["no socket is named \"web\": none has a name (LISTEN_FDNAMES); take it by its number"]);
 }
 
 #[test]
-fn systemd_socket_activation_is_heard() {
+fn systemd_socket_activation_is_understood() {
     let ((web, web_address), (admin, admin_address)) = (tcp(), tcp());
     let worker = Worker::activated("tcp admin; tcp 0").fd(&web).fd(&admin);
     let said = worker.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "web:admin").run();
@@ -176,7 +172,7 @@ fn sockets_activated_for_another_process_are_left_alone() {
     assert_eq!(
         said[0],
         format!(
-            "no sockets were handed to this process: LISTEN_FDS is meant for process 1 (LISTEN_PID), and this is \
+            "no sockets were passed to this process: LISTEN_FDS is meant for process 1 (LISTEN_PID), and this is \
              process {pid}; start this program with exec, not as a child of the process that was activated"
         )
     );
@@ -185,7 +181,7 @@ fn sockets_activated_for_another_process_are_left_alone() {
 }
 
 #[test]
-fn the_list_of_einhorns_old_days_is_heard() {
+fn the_list_of_early_einhorn_is_understood() {
     let ((web, web_address), (admin, admin_address)) = (tcp(), tcp());
     let said = Worker::new("tcp 0; tcp 1").fd(&admin).fd(&web).env("EINHORN_FDS", "4 3").run();
     assert_eq!(said, [web_address, admin_address]);
@@ -199,7 +195,7 @@ fn a_server_behind_a_wrapper_has_the_sockets_too() {
 }
 
 #[test]
-fn a_socket_of_another_kind_is_left_for_the_one_who_wants_it() {
+fn a_socket_of_another_kind_is_left_in_place() {
     let (listener, address) = tcp();
     let said = Worker::new("udp 0; unix 0; tcp 0").fd(&listener).numbered().run();
     assert_eq!(
@@ -222,7 +218,7 @@ fn a_socket_is_taken_once() {
 }
 
 #[test]
-fn what_is_no_listening_socket_is_refused_by_what_it_is() {
+fn anything_but_a_listening_socket_is_refused_by_its_kind() {
     let (listener, address) = tcp();
     let connected = TcpStream::connect(&address).unwrap();
     let file = File::open("/dev/null").unwrap();
@@ -239,19 +235,18 @@ fn what_is_no_listening_socket_is_refused_by_what_it_is() {
     assert_eq!(
         said,
         [
-            "socket 0 (descriptor 3) is not a socket; are the variables those of another process?",
+            "socket 0 (descriptor 3) is not a socket; check whether the variables belong to another process",
             "socket 1 (descriptor 4) is a TCP socket that does not listen, not a TCP listener; it was left in place \
-             (if it did listen, one of its holders has shut it down)",
-            "socket 2 (descriptor 77) is not open; was it closed by a wrapper, or are the variables those of \
-             another process?",
-            "socket 3 (descriptor 5) is a TCP listener, though the master says AF_UNIX; are the variables those of \
-             another process?",
+             (if it used to listen, one of its holders has shut it down)",
+            "socket 2 (descriptor 77) is not open; check whether a wrapper closed it, or the variables belong to another process",
+            "socket 3 (descriptor 5) is a TCP listener, but the variables say AF_UNIX; check whether they belong to \
+             another process",
         ]
     );
 }
 
 #[test]
-fn the_family_that_the_master_tells_is_no_hindrance_when_it_is_right() {
+fn a_correct_address_family_is_accepted() {
     let (four, four_address) = tcp();
     let six = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
     let worker = Worker::new("tcp 0; tcp 1").fd(&four).fd(&six).numbered();
@@ -267,17 +262,17 @@ fn programs_that_the_worker_runs_get_nothing_that_was_taken() {
 }
 
 #[test]
-fn too_few_sockets_is_an_error_that_tells_how_many_there_are() {
+fn too_few_sockets_are_an_error_with_their_number() {
     let (listener, address) = tcp();
     let said = Worker::new("tcp 1; bind 127.0.0.1:0; bind 127.0.0.1:0").fd(&listener).numbered().run();
     assert_eq!(
         said,
         [
-            "there is no socket 1: the master handed over 1, counted from 0; give the master -b ADDR:PORT once \
+            "there is no socket 1: the master passed 1, counted from 0; give the master -b ADDR:PORT once \
              more"
                 .to_owned(),
             address,
-            "each of the 1 sockets that were handed over was taken before; give the master -b ADDR:PORT once more"
+            "all 1 sockets that were passed have been taken; give the master -b ADDR:PORT once more"
                 .to_owned(),
         ]
     );
@@ -307,10 +302,10 @@ fn without_a_master_a_server_binds_for_itself_and_says_where_it_cannot() {
     let said = Worker::new(&format!("bind 127.0.0.1:0; bind {address}; bind nowhere; tcp 0; list")).run();
     assert!(said[0].starts_with("127.0.0.1:"), "{}", said[0]);
     assert_eq!(said[1], format!("cannot bind {address}: Address already in use (os error 98)"));
-    assert_eq!(said[2], "cannot bind the address given: invalid socket address");
+    assert_eq!(said[2], "cannot bind the given address: invalid socket address");
     assert_eq!(
         said[3],
-        "no sockets were handed to this process: none of EINHORN_FD_COUNT, EINHORN_FDS and LISTEN_FDS is set; \
+        "no sockets were passed to this process: none of EINHORN_FD_COUNT, EINHORN_FDS and LISTEN_FDS is set; \
          start this program under a master (einhyrningsins -b ADDR:PORT -- PROGRAM), or let it bind for itself \
          (inherit_or_bind)"
     );
@@ -323,7 +318,7 @@ fn a_worker_of_a_master_without_sockets_does_not_bind_behind_its_back() {
     assert_eq!(
         said,
         [
-            "no sockets were handed to this process: EINHORN_FD_COUNT says that the master has none to give; start the \
+            "no sockets were passed to this process: EINHORN_FD_COUNT says that the master has none; start the \
           master with -b ADDR:PORT, once for each socket that this program takes"
         ]
     );
@@ -331,7 +326,7 @@ fn a_worker_of_a_master_without_sockets_does_not_bind_behind_its_back() {
 
 #[test]
 fn a_variable_that_makes_no_sense_stops_every_way_of_taking() {
-    let bad = "cannot tell which sockets were handed to this process: EINHORN_FD_COUNT is \"two\", which is not a \
+    let bad = "cannot determine which sockets were passed to this process: EINHORN_FD_COUNT is \"two\", which is not a \
                usable number";
     assert_eq!(Worker::new("tcp 0; bind 127.0.0.1:0; list").env("EINHORN_FD_COUNT", "two").run(), [bad; 3]);
 }

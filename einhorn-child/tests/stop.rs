@@ -1,4 +1,4 @@
-//! Hearing the stop: as a flag, a wait, a descriptor, a future, and while accepting.
+//! The stop request: as a flag, a wait, a descriptor and a future, and while accepting.
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
 mod common;
@@ -17,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal as Sent;
 use nix::unistd::gettid;
 
-/// The worker's side: waits for the stop in the way that `ROLE` says, and says what it heard.
+/// The worker's side: waits for the stop in the way that `ROLE` names, and prints the result.
 #[test]
 fn worker() {
     let Some(role) = role() else { return };
@@ -78,7 +78,7 @@ fn in_tokio(stop: Stop) {
     });
 }
 
-/// Says one byte to each connection of sockets 0 and 1.
+/// Sends one byte to each connection of sockets 0 and 1.
 fn accept(stop: Stop) {
     let unix = einhorn_child::take::<UnixListener>(1).unwrap();
     let unix = std::thread::spawn(move || {
@@ -94,7 +94,7 @@ fn accept(stop: Stop) {
     unix.join().unwrap();
 }
 
-/// Accepts while no descriptor is to be had, until it has gone to sleep over it; then there are some again.
+/// Accepts while no descriptor is left, until it pauses for that reason; then frees some.
 fn accept_without_descriptors(stop: Stop) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -167,7 +167,7 @@ fn installing_again_adds_signals_and_counts_each_once() {
 }
 
 #[test]
-fn signals_that_were_not_named_do_what_they_always_did() {
+fn other_signals_keep_their_action() {
     let mut worker = ready("window");
     worker.signal(Sent::SIGUSR2);
     assert_eq!(worker.end().signal(), Some(Sent::SIGUSR2 as i32));
@@ -180,7 +180,7 @@ fn signals_that_were_not_named_do_what_they_always_did() {
 }
 
 #[test]
-fn what_cannot_be_caught_is_refused_by_name() {
+fn signals_that_cannot_be_caught_are_refused_by_name() {
     for (signal, message) in [
         (9, "cannot listen for signal 9: this signal cannot be caught"),
         (0, "cannot listen for signal 0: Invalid argument (os error 22)"),
@@ -192,10 +192,10 @@ fn what_cannot_be_caught_is_refused_by_name() {
     }
 }
 
-/// Both workers are woken by each connection, and one of them finds that the other was quicker: there a
-/// blocking accept would wait on, deaf to the stop.
+/// Each connection wakes both workers, and one of them finds that the other was faster. A blocking accept would
+/// then wait and miss the stop.
 #[test]
-fn workers_on_one_listener_serve_what_they_accept_and_stop_though_others_were_quicker() {
+fn workers_on_one_listener_stop_even_if_another_takes_each_connection() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("worker.sock");
@@ -212,7 +212,7 @@ fn workers_on_one_listener_serve_what_they_accept_and_stop_though_others_were_qu
         assert_eq!(answer, byte);
     };
     for _ in 0..200 {
-        // Taken from the workers by force, as another holder may: they must not end up in a blocking accept.
+        // Another holder changes the flag: the workers must not end up in a blocking accept.
         tcp.set_nonblocking(false).unwrap();
         check(Box::new(TcpStream::connect(address).unwrap()), "t");
         check(Box::new(UnixStream::connect(&path).unwrap()), "u");

@@ -1,4 +1,4 @@
-//! Acks and pings: each way to the master, and what happens when there is none.
+//! Acks and pings: each way to the master, and none at all.
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
 mod common;
@@ -10,7 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use common::{Control, PATIENCE, Worker, ack_of, readable, role, say};
 use einhorn_child::{ack, ping, status, stopping};
 
-/// The worker's side: carries out the steps of `ROLE` and says what came of each.
+/// The worker's side: carries out the steps of `ROLE` and prints the result of each.
 #[test]
 fn worker() {
     let Some(role) = role() else { return };
@@ -29,7 +29,7 @@ fn worker() {
     }
 }
 
-/// A notify socket, bound where `address` says, that gives up waiting in the end.
+/// A notify socket, bound at `address`, with a read timeout.
 fn notify_socket(address: &SocketAddr) -> UnixDatagram {
     let socket = UnixDatagram::bind_addr(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -52,7 +52,7 @@ fn an_ack_over_the_path_arrives_though_the_master_looks_after_the_workers_end() 
 }
 
 #[test]
-fn an_inherited_connection_is_kept_for_pings_and_nobody_connects() {
+fn an_inherited_connection_is_reused_for_pings() {
     let control = Control::new();
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let worker = Worker::new("ack ping ping").fd(&theirs).supervised();
@@ -90,7 +90,7 @@ fn a_descriptor_that_is_no_connection_is_passed_over() {
 }
 
 #[test]
-fn a_notify_socket_is_told_at_a_path_and_at_an_abstract_name() {
+fn a_notify_socket_is_reached_by_path_and_by_abstract_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify.sock");
     let name = format!("einhorn-child-{}-notify", std::process::id());
@@ -124,7 +124,7 @@ fn the_control_socket_comes_first_and_the_notify_socket_when_that_fails() {
 }
 
 #[test]
-fn a_process_that_is_not_the_masters_child_tells_nobody() {
+fn a_process_that_is_not_the_masters_child_sends_nothing() {
     let control = Control::new();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify.sock");
@@ -146,7 +146,7 @@ fn a_process_that_is_not_the_masters_child_tells_nobody() {
 }
 
 #[test]
-fn without_a_master_nobody_is_told_and_that_is_no_error() {
+fn without_a_master_nothing_is_sent_and_that_is_no_error() {
     let said = Worker::new("ack ping status stopping").run();
     assert_eq!(said, ["ack: Nobody", "ping: Nobody", "status: Nobody", "stopping: Nobody"]);
 }
@@ -170,8 +170,8 @@ fn a_master_that_cannot_be_reached_is_an_error_that_names_each_way() {
     assert_eq!(
         said,
         ["cannot send ack to the master: EINHORN_SOCK_FD 77: the descriptor is not open; EINHORN_SOCK_PATH \
-          /nowhere/control.sock: No such file or directory (os error 2); NOTIFY_SOCKET vsock:2:1234: neither a path \
-          from / nor an @name"]
+          /nowhere/control.sock: No such file or directory (os error 2); NOTIFY_SOCKET vsock:2:1234: neither an \
+          absolute path nor an @name"]
     );
 }
 
@@ -181,12 +181,12 @@ fn variables_that_say_too_little_or_nonsense_are_named() {
     assert_eq!(
         Worker::new("ack").supervised().run(),
         [format!(
-            "there is no way to tell the master, process {master}: none of EINHORN_SOCK_FD, EINHORN_SOCK_PATH and \
+            "there is no way to reach the master, process {master}: none of EINHORN_SOCK_FD, EINHORN_SOCK_PATH and \
              NOTIFY_SOCKET is set; does a wrapper clear the environment?"
         )]
     );
     assert_eq!(
         Worker::new("ack").env("EINHORN_MASTER_PID", "me").run(),
-        ["cannot tell who the master is: EINHORN_MASTER_PID is \"me\", which is not a usable number"]
+        ["cannot determine the master: EINHORN_MASTER_PID is \"me\", which is not a usable number"]
     );
 }

@@ -1,4 +1,4 @@
-//! HTTP clients that count an answer as lost when it is refused, reset, cut, malformed or late.
+//! HTTP clients that count an answer as lost if it is refused, reset, cut, malformed or late.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,13 +12,13 @@ use super::{Control, PATIENCE, Running, Worker, ack_of};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n";
 
-/// One connection of a client.
+/// A client's connection.
 pub(crate) struct Client {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-/// An answer, in so far as it matters.
+/// The parts of an answer that matter here.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -44,7 +44,7 @@ impl Client {
         self.answer()
     }
 
-    /// Sends a request that is the last, reads the answer, and sees the server close.
+    /// Sends the last request, reads the answer, and expects the server to close.
     pub(crate) fn get_and_close(&mut self) -> io::Result<Answer> {
         self.send(&format!("{REQUEST}Connection: close\r\n\r\n"))?;
         let answer = self.answer()?;
@@ -52,7 +52,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Reads an answer, which must be whole.
+    /// Reads a whole answer.
     pub(crate) fn answer(&mut self) -> io::Result<Answer> {
         let end = loop {
             if let Some(at) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -78,7 +78,7 @@ impl Client {
         Ok(Answer { status, closes: header("connection").is_some_and(|value| value == "close"), body })
     }
 
-    /// Checks that the server ends the connection here, in order.
+    /// Checks that the server closes the connection here, without a reset.
     pub(crate) fn see_close(&mut self) -> io::Result<()> {
         match self.stream.read(&mut [0])? {
             0 => Ok(()),
@@ -98,7 +98,7 @@ impl Client {
     }
 }
 
-/// A pool of one worker, in front of which this process plays the master.
+/// A pool of one worker; this process plays the master.
 pub(crate) struct Pool {
     pub(crate) address: SocketAddr,
     listener: TcpListener,
@@ -122,8 +122,8 @@ impl Pool {
         worker
     }
 
-    /// Starts a worker beside one that was asked to stop, and returns when a new connection is one for it: the other
-    /// has heard the signal then.
+    /// Starts a worker next to one that was asked to stop. Returns when a new connection reaches it, which
+    /// shows that the other has received the signal.
     pub(crate) fn spawn_successor(&self) -> Running {
         let successor = self.spawn();
         let name = successor.pid().to_string();
@@ -132,8 +132,8 @@ impl Pool {
         successor
     }
 
-    /// Replaces the worker `rounds` times under the load of `clients` of each sort, and gives the number of
-    /// answers and what was lost.
+    /// Replaces the worker `rounds` times under the load of `clients` of each kind; returns the number of
+    /// answers, and what was lost.
     pub(crate) fn replace_under_load(&self, rounds: usize, clients: usize) -> (u64, Vec<String>) {
         let (answers, lost, over) = (AtomicU64::new(0), Mutex::new(Vec::new()), AtomicBool::new(false));
         let client = |keep_alive: bool| {
@@ -149,10 +149,10 @@ impl Pool {
                 }
             }
         };
-        // The last one must outlive the clients.
+        // The last worker must outlive the clients.
         let mut worker = self.spawn();
         thread::scope(|scope| {
-            // In a panic too, or the scope would wait for ever.
+            // Also on a panic, or the scope would wait forever.
             let _over = SetOnDrop(&over);
             for number in 0..2 * clients {
                 scope.spawn(move || client(number % 2 == 0));

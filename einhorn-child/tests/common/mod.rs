@@ -1,7 +1,7 @@
-//! Starting workers as a master does: as processes, with prepared descriptors and variables.
+//! Starts workers as a master does: as processes, with prepared descriptors and variables.
 //!
-//! A worker is this test program, run again for the one test named `worker`, which does what `ROLE` says
-//! and is an empty test without it. It talks on standard error, since the test harness has the other.
+//! A worker is this test program, started again for the single test named `worker`. That test does what `ROLE`
+//! says, and is empty without it. It prints to standard error, because the test harness uses standard output.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod load;
@@ -24,17 +24,17 @@ use nix::unistd::Pid;
 /// How long anything may take before it counts as hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the worker is to do; `None` in the process that runs the tests.
+/// What the worker has to do; `None` in the process that runs the tests.
 pub(crate) fn role() -> Option<String> {
     std::env::var("ROLE").ok()
 }
 
-/// Says one line to the process that runs the tests.
+/// Prints a line to the process that runs the tests.
 pub(crate) fn say(line: impl std::fmt::Display) {
     eprintln!("{line}");
 }
 
-/// A worker that is yet to be started.
+/// A worker before its start.
 pub(crate) struct Worker {
     command: Command,
     fds: Vec<OwnedFd>,
@@ -46,7 +46,7 @@ impl Worker {
         Self::wrapped(role, "exec \"$@\"")
     }
 
-    /// The same with `LISTEN_PID` as systemd sets it.
+    /// The same, with `LISTEN_PID` as systemd sets it.
     pub(crate) fn activated(role: &str) -> Self {
         Self::wrapped(role, "LISTEN_PID=$$ exec \"$@\"")
     }
@@ -71,7 +71,7 @@ impl Worker {
         let path = path.join(name);
         assert!(
             path.exists(),
-            "there is no {}: run all tests, or `cargo build --examples` first",
+            "{} is missing: run all tests, or `cargo build --examples` first",
             path.display()
         );
         Self::of(Command::new(path))
@@ -83,7 +83,7 @@ impl Worker {
         Self { command, fds: Vec::new() }
     }
 
-    /// Gives it a socket, at the next descriptor from 3 upward.
+    /// Passes it a socket at the next descriptor from 3 up.
     pub(crate) fn fd(mut self, fd: &impl AsFd) -> Self {
         self.fds.push(fd.as_fd().try_clone_to_owned().expect("a descriptor is left"));
         self
@@ -94,7 +94,7 @@ impl Worker {
         self
     }
 
-    /// Sets `EINHORN_FD_COUNT` and `EINHORN_FD_n` for the sockets given so far.
+    /// Sets `EINHORN_FD_COUNT` and `EINHORN_FD_n` for the sockets added so far.
     pub(crate) fn numbered(mut self) -> Self {
         self.command.env("EINHORN_FD_COUNT", self.fds.len().to_string());
         for number in 0..self.fds.len() {
@@ -122,13 +122,13 @@ impl Worker {
         Running { process, lines, heard: Vec::new() }
     }
 
-    /// Runs it to its end, which must be a good one, and gives what it said.
+    /// Runs it to its end, which must be a success, and returns its lines.
     pub(crate) fn run(self) -> Vec<String> {
         self.spawn().finish()
     }
 }
 
-/// A worker that runs; killed when it is dropped.
+/// A running worker; killed when dropped.
 pub(crate) struct Running {
     process: Child,
     lines: Receiver<String>,
@@ -145,32 +145,32 @@ impl Running {
         kill(pid, signal).expect("the worker is not reaped yet");
     }
 
-    /// Waits until it says `line`.
+    /// Waits until it prints `line`.
     pub(crate) fn hear(&mut self, line: &str) {
         while self.heard.last().is_none_or(|heard| heard != line) {
-            assert!(self.listen(), "the worker ended without saying \"{line}\": {:#?}", self.heard);
+            assert!(self.listen(), "the worker exited without printing \"{line}\": {:#?}", self.heard);
         }
     }
 
-    /// Waits for its end, whatever that is.
+    /// Waits for its exit, with any status.
     pub(crate) fn end(&mut self) -> ExitStatus {
         while self.listen() {}
         self.process.wait().expect("it is our child")
     }
 
-    /// Waits for its end, which must be a good one, and gives what it said.
+    /// Waits for its exit, which must be a success, and returns its lines.
     pub(crate) fn finish(mut self) -> Vec<String> {
         let status = self.end();
-        assert!(status.success(), "the worker ended with {status}: {:#?}", self.heard);
+        assert!(status.success(), "the worker exited with {status}: {:#?}", self.heard);
         std::mem::take(&mut self.heard)
     }
 
-    /// Waits for a line; false if there are no more.
+    /// Waits for a line; false at the end of its output.
     fn listen(&mut self) -> bool {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => self.heard.push(line),
             Err(RecvTimeoutError::Disconnected) => return false,
-            Err(RecvTimeoutError::Timeout) => panic!("the worker hangs after saying {:#?}", self.heard),
+            Err(RecvTimeoutError::Timeout) => panic!("the worker hangs after printing {:#?}", self.heard),
         }
         true
     }
@@ -206,25 +206,25 @@ impl Control {
         self.listener.accept().expect("somebody is there").0
     }
 
-    /// All that the next client says before it closes.
+    /// Everything that the next client sends before it closes.
     pub(crate) fn read_next(&self) -> String {
         let mut said = String::new();
         self.accept().read_to_string(&mut said).expect("a client speaks UTF-8");
         said
     }
 
-    /// Whether nobody is there.
+    /// Whether no client is waiting.
     pub(crate) fn is_quiet(&self) -> bool {
         !readable(&self.listener, Duration::ZERO)
     }
 }
 
-/// The line that a worker acks with.
+/// The line of a worker's ack.
 pub(crate) fn ack_of(pid: u32) -> String {
     format!("{{\"command\":\"worker:ack\",\"pid\":{pid}}}\n")
 }
 
-/// Waits until `fd` can be read from.
+/// Waits until `fd` is readable.
 pub(crate) fn readable(fd: &impl AsFd, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
