@@ -39,7 +39,7 @@ pub use death::{Death, Termination};
 pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
-pub use notice::{AckSource, Notice, Severity};
+pub use notice::{AckSource, Notice, Progress, Severity};
 pub use recycling::{RecycleReason, Recycled};
 pub use reply::{Reply, Resized};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
@@ -48,7 +48,7 @@ pub use status::{
     ListenerStatus, MasterState, MasterStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, SlotStatus,
     Status, WorkerState, WorkerStatus,
 };
-pub use upgrade::{Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
+pub use upgrade::{Counts, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
 pub use values::{
     DEFAULT_DIRECTORY, SecondsError, default_path, einhorns_directory, parse_master_name, parse_seconds,
     parse_seconds_above_zero,

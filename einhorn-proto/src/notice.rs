@@ -5,7 +5,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, RecycleReason, RolloutKind, Termination, UpgradeStatus};
+use crate::{Counts, Death, RecycleReason, RolloutKind, Termination, UpgradeStatus};
 
 /// Who said that a worker takes traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,6 +285,19 @@ pub enum Notice {
         /// What, and why.
         message: String,
     },
+}
+
+/// The data of a line of progress: what happened, and how far the rollout is.
+///
+/// `N` is the notice, or a reference to it where it is only written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress<N = Notice> {
+    /// What happened. Its fields stand beside `counts`.
+    #[serde(flatten)]
+    pub notice: N,
+    /// How far the rollout was then; `None` before one runs, and from a master that speaks version 1 of the protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
 }
 
 impl Notice {

@@ -25,7 +25,8 @@ pub struct Reply<D = serde_json::Value> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ok: Option<bool>,
     /// For programs; its type depends on the command: [`crate::Status`] for `status`, [`Resized`] for `inc`,
-    /// `dec` and `set_workers`, [`crate::Notice`] in progress and events, [`crate::UpgradeReport`] at an upgrade's end.
+    /// `dec` and `set_workers`, [`crate::Notice`] in events, [`crate::Progress`] while a rollout runs and
+    /// [`crate::UpgradeReport`] at its end.
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub data: Option<D>,
 }

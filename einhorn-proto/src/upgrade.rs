@@ -68,6 +68,26 @@ pub struct UpgradeStatus {
     pub age_ms: u64,
 }
 
+/// How far a rollout is: sent with each line of its progress since version 2 of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Upgrade, or a rollback that somebody asked for.
+    pub kind: RolloutKind,
+    /// How far it is.
+    pub stage: UpgradeStage,
+    /// The generation that it brings, also while it is being rolled back.
+    pub generation: u64,
+    /// Slots that are served as they are to be in the end: by the new generation, or, while it is being rolled back, by
+    /// the previous one.
+    pub done: u32,
+    /// Slots in all.
+    pub wanted: u32,
+    /// Workers of the generation that the rollout leads to now, new or previous, that have not acked.
+    pub starting: u32,
+    /// Workers, of any generation, that are draining.
+    pub draining: u32,
+}
+
 /// How an upgrade ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

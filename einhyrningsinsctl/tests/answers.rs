@@ -279,12 +279,18 @@ fn an_upgrade_is_told_step_by_step_in_a_pipe() {
         let request = peer.expect("upgrade");
         let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 1 });
         peer.progress(&request, "upgrade to generation 8 of 1 worker began", &notice);
+        let counts = json!({ "kind": "upgrade", "stage": "replacing", "generation": 8, "done": 1, "wanted": 3,
+                             "starting": 0, "draining": 0 });
+        let acked = json!({ "event": "acked", "slot": 0, "pid": 9, "generation": 8, "source": "notify", "age_ms": 2,
+                            "counts": counts });
+        peer.progress(&request, "slot 0: worker 9 (generation 8) acked after 2ms", &acked);
         peer.progress(&request, "something of a later version", &json!({ "event": "unheard_of" }));
         peer.last(&request, true, "upgrade to generation 8 done in 0.3s", &Value::Null);
     });
     master.client(&["upgrade"]).finish().expect(
         0,
         "upgrade to generation 8 of 1 worker began\n\
+         slot 0: worker 9 (generation 8) acked after 2ms, 1 of 3\n\
          something of a later version\n\
          upgrade to generation 8 done in 0.3s\n",
         "",
@@ -337,7 +343,7 @@ fn state_is_laid_out_for_reading() {
 #[test]
 fn version_is_the_clients_and_the_masters() {
     let master = Master::answering(true, "einhyrningsins 9.9.9", Value::Null);
-    let client = format!("einhyrningsinsctl {} (protocol 1)", env!("CARGO_PKG_VERSION"));
+    let client = format!("einhyrningsinsctl {} (protocol 2)", env!("CARGO_PKG_VERSION"));
     master.client(&["version"]).finish().expect(0, &format!("{client}\neinhyrningsins 9.9.9\n"), "");
 }
 

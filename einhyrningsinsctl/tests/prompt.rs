@@ -69,8 +69,8 @@ fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
     let master = Master::play(vec![
         greeting(|mut peer| {
             let request = peer.expect("upgrade");
-            let notice =
-                json!({ "event": "upgrade_started", "kind": "upgrade", "generation": 8, "workers": 3 });
+            let notice = json!({ "event": "upgrade_started", "kind": "upgrade", "generation": 8, "workers": 3,
+                                 "counts": counts("replacing", 0, 3) });
             peer.progress(&request, "upgrade to generation 8 of 3 workers began", &notice);
             peer.await_end();
         }),
@@ -98,18 +98,52 @@ fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
     master.finish();
 }
 
+/// How far an upgrade to generation 8 is.
+fn counts(stage: &str, done: u32, wanted: u32) -> Value {
+    json!({ "kind": "upgrade", "stage": stage, "generation": 8, "done": done, "wanted": wanted,
+            "starting": 0, "draining": 0 })
+}
+
+fn with_counts(mut notice: Value, counts: Value) -> Value {
+    notice["counts"] = counts;
+    notice
+}
+
+#[test]
+fn the_live_line_of_a_master_that_sends_no_counts_is_its_last_message() {
+    let master = Master::play(vec![greeting(|mut peer| {
+        let request = peer.expect("upgrade");
+        let started = json!({ "event": "upgrade_started", "kind": "upgrade", "generation": 8, "workers": 2 });
+        peer.progress(&request, "upgrade to generation 8 of 2 workers began", &started);
+        peer.progress(&request, "slot 1: given up", &json!({ "event": "given_up", "slot": 1, "tries": 3 }));
+        peer.last(&request, true, "upgrade to generation 8 done", &Value::Null);
+    })]);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
+    terminal.await_text(PROMPT);
+    terminal.type_keys("upgrade\r");
+    let shown = terminal.skip_to("upgrade to generation 8 done\r\n");
+    let (began, clear) = ("\rupgrade to generation 8 of 2 workers began\x1b[K", "\r\x1b[K");
+    assert!(shown.ends_with(&format!("{began}{clear}slot 1: given up\r\n")), "{shown:?}");
+    terminal.await_text(PROMPT);
+    terminal.type_keys("quit\r");
+    terminal.finish();
+}
+
 #[test]
 fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
     let master = Master::play(vec![greeting(|mut peer| {
         let request = peer.expect("upgrade");
-        for notice in [
-            json!({ "event": "upgrade_started", "kind": "upgrade", "generation": 8, "workers": 2 }),
-            json!({ "event": "status_text", "slot": 0, "pid": 9, "text": "of no account here" }),
-            json!({ "event": "given_up", "slot": 1, "tries": 3 }),
-            json!({ "event": "acked", "slot": 0, "pid": 9, "generation": 8, "source": "notify", "age_ms": 2 }),
+        for (done, notice) in [
+            (0, json!({ "event": "upgrade_started", "kind": "upgrade", "generation": 8, "workers": 2 })),
+            (0, json!({ "event": "status_text", "slot": 0, "pid": 9, "text": "of no account here" })),
+            (0, json!({ "event": "given_up", "slot": 1, "tries": 3 })),
+            (
+                1,
+                json!({ "event": "acked", "slot": 0, "pid": 9, "generation": 8, "source": "notify", "age_ms": 2 }),
+            ),
         ] {
             let message = format!("step {}", notice["event"]);
-            peer.progress(&request, &message, &notice);
+            peer.progress(&request, &message, &with_counts(notice, counts("replacing", done, 2)));
         }
         peer.last(&request, true, "upgrade to generation 8 done", &Value::Null);
     })]);
@@ -133,14 +167,20 @@ fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
 fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
     let master = Master::play(vec![greeting(|mut peer| {
         let request = peer.expect("upgrade_follow");
-        for notice in [
-            json!({ "event": "upgrade_joined", "kind": "upgrade", "stage": "replacing", "generation": 8,
-                    "from": 7, "upgraded": 1, "wanted": 2, "starting": 0, "age_ms": 2 }),
-            json!({ "event": "soak_started", "generation": 8, "workers": 1, "soak_ms": 30_000 }),
-            json!({ "event": "rollback_started", "kind": "upgrade", "generation": 8, "reason": "no good" }),
+        for (stage, notice) in [
+            (
+                "replacing",
+                json!({ "event": "upgrade_joined", "kind": "upgrade", "stage": "replacing", "generation": 8,
+                                  "from": 7, "upgraded": 1, "wanted": 2, "starting": 0, "age_ms": 2 }),
+            ),
+            ("soaking", json!({ "event": "soak_started", "generation": 8, "workers": 1, "soak_ms": 30_000 })),
+            (
+                "rolling_back",
+                json!({ "event": "rollback_started", "kind": "upgrade", "generation": 8, "reason": "no good" }),
+            ),
         ] {
             let message = format!("step {}", notice["event"]);
-            peer.progress(&request, &message, &notice);
+            peer.progress(&request, &message, &with_counts(notice, counts(stage, 1, 2)));
         }
         peer.last(&request, false, "upgrade to generation 8 failed", &Value::Null);
     })]);
@@ -151,7 +191,7 @@ fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
     let clear = "\r\x1b[K";
     let half = "\rgeneration 8 [##########..........] 1/2 acked\x1b[K";
     let soaking = "\rgeneration 8 [##########..........] 1/2 acked, soaking\x1b[K";
-    let back = "\rgoing back [##########..........] 1/2\x1b[K";
+    let back = "\rrolling back [##########..........] 1/2\x1b[K";
     let expected = format!(
         "step \"upgrade_joined\"\r\n{half}{clear}step \"soak_started\"\r\n{soaking}{clear}\
          step \"rollback_started\"\r\n{back}{clear}"

@@ -10,6 +10,7 @@ tests::trials! {
     exit_code_2_for_bad_usage,
     exit_code_3_when_there_is_no_master,
     exit_code_4_when_the_answer_does_not_come,
+    each_ack_of_an_upgrade_or_a_rollback_is_counted,
     json_is_the_data_on_one_line,
     a_script_stops_at_the_first_command_that_fails,
     the_prompt_works_through_a_pipe,
@@ -68,6 +69,19 @@ fn exit_code_4_when_the_answer_does_not_come() {
     master.wait_status("the upgrade that goes on", |status| {
         status.upgrade.is_none() && status.master.generation == 2
     });
+}
+
+fn each_ack_of_an_upgrade_or_a_rollback_is_counted() {
+    let master = Master::builder().workers(3).start();
+    for way in ["upgrade", "rollback"] {
+        let told = master.ctl([way]);
+        told.assert_code(0);
+        let totals: Vec<_> = told.stdout.lines().filter_map(|line| line.split(" acked ").nth(1)).collect();
+        assert_eq!(totals.len(), 3, "{told}");
+        for (total, expected) in totals.iter().zip([", 1 of 3", ", 2 of 3", ", 3 of 3"]) {
+            assert!(total.ends_with(expected), "{total} does not end with \"{expected}\": {told}");
+        }
+    }
 }
 
 fn json_is_the_data_on_one_line() {

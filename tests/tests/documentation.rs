@@ -304,7 +304,7 @@ fn every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protoc
             }
         }
     }
-    for expected in ["soak_started", "soak_over", "done", "rollback", "took_ms"] {
+    for expected in ["soak_started", "soak_over", "done", "rollback", "took_ms", "counts"] {
         assert!(found.contains(expected), "{expected} is not in {found:?}");
     }
     assert_marked(&found);

@@ -12,8 +12,11 @@ use crate::RequestErrorKind;
 
 /// The version of the control protocol that this crate speaks.
 ///
-/// It grows when a command, a field or an event is added. What a version added stays.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// It grows when a command, a field or an event is added. What a version added stays:
+///
+/// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
+/// 2. `counts` in the progress of a rollout: [`crate::Counts`].
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// What a command is for, which decides what a client does when its answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

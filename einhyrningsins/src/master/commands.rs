@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use einhorn_proto::{
-    Command, CommandClass, Language, MasterStatus, Notice, PROTOCOL_VERSION, Reply, Request, RequestError,
-    Settings, Status,
+    Command, CommandClass, Language, MasterStatus, Notice, PROTOCOL_VERSION, Progress, Reply, Request,
+    RequestError, Settings, Status,
 };
-use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, ReplyData, RequestKey, UpgradePlan};
+use einhyrningsins_supervisor::{
+    Event, Generation, PolicyChange, PoolCommand, ReplyData, RequestKey, UpgradePlan,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -170,7 +172,7 @@ impl Master {
                 self.part_from_worker(client);
             }
             Command::Reload => self.on_reload(asker),
-            Command::Dec { .. } if asker.is_einhorns() && self.wanted() == 1 => {
+            Command::Dec { .. } if asker.is_einhorns() && self.supervisor.wanted() == 1 => {
                 self.answer(&asker, false, einhorn::last_worker_stays());
             }
             Command::SetWorkers { count } if asker.is_einhorns() && count > einhorn::SET_WORKERS_MAX => {
@@ -186,10 +188,6 @@ impl Master {
                 }
             },
         }
-    }
-
-    pub(super) fn wanted(&self) -> u32 {
-        self.supervisor.snapshot(forms::now()).wanted
     }
 
     fn on_verbosity(&mut self, asker: &Asker, louder: bool) {
@@ -259,7 +257,7 @@ impl Master {
         }
         let request = self.enter(asker);
         let joins = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback)
-            && self.supervisor.snapshot(forms::now()).upgrade.is_some();
+            && self.supervisor.counts().is_some();
         self.feed(Event::Command { request: Some(request), command });
         if joins {
             self.tell_who_joined(request);
@@ -297,9 +295,11 @@ impl Master {
     fn tell_who_joined(&mut self, request: RequestKey) {
         // One that was refused, or that ended the upgrade at once, has had its last reply.
         let Some(asker) = self.requests.get(&request).filter(|asker| asker.waits()) else { return };
-        if let Some(upgrade) = self.supervisor.snapshot(forms::now()).upgrade {
+        if let Some(upgrade) = self.supervisor.summary(forms::now()).upgrade {
             let notice = Notice::UpgradeJoined(upgrade);
-            let reply = Reply::progress(asker.id.clone(), notice.to_string(), Some(notice));
+            let message = notice.to_string();
+            let progress = Progress { notice, counts: self.supervisor.counts() };
+            let reply = Reply::progress(asker.id.clone(), message, Some(progress));
             self.clients.send(asker.client, asker.language, &reply);
         }
     }
@@ -356,10 +356,12 @@ impl Master {
     }
 
     fn state(&self) -> Value {
+        let status = self.status();
+        let generation = Generation(status.master.generation);
         let policy = self.supervisor.policy();
         let (ack_mode, ack_seconds) = policy.ack.in_words();
         json!({
-            "status": self.status(),
+            "status": status,
             "policy": {
                 "seconds": policy.seconds.as_secs_f64(),
                 "ack_mode": ack_mode,
@@ -378,7 +380,7 @@ impl Master {
                 "max_rss": policy.care.max_rss_bytes,
                 "ping_timeout": policy.care.ping_timeout.map(|timeout| timeout.as_secs_f64()),
             },
-            "process": self.workers.process_state(self.supervisor.snapshot(forms::now()).generation),
+            "process": self.workers.process_state(generation),
             "control": {
                 "clients": self.clients.connected(),
                 "requests": self.requests.len(),

@@ -25,7 +25,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{Language, Notice, Reply, RequestId};
+use einhorn_proto::{Counts, Language, Notice, Progress, Reply, RequestId};
 use einhyrningsins_supervisor::{Action, Event, RequestKey, Supervisor};
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::kill;
@@ -351,8 +351,8 @@ impl Master {
                 self.workers.forget(generation);
                 None
             }
-            Action::Notice { notice, progress_of } => {
-                self.publish(&notice, &progress_of);
+            Action::Notice { notice, progress_of, counts } => {
+                self.publish(&notice, &progress_of, counts);
                 None
             }
             Action::Reply { request, ok, message, data } => {
@@ -374,20 +374,21 @@ impl Master {
     }
 
     /// Logs a notice and sends it to those who follow events or wait for the upgrade that it is part of.
-    fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
+    fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
         if let Notice::Acked { pid, .. } = notice {
             self.captures.on_acked(Pid::from_raw(*pid));
         }
         self.log.notice(notice);
         self.service.on_notice(notice);
-        self.tell_progress(notice, progress_of);
+        self.tell_progress(notice, progress_of, counts);
         self.clients.send_to_followers(notice);
     }
 
-    fn tell_progress(&mut self, notice: &Notice, progress_of: &[RequestKey]) {
+    fn tell_progress(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
         let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
         for asker in askers.filter(|asker| asker.waits()) {
-            let reply = Reply::progress(asker.id.clone(), asker.words_for(notice), Some(notice));
+            let reply =
+                Reply::progress(asker.id.clone(), asker.words_for(notice), Some(Progress { notice, counts }));
             self.clients.send(asker.client, asker.language, &reply);
         }
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Notice, Resized, Termination, UpgradeReport};
+use einhorn_proto::{AckSource, Counts, Notice, Resized, Termination, UpgradeReport};
 use serde::{Deserialize, Serialize};
 
 use super::policy::PolicyChange;
@@ -228,6 +228,8 @@ pub enum Action {
         notice: Notice,
         /// Send it to these requests too, as progress.
         progress_of: Vec<RequestKey>,
+        /// How far the rollout is, for those requests.
+        counts: Option<Counts>,
     },
     /// Give the last reply to a request.
     Reply {

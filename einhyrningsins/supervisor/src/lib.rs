@@ -252,7 +252,8 @@ impl Supervisor {
     }
 
     /// The number of workers asked for.
-    fn wanted(&self) -> u32 {
+    #[must_use]
+    pub fn wanted(&self) -> u32 {
         match self.phase {
             Phase::Waiting => self.policy.workers,
             _ => u32::try_from(self.pool.slots.len()).unwrap_or(u32::MAX),
@@ -308,7 +309,8 @@ impl Supervisor {
     fn tell(&mut self, notice: Notice) {
         let requests = self.rollout.as_ref().map_or(Vec::new(), Rollout::requests);
         let progress_of = if notice.severity() == Severity::Debug { Vec::new() } else { requests };
-        self.actions.push(Action::Notice { notice, progress_of });
+        let counts = if progress_of.is_empty() { None } else { self.counts() };
+        self.actions.push(Action::Notice { notice, progress_of, counts });
     }
 
     /// Gives the last reply to a request, if there was one.

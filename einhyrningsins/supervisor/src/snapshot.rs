@@ -10,7 +10,7 @@ use super::Moment;
 use super::Pid;
 use super::Signal;
 use einhorn_proto::{
-    MasterState, Recycled, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    Counts, MasterState, Recycled, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
 use super::moment::milliseconds;
@@ -182,6 +182,28 @@ impl Supervisor {
         slots.collect()
     }
 
+    /// How far the rollout that runs is.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        let rollout = self.rollout.as_ref()?;
+        let upgraded = self.upgraded(rollout.generation);
+        let is_back = matches!(rollout.stage, Stage::RollingBack(_));
+        let (target, done) = match is_back {
+            true => (rollout.from, count(self.pool.up()).saturating_sub(upgraded)),
+            false => (rollout.generation, upgraded),
+        };
+        let is_starting = |worker: &&Worker| worker.generation == target && worker.is_unacked();
+        Some(Counts {
+            kind: rollout.kind,
+            stage: rollout.stage.told(),
+            generation: rollout.generation.0,
+            done,
+            wanted: self.wanted(),
+            starting: count(self.pool.workers().filter(is_starting).count()),
+            draining: count(self.pool.draining()),
+        })
+    }
+
     fn upgrade_status(&self, now: Moment) -> Option<UpgradeStatus> {
         let rollout = self.rollout.as_ref()?;
         let generation = rollout.generation;
@@ -189,12 +211,7 @@ impl Supervisor {
         let soak_ends = self.timers.at(Timer::Soak);
         Some(UpgradeStatus {
             kind: rollout.kind,
-            stage: match rollout.stage {
-                Stage::Resolving => UpgradeStage::Resolving,
-                Stage::Replacing => UpgradeStage::Replacing,
-                Stage::Soaking => UpgradeStage::Soaking,
-                Stage::RollingBack(_) => UpgradeStage::RollingBack,
-            },
+            stage: rollout.stage.told(),
             generation: generation.0,
             from: rollout.from.0,
             soak_left_ms: soak_ends.map(|at| milliseconds(at - now)),
@@ -203,6 +220,18 @@ impl Supervisor {
             starting: count(self.pool.workers().filter(is_new).count()),
             age_ms: rollout.since.map_or(0, |since| milliseconds(now - since)),
         })
+    }
+}
+
+impl Stage {
+    /// The stage as clients read it.
+    fn told(&self) -> UpgradeStage {
+        match self {
+            Self::Resolving => UpgradeStage::Resolving,
+            Self::Replacing => UpgradeStage::Replacing,
+            Self::Soaking => UpgradeStage::Soaking,
+            Self::RollingBack(_) => UpgradeStage::RollingBack,
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 //! Names, arguments and one-line help come from the table in `einhorn-proto`. A command has a file here if it takes
 //! options or shows its answer in a way of its own; any other is sent as it was typed, and its answer printed.
 
+mod bar;
 mod events;
 mod help;
 mod plain;
-mod progress;
 mod ready;
 mod state;
 mod status;

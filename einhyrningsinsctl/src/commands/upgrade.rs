@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use clap::{ArgGroup, FromArgMatches};
 use einhorn_proto::{
-    self as proto, CommandInfo, Notice, Outcome, Severity, UpgradeReport, WORKERS_MAX,
+    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, WORKERS_MAX,
     parse_seconds_above_zero,
 };
 
-use super::progress::Progress;
+use super::bar::bar;
 use super::{Context, Reader, Typed, plain, typed};
 use crate::connection::Reply;
 use crate::error::Error;
 use crate::output::Output;
 use crate::table::Style;
+use crate::text::{cut, one_line};
 
 pub(super) const DETAILS: &str = "\
 Shows progress and returns when the upgrade has ended, with exit code 0 only if every worker runs the new release and \
@@ -129,7 +130,7 @@ fn follow(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Err
     if context.answer.json {
         return context.print(request);
     }
-    let mut display = Display { output: context.output, progress: Progress::default(), shown: String::new() };
+    let mut display = Display { output: context.output, shown: String::new() };
     let reply = context.session.request(request, context.answer.timeout, &mut |reply| display.step(reply));
     let cleared = display.clear();
     let reply = reply?;
@@ -185,25 +186,30 @@ fn last_words(report: &UpgradeReport) -> Vec<String> {
 /// What is on the terminal.
 struct Display<'a> {
     output: &'a Output,
-    progress: Progress,
-    /// The bar as it stands, on the line of the cursor.
+    /// The live line as it stands: the bar, or, from a master that sends no counts, the last message.
     shown: String,
 }
 
 impl Display<'_> {
     fn step(&mut self, reply: &Reply) -> Result<(), Error> {
-        let Some(columns) = self.output.width() else { return self.output.text(&reply.message) };
-        match reply.data.as_deref().and_then(typed::<Notice>) {
-            Some(notice) => {
-                self.progress.observe(&notice);
-                if let Some(style) = lasting(&notice) {
-                    self.line(&reply.message, style)?;
-                }
-            }
-            None => self.line(&reply.message, Style::Plain)?,
+        let progress = reply.data.as_deref().and_then(typed::<Progress>);
+        let Some(columns) = self.output.width() else {
+            return self.output.text(&with_total(&reply.message, progress.as_ref()));
+        };
+        let Some(Progress { notice, counts }) = progress else {
+            return self.line(&reply.message, Style::Plain);
+        };
+        let style = lasting(&notice);
+        if let Some(style) = style {
+            self.line(&reply.message, style)?;
         }
         // Text in the last column would wrap on some terminals.
-        self.draw(&self.progress.bar(columns.saturating_sub(1)))
+        let columns = columns.saturating_sub(1);
+        match counts {
+            Some(counts) => self.draw(&bar(&counts, columns)),
+            None if style.is_none() => self.draw(&cut(&one_line(&reply.message), columns)),
+            None => Ok(()),
+        }
     }
 
     /// Writes a line that stays, above the bar.
@@ -227,6 +233,16 @@ impl Display<'_> {
         }
         self.shown.clear();
         self.output.raw("\r\x1b[K")
+    }
+}
+
+/// The message of an ack with the number of slots that are done, where the master sends that.
+fn with_total(message: &str, progress: Option<&Progress>) -> String {
+    match progress {
+        Some(Progress { notice: Notice::Acked { .. }, counts: Some(counts) }) => {
+            format!("{message}, {} of {}", counts.done, counts.wanted)
+        }
+        _ => message.to_owned(),
     }
 }
 

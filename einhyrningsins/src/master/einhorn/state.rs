@@ -134,7 +134,7 @@ impl Master {
             AckMode::Manual(_) => Node::symbols([("type", Node::Symbol("manual"))]),
         };
         Node::symbols([
-            ("number", Node::bare(&self.wanted())),
+            ("number", Node::bare(&self.supervisor.wanted())),
             ("seconds", seconds(policy.seconds)),
             ("ack_mode", ack_mode),
             ("max_unacked", Node::bare(&policy.unacked_max)),

@@ -126,7 +126,7 @@ impl Master {
         if let Some(check) = &self.replacement.check {
             // It has begun for another, and nothing more may happen in it for a long time.
             let notice = check.candidate.notice();
-            self.tell_progress(&notice, then.request().as_slice());
+            self.tell_progress(&notice, then.request().as_slice(), self.supervisor.counts());
         }
         self.replacement.then.push(then);
         if self.replacement.check.is_none()
@@ -268,7 +268,7 @@ impl Master {
     /// Tells the log, those who follow events, and those who wait for the replacement.
     pub(super) fn tell_waiting(&mut self, notice: &Notice) {
         let requests = self.replacement.then.iter().filter_map(Then::request).collect::<Vec<_>>();
-        self.publish(notice, &requests);
+        self.publish(notice, &requests, self.supervisor.counts());
     }
 }
 

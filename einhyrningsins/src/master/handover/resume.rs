@@ -51,7 +51,7 @@ impl Master {
         };
         let upgrades = self.replacement.then.iter().filter(|then| matches!(then, Then::Upgrade { .. }));
         let upgrades = upgrades.filter_map(Then::request).collect::<Vec<_>>();
-        self.publish(&notice, &upgrades);
+        self.publish(&notice, &upgrades, self.supervisor.counts());
         self.bury_the_unseen();
         for then in std::mem::take(&mut self.replacement.then) {
             match then {
