@@ -1,12 +1,12 @@
-//! A Unix socket's place in the file system: who may have it, and who removes it.
+//! The path of a Unix socket: who may have it, and who removes its file.
 //!
-//! A lock file beside the socket, held for the master's life, decides between masters; what can be seen of the
-//! socket alone does not (one that refuses connections may be stale, or its master not yet listening). Under
-//! the lock the path is ours, so a stale socket is simply removed and the new one bound in its place, rather
-//! than bound elsewhere and renamed: a bind fails where a rename would replace whatever came in between, needs
-//! no room for a longer name, and leaves the true path in what `ss -x` and `getsockname` show.
+//! A lock file beside the socket, held for the master's life, decides between masters. The socket alone cannot:
+//! one that refuses connections may be stale, or its master may not listen yet. The holder of the lock owns the
+//! path, so it removes a stale socket and binds the new one in place, rather than binding elsewhere and
+//! renaming. A bind fails where a rename would replace a file that appeared in between, needs no room for a
+//! longer name, and leaves the true path in `ss -x` and `getsockname`.
 //!
-//! The notify socket's file has no lock of its own: it goes by that of the control socket.
+//! The notify socket's file has no lock of its own: the control socket's lock covers it.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -26,73 +26,73 @@ use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
 use crate::sys::peer::credentials;
 use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};
 
-/// The longest path of a socket, in bytes: `sun_path` of `unix(7)` less its NUL.
+/// The longest path of a socket, in bytes: `sun_path` of `unix(7)` without its NUL.
 pub const PATH_BYTES_MAX: usize = 107;
 
-/// A path that is ours, with the lock that says so. Dropping it removes the socket as [`BoundFile`] has it, and the lock
-/// file; a forked child that drops it changes nothing. `std::process::exit` and exec do not drop.
+/// A path that we own, with its lock. Dropping it removes the lock file, and the socket's file as [`BoundFile`]
+/// does; a forked child that drops it changes nothing. `std::process::exit` and exec do not drop it.
 #[derive(Debug)]
 pub struct SocketPlace {
     file: BoundFile,
-    /// Last, so that it is given up when the socket is gone.
+    /// The last field: the lock is released after the socket's file is gone.
     lock: LockFile,
 }
 
-/// The file of a socket that this process has bound. Dropping it removes the file, if it is still that socket's; a
-/// forked child that drops it changes nothing.
+/// The file of a socket that this process bound. Dropping it removes the file if it still belongs to that
+/// socket; a forked child that drops it changes nothing.
 #[derive(Debug)]
 pub struct BoundFile {
     path: PathBuf,
-    /// Device and inode of the socket as it was bound.
+    /// Device and inode of the socket's file when it was bound.
     file: SocketFile,
     owner: Pid,
-    /// Whether it is not removed, whoever drops this.
+    /// Whether dropping this leaves the file.
     stays: bool,
 }
 
-/// A path cannot be had for a socket.
+/// A socket cannot have the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceError {
-    /// Another process has it.
+    /// Another process listens there.
     #[error("{} is listening there", Holder(*.0))]
     Held(Option<Pid>),
-    /// Another process has it, and does not listen yet.
+    /// Another process has bound it, and does not listen yet.
     #[error("another process has bound a socket there")]
     Bound,
-    /// Something else is there, and stays there.
-    #[error("what is there is no socket")]
+    /// The path leads to something else, which stays.
+    #[error("it is not a socket")]
     NotASocket,
-    /// The path is longer than the system takes.
-    #[error("the path has {0} bytes, a socket's has at most {PATH_BYTES_MAX}")]
+    /// The path is too long.
+    #[error("the path has {0} bytes; a socket path has at most {PATH_BYTES_MAX}")]
     TooLong(usize),
-    /// Its lock file could not be had.
+    /// The lock file could not be acquired.
     #[error(transparent)]
     Lock(LockError),
-    /// The system refuses.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What to do about a [`PlaceError`].
+/// The remedy for a [`PlaceError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Use another path: somebody has this one.
+    /// Use another path: this one is in use.
     OtherPath,
-    /// Move away what is there, or use another path.
+    /// Move the file away, or use another path.
     MoveAway,
-    /// Move away what is where the lock file should be.
+    /// Move away the file in the place of the lock file.
     MoveLockAway,
     /// Use a shorter path.
     ShorterPath,
-    /// Make the directory, or use another path.
+    /// Create the directory, or use another path.
     MakeDirectory,
-    /// Use a path of one's own.
+    /// Use a path in a directory that this user may write to.
     OwnPath,
 }
 
 impl PlaceError {
-    /// What to do about it.
+    /// The remedy, if there is one.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         match self {
@@ -111,7 +111,7 @@ impl PlaceError {
 }
 
 impl SocketPlace {
-    /// Binds `socket` to `path` under its lock, and calls `finish`, which should have it listen.
+    /// Locks `path`, binds `socket` to it and calls `finish`, which should make it listen.
     ///
     /// # Errors
     /// As [`BoundFile::bind`].
@@ -125,11 +125,11 @@ impl SocketPlace {
         Ok(Self { file: BoundFile::bind(&path, socket, finish)?, lock })
     }
 
-    /// Takes the place over of a `socket` that a process before this one has bound to `path`; `None` if the path does not
-    /// lead to that socket any more. Until [`Self::settle`] is called, dropping it leaves the socket's file.
+    /// Takes over the path of a `socket` that an earlier process bound; `None` if the path no longer leads to
+    /// that socket. Until [`Self::settle`] is called, dropping it leaves the socket's file.
     ///
     /// # Errors
-    /// [`PlaceError`], if somebody else has the lock, or the kernel does not tell what the socket is bound to.
+    /// [`PlaceError`] if another process has the lock, or the kernel does not say what the socket is bound to.
     pub fn take_over(path: &Path, socket: &impl AsFd) -> Result<Option<Self>, PlaceError> {
         let path = checked(path)?;
         let lock = lock(&path)?;
@@ -143,20 +143,20 @@ impl SocketPlace {
         Ok(Some(Self { file: BoundFile { path, file, owner: getpid(), stays: true }, lock }))
     }
 
-    /// Has the file go with this from now on.
+    /// Makes the file go with this from now on.
     pub fn settle(&mut self) {
         self.file.stays = false;
     }
 
-    /// Gives the socket's file this mode and this owner, each if it is another.
+    /// Sets mode and owner of the socket's file where they differ.
     ///
     /// # Errors
-    /// If the system refuses, or the path leads to something else by now.
+    /// If a system call fails, or the path leads elsewhere by now.
     pub fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
         self.file.set_access(mode, user, group)
     }
 
-    /// Where it is; absolute.
+    /// The absolute path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.file.path
@@ -164,11 +164,11 @@ impl SocketPlace {
 }
 
 impl BoundFile {
-    /// Binds `socket` to `path` and calls `finish`. A stale socket there is replaced, one that somebody has never is,
-    /// nor anything else. The caller holds the lock by which no other master does the same.
+    /// Binds `socket` to `path` and calls `finish`. A stale socket is replaced; a socket in use, or any other
+    /// file, never is. The caller holds the lock that keeps other masters out.
     ///
     /// # Errors
-    /// [`PlaceError`]; then nothing of anybody's was removed, and nothing of ours is left.
+    /// [`PlaceError`]; no file of another process was removed, and none of ours is left.
     pub fn bind(
         path: &Path,
         socket: &Socket,
@@ -186,14 +186,15 @@ impl BoundFile {
         }
     }
 
-    /// Where it is; absolute.
+    /// The absolute path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
-        // By a descriptor: in a directory that others write to, the path may lead elsewhere from one call to the next.
+        // By descriptor: in a directory that others can write to, the path may change from one call to the
+        // next.
         let opened = open(&self.path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
         let found = fstat(&opened)?;
         if (SocketFile { device: found.st_dev, inode: found.st_ino }) != self.file {
@@ -212,13 +213,13 @@ impl BoundFile {
     }
 }
 
-/// As long as it lives, what is made has the mode that it is made with. It is the process's, so there must be no
-/// other thread that makes files.
+/// While it lives, files are created with exactly the mode that is asked for. The umask belongs to the process,
+/// so no other thread may create files meanwhile.
 #[derive(Debug)]
 pub struct Unmasked(Mode);
 
 impl Unmasked {
-    /// Begins.
+    /// Clears the umask; dropping this restores it.
     #[must_use]
     pub fn begin() -> Self {
         Self(umask(Mode::empty()))
@@ -231,7 +232,7 @@ impl Drop for Unmasked {
     }
 }
 
-/// A [`SocketPlace`] written down.
+/// The saved form of a [`SocketPlace`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlaceRecord {
     #[serde(flatten)]
@@ -239,7 +240,7 @@ pub struct PlaceRecord {
     lock: LockRecord,
 }
 
-/// A [`BoundFile`] written down.
+/// The saved form of a [`BoundFile`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoundFileRecord {
     #[serde(with = "forms::path")]
@@ -249,7 +250,7 @@ pub struct BoundFileRecord {
 }
 
 impl PlaceRecord {
-    /// The descriptor that it names.
+    /// The descriptor in the record.
     #[must_use]
     pub fn descriptor(&self) -> Fd {
         self.lock.fd
@@ -257,29 +258,29 @@ impl PlaceRecord {
 }
 
 impl SocketPlace {
-    /// Writes itself down.
+    /// Saves it for the next image.
     #[must_use]
     pub fn record(&self) -> PlaceRecord {
         PlaceRecord { file: self.file.record(), lock: self.lock.record() }
     }
 
-    /// Takes over what was written down.
+    /// Restores a saved place.
     ///
     /// # Errors
-    /// If the descriptor of its lock is not there.
+    /// If the descriptor of its lock was not inherited.
     pub fn adopt(record: PlaceRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
         Ok(Self { file: BoundFile::adopt(record.file), lock: LockFile::adopt(record.lock, inherited)? })
     }
 }
 
 impl BoundFile {
-    /// Writes itself down.
+    /// Saves it for the next image.
     #[must_use]
     pub fn record(&self) -> BoundFileRecord {
         BoundFileRecord { path: self.path.clone(), device: self.file.device, inode: self.file.inode }
     }
 
-    /// Takes over what was written down.
+    /// Restores a saved file.
     #[must_use]
     pub fn adopt(record: BoundFileRecord) -> Self {
         let BoundFileRecord { path, device, inode } = record;
@@ -295,7 +296,7 @@ impl Drop for BoundFile {
     }
 }
 
-/// A path that a socket can have, absolute.
+/// Checks that a socket can have the path, and makes it absolute.
 fn checked(path: &Path) -> Result<PathBuf, PlaceError> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     match path.as_os_str().len() {
@@ -304,7 +305,7 @@ fn checked(path: &Path) -> Result<PathBuf, PlaceError> {
     }
 }
 
-/// The lock of a path.
+/// Acquires the lock of a path.
 fn lock(path: &Path) -> Result<LockFile, PlaceError> {
     LockFile::acquire(&lock_path(path)).map_err(|error| match error {
         LockError::Held { pid, .. } => PlaceError::Held(pid),
@@ -333,7 +334,8 @@ fn clear(path: &Path) -> Result<(), PlaceError> {
     };
     match probe(path)? {
         Probe::Alive(pid) => return Err(PlaceError::Held(pid)),
-        // Who has bound it may be about to listen. A kernel that cannot tell leaves us with what the probe told.
+        // The process that bound it may be about to listen. If the kernel cannot tell, the result of the probe
+        // stands.
         Probe::Refuses if is_bound(found).unwrap_or(false) => return Err(PlaceError::Bound),
         Probe::Refuses => {}
     }
@@ -348,7 +350,7 @@ enum Probe {
     Alive(Option<Pid>),
 }
 
-/// Asks whether somebody who knows nothing of our lock, such as an einhorn in Ruby, listens at `path`.
+/// Checks whether a process that ignores our lock, such as einhorn in Ruby, listens at `path`.
 fn probe(path: &Path) -> io::Result<Probe> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -365,7 +367,7 @@ fn probe(path: &Path) -> io::Result<Probe> {
 
 #[cfg(test)]
 impl SocketPlace {
-    /// Goes as it does when its process dies: the lock is given up, and the socket's file stays.
+    /// Drops it as the death of its process would: the lock is released, and the socket's file stays.
     pub(crate) fn die(mut self) {
         self.file.stays = true;
     }
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_not_ours_any_more_stays() {
+    fn a_socket_that_was_replaced_is_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let place = take(&path).unwrap();
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_child_does_not_remove_its_parents() {
+    fn a_forked_child_does_not_remove_its_parents_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let (mut place, _socket) = take(&path).unwrap();
@@ -417,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_taken_over_from_who_has_died_and_stays_until_it_is_settled() {
+    fn a_dead_processs_place_is_taken_over_and_its_file_stays_until_settled() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let (before, socket) = take(&path).unwrap();
@@ -426,7 +428,7 @@ mod tests {
         before.die();
         let unsettled = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
         drop(unsettled);
-        assert!(path.exists(), "it is still waited for");
+        assert!(path.exists(), "the file must stay until it is settled");
         let mut place = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
         place.settle();
         drop(place);
@@ -434,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_one_that_could_not_be_finished() {
+    fn a_failed_bind_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         let result = SocketPlace::take(&directory.path().join("a.sock"), &socket, |path| {

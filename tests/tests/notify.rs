@@ -158,7 +158,7 @@ fn without_a_path_workers_ack_at_an_abstract_name() {
     let long = builder.file(&"x".repeat(room));
     let taken = builder.file("taken");
     fs::write(beside(&taken), "precious").expect("a file");
-    for (socket, why) in [(&long, "the path has 114 bytes"), (&taken, "what is there is no socket")] {
+    for (socket, why) in [(&long, "the path has 114 bytes"), (&taken, "it is not a socket")] {
         let mut master = at(socket).workers(2).start_unready();
         master.at_socket(socket);
         master.wait_up(2);

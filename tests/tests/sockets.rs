@@ -334,7 +334,7 @@ fn what_cannot_be_had_is_refused_in_words() {
         (2, "127.0.0.1:0,mode=600".to_owned(), vec!["it is for unix:PATH and seqpacket:PATH"]),
         (2, "unix:".to_owned(), vec!["the path is missing"]),
         (2, "fd:1".to_owned(), vec!["give fd:N with N at least 3"]),
-        (1, at("unix", &path("file")), vec!["what is there is no socket", "hint: move it away"]),
+        (1, at("unix", &path("file")), vec!["it is not a socket", "hint: move it away"]),
         (1, at("unix", &path("other")), vec![&format!("process {own} is listening there"), "hint: ss -xlp"]),
         (1, at("seqpacket", &path("other")), vec![&format!("process {own} is listening there")]),
         (1, at("unix", &path("no/dir")), vec!["No such file or directory", "hint: make the directory"]),

@@ -316,12 +316,12 @@ fn anything_but_a_socket_is_refused_and_left_alone() {
     let (_directory, path) = place();
     std::fs::write(&path, "precious").unwrap();
     let (message, hint) = refused(&format!("unix:{}", path.display()), Family::Any);
-    assert_eq!(message, format!("cannot bind unix:{}: what is there is no socket", path.display()));
+    assert_eq!(message, format!("cannot bind unix:{}: it is not a socket", path.display()));
     assert_eq!(hint.unwrap(), "move it away, or give another path");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     let long = path.with_file_name("x".repeat(108));
     assert!(
-        refused(&format!("unix:{}", long.display()), Family::Any).0.contains("a socket's has at most 107")
+        refused(&format!("unix:{}", long.display()), Family::Any).0.contains("a socket path has at most 107")
     );
     let (_, hint) = refused("unix:/nonexistent/a.sock", Family::Any);
     assert_eq!(hint.unwrap(), "make the directory, or give another path");

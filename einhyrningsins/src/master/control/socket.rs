@@ -240,10 +240,7 @@ mod tests {
         let path = directory.path().join("einhorn.sock");
         fs::write(&path, "precious").unwrap();
         let (message, hint) = refusal(&path);
-        assert_eq!(
-            message,
-            format!("cannot open the control socket {}: what is there is no socket", path.display())
-        );
+        assert_eq!(message, format!("cannot open the control socket {}: it is not a socket", path.display()));
         assert_eq!(hint, Some("move it away, or give another path (-d PATH)"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         assert_eq!(files(directory.path()), 1, "the lock file stayed");
@@ -257,7 +254,7 @@ mod tests {
         assert_eq!(
             refusal(&path).0,
             format!(
-                "cannot open the control socket {}: the path has 108 bytes, a socket's has at most 107",
+                "cannot open the control socket {}: the path has 108 bytes; a socket path has at most 107",
                 path.display()
             )
         );

@@ -239,7 +239,7 @@ mod tests {
         let (directory, control) = control();
         let path = directory.path().join("c.sock.notify");
         fs::write(&path, "precious").unwrap();
-        assert_eq!(refusal(&control), format!("cannot bind {}: what is there is no socket", path.display()));
+        assert_eq!(refusal(&control), format!("cannot bind {}: it is not a socket", path.display()));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         fs::remove_file(&path).unwrap();
         let other = UnixDatagram::bind(&path).unwrap();
@@ -254,7 +254,7 @@ mod tests {
         let (_directory, control) = control_named(&"x".repeat(room));
         receives(&mut NotifySocket::beside(&control).unwrap());
         let (directory, control) = control_named(&"x".repeat(room + 1));
-        let why = ".notify: the path has 108 bytes, a socket's has at most 107";
+        let why = ".notify: the path has 108 bytes; a socket path has at most 107";
         assert!(refusal(&control).ends_with(why), "{}", refusal(&control));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "the control socket and its lock");
     }
