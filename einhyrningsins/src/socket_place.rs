@@ -63,13 +63,10 @@ pub enum PlaceError {
     /// The path leads to something else, which stays.
     #[error("it is not a socket")]
     NotASocket,
-    /// The path is too long.
     #[error("the path has {0} bytes; a socket path has at most {PATH_BYTES_MAX}")]
     TooLong(usize),
-    /// The lock file could not be acquired.
     #[error(transparent)]
     Lock(LockError),
-    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -83,16 +80,13 @@ pub enum Remedy {
     MoveAway,
     /// Move away the file in the place of the lock file.
     MoveLockAway,
-    /// Use a shorter path.
     ShorterPath,
-    /// Create the directory, or use another path.
     MakeDirectory,
     /// Use a path in a directory that this user may write to.
     OwnPath,
 }
 
 impl PlaceError {
-    /// The remedy, if there is one.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         match self {
@@ -250,7 +244,6 @@ pub struct BoundFileRecord {
 }
 
 impl PlaceRecord {
-    /// The descriptor in the record.
     #[must_use]
     pub fn descriptor(&self) -> Fd {
         self.lock.fd
@@ -305,7 +298,6 @@ fn checked(path: &Path) -> Result<PathBuf, PlaceError> {
     }
 }
 
-/// Acquires the lock of a path.
 fn lock(path: &Path) -> Result<LockFile, PlaceError> {
     LockFile::acquire(&lock_path(path)).map_err(|error| match error {
         LockError::Held { pid, .. } => PlaceError::Held(pid),

@@ -20,16 +20,13 @@ use nix::sys::stat::Mode;
 /// The longest file that is read, in bytes: many times the kernel's default limit for an environment.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Why a file of variables cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvFileError {
-    /// The file cannot be read.
     #[error("it cannot be read")]
     Read(#[from] io::Error),
     /// It is a directory, a pipe or a device.
     #[error("it is not a regular file")]
     NotRegular,
-    /// The file is too long.
     #[error("it is longer than {FILE_BYTES_MAX} bytes")]
     TooLong,
     /// A line is not an assignment.
@@ -37,23 +34,18 @@ pub enum EnvFileError {
     Line {
         /// The number of the line, from 1; the first one of an assignment that spans several.
         line: usize,
-        /// What is wrong with it.
         fault: LineFault,
     },
 }
 
-/// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LineFault {
-    /// There is no `=`.
     NoValue,
     /// The text before the `=` is not a valid name.
     BadName(String),
     /// The master sets this variable itself, to describe a worker's sockets and the like.
     MastersOwn(String),
-    /// The value contains a NUL byte.
     Nul,
-    /// A quote is never closed.
     Unclosed(char),
 }
 

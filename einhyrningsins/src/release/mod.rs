@@ -52,7 +52,6 @@ const NOT_INHERITED: &[&str] = &[
 /// The options from which a [`Release`] is resolved, again at each upgrade.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recipe {
-    /// Program and arguments.
     #[serde(with = "forms::words")]
     pub command: Vec<OsString>,
     /// The path of the directory, which may lead elsewhere at the next upgrade.
@@ -78,7 +77,6 @@ pub struct Recipe {
 /// What the workers of one generation run.
 #[derive(Debug)]
 pub struct Release {
-    /// The pinned program.
     pub program: Program,
     /// The arguments, starting with the program's name.
     pub argv: Vec<CString>,
@@ -93,62 +91,35 @@ pub struct Release {
     directory: OwnedFd,
 }
 
-/// A release could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
-    /// The directory cannot be opened.
     #[error("cannot run in {directory}", directory = .directory.display())]
-    Directory {
-        /// The path that was given.
-        directory: PathBuf,
-        /// The error of the system call.
-        source: Errno,
-    },
-    /// The program does not exist or cannot be executed.
+    Directory { directory: PathBuf, source: Errno },
     #[error("cannot execute {program}, looked up from {directory}",
             program = .program.display(), directory = .directory.display())]
     Program {
-        /// The program as given.
         program: PathBuf,
         /// The directory that a relative path starts at.
         directory: PathBuf,
-        /// The error of the system call.
         source: Errno,
     },
-    /// No directory in `PATH` has the program.
     #[error("cannot find {program} in PATH ({path})", program = .program.display())]
-    NotInPath {
-        /// The program as given.
-        program: PathBuf,
-        /// The value of `PATH`.
-        path: String,
-    },
-    /// The file of variables cannot be used.
+    NotInPath { program: PathBuf, path: String },
     #[error("cannot use the variables of {file}, looked up from {directory}",
             file = .file.display(), directory = .directory.display())]
     EnvFile {
-        /// The file as given.
         file: PathBuf,
         /// The directory that a relative path starts at.
         directory: PathBuf,
-        /// Why it cannot be used.
         source: EnvFileError,
     },
-    /// The user or group could not be looked up.
     #[error("cannot run workers as {account}")]
-    Account {
-        /// The account as given.
-        account: AccountSpec,
-        /// Why the lookup failed.
-        source: AccountError,
-    },
-    /// An argument or a variable contains a NUL byte.
+    Account { account: AccountSpec, source: AccountError },
     #[error("cannot pass an argument with a NUL byte in it")]
     Nul,
 }
 
 impl ReleaseError {
-    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -264,7 +235,6 @@ impl Recipe {
 /// The saved form of a [`Release`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
-    /// The generation that runs it.
     pub generation: Generation,
     program: ProgramRecord,
     #[serde(with = "forms::c_strings")]
@@ -281,7 +251,6 @@ pub struct ReleaseRecord {
 }
 
 impl ReleaseRecord {
-    /// The descriptors in the record.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         self.program.executable.into_iter().chain([self.directory])
     }

@@ -30,7 +30,6 @@ const SCRIPT_MARK: &[u8] = b"#!";
 /// 9999-12-31T23:59:59Z, in seconds since 1970. Source: RFC 3339 has four digits for the year.
 const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
 
-/// A pinned program.
 #[derive(Debug)]
 pub struct Program {
     path: CString,

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 /// To the kernel, this number means "leave it unchanged", so no user or group can have it (`setresuid(2)`).
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
-/// The user and the group that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AccountSpec {
     /// A name or a number.
@@ -43,31 +42,25 @@ pub struct Account {
     pub variables: Vec<(&'static str, Option<OsString>)>,
 }
 
-/// An account could not be looked up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountError {
-    /// No user has this name.
     #[error("no such user: {}", .0.escape_debug())]
     UnknownUser(String),
-    /// No group has this name.
     #[error("no such group: {}", .0.escape_debug())]
     UnknownGroup(String),
     /// The user id has no entry, so its group is unknown.
     #[error("user {0} has no entry in the user database, so its group is unknown")]
     NoGroup(u32),
-    /// The name service failed.
     #[error("cannot look up {what}")]
     Lookup {
         /// The user or group that was looked up.
         what: String,
-        /// Its error.
         source: Errno,
     },
 }
 
 impl AccountError {
-    /// A next step for the person who gave the option.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -82,7 +75,6 @@ impl AccountError {
 }
 
 impl AccountSpec {
-    /// Whether neither a user nor a group was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.user.is_none() && self.group.is_none()

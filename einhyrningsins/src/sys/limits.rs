@@ -125,29 +125,19 @@ impl fmt::Debug for ResourceLimit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {
-    /// There is no "=".
     #[error("must be NAME=SOFT[:HARD]")]
     NoValue,
-    /// No resource has this name.
     #[error("unknown limit \"{}\"; valid limits: {}", .0.escape_debug(), names())]
     UnknownName(String),
-    /// The value is not a number.
     #[error("\"{}\" is not a limit: give a whole number{}, or infinity", .value.escape_debug(),
             if *.is_in_bytes { " of bytes, with suffix K, M, G or T for powers of 1024" } else { "" })]
     BadNumber {
-        /// The value as given.
         value: String,
         /// Whether the resource is measured in bytes, which allows suffixes.
         is_in_bytes: bool,
     },
-    /// The soft limit exceeds the hard limit.
     #[error("the soft limit, {}, is above the hard limit, {}", in_words(*.soft), in_words(*.hard))]
-    SoftAboveHard {
-        /// In the unit of the resource.
-        soft: u64,
-        /// In the unit of the resource.
-        hard: u64,
-    },
+    SoftAboveHard { soft: u64, hard: u64 },
 }
 
 fn names() -> String {

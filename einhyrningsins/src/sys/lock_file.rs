@@ -34,14 +34,11 @@ pub struct LockFile {
     owner: Pid,
 }
 
-/// A lock file could not be acquired.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Another process holds the lock.
     #[error("cannot lock {}: {} holds it", .path.display(), Holder(*.pid))]
     Held {
-        /// Path of the lock file.
         path: PathBuf,
         /// The holder, if the file contains its pid.
         pid: Option<Pid>,
@@ -49,19 +46,12 @@ pub enum LockError {
     /// The path does not lead to a lock file. What is there was not changed.
     #[error("cannot use {} as a lock file: {why}", .path.display())]
     NotALockFile {
-        /// The path that was given.
         path: PathBuf,
         /// What is there instead.
         why: &'static str,
     },
-    /// A system call failed.
     #[error("cannot lock {}", .path.display())]
-    Io {
-        /// Path of the lock file.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// The holder of a lock, formatted for a message.

@@ -21,14 +21,12 @@ pub struct ManagerSocket {
     address: UnixAddr,
 }
 
-/// The socket that was named cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
     /// The address is neither a path nor an abstract name.
     #[error("neither an absolute path nor \"@\" followed by an abstract name")]
     Unknown,
-    /// A system call failed.
     #[error("{0}")]
     System(#[from] Errno),
 }

@@ -51,13 +51,11 @@ pub struct NotifyMessage {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotifyError {
-    /// The message was too long.
     #[error("it came from {} and is longer than {MESSAGE_BYTES_MAX} bytes", Sender(*.sender))]
     TooLong {
         /// The sender, if it is visible from here.
         sender: Option<Pid>,
     },
-    /// The message is not UTF-8.
     #[error("it came from {} and is not UTF-8", Sender(*.sender))]
     NotText {
         /// The sender, if it is visible from here.
@@ -66,7 +64,6 @@ pub enum NotifyError {
     /// The kernel reported no sender, or one outside our pid namespace.
     #[error("its sender is not visible from here")]
     UnknownSender,
-    /// A system call failed.
     #[error("cannot read the notify socket: {0}")]
     Io(io::Error),
 }

@@ -27,24 +27,14 @@ pub enum PidForm {
     Bare,
 }
 
-/// A pid file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PidFileError {
     /// The path leads to something that we must not replace.
     #[error("cannot write the pid file {}: it is not a regular file", .path.display())]
-    NotAFile {
-        /// The path that was given.
-        path: PathBuf,
-    },
-    /// A system call failed.
+    NotAFile { path: PathBuf },
     #[error("cannot write the pid file {}", .path.display())]
-    Io {
-        /// The path that was given.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl PidFile {

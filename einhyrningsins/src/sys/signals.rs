@@ -131,7 +131,6 @@ impl Source for Signals {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown signal \"{}\"; give a name or number as in kill -l, such as USR2, SIGTERM or 15", .name.escape_debug())]
 pub struct UnknownSignal {
-    /// The text as given.
     pub name: String,
 }
 

@@ -83,7 +83,6 @@ pub struct WorkersRecord {
 }
 
 impl WorkersRecord {
-    /// The descriptors in the record.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
         releases.chain(self.listeners.iter().flat_map(ListenersRecord::descriptors))
@@ -119,7 +118,6 @@ impl ResolveError {
         }
     }
 
-    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

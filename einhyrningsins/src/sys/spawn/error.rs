@@ -75,15 +75,9 @@ pub enum Stage {
 #[non_exhaustive]
 pub enum ExecFault {
     /// The script exists, but the program in its `#!` line does not.
-    InterpreterMissing {
-        /// The interpreter's path.
-        interpreter: String,
-    },
+    InterpreterMissing { interpreter: String },
     /// The script exists, but the program in its `#!` line cannot be executed.
-    InterpreterNotExecutable {
-        /// The interpreter's path.
-        interpreter: String,
-    },
+    InterpreterNotExecutable { interpreter: String },
     /// The program exists, but the dynamic loader that it was linked for does not.
     LoaderMissing,
     /// The program was in a directory that has been deleted.
@@ -94,28 +88,13 @@ pub enum ExecFault {
     /// The path leads to a directory.
     IsDirectory,
     /// The mode has no execute permission at all.
-    NotExecutable {
-        /// The permission bits.
-        mode: u32,
-    },
+    NotExecutable { mode: u32 },
     /// The file system is mounted `noexec`.
     MountedNoexec,
     /// Others may execute the program, but the worker's user may not.
-    NotForUser {
-        /// The worker's user.
-        uid: u32,
-        /// The permission bits of the program.
-        mode: u32,
-    },
+    NotForUser { uid: u32, mode: u32 },
     /// The worker's user may not search a directory on the path.
-    NotSearchable {
-        /// The worker's user.
-        uid: u32,
-        /// Path of the directory.
-        directory: String,
-        /// The permission bits of the directory.
-        mode: u32,
-    },
+    NotSearchable { uid: u32, directory: String, mode: u32 },
 }
 
 /// A worker could not be spawned. Its `Display` is complete: the step, the object and the reason.
