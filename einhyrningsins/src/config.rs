@@ -17,7 +17,7 @@ use crate::cli::{
     SharedArgs, UserArg, einhorn,
 };
 use crate::forms::{self, core_signal};
-use crate::listen::{BindSpec, Family};
+use crate::listen::{Family, Sockets};
 use crate::release::Recipe;
 use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
@@ -41,6 +41,8 @@ pub enum Dialect {
 /// What the master is to do.
 #[derive(Debug)]
 pub struct Config {
+    /// Whose manners it has.
+    pub dialect: Dialect,
     /// How it was called.
     pub identity: Identity,
     /// What the pool is held to.
@@ -70,8 +72,6 @@ pub struct Config {
 /// How the master was called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
-    /// Whose manners it has.
-    pub dialect: Dialect,
     /// The command line as it was called, the name of the program first.
     #[serde(with = "forms::words")]
     pub argv: Vec<OsString>,
@@ -80,17 +80,6 @@ pub struct Identity {
     pub start_directory: PathBuf,
     /// Whether another directory was asked for (`--chdir`).
     pub directory_given: bool,
-}
-
-/// What to listen on.
-#[derive(Debug)]
-pub struct Sockets {
-    /// The addresses, in order.
-    pub binds: Vec<BindSpec>,
-    /// Which family they may have.
-    pub family: Family,
-    /// Queue length; `None` for the system's maximum.
-    pub backlog: Option<u32>,
 }
 
 /// How the master is controlled.
@@ -219,8 +208,8 @@ impl Config {
                 as_command: args.reexec.reexec_as.map(|CommandWords(words)| words),
                 check_timeout: args.reexec.reexec_timeout,
             },
+            dialect: choices.dialect,
             identity: Identity {
-                dialect: choices.dialect,
                 argv,
                 start_directory: start.to_owned(),
                 directory_given: args.chdir.is_some(),

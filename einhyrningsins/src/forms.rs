@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use einhorn_proto::Severity;
 use einhyrningsins_supervisor::{Moment, Pid, Signal};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,17 @@ pub fn system_signal(signal: Signal) -> Option<nix::sys::signal::Signal> {
 /// A length of time as a number, as clients are told of it: what is too long to be told is as long as can be.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The name of a severity, in the log and in replies.
+#[must_use]
+pub fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warn => "warn",
+        Severity::Info => "info",
+        Severity::Debug => "debug",
+    }
 }
 
 /// Bytes that are most often text: a path, an argument, a line half read.

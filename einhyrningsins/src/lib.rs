@@ -7,11 +7,12 @@
 
 mod cli;
 mod config;
-mod dialect;
+mod einhorn;
 mod failure;
 mod forms;
 mod listen;
 mod logging;
+mod manners;
 mod master;
 mod release;
 mod socket_place;

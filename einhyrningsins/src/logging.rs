@@ -22,8 +22,8 @@ use syslog::{Facility, Formatter3164, LogFormat as _};
 
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
-use crate::dialect;
-use crate::forms;
+use crate::einhorn;
+use crate::forms::{self, severity_name};
 
 /// How many bytes wait for a reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
@@ -128,7 +128,7 @@ impl Log {
 
     /// Logs what happened to the pool.
     pub fn notice(&mut self, notice: &Notice) {
-        match dialect::words(notice).filter(|_| self.format == LogFormat::Einhorn) {
+        match einhorn::words(notice).filter(|_| self.format == LogFormat::Einhorn) {
             Some(words) => self.write(notice.severity(), &words, Some(notice)),
             None => self.write(notice.severity(), notice, Some(notice)),
         }
@@ -153,17 +153,6 @@ impl Log {
     /// Logs what matters at least this much from now on.
     pub fn set_verbosity(&mut self, verbosity: Severity) {
         self.verbosity = verbosity;
-    }
-
-    /// Says more (or less) from now on, and returns what is logged at the least.
-    pub fn change_verbosity(&mut self, louder: bool) -> Severity {
-        self.verbosity = match (self.verbosity, louder) {
-            (Severity::Error, true) | (Severity::Info, false) => Severity::Warn,
-            (Severity::Warn, true) | (Severity::Debug, false) => Severity::Info,
-            (Severity::Info | Severity::Debug, true) => Severity::Debug,
-            (Severity::Warn | Severity::Error, false) => Severity::Error,
-        };
-        self.verbosity
     }
 
     /// The descriptor to wait on for the reader to be back; `None` if there is none to wait for.
@@ -337,17 +326,6 @@ impl Syslog {
     }
 }
 
-/// The name of a severity, in the log and in replies.
-#[must_use]
-pub fn severity_name(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Error => "error",
-        Severity::Warn => "warn",
-        Severity::Info => "info",
-        Severity::Debug => "debug",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -430,15 +408,12 @@ mod tests {
     }
 
     #[test]
-    fn louder_and_quieter_stop_at_the_ends() {
+    fn lines_below_the_verbosity_are_not_written() {
         let (mut log, mut reader) = log_to_pipe(CONFIG);
-        assert_eq!(log.change_verbosity(true), Severity::Debug);
-        assert_eq!(log.change_verbosity(true), Severity::Debug);
-        for expected in [Severity::Info, Severity::Warn, Severity::Error, Severity::Error] {
-            assert_eq!(log.change_verbosity(false), expected);
-        }
+        log.set_verbosity(Severity::Error);
         log.warn("too quiet for this");
         log.error("but not for this");
-        assert!(read_all(&mut reader).ends_with("ERROR: but not for this\n"));
+        let text = read_all(&mut reader);
+        assert!(text.ends_with("ERROR: but not for this\n") && text.lines().count() == 1, "{text}");
     }
 }

@@ -28,7 +28,7 @@ const CRASHES: [(&str, &str); 8] = [
     // The old one waits for the check, the new one for signals, notifications, the
     // control socket and each of two clients.
     ("epoll_ctl:error=ENOSPC:when=4", "cannot start the loop: cannot wait for control clients"),
-    ("epoll_ctl:error=ENOSPC:when=6", "cannot take over the control clients"),
+    ("epoll_ctl:error=ENOSPC:when=6", "cannot start the loop: cannot take over the control clients"),
 ];
 
 /// A master that leaves no core behind when it crashes.

@@ -68,7 +68,7 @@ impl SocketKind {
     }
 
     /// The kind of `socket`; `None` if a worker cannot get such a socket.
-    pub(super) fn of(socket: &SockRef<'_>) -> io::Result<Option<Self>> {
+    pub fn of(socket: &SockRef<'_>) -> io::Result<Option<Self>> {
         Ok(match (socket.domain()?, socket.r#type()?) {
             (Domain::IPV4 | Domain::IPV6, Type::STREAM) => Some(Self::Tcp),
             (Domain::IPV4 | Domain::IPV6, Type::DGRAM) => Some(Self::Udp),
@@ -110,7 +110,7 @@ pub enum UnixName {
 
 impl Address {
     /// The address that a socket is bound to.
-    pub(super) fn of(socket: &impl AsFd, kind: SocketKind) -> io::Result<Self> {
+    pub fn of(socket: &impl AsFd, kind: SocketKind) -> io::Result<Self> {
         let bound = SockRef::from(socket).local_addr()?;
         Self::new(&bound, kind)
             .ok_or_else(|| io::Error::other("the family of its address does not fit its kind"))
@@ -180,7 +180,7 @@ impl UnixName {
         }
     }
 
-    pub(super) fn to_sockaddr(&self) -> io::Result<SockAddr> {
+    pub fn to_sockaddr(&self) -> io::Result<SockAddr> {
         match self {
             Self::Path(path) => SockAddr::unix(path),
             Self::Abstract(name) => {

@@ -27,9 +27,9 @@ pub struct Listener {
     /// datagram sockets.
     pub backlog: u32,
     /// The name that socket activation passed with it.
-    pub(super) passed_name: Option<String>,
-    pub(super) fd: OwnedFd,
-    pub(super) place: Option<SocketPlace>,
+    pub passed_name: Option<String>,
+    pub fd: OwnedFd,
+    pub place: Option<SocketPlace>,
 }
 
 /// The queue of a [`Listener`].
@@ -130,7 +130,7 @@ impl Listener {
 /// Binds a TCP socket that was shut down to its address again, if it has lost it. A shutdown gives up a port
 /// that the kernel chose (port 0), although `getsockname` still reports it. A requested port is kept, and bind
 /// returns EINVAL.
-pub(super) fn take_address_again(socket: &SockRef<'_>, address: &Address) -> io::Result<()> {
+pub fn take_address_again(socket: &SockRef<'_>, address: &Address) -> io::Result<()> {
     let Some(address) = address.inet() else { return Ok(()) };
     match socket.bind(&address.into()) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),

@@ -9,15 +9,20 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use anyhow::Context;
+use einhyrningsins_supervisor::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::CAPTURES;
-use crate::forms::{self, pid_option};
+use super::parts::Part;
+use super::ready::{CAPTURES, Ready};
+use crate::forms::{self, core_pid, pid_option};
+use crate::logging::Log;
 use crate::sys::inherit::{Fd, Inherited};
 
 /// How many lines are kept until the ack, and how many bytes of them.
@@ -49,14 +54,14 @@ pub(super) struct Capture(pub(super) usize);
 
 /// Every standard error that leads here.
 #[derive(Debug, Default)]
-pub(super) struct Captures {
+pub(crate) struct Captures {
     streams: HashMap<Capture, Stream>,
     next: usize,
 }
 
 /// A worker's standard error written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct CaptureRecord {
+pub(crate) struct CaptureRecord {
     id: usize,
     fd: Fd,
     #[serde(with = "pid_option")]
@@ -64,13 +69,6 @@ pub(super) struct CaptureRecord {
     #[serde(with = "forms::bytes")]
     partial: Vec<u8>,
     tail: Option<Vec<String>>,
-}
-
-impl CaptureRecord {
-    /// The descriptor that it names.
-    pub(super) fn descriptor(&self) -> Fd {
-        self.fd
-    }
 }
 
 #[derive(Debug)]
@@ -100,11 +98,7 @@ impl Captures {
     /// If the kernel cannot wait for it. The pipe is closed, and what the worker writes fails.
     pub(super) fn add(&mut self, registry: &Registry, pipe: OwnedFd, worker: Pid) -> io::Result<()> {
         let capture = Capture(self.next);
-        registry.register(
-            &mut SourceFd(&pipe.as_raw_fd()),
-            Token(CAPTURES + capture.0),
-            Interest::READABLE,
-        )?;
+        register(registry, capture, pipe.as_raw_fd())?;
         self.next += 1;
         let stream = Stream {
             pipe: File::from(pipe),
@@ -116,8 +110,17 @@ impl Captures {
         Ok(())
     }
 
-    /// Passes on what there is to read; whether that was all for now.
-    pub(super) fn read(&mut self, capture: Capture, registry: &Registry, sink: &mut Sink<'_>) -> bool {
+    /// Passes on what there is to read.
+    pub(super) fn turn(&mut self, ready: &mut Ready, registry: &Registry, log: &mut Log) {
+        for capture in std::mem::take(&mut ready.captures) {
+            if !self.read(capture, registry, &mut |lines| log.pass_on(lines)) {
+                ready.captures.push(capture);
+            }
+        }
+    }
+
+    /// Passes on what there is to read in one pipe; whether that was all for now.
+    fn read(&mut self, capture: Capture, registry: &Registry, sink: &mut Sink<'_>) -> bool {
         let Some(stream) = self.streams.get_mut(&capture) else { return true };
         match stream.read(READS_PER_ROUND, sink) {
             Progress::Paused => true,
@@ -131,13 +134,13 @@ impl Captures {
         }
     }
 
-    /// Passes on what `worker` left when it died, and returns the last lines, unless it had acked.
-    pub(super) fn last_words(
-        &mut self,
-        worker: Pid,
-        registry: &Registry,
-        sink: &mut Sink<'_>,
-    ) -> Option<Vec<String>> {
+    /// Passes on what `worker` left when it died. The last lines are an event, unless it had acked.
+    pub(super) fn on_reaped(&mut self, pid: Pid, registry: &Registry, log: &mut Log) -> Option<Event> {
+        let lines = self.last_words(pid, registry, &mut |lines| log.pass_on(lines))?;
+        Some(Event::LastWords { pid: core_pid(pid), lines })
+    }
+
+    fn last_words(&mut self, worker: Pid, registry: &Registry, sink: &mut Sink<'_>) -> Option<Vec<String>> {
         let (capture, stream) = self.streams.iter_mut().find(|(_, stream)| stream.worker == Some(worker))?;
         let capture = *capture;
         let progress = stream.read(READS_OF_THE_DEAD, sink);
@@ -151,9 +154,12 @@ impl Captures {
     }
 
     /// The last lines of each worker that has not acked, if it has written since this was last asked.
-    pub(super) fn news(&mut self) -> Vec<(Pid, Vec<String>)> {
+    pub(super) fn news(&mut self) -> Vec<Event> {
         let streams = self.streams.values_mut();
-        streams.filter_map(|stream| Some((stream.worker?, stream.take_news()?))).collect()
+        let news = streams.filter_map(|stream| {
+            Some(Event::LastWords { pid: core_pid(stream.worker?), lines: stream.take_news()? })
+        });
+        news.collect()
     }
 
     /// What `worker` writes from now on is of no more interest than what any other writes.
@@ -163,56 +169,9 @@ impl Captures {
         }
     }
 
-    /// Writes each of them down.
-    pub(super) fn record(&self) -> Vec<CaptureRecord> {
-        let streams = self.streams.iter().map(|(capture, stream)| CaptureRecord {
-            id: capture.0,
-            fd: Fd::of(&stream.pipe),
-            worker: stream.worker,
-            partial: stream.partial.clone(),
-            tail: stream.tail.as_ref().map(|tail| tail.lines.iter().cloned().collect()),
-        });
-        streams.collect()
-    }
-
-    /// Takes over those that were written down.
-    ///
-    /// # Errors
-    /// If a descriptor is not there, or the kernel cannot wait for it. Those that were taken stay open then: the
-    /// image before needs them.
-    pub(super) fn adopt_all(
-        records: Vec<CaptureRecord>,
-        inherited: &mut Inherited,
-        registry: &Registry,
-    ) -> io::Result<Self> {
-        let mut captures = Self::default();
-        for record in records {
-            if let Err(error) = captures.take(record, inherited, registry) {
-                std::mem::forget(captures);
-                return Err(error);
-            }
-        }
-        Ok(captures)
-    }
-
-    fn take(
-        &mut self,
-        record: CaptureRecord,
-        inherited: &mut Inherited,
-        registry: &Registry,
-    ) -> io::Result<()> {
-        let pipe = inherited.take(record.fd.0).map_err(io::Error::other)?;
-        let fd = pipe.as_raw_fd();
-        self.next = self.next.max(record.id + 1);
-        let tail = record.tail.as_deref().map(Tail::of);
-        let stream = Stream { pipe: File::from(pipe), worker: record.worker, partial: record.partial, tail };
-        self.streams.insert(Capture(record.id), stream);
-        registry.register(&mut SourceFd(&fd), Token(CAPTURES + record.id), Interest::READABLE)
-    }
-
-    /// Every one of them.
-    pub(super) fn all(&self) -> impl Iterator<Item = Capture> {
-        self.streams.keys().copied()
+    /// Every pipe may have something to read of which no event will tell: they were taken over.
+    pub(super) fn look_at_all(&self, ready: &mut Ready) {
+        ready.captures.extend(self.streams.keys());
     }
 
     fn close(&mut self, capture: Capture, registry: &Registry) {
@@ -220,6 +179,48 @@ impl Captures {
             // Closing it would do, unless a child that is being spawned still had it.
             let _ = registry.deregister(&mut SourceFd(&stream.pipe.as_raw_fd()));
         }
+    }
+}
+
+fn register(registry: &Registry, capture: Capture, fd: RawFd) -> io::Result<()> {
+    registry.register(&mut SourceFd(&fd), Token(CAPTURES + capture.0), Interest::READABLE)
+}
+
+impl Part for Captures {
+    type State = Vec<CaptureRecord>;
+
+    fn record(&self) -> anyhow::Result<Self::State> {
+        let streams = self.streams.iter().map(|(capture, stream)| CaptureRecord {
+            id: capture.0,
+            fd: Fd::of(&stream.pipe),
+            worker: stream.worker,
+            partial: stream.partial.clone(),
+            tail: stream.tail.as_ref().map(|tail| tail.lines.iter().cloned().collect()),
+        });
+        Ok(streams.collect())
+    }
+
+    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
+        let mut captures = ManuallyDrop::new(Self::default());
+        for CaptureRecord { id, fd, worker, partial, tail } in state {
+            let pipe = File::from(inherited.take(fd.0)?);
+            captures.next = captures.next.max(id + 1);
+            let tail = tail.as_deref().map(Tail::of);
+            captures.streams.insert(Capture(id), Stream { pipe, worker, partial, tail });
+        }
+        Ok(ManuallyDrop::into_inner(captures))
+    }
+
+    fn descriptors(state: &Self::State) -> Vec<Fd> {
+        state.iter().map(|capture| capture.fd).collect()
+    }
+
+    fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
+        for (capture, stream) in &self.streams {
+            register(registry, *capture, stream.pipe.as_raw_fd())
+                .context("cannot wait for the standard errors of workers")?;
+        }
+        Ok(())
     }
 }
 
@@ -353,6 +354,15 @@ mod tests {
             while !self.captures.read(Capture(0), self.poll.registry(), &mut sink) {}
         }
 
+        /// The news about the worker.
+        fn news(&mut self) -> Vec<Vec<String>> {
+            let lines = |event| match event {
+                Event::LastWords { pid, lines } if pid == core_pid(WORKER) => lines,
+                other => panic!("{other:?}"),
+            };
+            self.captures.news().into_iter().map(lines).collect()
+        }
+
         fn last_words(&mut self) -> Option<Vec<String>> {
             let mut sink = |lines: &[u8]| self.passed_on.extend_from_slice(lines);
             self.captures.last_words(WORKER, self.poll.registry(), &mut sink)
@@ -390,7 +400,7 @@ mod tests {
         for _ in 0..30 {
             play.write([vec![0xff; 700], vec![b'\n']].concat());
         }
-        let lines = play.captures.news().remove(0).1;
+        let lines = play.news().remove(0);
         assert!(!lines.is_empty() && lines.len() <= TAIL_LINES_MAX);
         assert!(lines.iter().map(String::len).sum::<usize>() <= TAIL_BYTES_MAX);
         assert!(play.captures.streams[&Capture(0)].partial.is_empty());
@@ -399,13 +409,13 @@ mod tests {
     #[test]
     fn news_is_told_once_and_not_after_the_ack() {
         let mut play = Play::new();
-        assert_eq!(play.captures.news(), []);
+        assert!(play.news().is_empty());
         play.write("starting\n");
-        assert_eq!(play.captures.news(), [(WORKER, vec!["starting".to_owned()])]);
-        assert_eq!(play.captures.news(), []);
+        assert_eq!(play.news(), [["starting"]]);
+        assert!(play.news().is_empty());
         play.captures.on_acked(WORKER);
         play.write("up\n");
-        assert_eq!(play.captures.news(), []);
+        assert!(play.news().is_empty());
         assert_eq!(play.passed_on, b"starting\nup\n", "it is passed on all the same");
         assert_eq!(play.last_words(), None);
     }
@@ -428,7 +438,7 @@ mod tests {
         assert_eq!(play.last_words(), Some(vec!["one".to_owned()]));
         play.write("two\n");
         assert_eq!(play.passed_on, b"one\ntwo\n");
-        assert_eq!(play.captures.news(), []);
+        assert!(play.news().is_empty());
         play.worker = None;
         let mut sink = |_: &[u8]| ();
         assert!(play.captures.read(Capture(0), play.poll.registry(), &mut sink));

@@ -1,411 +1,327 @@
-//! The shell around the core: one thread, one loop, that waits for the world, tells the supervisor what
-//! happened and does what it then asks for.
+//! The master: one thread, one loop, that waits for the world, feeds the core what happened and carries out its actions.
 //!
-//! Nothing here decides anything about the pool, and nothing here blocks: not on a client, not on a reader of
-//! the log, not on a child. Descriptors belong to the part that reads them: clients to [`Clients`], listeners
-//! to [`Workers`], the control socket's files to [`ControlSocket`].
-
-mod answer;
-mod commands;
-mod control;
-mod einhorn;
-mod parts;
+//! Nothing here decides anything about the pool, and nothing here blocks: not on a client, not on a reader of the log,
+//! not on a child. Each part below owns its descriptors and its state, and knows nothing of the others; `parts.rs` lists
+//! those that outlive a handover. `carry_out` is where an action of the core meets them.
 
 mod captures;
+mod children;
+mod control;
 mod handover;
+mod listeners;
 mod notify;
+mod parts;
+mod ready;
 mod sampling;
 mod service;
 mod signals;
-mod steering;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{Counts, Language, Notice, Progress, Reply, RequestId};
-use einhyrningsins_supervisor::{Action, Event, RequestKey, Supervisor};
-use mio::{Events, Interest, Poll, Token};
-use nix::sys::signal::kill;
+use einhorn_proto::{Notice, Termination};
+use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, RequestKey, UpgradePlan};
+use mio::{Events, Interest, Poll};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
-use crate::config::{Control, Identity};
-use crate::forms::{self, Clock, core_pid, system_pid, system_signal};
-use crate::logging::Log;
-use crate::sys::lock_file::LockFile;
-use crate::sys::pid_file::PidFile;
+use crate::forms::{self, core_pid, system_pid};
 use crate::sys::signals::Signals;
-use crate::workers::Workers;
-pub use control::ControlSocket;
-pub use notify::NotifySocket;
+use crate::workers::{ResolveError, SpawnFailure};
 
-use control::{ClientId, Clients};
-use einhorn::Words;
-use notify::Strangers;
-pub use parts::{NotAssembled, Parts};
-
-use captures::{Capture, Captures};
-use handover::Replacement;
+pub(crate) use captures::Captures;
+use children::Children;
+pub(crate) use control::{Control, ControlSocket};
+use control::{Request, View};
+pub(crate) use handover::Handover;
+use handover::Then;
 pub use handover::take_over;
+pub(crate) use listeners::Listeners;
+#[cfg(test)]
+pub(crate) use listeners::kept::KeptListeners;
+pub(crate) use notify::{Notify, NotifySocket};
+pub(crate) use parts::Parts;
+use ready::Ready;
 use sampling::Sampling;
-pub use service::{Service, ServiceSettings};
-pub use signals::HANDLED_SIGNALS;
-use steering::Steering;
-
-const CONTROL: Token = Token(0);
-const SIGNALS: Token = Token(1);
-const NOTIFY: Token = Token(2);
-const LOG: Token = Token(3);
-const CHECK: Token = Token(4);
-/// Tokens from here on are clients.
-const CLIENTS: usize = 16;
-/// Tokens from here on are listeners of workers.
-const LISTENERS: usize = 1 << (usize::BITS - 2);
-/// Tokens from here on are workers' standard errors.
-const CAPTURES: usize = 1 << (usize::BITS - 1);
+pub(crate) use service::{Service, ServiceSettings};
+pub(crate) use signals::HANDLED_SIGNALS;
 
 /// Events taken up by one wait.
 const EVENTS_MAX: usize = 256;
 
-/// Everything that the master holds while it runs.
+/// A master that runs.
 #[derive(Debug)]
-pub struct Master {
+pub(crate) struct Master {
     poll: Poll,
-    supervisor: Supervisor,
-    workers: Workers,
-    control: Control,
-    notify: NotifySocket,
-    /// Behind the notify socket, whose file goes by its lock.
-    control_socket: ControlSocket,
+    parts: Parts,
     signals: Signals,
-    clients: Clients,
-    strangers: Strangers,
-    captures: Captures,
-    /// Who waits for a last reply.
-    requests: HashMap<RequestKey, Asker>,
-    next_request: u64,
-    service: Service,
-    log: Log,
-    identity: Identity,
-    replacement: Replacement,
+    children: Children,
     sampling: Sampling,
-    steering: Steering,
-    /// Workers that are gone and of which the supervisor has not heard yet.
-    unseen: HashSet<Pid>,
-    lockfile: Option<LockFile>,
-    /// Removed when the master ends.
-    _pidfile: Option<PidFile>,
-    started: Instant,
-    /// Work that is left of this round: children to reap, notifications and clients to go on with.
-    backlog: Backlog,
+    ready: Ready,
     exit: Option<u8>,
 }
 
-/// What a round left to the next.
-#[derive(Debug, Default)]
-struct Backlog {
-    children: bool,
-    notifications: bool,
-    clients: VecDeque<ClientId>,
-    captures: Vec<Capture>,
-}
-
-impl Backlog {
-    fn is_empty(&self) -> bool {
-        !self.children && !self.notifications && self.clients.is_empty() && self.captures.is_empty()
-    }
-}
-
-/// Whom a reply goes to, and in which form.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Asker {
-    client: ClientId,
-    id: Option<RequestId>,
-    language: Language,
-    words: Words,
-}
-
 impl Master {
-    /// Puts the parts together; nothing is spawned yet.
-    ///
-    /// # Errors
-    /// If the kernel gives no descriptor to wait on.
-    pub fn new(mut parts: Parts) -> Result<Self, NotAssembled> {
-        let poll = match parts.poll() {
-            Ok(poll) => poll,
-            Err(error) => return Err(NotAssembled { error, parts: Box::new(parts) }),
-        };
-        let sampling = Sampling::new(parts.supervisor.policy().care.max_rss_bytes.is_some());
-        Ok(Self {
-            poll,
-            supervisor: parts.supervisor,
-            workers: parts.workers,
-            control: parts.control,
-            notify: parts.notify,
-            control_socket: parts.control_socket,
-            signals: parts.signals,
-            clients: Clients::default(),
-            strangers: Strangers::default(),
-            captures: Captures::default(),
-            requests: HashMap::new(),
-            next_request: 0,
-            service: parts.service,
-            log: parts.log,
-            identity: parts.identity,
-            replacement: Replacement::new(parts.reexec),
-            sampling,
-            steering: Steering::new(),
-            unseen: HashSet::new(),
-            lockfile: parts.lockfile,
-            _pidfile: parts.pidfile,
-            started: Instant::now(),
-            backlog: Backlog { children: true, ..Backlog::default() },
-            exit: None,
-        })
+    /// What a master waits with.
+    pub(crate) fn poll() -> anyhow::Result<Poll> {
+        Poll::new().context("cannot make an epoll descriptor")
+    }
+
+    pub(crate) fn new(poll: Poll, parts: Parts, signals: Signals) -> Self {
+        let sampling = Sampling::new(parts.core.policy().care.max_rss_bytes.is_some());
+        let ready = Ready { children: true, ..Ready::default() };
+        Self { poll, parts, signals, children: Children::default(), sampling, ready, exit: None }
+    }
+
+    /// Begins to wait for everything.
+    pub(crate) fn register(&mut self) -> anyhow::Result<()> {
+        let registry = self.poll.registry();
+        let registered = registry.register(&mut self.signals, ready::SIGNALS, Interest::READABLE);
+        registered.context("cannot wait for signals")?;
+        self.parts.register(registry)
+    }
+
+    /// Its name, if it was given one.
+    fn name(&self) -> Option<&str> {
+        self.parts.control.settings().name.as_deref()
     }
 
     /// Runs the pool to its end and returns the master's exit code.
     ///
     /// # Errors
     /// If the kernel refuses to wait for events, which it does only for reasons inside this program.
-    pub fn run(mut self) -> anyhow::Result<u8> {
-        self.workers.settle();
+    pub(crate) fn run(mut self) -> anyhow::Result<u8> {
+        self.parts.listeners.settle();
         self.feed(Event::Started);
         self.go_on()
     }
 
     /// Runs a pool that runs already.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub fn go_on(mut self) -> anyhow::Result<u8> {
-        self.watch_log();
+    fn go_on(mut self) -> anyhow::Result<u8> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
-            self.give_way_to_stop();
+            let refused = self.parts.handover.yield_to_stop(&self.parts.core, &mut self.parts.log);
+            self.perform(refused);
             self.settle();
             if let Some(code) = self.exit {
-                self.service.leave(&self.workers.kept_with_files(), &mut self.log);
-                self.log.flush();
+                let with_files = self.parts.listeners.kept_with_files();
+                self.parts.service.leave(&with_files, &mut self.parts.log);
+                self.parts.log.flush();
                 return Ok(code);
             }
-            if self.replacement.is_due() {
-                self.replace();
+            if self.parts.handover.is_due() {
+                let failed = Handover::execute(&mut self.parts);
+                // No signal tells of children that ended while SIGCHLD was not blocked.
+                self.ready.children = true;
+                self.perform(failed);
                 continue;
             }
             match self.poll.poll(&mut events, self.time_to_wait()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(()) => self.turn(&events),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot wait for events"),
             }
-            self.turn(&events);
         }
     }
 
     /// How long to wait for events; `None` for ever.
     fn time_to_wait(&self) -> Option<Duration> {
-        if !self.backlog.is_empty() {
+        if self.ready.is_any_left() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [
-            self.supervisor.next_deadline().map(|at| Clock::read().instant(at)),
-            self.clients.accept_again_at(),
-            self.replacement.deadline(),
-            self.sampling.next(),
-            self.service.deadline(),
-        ];
-        let earliest = deadlines.into_iter().flatten().min()?;
+        let earliest = [self.parts.deadline(), self.sampling.deadline()].into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
     }
 
     /// One round: what has happened, in an order in which a worker's last words come before its death.
     fn turn(&mut self, events: &Events) {
         let now = Instant::now();
-        let mut signalled = false;
-        let mut connected = self.clients.accept_again_at().is_some_and(|at| at <= now);
-        for event in events {
-            match event.token() {
-                CONTROL => connected = true,
-                SIGNALS => signalled = true,
-                NOTIFY => self.backlog.notifications = true,
-                LOG => self.log.flush(),
-                CHECK => self.read_check(),
-                Token(token) if token >= CAPTURES => self.backlog.captures.push(Capture(token - CAPTURES)),
-                Token(token) if token >= LISTENERS => self.steering.on_token(token - LISTENERS),
-                Token(token) => {
-                    let id = ClientId(token - CLIENTS);
-                    if event.is_write_closed() {
-                        self.clients.mark_deaf(id);
-                    }
-                    self.backlog.clients.push_back(id);
-                }
+        self.ready.begin_round();
+        events.iter().for_each(|event| self.ready.add(event));
+        if std::mem::take(&mut self.ready.log) {
+            self.parts.log.flush();
+        }
+        self.hear_clients();
+        let Parts { notify, core, log, .. } = &mut self.parts;
+        for event in notify.turn(&mut self.ready, core, log) {
+            self.feed(event);
+        }
+        let Parts { captures, handover, log, .. } = &mut self.parts;
+        captures.turn(&mut self.ready, self.poll.registry(), log);
+        handover.turn(&mut self.ready);
+        for (signal, why) in signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log) {
+            let Parts { dialect, core, log, service, .. } = &mut self.parts;
+            let Some(command) = dialect.manners().meaning(signal, &why, core.policy()) else { continue };
+            log.debug(&why);
+            if matches!(command, PoolCommand::Upgrade(_)) {
+                service.on_hangup();
             }
+            self.command(None, command);
         }
-        for id in std::mem::take(&mut self.backlog.clients) {
-            self.serve_client(id);
+        while let Some((pid, termination)) = self.children.turn(&mut self.ready, &mut self.parts.log) {
+            self.bury(pid, termination);
         }
-        if connected {
-            self.accept_clients();
+        for event in self.sampling.turn(&self.parts.core, now) {
+            self.feed(event);
         }
-        if std::mem::take(&mut self.backlog.notifications) {
-            self.read_notifications();
-        }
-        for capture in std::mem::take(&mut self.backlog.captures) {
-            let mut sink = |lines: &[u8]| self.log.pass_on(lines);
-            if !self.captures.read(capture, self.poll.registry(), &mut sink) {
-                self.backlog.captures.push(capture);
-            }
-        }
-        if signalled {
-            self.read_signals();
-        }
-        if std::mem::take(&mut self.backlog.children) {
-            self.reap();
-        }
-        self.enforce_check_deadline(now);
-        self.sample(now);
-        if self.supervisor.next_deadline().is_some_and(|at| at <= forms::now()) {
-            for (pid, lines) in self.captures.news() {
-                self.feed(Event::LastWords { pid: core_pid(pid), lines });
-            }
+        if self.parts.core.next_deadline().is_some_and(|at| at <= forms::now()) {
+            self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
             self.feed(Event::DeadlineReached);
         }
     }
 
-    /// Sends what was queued for clients, and forgets those that are gone, until there is nothing to do.
+    /// Takes up what clients have sent, one request after the other.
+    fn hear_clients(&mut self) {
+        loop {
+            let Parts { dialect, core, workers, listeners, control, log, .. } = &mut self.parts;
+            let view = View { dialect: *dialect, core, workers, listeners };
+            match control.turn(&mut self.ready, self.poll.registry(), &view, log) {
+                None => return,
+                Some(Request::Event(Event::Command { request, command })) => self.command(request, command),
+                Some(Request::Event(event)) => self.feed(event),
+                Some(Request::Reload(request)) => self.hand_over(Then::Reload { request }),
+            }
+            // Who is told that there is a slot less can rely on it.
+            self.steer();
+        }
+    }
+
+    /// A command of a client or a signal. An upgrade may begin with a handover.
+    fn command(&mut self, request: Option<RequestKey>, command: PoolCommand) {
+        match command {
+            PoolCommand::Upgrade(plan) if self.parts.core.upgrade_refusal(plan).is_none() => {
+                self.upgrade(request, plan);
+            }
+            command => self.feed(Event::Command { request, command }),
+        }
+    }
+
+    fn upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+        let Parts { control, handover, dialect, .. } = &mut self.parts;
+        let request = request.and_then(|request| control.open_upgrade(request, plan));
+        if handover.precedes_upgrades(dialect.manners()) {
+            self.hand_over(Then::Upgrade { request, plan });
+        } else {
+            self.feed(Event::Command { request, command: PoolCommand::Upgrade(plan) });
+        }
+    }
+
+    fn hand_over(&mut self, then: Then) {
+        let actions = Handover::begin(&mut self.parts, self.poll.registry(), then);
+        self.perform(actions);
+    }
+
+    /// A child has ended. What a worker said last, the core hears before its death.
+    fn bury(&mut self, pid: Pid, termination: Termination) {
+        if let Some(actions) = self.parts.handover.on_reaped(pid, &termination, &mut self.parts.log) {
+            return self.perform(actions);
+        }
+        if self.parts.control.on_reaped(pid) {
+            self.hear_clients();
+        }
+        let Parts { captures, log, .. } = &mut self.parts;
+        if let Some(last_words) = captures.on_reaped(pid, self.poll.registry(), log) {
+            self.feed(last_words);
+        }
+        self.feed(Event::Exited { pid: core_pid(pid), termination });
+    }
+
+    /// Sends what was queued, and tells whoever follows the pool how it is now.
     fn settle(&mut self) {
         // Before anybody is told what has happened.
         self.steer();
-        while let Some(id) = self.clients.next_dirty() {
-            if self.clients.flush(id) {
-                // Its requests waited for this, and no event will tell of them again.
-                self.backlog.clients.push_back(id);
-            }
-            if !self.clients.is_finished(id, self.requests.values().any(|asker| asker.client == id)) {
-                continue;
-            }
-            self.clients.remove(id);
-            let abandoned: Vec<_> =
-                self.requests.iter().filter(|(_, asker)| asker.client == id).map(|(key, _)| *key).collect();
-            for request in abandoned {
-                self.requests.remove(&request);
-                self.feed(Event::RequestAbandoned { request });
-            }
+        while let Some(event) = self.parts.control.settle(&mut self.ready) {
+            self.feed(event);
         }
         self.steer();
-        self.service.follow(
-            &self.supervisor,
-            self.replacement.is_under_way(),
-            self.workers.to_keep(),
-            &mut self.log,
-        );
-        self.log.flush();
+        let Parts { core, handover, listeners, service, log, .. } = &mut self.parts;
+        service.follow(core, handover.is_under_way(), listeners.to_keep(), log);
+        log.flush();
     }
 
-    /// Tells the supervisor of an event, carries out what it asks for, and tells it what became of that.
+    fn steer(&mut self) {
+        let Parts { core, listeners, service, log, .. } = &mut self.parts;
+        if listeners.follow(&mut self.ready, core, self.poll.registry(), log) {
+            service.on_listeners_changed();
+        }
+    }
+
+    /// Feeds the core an event, carries out what it asks for, and feeds it what became of that.
     fn feed(&mut self, event: Event) {
-        self.steering.on_event();
-        let mut queue = VecDeque::from(self.supervisor.handle(forms::now(), event));
+        self.parts.listeners.on_event();
+        let mut queue = VecDeque::from(self.parts.core.handle(forms::now(), event));
         while let Some(action) = queue.pop_front() {
             if let Some(outcome) = self.carry_out(action) {
-                queue.extend(self.supervisor.handle(forms::now(), outcome));
+                queue.extend(self.parts.core.handle(forms::now(), outcome));
             }
+        }
+    }
+
+    /// Carries out actions that have no outcome.
+    fn perform(&mut self, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            self.carry_out(action);
         }
     }
 
     fn carry_out(&mut self, action: Action) -> Option<Event> {
+        let parts = &mut self.parts;
         match action {
             Action::Spawn { worker, slot, index, generation } => {
-                Some(match self.workers.spawn(slot, index, generation) {
+                let sockets = parts.listeners.for_slot(slot);
+                let spawned =
+                    sockets.and_then(|sockets| parts.workers.spawn(slot, index, generation, &sockets));
+                return Some(match spawned {
                     Ok(spawned) => {
+                        let registry = self.poll.registry();
                         if let Some(stream) = spawned.control {
-                            self.clients.adopt(self.poll.registry(), stream, spawned.pid);
+                            parts.control.adopt(registry, stream, spawned.pid);
                         }
-                        if let Some(stderr) = spawned.stderr {
-                            self.capture(stderr, spawned.pid);
+                        if let Some(stderr) = spawned.stderr
+                            && let Err(error) = parts.captures.add(registry, stderr, spawned.pid)
+                        {
+                            parts.log.warn(format_args!(
+                                "cannot wait for what worker {} writes to standard error: {error}",
+                                spawned.pid
+                            ));
                         }
                         Event::Spawned { worker, pid: core_pid(spawned.pid) }
                     }
-                    Err(failure) => {
-                        let (reason, transient) = (failure.reason, failure.transient);
+                    Err(SpawnFailure { reason, transient }) => {
                         Event::SpawnFailed { worker, reason, transient }
                     }
-                })
+                });
             }
-            Action::Signal { pid, .. } if self.unseen.contains(&system_pid(pid)) => None,
-            Action::Signal { pid, signal } => {
-                if let Err(errno) = kill(system_pid(pid), system_signal(signal)) {
-                    let why = io::Error::from(errno);
-                    self.log.warn(format_args!("cannot send {signal} to worker {pid}: {why}"));
-                }
-                None
+            Action::Signal { pid, signal } => self.children.signal(system_pid(pid), signal, &mut parts.log),
+            Action::ResolveRelease { generation } => {
+                return Some(match parts.resolve(generation) {
+                    Ok(()) => Event::ReleaseResolved { generation },
+                    Err(error) => Event::ReleaseFailed { generation, reason: error.in_words() },
+                });
             }
-            Action::ResolveRelease { generation } => Some(match self.workers.resolve(generation) {
-                Ok(()) => Event::ReleaseResolved { generation },
-                Err(error) => Event::ReleaseFailed { generation, reason: error.in_words() },
-            }),
-            Action::ForgetRelease { generation } => {
-                self.workers.forget(generation);
-                None
-            }
+            Action::ForgetRelease { generation } => parts.workers.forget(generation),
             Action::Notice { notice, progress_of, counts } => {
-                self.publish(&notice, &progress_of, counts);
-                None
-            }
-            Action::Reply { request, ok, message, data } => {
-                if let Some(asker) = self.requests.remove(&request) {
-                    self.answer_last(&asker, ok, message, data);
+                if let Notice::Acked { pid, .. } = notice {
+                    parts.captures.on_acked(Pid::from_raw(pid));
                 }
-                None
+                parts.log.notice(&notice);
+                parts.service.on_notice(&notice);
+                parts.control.publish(&notice, &progress_of, counts);
             }
-            Action::Exit { code } => {
-                self.exit = Some(code);
-                None
-            }
+            Action::Reply { request, ok, message, data } => parts.control.reply(request, ok, message, data),
+            Action::Exit { code } => self.exit = Some(code),
         }
+        None
     }
+}
 
-    /// Answers a request that has nothing to say to programs.
-    fn give_last_reply(&mut self, request: RequestKey, ok: bool, message: String) {
-        self.carry_out(Action::Reply { request, ok, message, data: None });
-    }
-
-    /// Logs a notice and sends it to those who follow events or wait for the upgrade that it is part of.
-    fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
-        if let Notice::Acked { pid, .. } = notice {
-            self.captures.on_acked(Pid::from_raw(*pid));
-        }
-        self.log.notice(notice);
-        self.service.on_notice(notice);
-        self.tell_progress(notice, progress_of, counts);
-        self.clients.send_to_followers(notice);
-    }
-
-    fn tell_progress(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
-        let askers = progress_of.iter().filter_map(|request| self.requests.get(request));
-        for asker in askers.filter(|asker| asker.waits()) {
-            let reply =
-                Reply::progress(asker.id.clone(), asker.words_for(notice), Some(Progress { notice, counts }));
-            self.clients.send(asker.client, asker.language, &reply);
-        }
-    }
-
-    fn capture(&mut self, stderr: OwnedFd, pid: Pid) {
-        if let Err(error) = self.captures.add(self.poll.registry(), stderr, pid) {
-            self.log
-                .warn(format_args!("cannot wait for what worker {pid} writes to standard error: {error}"));
-        }
-    }
-
-    fn watch_log(&mut self) {
-        let Some(fd) = self.log.descriptor() else { return };
-        let registered =
-            self.poll.registry().register(&mut mio::unix::SourceFd(&fd), LOG, Interest::WRITABLE);
-        if let Err(error) = registered {
-            self.log.debug(format_args!("cannot wait for the reader of standard error: {error}"));
-        }
+impl Parts {
+    /// Looks up what `generation` runs, and what its workers are told of the parts.
+    pub(crate) fn resolve(&mut self, generation: Generation) -> Result<(), ResolveError> {
+        let mut exported = self.listeners.exports(generation);
+        exported.extend(self.control.exports());
+        exported.extend(self.notify.exports());
+        self.workers.resolve(generation, exported)
     }
 }

@@ -1,73 +1,228 @@
-//! What a master is put together from, at a start or when a master is replaced.
+//! The parts of a master that outlive its handover. This is the one list of them: the struct, the state of a handover,
+//! and what is done with each part in turn follow from it.
+
+use std::fmt::Debug;
+use std::mem::ManuallyDrop;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Context;
-use einhyrningsins_supervisor::Supervisor;
-use mio::{Interest, Poll};
+use einhyrningsins_supervisor::{Moment, Supervisor, SupervisorRecord};
+use mio::Registry;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::control::ControlSocket;
-use super::notify::NotifySocket;
+use super::captures::Captures;
+use super::control::Control;
+use super::handover::Handover;
+use super::listeners::Listeners;
+use super::notify::Notify;
 use super::service::Service;
-use super::{CONTROL, NOTIFY, SIGNALS};
-use crate::config::{Control, Identity, Reexec};
+use crate::config::Dialect;
+use crate::forms::{self, Bytes, Clock};
 use crate::logging::Log;
-use crate::sys::lock_file::LockFile;
+use crate::sys::inherit::{Fd, Inherited};
+use crate::sys::lock_file::{LockFile, LockRecord};
 use crate::sys::pid_file::PidFile;
-use crate::sys::signals::Signals;
 use crate::workers::Workers;
 
-/// What a master is put together from.
-#[derive(Debug)]
-pub struct Parts {
-    /// How the master was called.
-    pub identity: Identity,
-    /// How it replaces itself.
-    pub reexec: Reexec,
-    /// The core.
-    pub supervisor: Supervisor,
+/// A part: it owns its descriptors and its state, and knows nothing of the others. What it reads is its own `turn`.
+pub(super) trait Part: Sized {
+    /// What a handover carries of it.
+    type State: Debug + Clone + Serialize + DeserializeOwned;
+
+    /// Its state, as it is now.
+    fn record(&self) -> anyhow::Result<Self::State>;
+
+    /// Continues from a state. What it takes from `inherited` it may not drop on an error: the old image needs it.
+    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self>;
+
+    /// The descriptors that a state names.
+    fn descriptors(_state: &Self::State) -> Vec<Fd> {
+        Vec::new()
+    }
+
+    /// Begins to wait for what it reads.
+    fn register(&mut self, _registry: &Registry) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// When it has something to do though nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+}
+
+macro_rules! parts {
+    ($($(#[$doc:meta])* $name:ident: $part:ty = $what:literal,)*) => {
+        /// Every part, in the order in which they are dropped.
+        #[derive(Debug)]
+        pub(crate) struct Parts {
+            $($(#[$doc])* pub(crate) $name: $part,)*
+        }
+
+        /// The state of a master.
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        pub(super) struct MasterState {
+            /// The version of the program that wrote it.
+            pub(super) version: String,
+            /// The process that it is the state of.
+            pub(super) pid: i32,
+            pub(super) written_at: Moment,
+            $(pub(super) $name: <$part as Part>::State,)*
+        }
+
+        impl Parts {
+            pub(super) fn record(&self) -> anyhow::Result<MasterState> {
+                Ok(MasterState {
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    pid: std::process::id().cast_signed(),
+                    written_at: forms::now(),
+                    $($name: Part::record(&self.$name)?,)*
+                })
+            }
+
+            /// On an error nothing is dropped that was taken over before it.
+            pub(super) fn resume(state: MasterState, inherited: &mut Inherited) -> anyhow::Result<Self> {
+                $(let $name = <$part>::resume(state.$name, inherited);
+                let $name = ManuallyDrop::new($name.context(concat!("cannot take over ", $what))?);)*
+                Ok(Self { $($name: ManuallyDrop::into_inner($name),)* })
+            }
+
+            pub(super) fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
+                $(self.$name.register(registry)?;)*
+                Ok(())
+            }
+
+            pub(super) fn deadline(&self) -> Option<Instant> {
+                [$(self.$name.deadline(),)*].into_iter().flatten().min()
+            }
+        }
+
+        impl MasterState {
+            /// Every descriptor that it names, which an exec must leave open.
+            pub(super) fn descriptors(&self) -> Vec<RawFd> {
+                let mut fds = Vec::new();
+                $(fds.extend(<$part as Part>::descriptors(&self.$name).into_iter().map(|fd| fd.0));)*
+                fds
+            }
+        }
+    };
+}
+
+parts! {
+    /// Whose manners the master has.
+    dialect: Dialect = "the dialect",
+    /// What decides.
+    core: Supervisor = "the pool",
     /// How workers are made.
-    pub workers: Workers,
-    /// How it is controlled.
-    pub control: Control,
-    /// Where workers notify.
-    pub notify: NotifySocket,
-    /// The control socket. Dropped after that, whose file goes by its lock.
-    pub control_socket: ControlSocket,
+    workers: Workers = "what workers need",
+    listeners: Listeners = "the listeners",
+    captures: Captures = "the standard errors of workers",
+    /// Dropped before the control socket, whose lock keeps other masters from its file.
+    notify: Notify = "the notify socket",
+    control: Control = "the control socket",
+    handover: Handover = "the handover",
+    service: Service = "the service manager",
+    log: Log = "the log",
     /// The lock of `--lockfile`.
-    pub lockfile: Option<LockFile>,
-    /// The pid file.
-    pub pidfile: Option<PidFile>,
-    /// Signals to the master.
-    pub signals: Signals,
-    /// What the service manager is told.
-    pub service: Service,
-    /// The log.
-    pub log: Log,
+    lockfile: Option<LockFile> = "the lock file",
+    /// Removed when the master ends.
+    pidfile: Option<PidFile> = "the pid file",
 }
 
-/// The parts could not be put together. They are in here as they were: to drop them closes what they hold, and
-/// removes the files that are theirs.
-#[derive(Debug, thiserror::Error)]
-#[error("{error:#}")]
-pub struct NotAssembled {
-    /// What the kernel refused.
-    pub error: anyhow::Error,
-    pub(super) parts: Box<Parts>,
+impl Part for Dialect {
+    type State = Self;
+
+    fn record(&self) -> anyhow::Result<Self> {
+        Ok(*self)
+    }
+
+    fn resume(state: Self, _inherited: &mut Inherited) -> anyhow::Result<Self> {
+        Ok(state)
+    }
 }
 
-impl Parts {
-    /// Begins to wait for what they read.
-    pub(super) fn poll(&mut self) -> anyhow::Result<Poll> {
-        let poll = Poll::new().context("cannot make an epoll descriptor")?;
-        let registry = poll.registry();
-        registry
-            .register(&mut self.signals, SIGNALS, Interest::READABLE)
-            .context("cannot wait for signals")?;
-        registry
-            .register(&mut self.notify, NOTIFY, Interest::READABLE)
-            .context("cannot wait for notifications")?;
-        registry
-            .register(&mut self.control_socket.listener, CONTROL, Interest::READABLE)
-            .context("cannot wait for control clients")?;
-        Ok(poll)
+impl Part for Supervisor {
+    type State = SupervisorRecord;
+
+    fn record(&self) -> anyhow::Result<SupervisorRecord> {
+        Ok(self.record()?)
+    }
+
+    fn resume(state: SupervisorRecord, _inherited: &mut Inherited) -> anyhow::Result<Self> {
+        Ok(Self::restore(state)?)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.next_deadline().map(|at| Clock::read().instant(at))
+    }
+}
+
+impl Part for Option<LockFile> {
+    type State = Option<LockRecord>;
+
+    fn record(&self) -> anyhow::Result<Self::State> {
+        Ok(self.as_ref().map(LockFile::record))
+    }
+
+    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
+        Ok(state.map(|lock| LockFile::adopt(lock, inherited)).transpose()?)
+    }
+
+    fn descriptors(state: &Self::State) -> Vec<Fd> {
+        state.iter().map(|lock| lock.fd).collect()
+    }
+}
+
+/// By its path.
+impl Part for Option<PidFile> {
+    type State = Option<Bytes>;
+
+    fn record(&self) -> anyhow::Result<Self::State> {
+        Ok(self.as_ref().map(|file| Bytes::from(file.path())))
+    }
+
+    fn resume(state: Self::State, _inherited: &mut Inherited) -> anyhow::Result<Self> {
+        Ok(state.map(|path| PidFile::adopt(PathBuf::from(path.into_os_string()))))
+    }
+}
+
+impl Part for Log {
+    type State = crate::logging::LogRecord;
+
+    fn record(&self) -> anyhow::Result<Self::State> {
+        Ok(self.record())
+    }
+
+    fn resume(state: Self::State, _inherited: &mut Inherited) -> anyhow::Result<Self> {
+        Ok(Self::adopt(state))
+    }
+
+    /// A log that is not told of its reader goes on: it writes when there is something to write.
+    fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
+        let Some(fd) = self.descriptor() else { return Ok(()) };
+        let source = &mut mio::unix::SourceFd(&fd);
+        if let Err(error) = registry.register(source, super::ready::LOG, mio::Interest::WRITABLE) {
+            self.debug(format_args!("cannot wait for the reader of standard error: {error}"));
+        }
+        Ok(())
+    }
+}
+
+impl Part for Workers {
+    type State = crate::workers::WorkersRecord;
+
+    fn record(&self) -> anyhow::Result<Self::State> {
+        Ok(self.record())
+    }
+
+    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
+        Self::resume(state, inherited)
+    }
+
+    fn descriptors(state: &Self::State) -> Vec<Fd> {
+        state.descriptors().collect()
     }
 }

@@ -6,10 +6,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use einhyrningsins_supervisor::Event;
+use einhyrningsins_supervisor::{Event, Supervisor};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-use super::Master;
 use crate::forms::{core_pid, system_pid};
 
 /// Each worker is looked at once in this time.
@@ -43,8 +42,7 @@ impl Sampling {
         }
     }
 
-    /// When to call [`Master::sample`].
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.next
     }
 
@@ -58,28 +56,25 @@ impl Sampling {
         let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
         Some(pages.saturating_mul(self.page_bytes))
     }
-}
 
-impl Master {
     /// Looks at the next few workers, if it is time.
-    pub(super) fn sample(&mut self, now: Instant) {
-        if self.sampling.next.is_none_or(|at| at > now) {
-            return;
+    pub(super) fn turn(&mut self, core: &Supervisor, now: Instant) -> Vec<Event> {
+        if self.next.is_none_or(|at| at > now) {
+            return Vec::new();
         }
-        if self.sampling.left.is_empty() {
-            self.sampling.left = self.supervisor.pids().map(system_pid).collect();
-            self.sampling.period_ends = now + PERIOD;
+        if self.left.is_empty() {
+            self.left = core.pids().map(system_pid).collect();
+            self.period_ends = now + PERIOD;
         }
-        let rest = self.sampling.left.len().saturating_sub(WORKERS_PER_ROUND);
-        for pid in self.sampling.left.split_off(rest) {
-            if let Some(rss_bytes) = self.sampling.resident_bytes(pid) {
-                self.feed(Event::Measured { pid: core_pid(pid), rss_bytes });
-            }
-        }
-        let rounds = self.sampling.left.len().div_ceil(WORKERS_PER_ROUND);
-        let left = self.sampling.period_ends.saturating_duration_since(now);
-        // What is left is spread over what is left of the period.
+        let looked_at = self.left.split_off(self.left.len().saturating_sub(WORKERS_PER_ROUND));
+        let rounds = self.left.len().div_ceil(WORKERS_PER_ROUND);
+        let left = self.period_ends.saturating_duration_since(now);
+        // The workers that are left are spread over what is left of the period.
         let pause = left / u32::try_from(rounds + 1).unwrap_or(u32::MAX);
-        self.sampling.next = Some(now + if rounds == 0 { left } else { pause });
+        self.next = Some(now + if rounds == 0 { left } else { pause });
+        let measured = looked_at.into_iter().filter_map(|pid| {
+            Some(Event::Measured { pid: core_pid(pid), rss_bytes: self.resident_bytes(pid)? })
+        });
+        measured.collect()
     }
 }

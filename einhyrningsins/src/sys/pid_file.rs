@@ -73,6 +73,12 @@ impl PidFile {
     pub fn replaced(&self) -> Option<Pid> {
         self.replaced
     }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for PidFile {

@@ -5,15 +5,16 @@
 //! `sys::spawn`.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -22,7 +23,6 @@ use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
 
 use crate::forms;
-use crate::listen::{AdoptError, Listeners, ListenersRecord, exports};
 use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
 use crate::sys::account::Credentials;
 use crate::sys::inherit::{Fd, Inherited};
@@ -34,18 +34,11 @@ mod status;
 
 pub use process::ProcessOptions;
 
-/// The variable that gives workers the address of the notify socket.
-const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
-
 /// Everything that a spawn needs.
 #[derive(Debug)]
 pub struct Workers {
     recipe: Recipe,
     releases: HashMap<Generation, Release>,
-    /// One entry per `-b`, in that order.
-    listeners: Vec<Listeners>,
-    /// Variables that every worker of every generation gets.
-    exported: Vec<(String, String)>,
     spawner: Spawner,
     options: WorkerOptions,
 }
@@ -78,18 +71,16 @@ pub struct WorkersRecord {
     /// The options that releases are resolved from.
     pub recipe: Recipe,
     releases: Vec<ReleaseRecord>,
-    listeners: Vec<ListenersRecord>,
     options: WorkerOptions,
 }
 
 impl WorkersRecord {
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
-        let releases = self.releases.iter().flat_map(ReleaseRecord::descriptors);
-        releases.chain(self.listeners.iter().flat_map(ListenersRecord::descriptors))
+        self.releases.iter().flat_map(ReleaseRecord::descriptors)
     }
 }
 
-/// A running worker.
+/// A spawn that worked.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
@@ -149,30 +140,8 @@ pub(crate) struct SpawnFailure {
 impl Workers {
     /// Prepares for spawning.
     #[must_use]
-    pub fn new(
-        recipe: Recipe,
-        listeners: Vec<Listeners>,
-        control: &Path,
-        notify: &str,
-        spawner: Spawner,
-        options: WorkerOptions,
-    ) -> Self {
-        let mut exported = exports(listeners.iter().map(Listeners::any));
-        for (name, value) in [
-            ("EINHORN_MASTER_PID", std::process::id().to_string()),
-            ("EINHORN_SOCK_PATH", control.to_string_lossy().into_owned()),
-            (NOTIFY_SOCKET, notify.to_owned()),
-        ] {
-            exported.push((name.to_owned(), value));
-        }
-        Self { recipe, releases: HashMap::new(), listeners, exported, spawner, options }
-    }
-
-    /// Changes the address of the notify socket for generations that are resolved from now on.
-    pub fn set_notify(&mut self, address: &str) {
-        for (_, value) in self.exported.iter_mut().filter(|(name, _)| name == NOTIFY_SOCKET) {
-            address.clone_into(value);
-        }
+    pub fn new(recipe: Recipe, spawner: Spawner, options: WorkerOptions) -> Self {
+        Self { recipe, releases: HashMap::new(), spawner, options }
     }
 
     /// Whether workers of `generation` may write to the file at the absolute `path`. Workers with the master's
@@ -193,70 +162,36 @@ impl Workers {
         }
     }
 
-    /// For each `-b`, the listeners to store with the service manager, with their names there.
-    pub(crate) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
-        self.listeners.iter().map(Listeners::to_keep)
-    }
-
-    /// One entry per `-b`, in that order.
-    pub(crate) fn listeners(&self) -> &[Listeners] {
-        &self.listeners
-    }
-
-    pub(crate) fn listeners_mut(&mut self) -> &mut [Listeners] {
-        &mut self.listeners
-    }
-
-    /// Names of stored listeners that end with this master.
-    pub(crate) fn kept_with_files(&self) -> Vec<String> {
-        self.listeners.iter().filter_map(Listeners::kept_with_file).collect()
-    }
-
-    /// Makes the listeners' files go with this master from now on.
-    pub(crate) fn settle(&mut self) {
-        self.listeners.iter_mut().for_each(Listeners::settle);
-    }
-
     pub(crate) fn record(&self) -> WorkersRecord {
         WorkersRecord {
             recipe: self.recipe.clone(),
             releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
-            listeners: self.listeners.iter().map(Listeners::record).collect(),
             options: self.options.clone(),
         }
     }
 
-    /// Restores saved workers.
-    ///
-    /// # Errors
-    /// [`AdoptError`], most often because a descriptor was not inherited.
-    pub fn adopt(
-        record: WorkersRecord,
-        inherited: &mut Inherited,
-        control: &Path,
-        notify: &str,
-        spawner: Spawner,
-    ) -> Result<Self, AdoptError> {
-        let listeners = record.listeners.iter().map(|listeners| Listeners::adopt(listeners, inherited));
-        let listeners = listeners.collect::<Result<_, _>>()?;
-        let mut workers = Self::new(record.recipe, listeners, control, notify, spawner, record.options);
+    /// Continues from a handover. On an error what was taken stays open: the old image needs it.
+    pub(crate) fn resume(record: WorkersRecord, inherited: &mut Inherited) -> anyhow::Result<Self> {
+        let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
+        let mut workers = ManuallyDrop::new(Self::new(record.recipe, spawner, record.options));
         for release in record.releases {
             let generation = release.generation;
             workers.releases.insert(generation, Release::adopt(release, inherited)?);
         }
-        Ok(workers)
+        Ok(ManuallyDrop::into_inner(workers))
     }
 
-    /// Resolves the release of `generation`, rehearses a spawn of it, and keeps it until [`Self::forget`].
+    /// Looks up what `generation` runs, checks that a worker can be made of it, and keeps it until [`Self::forget`].
+    /// Its workers get the variables in `exported`.
     ///
     /// # Errors
-    /// [`ResolveError`]; no worker was touched.
-    pub fn resolve(&mut self, generation: Generation) -> Result<(), ResolveError> {
-        let mut exported = self.exported.clone();
+    /// [`ResolveError`] says what is missing.
+    pub fn resolve(
+        &mut self,
+        generation: Generation,
+        mut exported: Vec<(String, String)>,
+    ) -> Result<(), ResolveError> {
         exported.push(("EINHORN_GENERATION".to_owned(), generation.to_string()));
-        if !self.listeners.is_empty() {
-            exported.push(("SERVER_STARTER_GENERATION".to_owned(), generation.to_string()));
-        }
         let release = self.recipe.resolve(&exported)?;
         self.rehearse(&release)?;
         self.releases.insert(generation, release);
@@ -285,13 +220,13 @@ impl Workers {
         slot: SlotNumber,
         index: u32,
         generation: Generation,
+        sockets: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnFailure> {
         let Some(release) = self.releases.get(&generation) else {
             // The supervisor only uses releases that were reported to it, so this is a bug.
             let reason = format!("the release of generation {generation} is not known");
             return Err(SpawnFailure { reason, transient: false });
         };
-        open_for(&mut self.listeners, slot)?;
         let control =
             self.options.control_as_fd.then(connection).transpose().map_err(|error| SpawnFailure {
                 reason: format!("cannot create its connection to the control socket: {error}"),
@@ -303,8 +238,6 @@ impl Workers {
                 transient: true,
             }
         })?;
-        let sockets = self.listeners.iter().filter_map(|listeners| listeners.of(slot)).map(AsFd::as_fd);
-        let sockets: Vec<BorrowedFd<'_>> = sockets.collect();
         let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index), number("EINHORN_SLOT", slot.0)];
         if control.is_some() {
             let fd = FIRST_SOCKET.unsigned_abs() + u32::try_from(sockets.len()).unwrap_or(0);
@@ -320,7 +253,7 @@ impl Workers {
         let spec = SpawnSpec {
             worker_env: &worker_env,
             pid_variables: &pid_variables,
-            sockets: &sockets,
+            sockets,
             control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),
             stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()),
             ..spec(&self.options, release, slot)
@@ -356,27 +289,7 @@ impl Workers {
     }
 }
 
-/// Makes sure that `slot` has its own listener wherever listeners are per slot.
-fn open_for(listeners: &mut [Listeners], slot: SlotNumber) -> Result<(), SpawnFailure> {
-    for listeners in listeners {
-        let Listeners::PerSlot(group) = listeners else { continue };
-        group.open(slot).map_err(|error| {
-            let is_short =
-                |error: &io::Error| matches!(error.raw_os_error(), Some(errno) if is_shortage(errno));
-            let cause = error.source().and_then(|source| source.downcast_ref());
-            let reason = cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"));
-            SpawnFailure { reason, transient: cause.is_some_and(is_short) }
-        })?;
-    }
-    Ok(())
-}
-
-/// Whether the error is a passing shortage.
-fn is_shortage(errno: i32) -> bool {
-    matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
-}
-
-/// A worker of `release` in `slot`, without the parts that it shares with the master or has to itself.
+/// A worker of `release` in `slot`, but for what it shares with the master or has for itself.
 fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
     let process = &options.process;
     SpawnSpec {

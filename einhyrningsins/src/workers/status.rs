@@ -1,12 +1,10 @@
-//! Status of releases, listeners and process attributes, as clients see it.
+//! Releases, and the processes that are made of them, as `status` and `state` show them.
 
-use einhorn_proto::{ListenerStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, WORKERS_MAX};
+use einhorn_proto::ReleaseStatus;
 use einhyrningsins_supervisor::Generation;
 use serde_json::Value;
 
 use super::Workers;
-use crate::listen::{ListenerQueue, Listeners, PerSlot};
-use crate::sys::spawn::FIRST_SOCKET;
 
 impl Workers {
     /// The process attributes of `generation`, for the `state` command.
@@ -21,53 +19,4 @@ impl Workers {
         statuses.sort_by_key(|status| status.generation);
         statuses
     }
-
-    pub(crate) fn listener_statuses(&self) -> Vec<ListenerStatus> {
-        let listeners = self.listeners.iter().enumerate().zip(FIRST_SOCKET..);
-        let statuses = listeners.map(|((index, listeners), fd)| {
-            let slots = match listeners {
-                Listeners::Shared(_) => Vec::new(),
-                Listeners::PerSlot(group) => slot_statuses(group),
-            };
-            let any = listeners.any();
-            ListenerStatus {
-                index: u32::try_from(index).unwrap_or(WORKERS_MAX),
-                fd,
-                name: any.name_at(index),
-                address: any.address.to_string(),
-                kind: any.kind().name().to_owned(),
-                family: any.address.family_name().to_owned(),
-                backlog: any.backlog,
-                queue: match listeners {
-                    Listeners::Shared(listener) => listener.queue().map(queue_status),
-                    Listeners::PerSlot(_) => sum(slots.iter().filter_map(|slot| slot.queue)),
-                },
-                slots,
-            }
-        });
-        statuses.collect()
-    }
-}
-
-fn slot_statuses(group: &PerSlot) -> Vec<SlotListenerStatus> {
-    let slots = group.by_slot().into_iter();
-    let statuses = slots.map(|(slot, listener, is_live)| SlotListenerStatus {
-        slot: slot.0,
-        live: is_live,
-        queue: listener.queue().map(queue_status),
-    });
-    statuses.collect()
-}
-
-fn queue_status(queue: ListenerQueue) -> QueueStatus {
-    QueueStatus { length: queue.length, limit: queue.limit, drops: queue.drops }
-}
-
-/// The sum over all queues; `None` if there are none.
-fn sum(queues: impl Iterator<Item = QueueStatus>) -> Option<QueueStatus> {
-    queues.reduce(|one, other| QueueStatus {
-        length: one.length.saturating_add(other.length),
-        limit: one.limit.saturating_add(other.limit),
-        drops: one.drops.zip(other.drops).map(|(one, other)| one.wrapping_add(other)),
-    })
 }

@@ -43,7 +43,7 @@ impl Site {
             process: ProcessOptions::default(),
         };
         let spawner = Spawner::new().unwrap();
-        let workers = Workers::new(recipe, Vec::new(), Path::new("/control"), "@notify", spawner, options);
+        let workers = Workers::new(recipe, spawner, options);
         Self { root, workers }
     }
 
@@ -71,7 +71,7 @@ impl Site {
     }
 
     fn resolve(&mut self, generation: Generation) {
-        self.workers.resolve(generation).unwrap();
+        self.workers.resolve(generation, Vec::new()).unwrap();
     }
 
     /// Spawns a worker of `generation` and returns its exit status. Retries while a file that was just written
@@ -79,7 +79,7 @@ impl Site {
     fn run(&mut self, generation: Generation) -> Result<i32, SpawnFailure> {
         let deadline = Instant::now() + PATIENCE;
         let spawned = loop {
-            match self.workers.spawn(SlotNumber(0), 0, generation) {
+            match self.workers.spawn(SlotNumber(0), 0, generation, &[]) {
                 Err(failure) if failure.transient && Instant::now() < deadline => {}
                 result => break result?,
             }
@@ -110,7 +110,7 @@ fn a_respawn_runs_its_generations_binary_after_a_rename_over_it() {
     fs::remove_file(site.path("server")).unwrap();
     site.check(FIRST, 0);
     site.check(SECOND, 1);
-    assert!(site.workers.resolve(Generation(3)).is_err(), "there is nothing to upgrade to");
+    assert!(site.workers.resolve(Generation(3), Vec::new()).is_err(), "there is nothing to upgrade to");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_deleted_release_still_runs_a_binary_and_is_named_for_a_script() {
         format!("cannot execute ./server: its directory {} has been deleted", deleted.display())
     );
     assert!(!failure.transient);
-    let error = site.workers.resolve(Generation(3)).unwrap_err().in_words();
+    let error = site.workers.resolve(Generation(3), Vec::new()).unwrap_err().in_words();
     assert!(error.starts_with("cannot run in ") && error.contains("No such file"), "{error}");
     site.check(FIRST, 0);
 }
@@ -191,7 +191,7 @@ fn each_generation_has_the_variables_of_its_release() {
     site.check(FIRST, 11);
     site.check(SECOND, 12);
     site.link("current", "releases/3");
-    let error = site.workers.resolve(Generation(3)).unwrap_err().in_words();
+    let error = site.workers.resolve(Generation(3), Vec::new()).unwrap_err().in_words();
     assert!(error.contains("app.env") && error.contains("line 1: it has no \"=\""), "{error}");
     site.check(SECOND, 12);
 }

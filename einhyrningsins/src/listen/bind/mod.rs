@@ -163,7 +163,7 @@ pub fn bind_at(
 ///
 /// # Errors
 /// [`BindError`], for instance if no descriptor is left.
-pub(super) fn bind_twin(listener: &Listener) -> Result<Listener, BindError> {
+pub fn bind_twin(listener: &Listener) -> Result<Listener, BindError> {
     let Listener { spec, address, backlog, .. } = listener;
     let failed = |source| BindError::Bind { address: address.clone(), source };
     let only_v6 = address.inet().is_some_and(|address| address.is_ipv6())
@@ -231,7 +231,7 @@ fn new_socket(address: &Address, only_v6: bool) -> io::Result<Socket> {
 }
 
 /// Sets the options that can be set both before and after a socket has an address.
-pub(super) fn set_options(
+pub fn set_options(
     socket: &Socket,
     address: &Address,
     options: &BindOptions,
@@ -322,7 +322,7 @@ fn take_place(
 
 /// Takes over the path of a socket that an earlier master bound, and sets the mode and owner that are asked for
 /// now; `None` if the path does not lead to the socket.
-pub(super) fn take_over_place(
+pub fn take_over_place(
     path: &Path,
     socket: &OwnedFd,
     address: &Address,
@@ -360,14 +360,14 @@ fn group_id(group: &str) -> Result<Gid, BindError> {
 
 /// The length of a listener's queue.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Backlog {
-    pub(super) asked: i32,
-    pub(super) effective: u32,
+pub struct Backlog {
+    pub asked: i32,
+    pub effective: u32,
 }
 
 impl Backlog {
     /// The kernel clamps the requested length; the limit is read only to report the result.
-    pub(super) fn new(asked: Option<u32>) -> Self {
+    pub fn new(asked: Option<u32>) -> Self {
         let asked = asked.and_then(|asked| i32::try_from(asked).ok()).unwrap_or(i32::MAX);
         let limit = read_number(SOMAXCONN_FILE).unwrap_or(u32::MAX);
         Self { asked, effective: asked.unsigned_abs().min(limit) }

@@ -5,6 +5,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use proptest::prelude::*;
 
 use super::*;
+use crate::listen::{Family, Sockets};
 use crate::sys::testing::isolated;
 
 fn variables<'a>(of: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<String> + 'a {
@@ -66,10 +67,11 @@ fn tcp() -> OwnedFd {
 }
 
 fn take(passed: &mut Passed, binds: &[&str]) -> Result<Vec<Listener>, String> {
-    let binds: Vec<BindSpec> = binds.iter().map(|text| text.parse().unwrap()).collect();
+    let binds = binds.iter().map(|text| text.parse().unwrap()).collect();
+    let sockets = Sockets { binds, family: Family::Any, backlog: None };
     let mut listeners = Vec::new();
-    for spec in &binds {
-        let found = crate::listen::open(spec, &binds, Default::default(), None, passed);
+    for spec in &sockets.binds {
+        let found = crate::listen::open(spec, &sockets, passed, false);
         listeners.extend(found.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
     }
     Ok(listeners)
@@ -129,7 +131,7 @@ fn unused_sockets_are_reported() {
 fn stored_listeners_are_invisible_to_binds_and_not_warned_about() {
     isolated("listen::passed::tests::stored_listeners_are_invisible_to_binds_and_not_warned_about", || {
         let (mut passed, fds) = passed(vec![(tcp(), "bind-127.0.0.1%3A0"), (tcp(), "web")]);
-        let mut kept = passed.take_kept();
+        let mut kept = crate::master::KeptListeners::of(&mut passed);
         let taken = kept.take(&"127.0.0.1:0".parse().unwrap(), Default::default(), None, 1).unwrap();
         assert_eq!(taken.any().fd.as_raw_fd(), fds[0]);
         assert_eq!(take(&mut passed, &["systemd"]).unwrap().len(), 1);

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
@@ -18,13 +19,13 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::forms::{self, pid, pid_option};
-use crate::master::CLIENTS;
+use crate::master::ready::CLIENTS;
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::peer;
 
 /// Clients at a time, workers' own connections not counted. Source: this and the next two, einhorn-control(7),
 /// "LIMITS", where clients are told of them.
-pub(in crate::master) const CLIENTS_MAX: usize = 256;
+pub(super) const CLIENTS_MAX: usize = 256;
 
 /// A client is dropped when an event or a line of progress would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -47,16 +48,16 @@ pub(in crate::master) struct ClientId(pub(in crate::master) usize);
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::master) enum Peer {
+pub(super) enum Peer {
     /// Whoever connected to the socket's path, by its pid at that time; `None` if that is not visible here.
     Connected(#[serde(with = "pid_option")] Option<Pid>),
     /// The worker, or its children, that got this connection from us (-g).
     Worker(#[serde(with = "pid")] Pid),
 }
 
-/// The clients written down.
+/// The state of the clients in a handover.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::master) struct ClientsRecord {
+pub(super) struct ClientsRecord {
     clients: Vec<ClientRecord>,
     next: usize,
 }
@@ -78,7 +79,7 @@ struct ClientRecord {
 
 impl ClientsRecord {
     /// The descriptors that it names.
-    pub(in crate::master) fn descriptors(&self) -> impl Iterator<Item = Fd> {
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = Fd> {
         self.clients.iter().map(|client| client.fd)
     }
 }
@@ -113,7 +114,7 @@ struct Follower {
 
 /// What a client has said next.
 #[derive(Debug)]
-pub(in crate::master) enum Input {
+pub(super) enum Input {
     /// A whole line.
     Line(Vec<u8>),
     /// A line that is longer than any request may be.
@@ -124,7 +125,7 @@ pub(in crate::master) enum Input {
 
 /// Every control client.
 #[derive(Debug)]
-pub(in crate::master) struct Clients {
+pub(super) struct Clients {
     clients: HashMap<ClientId, Client>,
     next: usize,
     /// Those that have something to send, or are to be looked at for their end.
@@ -154,7 +155,7 @@ impl Clients {
     /// # Errors
     /// Whatever `accept4(2)` says, most often that there is no descriptor. The socket is then left alone until
     /// [`Self::accept_again_at`]: its queue gives no new event for those who wait already.
-    pub(in crate::master) fn accept(
+    pub(super) fn accept(
         &mut self,
         registry: &Registry,
         listener: &UnixListener,
@@ -180,26 +181,26 @@ impl Clients {
     }
 
     /// When to try [`Self::accept`] again after an error.
-    pub(in crate::master) fn accept_again_at(&self) -> Option<Instant> {
+    pub(super) fn accept_again_at(&self) -> Option<Instant> {
         self.pause.map(|(at, _)| at)
     }
 
     /// Takes in the connection that was made for a worker.
-    pub(in crate::master) fn adopt(&mut self, registry: &Registry, stream: StdUnixStream, worker: Pid) {
+    pub(super) fn adopt(&mut self, registry: &Registry, stream: StdUnixStream, worker: Pid) {
         // Without the registration it would be deaf; the worker then has the socket's path.
         let _ = self.insert(registry, UnixStream::from_std(stream), Peer::Worker(worker));
     }
 
     fn insert(&mut self, registry: &Registry, mut stream: UnixStream, peer: Peer) -> io::Result<ClientId> {
         let id = ClientId(self.next);
-        registry.register(&mut stream, Token(CLIENTS + id.0), Interest::READABLE | Interest::WRITABLE)?;
+        register(registry, id, &mut stream)?;
         self.next += 1;
         self.clients.insert(id, Client::new(stream, peer));
         Ok(id)
     }
 
     /// Writes down every client that is still to be heard or told something.
-    pub(in crate::master) fn record(&self) -> ClientsRecord {
+    pub(super) fn record(&self) -> ClientsRecord {
         let left = self.clients.iter().filter(|(_, client)| !client.is_broken);
         let clients = left.map(|(id, client)| ClientRecord {
             id: id.0,
@@ -215,66 +216,51 @@ impl Clients {
         ClientsRecord { clients: clients.collect(), next: self.next }
     }
 
-    /// Takes over the clients that were written down.
+    /// Continues from a handover.
     ///
     /// # Errors
-    /// If a descriptor is not there, or the kernel cannot wait for it. Those that were taken stay open then: the
-    /// image before needs them.
-    pub(in crate::master) fn adopt_all(
-        record: ClientsRecord,
-        inherited: &mut Inherited,
-        registry: &Registry,
-    ) -> io::Result<Self> {
-        let mut clients = Self { next: record.next, ..Self::default() };
+    /// If a descriptor is not there. Those that were taken stay open then: the old image needs them.
+    pub(super) fn resume(record: ClientsRecord, inherited: &mut Inherited) -> io::Result<Self> {
+        let mut clients = ManuallyDrop::new(Self { next: record.next, ..Self::default() });
         for record in record.clients {
-            if let Err(error) = clients.take(record, inherited, registry) {
-                std::mem::forget(clients);
-                return Err(error);
-            }
+            let id = ClientId(record.id);
+            let fd = inherited.take(record.fd.0).map_err(io::Error::other)?;
+            let mut client = Client::new(UnixStream::from_std(StdUnixStream::from(fd)), record.peer);
+            client.input.push(&record.input);
+            client.output = record.output;
+            client.has_ended = record.has_ended;
+            client.is_leaving = record.is_leaving;
+            client.is_deaf = record.is_deaf;
+            client.follows = record.follows;
+            clients.followers.extend(client.follows.is_some().then_some(id));
+            clients.dirty.insert(id);
+            clients.clients.insert(id, client);
         }
-        Ok(clients)
+        Ok(ManuallyDrop::into_inner(clients))
     }
 
-    fn take(
-        &mut self,
-        record: ClientRecord,
-        inherited: &mut Inherited,
-        registry: &Registry,
-    ) -> io::Result<()> {
-        let id = ClientId(record.id);
-        let fd = inherited.take(record.fd.0).map_err(io::Error::other)?;
-        let stream = UnixStream::from_std(StdUnixStream::from(fd));
-        let mut client = Client::new(stream, record.peer);
-        client.input.push(&record.input);
-        client.output = record.output;
-        client.has_ended = record.has_ended;
-        client.is_leaving = record.is_leaving;
-        client.is_deaf = record.is_deaf;
-        client.follows = record.follows;
-        self.followers.extend(client.follows.is_some().then_some(id));
-        self.dirty.insert(id);
-        let client = self.clients.entry(id).insert_entry(client).into_mut();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut client.stream, Token(CLIENTS + id.0), interest)
+    /// Begins to wait for all of them.
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        self.clients.iter_mut().try_for_each(|(id, client)| register(registry, *id, &mut client.stream))
     }
 
     /// Every client.
-    pub(in crate::master) fn ids(&self) -> impl Iterator<Item = ClientId> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = ClientId> {
         self.clients.keys().copied()
     }
 
     /// How many there are, workers' own connections not counted.
-    pub(in crate::master) fn connected(&self) -> usize {
+    pub(super) fn connected(&self) -> usize {
         let is_connected = |client: &&Client| matches!(client.peer, Peer::Connected(_));
         self.clients.values().filter(is_connected).count()
     }
 
-    pub(in crate::master) fn peer(&self, id: ClientId) -> Option<Peer> {
+    pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
         self.clients.get(&id).map(|client| client.peer)
     }
 
     /// The next line of `id`, reading at most once.
-    pub(in crate::master) fn next_input(&mut self, id: ClientId) -> Input {
+    pub(super) fn next_input(&mut self, id: ClientId) -> Input {
         let Some(client) = self.clients.get_mut(&id).filter(|client| client.is_listened_to()) else {
             return Input::Nothing;
         };
@@ -304,12 +290,7 @@ impl Clients {
     }
 
     /// Queues a reply.
-    pub(in crate::master) fn send<D: Serialize>(
-        &mut self,
-        id: ClientId,
-        language: Language,
-        reply: &Reply<D>,
-    ) {
+    pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
             client.is_broken = true;
@@ -320,7 +301,7 @@ impl Clients {
     }
 
     /// Queues a notice for all who follow events.
-    pub(in crate::master) fn send_to_followers(&mut self, notice: &Notice) {
+    pub(super) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
             let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
             if let Some(Follower { id: request_id, language }) = follows {
@@ -330,12 +311,7 @@ impl Clients {
     }
 
     /// From now on `id` gets every notice.
-    pub(in crate::master) fn follow(
-        &mut self,
-        id: ClientId,
-        request_id: Option<RequestId>,
-        language: Language,
-    ) {
+    pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.follows = Some(Follower { id: request_id, language });
             self.followers.insert(id);
@@ -343,7 +319,7 @@ impl Clients {
     }
 
     /// Closes `id` once it has what is queued for it.
-    pub(in crate::master) fn leave(&mut self, id: ClientId) {
+    pub(super) fn leave(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.is_leaving = true;
             self.dirty.insert(id);
@@ -351,7 +327,7 @@ impl Clients {
     }
 
     /// Nothing can be sent to `id` any more; what it has sent is still read.
-    pub(in crate::master) fn mark_deaf(&mut self, id: ClientId) {
+    pub(super) fn mark_deaf(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.become_deaf();
             self.dirty.insert(id);
@@ -359,7 +335,7 @@ impl Clients {
     }
 
     /// Those who have closed their end, as it is at this moment.
-    pub(in crate::master) fn hung_up(&self) -> Vec<ClientId> {
+    pub(super) fn hung_up(&self) -> Vec<ClientId> {
         let mut waiting: Vec<_> = self
             .clients
             .values()
@@ -372,32 +348,31 @@ impl Clients {
         self.clients.keys().zip(&waiting).filter(|(_, entry)| has_left(entry)).map(|(id, _)| *id).collect()
     }
 
-    /// The connections that were made for the worker `pid`.
-    pub(in crate::master) fn of_worker(&self, pid: Pid) -> Vec<ClientId> {
-        let is_its = |(_, client): &(&ClientId, &Client)| client.peer == Peer::Worker(pid);
-        self.clients.iter().filter(is_its).map(|(id, _)| *id).collect()
+    /// The connection that was made for the worker `pid`.
+    pub(super) fn of_worker(&self, pid: Pid) -> Option<ClientId> {
+        self.clients.iter().find(|(_, client)| client.peer == Peer::Worker(pid)).map(|(id, _)| *id)
+    }
+
+    /// Whether it is still there.
+    pub(super) fn has(&self, id: ClientId) -> bool {
+        self.clients.contains_key(&id)
     }
 
     /// Closes `id` whatever is queued for it.
-    pub(in crate::master) fn close(&mut self, id: ClientId) {
+    pub(super) fn close(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.is_broken = true;
             self.dirty.insert(id);
         }
     }
 
-    /// Whether something waits to be sent to `id`.
-    pub(in crate::master) fn is_dirty(&self, id: ClientId) -> bool {
-        self.dirty.contains(&id)
-    }
-
-    pub(in crate::master) fn next_dirty(&mut self) -> Option<ClientId> {
+    pub(super) fn next_dirty(&mut self) -> Option<ClientId> {
         self.dirty.pop_first()
     }
 
     /// Sends what `id` takes. Returns whether it was full before and is not any more: then it may have requests
     /// that nobody has looked at.
-    pub(in crate::master) fn flush(&mut self, id: ClientId) -> bool {
+    pub(super) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
         while client.sent < client.output.len() {
@@ -421,7 +396,7 @@ impl Clients {
     }
 
     /// Whether `id` can be forgotten: it is gone, or has said all it will and been told all it asked.
-    pub(in crate::master) fn is_finished(&self, id: ClientId, awaits_replies: bool) -> bool {
+    pub(super) fn is_finished(&self, id: ClientId, awaits_replies: bool) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
         let is_idle = client.output.is_empty() && !awaits_replies && client.follows.is_none();
         client.is_broken
@@ -430,13 +405,17 @@ impl Clients {
     }
 
     /// Closes `id`.
-    pub(in crate::master) fn remove(&mut self, id: ClientId) {
+    pub(super) fn remove(&mut self, id: ClientId) {
         self.clients.remove(&id);
         self.followers.remove(&id);
         if let Some((at, _)) = &mut self.pause {
             *at = Instant::now();
         }
     }
+}
+
+fn register(registry: &Registry, id: ClientId, stream: &mut UnixStream) -> io::Result<()> {
+    registry.register(stream, Token(CLIENTS + id.0), Interest::READABLE | Interest::WRITABLE)
 }
 
 impl Client {

@@ -1,7 +1,390 @@
-//! The control socket and its clients.
+//! The control socket and its clients: reads requests, answers questions, passes commands on, and sends the replies.
+//!
+//! `socket.rs` has the socket's file, `clients.rs` the connections, `requests.rs` what each request asks for,
+//! `answers.rs` who waits for which answer, `status.rs` what `status` and `state` show. A command becomes an event for
+//! the core, with a [`RequestKey`] if somebody waits; the core's answer comes back through [`Control::reply`].
 
+mod answers;
 mod clients;
+mod requests;
 mod socket;
+mod status;
 
-pub(super) use clients::{CLIENTS_MAX, ClientId, Clients, ClientsRecord, Input, Peer};
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use anyhow::Context;
+use einhorn_proto::{Counts, Language, Notice, Progress, Reply};
+use einhyrningsins_supervisor::{Event, Moment, ReplyData, RequestKey, Supervisor, UpgradePlan};
+use mio::{Interest, Registry};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::listeners::Listeners;
+use super::parts::Part;
+use super::ready::{self, Ready};
+use crate::config::{Control as Settings, Dialect};
+use crate::forms::{Clock, core_pid};
+use crate::logging::Log;
+use crate::sys::inherit::{Fd, Inherited};
+use crate::sys::peer;
+use crate::workers::Workers;
+
+use answers::Asker;
+pub(super) use clients::ClientId;
+use clients::{CLIENTS_MAX, Clients, ClientsRecord, Input, Peer};
 pub use socket::{ControlSocket, ControlSocketRecord};
+
+/// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
+const REQUESTS_PER_ROUND: usize = 64;
+
+/// Bytes of requests taken up from one client in one round, or one line if that is longer: what a request costs to
+/// read grows with its length.
+const BYTES_PER_ROUND: usize = 64 * 1024;
+
+/// What control reads of the other parts to answer questions.
+pub(super) struct View<'a> {
+    pub(super) dialect: Dialect,
+    pub(super) core: &'a Supervisor,
+    pub(super) workers: &'a Workers,
+    pub(super) listeners: &'a Listeners,
+}
+
+/// What a request comes to for the loop.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// An event for the core.
+    Event(Event),
+    /// A handover.
+    Reload(RequestKey),
+}
+
+/// The control socket, its clients, and who waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Control {
+    settings: Settings,
+    socket: ControlSocket,
+    clients: Clients,
+    /// Who waits for a last reply.
+    requests: HashMap<RequestKey, Asker>,
+    next_request: u64,
+    /// Whose requests are being read.
+    serving: Option<Serving>,
+    /// A request that may have joined an upgrade, which the core has just been told.
+    joining: Option<RequestKey>,
+    /// Whether room was made for the clients that are waiting to be accepted.
+    has_made_room: bool,
+    started: Instant,
+}
+
+/// How much of one client was read in this round.
+#[derive(Debug)]
+struct Serving {
+    id: ClientId,
+    requests: usize,
+    bytes: usize,
+    /// Close it afterwards, whatever is queued for it: its worker is gone.
+    is_last: bool,
+}
+
+/// The state of [`Control`] in a handover.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ControlState {
+    pub(super) settings: Settings,
+    socket: ControlSocketRecord,
+    clients: ClientsRecord,
+    requests: Vec<(RequestKey, Asker)>,
+    next_request: u64,
+    started_at: Moment,
+}
+
+impl Control {
+    pub(crate) fn new(settings: Settings, socket: ControlSocket) -> Self {
+        Self {
+            settings,
+            socket,
+            clients: Clients::default(),
+            requests: HashMap::new(),
+            next_request: 0,
+            serving: None,
+            joining: None,
+            has_made_room: false,
+            started: Instant::now(),
+        }
+    }
+
+    /// How the master is controlled.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What workers are told of it, by variables.
+    pub(crate) fn exports(&self) -> Vec<(String, String)> {
+        vec![
+            ("EINHORN_MASTER_PID".to_owned(), std::process::id().to_string()),
+            ("EINHORN_SOCK_PATH".to_owned(), self.settings.socket.to_string_lossy().into_owned()),
+        ]
+    }
+
+    /// Every client may have sent something of which no event will tell: they were taken over.
+    pub(super) fn look_at_all(&self, ready: &mut Ready) {
+        ready.clients_later.extend(self.clients.ids());
+    }
+
+    /// Reads on until there is something for the loop to do; `None` at the end of the round.
+    pub(super) fn turn(
+        &mut self,
+        ready: &mut Ready,
+        registry: &Registry,
+        view: &View<'_>,
+        log: &mut Log,
+    ) -> Option<Request> {
+        self.report_joined(view);
+        ready.closed.drain(..).for_each(|id| self.clients.mark_deaf(id));
+        ready.control |= self.clients.accept_again_at().is_some_and(|at| at <= Instant::now());
+        loop {
+            if let Some(serving) = self.serving.take().or_else(|| ready.clients.pop_front().map(Serving::new))
+            {
+                if let Some(request) = self.serve(serving, ready, view, log) {
+                    return Some(request);
+                }
+            } else if !ready.control {
+                self.has_made_room = false;
+                return None;
+            } else if self.clients.connected() >= CLIENTS_MAX && !self.has_made_room {
+                // The events of those who hung up may come only after that of who connects now.
+                self.has_made_room = true;
+                for id in self.clients.hung_up() {
+                    self.clients.mark_deaf(id);
+                    ready.clients.push_back(id);
+                }
+            } else {
+                if self.has_made_room
+                    && let Some(abandoned) = self.settle(ready)
+                {
+                    return Some(Request::Event(abandoned));
+                }
+                self.has_made_room = false;
+                ready.control = self.accept(registry, view, log);
+            }
+        }
+    }
+
+    /// Accepts one client; whether there may be more.
+    fn accept(&mut self, registry: &Registry, view: &View<'_>, log: &mut Log) -> bool {
+        let is_retry = self.clients.accept_again_at().is_some();
+        match self.clients.accept(registry, &self.socket.listener) {
+            Ok(Some(id)) => self.welcome(id, view),
+            Ok(None) => return false,
+            Err(error) => {
+                if !is_retry {
+                    log.warn(format_args!("cannot accept a control client, will try again: {error}"));
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Turns a client away that is one too many, unless it is a worker, whose ack may be what all wait for.
+    fn welcome(&mut self, id: ClientId, view: &View<'_>) {
+        if self.clients.connected() > CLIENTS_MAX && !self.is_from_worker(id, view.core) {
+            let message = format!("refused: {CLIENTS_MAX} clients are connected already");
+            self.clients.send(id, Language::Json, &Reply::<()>::last(None, false, message, None));
+            self.clients.flush(id);
+            self.clients.leave(id);
+            return;
+        }
+        // What it sent before we accepted is there already, and there may be no event for it.
+        self.serving = Some(Serving::new(id));
+    }
+
+    fn is_from_worker(&self, id: ClientId, core: &Supervisor) -> bool {
+        match self.clients.peer(id) {
+            Some(Peer::Connected(Some(pid))) => {
+                peer::ancestor_among(pid, |pid| core.is_worker(core_pid(pid))).is_some()
+            }
+            Some(Peer::Worker(_)) => true,
+            Some(Peer::Connected(None)) | None => false,
+        }
+    }
+
+    /// Sends a client what it has not got, and takes up what it has sent, until that comes to something.
+    fn serve(
+        &mut self,
+        mut serving: Serving,
+        ready: &mut Ready,
+        view: &View<'_>,
+        log: &mut Log,
+    ) -> Option<Request> {
+        let id = serving.id;
+        while serving.requests < REQUESTS_PER_ROUND && serving.bytes < BYTES_PER_ROUND {
+            self.clients.flush(id);
+            match self.clients.next_input(id) {
+                Input::Line(line) => {
+                    serving.requests += 1;
+                    serving.bytes += line.len();
+                    if let Some(request) = self.on_line(id, &line, view, log) {
+                        self.serving = Some(serving);
+                        return Some(request);
+                    }
+                }
+                Input::Nothing => {
+                    self.finish(&serving);
+                    return None;
+                }
+                Input::TooLong(error) => {
+                    // Nobody knows its language; a line of JSON is YAML too.
+                    let reply = Reply::<()>::last(None, false, error.to_string(), None);
+                    self.clients.send(id, Language::Json, &reply);
+                    self.clients.leave(id);
+                    self.finish(&serving);
+                    return None;
+                }
+            }
+        }
+        self.finish(&serving);
+        ready.clients_later.push_back(id);
+        None
+    }
+
+    fn finish(&mut self, serving: &Serving) {
+        if serving.is_last {
+            self.clients.close(serving.id);
+        }
+    }
+
+    /// Sends what is queued, and forgets clients that are gone. Returns a request that nobody waits for any more; call it
+    /// again until there is none.
+    pub(super) fn settle(&mut self, ready: &mut Ready) -> Option<Event> {
+        loop {
+            if let Some(request) = self.requests.iter().find(|(_, asker)| !self.clients.has(asker.client)) {
+                let request = *request.0;
+                self.requests.remove(&request);
+                return Some(Event::RequestAbandoned { request });
+            }
+            let id = self.clients.next_dirty()?;
+            if self.clients.flush(id) {
+                // Its requests waited for this, and no event will tell of them again.
+                ready.clients_later.push_back(id);
+            }
+            if self.clients.is_finished(id, self.requests.values().any(|asker| asker.client == id)) {
+                self.clients.remove(id);
+            }
+        }
+    }
+
+    /// Takes in our end of the connection that was made for a worker (`-g`).
+    pub(super) fn adopt(&mut self, registry: &Registry, stream: UnixStream, worker: Pid) {
+        self.clients.adopt(registry, stream, worker);
+    }
+
+    /// A worker is gone: the next turns read what it said last over its own connection, and close that, because its pid
+    /// may be another's from now on.
+    pub(super) fn on_reaped(&mut self, worker: Pid) -> bool {
+        let connection = self.clients.of_worker(worker);
+        self.serving = connection.map(|id| Serving { is_last: true, ..Serving::new(id) });
+        self.serving.is_some()
+    }
+
+    /// Sends a notice to those who follow events, and as progress to those who wait for these requests.
+    pub(super) fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
+        progress_of.iter().for_each(|request| self.send_progress(*request, notice, counts));
+        self.clients.send_to_followers(notice);
+    }
+
+    /// Sends a notice as progress, if the request is still open and its client hears progress.
+    pub(super) fn send_progress(&mut self, request: RequestKey, notice: &Notice, counts: Option<Counts>) {
+        let Some(asker) = self.requests.get(&request).filter(|asker| asker.has_progress()) else { return };
+        let message = asker.dialect.manners().notice(notice);
+        let reply = Reply::progress(asker.id.clone(), message, Some(Progress { notice, counts }));
+        self.clients.send(asker.client, asker.language, &reply);
+    }
+
+    /// Gives the last reply to a request.
+    pub(super) fn reply(&mut self, request: RequestKey, ok: bool, message: String, data: Option<ReplyData>) {
+        let Some(asker) = self.requests.remove(&request) else { return };
+        let manners = asker.dialect.manners();
+        let message = manners.last_words(&asker.command, ok, message, data.as_ref());
+        match data {
+            None => self.answer(&asker, ok, message),
+            Some(ReplyData::Resized(data)) => self.answer_with(&asker, ok, message, data),
+            Some(ReplyData::Upgrade(data)) => self.answer_with(&asker, ok, message, data),
+        }
+    }
+
+    /// An upgrade that was asked for is not refused. Returns the request again, unless its client has all that it
+    /// hears.
+    pub(super) fn open_upgrade(&mut self, request: RequestKey, plan: UpgradePlan) -> Option<RequestKey> {
+        let asker = self.requests.get(&request)?;
+        let Some(opening) = asker.dialect.manners().opening(plan) else { return Some(request) };
+        if asker.has_progress() {
+            let line = Reply::<()>::progress(asker.id.clone(), opening, None);
+            self.clients.send(asker.client, asker.language, &line);
+            return Some(request);
+        }
+        let asker = self.requests.remove(&request)?;
+        self.answer(&asker, true, opening);
+        None
+    }
+
+    fn answer(&mut self, asker: &Asker, ok: bool, message: impl Into<String>) {
+        let reply = Reply::<()>::last(asker.id.clone(), ok, message, None);
+        self.clients.send(asker.client, asker.language, &reply);
+    }
+
+    fn answer_with<D: Serialize>(&mut self, asker: &Asker, ok: bool, message: impl Into<String>, data: D) {
+        let reply = Reply::last(asker.id.clone(), ok, message, Some(data));
+        self.clients.send(asker.client, asker.language, &reply);
+    }
+}
+
+impl Serving {
+    fn new(id: ClientId) -> Self {
+        Self { id, requests: 0, bytes: 0, is_last: false }
+    }
+}
+
+impl Part for Control {
+    type State = ControlState;
+
+    fn record(&self) -> anyhow::Result<ControlState> {
+        Ok(ControlState {
+            settings: self.settings.clone(),
+            socket: self.socket.record(),
+            clients: self.clients.record(),
+            requests: self.requests.iter().map(|(request, asker)| (*request, asker.clone())).collect(),
+            next_request: self.next_request,
+            started_at: Clock::read().moment(self.started),
+        })
+    }
+
+    fn resume(state: ControlState, inherited: &mut Inherited) -> anyhow::Result<Self> {
+        let clients = Clients::resume(state.clients, inherited)?;
+        let clients = std::mem::ManuallyDrop::new(clients);
+        let socket = ControlSocket::resume(state.socket, inherited)?;
+        Ok(Self {
+            clients: std::mem::ManuallyDrop::into_inner(clients),
+            requests: state.requests.into_iter().collect(),
+            next_request: state.next_request,
+            started: Clock::read().instant(state.started_at),
+            ..Self::new(state.settings, socket)
+        })
+    }
+
+    fn descriptors(state: &ControlState) -> Vec<Fd> {
+        state.socket.descriptors().into_iter().chain(state.clients.descriptors()).collect()
+    }
+
+    fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
+        registry
+            .register(&mut self.socket.listener, ready::CONTROL, Interest::READABLE)
+            .context("cannot wait for control clients")?;
+        self.clients.register(registry).context("cannot take over the control clients")
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.clients.accept_again_at()
+    }
+}

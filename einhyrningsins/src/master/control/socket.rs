@@ -111,7 +111,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// If a descriptor of it is not there.
-    pub fn adopt(record: ControlSocketRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+    pub fn resume(record: ControlSocketRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
         let listener = StdUnixListener::from(inherited.take(record.fd.0)?);
         Ok(Self {
             listener: UnixListener::from_std(listener),

@@ -8,17 +8,19 @@
 //! The format has a version, [`FORMAT`]. A field that is added has a default, so that an older state is read; what
 //! an older master must not pass over raises the version, and it refuses that in words.
 //!
-//! What the object has is for the master to say (`record.rs`), and of its parts for whoever owns them.
+//! The object is a [`MasterState`], of which each part has its own.
 
 use std::io;
 
 use einhyrningsins_supervisor::Contradiction;
 use serde::Serialize;
 
+use super::format_1;
+use crate::master::parts::MasterState;
 use crate::sys::inherit::Fd;
 
 /// The version of the format that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The oldest version that this program reads.
 pub const FORMAT_OLDEST: u32 = 1;
@@ -90,6 +92,26 @@ impl Header {
         let header = Self { format: words.next()?.parse().ok()?, image: Fd(words.next()?.parse().ok()?) };
         Some((header, &state[end + 1..]))
     }
+}
+
+/// Reads a state.
+///
+/// # Errors
+/// [`HandoverError`].
+pub fn read(state: &[u8]) -> Result<(Header, MasterState), HandoverError> {
+    let (header, body) = Header::parse(state)?;
+    Ok((header, parse(header, body)?))
+}
+
+/// Reads what follows the first line of a state.
+///
+/// # Errors
+/// [`HandoverError::Json`].
+pub fn parse(header: Header, body: &[u8]) -> Result<MasterState, HandoverError> {
+    Ok(match header.format {
+        1 => format_1::parse(body)?,
+        _ => serde_json::from_slice(body)?,
+    })
 }
 
 /// Writes a state down, with `image` for the executable that does.

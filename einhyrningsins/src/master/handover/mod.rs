@@ -1,19 +1,301 @@
-//! The handover: a master is replaced by another program in the same process.
+//! The handover: another program takes the master's place, in the same process.
 //!
-//! [`check`] starts the program that is to take over as a child, to see whether it can read the state. [`exec`] writes
-//! the state and executes the program. On the other side of the exec, [`takeover`] takes over what the state names,
-//! and [`resume`] continues what was under way. [`format`] has the form of the state, [`record`] its content. `reload`
-//! is the command that starts a handover; an upgrade starts one where the program on disk has changed.
+//! The program is started first as a child, with the state as it is then, and says whether it can read that
+//! (`check.rs`). The master runs on meanwhile. Then the state is written once more and the program is executed
+//! (`exec.rs`). On the other side, `takeover.rs` takes over what the state names, and `resume.rs` continues what was
+//! under way. Whatever fails up to the exec leaves the master as it was; what fails behind it, up to the end of the
+//! takeover, brings the old program back (`sys/go_back.rs`). `format.rs` has the form of the state, `format_1.rs` reads
+//! the states of the first one.
+//!
+//! `reload` starts a handover; an upgrade starts with one where the program on disk is another than the one that runs.
+//! This is the one part that sees all others, because it hands them over.
 
 mod check;
 mod exec;
 mod format;
-mod record;
+mod format_1;
 mod resume;
 mod takeover;
 
-pub(super) use exec::{Replacement, Then};
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Instant;
+use std::{env, fs};
+
+use anyhow::{Context, anyhow};
+use einhorn_proto::{Notice, Termination};
+use einhyrningsins_supervisor::{Action, RequestKey, Supervisor, UpgradePlan};
+use mio::Registry;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::parts::{Part, Parts};
+use super::ready::Ready;
+use crate::config::{Identity, Reexec};
+use crate::logging::Log;
+use crate::manners::Manners;
+use crate::release::{Program, Recipe, variable};
+use crate::sys::inherit::Inherited;
+
+use check::Check;
 pub use takeover::take_over;
+
+/// This program, as it runs.
+const SELF: &str = "/proc/self/exe";
+
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// What a handover is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Then {
+    /// Itself.
+    Reload {
+        /// Who asked.
+        request: RequestKey,
+    },
+    /// An upgrade, which begins when it is done.
+    Upgrade {
+        /// Who asked, if somebody waits.
+        request: Option<RequestKey>,
+        /// How.
+        plan: UpgradePlan,
+    },
+}
+
+/// How far a handover is.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    identity: Identity,
+    settings: Reexec,
+    check: Option<Check>,
+    /// The check has passed; the exec is next.
+    checked: Option<Candidate>,
+    then: Vec<Then>,
+}
+
+/// The state of [`Handover`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HandoverState {
+    identity: Identity,
+    settings: Reexec,
+    then: Vec<Then>,
+}
+
+/// The program that is to take the master's place.
+#[derive(Debug)]
+struct Candidate {
+    program: Program,
+    /// The command, the program's name first.
+    words: Vec<OsString>,
+}
+
+impl Handover {
+    pub(crate) fn new(identity: Identity, settings: Reexec) -> Self {
+        Self { identity, settings, check: None, checked: None, then: Vec::new() }
+    }
+
+    /// Whether an upgrade begins with one: if the manners or an option ask for it, or if the path of the program leads
+    /// to another file than runs. A path that leads nowhere is no reason not to upgrade the workers.
+    pub(super) fn precedes_upgrades(&self, manners: &dyn Manners) -> bool {
+        if manners.always_hands_over() || self.settings.as_command.is_some() {
+            return true;
+        }
+        let Ok(running) = fs::metadata(SELF) else { return false };
+        self.candidate().is_ok_and(|candidate| !candidate.program.file().is(&running))
+    }
+
+    /// Whether the exec is next.
+    pub(super) fn is_due(&self) -> bool {
+        self.checked.is_some()
+    }
+
+    /// Whether one was asked for and has not happened yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.then.is_empty()
+    }
+
+    /// Begins with the check, or joins the one that runs.
+    pub(super) fn begin(parts: &mut Parts, registry: &Registry, then: Then) -> Vec<Action> {
+        if let Some(refusal) = parts.core.stopping() {
+            return Vec::from_iter(then.refuse(&refusal, &mut parts.log));
+        }
+        let request = then.request();
+        parts.handover.then.push(then);
+        if let Some(check) = &parts.handover.check {
+            // Nothing more may happen in it for a long time.
+            if let Some(request) = request {
+                let notice = check.candidate.notice();
+                parts.control.send_progress(request, &notice, parts.core.counts());
+            }
+            return Vec::new();
+        }
+        if parts.handover.checked.is_some() {
+            return Vec::new();
+        }
+        match Check::begin(parts, registry) {
+            Ok(check) => {
+                let notice = check.candidate.notice();
+                parts.handover.check = Some(check);
+                let progress_of = parts.handover.then.iter().filter_map(Then::request).collect();
+                vec![Action::Notice { notice, progress_of, counts: parts.core.counts() }]
+            }
+            Err(error) => parts.handover.give_up(&format!("{error:#}"), &mut parts.log),
+        }
+    }
+
+    /// Reads what the check reports, and ends one that takes too long.
+    pub(super) fn turn(&mut self, ready: &mut Ready) {
+        let is_late = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
+        let Some(check) = &mut self.check else { return };
+        if std::mem::take(&mut ready.check) {
+            check.read();
+        }
+        if is_late {
+            check.end();
+        }
+    }
+
+    /// A stopping master is not replaced: the check is ended, and whoever waits is told.
+    pub(super) fn yield_to_stop(&mut self, core: &Supervisor, log: &mut Log) -> Vec<Action> {
+        if !self.is_under_way() {
+            return Vec::new();
+        }
+        let Some(refusal) = core.stopping() else { return Vec::new() };
+        if let Some(check) = &mut self.check {
+            check.end();
+        }
+        self.checked = None;
+        self.then.drain(..).filter_map(|then| then.refuse(&refusal, log)).collect()
+    }
+
+    /// A child has ended. `None` if it was not the check.
+    pub(super) fn on_reaped(
+        &mut self,
+        pid: Pid,
+        termination: &Termination,
+        log: &mut Log,
+    ) -> Option<Vec<Action>> {
+        let mut check = self.check.take_if(|check| check.pid == pid)?;
+        check.read();
+        if !self.is_under_way() {
+            // Nobody waits for it any more: the master stops.
+            return Some(Vec::new());
+        }
+        Some(match check.verdict(termination, &self.settings) {
+            Ok(version) => {
+                log.debug(format_args!("the check has passed: {version} can take over"));
+                self.checked = Some(check.candidate);
+                Vec::new()
+            }
+            Err(reason) => self.give_up(&reason, log),
+        })
+    }
+
+    /// The master stays as it is. Whoever wanted it replaced is told why.
+    fn give_up(&mut self, reason: &str, log: &mut Log) -> Vec<Action> {
+        let notice = Notice::MasterKept { reason: reason.to_owned() };
+        let mut actions = vec![Action::Notice { notice, progress_of: Vec::new(), counts: None }];
+        actions.extend(self.then.drain(..).filter_map(|then| then.refuse(reason, log)));
+        actions
+    }
+
+    /// The program to execute, as it is on disk now.
+    fn candidate(&self) -> anyhow::Result<Candidate> {
+        let words = match &self.settings.as_command {
+            Some(words) => words.clone(),
+            None => self.identity.argv.iter().take(1).cloned().collect(),
+        };
+        let name = words.first().map_or(OsStr::new(""), OsString::as_os_str);
+        let here = self.start_directory().map_or_else(|| open(".", DIRECTORY, Mode::empty()), Ok);
+        let here =
+            here.map_err(io::Error::from).context("cannot open the directory that it was started in")?;
+        let program = Program::find(name, here.as_fd(), &self.identity.start_directory);
+        Ok(Candidate { program: program.map_err(|error| anyhow!(error.in_words()))?, words })
+    }
+
+    /// The directory that the master was started in, as its path leads there now.
+    fn start_directory(&self) -> Option<OwnedFd> {
+        open(&self.identity.start_directory, DIRECTORY, Mode::empty()).ok()
+    }
+}
+
+impl Candidate {
+    fn notice(&self) -> Notice {
+        Notice::MasterChecking { program: self.program.file().path.display().to_string() }
+    }
+
+    /// The command line: the words of the command, the options of this exec, and what there was before.
+    fn arguments(&self, options: &[OsString], parts: &Parts) -> anyhow::Result<Vec<CString>> {
+        let command = &parts.workers.recipe().command;
+        let rest = parts.dialect.manners().rest_of_line(&parts.handover.identity.argv, command);
+        c_strings(self.words.iter().chain(options).cloned().chain(rest))
+    }
+}
+
+/// The variables that this master was started with, less those that are to be dropped.
+fn environment(recipe: &Recipe, directory: &Path) -> anyhow::Result<Vec<CString>> {
+    let is_dropped = |name: &OsString| recipe.dropped.iter().any(|drop| name == drop.as_str());
+    let kept = env::vars_os().filter(|(name, _)| name != "PWD" && !is_dropped(name));
+    let pwd = (OsString::from("PWD"), directory.as_os_str().to_owned());
+    Ok(kept.chain([pwd]).map(|(name, value)| variable(name, &value)).collect::<Result<_, _>>()?)
+}
+
+fn c_strings(words: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<CString>> {
+    use std::os::unix::ffi::OsStringExt;
+    words.map(|word| CString::new(word.into_vec()).context("an argument has a NUL byte in it")).collect()
+}
+
+impl Then {
+    fn request(&self) -> Option<RequestKey> {
+        match self {
+            Self::Reload { request } => Some(*request),
+            Self::Upgrade { request, .. } => *request,
+        }
+    }
+
+    /// The last reply to whoever asked; where nobody waits for one, a line of the log.
+    fn refuse(&self, reason: &str, log: &mut Log) -> Option<Action> {
+        let message = match self {
+            Self::Reload { .. } => format!("not reloaded: {reason}"),
+            Self::Upgrade { .. } => {
+                format!("upgrade failed before it began, and nothing was changed: {reason}")
+            }
+        };
+        match self.request() {
+            Some(request) => Some(Action::Reply { request, ok: false, message, data: None }),
+            None => {
+                log.warn(message);
+                None
+            }
+        }
+    }
+}
+
+impl Part for Handover {
+    type State = HandoverState;
+
+    fn record(&self) -> anyhow::Result<HandoverState> {
+        let (identity, settings) = (self.identity.clone(), self.settings.clone());
+        Ok(HandoverState { identity, settings, then: self.then.clone() })
+    }
+
+    fn resume(
+        HandoverState { identity, settings, then }: HandoverState,
+        _: &mut Inherited,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { then, ..Self::new(identity, settings) })
+    }
+
+    /// When to lose patience with the check.
+    fn deadline(&self) -> Option<Instant> {
+        self.check.as_ref().filter(|check| !check.is_late).map(|check| check.deadline)
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! The other side of the master's exec: this program goes on from the state that the one before it left.
+//! The takeover: this program continues from the state that another one left.
 //!
 //! Until everything is taken over nothing is changed: no worker is touched, and descriptors stay as they came. So
-//! whatever fails until then ends in going back to the image before (`sys/go_back.rs`), whose state is still true.
+//! whatever fails until then ends in a return to the old program (`sys/go_back.rs`), whose state is still true.
 //! Only then are descriptors close-on-exec again, the way back is closed, and the loop begins.
 
 use std::fmt::Display;
@@ -11,29 +11,20 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic;
 
 use anyhow::{Context, anyhow};
-use einhyrningsins_supervisor::{Moment, Supervisor};
+use einhyrningsins_supervisor::Supervisor;
 
 use super::check::PROOF;
-use super::format::{HandoverError, Header};
-use super::record::MasterRecord;
+use super::format::{self, HandoverError, Header};
 use crate::cli::Takeover;
-use crate::config::{self, Identity};
+use crate::config;
 use crate::failure::Failure;
-use crate::forms::Clock;
-use crate::logging::Log;
-use crate::master::control::ControlSocket;
-use crate::master::notify::NotifySocket;
-use crate::master::{HANDLED_SIGNALS, Master, Parts, Service};
-use crate::release::Recipe;
+use crate::master::parts::{MasterState, Parts};
+use crate::master::{HANDLED_SIGNALS, Master};
 use crate::sys::go_back::{self, GoBack};
 use crate::sys::inherit::{Inherited, set_close_on_exec};
-use crate::sys::lock_file::LockFile;
 use crate::sys::memory_file::content;
-use crate::sys::pid_file::PidFile;
 use crate::sys::process;
 use crate::sys::signals::Signals;
-use crate::sys::spawn::Spawner;
-use crate::workers::Workers;
 
 /// Takes another master's place, or says whether this program could; returns the exit code.
 ///
@@ -59,15 +50,14 @@ pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
     }
 }
 
-/// Proves that this program can go on from `state`, and leaves the proof behind it.
-fn check(state: OwnedFd) -> anyhow::Result<u8> {
-    let bytes = content(&state).map_err(HandoverError::Read)?;
-    let (_, body) = Header::parse(&bytes)?;
-    let record = MasterRecord::parse(body)?;
-    Supervisor::restore(record.supervisor).map_err(HandoverError::from)?;
+/// Proves that this program can take over from the state in `file`, and leaves the proof behind it.
+fn check(file: OwnedFd) -> anyhow::Result<u8> {
+    let bytes = content(&file).map_err(HandoverError::Read)?;
+    let (_, state) = format::read(&bytes)?;
+    Supervisor::restore(state.core).map_err(HandoverError::from)?;
     let proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
     // The position is where whoever wrote the state stopped.
-    File::from(state).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
+    File::from(file).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
     Ok(0)
 }
 
@@ -82,7 +72,7 @@ impl Guard {
         if returned.is_some() {
             return Ok(Self { way_back: None });
         }
-        let way_back = GoBack::arm(image, state).context("cannot arm the way back to the master before")?;
+        let way_back = GoBack::arm(image, state).context("cannot arm the return to the old program")?;
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             before(info);
@@ -101,10 +91,10 @@ impl Guard {
                     eprintln!("einhyrningsins: {why}; the workers are left on their own");
                     std::process::exit(1);
                 };
-                eprintln!("einhyrningsins: {why}; going back to the master before");
+                eprintln!("einhyrningsins: {why}; returning to the old program");
                 let errno = way_back.go(&why);
                 eprintln!(
-                    "einhyrningsins: cannot go back either: {errno}; the workers are left on their own"
+                    "einhyrningsins: cannot return to it either: {errno}; the workers are left on their own"
                 );
                 std::process::exit(1);
             }
@@ -118,82 +108,45 @@ impl Guard {
     }
 }
 
-fn go_on(state: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> anyhow::Result<u8> {
-    // Read before there is a way back: the header tells where that is.
-    let bytes = content(&state).map_err(HandoverError::Read)?;
+fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> anyhow::Result<u8> {
+    // Read before there is a way back: the header says where that is.
+    let bytes = content(&file).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
-    let guard = Guard::arm(header.image.0, state.as_raw_fd(), returned)?;
-    let clock = Clock::read();
-    let record = guard.must(MasterRecord::parse(body), "cannot go on from the state");
-    if record.pid != std::process::id().cast_signed() {
-        guard.must::<(), _>(Err(HandoverError::OtherProcess(record.pid)), "cannot go on from the state");
+    let guard = Guard::arm(header.image.0, file.as_raw_fd(), returned)?;
+    let mut state = guard.must(format::parse(header, body), "cannot continue from the state");
+    if state.pid != std::process::id().cast_signed() {
+        guard.must::<(), _>(Err(HandoverError::OtherProcess(state.pid)), "cannot continue from the state");
     }
-    let mut taken = record.descriptors();
-    let (version, written_at) = (record.version.clone(), record.written_at);
-    let image = guard.must(inherited.take(header.image.0), "cannot hold the master before");
-    taken.extend([image.as_raw_fd(), state.as_raw_fd()]);
-    let mut master = assemble(&guard, &record, &mut inherited);
-    guard.must(master.resume(record, &mut inherited, &clock), "cannot take over the control clients");
-    // From here on this image is the master, and what follows may change the world.
+    let image = guard.must(inherited.take(header.image.0), "cannot hold the old program");
+    let mut taken = state.descriptors();
+    taken.extend([image.as_raw_fd(), file.as_raw_fd()]);
+    follow_directory(&mut state);
+    let (version, written_at) = (state.version.clone(), state.written_at);
+    let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
+    let poll = guard.must(Master::poll(), "cannot start the loop");
+    let parts = guard.must(Parts::resume(state, &mut inherited), "cannot continue from the state");
+    let mut master = Master::new(poll, parts, signals);
+    guard.must(master.register(), "cannot start the loop");
+    // From here on this program is the master, and what follows may change the world.
     set_close_on_exec(&taken, true);
     guard.disarm();
-    drop((image, state));
-    finish(master, &clock, written_at, version, returned)
-}
-
-fn finish(
-    mut master: Master,
-    clock: &Clock,
-    written_at: Moment,
-    version: String,
-    returned: Option<&str>,
-) -> anyhow::Result<u8> {
+    drop((image, file));
+    if let Some(name) = master.name() {
+        process::set_name(name);
+    }
     match returned {
         Some(why) => master.on_returned(why),
-        None => master.on_replaced(clock, written_at, version),
+        None => master.on_replaced(written_at, version),
     }
     master.go_on()
 }
 
-/// The parts of the master, as they were written down.
-fn assemble(guard: &Guard, record: &MasterRecord, inherited: &mut Inherited) -> Master {
-    let MasterRecord { identity, control, .. } = record.clone();
-    let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
-    if let Some(name) = &control.name {
-        process::set_name(name);
-    }
-    let supervisor = Supervisor::restore(record.supervisor.clone());
-    let supervisor = guard.must(supervisor, "cannot go on from the state");
-    let control_socket = ControlSocket::adopt(record.control_socket.clone(), inherited);
-    let lockfile = record.lockfile.clone().map(|lock| LockFile::adopt(lock, inherited)).transpose();
-    let notify = NotifySocket::adopt(record.notify.clone(), inherited);
-    let notify = guard.must(notify, "cannot take over the notify socket");
-    let spawner = guard.must(Spawner::new(), "cannot get memory for the stack of new processes");
-    let (identity, recipe) = where_it_runs(identity, record.workers.recipe.clone());
-    let mut workers = record.workers.clone();
-    workers.recipe = recipe;
-    let workers = Workers::adopt(workers, inherited, &control.socket, notify.address(), spawner);
-    let mut log = Log::adopt(record.log.clone());
-    let parts = Parts {
-        identity,
-        reexec: record.reexec.clone(),
-        supervisor,
-        workers: guard.must(workers, "cannot take over what workers need"),
-        control_socket: guard.must(control_socket, "cannot take over the control socket"),
-        lockfile: guard.must(lockfile, "cannot take over the lock file"),
-        pidfile: control.pidfile.clone().map(PidFile::adopt),
-        control,
-        signals,
-        notify,
-        service: Service::resume(record.service.clone(), &mut log),
-        log,
-    };
-    guard.must(Master::new(parts), "cannot start the loop")
-}
-
 /// A program that ran in between may have changed the directory: that is then where workers run, but for `--chdir`.
-fn where_it_runs(identity: Identity, recipe: Recipe) -> (Identity, Recipe) {
-    let start_directory = config::start_directory().unwrap_or_else(|_| identity.start_directory.clone());
-    let directory = if identity.directory_given { recipe.directory } else { start_directory.clone() };
-    (Identity { start_directory, ..identity }, Recipe { directory, ..recipe })
+fn follow_directory(state: &mut MasterState) {
+    if let Ok(directory) = config::start_directory() {
+        if !state.handover.identity.directory_given {
+            state.workers.recipe.directory.clone_from(&directory);
+        }
+        state.handover.identity.start_directory = directory;
+    }
 }

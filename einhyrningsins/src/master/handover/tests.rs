@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use einhorn_proto::{MasterState, UpgradeStage, WorkerState};
+use einhorn_proto::{MasterState as Stage, UpgradeStage, WorkerState};
 use einhyrningsins_supervisor::Supervisor;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::format::{FORMAT, HandoverError, Header, to_bytes};
-use super::record::MasterRecord;
+use super::format::{self, FORMAT, HandoverError, Header, to_bytes};
 use crate::forms;
+use crate::master::parts::MasterState;
 use crate::sys::inherit::Fd;
 
 /// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that
@@ -18,11 +18,35 @@ use crate::sys::inherit::Fd;
 /// same way: `--reexec-as` a script that copies the descriptor of `--with-state-fd`.
 const FORMAT_1: &[u8] = include_bytes!("format-1.state");
 
-fn fixture() -> MasterRecord {
-    let (header, body) = Header::parse(FORMAT_1).unwrap();
+fn fixture() -> MasterState {
+    let (header, state) = format::read(FORMAT_1).unwrap();
     assert_eq!(header, Header { format: 1, image: Fd(30) });
-    MasterRecord::parse(body).unwrap()
+    state
 }
+
+/// Where each field of format 1 is in the format of today.
+const MOVED: [(&str, &str); 20] = [
+    ("/version", "/version"),
+    ("/pid", "/pid"),
+    ("/written_at", "/written_at"),
+    ("/started_at", "/control/started_at"),
+    ("/identity", "/handover/identity"),
+    ("/reexec", "/handover/settings"),
+    ("/then", "/handover/then"),
+    ("/control", "/control/settings"),
+    ("/control_socket", "/control/socket"),
+    ("/clients", "/control/clients"),
+    ("/requests", "/control/requests"),
+    ("/next_request", "/control/next_request"),
+    ("/supervisor", "/core"),
+    ("/workers", "/workers"),
+    ("/workers/listeners", "/listeners"),
+    ("/captures", "/captures"),
+    ("/notify", "/notify"),
+    ("/lockfile", "/lockfile"),
+    ("/log", "/log"),
+    ("/service", "/service"),
+];
 
 /// All that `before` has is in `after`, which may have fields that came later.
 fn assert_kept(before: &Value, after: &Value, path: &str) {
@@ -41,16 +65,49 @@ fn assert_kept(before: &Value, after: &Value, path: &str) {
     }
 }
 
+/// Asserts that a state of today has every field of one of format 1.
+fn assert_all_kept(old: &Value, new: &Value) {
+    for name in old.as_object().unwrap().keys().filter(|name| *name != "reloads") {
+        assert!(MOVED.iter().any(|(from, _)| from[1..] == *name), "{name}");
+    }
+    for (from, to) in MOVED {
+        let Some(mut before) = old.pointer(from).cloned() else { continue };
+        match from {
+            "/identity" => {
+                assert_eq!(before.as_object_mut().unwrap().remove("dialect"), Some(new["dialect"].clone()));
+            }
+            "/workers" => drop(before.as_object_mut().unwrap().remove("listeners")),
+            "/requests" => {
+                for (at, asker) in before.as_array_mut().unwrap().iter_mut().enumerate() {
+                    let asker = asker.as_object_mut().unwrap();
+                    let (after, path) = (new.pointer(to).unwrap(), format!("{to}/{at}"));
+                    assert_eq!(asker.remove("request").as_ref(), after.pointer(&format!("/{at}/0")));
+                    assert_eq!(asker.remove("words"), Some("ours".into()));
+                    assert_eq!(after.pointer(&format!("/{at}/1/dialect")), Some(&"native".into()));
+                    assert_kept(
+                        &Value::Object(asker.clone()),
+                        after.pointer(&format!("/{at}/1")).unwrap(),
+                        &path,
+                    );
+                }
+                continue;
+            }
+            _ => {}
+        }
+        assert_kept(&before, new.pointer(to).unwrap_or(&Value::Null), to);
+    }
+}
+
 #[test]
 fn format_1_is_read_to_the_last_field() {
     let record = fixture();
     let (_, body) = Header::parse(FORMAT_1).unwrap();
     let written: Value = serde_json::from_slice(body).unwrap();
-    assert_kept(&written, &serde_json::to_value(&record).unwrap(), "");
+    assert_all_kept(&written, &serde_json::to_value(&record).unwrap());
     let bytes = to_bytes(Fd(30), &record).unwrap();
     let (header, body) = Header::parse(&bytes).unwrap();
     assert_eq!((header.format, header.image), (FORMAT, Fd(30)));
-    assert_kept(&written, &serde_json::from_slice(body).unwrap(), "");
+    assert_all_kept(&written, &serde_json::from_slice(body).unwrap());
     let mut fds = record.descriptors();
     fds.sort_unstable();
     let listed =
@@ -61,12 +118,12 @@ fn format_1_is_read_to_the_last_field() {
 #[test]
 fn the_pool_of_format_1_is_as_it_was() {
     let record = fixture();
-    let supervisor = Supervisor::restore(record.supervisor.clone()).unwrap();
-    assert_eq!(supervisor.record().unwrap(), record.supervisor);
+    let supervisor = Supervisor::restore(record.core.clone()).unwrap();
+    assert_eq!(supervisor.record().unwrap(), record.core);
 
     let now = record.written_at;
     let pool = supervisor.snapshot(now);
-    assert_eq!((pool.state, pool.wanted), (MasterState::Upgrading, 4));
+    assert_eq!((pool.state, pool.wanted), (Stage::Upgrading, 4));
     assert_eq!((pool.up, pool.starting, pool.draining), (2, 1, 2));
     let workers: Vec<_> = pool.workers.iter().map(|w| (w.slot, w.pid, w.generation, w.state)).collect();
     assert_eq!(
@@ -97,30 +154,30 @@ fn a_newer_format_and_no_state_are_refused_in_words() {
     let refusal = |state: &[u8]| Header::parse(state).unwrap_err().to_string();
     let program = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        refusal(b"einhyrningsins-state 2 9\n{}"),
-        format!("handover refused: format 2 is newer than this program ({program}) reads (1 to 1)")
+        refusal(b"einhyrningsins-state 3 9\n{}"),
+        format!("handover refused: format 3 is newer than this program ({program}) reads (1 to 2)")
     );
     assert_eq!(
         refusal(b"einhyrningsins-state 0 9\n{}"),
-        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 1)")
+        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 2)")
     );
     let long = [b"einhyrningsins-state 1 ", "9".repeat(200).as_bytes(), b"\n{}"].concat();
     for state in [&b""[..], b"{}", b"einhyrningsins-state 1\n{}", b"einhyrningsins-state x 9\n", &long] {
         assert_eq!(refusal(state), "what was handed over is no state of a master");
     }
-    let (_, body) = Header::parse(b"einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}").unwrap();
-    assert_eq!(MasterRecord::parse(body).unwrap_err().to_string(), "cannot read the state of the master");
+    for state in ["einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}", "einhyrningsins-state 2 9\n{}"] {
+        let error = format::read(state.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the state of the master");
+    }
 }
 
 /// All that a new master does with a state before it acts on it.
 fn read(state: &[u8]) -> Result<(), HandoverError> {
-    let (_, body) = Header::parse(state)?;
-    let record = MasterRecord::parse(body)?;
-    let supervisor = Supervisor::restore(record.supervisor.clone())?;
+    let (_, record) = format::read(state)?;
+    let supervisor = Supervisor::restore(record.core.clone())?;
     // What was read can be shown and written down again.
     let _ = (supervisor.snapshot(forms::now()), supervisor.next_deadline(), record.descriptors());
-    let again = to_bytes(Fd(3), &record).unwrap();
-    MasterRecord::parse(Header::parse(&again)?.1)?;
+    format::read(&to_bytes(Fd(3), &record).unwrap())?;
     supervisor.record().unwrap();
     Ok(())
 }
@@ -202,6 +259,6 @@ proptest! {
         for (way, with) in &changes {
             mutate(&mut value, way, with);
         }
-        let _ = read(&[b"einhyrningsins-state 1 3\n", &serde_json::to_vec(&value).unwrap()[..]].concat());
+        let _ = read(&[b"einhyrningsins-state 2 3\n", &serde_json::to_vec(&value).unwrap()[..]].concat());
     }
 }

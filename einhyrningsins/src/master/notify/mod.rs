@@ -1,7 +1,143 @@
-//! What workers report of themselves over `NOTIFY_SOCKET`.
+//! What workers report of themselves over `NOTIFY_SOCKET`: readiness, signs of life, a status line, that they stop.
+//!
+//! `socket.rs` has the socket and its file. Anybody may send to it; the kernel says who did, and only a worker or a
+//! process that descends from one is believed.
 
-mod ack;
 mod socket;
 
-pub(super) use ack::Strangers;
+use std::collections::HashSet;
+
+use anyhow::Context;
+use einhorn_proto::AckSource;
+use einhyrningsins_supervisor::{Event, Supervisor};
+use mio::{Interest, Registry};
+use nix::unistd::Pid;
+
+use super::parts::Part;
+use super::ready::{self, Ready};
+use crate::forms::core_pid;
+use crate::logging::Log;
+use crate::sys::inherit::{Fd, Inherited};
+use crate::sys::notify::NotifyMessage;
+use crate::sys::peer;
+
 pub use socket::{NotifyRecord, NotifySocket};
+
+/// Messages taken up in one round, so that a flood of them does not keep the rest waiting.
+const MESSAGES_PER_ROUND: usize = 256;
+
+/// How many senders of refused messages are remembered.
+const STRANGERS_MAX: usize = 256;
+
+/// The variable that names the socket to workers.
+const VARIABLE: &str = "NOTIFY_SOCKET";
+
+/// The notify socket, and who was refused there.
+#[derive(Debug)]
+pub(crate) struct Notify {
+    socket: NotifySocket,
+    strangers: Strangers,
+}
+
+/// Processes that notify and are no workers, so that the log is loud about each of them once: workers of a master that
+/// has died find its successor at the same path, and may ping for as long as they live.
+#[derive(Debug, Default)]
+struct Strangers {
+    seen: HashSet<Pid>,
+}
+
+impl Strangers {
+    fn is_new(&mut self, pid: Pid) -> bool {
+        if self.seen.len() >= STRANGERS_MAX {
+            self.seen.clear();
+        }
+        self.seen.insert(pid)
+    }
+}
+
+impl Notify {
+    pub(crate) fn new(socket: NotifySocket) -> Self {
+        Self { socket, strangers: Strangers::default() }
+    }
+
+    /// What workers are told of it, by variables.
+    pub(crate) fn exports(&self) -> Vec<(String, String)> {
+        vec![(VARIABLE.to_owned(), self.socket.address().to_owned())]
+    }
+
+    /// Reads messages.
+    pub(super) fn turn(&mut self, ready: &mut Ready, core: &Supervisor, log: &mut Log) -> Vec<Event> {
+        let mut events = Vec::new();
+        if !std::mem::take(&mut ready.notify) {
+            return events;
+        }
+        for _ in 0..MESSAGES_PER_ROUND {
+            match self.socket.receive() {
+                Ok(Some(message)) => self.on_message(message, core, log, &mut events),
+                Ok(None) => return events,
+                Err(error) => {
+                    log.warn(format_args!("a message to the notify socket was dropped: {error}"));
+                }
+            }
+        }
+        ready.notify = true;
+        events
+    }
+
+    fn on_message(
+        &mut self,
+        message: NotifyMessage,
+        core: &Supervisor,
+        log: &mut Log,
+        events: &mut Vec<Event>,
+    ) {
+        let NotifyMessage { pid: sender, ready, watchdog, stopping, status, .. } = message;
+        let worker = peer::ancestor_among(sender, |pid| core.is_worker(core_pid(pid)));
+        let Some(pid) = worker.map(core_pid) else {
+            let refusal = format_args!(
+                "a message to the notify socket refused: it came from process {sender}, which is neither a worker \
+                 nor descends from one"
+            );
+            return if self.strangers.is_new(sender) { log.warn(refusal) } else { log.debug(refusal) };
+        };
+        events.extend(ready.then_some(Event::Acked { pid, source: AckSource::Notify }));
+        events.extend(watchdog.then_some(Event::Pinged { pid, word: None }));
+        events.extend(status.map(|text| Event::StatusText { pid, text }));
+        events.extend(stopping.then_some(Event::StopAnnounced { pid }));
+    }
+}
+
+impl Part for Notify {
+    type State = NotifyRecord;
+
+    fn record(&self) -> anyhow::Result<NotifyRecord> {
+        Ok(self.socket.record())
+    }
+
+    fn resume(state: NotifyRecord, inherited: &mut Inherited) -> anyhow::Result<Self> {
+        Ok(Self::new(NotifySocket::resume(state, inherited)?))
+    }
+
+    fn descriptors(state: &NotifyRecord) -> Vec<Fd> {
+        vec![state.fd]
+    }
+
+    fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
+        let registered = registry.register(&mut self.socket, ready::NOTIFY, Interest::READABLE);
+        registered.context("cannot wait for notifications")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_is_new_once_and_so_many_are_remembered() {
+        let mut strangers = Strangers::default();
+        let pids = || (1..=STRANGERS_MAX as i32).map(Pid::from_raw);
+        assert!(pids().all(|pid| strangers.is_new(pid)));
+        assert!(strangers.is_new(Pid::from_raw(i32::MAX)) && !strangers.is_new(Pid::from_raw(i32::MAX)));
+        assert!(strangers.seen.len() <= STRANGERS_MAX);
+    }
+}

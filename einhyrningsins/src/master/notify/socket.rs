@@ -17,7 +17,6 @@ use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
-use crate::master::ControlSocket;
 use crate::socket_place::{BoundFile, BoundFileRecord, PlaceError, Unmasked};
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
@@ -45,12 +44,13 @@ pub struct NotifyPathError {
 }
 
 impl NotifySocket {
-    /// Makes the socket with a file beside `control`. What a dead master left there is replaced, and nothing else is.
+    /// Makes the socket with a file beside that of the control socket, whose lock keeps other masters from it. A file
+    /// that a dead master left there is replaced, and nothing else is.
     ///
     /// # Errors
     /// [`NotifyPathError`]; then nothing of anybody's was removed.
-    pub fn beside(control: &ControlSocket) -> Result<Self, NotifyPathError> {
-        let path = path_beside(control.path());
+    pub fn beside(control: &Path) -> Result<Self, NotifyPathError> {
+        let path = path_beside(control);
         let bound = Self::bind(&path);
         bound.map_err(|source| NotifyPathError { path, source })
     }
@@ -127,7 +127,7 @@ impl NotifySocket {
     ///
     /// # Errors
     /// If its descriptor is not there.
-    pub fn adopt(record: NotifyRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
+    pub fn resume(record: NotifyRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
         Ok(Self {
             receiver: inherited.take(record.fd.0)?.into(),
             address: record.address,
@@ -163,6 +163,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::master::ControlSocket;
     use crate::socket_place::PATH_BYTES_MAX;
     use crate::sys::testing::{eventually, isolated};
 
@@ -193,13 +194,13 @@ mod tests {
     }
 
     fn refusal(control: &ControlSocket) -> String {
-        format!("{:#}", anyhow::Error::from(NotifySocket::beside(control).unwrap_err()))
+        format!("{:#}", anyhow::Error::from(NotifySocket::beside(control.path()).unwrap_err()))
     }
 
     #[test]
     fn it_lies_beside_the_control_socket_and_goes_with_its_owner() {
         let (directory, control) = control();
-        let mut socket = NotifySocket::beside(&control).unwrap();
+        let mut socket = NotifySocket::beside(control.path()).unwrap();
         let path = directory.path().join("c.sock.notify");
         assert_eq!((socket.path(), socket.address()), (Some(path.as_path()), path.to_str().unwrap()));
         receives(&mut socket);
@@ -216,7 +217,7 @@ mod tests {
             for mask in [0o000, 0o022, 0o077] {
                 umask(Mode::from_bits_truncate(mask));
                 let (_directory, control) = control();
-                let socket = NotifySocket::beside(&control).unwrap();
+                let socket = NotifySocket::beside(control.path()).unwrap();
                 let mode = fs::metadata(socket.path().unwrap()).unwrap().permissions().mode() & 0o7777;
                 assert_eq!(mode, 0o666, "with umask {mask:03o}");
                 assert_eq!(umask(Mode::empty()).bits(), mask, "the umask is as it was");
@@ -230,8 +231,8 @@ mod tests {
         let path = directory.path().join("c.sock.notify");
         drop(UnixDatagram::bind(&path).unwrap());
         // A child that another test is just spawning may hold a copy of it until its exec.
-        eventually("the socket to be stale", || NotifySocket::beside(&control).is_ok());
-        receives(&mut NotifySocket::beside(&control).unwrap());
+        eventually("the socket to be stale", || NotifySocket::beside(control.path()).is_ok());
+        receives(&mut NotifySocket::beside(control.path()).unwrap());
     }
 
     #[test]
@@ -252,7 +253,7 @@ mod tests {
     fn a_path_has_as_many_bytes_as_the_system_takes() {
         let room = PATH_BYTES_MAX - tempfile::tempdir().unwrap().path().as_os_str().len() - 1 - SUFFIX.len();
         let (_directory, control) = control_named(&"x".repeat(room));
-        receives(&mut NotifySocket::beside(&control).unwrap());
+        receives(&mut NotifySocket::beside(control.path()).unwrap());
         let (directory, control) = control_named(&"x".repeat(room + 1));
         let why = ".notify: the path has 108 bytes; a socket path has at most 107";
         assert!(refusal(&control).ends_with(why), "{}", refusal(&control));
@@ -265,7 +266,8 @@ mod tests {
             "master::notify::socket::tests::what_is_written_down_goes_on_and_says_what_to_remove",
             || {
                 let (_directory, control) = control();
-                for socket in [NotifySocket::beside(&control).unwrap(), NotifySocket::without_file().unwrap()]
+                for socket in
+                    [NotifySocket::beside(control.path()).unwrap(), NotifySocket::without_file().unwrap()]
                 {
                     let path = socket.path().map(Path::to_owned);
                     let json = serde_json::to_string(&socket.record()).unwrap();
@@ -275,7 +277,7 @@ mod tests {
                     let copy = dup(&socket.receiver).unwrap();
                     record.fd = Fd(copy.as_raw_fd());
                     std::mem::forget((socket, copy));
-                    let mut after = NotifySocket::adopt(record, &mut Inherited::new().unwrap()).unwrap();
+                    let mut after = NotifySocket::resume(record, &mut Inherited::new().unwrap()).unwrap();
                     receives(&mut after);
                     drop(after);
                     assert!(path.is_none_or(|path| !path.exists()));

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::forms;
 use crate::logging::Log;
 
+use super::parts::Part;
+use crate::sys::inherit::Inherited;
 use protocol::Outbox;
 pub use protocol::ServiceSettings;
 use store::Store;
@@ -92,44 +94,8 @@ struct Condition {
 impl Service {
     /// Gets ready to send what `settings` asks for.
     #[must_use]
-    pub fn new(settings: ServiceSettings, log: &mut Log) -> Self {
-        let mut service = Self::resume(ServiceRecord { settings, ..ServiceRecord::default() }, log);
-        let watchdog = service.watchdog_at.zip(service.settings.watchdog);
-        service.watchdog_at = watchdog.map(|(now, within)| now + within / 2);
-        service
-    }
-
-    /// Continues from a handover.
-    #[must_use]
-    pub fn resume(record: ServiceRecord, log: &mut Log) -> Self {
-        let ServiceRecord { settings, told, unsent, remark, is_stored, stored } = record;
-        let outbox = Outbox::new(&settings, unsent, log);
-        Self {
-            // Due at once: the handover has taken its time.
-            watchdog_at: settings.watchdog.filter(|_| outbox.is_on()).map(|_| Instant::now()),
-            store: Store::new(settings.kept_fds_max, stored, !is_stored),
-            settings,
-            outbox,
-            told,
-            status_not_before: None,
-            extend_at: None,
-            reload_asked: false,
-            upgrade_begun: false,
-            remark,
-        }
-    }
-
-    pub(super) fn record(&self) -> ServiceRecord {
-        let (stored, is_stored) = self.store.record(&self.outbox);
-        let unsent = self.outbox.queue.iter().filter(|message| message.fd.is_none());
-        ServiceRecord {
-            settings: self.settings.clone(),
-            told: self.told.clone(),
-            unsent: unsent.map(|message| message.text.clone()).collect(),
-            remark: self.remark.clone(),
-            is_stored,
-            stored,
-        }
+    pub fn new(settings: ServiceSettings) -> Self {
+        Self::from(ServiceRecord { settings, ..ServiceRecord::default() })
     }
 
     /// The manager keeps these listeners already: they were passed to this process.
@@ -174,12 +140,6 @@ impl Service {
         }
     }
 
-    /// When to call [`Self::follow`] again though nothing has happened.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let status = self.status_not_before;
-        [self.outbox.retry_at, self.watchdog_at, self.extend_at, status].into_iter().flatten().min()
-    }
-
     /// Sends what has changed since the last call, and what is due.
     pub(super) fn follow<'a>(
         &mut self,
@@ -188,6 +148,7 @@ impl Service {
         listeners: impl Iterator<Item = Vec<(String, BorrowedFd<'a>)>>,
         log: &mut Log,
     ) {
+        self.outbox.report(&self.settings, log);
         if !self.outbox.is_on() {
             return;
         }
@@ -274,6 +235,55 @@ impl Service {
             self.extend_at = Some(now + EXTEND_EVERY);
             self.outbox.push(format!("EXTEND_TIMEOUT_USEC={}", EXTEND_BY.as_micros()), None);
         }
+    }
+}
+
+impl From<ServiceRecord> for Service {
+    fn from(record: ServiceRecord) -> Self {
+        let ServiceRecord { settings, told, unsent, remark, is_stored, stored } = record;
+        let outbox = Outbox::new(&settings, unsent);
+        let watchdog = settings.watchdog.filter(|_| outbox.is_on());
+        Self {
+            watchdog_at: watchdog.map(|within| Instant::now() + within / 2),
+            store: Store::new(settings.kept_fds_max, stored, !is_stored),
+            settings,
+            outbox,
+            told,
+            status_not_before: None,
+            extend_at: None,
+            reload_asked: false,
+            upgrade_begun: false,
+            remark,
+        }
+    }
+}
+
+impl Part for Service {
+    type State = ServiceRecord;
+
+    fn record(&self) -> anyhow::Result<ServiceRecord> {
+        let (stored, is_stored) = self.store.record(&self.outbox);
+        let unsent = self.outbox.queue.iter().filter(|message| message.fd.is_none());
+        Ok(ServiceRecord {
+            settings: self.settings.clone(),
+            told: self.told.clone(),
+            unsent: unsent.map(|message| message.text.clone()).collect(),
+            remark: self.remark.clone(),
+            is_stored,
+            stored,
+        })
+    }
+
+    fn resume(state: ServiceRecord, _inherited: &mut Inherited) -> anyhow::Result<Self> {
+        let service = Self::from(state);
+        // The check and the exec have taken their time.
+        let watchdog_at = service.watchdog_at.map(|_| Instant::now());
+        Ok(Self { watchdog_at, ..service })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let status = self.status_not_before;
+        [self.outbox.retry_at, self.watchdog_at, self.extend_at, status].into_iter().flatten().min()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing waits for the manager: what it does not take now is sent later, in order.
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::store::REMOVE;
 use crate::forms;
 use crate::logging::Log;
-use crate::sys::manager::ManagerSocket;
+use crate::sys::manager::{ManagerError, ManagerSocket};
 
 /// Between two tries to send to a manager that has too much unread.
 pub(super) const RETRY_EVERY: Duration = Duration::from_millis(200);
@@ -63,6 +63,8 @@ pub(super) struct Message {
 pub(super) struct Outbox {
     /// `None`: there is no manager that asks for messages.
     socket: Option<ManagerSocket>,
+    /// Why there is no socket, though there is a manager.
+    refused: Option<ManagerError>,
     pub(super) queue: VecDeque<Message>,
     pub(super) retry_at: Option<Instant>,
     /// Whether the last message could not be delivered, which was logged.
@@ -70,20 +72,22 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Opens a socket to the manager. If its address cannot be used, the master only logs a warning.
-    pub(super) fn new(settings: &ServiceSettings, unsent: Vec<String>, log: &mut Log) -> Self {
-        let socket = settings.notify.as_deref().and_then(|address| match ManagerSocket::new(address) {
-            Ok(socket) => Some(socket),
-            Err(error) => {
-                let address = OsStr::to_string_lossy(address);
-                log.warn(format_args!(
-                    "cannot send to the service manager: NOTIFY_SOCKET={address}: {error}"
-                ));
-                None
-            }
-        });
+    /// Opens a socket to the manager. An address that cannot be used is a warning, and not the end of a master that
+    /// could serve.
+    pub(super) fn new(settings: &ServiceSettings, unsent: Vec<String>) -> Self {
         let queue = unsent.into_iter().map(|text| Message { text, fd: None }).collect();
-        Self { socket, queue, ..Self::default() }
+        match settings.notify.as_deref().map(ManagerSocket::new).transpose() {
+            Ok(socket) => Self { socket, queue, ..Self::default() },
+            Err(error) => Self { refused: Some(error), ..Self::default() },
+        }
+    }
+
+    /// Logs that the address cannot be used.
+    pub(super) fn report(&mut self, settings: &ServiceSettings, log: &mut Log) {
+        if let (Some(error), Some(address)) = (self.refused.take(), &settings.notify) {
+            let address = address.to_string_lossy();
+            log.warn(format_args!("cannot send to the service manager: NOTIFY_SOCKET={address}: {error}"));
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {

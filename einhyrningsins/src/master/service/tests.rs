@@ -34,7 +34,7 @@ impl Manager {
     }
 
     fn service(&self) -> Service {
-        Service::new(self.settings(), &mut log())
+        Service::new(self.settings())
     }
 
     /// All that has arrived, without the time of a reload, which is another each time.
@@ -187,7 +187,7 @@ fn watchdog_messages_come_at_half_the_interval() {
     let (manager, mut log) = (Manager::new(), log());
     let within = Duration::from_secs(20);
     let settings = ServiceSettings { watchdog: Some(within), ..manager.settings() };
-    let mut service = Service::new(settings, &mut log);
+    let mut service = Service::new(settings);
     let now = Instant::now();
     service.tell(now, &condition(MasterState::Running, 4), &mut log);
     service.tell(now + STATUS_EVERY, &condition(MasterState::Running, 4), &mut log);
@@ -231,7 +231,7 @@ fn messages_to_a_full_manager_are_sent_later_in_order() {
     service.tell(now, &condition(MasterState::Running, 4), &mut log);
     assert!(service.deadline().unwrap() <= now + RETRY_EVERY);
     // The next image goes on with it.
-    let mut service = Service::resume(service.record(), &mut log);
+    let mut service = Service::resume(service.record().unwrap(), &mut Inherited::default()).unwrap();
     let heard = manager.heard();
     assert!(heard.iter().all(|text| text == "X=1"), "{heard:?}");
     service.tell(now + RETRY_EVERY, &condition(MasterState::Running, 4), &mut log);
@@ -281,7 +281,7 @@ fn keeper() -> (Manager, Service, Log) {
     let manager = Manager::new();
     let settings = ServiceSettings { kept_fds_max: 1000, ..manager.settings() };
     let (mut log, now) = (log(), Instant::now());
-    let mut service = Service::new(settings, &mut log);
+    let mut service = Service::new(settings);
     service.tell(now, &condition(MasterState::Running, 4), &mut log);
     manager.heard();
     (manager, service, log)
@@ -293,7 +293,7 @@ fn listeners_not_stored_before_the_exec_are_stored_after_it() {
     keep(&manager, &mut service, &names(0..1));
     service.outbox.flush(Instant::now(), &mut log);
     keep(&manager, &mut service, &names(0..2));
-    let mut service = Service::resume(service.record(), &mut log);
+    let mut service = Service::resume(service.record().unwrap(), &mut Inherited::default()).unwrap();
     assert!(service.store.is_behind());
     keep(&manager, &mut service, &names(0..2));
     service.outbox.flush(Instant::now(), &mut log);

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use einhorn_proto::{MasterState, Status, short_signal_name, yaml_scalar};
 
 use einhyrningsins_supervisor::{AckMode, WorkerDetail};
 
-use super::super::Master;
 use super::verbosity_number;
-use crate::forms;
+use crate::manners::Facts;
 
 /// YAML as Ruby writes what it has.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,56 +98,52 @@ impl WallClock {
     }
 }
 
-impl Master {
-    /// The whole text.
-    pub(in super::super) fn einhorns_state(&self) -> String {
-        let status = self.status();
-        let details = self.supervisor.worker_details(forms::now());
-        let clock = WallClock(SystemTime::now());
-        let (bind, ports) = binds(&status);
-        let fds = status.listeners.iter().map(|listener| Node::bare(&listener.fd)).collect();
-        let state = Node::symbols([
-            ("children", children(&status, &details, clock)),
-            ("config", self.einhorns_config()),
-            ("version", Node::bare(&status.master.generation)),
-            ("bind", bind),
-            ("bind_fds", Node::List(fds)),
-            ("bound_ports", ports),
-            ("cmd", Node::List(status.master.command.iter().map(Node::text).collect())),
-            ("respawn", Node::bare(&(status.master.state != MasterState::Stopping))),
-            ("upgrading", Node::bare(&status.upgrade.is_some())),
-        ]);
-        let mut text = "---".to_owned();
-        Node::symbols([("state", state)]).write(0, &mut text);
-        text
-    }
+/// The whole text.
+pub(super) fn text(facts: &Facts<'_>) -> String {
+    let status = facts.status;
+    let clock = WallClock(SystemTime::now());
+    let (bind, ports) = binds(status);
+    let fds = status.listeners.iter().map(|listener| Node::bare(&listener.fd)).collect();
+    let state = Node::symbols([
+        ("children", children(status, facts.details, clock)),
+        ("config", config(facts)),
+        ("version", Node::bare(&status.master.generation)),
+        ("bind", bind),
+        ("bind_fds", Node::List(fds)),
+        ("bound_ports", ports),
+        ("cmd", Node::List(status.master.command.iter().map(Node::text).collect())),
+        ("respawn", Node::bare(&(status.master.state != MasterState::Stopping))),
+        ("upgrading", Node::bare(&status.upgrade.is_some())),
+    ]);
+    let mut text = "---".to_owned();
+    Node::symbols([("state", state)]).write(0, &mut text);
+    text
+}
 
-    fn einhorns_config(&self) -> Node {
-        let policy = self.supervisor.policy();
-        let control = &self.control;
-        let seconds = |time: Duration| Node::bare(&format!("{:?}", time.as_secs_f64()));
-        let path = |path: &std::path::PathBuf| Node::text(path.to_string_lossy());
-        let ack_mode = match policy.ack {
-            AckMode::Timer(after) => {
-                Node::symbols([("type", Node::Symbol("timer")), ("timeout", seconds(after))])
-            }
-            AckMode::Manual(_) => Node::symbols([("type", Node::Symbol("manual"))]),
-        };
-        Node::symbols([
-            ("number", Node::bare(&self.supervisor.wanted())),
-            ("seconds", seconds(policy.seconds)),
-            ("ack_mode", ack_mode),
-            ("max_unacked", Node::bare(&policy.unacked_max)),
-            ("max_upgrade_additional", Node::maybe(policy.upgrade_additional_max, |more| Node::bare(&more))),
-            ("signal_timeout", Node::maybe(policy.grace, seconds)),
-            ("verbosity", Node::bare(&verbosity_number(self.log.verbosity()))),
-            ("command_name", Node::maybe(control.name.as_ref(), Node::text)),
-            ("socket_path", path(&control.socket)),
-            ("pidfile", Node::maybe(control.pidfile.as_ref(), path)),
-            ("lockfile", Node::maybe(control.lockfile.as_ref(), path)),
-            ("command_socket_as_fd", Node::bare(&control.socket_as_fd)),
-        ])
-    }
+fn config(facts: &Facts<'_>) -> Node {
+    let Facts { policy, control, .. } = facts;
+    let seconds = |time: Duration| Node::bare(&format!("{:?}", time.as_secs_f64()));
+    let path = |path: &PathBuf| Node::text(path.to_string_lossy());
+    let ack_mode = match policy.ack {
+        AckMode::Timer(after) => {
+            Node::symbols([("type", Node::Symbol("timer")), ("timeout", seconds(after))])
+        }
+        AckMode::Manual(_) => Node::symbols([("type", Node::Symbol("manual"))]),
+    };
+    Node::symbols([
+        ("number", Node::bare(&facts.status.master.wanted)),
+        ("seconds", seconds(policy.seconds)),
+        ("ack_mode", ack_mode),
+        ("max_unacked", Node::bare(&policy.unacked_max)),
+        ("max_upgrade_additional", Node::maybe(policy.upgrade_additional_max, |more| Node::bare(&more))),
+        ("signal_timeout", Node::maybe(policy.grace, seconds)),
+        ("verbosity", Node::bare(&verbosity_number(facts.verbosity))),
+        ("command_name", Node::maybe(control.name.as_ref(), Node::text)),
+        ("socket_path", path(&control.socket)),
+        ("pidfile", Node::maybe(control.pidfile.as_ref(), path)),
+        ("lockfile", Node::maybe(control.lockfile.as_ref(), path)),
+        ("command_socket_as_fd", Node::bare(&control.socket_as_fd)),
+    ])
 }
 
 fn children(status: &Status, details: &[WorkerDetail], clock: WallClock) -> Node {

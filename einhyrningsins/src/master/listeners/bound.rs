@@ -5,31 +5,30 @@ use std::os::fd::BorrowedFd;
 use einhyrningsins_supervisor::SlotNumber;
 use serde::{Deserialize, Serialize};
 
-use super::BindError;
-use super::listener::{AdoptError, Listener, ListenerRecord};
 use super::per_slot::{PerSlot, PerSlotRecord};
+use crate::listen::{AdoptError, BindError, Listener, ListenerRecord};
 use crate::sys::inherit::{Fd, Inherited};
 
 /// The listeners of one `-b`.
 #[derive(Debug)]
-pub enum Listeners {
+pub enum Bound {
     /// One listener, of which every worker has a copy.
     Shared(Box<Listener>),
     /// One listener per slot (`reuseport`).
     PerSlot(PerSlot),
 }
 
-/// The saved form of [`Listeners`].
+/// The state of [`Bound`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum ListenersRecord {
+pub enum BoundRecord {
     /// Untagged, as before there were listeners per slot.
     Shared(Box<ListenerRecord>),
     /// A group of listeners.
     PerSlot(PerSlotRecord),
 }
 
-impl Listeners {
+impl Bound {
     /// Turns `listener` into what its options ask for: itself, or one for each of the first `slots` slots.
     ///
     /// # Errors
@@ -94,30 +93,30 @@ impl Listeners {
         }
     }
 
-    /// Saves them for the next image.
+    /// Its state for a handover.
     #[must_use]
-    pub fn record(&self) -> ListenersRecord {
+    pub fn record(&self) -> BoundRecord {
         match self {
-            Self::Shared(listener) => ListenersRecord::Shared(Box::new(listener.record())),
-            Self::PerSlot(group) => ListenersRecord::PerSlot(group.record()),
+            Self::Shared(listener) => BoundRecord::Shared(Box::new(listener.record())),
+            Self::PerSlot(group) => BoundRecord::PerSlot(group.record()),
         }
     }
 
-    /// Restores saved listeners.
+    /// Continues from a handover.
     ///
     /// # Errors
     /// [`AdoptError`].
-    pub fn adopt(record: &ListenersRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
+    pub fn resume(record: &BoundRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
         match record {
-            ListenersRecord::Shared(listener) => {
+            BoundRecord::Shared(listener) => {
                 Listener::adopt(listener, inherited).map(|listener| Self::Shared(Box::new(listener)))
             }
-            ListenersRecord::PerSlot(group) => PerSlot::adopt(group, inherited).map(Self::PerSlot),
+            BoundRecord::PerSlot(group) => PerSlot::resume(group, inherited).map(Self::PerSlot),
         }
     }
 }
 
-impl ListenersRecord {
+impl BoundRecord {
     /// The descriptors of all of them.
     #[must_use]
     pub fn descriptors(&self) -> Vec<Fd> {

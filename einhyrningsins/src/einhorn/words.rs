@@ -1,4 +1,4 @@
-//! What happened, in einhorn's words: for its log, and for the progress of an upgrade that its client reads.
+//! Events in einhorn's words, for its log and for the progress of an upgrade.
 
 use einhorn_proto::{AckSource, Death, Notice, RolloutKind, Seconds};
 

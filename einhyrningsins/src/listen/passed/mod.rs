@@ -14,7 +14,7 @@ use socket2::{SockRef, Socket};
 
 use super::bind::{Backlog, set_options};
 use super::spec::{BindAddress, BindSpec, BindSpecErrorKind, Origin, is_socket_name};
-use super::{Address, BindError, KeptListeners, Listener, SocketKind};
+use super::{Address, BindError, Listener, SocketKind};
 use crate::sys::inherit::{Inherited, set_close_on_exec};
 
 /// The first descriptor of socket activation.
@@ -173,15 +173,14 @@ impl Passed {
         Ok(Self { inherited, activated, taken: Vec::new() })
     }
 
-    /// Takes the listeners that the service manager stored for this master; `-b` does not see them.
+    /// Takes the sockets whose name is one of these, which are no concern of `-b`.
     #[must_use]
-    pub fn take_kept(&mut self) -> KeptListeners {
-        let Ok(activated) = &mut self.activated else { return KeptListeners::default() };
-        let is_kept = |socket: &mut Activated| socket.name.as_deref().is_some_and(KeptListeners::has);
-        let kept: Vec<_> = activated.extract_if(.., is_kept).collect();
-        let claimed =
-            kept.into_iter().filter_map(|Activated { fd, name }| Some((name?, self.claim(fd).ok()?)));
-        KeptListeners::new(claimed.collect())
+    pub fn take_named(&mut self, is_one: impl Fn(&str) -> bool) -> Vec<(String, OwnedFd)> {
+        let Ok(activated) = &mut self.activated else { return Vec::new() };
+        let is_one = |socket: &mut Activated| socket.name.as_deref().is_some_and(&is_one);
+        let named: Vec<_> = activated.extract_if(.., is_one).collect();
+        let named = named.into_iter();
+        named.filter_map(|Activated { fd, name }| Some((name?, self.claim(fd).ok()?))).collect()
     }
 
     /// Takes the sockets that `spec` asks for. A plain `systemd` takes only sockets that no other of `binds`

@@ -1,5 +1,5 @@
-//! Listeners while the pool runs: which slots' get what is new, where each slot has its own; and those that a worker has
-//! shut down, which it can for all who hold them.
+//! Listeners follow the slots: new connections go to slots that serve, the listener of a slot that has gone is closed, and
+//! one that a worker has shut down, which ends it for all who hold it, listens again.
 //!
 //! What should be follows from the slots as they are, and is compared with what was last told to the kernel: so no way in
 //! which a slot comes, goes, or loses its worker can be forgotten.
@@ -9,12 +9,15 @@ use std::error::Error;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use einhyrningsins_supervisor::SlotNumber;
+use einhyrningsins_supervisor::{SlotNumber, Supervisor};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::{LISTENERS, Master};
-use crate::listen::{BindError, Listener, Listeners, SocketKind};
+use super::Listeners;
+use super::bound::Bound;
+use crate::listen::{BindError, Listener, SocketKind};
+use crate::logging::Log;
+use crate::master::ready::{LISTENERS, Ready};
 
 /// Between two lines about listeners that were shut down. Whoever does it in a loop shall not fill the log.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -22,15 +25,13 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Which listener it is: the number of its `-b`, and its slot, if it has one.
 type Whose = (usize, Option<SlotNumber>);
 
-/// What is known of the listeners of a running pool.
+/// What was done with the listeners of a running pool.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
     /// Those whose end would be noticed, by the token that says so.
     watched: HashMap<usize, Whose>,
     tokens: HashMap<Whose, usize>,
     next_token: usize,
-    /// Tokens that have spoken in this round.
-    spoken: Vec<usize>,
     /// The order of each group, by the number of its `-b`, as the service manager was last told of it.
     orders: HashMap<usize, Vec<SlotNumber>>,
     /// Something has happened since the slots were last looked at.
@@ -44,16 +45,6 @@ impl Steering {
     /// Nothing is watched yet, and the slots are to be looked at, which may run already.
     pub(super) fn new() -> Self {
         Self { is_stale: true, is_any_new: true, ..Self::default() }
-    }
-
-    /// Something has happened in the pool.
-    pub(super) fn on_event(&mut self) {
-        self.is_stale = true;
-    }
-
-    /// A listener has something to say, which can only be that it was shut down.
-    pub(super) fn on_token(&mut self, token: usize) {
-        self.spoken.push(token);
     }
 
     /// Has the end of a listener noticed, at the cost of nothing until then: it is registered for room to write, which
@@ -90,28 +81,42 @@ impl Steering {
     }
 }
 
-impl Master {
-    /// Brings the listeners in line with the slots, after whatever has happened.
-    pub(super) fn steer(&mut self) {
-        self.revive_listeners();
-        if !std::mem::take(&mut self.steering.is_stale) {
-            return;
-        }
-        if self.workers.listeners().iter().any(|listeners| matches!(listeners, Listeners::PerSlot(_))) {
-            self.steer_slots();
-        }
-        if std::mem::take(&mut self.steering.is_any_new) {
-            self.watch_listeners();
-        }
+impl Listeners {
+    /// Something has happened in the pool.
+    pub(in crate::master) fn on_event(&mut self) {
+        self.steering.is_stale = true;
     }
 
-    fn steer_slots(&mut self) {
-        let seats = self.supervisor.seats();
-        for (number, listeners) in self.workers.listeners_mut().iter_mut().enumerate() {
-            let Listeners::PerSlot(group) = listeners else { continue };
+    /// Brings the listeners in line with the slots, after whatever has happened. Returns whether they are others now, or
+    /// have other names for a service manager.
+    pub(in crate::master) fn follow(
+        &mut self,
+        ready: &mut Ready,
+        core: &Supervisor,
+        registry: &Registry,
+        log: &mut Log,
+    ) -> bool {
+        let mut has_changed = self.revive(ready, log);
+        if !std::mem::take(&mut self.steering.is_stale) {
+            return has_changed;
+        }
+        if self.bound.iter().any(|bound| matches!(bound, Bound::PerSlot(_))) {
+            has_changed |= self.steer(core, registry, log);
+        }
+        if std::mem::take(&mut self.steering.is_any_new) {
+            self.watch(registry, log);
+        }
+        has_changed
+    }
+
+    fn steer(&mut self, core: &Supervisor, registry: &Registry, log: &mut Log) -> bool {
+        let seats = core.seats();
+        let mut has_changed = false;
+        for (number, bound) in self.bound.iter_mut().enumerate() {
+            let Bound::PerSlot(group) = bound else { continue };
             for slot in group.gone(&seats) {
                 if let Some(listener) = group.of(slot) {
-                    self.steering.forget(self.poll.registry(), (number, Some(slot)), listener);
+                    self.steering.forget(registry, (number, Some(slot)), listener);
                 }
                 group.close(slot);
                 // The last of all stays.
@@ -119,7 +124,7 @@ impl Master {
             }
             if let Err(error) = group.steer(&seats) {
                 let address = group.address();
-                self.log.warn(format_args!(
+                log.warn(format_args!(
                     "{address}: cannot choose anew which slots get new connections; they go on as before: {error}"
                 ));
             }
@@ -128,73 +133,76 @@ impl Master {
             if self.steering.orders.get(&number) != Some(&order) {
                 self.steering.orders.insert(number, order);
                 self.steering.is_any_new = true;
-                self.service.on_listeners_changed();
+                has_changed = true;
             }
         }
+        has_changed
     }
 
     /// Sees that the end of each listener would be noticed.
-    fn watch_listeners(&mut self) {
-        for (number, listeners) in self.workers.listeners().iter().enumerate() {
-            for (slot, listener) in listeners.each() {
-                if let Err(error) = self.steering.watch(self.poll.registry(), (number, slot), listener) {
+    fn watch(&mut self, registry: &Registry, log: &mut Log) {
+        for (number, bound) in self.bound.iter().enumerate() {
+            for (slot, listener) in bound.each() {
+                if let Err(error) = self.steering.watch(registry, (number, slot), listener) {
                     self.steering.is_any_new = true;
                     let address = &listener.address;
-                    self.log.debug(format_args!("{address}: its shutdown would not be noticed: {error}"));
+                    log.debug(format_args!("{address}: its shutdown would not be noticed: {error}"));
                 }
             }
         }
     }
 
-    fn revive_listeners(&mut self) {
+    fn revive(&mut self, ready: &mut Ready, log: &mut Log) -> bool {
         let mut spoken: BTreeMap<usize, Vec<SlotNumber>> = BTreeMap::new();
-        for token in std::mem::take(&mut self.steering.spoken) {
+        for token in ready.listeners.drain(..) {
             if let Some((number, slot)) = self.steering.watched.get(&token) {
                 spoken.entry(*number).or_default().extend(slot);
             }
         }
+        let mut has_changed = false;
         for (number, slots) in spoken {
-            match &mut self.workers.listeners_mut()[number] {
-                Listeners::Shared(listener) => {
+            match &mut self.bound[number] {
+                Bound::Shared(listener) => {
                     let revived = listener.revive();
-                    self.on_revived((number, None), revived);
+                    self.on_revived((number, None), revived, log);
                 }
-                Listeners::PerSlot(group) => {
+                Bound::PerSlot(group) => {
                     let could_choose = group.can_choose();
                     let revived = group.revive(&slots);
                     let (can_choose, address) = (group.can_choose(), group.address().clone());
                     for (slot, revived) in revived {
-                        self.on_revived((number, Some(slot)), revived);
+                        self.on_revived((number, Some(slot)), revived, log);
                     }
                     if could_choose && !can_choose {
-                        self.log.warn(format_args!(
+                        log.warn(format_args!(
                             "{address}: workers have shut down several sockets at the same time; from now on slots \
                              without a worker, and slots that are taken away, get their share of new connections too"
                         ));
                     }
                     self.steering.is_stale = true;
-                    self.service.on_listeners_changed();
+                    has_changed = true;
                 }
             }
         }
+        has_changed
     }
 
-    fn on_revived(&mut self, whose: Whose, revived: Result<bool, BindError>) {
+    fn on_revived(&mut self, whose: Whose, revived: Result<bool, BindError>, log: &mut Log) {
         let (number, slot) = whose;
-        let address = &self.workers.listeners()[number].any().address;
+        let address = &self.bound[number].any().address;
         let of_slot = slot.map_or(String::new(), |slot| format!(" of slot {}", slot.0));
         match revived {
-            Ok(true) if self.steering.may_tell() => self.log.warn(format_args!(
+            Ok(true) if self.steering.may_tell() => log.warn(format_args!(
                 "{address}: a worker has shut down the socket{of_slot}, which ends it for all who have it; it listens \
                  again, and what waited in its queue is lost"
             )),
             Ok(_) => {}
             Err(error) => {
                 let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
-                self.log.error(format_args!(
+                log.error(format_args!(
                     "{address}: a worker has shut down the socket{of_slot}, and it cannot listen again: {error}{cause}"
                 ));
-                let is_closed = slot.is_some_and(|slot| self.workers.listeners()[number].of(slot).is_none());
+                let is_closed = slot.is_some_and(|slot| self.bound[number].of(slot).is_none());
                 if is_closed && let Some(token) = self.steering.tokens.remove(&whose) {
                     self.steering.watched.remove(&token);
                 }

@@ -37,9 +37,9 @@ fn kept(listeners: &[Listener]) -> KeptListeners {
     KeptListeners { left: listeners.iter().map(passed).collect() }
 }
 
-fn shared(taken: Option<Listeners>) -> Listener {
+fn shared(taken: Option<Bound>) -> Listener {
     match taken {
-        Some(Listeners::Shared(listener)) => *listener,
+        Some(Bound::Shared(listener)) => *listener,
         other => panic!("not taken, or as a group: {other:?}"),
     }
 }
@@ -141,7 +141,7 @@ fn listeners_per_slot_keep_their_order_and_their_queues() {
     assert_eq!(kept.names(), names.map(|seat| format!("bind-127.0.0.1%3A0,{seat}")));
     drop(before);
     assert!(kept.take(&self::spec("127.0.0.1:0"), Family::Any, None, SLOTS).is_none(), "it is not a group");
-    let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7), SLOTS) else {
+    let Some(Bound::PerSlot(after)) = kept.take(&spec, Family::Any, Some(7), SLOTS) else {
         panic!("not taken")
     };
     assert_eq!((after.order(), after.address(), after.any().backlog), (order, &address, 7));
@@ -174,7 +174,7 @@ fn after_a_shutdown_in_a_group_that_listener_is_revived_and_every_position_is_kn
         let kept = passed_group(&before);
         drop(before.of(SlotNumber(shut)).map(|listener| SockRef::from(listener).shutdown(Shutdown::Both)));
         let mut kept = kept;
-        let Some(Listeners::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
+        let Some(Bound::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
             panic!("not taken")
         };
         assert!(after.can_choose() && after.order().last() == Some(&SlotNumber(shut)));
@@ -198,7 +198,7 @@ fn queues_of_removed_slots_go_to_the_remaining_slots() {
     for (slots, order) in [(4, [0, 3, 2]), (3, [0, 1, 2]), (2, [0, 3, 1]), (1, [0, 3, 2])] {
         let (before, _client, spec) = group();
         let mut kept = passed_group(&before);
-        let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, None, slots) else {
+        let Some(Bound::PerSlot(after)) = kept.take(&spec, Family::Any, None, slots) else {
             panic!("not taken")
         };
         assert_eq!(after.order(), order.map(SlotNumber), "{slots} slots");
@@ -216,7 +216,7 @@ fn an_unknown_order_stays_unknown_for_the_next_master() {
     for is_known in [false, true] {
         assert_eq!(before.can_choose(), is_known);
         let mut kept = passed_group(&before);
-        let Some(Listeners::PerSlot(after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
+        let Some(Bound::PerSlot(after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
             panic!("not taken")
         };
         assert_eq!((after.can_choose(), after.order()), (is_known, before.order()));
@@ -246,7 +246,7 @@ fn packets_of_slots_wait_for_the_next_master_too() {
     let order = before.order();
     let mut kept = passed_group(&before);
     drop(before);
-    let Some(Listeners::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
+    let Some(Bound::PerSlot(mut after)) = kept.take(&spec, Family::Any, None, SLOTS) else {
         panic!("not taken")
     };
     assert_eq!((after.order(), after.address().inet()), (order, Some(to)));

@@ -15,11 +15,12 @@ use nix::sys::stat::fstat;
 use nix::unistd::{Uid, fchown};
 use socket2::{Domain, SockRef};
 
-use super::bind::{Backlog, set_options, take_over_place};
-use super::listener::take_address_again;
+use super::bound::Bound;
 use super::per_slot::{Member, PerSlot, has_one_outcome};
-use super::spec::{BindAddress, BindSpec, Origin, Place};
-use super::{Address, Family, Listener, Listeners, SocketKind};
+use crate::listen::{
+    Address, Backlog, BindAddress, BindSpec, Family, Listener, Origin, Passed, Place, SocketKind,
+    set_options, take_address_again, take_over_place,
+};
 use crate::socket_place::SocketPlace;
 use crate::sys::steering::has_left_group;
 
@@ -36,8 +37,9 @@ pub struct KeptListeners {
 }
 
 impl KeptListeners {
-    pub(super) fn new(left: Vec<(String, OwnedFd)>) -> Self {
-        Self { left }
+    /// Takes them from what was passed.
+    pub fn of(passed: &mut Passed) -> Self {
+        Self { left: passed.take_named(|name| name.starts_with(PREFIX)) }
     }
 
     /// The names of all of them.
@@ -46,13 +48,8 @@ impl KeptListeners {
         self.left.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether `name` is the name of a listener.
-    pub(super) fn has(name: &str) -> bool {
-        name.starts_with(PREFIX)
-    }
-
     /// Takes the listeners that were stored for `spec`, with their queues. `None` if there are none, or if they
-    /// do not fit `spec` and `family`. Call [`Listeners::settle`] once they are in use. For listeners per slot,
+    /// do not fit `spec` and `family`. Call [`Bound::settle`] once they are in use. For listeners per slot,
     /// the pool will have the first `slots` slots.
     pub fn take(
         &mut self,
@@ -60,14 +57,14 @@ impl KeptListeners {
         family: Family,
         backlog: Option<u32>,
         slots: u32,
-    ) -> Option<Listeners> {
+    ) -> Option<Bound> {
         if spec.options.reuseport {
             let mut group = self.take_per_slot(spec, family, backlog)?;
             group.renumber(slots);
-            Some(Listeners::PerSlot(group))
+            Some(Bound::PerSlot(group))
         } else {
             let listener = self.take_named(&name_of(spec)?, spec, family, backlog)?;
-            Some(Listeners::Shared(Box::new(listener)))
+            Some(Bound::Shared(Box::new(listener)))
         }
     }
 

@@ -22,48 +22,57 @@ fn report(outcome: Outcome, reason: Option<&str>) -> ReplyData {
 
 #[test]
 fn the_last_words_are_einhorns() {
-    use Question::{Dec, Die, Inc, Other, Reload, SetWorkers, Upgrade};
-
     let cases = [
-        (Inc, Some(resized(1, 2)), "Incrementing number of workers from 1 -> 2"),
-        (Dec, Some(resized(2, 1)), "Decrementing number of workers from 2 -> 1"),
-        (SetWorkers, Some(resized(1, 4)), "Altering worker count, 1 -> 4. Will spin up additional workers."),
+        ("inc", Some(resized(1, 2)), "Incrementing number of workers from 1 -> 2"),
+        ("dec", Some(resized(2, 1)), "Decrementing number of workers from 2 -> 1"),
         (
-            SetWorkers,
+            "set_workers",
+            Some(resized(1, 4)),
+            "Altering worker count, 1 -> 4. Will spin up additional workers.",
+        ),
+        (
+            "set_workers",
             Some(resized(4, 2)),
             "Altering worker count, 4 -> 2. Will gracefully terminate workers.",
         ),
-        (SetWorkers, Some(resized(4, 4)), ""),
-        (Upgrade, Some(report(Outcome::Done, None)), "Upgrade done"),
+        ("set_workers", Some(resized(4, 4)), ""),
+        ("upgrade", Some(report(Outcome::Done, None)), "Upgrade done"),
         (
-            Upgrade,
+            "upgrade",
             Some(report(Outcome::RolledBack, Some("it died"))),
             "Upgrade failed: it died; the release before serves",
         ),
         (
-            Upgrade,
+            "upgrade",
             Some(report(Outcome::Failed, Some("it died"))),
             "Upgrade failed: it died; so did the way back",
         ),
-        (Upgrade, None, "ours"),
-        (Reload, None, "Reloading, as commanded"),
-        (Die, None, "Einhorn is going down! (ours)"),
-        (Other, None, "ours"),
+        ("upgrade", None, "ours"),
+        ("reload", None, "Reloading, as commanded"),
+        ("die", None, "Einhorn is going down! (ours)"),
+        ("status", None, "ours"),
     ];
-    for (question, data, expected) in cases {
-        assert_eq!(question.last_words(true, "ours".to_owned(), data.as_ref()), expected, "for {question:?}");
+    for (command, data, expected) in cases {
+        assert_eq!(
+            Einhorn.last_words(command, true, "ours".to_owned(), data.as_ref()),
+            expected,
+            "for {command}"
+        );
     }
-    let before = Upgrade.last_words(false, "upgrade failed before it began: why".to_owned(), None);
+    let before = Einhorn.last_words("upgrade", false, "upgrade failed before it began: why".to_owned(), None);
     assert_eq!(before, "Upgrade failed before it began: why");
-    assert_eq!(Reload.last_words(false, "not reloaded: why".to_owned(), None), "not reloaded: why");
-    assert_eq!(Die.last_words(false, "ours".to_owned(), None), "ours");
+    assert_eq!(
+        Einhorn.last_words("reload", false, "not reloaded: why".to_owned(), None),
+        "not reloaded: why"
+    );
+    assert_eq!(Einhorn.last_words("die", false, "ours".to_owned(), None), "ours");
 }
 
 #[test]
 fn a_bad_request_is_answered_in_einhorns_words() {
     let error = |line: &str| {
         let (_, request) = Request::from_line(line.as_bytes());
-        request_error(&request.expect_err("a bad request").kind)
+        Einhorn.bad_request(&request.expect_err("a bad request").kind)
     };
     assert_eq!(error("a: ["), "Could not parse command");
     assert_eq!(error("{{"), "Could not parse command");
@@ -78,9 +87,9 @@ fn einhorn_has_three_verbosities() {
     for number in 0..=2 {
         assert_eq!(verbosity_number(verbosity_from(number)), number);
     }
-    assert_eq!(next_verbosity(Severity::Error, true), Severity::Info);
-    assert_eq!(next_verbosity(Severity::Warn, true), Severity::Info);
-    assert_eq!(next_verbosity(Severity::Info, true), Severity::Debug);
-    assert_eq!(next_verbosity(Severity::Debug, false), Severity::Info);
-    assert_eq!(next_verbosity(Severity::Info, false), Severity::Error);
+    assert_eq!(Einhorn.next_verbosity(Severity::Error, true), Severity::Info);
+    assert_eq!(Einhorn.next_verbosity(Severity::Warn, true), Severity::Info);
+    assert_eq!(Einhorn.next_verbosity(Severity::Info, true), Severity::Debug);
+    assert_eq!(Einhorn.next_verbosity(Severity::Debug, false), Severity::Info);
+    assert_eq!(Einhorn.next_verbosity(Severity::Info, false), Severity::Error);
 }

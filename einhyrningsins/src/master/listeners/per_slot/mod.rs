@@ -15,9 +15,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 use socket2::{SockFilter, SockRef};
 
-use super::bind::bind_twin;
-use super::listener::{AdoptError, Listener, ListenerRecord};
-use super::{Address, BindError, SocketKind};
+use crate::listen::{Address, AdoptError, BindError, Listener, ListenerRecord, SocketKind, bind_twin};
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::steering::{Spread, leave_group, steer};
 
@@ -304,7 +302,7 @@ impl PerSlot {
         PerSlotRecord { slots: members.map(record).collect(), is_order_known: self.is_order_known }
     }
 
-    pub(super) fn adopt(record: &PerSlotRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
+    pub(super) fn resume(record: &PerSlotRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
         let adopt = |member: &MemberRecord| {
             let listener = Listener::adopt(&member.listener, inherited)?;
             Ok(Member { is_live: member.is_live, ..Member::new(member.slot, listener) })

@@ -1,0 +1,217 @@
+//! einhorn's dialect, which its clients and the scripts around them expect.
+//!
+//! A master has it if it was called as einhorn, and a client is answered in it if its request came in escaped YAML,
+//! which nobody but einhorn's clients sends. Only the words differ: `ok` and `data` of an answer are the same in both.
+
+mod state;
+mod words;
+
+use std::ffi::OsString;
+
+use einhorn_proto::{
+    Audience, Command, Language, Notice, Outcome, RequestErrorKind, Resized, Severity, UpgradeReport,
+};
+use einhyrningsins_supervisor::{Policy, PoolCommand, ReplyData, Stop, UpgradePlan};
+use nix::sys::signal::Signal;
+
+use crate::config::Dialect;
+use crate::forms::core_signal;
+use crate::manners::{Facts, Manners, Native, VERSION, list};
+use crate::sys::pid_file::PidForm;
+
+pub use words::words;
+
+/// The most workers that `set_workers` takes in these words. Source: einhorn's own limit.
+const SET_WORKERS_MAX: u32 = 1000;
+
+/// einhorn's manners.
+#[derive(Debug)]
+pub struct Einhorn;
+
+impl Dialect {
+    /// The manners that go with it.
+    #[must_use]
+    pub fn manners(self) -> &'static dyn Manners {
+        match self {
+            Self::Native => &Native,
+            Self::Einhorn => &Einhorn,
+        }
+    }
+
+    /// The dialect of the answer to a line in `language`, from a master of this one.
+    #[must_use]
+    pub fn of_answer(self, language: Language) -> Self {
+        match language {
+            Language::Json => self,
+            Language::Yaml => Self::Einhorn,
+        }
+    }
+}
+
+impl Manners for Einhorn {
+    fn notice(&self, notice: &Notice) -> String {
+        words(notice).unwrap_or_else(|| Native.notice(notice))
+    }
+
+    fn welcome(&self, user: &str, name: &str) -> String {
+        let pid = std::process::id();
+        format!(
+            "Welcome, {user}! You are speaking to Einhorn Master Process {pid}{name}.\nThis is Einhorn {VERSION}."
+        )
+    }
+
+    /// einhornsh takes one command that is not typed elsewhere.
+    fn help(&self) -> String {
+        list(|info| info.is_typed() || info.audience == Audience::Einhornsh)
+    }
+
+    fn state(&self, facts: &Facts<'_>) -> String {
+        state::text(facts)
+    }
+
+    fn bad_request(&self, kind: &RequestErrorKind) -> String {
+        match kind {
+            RequestErrorKind::NotJson(_) | RequestErrorKind::NotYaml(_) | RequestErrorKind::NotAnObject => {
+                "Could not parse command".to_owned()
+            }
+            RequestErrorKind::NoCommand => {
+                "No \"command\" parameter provided; not sure what you want me to do.".to_owned()
+            }
+            RequestErrorKind::UnknownCommand { command } => {
+                format!("Unrecognized command: \"{command}\"\n\n{}", self.help())
+            }
+            other => other.to_string(),
+        }
+    }
+
+    fn unknown_signal(&self, name: &str) -> String {
+        format!("Invalid signal: \"{name}\"")
+    }
+
+    fn refusal(&self, command: &Command, wanted: u32) -> Option<String> {
+        match command {
+            Command::Dec { .. } if wanted == 1 => Some(format!(
+                "Can't decrease number of workers (already at 1).  Run kill {} if you really want to kill einhorn.",
+                std::process::id()
+            )),
+            Command::SetWorkers { count } if *count > SET_WORKERS_MAX => {
+                Some(format!("set_workers: count must be a number from 1 to {SET_WORKERS_MAX}, not {count}"))
+            }
+            _ => None,
+        }
+    }
+
+    fn opening(&self, plan: UpgradePlan) -> Option<&'static str> {
+        Some(if plan.is_fleet { "Upgrading fleet, as commanded" } else { "Upgrading smoothly, as commanded" })
+    }
+
+    /// Only a client that gave an id does, and never for a reload.
+    fn has_progress(&self, has_id: bool, command: &str) -> bool {
+        has_id && command != "reload"
+    }
+
+    fn last_words(&self, command: &str, ok: bool, message: String, data: Option<&ReplyData>) -> String {
+        match (command, data) {
+            (_, Some(ReplyData::Upgrade(report))) if is_upgrade(command) => upgrade_end(report),
+            // It failed before there was anything to report.
+            (_, None) if is_upgrade(command) => match message.strip_prefix("upgrade failed") {
+                Some(why) => format!("Upgrade failed{why}"),
+                None => message,
+            },
+            ("inc" | "dec" | "set_workers", Some(ReplyData::Resized(resized))) => {
+                resize_end(command, resized)
+            }
+            ("reload", _) if ok => "Reloading, as commanded".to_owned(),
+            ("die", _) if ok => format!("Einhorn is going down! ({message})"),
+            _ => message,
+        }
+    }
+
+    fn next_verbosity(&self, verbosity: Severity, louder: bool) -> Severity {
+        match (verbosity, louder) {
+            (Severity::Error | Severity::Warn, true) | (Severity::Debug, false) => Severity::Info,
+            (Severity::Info | Severity::Debug, true) => Severity::Debug,
+            (Severity::Info | Severity::Warn | Severity::Error, false) => Severity::Error,
+        }
+    }
+
+    fn verbosity_set(&self, verbosity: Severity) -> String {
+        format!("Verbosity set to {}", verbosity_number(verbosity))
+    }
+
+    fn meaning(&self, signal: Signal, why: &str, policy: &Policy) -> Option<PoolCommand> {
+        let stop = |how| Some(PoolCommand::Stop { how, why: why.to_owned() });
+        match signal {
+            Signal::SIGINT | Signal::SIGUSR2 => stop(Stop::Repeating(policy.graceful_signal)),
+            Signal::SIGTERM => stop(Stop::Repeating(core_signal(signal))),
+            Signal::SIGALRM => Some(PoolCommand::Upgrade(UpgradePlan::default())),
+            signal => Native.meaning(signal, why, policy),
+        }
+    }
+
+    fn always_hands_over(&self) -> bool {
+        true
+    }
+
+    fn rest_of_line(&self, _argv: &[OsString], command: &[OsString]) -> Vec<OsString> {
+        ["--".into()].into_iter().chain(command.iter().cloned()).collect()
+    }
+
+    /// The default one is shared by all masters without a name, those with a socket of their own too.
+    fn keeps_lock_file(&self) -> bool {
+        false
+    }
+
+    fn pid_form(&self) -> PidForm {
+        PidForm::Bare
+    }
+}
+
+fn is_upgrade(command: &str) -> bool {
+    matches!(command, "upgrade" | "upgrade_fleet")
+}
+
+fn resize_end(command: &str, &Resized { from, to }: &Resized) -> String {
+    match command {
+        "set_workers" if from == to => String::new(),
+        "set_workers" => {
+            let how = if to > from { "spin up additional workers" } else { "gracefully terminate workers" };
+            format!("Altering worker count, {from} -> {to}. Will {how}.")
+        }
+        _ => {
+            let how = if to > from { "Incrementing" } else { "Decrementing" };
+            format!("{how} number of workers from {from} -> {to}")
+        }
+    }
+}
+
+/// How an upgrade ended. einhorn says nothing of one that failed, and its client waits for ever.
+fn upgrade_end(report: &UpgradeReport) -> String {
+    let reason = report.reason.as_deref().unwrap_or("for no known reason");
+    match report.outcome {
+        Outcome::Done => "Upgrade done".to_owned(),
+        Outcome::RolledBack => format!("Upgrade failed: {reason}; the release before serves"),
+        Outcome::Failed => format!("Upgrade failed: {reason}; so did the way back"),
+    }
+}
+
+/// einhorn's number for a verbosity. It has none between the last two.
+fn verbosity_number(verbosity: Severity) -> u8 {
+    match verbosity {
+        Severity::Debug => 0,
+        Severity::Info => 1,
+        Severity::Warn | Severity::Error => 2,
+    }
+}
+
+/// The verbosity that has the number; the quietest for those beyond.
+pub fn verbosity_from(number: u8) -> Severity {
+    match number {
+        0 => Severity::Debug,
+        1 => Severity::Info,
+        _ => Severity::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! The manners of a master: what depends on the name that it was called by.
+//!
+//! The defaults are ours, and `einhorn/` has einhorn's. The master, and each client that is answered, has one of these
+//! objects; whoever holds it asks it, and never whose manners it has.
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+
+use einhorn_proto::{COMMANDS, Command, CommandInfo, Notice, RequestErrorKind, Severity, Status};
+use einhyrningsins_supervisor::{Policy, PoolCommand, ReplyData, Stop, UpgradePlan, WorkerDetail};
+use nix::sys::signal::Signal;
+
+use crate::config::Control;
+use crate::forms::{core_signal, severity_name};
+use crate::sys::pid_file::PidForm;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What `state` is answered from.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    pub status: &'a Status,
+    pub details: &'a [WorkerDetail],
+    pub policy: &'a Policy,
+    pub control: &'a Control,
+    pub verbosity: Severity,
+}
+
+/// Words, limits and meanings.
+pub trait Manners: Debug {
+    /// An event, as a line of progress.
+    fn notice(&self, notice: &Notice) -> String {
+        notice.to_string()
+    }
+
+    /// The answer to `ehlo`; `name` is in parentheses, or empty.
+    fn welcome(&self, user: &str, name: &str) -> String {
+        let pid = std::process::id();
+        format!(
+            "Welcome, {user}! You are speaking to the einhyrningsins master, process {pid}{name}.\nThis is \
+             einhyrningsins {VERSION}."
+        )
+    }
+
+    /// The answer to `help`.
+    fn help(&self) -> String {
+        list(CommandInfo::is_typed)
+    }
+
+    /// The message beside the data of `state`.
+    fn state(&self, _facts: &Facts<'_>) -> String {
+        "everything is in \"data\"".to_owned()
+    }
+
+    /// The answer to a line that is not a request.
+    fn bad_request(&self, kind: &RequestErrorKind) -> String {
+        kind.to_string()
+    }
+
+    /// The answer to a signal name that does not exist.
+    fn unknown_signal(&self, name: &str) -> String {
+        format!("invalid signal: \"{name}\"")
+    }
+
+    /// Why these manners refuse a command that the core would take, or refuse in its own words.
+    fn refusal(&self, _command: &Command, _wanted: u32) -> Option<String> {
+        None
+    }
+
+    /// The line that comes first when an upgrade is not refused.
+    fn opening(&self, _plan: UpgradePlan) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether a client hears progress and not only the last line.
+    fn has_progress(&self, _has_id: bool, _command: &str) -> bool {
+        true
+    }
+
+    /// The last line of an answer to `command`, where the core's is `message`.
+    fn last_words(&self, _command: &str, _ok: bool, message: String, _data: Option<&ReplyData>) -> String {
+        message
+    }
+
+    /// One step louder, or quieter.
+    fn next_verbosity(&self, verbosity: Severity, louder: bool) -> Severity {
+        match (verbosity, louder) {
+            (Severity::Error, true) | (Severity::Info, false) => Severity::Warn,
+            (Severity::Warn, true) | (Severity::Debug, false) => Severity::Info,
+            (Severity::Info | Severity::Debug, true) => Severity::Debug,
+            (Severity::Warn | Severity::Error, false) => Severity::Error,
+        }
+    }
+
+    /// The answer to a change of the verbosity.
+    fn verbosity_set(&self, verbosity: Severity) -> String {
+        format!("verbosity set to {}", severity_name(verbosity))
+    }
+
+    /// What a signal to the master asks for; `why` names it for the log.
+    fn meaning(&self, signal: Signal, why: &str, _policy: &Policy) -> Option<PoolCommand> {
+        let stop = |how| PoolCommand::Stop { how, why: why.to_owned() };
+        Some(match signal {
+            Signal::SIGINT => stop(Stop::Escalating),
+            Signal::SIGUSR2 => stop(Stop::Gracefully),
+            Signal::SIGTERM => stop(Stop::With(core_signal(signal))),
+            Signal::SIGQUIT => stop(Stop::AtOnce(core_signal(signal))),
+            Signal::SIGHUP => PoolCommand::Upgrade(UpgradePlan::default()),
+            Signal::SIGTTIN => PoolCommand::Inc(1),
+            Signal::SIGTTOU => PoolCommand::Dec(1),
+            Signal::SIGUSR1 => PoolCommand::Signal(vec![core_signal(signal)]),
+            _ => return None,
+        })
+    }
+
+    /// Whether every upgrade begins with a handover.
+    fn always_hands_over(&self) -> bool {
+        false
+    }
+
+    /// What follows the options of a handover on the command line of the new program.
+    fn rest_of_line(&self, argv: &[OsString], _command: &[OsString]) -> Vec<OsString> {
+        argv.iter().skip(1).cloned().collect()
+    }
+
+    /// Whether the lock file is held for the life of the master, and not only while it makes the control socket.
+    fn keeps_lock_file(&self) -> bool {
+        true
+    }
+
+    /// How the pid is written to the pid file.
+    fn pid_form(&self) -> PidForm {
+        PidForm::Line
+    }
+}
+
+/// Our own manners.
+#[derive(Debug)]
+pub struct Native;
+
+impl Manners for Native {}
+
+/// The commands that are listed, a line each.
+pub fn list(is_listed: impl Fn(&CommandInfo) -> bool) -> String {
+    let lines = COMMANDS.iter().filter(|info| is_listed(info)).map(ToString::to_string);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn louder_and_quieter_stop_at_the_ends() {
+        let step = |verbosity, louder| Native.next_verbosity(verbosity, louder);
+        assert_eq!(step(Severity::Info, true), Severity::Debug);
+        assert_eq!(step(Severity::Debug, true), Severity::Debug);
+        let mut verbosity = Severity::Debug;
+        for expected in [Severity::Info, Severity::Warn, Severity::Error, Severity::Error] {
+            verbosity = step(verbosity, false);
+            assert_eq!(verbosity, expected);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Processes of the master: signals to them, and how they end.
+
+use std::collections::HashSet;
+use std::io;
+
+use einhorn_proto::Termination;
+use einhyrningsins_supervisor::{Signal, Supervisor};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use super::ready::Ready;
+use crate::forms::{system_pid, system_signal};
+use crate::logging::Log;
+use crate::sys::reap::{is_child, reap_one};
+
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    /// Workers that are gone and of which the core has not heard yet.
+    unseen: HashSet<Pid>,
+}
+
+impl Children {
+    /// The next child that has ended.
+    pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Option<(Pid, Termination)> {
+        if !ready.children {
+            return None;
+        }
+        let reaped = reap_one().unwrap_or_else(|errno| {
+            log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
+            None
+        });
+        ready.children = reaped.is_some();
+        reaped
+    }
+
+    /// Sends a signal to a worker, unless its pid may be another's by now.
+    pub(super) fn signal(&self, pid: Pid, signal: Signal, log: &mut Log) {
+        if self.unseen.contains(&pid) {
+            return;
+        }
+        if let Err(errno) = kill(pid, system_signal(signal)) {
+            let why = io::Error::from(errno);
+            log.warn(format_args!("cannot send {signal} to worker {pid}: {why}"));
+        }
+    }
+
+    /// Workers that another program has reaped while it ran in the master's place. What follows from the first death
+    /// must not signal the second: call [`Self::are_seen`] when the core has heard of all.
+    pub(super) fn find_unseen(&mut self, core: &Supervisor) -> Vec<Pid> {
+        let gone: Vec<_> = core.pids().map(system_pid).filter(|pid| !is_child(*pid)).collect();
+        self.unseen.extend(&gone);
+        gone
+    }
+
+    pub(super) fn are_seen(&mut self) {
+        self.unseen.clear();
+    }
+}

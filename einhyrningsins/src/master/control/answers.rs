@@ -1,0 +1,46 @@
+//! Who waits for an answer, and in which form.
+
+use einhorn_proto::{Language, Notice, RequestId};
+use einhyrningsins_supervisor::RequestKey;
+use serde::{Deserialize, Serialize};
+
+use super::{ClientId, Control, View};
+use crate::config::Dialect;
+use crate::forms;
+
+/// A client that waits for the answer to one request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Asker {
+    pub(super) client: ClientId,
+    pub(super) id: Option<RequestId>,
+    pub(super) language: Language,
+    pub(super) dialect: Dialect,
+    /// The name of the command.
+    pub(super) command: String,
+}
+
+impl Asker {
+    /// Whether it hears more than the last line.
+    pub(super) fn has_progress(&self) -> bool {
+        self.dialect.manners().has_progress(self.id.is_some(), &self.command)
+    }
+}
+
+impl Control {
+    /// Notes that somebody waits for a last reply.
+    pub(super) fn enter(&mut self, asker: Asker) -> RequestKey {
+        let request = RequestKey(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(request, asker);
+        request
+    }
+
+    /// Reports how far the upgrade is that a request has joined: nothing may happen in it for a long time. A request
+    /// that was refused, or that ended the upgrade at once, has had its last reply.
+    pub(super) fn report_joined(&mut self, view: &View<'_>) {
+        let Some(request) = self.joining.take() else { return };
+        if let Some(upgrade) = view.core.summary(forms::now()).upgrade {
+            self.send_progress(request, &Notice::UpgradeJoined(upgrade), view.core.counts());
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What a request asks for: questions are answered here, the rest goes to the core.
+
+use einhorn_proto::{
+    AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
+    Settings,
+};
+use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Stop, Supervisor, UpgradePlan};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::json;
+
+use super::answers::Asker;
+use super::clients::{ClientId, Peer};
+use super::{Control, Request, View};
+use crate::einhorn;
+use crate::forms::{core_pid, core_signal, severity_name};
+use crate::logging::Log;
+use crate::manners::{Manners, VERSION};
+use crate::sys::peer;
+use crate::sys::signals::parse_signal;
+
+/// How much is kept of what a worker says with a ping, in characters. einhorn's own are 36 long.
+const PING_WORD_MAX: usize = 256;
+
+impl Control {
+    pub(super) fn on_line(
+        &mut self,
+        client: ClientId,
+        line: &[u8],
+        view: &View<'_>,
+        log: &mut Log,
+    ) -> Option<Request> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return None;
+        }
+        let (language, request) = Line::from_line(line);
+        let dialect = view.dialect.of_answer(language);
+        let asker = |id, command: &str| Asker { client, id, language, dialect, command: command.to_owned() };
+        match request {
+            Ok(Line { id, command }) => self.on_request(asker(id, command.name()), command, view, log),
+            Err(RequestError { id, kind }) => {
+                let message = dialect.manners().bad_request(&kind);
+                self.answer(&asker(id, ""), false, message);
+                None
+            }
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        asker: Asker,
+        command: Command,
+        view: &View<'_>,
+        log: &mut Log,
+    ) -> Option<Request> {
+        let client = asker.client;
+        let manners = asker.dialect.manners();
+        if let Some(Peer::Worker(_)) = self.clients.peer(client)
+            && command.info().class != CommandClass::Worker
+        {
+            let message = "refused: a worker's own connection takes worker:ack and worker:ping";
+            self.answer(&asker, false, message);
+            return None;
+        }
+        match command {
+            Command::Ehlo { user } => {
+                let name = self.settings.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+                let message = manners.welcome(user.as_deref().unwrap_or("stranger"), &name);
+                self.answer(&asker, true, message);
+            }
+            Command::Help => self.answer(&asker, true, manners.help()),
+            Command::Version => {
+                let message = format!("einhyrningsins {VERSION}, protocol {PROTOCOL_VERSION}");
+                let data = json!({ "version": VERSION, "protocol": PROTOCOL_VERSION });
+                self.answer_with(&asker, true, message, data);
+            }
+            Command::Status => {
+                let status = self.status(view);
+                let MasterStatus { pid, up, wanted, generation, .. } = status.master;
+                let message = format!("master {pid}: {up} of {wanted} workers up, generation {generation}");
+                self.answer_with(&asker, true, message, status);
+            }
+            Command::State => {
+                let (message, data) = self.state(manners, view, log.verbosity());
+                self.answer_with(&asker, true, message, data);
+            }
+            Command::Louder | Command::Quieter => {
+                log.set_verbosity(manners.next_verbosity(log.verbosity(), command == Command::Louder));
+                let data = json!({ "verbosity": severity_name(log.verbosity()) });
+                self.answer_with(&asker, true, manners.verbosity_set(log.verbosity()), data);
+            }
+            Command::Events => self.on_events(&asker),
+            Command::WorkerAck { pid } => {
+                let pid = self.speaks_for(client, pid, "worker:ack", view.core, log)?;
+                return Some(Request::Event(Event::Acked { pid: core_pid(pid), source: AckSource::Control }));
+            }
+            Command::WorkerPing { pid, request_id } => {
+                let pid = self.speaks_for(client, pid, "worker:ping", view.core, log)?;
+                let word = request_id.map(|word| word.chars().take(PING_WORD_MAX).collect());
+                return Some(Request::Event(Event::Pinged { pid: core_pid(pid), word }));
+            }
+            Command::Reload => return Some(Request::Reload(self.enter(asker))),
+            command => return self.on_pool_command(asker, &command, view, log),
+        }
+        None
+    }
+
+    fn on_pool_command(
+        &mut self,
+        asker: Asker,
+        command: &Command,
+        view: &View<'_>,
+        log: &mut Log,
+    ) -> Option<Request> {
+        let manners = asker.dialect.manners();
+        if let Some(refusal) = manners.refusal(command, view.core.wanted()) {
+            self.answer(&asker, false, refusal);
+            return None;
+        }
+        let command = match pool_command(command, manners, log) {
+            Ok(command) => command,
+            Err((ok, message)) => {
+                self.answer(&asker, ok, message);
+                return None;
+            }
+        };
+        let request = self.enter(asker);
+        let may_join = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback);
+        if may_join && view.core.counts().is_some() {
+            self.joining = Some(request);
+        }
+        Some(Request::Event(Event::Command { request: Some(request), command }))
+    }
+
+    fn on_events(&mut self, asker: &Asker) {
+        if !asker.has_progress() {
+            return self.answer(asker, false, "events: needs an \"id\", since more than one line follows");
+        }
+        let reply = Reply::<()>::progress(asker.id.clone(), "following events", None);
+        self.clients.send(asker.client, asker.language, &reply);
+        self.clients.follow(asker.client, asker.id.clone(), asker.language);
+    }
+
+    /// The worker that an ack or a ping is from, if the worker sent it or a process that descends from it. A connection
+    /// to the socket's path is closed without an answer then, as einhorn does; one that was made for the worker (`-g`)
+    /// stays for the next ping.
+    fn speaks_for(
+        &mut self,
+        client: ClientId,
+        pid: i32,
+        what: &str,
+        core: &Supervisor,
+        log: &mut Log,
+    ) -> Option<Pid> {
+        let pid = Pid::from_raw(pid);
+        let sender = self.clients.peer(client);
+        if let Some(Peer::Connected(_)) = sender {
+            self.clients.leave(client);
+        }
+        let refusal = match sender {
+            _ if !core.is_worker(core_pid(pid)) => format!("{pid} is no worker"),
+            Some(Peer::Worker(owner)) if owner == pid => return Some(pid),
+            Some(Peer::Worker(owner)) => format!("it came from worker {owner}"),
+            Some(Peer::Connected(Some(peer))) if peer::is_self_or_descendant(peer, pid) => return Some(pid),
+            Some(Peer::Connected(Some(peer))) => {
+                format!("it came from process {peer}, which is neither that worker nor descends from it")
+            }
+            Some(Peer::Connected(None)) | None => "its sender is not visible from here".to_owned(),
+        };
+        log.warn(format_args!("{what} for {pid} refused: {refusal}"));
+        None
+    }
+}
+
+/// What the core is to do; or an answer that needs nobody, and whether it is what was asked for.
+fn pool_command(
+    command: &Command,
+    manners: &dyn Manners,
+    log: &mut Log,
+) -> Result<PoolCommand, (bool, String)> {
+    let signal = |name: &str| match parse_signal(name) {
+        Ok(signal) => Ok(core_signal(signal)),
+        Err(_) => Err((false, manners.unknown_signal(name))),
+    };
+    Ok(match command {
+        Command::Inc { by } => PoolCommand::Inc(*by),
+        Command::Dec { by } => PoolCommand::Dec(*by),
+        Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
+        Command::Config(settings) => PoolCommand::Configure(policy_change(settings, log)),
+        Command::Upgrade { fleet, canary, soak } => {
+            PoolCommand::Upgrade(UpgradePlan { is_fleet: *fleet, canary: *canary, soak: *soak })
+        }
+        Command::UpgradeContinue => PoolCommand::Continue,
+        Command::UpgradeAbort => PoolCommand::Abort,
+        Command::UpgradeFollow => PoolCommand::Follow,
+        Command::Rollback => PoolCommand::Rollback,
+        Command::Respawn => PoolCommand::Respawn,
+        Command::Signal { signals } if signals.is_empty() => {
+            let names: Vec<_> = Signal::iterator().map(Signal::as_str).collect();
+            return Err((true, format!("signals: {}", names.join(" "))));
+        }
+        Command::Signal { signals } => {
+            PoolCommand::Signal(signals.iter().map(|name| signal(name.as_str())).collect::<Result<_, _>>()?)
+        }
+        Command::Die { signal: name } => {
+            let how = match name {
+                Some(name) => Stop::With(signal(name.as_str())?),
+                None => Stop::Gracefully,
+            };
+            PoolCommand::Stop { how, why: "a control client asked for it".to_owned() }
+        }
+        command => return Err((false, format!("{}: not in this version ({VERSION})", command.name()))),
+    })
+}
+
+/// The settings that the core has. The verbosity is the log's.
+fn policy_change(settings: &Settings, log: &mut Log) -> PolicyChange {
+    if let Some(number) = settings.verbosity {
+        log.set_verbosity(einhorn::verbosity_from(number));
+    }
+    PolicyChange {
+        workers: settings.number,
+        seconds: settings.seconds,
+        unacked_max: settings.max_unacked,
+        upgrade_additional_max: settings.max_upgrade_additional,
+        grace: settings.signal_timeout,
+    }
+}

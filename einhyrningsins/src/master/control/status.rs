@@ -1,0 +1,91 @@
+//! What `status` and `state` show.
+
+use std::time::Instant;
+
+use einhorn_proto::{MasterStatus, Severity, Status};
+use einhyrningsins_supervisor::Generation;
+use serde_json::{Value, json};
+
+use super::{Control, View};
+use crate::forms::{self, milliseconds, severity_name};
+use crate::manners::{Facts, Manners, VERSION};
+
+impl Control {
+    pub(super) fn status(&self, view: &View<'_>) -> Status {
+        let pool = view.core.snapshot(forms::now());
+        let recipe = view.workers.recipe();
+        let release = view.workers.release(pool.generation);
+        let directory = release.map_or(&recipe.directory, |release| &release.directory_path);
+        Status {
+            master: MasterStatus {
+                pid: std::process::id().cast_signed(),
+                version: VERSION.to_owned(),
+                name: self.settings.name.clone(),
+                state: pool.state,
+                age_ms: milliseconds(Instant::now() - self.started),
+                generation: pool.generation.0,
+                command: recipe.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+                directory: directory.display().to_string(),
+                socket: self.settings.socket.display().to_string(),
+                wanted: pool.wanted,
+                up: pool.up,
+                starting: pool.starting,
+                draining: pool.draining,
+            },
+            listeners: view.listeners.statuses(),
+            slots: pool.slots,
+            workers: pool.workers,
+            releases: view.workers.release_statuses(),
+            recycled: pool.recycled,
+            upgrade: pool.upgrade,
+        }
+    }
+
+    /// The message and the data of `state`.
+    pub(super) fn state(
+        &self,
+        manners: &dyn Manners,
+        view: &View<'_>,
+        verbosity: Severity,
+    ) -> (String, Value) {
+        let now = forms::now();
+        let (policy, status) = (view.core.policy(), self.status(view));
+        let details = view.core.worker_details(now);
+        let control = &self.settings;
+        let message =
+            manners.state(&Facts { status: &status, details: &details, policy, control, verbosity });
+        let (ack_mode, ack_seconds) = policy.ack.in_words();
+        let data = json!({
+            "status": status,
+            "policy": {
+                "seconds": policy.seconds.as_secs_f64(),
+                "ack_mode": ack_mode,
+                "ack_seconds": ack_seconds,
+                "retries": {
+                    "unproven": policy.retries.unproven,
+                    "upgrade": policy.retries.upgrade,
+                    "proven": policy.retries.proven,
+                },
+                "max_unacked": policy.unacked_max,
+                "max_upgrade_additional": policy.upgrade_additional_max,
+                "graceful_signal": policy.graceful_signal.as_str(),
+                "signal_timeout": policy.grace.map(|grace| grace.as_secs_f64()),
+                "max_age": policy.care.max_age.map(|max_age| max_age.age.as_secs_f64()),
+                "max_age_jitter": policy.care.max_age.map(|max_age| max_age.jitter.as_secs_f64()),
+                "max_rss": policy.care.max_rss_bytes,
+                "ping_timeout": policy.care.ping_timeout.map(|timeout| timeout.as_secs_f64()),
+            },
+            "process": view.workers.process_state(Generation(status.master.generation)),
+            "control": {
+                "clients": self.clients.connected(),
+                "requests": self.requests.len(),
+                "pidfile": control.pidfile,
+                "lockfile": control.lockfile,
+                "socket_as_fd": control.socket_as_fd,
+            },
+            "verbosity": severity_name(verbosity),
+            "next_deadline_ms": view.core.next_deadline().map(|at| milliseconds(at - now)),
+        });
+        (message, data)
+    }
+}

@@ -1,0 +1,146 @@
+//! The listeners of the pool: what each `-b` has become, one socket for all workers or one for each slot.
+//!
+//! `bound.rs` and `per_slot/` have the sockets, `kept/` takes those that a service manager has kept over a crash, and
+//! `steering.rs` follows the slots while the pool runs. Workers get copies; the master never accepts and never reads.
+
+mod bound;
+pub(crate) mod kept;
+mod per_slot;
+mod status;
+mod steering;
+
+use std::error::Error;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use einhyrningsins_supervisor::{Generation, SlotNumber};
+use nix::errno::Errno;
+
+use super::parts::Part;
+use crate::failure::Failure;
+use crate::listen::{self, BindError, Passed, Sockets, exports};
+use crate::logging::Log;
+use crate::sys::inherit::{Fd, Inherited};
+use crate::workers::SpawnFailure;
+
+use bound::{Bound, BoundRecord};
+use kept::KeptListeners;
+use steering::Steering;
+
+/// Every listener of the master.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// Of each `-b`, in that order.
+    bound: Vec<Bound>,
+    steering: Steering,
+}
+
+impl Listeners {
+    fn new(bound: Vec<Bound>) -> Self {
+        Self { bound, steering: Steering::new() }
+    }
+
+    /// Opens every `-b`: on a socket that the service manager has kept, if one fits, else anew. `let_go` is called
+    /// in between, with the names that the manager keeps for this master and those that it is to let go of, whose
+    /// addresses others may need.
+    pub(crate) fn open(
+        sockets: &Sockets,
+        slots: u32,
+        mut passed: Passed,
+        let_go: impl FnOnce(Vec<String>, &[String], &mut Log),
+        log: &mut Log,
+    ) -> Result<Self, Failure> {
+        let failure = |error: BindError| Failure { hint: error.hint(), error: error.into() };
+        let Sockets { binds, family, backlog } = sockets;
+        let mut kept = KeptListeners::of(&mut passed);
+        let mut names = kept.names();
+        let taken: Vec<_> = binds.iter().map(|spec| kept.take(spec, *family, *backlog, slots)).collect();
+        let unwanted = kept.give_up();
+        names.retain(|name| !unwanted.contains(name));
+        let_go(names, &unwanted, log);
+        let mut bound = Vec::new();
+        for (spec, taken) in binds.iter().zip(taken) {
+            let (found, how) = match taken {
+                Some(taken) => (vec![taken], ", on a socket that the service manager has kept"),
+                None => {
+                    let opened = listen::open(spec, sockets, &mut passed, !unwanted.is_empty());
+                    let opened = opened.map_err(failure)?.into_iter();
+                    let opened = opened.map(|listener| Bound::new(listener, slots));
+                    (opened.collect::<Result<_, _>>().map_err(failure)?, "")
+                }
+            };
+            for found in found {
+                let any = found.any();
+                log.info(format_args!("listening on {}{how}", any.address));
+                any.shortfalls().into_iter().for_each(|shortfall| log.warn(shortfall));
+                bound.push(found);
+            }
+        }
+        passed.leftovers().into_iter().for_each(|leftover| log.warn(leftover));
+        Ok(Self::new(bound))
+    }
+
+    /// What workers of `generation` are told of them, by variables.
+    pub(super) fn exports(&self, generation: Generation) -> Vec<(String, String)> {
+        let mut exported = exports(self.bound.iter().map(Bound::any));
+        if !self.bound.is_empty() {
+            exported.push(("SERVER_STARTER_GENERATION".to_owned(), generation.to_string()));
+        }
+        exported
+    }
+
+    /// The sockets of a worker in `slot`, which are opened if they are its own and not there yet.
+    pub(super) fn for_slot(&mut self, slot: SlotNumber) -> Result<Vec<BorrowedFd<'_>>, SpawnFailure> {
+        for bound in &mut self.bound {
+            let Bound::PerSlot(group) = bound else { continue };
+            group.open(slot).map_err(|error| {
+                let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+                let reason = cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"));
+                let errno = cause.and_then(io::Error::raw_os_error);
+                SpawnFailure { reason, transient: errno.is_some_and(is_shortage) }
+            })?;
+        }
+        Ok(self.bound.iter().filter_map(|bound| bound.of(slot)).map(AsFd::as_fd).collect())
+    }
+
+    /// Of each `-b`, the listeners that can be kept for another master, with their names there.
+    pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
+        self.bound.iter().map(Bound::to_keep)
+    }
+
+    /// The names of those that were kept and whose files go with this master.
+    pub(super) fn kept_with_files(&self) -> Vec<String> {
+        self.bound.iter().filter_map(Bound::kept_with_file).collect()
+    }
+
+    /// Has the files of all of them go with this master from now on.
+    pub(super) fn settle(&mut self) {
+        self.bound.iter_mut().for_each(Bound::settle);
+    }
+}
+
+/// Whether that is for want of something that comes and goes.
+fn is_shortage(errno: i32) -> bool {
+    matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
+}
+
+impl Part for Listeners {
+    type State = Vec<BoundRecord>;
+
+    fn record(&self) -> anyhow::Result<Self::State> {
+        Ok(self.bound.iter().map(Bound::record).collect())
+    }
+
+    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
+        let mut bound = ManuallyDrop::new(Vec::new());
+        for record in &state {
+            bound.push(Bound::resume(record, inherited)?);
+        }
+        Ok(Self::new(ManuallyDrop::into_inner(bound)))
+    }
+
+    fn descriptors(state: &Self::State) -> Vec<Fd> {
+        state.iter().flat_map(BoundRecord::descriptors).collect()
+    }
+}
