@@ -199,7 +199,7 @@ fn a_stale_socket_is_replaced_and_what_is_no_socket_is_not() {
     let builder = einhorn().without_socket();
     let socket = builder.file("einhorn.sock");
     fs::write(&socket, "precious").expect("a file");
-    builder.run_to_end().assert_code(1).assert_says("no socket").assert_says("-d PATH");
+    builder.run_to_end().assert_code(1).assert_says("not a socket").assert_says("-d PATH");
     assert!(!fs::metadata(&socket).expect("the file").file_type().is_socket());
     assert_eq!(read(&socket), "precious");
 }
