@@ -1,20 +1,19 @@
 //! What was typed, checked once against the system it runs on. From here on it is not doubted.
 
-use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
 use anyhow::{Context, bail};
-use einhorn_proto::{DEFAULT_DIRECTORY, Severity, default_path, einhorns_directory};
+use einhorn_proto::{DEFAULT_DIRECTORY, Severity, default_path};
 use einhyrningsins_supervisor::{AckMode, Care, MaxAge, Policy, Retries};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CareArgs, CommandLine, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg,
-    SharedArgs, UserArg, einhorn,
+    AckModeArg, Args, CareArgs, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, SharedArgs,
+    UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
@@ -22,10 +21,6 @@ use crate::release::Recipe;
 use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
 use crate::workers::ProcessOptions;
-
-/// How often einhorn tries a slot: without end. But an upgrade must come to one, or its client waits for ever.
-/// Source: of the end, this program; einhorn has none.
-const EINHORNS_RETRIES: Retries = Retries { unproven: None, upgrade: 10, proven: None };
 
 /// Whose manners the master has, by the name that it was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -121,18 +116,49 @@ pub struct LogConfig {
     pub syslog: bool,
 }
 
-/// What differs between the dialects.
-struct Choices {
-    dialect: Dialect,
+/// A command line: what was typed, and what its dialect makes of what was not.
+#[derive(Debug, Clone)]
+pub struct CommandLine {
+    pub args: SharedArgs,
+    pub dialect: Dialect,
     /// Whether `-m` asks for manual acks, which overrides the default of `--ack-mode`.
-    manual: bool,
-    retries: Retries,
-    socket: PathBuf,
-    pidfile: Option<PathBuf>,
-    lockfile: Option<PathBuf>,
-    verbosity: Severity,
-    log_format: LogFormat,
-    warnings: Vec<String>,
+    pub manual: bool,
+    pub retries: Retries,
+    /// Whether an upgrade takes the place of one that runs.
+    pub upgrade_restarts: bool,
+    /// Whether variables are dropped at the start too, and not only at upgrades.
+    pub drops_at_start: bool,
+    /// Whether workers see the path of their program instead of its name.
+    pub absolute_argv0: bool,
+    pub socket: PathBuf,
+    pub pidfile: Option<PathBuf>,
+    pub lockfile: Option<PathBuf>,
+    pub verbosity: Severity,
+    pub log_format: LogFormat,
+    pub warnings: Vec<String>,
+}
+
+/// Our own command line.
+impl From<Args> for CommandLine {
+    fn from(Args { shared: args, manual }: Args) -> Self {
+        let name = args.command_name.as_deref();
+        let socket = args.socket_path.clone();
+        Self {
+            dialect: Dialect::Native,
+            manual,
+            retries: Retries::DEFAULT,
+            upgrade_restarts: false,
+            drops_at_start: true,
+            absolute_argv0: false,
+            socket: socket.unwrap_or_else(|| default_path(DEFAULT_DIRECTORY, name, "sock")),
+            pidfile: args.pidfile.clone(),
+            lockfile: args.lockfile.clone(),
+            verbosity: verbosity(args.verbose, args.quiet),
+            log_format: args.log_format.unwrap_or(LogFormat::Text),
+            warnings: Vec::new(),
+            args,
+        }
+    }
 }
 
 impl Config {
@@ -142,16 +168,8 @@ impl Config {
     /// If the current directory cannot be found out, or what was typed does not go together or with this system.
     pub fn new(line: CommandLine, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
-        let (choices, args) = match line {
-            CommandLine::Native(args) => (native(&args), args.shared),
-            CommandLine::Einhorn(args) => (einhorns(&args), args.shared),
-        };
-        Self::build(argv, &start, choices, args)
-    }
-
-    fn build(argv: Vec<OsString>, start: &Path, choices: Choices, args: SharedArgs) -> anyhow::Result<Self> {
-        let is_einhorn = choices.dialect == Dialect::Einhorn;
-        let ack = ack_mode(&args, choices.manual);
+        let ack = ack_mode(&line.args, line.manual);
+        let args = line.args;
         let family = match (args.ipv4_only, args.ipv6_only) {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
@@ -174,7 +192,7 @@ impl Config {
                 workers: args.number,
                 seconds: args.seconds,
                 ack,
-                retries: args.retries.map_or(choices.retries, Retries::always),
+                retries: args.retries.map_or(line.retries, Retries::always),
                 unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
                 upgrade_additional_max: args.max_upgrade_additional,
                 graceful_signal: core_signal(args.graceful_signal),
@@ -184,21 +202,21 @@ impl Config {
                     .iter()
                     .any(|spec| spec.options.reuseport)
                     .then_some(args.shrink_grace),
-                upgrade_restarts: is_einhorn,
+                upgrade_restarts: line.upgrade_restarts,
                 care: care(&args.care),
             },
             sockets: Sockets {
-                binds: args.bind.into_iter().map(|spec| spec.counted_from(start)).collect(),
+                binds: args.bind.into_iter().map(|spec| spec.counted_from(&start)).collect(),
                 family,
                 backlog: args.backlog,
             },
-            log: LogConfig { verbosity: choices.verbosity, format: choices.log_format, syslog: args.syslog },
+            log: LogConfig { verbosity: line.verbosity, format: line.log_format, syslog: args.syslog },
             control: Control {
                 name: args.command_name,
-                socket: start.join(choices.socket),
+                socket: start.join(line.socket),
                 socket_as_fd: args.command_socket_as_fd,
-                pidfile: choices.pidfile.map(|path| start.join(path)),
-                lockfile: choices.lockfile.map(|path| start.join(path)),
+                pidfile: line.pidfile.map(|path| start.join(path)),
+                lockfile: line.lockfile.map(|path| start.join(path)),
             },
             nice: args.nice.unwrap_or(NiceArg { master: None, worker: None }),
             process,
@@ -208,22 +226,22 @@ impl Config {
                 as_command: args.reexec.reexec_as.map(|CommandWords(words)| words),
                 check_timeout: args.reexec.reexec_timeout,
             },
-            dialect: choices.dialect,
+            dialect: line.dialect,
             identity: Identity {
                 argv,
-                start_directory: start.to_owned(),
+                start_directory: start.clone(),
                 directory_given: args.chdir.is_some(),
             },
             recipe: Recipe {
                 command: args.command,
-                directory: args.chdir.map_or(start.to_owned(), |directory| start.join(directory)),
+                directory: args.chdir.map_or(start.clone(), |directory| start.join(directory)),
                 dropped: args.drop_env_var,
-                drops_at_start: !is_einhorn,
-                absolute_argv0: is_einhorn,
+                drops_at_start: line.drops_at_start,
+                absolute_argv0: line.absolute_argv0,
                 env_file: args.env_file,
                 account,
             },
-            warnings: choices.warnings,
+            warnings: line.warnings,
         })
     }
 }
@@ -260,47 +278,6 @@ fn ack_mode(args: &SharedArgs, manual: bool) -> AckMode {
     }
 }
 
-fn native(Args { shared, manual }: &Args) -> Choices {
-    let name = shared.command_name.as_deref();
-    Choices {
-        dialect: Dialect::Native,
-        manual: *manual,
-        retries: Retries::DEFAULT,
-        socket: shared.socket_path.clone().unwrap_or_else(|| default_path(DEFAULT_DIRECTORY, name, "sock")),
-        pidfile: shared.pidfile.clone(),
-        lockfile: shared.lockfile.clone(),
-        verbosity: verbosity(shared.verbose, shared.quiet),
-        log_format: shared.log_format.unwrap_or(LogFormat::Text),
-        warnings: Vec::new(),
-    }
-}
-
-fn einhorns(args: &einhorn::Args) -> Choices {
-    let shared = &args.shared;
-    let directory = einhorns_directory(env::var_os("TMPDIR"));
-    let file = |given: &Option<PathBuf>, extension| {
-        given.clone().unwrap_or_else(|| default_path(&directory, shared.command_name.as_deref(), extension))
-    };
-    Choices {
-        dialect: Dialect::Einhorn,
-        manual: false,
-        retries: EINHORNS_RETRIES,
-        socket: file(&shared.socket_path, "sock"),
-        pidfile: Some(file(&shared.pidfile, "pid")),
-        lockfile: Some(file(&shared.lockfile, "lock")),
-        verbosity: einhorns_verbosity(shared.verbose, shared.quiet),
-        log_format: shared.log_format.unwrap_or(LogFormat::Einhorn),
-        warnings: args.preload.iter().map(|path| without_preload(path)).collect(),
-    }
-}
-
-fn without_preload(path: &Path) -> String {
-    format!(
-        "{} is not preloaded (--preload): that takes a master in Ruby; each worker loads it by itself, as without it",
-        path.display()
-    )
-}
-
 fn care(args: &CareArgs) -> Care {
     Care {
         max_age: args.max_age.map(|MaxAgeArg { age, jitter }| MaxAge { age, jitter, seed: seed() }),
@@ -328,15 +305,6 @@ fn verbosity(verbose: u8, quiet: u8) -> Severity {
         -1 => Severity::Warn,
         0 => Severity::Info,
         1.. => Severity::Debug,
-    }
-}
-
-/// einhorn has no warnings between its errors and the rest.
-fn einhorns_verbosity(verbose: u8, quiet: u8) -> Severity {
-    match verbose.cmp(&quiet) {
-        Ordering::Less => Severity::Error,
-        Ordering::Equal => Severity::Info,
-        Ordering::Greater => Severity::Debug,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The daemon of einhyrningsins, as a library: the program is [`run`] and nothing else.
+//! The daemon of einhyrningsins, as a library: the program is [`main`] and nothing else.
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the picture.
 
@@ -20,11 +20,7 @@ mod start;
 mod sys;
 mod workers;
 
-pub use cli::CommandLine;
-pub use config::Config;
-pub use failure::Failure;
-pub use master::take_over;
-pub use start::run;
+pub use start::main;
 // For the benchmark of spawns, and the tests of those that need root.
 pub use sys::account::Credentials;
 pub use sys::limits::ResourceLimit;

@@ -6,11 +6,13 @@
 use std::ffi::OsString;
 use std::fmt::Debug;
 
+use clap::Parser;
 use einhorn_proto::{COMMANDS, Command, CommandInfo, Notice, RequestErrorKind, Severity, Status};
 use einhyrningsins_supervisor::{Policy, PoolCommand, ReplyData, Stop, UpgradePlan, WorkerDetail};
 use nix::sys::signal::Signal;
 
-use crate::config::Control;
+use crate::cli::{Answer, Args};
+use crate::config::{CommandLine, Control};
 use crate::forms::{core_signal, severity_name};
 use crate::sys::pid_file::PidForm;
 
@@ -29,6 +31,19 @@ pub struct Facts<'a> {
 
 /// Words, limits and meanings.
 pub trait Manners: Debug {
+    /// The program's name in messages.
+    fn program(&self) -> &'static str {
+        "einhyrningsins"
+    }
+
+    /// Reads a command line, the name of the program first.
+    ///
+    /// # Errors
+    /// The [`Answer`] to one that asks for words alone, such as `--help`, or that is wrong.
+    fn read(&self, argv: &[OsString]) -> Result<CommandLine, Answer> {
+        Ok(Args::try_parse_from(argv)?.into())
+    }
+
     /// An event, as a line of progress.
     fn notice(&self, notice: &Notice) -> String {
         notice.to_string()

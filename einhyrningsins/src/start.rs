@@ -1,20 +1,22 @@
 //! From the command line to the loop: everything that can be wrong is found before the first spawn.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use einhyrningsins_supervisor::{AckMode, Generation, Supervisor};
 
-use crate::config::Config;
+use crate::config::{Config, Dialect};
 use crate::failure::Failure;
 use crate::listen::Passed;
 use crate::logging::Log;
 use crate::manners::VERSION;
 use crate::master::{
     Captures, Control, ControlSocket, HANDLED_SIGNALS, Handover, Listeners, Master, Notify, NotifySocket,
-    Parts, Service, ServiceSettings,
+    Parts, Service, ServiceSettings, take_over,
 };
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError};
@@ -23,14 +25,38 @@ use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, WorkerOptions, Workers};
 
-/// Runs the master to its end and returns its exit code.
+/// The program: reads the command line, becomes a master or takes the place of one, and returns the exit code.
 ///
-/// Call it from the main thread, before there is another: signals are blocked for the process as a whole, and
-/// what a worker is sent when the master dies goes by the thread that spawned it.
-///
-/// # Errors
-/// [`Failure`] if it cannot start; no worker was spawned then, and no file of another master was touched.
-pub fn run(config: Config) -> Result<u8, Failure> {
+/// Call it first thing in the main thread, before there is another: what is open then was passed to this process,
+/// signals are blocked for the process as a whole, and what a worker is sent when the master dies goes by the thread
+/// that spawned it.
+pub fn main() -> ExitCode {
+    let argv: Vec<OsString> = env::args_os().collect();
+    let manners = Dialect::called_as(&argv).manners();
+    let line = match manners.read(&argv) {
+        Ok(line) => line,
+        Err(answer) => return answer.give(),
+    };
+    // In a takeover nothing else of the command line counts.
+    let result = match line.args.reexec.takeover() {
+        Some(takeover) => take_over(&takeover),
+        None => Config::new(line, argv).map_err(Failure::from).and_then(run),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure { error, hint }) => {
+            eprintln!("{}: {error:#}", manners.program());
+            if let Some(hint) = hint {
+                eprintln!("  hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the master to its end and returns its exit code. If it cannot start, no worker was spawned, and no file of another
+/// master was touched.
+fn run(config: Config) -> Result<u8, Failure> {
     // First: what is open now was passed to this process, and belongs to nobody in it.
     let passed = Passed::of_process(&config.sockets.binds);
     let passed = passed.context("cannot look at the descriptors of this process")?;

@@ -23,17 +23,17 @@ enum Words {
 
 impl Answer {
     /// What somebody asked for, with a newline at its end.
-    pub(super) fn wanted(text: String, code: u8) -> Self {
+    pub fn wanted(text: String, code: u8) -> Self {
         Self { words: Words::Wanted(text), code }
     }
 
     /// What is wrong, with a newline at its end.
-    pub(super) fn complaint(text: String, code: u8) -> Self {
+    pub fn complaint(text: String, code: u8) -> Self {
         Self { words: Words::Complaint(text), code }
     }
 
     /// What the parser says; `code` instead of its own.
-    pub(super) fn of_parser(error: clap::Error, code: u8) -> Self {
+    pub fn of_parser(error: clap::Error, code: u8) -> Self {
         Self { words: Words::Parser(error), code }
     }
 
@@ -50,7 +50,7 @@ impl Answer {
 
     /// The words alone.
     #[cfg(test)]
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match &self.words {
             Words::Parser(error) => error.to_string(),
             Words::Wanted(text) | Words::Complaint(text) => text.clone(),

@@ -74,7 +74,7 @@ pub(super) fn parse_variable(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn parse_nice(text: &str) -> Result<NiceArg, String> {
+pub fn parse_nice(text: &str) -> Result<NiceArg, String> {
     let value = |text: &str| match text {
         "" => Ok(None),
         _ => match text.parse::<i32>() {

@@ -3,10 +3,12 @@
 //! A master has it if it was called as einhorn, and a client is answered in it if its request came in escaped YAML,
 //! which nobody but einhorn's clients sends. Only the words differ: `ok` and `data` of an answer are the same in both.
 
+mod command_line;
 mod state;
 mod words;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use einhorn_proto::{
     Audience, Command, Language, Notice, Outcome, RequestErrorKind, Resized, Severity, UpgradeReport,
@@ -14,7 +16,8 @@ use einhorn_proto::{
 use einhyrningsins_supervisor::{Policy, PoolCommand, ReplyData, Stop, UpgradePlan};
 use nix::sys::signal::Signal;
 
-use crate::config::Dialect;
+use crate::cli::Answer;
+use crate::config::{CommandLine, Dialect};
 use crate::forms::core_signal;
 use crate::manners::{Facts, Manners, Native, VERSION, list};
 use crate::sys::pid_file::PidForm;
@@ -28,7 +31,17 @@ const SET_WORKERS_MAX: u32 = 1000;
 #[derive(Debug)]
 pub struct Einhorn;
 
+/// The file name that makes this program einhorn.
+const PROGRAM: &str = "einhorn";
+
 impl Dialect {
+    /// The dialect of a program that was called by the first word of `argv`.
+    #[must_use]
+    pub fn called_as(argv: &[OsString]) -> Self {
+        let name = argv.first().and_then(|name| Path::new(name).file_name());
+        if name == Some(OsStr::new(PROGRAM)) { Self::Einhorn } else { Self::Native }
+    }
+
     /// The manners that go with it.
     #[must_use]
     pub fn manners(self) -> &'static dyn Manners {
@@ -49,6 +62,14 @@ impl Dialect {
 }
 
 impl Manners for Einhorn {
+    fn program(&self) -> &'static str {
+        PROGRAM
+    }
+
+    fn read(&self, argv: &[OsString]) -> Result<CommandLine, Answer> {
+        command_line::Args::read(argv).map(CommandLine::from)
+    }
+
     fn notice(&self, notice: &Notice) -> String {
         words(notice).unwrap_or_else(|| Native.notice(notice))
     }

@@ -93,3 +93,33 @@ fn einhorn_has_three_verbosities() {
     assert_eq!(Einhorn.next_verbosity(Severity::Debug, false), Severity::Info);
     assert_eq!(Einhorn.next_verbosity(Severity::Info, false), Severity::Error);
 }
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+#[test]
+fn the_name_that_it_is_called_by_decides_whose_manners_it_has() {
+    let dialect = |name: &str| Dialect::called_as(&words(&[name, "-m", "manual", "server"]));
+    for name in ["einhorn", "/usr/local/bin/einhorn", "./einhorn"] {
+        assert_eq!(dialect(name), Dialect::Einhorn, "{name}");
+    }
+    for name in ["einhyrningsins", "/opt/einhorn/bin/einhyrningsins", "einhornsh", ""] {
+        assert_eq!(dialect(name), Dialect::Native, "{name}");
+    }
+}
+
+#[test]
+fn a_takeover_shows_in_both_dialects() {
+    for name in ["einhorn", "einhyrningsins"] {
+        let read = |line: &[&str]| {
+            let line = words(line);
+            let line = Dialect::called_as(&line).manners().read(&line).unwrap();
+            line.args.reexec.takeover()
+        };
+        let takeover =
+            read(&[name, "--with-state-fd", "9", "--returned", "SIGSEGV", "--", "server"]).unwrap();
+        assert_eq!((takeover.state_fd, takeover.returned.as_deref()), (Some(9), Some("SIGSEGV")));
+        assert_eq!(read(&[name, "server"]), None);
+    }
+}

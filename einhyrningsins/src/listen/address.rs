@@ -28,9 +28,6 @@ pub enum SocketKind {
 }
 
 impl SocketKind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Tcp, Self::Udp, Self::Unix, Self::Seqpacket, Self::UnixDatagram];
-
     /// The name in status: `tcp`, `udp`, `unix`, `seqpacket`, `unix-datagram`.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -36,7 +36,7 @@ pub(crate) use control::{Control, ControlSocket};
 use control::{Request, View};
 pub(crate) use handover::Handover;
 use handover::Then;
-pub use handover::take_over;
+pub(crate) use handover::take_over;
 pub(crate) use listeners::Listeners;
 #[cfg(test)]
 pub(crate) use listeners::kept::KeptListeners;

@@ -75,11 +75,6 @@ impl AccountError {
 }
 
 impl AccountSpec {
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.user.is_none() && self.group.is_none()
-    }
-
     /// Asks the name service; may block. A number is always an id, even if some user has it as a name.
     ///
     /// A user brings its supplementary groups, as `initgroups(3)` finds them. A group alone leaves the

@@ -1,17 +1,20 @@
-//! The command line of einhorn, by whose name this program may be called.
+//! einhorn's command line.
 //!
 //! It is einhorn's in names, defaults, exit codes and abbreviations. Options of ours that einhorn lacks are taken
 //! too, where they take nothing of its own away; they must be spelled so that no option of einhorn is meant.
 
+use std::cmp::Ordering;
+use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use einhorn_proto::WORKERS_MAX;
+use einhorn_proto::{Severity, WORKERS_MAX, default_path, einhorns_directory};
+use einhyrningsins_supervisor::Retries;
 
-use super::values::{NiceArg, parse_nice};
-use super::{Answer, SharedArgs};
+use crate::cli::{Answer, LogFormat, NiceArg, SharedArgs, parse_nice};
+use crate::config::{CommandLine, Dialect};
 use crate::listen::BindSpec;
 
 /// What is said to a command line without a program. Its first line is einhorn's.
@@ -45,6 +48,10 @@ See einhorn(1), and einhyrningsins(1) for what is not of einhorn.
 
 {all-args}{after-help}
 ";
+
+/// How often einhorn tries a slot: without end. But an upgrade must come to one, or its client waits for ever.
+/// Source: of the end, this program; einhorn has none.
+const RETRIES: Retries = Retries { unproven: None, upgrade: 10, proven: None };
 
 /// The long options that einhorn has. What abbreviates one of them alone means it, whatever else we have.
 const EINHORNS_OPTIONS: [&str; 25] = [
@@ -201,6 +208,46 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
         })
         .mut_arg("help", |arg| arg.action(ArgAction::HelpLong).help("Print this help; the exit code is 1"))
         .mut_arg("command", |arg| arg.hide(true))
+}
+
+impl From<Args> for CommandLine {
+    fn from(Args { shared: args, preload, .. }: Args) -> Self {
+        let directory = einhorns_directory(env::var_os("TMPDIR"));
+        let file = |given: &Option<PathBuf>, extension| {
+            given.clone().unwrap_or_else(|| default_path(&directory, args.command_name.as_deref(), extension))
+        };
+        Self {
+            dialect: Dialect::Einhorn,
+            manual: false,
+            retries: RETRIES,
+            upgrade_restarts: true,
+            drops_at_start: false,
+            absolute_argv0: true,
+            socket: file(&args.socket_path, "sock"),
+            pidfile: Some(file(&args.pidfile, "pid")),
+            lockfile: Some(file(&args.lockfile, "lock")),
+            verbosity: verbosity(args.verbose, args.quiet),
+            log_format: args.log_format.unwrap_or(LogFormat::Einhorn),
+            warnings: preload.iter().map(|path| without_preload(path)).collect(),
+            args,
+        }
+    }
+}
+
+fn without_preload(path: &Path) -> String {
+    format!(
+        "{} is not preloaded (--preload): that takes a master in Ruby; each worker loads it by itself, as without it",
+        path.display()
+    )
+}
+
+/// einhorn has no warnings between its errors and the rest.
+fn verbosity(verbose: u8, quiet: u8) -> Severity {
+    match verbose.cmp(&quiet) {
+        Ordering::Less => Severity::Error,
+        Ordering::Equal => Severity::Info,
+        Ordering::Greater => Severity::Debug,
+    }
 }
 
 /// einhorn's exit codes for what the parser says.
