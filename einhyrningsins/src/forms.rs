@@ -1,6 +1,7 @@
-//! How things are written down that serde, or another process, cannot take as they are: times, signals, pids, bytes.
+//! Conversions: between the core's types and the system's, and from types that serde cannot handle (times,
+//! signals, pids, bytes).
 //!
-//! It stands below everything that has a record of itself.
+//! Every module that has a state uses this one.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,16 +13,16 @@ use einhyrningsins_supervisor::{Moment, Pid, Signal};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// The time by the clock that the core counts by, which means the same to every process of this boot.
+/// The time of the clock that the core uses. It means the same to every process of this boot.
 #[must_use]
 pub fn now() -> Moment {
-    // It fails only for clocks that a kernel does not have, and every Linux has this one.
+    // Fails only for clocks that a kernel lacks, and every Linux has this one.
     Moment::from_clock(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from))
 }
 
-/// This process's clock and the core's, read together: turns one's times into the other's.
+/// This process's clock and the core's, read together, to convert between their times.
 ///
-/// An [`Instant`] cannot be written down, and what it counts from is not promised.
+/// An [`Instant`] cannot be serialised, and its origin is unspecified.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     now: Instant,
@@ -41,13 +42,13 @@ impl Clock {
         Self { now, moment }
     }
 
-    /// `at`, as the core has it.
+    /// Converts to the core's time.
     #[must_use]
     pub fn moment(&self, at: Instant) -> Moment {
         self.moment + at.saturating_duration_since(self.now) - self.now.saturating_duration_since(at)
     }
 
-    /// `moment`, as this process has it. What is too far off to be told is now.
+    /// Converts from the core's time. A time that cannot be represented becomes now.
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
         let instant = if moment < self.moment {
@@ -59,34 +60,34 @@ impl Clock {
     }
 }
 
-/// The core's name for a process.
+/// Converts to the core's pid.
 #[must_use]
 pub fn core_pid(pid: nix::unistd::Pid) -> Pid {
     Pid::from_raw(pid.as_raw())
 }
 
-/// The system's name for a process of the core's.
+/// Converts from the core's pid.
 #[must_use]
 pub fn system_pid(pid: Pid) -> nix::unistd::Pid {
     nix::unistd::Pid::from_raw(pid.as_raw())
 }
 
-/// The core's name for a signal.
+/// Converts to the core's signal.
 ///
 /// # Panics
-/// Never: the core has every name that the system has.
+/// Never: the core knows every signal of the system.
 #[must_use]
 pub fn core_signal(signal: nix::sys::signal::Signal) -> Signal {
     Signal::from_name(signal.as_str()).expect("the core has a name for every signal")
 }
 
-/// The system's signal; `None` for one that this architecture does not have.
+/// Converts from the core's signal; `None` for one that this architecture lacks.
 #[must_use]
 pub fn system_signal(signal: Signal) -> Option<nix::sys::signal::Signal> {
     signal.as_str().parse().ok()
 }
 
-/// A length of time as a number, as clients are told of it: what is too long to be told is as long as can be.
+/// A duration in milliseconds for clients, clamped to the largest number.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -102,18 +103,17 @@ pub fn severity_name(severity: Severity) -> &'static str {
     }
 }
 
-/// Bytes that are most often text: a path, an argument, a line half read.
+/// Bytes that usually are text: a path, an argument, a partly read line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Bytes {
-    /// As text.
+    /// Valid UTF-8.
     Text(String),
-    /// As numbers, because they are no UTF-8.
+    /// Not UTF-8, written as numbers.
     Raw(Vec<u8>),
 }
 
 impl Bytes {
-    /// The bytes themselves.
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         match self {
@@ -122,19 +122,17 @@ impl Bytes {
         }
     }
 
-    /// As the system's text.
     #[must_use]
     pub fn into_os_string(self) -> OsString {
         OsString::from_vec(self.into_vec())
     }
 
-    /// As a path.
     #[must_use]
     pub fn into_path(self) -> PathBuf {
         self.into_os_string().into()
     }
 
-    /// For the kernel; what follows a NUL, which none of ours has, is left out.
+    /// A C string. It ends at the first NUL, which none of ours contains.
     #[must_use]
     pub fn into_c_string(self) -> CString {
         let mut bytes = self.into_vec();
@@ -164,7 +162,8 @@ impl From<&Path> for Bytes {
     }
 }
 
-/// Makes a module for `#[serde(with)]` that writes a type of the system's as [`Bytes`], or a container of it.
+/// Generates a module for `#[serde(with)]` that writes a type of the system, or a container of it, as
+/// [`Bytes`].
 macro_rules! as_bytes {
     ($(#[$doc:meta])* $module:ident, $type:ty, $written:ty, $write:expr, $read:expr) => {
         $(#[$doc])*
@@ -186,48 +185,41 @@ macro_rules! as_bytes {
     };
 }
 
+as_bytes!(path, PathBuf, Bytes, |path| path.as_path().into(), Bytes::into_path);
+as_bytes!(path_option, Option<PathBuf>, Option<Bytes>, |path| path.as_deref().map(Bytes::from), |path| path
+    .map(Bytes::into_path));
 as_bytes!(
-    /// A path.
-    path, PathBuf, Bytes, |path| path.as_path().into(), Bytes::into_path
-);
-as_bytes!(
-    /// A path that there may be.
-    path_option, Option<PathBuf>, Option<Bytes>,
-    |path| path.as_deref().map(Bytes::from), |path| path.map(Bytes::into_path)
-);
-as_bytes!(
-    /// Words of a command line.
-    words, Vec<OsString>, Vec<Bytes>,
+    words,
+    Vec<OsString>,
+    Vec<Bytes>,
     |words| words.iter().map(|word| word.as_os_str().into()).collect(),
     |words| words.into_iter().map(Bytes::into_os_string).collect()
 );
 as_bytes!(
-    /// A command line that there may be.
-    words_option, Option<Vec<OsString>>, Option<Vec<Bytes>>,
+    words_option,
+    Option<Vec<OsString>>,
+    Option<Vec<Bytes>>,
     |words| words.as_ref().map(|words| words.iter().map(|word| word.as_os_str().into()).collect()),
     |words| words.map(|words| words.into_iter().map(Bytes::into_os_string).collect())
 );
 as_bytes!(
-    /// A text of the system's that there may be.
-    os_string_option, Option<OsString>, Option<Bytes>,
-    |text| text.as_deref().map(Bytes::from), |text| text.map(Bytes::into_os_string)
+    os_string_option,
+    Option<OsString>,
+    Option<Bytes>,
+    |text| text.as_deref().map(Bytes::from),
+    |text| text.map(Bytes::into_os_string)
 );
+as_bytes!(c_string, CString, Bytes, |text| text.to_bytes().into(), Bytes::into_c_string);
 as_bytes!(
-    /// A text for the kernel.
-    c_string, CString, Bytes, |text| text.to_bytes().into(), Bytes::into_c_string
-);
-as_bytes!(
-    /// Texts for the kernel.
-    c_strings, Vec<CString>, Vec<Bytes>,
+    c_strings,
+    Vec<CString>,
+    Vec<Bytes>,
     |texts| texts.iter().map(|text| text.to_bytes().into()).collect(),
     |texts| texts.into_iter().map(Bytes::into_c_string).collect()
 );
-as_bytes!(
-    /// Bytes read or to be sent.
-    bytes, Vec<u8>, Bytes, |bytes| bytes.as_slice().into(), Bytes::into_vec
-);
+as_bytes!(bytes, Vec<u8>, Bytes, |bytes| bytes.as_slice().into(), Bytes::into_vec);
 
-/// A process.
+/// A pid as a number.
 pub(crate) mod pid {
     use nix::unistd::Pid;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -241,7 +233,7 @@ pub(crate) mod pid {
     }
 }
 
-/// A process that there may be.
+/// An optional pid as a number.
 pub(crate) mod pid_option {
     use nix::unistd::Pid;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -255,7 +247,7 @@ pub(crate) mod pid_option {
     }
 }
 
-/// A signal that there may be, by its name.
+/// An optional signal by its name.
 pub(crate) mod signal_name_option {
     use nix::sys::signal::Signal;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -277,7 +269,7 @@ pub(crate) mod signal_name_option {
     }
 }
 
-/// A signal, by its name.
+/// A signal by its name.
 pub(crate) mod signal_name {
     use nix::sys::signal::Signal;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -288,7 +280,7 @@ pub(crate) mod signal_name {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Signal, D::Error> {
         let name = String::deserialize(deserializer)?;
-        name.parse().map_err(|_| serde::de::Error::custom(format!("there is no signal {name}")))
+        name.parse().map_err(|_| serde::de::Error::custom(format!("unknown signal {name}")))
     }
 }
 
@@ -303,7 +295,7 @@ mod tests {
         let seconds = |count| Moment::from_clock(Duration::from_secs(count));
         let one = Clock::new(Instant::now(), seconds(1000));
         let moment = one.moment(one.now + Duration::from_secs(5));
-        // Three seconds of the kernel's clock on, in a process whose instants have nothing to do with the first's.
+        // Three seconds later by the kernel's clock, in a process with unrelated instants.
         let other = Clock::new(one.now + Duration::from_secs(77), seconds(1003));
         assert_eq!(other.instant(moment), other.now + Duration::from_secs(2));
         let past = one.moment(one.now - Duration::from_secs(4));

@@ -1,9 +1,9 @@
-//! The log: lines on standard error, and to syslog what somebody should act on.
+//! The log: lines on standard error, and warnings and errors to syslog.
 //!
-//! A reader that stops reading must not stop the master. So no write here blocks: a pipe or a terminal is
-//! opened a second time with O_NONBLOCK (which belongs to the open file, and the workers share ours), a socket
-//! is written to with MSG_DONTWAIT. What cannot be written waits in a bounded buffer; what does not fit there
-//! is counted, and the count is logged when the reader is back.
+//! A reader that stops reading must not stop the master, so no write blocks. A pipe or a terminal is opened a
+//! second time with O_NONBLOCK, because the flag belongs to the open file and the workers share ours. A socket
+//! is written to with MSG_DONTWAIT. Unwritten text waits in a bounded buffer. Lines that do not fit are
+//! counted, and the count is logged when the reader is back.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -25,16 +25,16 @@ use crate::config::LogConfig;
 use crate::einhorn;
 use crate::forms::{self, severity_name};
 
-/// How many bytes wait for a reader before lines are dropped.
+/// How many bytes wait for the reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
 
-/// Where the system's syslog listens. Source: `syslog(3)`.
+/// The socket of the system's syslog. Source: `syslog(3)`.
 const SYSLOG_SOCKET: &str = "/dev/log";
 
-/// Standard error as something to look at and to open again. Source: `proc_pid_fd(5)`.
+/// Standard error as a path, to examine and to open again. Source: `proc_pid_fd(5)`.
 const STDERR_PATH: &str = "/proc/self/fd/2";
 
-/// The program's name in every line.
+/// The name of the program in every line.
 const PROGRAM: &str = "einhyrningsins";
 
 /// The master's log.
@@ -45,7 +45,7 @@ pub struct Log {
     format: LogFormat,
     sink: Sink,
     pending: VecDeque<u8>,
-    /// Lines that were dropped since the reader stopped.
+    /// Lines dropped since the reader stopped.
     lost: u64,
     syslog: Option<Syslog>,
     pid: u32,
@@ -60,15 +60,15 @@ struct Syslog {
 /// How standard error is written to.
 #[derive(Debug)]
 enum Sink {
-    /// A second open file for the same pipe or terminal, that does not block.
+    /// A second, non-blocking open file for the same pipe or terminal.
     Reopened(File),
-    /// Standard error itself is a socket.
+    /// Standard error is a socket.
     Socket,
-    /// Standard error itself: a regular file, which has no reader to wait for.
+    /// Standard error is a regular file, which has no reader to wait for.
     Direct,
 }
 
-/// A log line for programs.
+/// A log line in JSON.
 #[derive(serde::Serialize)]
 struct JsonLine<'a> {
     time: String,
@@ -80,7 +80,7 @@ struct JsonLine<'a> {
 }
 
 impl Log {
-    /// Opens the log. A syslog that is not there is a warning, not an error.
+    /// Opens the log. A missing syslog is a warning, not an error.
     #[must_use]
     pub fn open(config: LogConfig) -> Self {
         let mut log = Self::to(Sink::of_stderr(), config);
@@ -106,7 +106,7 @@ impl Log {
         }
     }
 
-    /// Logs an error: something that wakes somebody.
+    /// Logs an error: it should wake somebody.
     pub fn error(&mut self, message: impl Display) {
         self.write(Severity::Error, &message, None);
     }
@@ -126,7 +126,7 @@ impl Log {
         self.write(Severity::Debug, &message, None);
     }
 
-    /// Logs what happened to the pool.
+    /// Logs an event of the pool.
     pub fn notice(&mut self, notice: &Notice) {
         match einhorn::words(notice).filter(|_| self.format == LogFormat::Einhorn) {
             Some(words) => self.write(notice.severity(), &words, Some(notice)),
@@ -134,7 +134,7 @@ impl Log {
         }
     }
 
-    /// Passes on whole lines that a worker wrote, as they are. What there is no room for is lost and counted.
+    /// Writes whole lines of a worker's output unchanged. Lines that do not fit are dropped and counted.
     pub fn pass_on(&mut self, lines: &[u8]) {
         if self.pending.len() > PENDING_BYTES_MAX {
             self.lost += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -144,18 +144,18 @@ impl Log {
         self.flush();
     }
 
-    /// What is logged at the least.
+    /// The lowest severity that is logged.
     #[must_use]
     pub fn verbosity(&self) -> Severity {
         self.verbosity
     }
 
-    /// Logs what matters at least this much from now on.
+    /// Sets the lowest severity that is logged.
     pub fn set_verbosity(&mut self, verbosity: Severity) {
         self.verbosity = verbosity;
     }
 
-    /// The descriptor to wait on for the reader to be back; `None` if there is none to wait for.
+    /// The descriptor to wait on for the reader; `None` if there is none.
     #[must_use]
     pub fn descriptor(&self) -> Option<RawFd> {
         match &self.sink {
@@ -171,7 +171,7 @@ impl Log {
         !self.pending.is_empty()
     }
 
-    /// Writes what waits, as far as the reader takes it.
+    /// Writes as many waiting lines as the reader takes.
     pub fn flush(&mut self) {
         while !self.pending.is_empty() {
             let (bytes, _) = self.pending.as_slices();
@@ -179,14 +179,14 @@ impl Log {
                 Ok(count) => drop(self.pending.drain(..count)),
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::EINTR) => {}
-                // Nobody reads any more, or the disk is full: there is nobody to tell.
+                // The reader is gone or the disk is full, so there is nobody to report it to.
                 Err(_) => self.pending.clear(),
             }
         }
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
             self.warn(format_args!(
-                "{lost} log lines were lost: the reader of standard error was not reading"
+                "{lost} log lines were dropped: the reader of standard error stopped reading"
             ));
         }
     }
@@ -228,14 +228,14 @@ impl Log {
                     message: message.to_string(),
                     data: notice,
                 };
-                // There is nothing in it that JSON cannot say.
+                // It contains nothing that JSON cannot express.
                 serde_json::to_string(&line).unwrap_or_default() + "\n"
             }
         }
     }
 }
 
-/// A [`Log`] written down, with what it has not written yet.
+/// The state of a [`Log`], with its unwritten lines.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct LogRecord {
     config: LogConfig,
@@ -245,14 +245,14 @@ pub struct LogRecord {
 }
 
 impl Log {
-    /// Writes itself down.
+    /// Its state for a handover.
     #[must_use]
     pub fn record(&self) -> LogRecord {
         let pending = self.pending.iter().copied().collect();
         LogRecord { config: LogConfig { verbosity: self.verbosity, ..self.config }, pending, lost: self.lost }
     }
 
-    /// Opens the log that was written down.
+    /// Opens the log from its state.
     #[must_use]
     pub fn adopt(record: LogRecord) -> Self {
         let mut log = Self::open(record.config);
@@ -305,7 +305,7 @@ impl Syslog {
         Ok(Self { socket, formatter })
     }
 
-    /// Sends a line, or drops it where syslog does not take it at once.
+    /// Sends a line, or drops it if syslog does not take it at once.
     fn send(&mut self, severity: Severity, message: &dyn Display) {
         let severity = match severity {
             Severity::Error => syslog::Severity::LOG_ERR,
@@ -317,7 +317,7 @@ impl Syslog {
         if self.formatter.format(&mut datagram, severity, message).is_ok()
             && self.socket.send(&datagram).is_err()
         {
-            // syslogd was restarted: its socket is another one now.
+            // syslogd was restarted, so its socket is a new one.
             if let Ok(fresh) = Self::connect() {
                 *self = fresh;
                 let _ = self.socket.send(&datagram);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_reading_costs_lines_and_is_told_how_many() {
+    fn a_reader_that_stops_reading_loses_lines_and_gets_their_number() {
         let (mut log, mut reader) = log_to_pipe(CONFIG);
         let total = 5000;
         for number in 0..total {
@@ -367,13 +367,13 @@ mod tests {
         text += &read_all(&mut reader);
         let last = text.lines().last().unwrap();
         assert!(last.ends_with(&format!(
-            "WARN: {lost} log lines were lost: the reader of standard error was not reading"
+            "WARN: {lost} log lines were dropped: the reader of standard error stopped reading"
         )));
-        assert_eq!(text.lines().count() as u64, total - lost + 1, "each of the others is there, whole");
+        assert_eq!(text.lines().count() as u64, total - lost + 1, "every other line must arrive whole");
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_no_fault() {
+    fn a_missing_reader_is_not_an_error() {
         let (mut log, reader) = log_to_pipe(CONFIG);
         drop(reader);
         log.error("nobody hears this");
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn einhorns_form_has_einhorns_words_where_it_has_any() {
+    fn einhorns_form_uses_einhorns_words_if_there_are_any() {
         let (mut log, mut reader) = log_to_pipe(LogConfig { format: LogFormat::Einhorn, ..CONFIG });
         log.notice(&Notice::Spawned { slot: 0, index: 3, pid: 42, generation: 1 });
         log.notice(&Notice::Resized { from: 1, to: 2 });

@@ -147,7 +147,7 @@ fn a_killed_masters_queues_are_served_by_the_next_and_nobody_is_refused() {
         assert_eq!(answered, (WAITING, WAITING), "round {round}\n{master}");
         assert_eq!(master.address(), address, "the same port, which nobody chose\n{master}");
     }
-    assert_eq!(master.log().matches("on a socket that the service manager has kept").count(), 3, "{master}");
+    assert_eq!(master.log().matches("on a socket that the service manager kept").count(), 3, "{master}");
     master.assert_well(2);
 }
 
@@ -387,7 +387,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 fn a_group_that_another_user_has_bound_is_joined_by_new_slots() {
     let builder = Master::builder().workers(2).without_bind().options(["-b", "127.0.0.1:0,reuseport"]);
     let mut master = builder.under(["python3", "-c", BOUND_BY_ANOTHER]).start();
-    assert!(master.log().contains("on a socket that the service manager has kept"), "{master}");
+    assert!(master.log().contains("on a socket that the service manager kept"), "{master}");
     let slots: BTreeSet<_> = ask_often(master.address(), 200).into_iter().map(|facts| facts.slot).collect();
     assert_eq!(slots, [Some(0), Some(1)].into(), "{master}");
     master.assert_well(2);

@@ -63,7 +63,7 @@ fn a_kernel_that_does_not_let_itself_be_told_where_connections_go_is_told_later(
     master.wait_status("the resize", |status| status.listeners[0].slots.len() == 1);
     strace.detach();
     assert!(count_injected(&log) > 1, "it is tried again\n{master}");
-    assert_eq!(master.log().matches("cannot choose anew").count(), 1, "{master}");
+    assert_eq!(master.log().matches("cannot change which slots").count(), 1, "{master}");
     let load = Plan::new(master.address()).start();
     resize(&mut master, "inc", 2);
     load.wait_for_answers(300);

@@ -44,7 +44,6 @@ pub struct ListenerQueue {
 }
 
 impl Listener {
-    /// The kind of socket.
     #[must_use]
     pub fn kind(&self) -> SocketKind {
         self.address.kind()
@@ -152,7 +151,6 @@ pub struct ListenerRecord {
 }
 
 impl ListenerRecord {
-    /// The descriptors in the record.
     pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
         std::iter::once(self.fd).chain(self.place.as_ref().map(PlaceRecord::descriptor))
     }

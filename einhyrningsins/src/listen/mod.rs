@@ -16,14 +16,14 @@ mod listener;
 mod passed;
 mod spec;
 
-/// What to listen on.
+/// The sockets that the options ask for.
 #[derive(Debug)]
 pub struct Sockets {
-    /// The addresses, in order.
+    /// Every `-b`, in order.
     pub binds: Vec<BindSpec>,
-    /// Which family they may have.
+    /// The family that their addresses may have.
     pub family: Family,
-    /// Queue length; `None` for the system's maximum.
+    /// Length of the accept queues; `None` for the system's maximum.
     pub backlog: Option<u32>,
 }
 
@@ -34,15 +34,16 @@ pub use listener::{AdoptError, Listener, ListenerQueue, ListenerRecord, take_add
 pub use passed::{Passed, PassedError};
 pub use spec::{BindAddress, BindSpec, Origin, Place};
 
-/// How long a service manager may take to let go of a socket.
+/// How long a service manager may take to drop a socket.
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 
-/// Between two tries to bind an address that it may still hold.
+/// The interval between two attempts to bind an address that the manager may still hold.
 const LET_GO_EVERY: Duration = Duration::from_millis(5);
 
-/// Opens what `spec` asks for: binds it, or takes it from `passed`. A `systemd` without a name leaves what other `binds`
-/// name. If the service manager `may_hold` the address, it gets time to let go: the address of a UDP socket is taken as
-/// long as anybody has it, and what frees that of a TCP socket at once does not free it.
+/// Opens what `spec` asks for: binds it, or takes it from `passed`. A plain `systemd` takes only sockets that
+/// no other of `binds` names. If the service manager `may_hold` the address, it gets time to drop the socket:
+/// the address of a UDP socket is in use as long as anybody holds it, and a shutdown, which frees that of a TCP
+/// socket, does not free it.
 ///
 /// # Errors
 /// [`BindError`].

@@ -1,10 +1,10 @@
-//! What workers write to standard error, with `--capture-startup`.
+//! Captured standard error of workers, with `--capture-startup`.
 //!
-//! A worker cannot be given another standard error once it runs, so its pipe leads here for as long as it or a
-//! descendant holds it, not only until the ack. All of it is passed on to the log's own sink, line by line; until
-//! the ack the last lines are kept beside, for its death. A slow reader of the log costs lines, as it does the
-//! master's own, and never makes a worker wait; but a worker that writes without pause wakes the master for it,
-//! and one that outlives the master gets SIGPIPE or EPIPE. That is why this is an option.
+//! A running worker cannot be given another standard error, so its pipe leads here as long as the worker or a
+//! descendant holds it, not only until the ack. Everything is passed on to the log's sink, line by line. Until
+//! the ack, the last lines are also kept, to be reported with a death. A slow reader of the log loses lines, as
+//! for the master's own, and never blocks a worker. But a worker that writes without pause keeps waking the
+//! master, and one that outlives the master gets SIGPIPE or EPIPE; hence this is an option.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -32,34 +32,34 @@ const TAIL_BYTES_MAX: usize = 8 * 1024;
 /// How much of a line is kept, in bytes.
 const KEPT_LINE_BYTES_MAX: usize = 1024;
 
-/// A line that is longer than this, in bytes, is passed on in parts.
+/// A longer line, in bytes, is passed on in parts.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes taken up by one read.
+/// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Reads from one worker in one round, so that one that never pauses does not keep the rest waiting.
+/// Reads from one worker per round, so that a worker that writes without pause does not starve the others.
 const READS_PER_ROUND: usize = 4;
 
-/// Reads of what a dead worker left. Its pipe holds no more than this, unless somebody made it longer, or a
-/// descendant goes on writing; the rest is read later.
+/// Reads of what a dead worker left. Its pipe holds no more than this, unless it was enlarged or a descendant
+/// keeps writing; the rest is read later.
 const READS_OF_THE_DEAD: usize = 64;
 
-/// Takes whole lines to pass on.
+/// Receives whole lines to pass on.
 type Sink<'a> = dyn FnMut(&[u8]) + 'a;
 
-/// A worker's standard error, never reused while the master lives.
+/// The captured standard error of a worker. Numbers are never reused while the master lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Capture(pub(super) usize);
 
-/// Every standard error that leads here.
+/// All captured standard errors.
 #[derive(Debug, Default)]
 pub(crate) struct Captures {
     streams: HashMap<Capture, Stream>,
     next: usize,
 }
 
-/// A worker's standard error written down.
+/// The state of a capture.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CaptureRecord {
     id: usize,
@@ -76,26 +76,26 @@ struct Stream {
     pipe: File,
     /// `None` once the worker is gone and only descendants write.
     worker: Option<Pid>,
-    /// The beginning of a line whose end was not written yet.
+    /// The beginning of an unfinished line.
     partial: Vec<u8>,
-    /// `None` once it has acked.
+    /// `None` once the worker has acked.
     tail: Option<Tail>,
 }
 
-/// The last lines, while they matter.
+/// The last lines of a worker that has not acked.
 #[derive(Debug, Default)]
 struct Tail {
     lines: VecDeque<String>,
     bytes: usize,
-    /// Whether there is something that the supervisor was not told.
+    /// Whether the core does not know the newest lines yet.
     is_news: bool,
 }
 
 impl Captures {
-    /// Takes in our end of the standard error of `worker`.
+    /// Adds our end of the standard error of `worker`.
     ///
     /// # Errors
-    /// If the kernel cannot wait for it. The pipe is closed, and what the worker writes fails.
+    /// If it cannot be registered. The pipe is closed, and writes of the worker fail.
     pub(super) fn add(&mut self, registry: &Registry, pipe: OwnedFd, worker: Pid) -> io::Result<()> {
         let capture = Capture(self.next);
         register(registry, capture, pipe.as_raw_fd())?;
@@ -110,7 +110,7 @@ impl Captures {
         Ok(())
     }
 
-    /// Passes on what there is to read.
+    /// Passes on what can be read.
     pub(super) fn turn(&mut self, ready: &mut Ready, registry: &Registry, log: &mut Log) {
         for capture in std::mem::take(&mut ready.captures) {
             if !self.read(capture, registry, &mut |lines| log.pass_on(lines)) {
@@ -119,13 +119,13 @@ impl Captures {
         }
     }
 
-    /// Passes on what there is to read in one pipe; whether that was all for now.
+    /// Passes on what one pipe holds; returns whether that was all for now.
     fn read(&mut self, capture: Capture, registry: &Registry, sink: &mut Sink<'_>) -> bool {
         let Some(stream) = self.streams.get_mut(&capture) else { return true };
         match stream.read(READS_PER_ROUND, sink) {
             Progress::Paused => true,
             Progress::More => false,
-            // Its last words are still to be asked for.
+            // Its last words have not been asked for yet.
             Progress::Ended if stream.worker.is_some() => true,
             Progress::Ended => {
                 self.close(capture, registry);
@@ -134,7 +134,7 @@ impl Captures {
         }
     }
 
-    /// Passes on what `worker` left when it died. The last lines are an event, unless it had acked.
+    /// Passes on what the worker left when it died. If it had not acked, returns its last lines as an event.
     pub(super) fn on_reaped(&mut self, pid: Pid, registry: &Registry, log: &mut Log) -> Option<Event> {
         let lines = self.last_words(pid, registry, &mut |lines| log.pass_on(lines))?;
         Some(Event::LastWords { pid: core_pid(pid), lines })
@@ -153,7 +153,7 @@ impl Captures {
         lines
     }
 
-    /// The last lines of each worker that has not acked, if it has written since this was last asked.
+    /// The last lines of each worker that has not acked and has written since the previous call.
     pub(super) fn news(&mut self) -> Vec<Event> {
         let streams = self.streams.values_mut();
         let news = streams.filter_map(|stream| {
@@ -162,21 +162,21 @@ impl Captures {
         news.collect()
     }
 
-    /// What `worker` writes from now on is of no more interest than what any other writes.
+    /// From now on, `worker`'s lines are only passed on.
     pub(super) fn on_acked(&mut self, worker: Pid) {
         if let Some(stream) = self.streams.values_mut().find(|stream| stream.worker == Some(worker)) {
             stream.tail = None;
         }
     }
 
-    /// Every pipe may have something to read of which no event will tell: they were taken over.
+    /// After a handover, any pipe may hold output for which no event will come.
     pub(super) fn look_at_all(&self, ready: &mut Ready) {
         ready.captures.extend(self.streams.keys());
     }
 
     fn close(&mut self, capture: Capture, registry: &Registry) {
         if let Some(stream) = self.streams.remove(&capture) {
-            // Closing it would do, unless a child that is being spawned still had it.
+            // Closing would unregister it, unless a child that is being spawned still holds a copy.
             let _ = registry.deregister(&mut SourceFd(&stream.pipe.as_raw_fd()));
         }
     }
@@ -224,12 +224,12 @@ impl Part for Captures {
     }
 }
 
-/// What became of reading.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// There is nothing now, and an event will tell of more.
+    /// The pipe is empty; an event will announce more.
     Paused,
-    /// There may be more now.
+    /// There may be more.
     More,
     /// Nobody can write to it any more.
     Ended,
@@ -255,7 +255,7 @@ impl Stream {
         Progress::Ended
     }
 
-    /// Passes on the lines that are whole with this.
+    /// Passes on the lines that `bytes` completes.
     fn take_up(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         self.partial.extend_from_slice(bytes);
         if let Some(last) = self.partial.iter().rposition(|byte| *byte == b'\n') {
@@ -275,7 +275,7 @@ impl Stream {
         }
     }
 
-    /// Passes on what is in `partial`, which is whole lines, and leaves it empty.
+    /// Passes on `partial`, which holds whole lines, and empties it.
     fn pass_on(&mut self, sink: &mut Sink<'_>) {
         sink(&self.partial);
         if let Some(tail) = &mut self.tail {
@@ -285,7 +285,7 @@ impl Stream {
         self.partial.clear();
     }
 
-    /// The last lines, a last one without an end too, if there is something new.
+    /// The last lines, including an unfinished one, if any is new.
     fn take_news(&mut self) -> Option<Vec<String>> {
         let tail = self.tail.as_mut()?;
         let partial = (!self.partial.is_empty()).then(|| text(&self.partial));
@@ -313,7 +313,7 @@ impl Tail {
     }
 }
 
-/// A line for people, or its beginning.
+/// A line for people, shortened if necessary.
 fn text(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(KEPT_LINE_BYTES_MAX)]).into_owned()
 }
@@ -330,7 +330,7 @@ mod tests {
 
     const WORKER: Pid = Pid::from_raw(7);
 
-    /// A worker that writes, and what is passed on of that.
+    /// A worker that writes, and what is passed on.
     struct Play {
         poll: Poll,
         captures: Captures,
@@ -347,14 +347,14 @@ mod tests {
             Self { poll, captures, worker: Some(File::from(theirs)), passed_on: Vec::new() }
         }
 
-        /// The worker writes this and the master reads it.
+        /// The worker writes this, and the master reads it.
         fn write(&mut self, text: impl AsRef<[u8]>) {
             self.worker.as_mut().unwrap().write_all(text.as_ref()).unwrap();
             let mut sink = |lines: &[u8]| self.passed_on.extend_from_slice(lines);
             while !self.captures.read(Capture(0), self.poll.registry(), &mut sink) {}
         }
 
-        /// The news about the worker.
+        /// The newest lines of the worker.
         fn news(&mut self) -> Vec<Vec<String>> {
             let lines = |event| match event {
                 Event::LastWords { pid, lines } if pid == core_pid(WORKER) => lines,
@@ -384,19 +384,19 @@ mod tests {
         let mut expected: Vec<_> = (11..30).map(|number| number.to_string()).collect();
         expected.push("panicked".to_owned());
         assert_eq!(play.last_words(), Some(expected));
-        assert!(play.passed_on.ends_with(b"29\r\npanicked\n"), "the last line gets its end");
+        assert!(play.passed_on.ends_with(b"29\r\npanicked\n"), "the last line must get its end");
         assert!(play.captures.streams.is_empty(), "nobody can write to it any more");
-        assert_eq!(play.last_words(), None, "the pid may be another's now");
+        assert_eq!(play.last_words(), None, "the pid may have been reused");
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_what_is_passed_on_is_whole() {
+    fn kept_lines_are_bounded_and_passed_on_lines_are_whole() {
         let mut play = Play::new();
         let long = "x".repeat(3 * LINE_BYTES_MAX);
         play.write(format!("{long}\n"));
         let text = String::from_utf8(play.passed_on.clone()).unwrap();
         assert_eq!(text.replace('\n', ""), long);
-        // What is no UTF-8 is longer for people than it was.
+        // Invalid UTF-8 becomes longer when it is shown to people.
         for _ in 0..30 {
             play.write([vec![0xff; 700], vec![b'\n']].concat());
         }
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn news_is_told_once_and_not_after_the_ack() {
+    fn new_lines_are_reported_once_and_not_after_the_ack() {
         let mut play = Play::new();
         assert!(play.news().is_empty());
         play.write("starting\n");
@@ -416,12 +416,12 @@ mod tests {
         play.captures.on_acked(WORKER);
         play.write("up\n");
         assert!(play.news().is_empty());
-        assert_eq!(play.passed_on, b"starting\nup\n", "it is passed on all the same");
+        assert_eq!(play.passed_on, b"starting\nup\n", "the lines must still be passed on");
         assert_eq!(play.last_words(), None);
     }
 
     #[test]
-    fn last_words_are_there_though_their_end_was_read_before_the_death_was_known() {
+    fn last_words_survive_an_end_of_file_that_is_read_before_the_death() {
         let mut play = Play::new();
         play.write("no such table\n");
         play.worker = None;
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_descendant_writes_after_the_workers_death_is_passed_on_until_it_ends() {
+    fn a_descendants_output_is_passed_on_after_the_workers_death() {
         let mut play = Play::new();
         play.write("one\n");
         assert_eq!(play.last_words(), Some(vec!["one".to_owned()]));

@@ -11,34 +11,23 @@ use crate::socket_place::{PlaceError, Remedy};
 /// The lowest port that any user may bind.
 const UNPRIVILEGED_PORT_FILE: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
-/// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The system refused the address.
     #[error("cannot bind {address}")]
-    Bind {
-        /// The address that was to be bound.
-        address: Address,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    Bind { address: Address, source: io::Error },
     /// The path of a Unix socket is not available.
     #[error("cannot bind {address}")]
     Place {
-        /// The address that was to be bound.
         address: Address,
         /// What is in the way.
         source: PlaceError,
     },
-    /// The system refused an option.
     #[error("cannot set {option} on {address}")]
     Option {
-        /// The address of the socket.
         address: Address,
         /// The option, with its value.
         option: String,
-        /// The error of the system call.
         source: io::Error,
     },
     /// The owner of a Unix socket's file does not exist.
@@ -51,40 +40,18 @@ pub enum BindError {
     },
     /// The family of the address is excluded.
     #[error("cannot bind {address}: only {} is allowed", .family.described())]
-    WrongFamily {
-        /// The address that was given.
-        address: BindAddress,
-        /// The family that is allowed.
-        family: Family,
-    },
-    /// The name lookup failed.
+    WrongFamily { address: BindAddress, family: Family },
     #[error("cannot look up the address of {name}")]
-    Resolve {
-        /// The host name.
-        name: String,
-        /// The error of the resolver.
-        source: io::Error,
-    },
+    Resolve { name: String, source: io::Error },
     /// The name has no address of an allowed family.
     #[error("{name} has no address of {}", .family.described())]
-    NoAddress {
-        /// The host name.
-        name: String,
-        /// The family that is allowed.
-        family: Family,
-    },
+    NoAddress { name: String, family: Family },
     /// A passed socket is not there, or is something else.
     #[error("cannot take {address}")]
-    Passed {
-        /// The address of the `-b`.
-        address: BindAddress,
-        /// Why it cannot be taken.
-        source: PassedError,
-    },
+    Passed { address: BindAddress, source: PassedError },
 }
 
 impl BindError {
-    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -38,7 +38,6 @@ struct Activated {
     name: Option<String>,
 }
 
-/// A passed socket cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassedError {
@@ -58,15 +57,7 @@ pub enum PassedError {
     },
     /// A variable has a bad value.
     #[error("{variable} is \"{}\", which is {wrong}", .value.escape_debug())]
-    BadVariable {
-        /// The name of the variable.
-        variable: &'static str,
-        /// The value as given.
-        value: String,
-        /// What is wrong with it.
-        wrong: &'static str,
-    },
-    /// No socket has this name.
+    BadVariable { variable: &'static str, value: String, wrong: &'static str },
     #[error("no socket of that name was passed; {}", Names(.names))]
     NoSuchName {
         /// The names of the sockets that were passed.
@@ -78,13 +69,11 @@ pub enum PassedError {
         /// How many sockets were passed.
         count: usize,
     },
-    /// The descriptor is not open.
     #[error("descriptor {0} is not open")]
     NotOpen(RawFd),
     /// Another `-b` has taken the descriptor.
     #[error("descriptor {0} is taken by another -b")]
     Taken(RawFd),
-    /// The descriptor is not a socket.
     #[error("descriptor {0} is not a socket")]
     NotASocket(RawFd),
     /// A worker cannot get a socket of this kind.
@@ -92,37 +81,19 @@ pub enum PassedError {
         "descriptor {fd} is a socket of family {family} and type {socket_type}, which a worker cannot get"
     )]
     OtherKind {
-        /// The descriptor of the socket.
         fd: RawFd,
         /// Its `AF_` number.
         family: i32,
         /// Its `SOCK_` number.
         socket_type: i32,
     },
-    /// The socket does not listen.
     #[error("descriptor {fd} is {} that does not listen", .kind.described())]
-    NotListening {
-        /// The descriptor of the socket.
-        fd: RawFd,
-        /// Its kind.
-        kind: SocketKind,
-    },
+    NotListening { fd: RawFd, kind: SocketKind },
     /// The socket cannot have one of the options.
     #[error("descriptor {fd}: {error}")]
-    Misplaced {
-        /// The descriptor of the socket.
-        fd: RawFd,
-        /// The option, and why not.
-        error: BindSpecErrorKind,
-    },
-    /// A system call failed.
+    Misplaced { fd: RawFd, error: BindSpecErrorKind },
     #[error("cannot determine what descriptor {fd} is: {reason}")]
-    System {
-        /// The descriptor that was asked about.
-        fd: RawFd,
-        /// The error.
-        reason: String,
-    },
+    System { fd: RawFd, reason: String },
 }
 
 /// Names of sockets, for a message.
@@ -138,7 +109,6 @@ impl fmt::Display for Names<'_> {
 }
 
 impl PassedError {
-    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -173,7 +143,7 @@ impl Passed {
         Ok(Self { inherited, activated, taken: Vec::new() })
     }
 
-    /// Takes the sockets whose name is one of these, which are no concern of `-b`.
+    /// Takes the sockets with one of these names; `-b` does not see them.
     #[must_use]
     pub fn take_named(&mut self, is_one: impl Fn(&str) -> bool) -> Vec<(String, OwnedFd)> {
         let Ok(activated) = &mut self.activated else { return Vec::new() };

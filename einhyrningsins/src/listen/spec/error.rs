@@ -6,17 +6,13 @@ use super::options::BindOption;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad bind address \"{}\": {kind}", .spec.escape_debug())]
 pub struct BindSpecError {
-    /// The text as given.
     pub spec: String,
-    /// What is wrong with it.
     pub kind: BindSpecErrorKind,
 }
 
-/// What is wrong with a bind address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindSpecErrorKind {
-    /// There is no address at all.
     #[error("it is empty; give ADDR:PORT, or :PORT for every address")]
     Empty,
     /// There is no colon, or nothing after it.
@@ -24,10 +20,7 @@ pub enum BindSpecErrorKind {
     NoPort,
     /// The port is not a number, or too large.
     #[error("\"{}\" is not a port; give a number from 0 to 65535", .port.escape_debug())]
-    BadPort {
-        /// The port as given.
-        port: String,
-    },
+    BadPort { port: String },
     /// An IPv6 address without brackets, whose port is ambiguous.
     #[error("an IPv6 address needs brackets, as in {example}")]
     NoBrackets {
@@ -36,22 +29,13 @@ pub enum BindSpecErrorKind {
     },
     /// The text in brackets is not an IPv6 address, or the brackets are not closed.
     #[error("\"{}\" is not an IPv6 address in brackets; write it as in [::1]:80", .host.escape_debug())]
-    BadIpv6 {
-        /// The text as given.
-        host: String,
-    },
+    BadIpv6 { host: String },
     /// Digits and dots that are not an IPv4 address.
     #[error("\"{host}\" is not an IPv4 address; give four numbers from 0 to 255, as in 127.0.0.1")]
-    BadIpv4 {
-        /// The text as given.
-        host: String,
-    },
+    BadIpv4 { host: String },
     /// Neither an address nor a host name.
     #[error("\"{}\" is neither an address nor a host name; :PORT binds every address", .host.escape_debug())]
-    BadHost {
-        /// The text as given.
-        host: String,
-    },
+    BadHost { host: String },
     /// The path or name of a Unix socket is missing.
     #[error("the path is missing; give {kind}:PATH, or {kind}:@NAME for a socket without a file")]
     NoPath {
@@ -60,22 +44,12 @@ pub enum BindSpecErrorKind {
     },
     /// A Unix socket cannot have this path or name.
     #[error("\"{}\" cannot be the name of a Unix socket: {why}", .name.escape_debug())]
-    BadPath {
-        /// The path or name.
-        name: String,
-        /// Why not.
-        why: &'static str,
-    },
+    BadPath { name: String, why: &'static str },
     /// Not a descriptor number.
     #[error("\"{}\" is not a descriptor that can be passed; give fd:N with N at least 3", .number.escape_debug())]
-    BadFd {
-        /// The text as given.
-        number: String,
-    },
-    /// No option has this name.
+    BadFd { number: String },
     #[error("unknown option \"{}\"; valid options: {known}", .option.escape_debug())]
     UnknownOption {
-        /// The text as given.
         option: String,
         /// The options of such a socket.
         known: String,
@@ -83,31 +57,21 @@ pub enum BindSpecErrorKind {
     /// The option does not apply to such a socket.
     #[error("\"{option}\" does not apply to {socket}; it is for {fitting}")]
     Misplaced {
-        /// The name of the option.
         option: &'static str,
-        /// The kind of socket.
         socket: &'static str,
         /// The sockets that the option is for.
         fitting: &'static str,
     },
     /// The option lacks its value.
     #[error("\"{option}\" needs a value: {option}=VALUE")]
-    NoValue {
-        /// The name of the option.
-        option: &'static str,
-    },
+    NoValue { option: &'static str },
     /// An option without value has one.
     #[error("\"{option}\" takes no value")]
-    NoValueTaken {
-        /// The name of the option.
-        option: &'static str,
-    },
+    NoValueTaken { option: &'static str },
     /// The option does not take this value.
     #[error("bad value \"{}\" for \"{option}\"; it takes {wants}", .value.escape_debug())]
     BadValue {
-        /// The name of the option.
         option: &'static str,
-        /// The value as given.
         value: String,
         /// The values that the option takes.
         wants: &'static str,
@@ -117,16 +81,10 @@ pub enum BindSpecErrorKind {
         "bad socket name \"{}\"; give 1 to 255 printable ASCII characters without a colon",
         .name.escape_debug()
     )]
-    BadSocketName {
-        /// The name as given.
-        name: String,
-    },
+    BadSocketName { name: String },
     /// An option with a value is given more than once.
     #[error("\"{option}\" is given twice")]
-    Twice {
-        /// The name of the option.
-        option: &'static str,
-    },
+    Twice { option: &'static str },
 }
 
 impl BindSpecErrorKind {

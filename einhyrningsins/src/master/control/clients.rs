@@ -1,8 +1,8 @@
-//! Control clients: what was read of their requests, and what of their replies is still to be sent.
+//! Connections of control clients: partly read requests and unsent replies.
 //!
-//! A client that does not read its replies is not read from either, so its requests wait with it; and one that
-//! lets pushed lines (events, progress) pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Either way nobody else
-//! notices.
+//! A client that does not read its replies is not read from, so its requests wait too. A client that lets
+//! pushed lines (events, progress) pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other
+//! clients.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,35 +23,36 @@ use crate::master::ready::CLIENTS;
 use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::peer;
 
-/// Clients at a time, workers' own connections not counted. Source: this and the next two, einhorn-control(7),
+/// Clients at a time, not counting workers' own connections. Source: this and the next two, einhorn-control(7),
 /// "LIMITS", where clients are told of them.
 pub(super) const CLIENTS_MAX: usize = 256;
 
-/// A client is dropped when an event or a line of progress would leave more than this unsent.
+/// A client is dropped if an event or a line of progress would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// A client with more than this unsent is not read from.
 const OUTPUT_BYTES_FULL: usize = 256 * 1024;
 
-/// Bytes taken up by one read.
+/// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How long to leave the control socket alone when there is no descriptor for one more client; twice as long
-/// each time that there is still none, up to [`ACCEPT_PAUSE_MAX`], and no longer than until a client leaves.
+/// How long to pause accepting when no descriptor is left for another client. The pause doubles while that
+/// lasts, up to [`ACCEPT_PAUSE_MAX`], and ends when a client leaves.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// A client, never reused while the master lives.
+/// A client. Numbers are never reused while the master lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(in crate::master) struct ClientId(pub(in crate::master) usize);
 
-/// Who speaks.
+/// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Peer {
-    /// Whoever connected to the socket's path, by its pid at that time; `None` if that is not visible here.
+    /// The process that connected to the socket's path, by its pid at that time; `None` if it is not visible
+    /// here.
     Connected(#[serde(with = "pid_option")] Option<Pid>),
-    /// The worker, or its children, that got this connection from us (-g).
+    /// The worker that got this connection from us (`-g`), or its descendants.
     Worker(#[serde(with = "pid")] Pid),
 }
 
@@ -78,7 +79,6 @@ struct ClientRecord {
 }
 
 impl ClientsRecord {
-    /// The descriptors that it names.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = Fd> {
         self.clients.iter().map(|client| client.fd)
     }
@@ -90,48 +90,48 @@ struct Client {
     peer: Peer,
     input: LineBuffer,
     output: Vec<u8>,
-    /// How much of `output` was sent.
+    /// How much of `output` has been sent.
     sent: usize,
-    /// It will send nothing more.
+    /// It has closed its sending side.
     has_ended: bool,
-    /// It gets what is queued for it, and then it is closed.
+    /// It is closed once its queued replies are sent.
     is_leaving: bool,
-    /// Nothing can be sent to it any more. What it has sent counts all the same: a worker that acks and closes,
-    /// or dies, has acked.
+    /// Nothing can be sent to it any more. Its requests still count: a worker that acks and closes, or dies,
+    /// has acked.
     is_deaf: bool,
-    /// Nothing more is to be had of it.
+    /// The connection is broken.
     is_broken: bool,
-    /// It follows events.
+    /// Set if it follows events.
     follows: Option<Follower>,
 }
 
-/// How somebody follows events.
+/// How a client follows events.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Follower {
     id: Option<RequestId>,
     language: Language,
 }
 
-/// What a client has said next.
+/// The next input of a client.
 #[derive(Debug)]
 pub(super) enum Input {
     /// A whole line.
     Line(Vec<u8>),
     /// A line that is longer than any request may be.
     TooLong(LineTooLong),
-    /// Nothing more for now.
+    /// Nothing for now.
     Nothing,
 }
 
-/// Every control client.
+/// All control clients.
 #[derive(Debug)]
 pub(super) struct Clients {
     clients: HashMap<ClientId, Client>,
     next: usize,
-    /// Those that have something to send, or are to be looked at for their end.
+    /// Clients with something to send, or whose end must be checked.
     dirty: BTreeSet<ClientId>,
     followers: BTreeSet<ClientId>,
-    /// Set while the control socket is left alone: until when, and for how long the next time.
+    /// Set while accepting is paused: the end of the pause, and the length of the next one.
     pause: Option<(Instant, Duration)>,
     buffer: Box<[u8]>,
 }
@@ -150,11 +150,11 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// Accepts one client; `None` if nobody waits.
+    /// Accepts one client; `None` if none is waiting.
     ///
     /// # Errors
-    /// Whatever `accept4(2)` says, most often that there is no descriptor. The socket is then left alone until
-    /// [`Self::accept_again_at`]: its queue gives no new event for those who wait already.
+    /// The error of `accept4(2)`, usually that no descriptor is left. Accepting then pauses until
+    /// [`Self::accept_again_at`], because the queue raises no new event for clients that wait already.
     pub(super) fn accept(
         &mut self,
         registry: &Registry,
@@ -167,7 +167,7 @@ impl Clients {
                     break self.insert(registry, stream, peer).map(Some);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(None),
-                // The client was gone before we came to it.
+                // The client was gone before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
@@ -180,14 +180,14 @@ impl Clients {
         accepted
     }
 
-    /// When to try [`Self::accept`] again after an error.
+    /// When to call [`Self::accept`] again after an error.
     pub(super) fn accept_again_at(&self) -> Option<Instant> {
         self.pause.map(|(at, _)| at)
     }
 
-    /// Takes in the connection that was made for a worker.
+    /// Adds the connection that was created for a worker.
     pub(super) fn adopt(&mut self, registry: &Registry, stream: StdUnixStream, worker: Pid) {
-        // Without the registration it would be deaf; the worker then has the socket's path.
+        // An unregistered connection would never be read; the worker still has the socket's path.
         let _ = self.insert(registry, UnixStream::from_std(stream), Peer::Worker(worker));
     }
 
@@ -199,7 +199,7 @@ impl Clients {
         Ok(id)
     }
 
-    /// Writes down every client that is still to be heard or told something.
+    /// The state of every client that still has something to send or to receive.
     pub(super) fn record(&self) -> ClientsRecord {
         let left = self.clients.iter().filter(|(_, client)| !client.is_broken);
         let clients = left.map(|(id, client)| ClientRecord {
@@ -219,7 +219,7 @@ impl Clients {
     /// Continues from a handover.
     ///
     /// # Errors
-    /// If a descriptor is not there. Those that were taken stay open then: the old image needs them.
+    /// If a descriptor was not inherited. Those that were taken stay open: the old image needs them.
     pub(super) fn resume(record: ClientsRecord, inherited: &mut Inherited) -> io::Result<Self> {
         let mut clients = ManuallyDrop::new(Self { next: record.next, ..Self::default() });
         for record in record.clients {
@@ -239,17 +239,16 @@ impl Clients {
         Ok(ManuallyDrop::into_inner(clients))
     }
 
-    /// Begins to wait for all of them.
+    /// Registers all of them with epoll.
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         self.clients.iter_mut().try_for_each(|(id, client)| register(registry, *id, &mut client.stream))
     }
 
-    /// Every client.
     pub(super) fn ids(&self) -> impl Iterator<Item = ClientId> {
         self.clients.keys().copied()
     }
 
-    /// How many there are, workers' own connections not counted.
+    /// The number of clients, not counting workers' own connections.
     pub(super) fn connected(&self) -> usize {
         let is_connected = |client: &&Client| matches!(client.peer, Peer::Connected(_));
         self.clients.values().filter(is_connected).count()
@@ -259,7 +258,7 @@ impl Clients {
         self.clients.get(&id).map(|client| client.peer)
     }
 
-    /// The next line of `id`, reading at most once.
+    /// The next line of `id`; reads at most once.
     pub(super) fn next_input(&mut self, id: ClientId) -> Input {
         let Some(client) = self.clients.get_mut(&id).filter(|client| client.is_listened_to()) else {
             return Input::Nothing;
@@ -300,7 +299,7 @@ impl Clients {
         self.dirty.insert(id);
     }
 
-    /// Queues a notice for all who follow events.
+    /// Queues a notice for every client that follows events.
     pub(super) fn send_to_followers(&mut self, notice: &Notice) {
         for id in self.followers.clone() {
             let follows = self.clients.get(&id).and_then(|client| client.follows.clone());
@@ -310,7 +309,7 @@ impl Clients {
         }
     }
 
-    /// From now on `id` gets every notice.
+    /// From now on, `id` gets every notice.
     pub(super) fn follow(&mut self, id: ClientId, request_id: Option<RequestId>, language: Language) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.follows = Some(Follower { id: request_id, language });
@@ -318,7 +317,7 @@ impl Clients {
         }
     }
 
-    /// Closes `id` once it has what is queued for it.
+    /// Closes `id` once its queued replies are sent.
     pub(super) fn leave(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.is_leaving = true;
@@ -326,7 +325,7 @@ impl Clients {
         }
     }
 
-    /// Nothing can be sent to `id` any more; what it has sent is still read.
+    /// Nothing can be sent to `id` any more; its requests are still read.
     pub(super) fn mark_deaf(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.become_deaf();
@@ -334,31 +333,30 @@ impl Clients {
         }
     }
 
-    /// Those who have closed their end, as it is at this moment.
+    /// Clients that have closed their end by now.
     pub(super) fn hung_up(&self) -> Vec<ClientId> {
         let mut waiting: Vec<_> = self
             .clients
             .values()
             .map(|client| PollFd::new(client.stream.as_fd(), PollFlags::empty()))
             .collect();
-        // It fails only for want of memory; then nobody is known to have left.
+        // Fails only for lack of memory; then nobody is known to have left.
         let _ = poll(&mut waiting, PollTimeout::ZERO);
         let has_left =
             |entry: &PollFd<'_>| entry.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
         self.clients.keys().zip(&waiting).filter(|(_, entry)| has_left(entry)).map(|(id, _)| *id).collect()
     }
 
-    /// The connection that was made for the worker `pid`.
+    /// The connection that was created for the worker `pid`.
     pub(super) fn of_worker(&self, pid: Pid) -> Option<ClientId> {
         self.clients.iter().find(|(_, client)| client.peer == Peer::Worker(pid)).map(|(id, _)| *id)
     }
 
-    /// Whether it is still there.
     pub(super) fn has(&self, id: ClientId) -> bool {
         self.clients.contains_key(&id)
     }
 
-    /// Closes `id` whatever is queued for it.
+    /// Closes `id` and drops its queued replies.
     pub(super) fn close(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.is_broken = true;
@@ -370,8 +368,8 @@ impl Clients {
         self.dirty.pop_first()
     }
 
-    /// Sends what `id` takes. Returns whether it was full before and is not any more: then it may have requests
-    /// that nobody has looked at.
+    /// Sends what `id` takes. Returns whether it was full before and is not any more; it may then have unread
+    /// requests.
     pub(super) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
@@ -385,7 +383,7 @@ impl Clients {
         }
         if client.sent == client.output.len() {
             client.output.clear();
-            // One long reply must not hold its memory for as long as the client stays.
+            // One long reply must not keep its memory for as long as the client stays.
             client.output.shrink_to(READ_BYTES);
             client.sent = 0;
         } else if client.sent > OUTPUT_BYTES_FULL {
@@ -395,7 +393,7 @@ impl Clients {
         was_full && !client.is_full()
     }
 
-    /// Whether `id` can be forgotten: it is gone, or has said all it will and been told all it asked.
+    /// Whether `id` can be dropped: it is gone, or has sent all its requests and received all its replies.
     pub(super) fn is_finished(&self, id: ClientId, awaits_replies: bool) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
         let is_idle = client.output.is_empty() && !awaits_replies && client.follows.is_none();
@@ -404,7 +402,6 @@ impl Clients {
             || (client.has_ended && (is_idle || client.is_deaf) && !client.input.has_line())
     }
 
-    /// Closes `id`.
     pub(super) fn remove(&mut self, id: ClientId) {
         self.clients.remove(&id);
         self.followers.remove(&id);

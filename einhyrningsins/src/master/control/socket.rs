@@ -1,7 +1,7 @@
-//! The control socket, and the messages when it cannot be had.
+//! The control socket's listener, and the errors of opening it.
 //!
-//! Who has its path and who removes it is as with every Unix socket of ours ([`SocketPlace`]). It has its mode
-//! before it has a name.
+//! [`SocketPlace`] decides who may have the path and who removes the file, as for every Unix socket of the
+//! master. The file has its mode before it has its name.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,27 +16,25 @@ use socket2::{Domain, Socket, Type};
 use crate::socket_place::{PlaceError, PlaceRecord, Remedy, SocketPlace};
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
 
-/// The control socket, listening, with its place. Dropping it removes the socket and its lock file, if they are still
-/// ours.
+/// The listening control socket and its path. Dropping it removes the socket and its lock file, if they are
+/// still ours.
 #[derive(Debug)]
 pub struct ControlSocket {
-    /// Accepts clients; non-blocking and close-on-exec, like those it accepts.
+    /// Accepts clients; non-blocking and close-on-exec, like the connections that it returns.
     pub listener: UnixListener,
     place: SocketPlace,
 }
 
-/// The control socket could not be had.
+/// The control socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the control socket {}", .path.display())]
 pub struct ControlSocketError {
-    /// The socket.
     pub path: PathBuf,
-    /// Why.
     pub source: PlaceError,
 }
 
 impl ControlSocketError {
-    /// What to do about it.
+    /// A next step for the reader.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self.source.remedy()? {
@@ -45,17 +43,17 @@ impl ControlSocketError {
             Remedy::MoveLockAway => "move it away",
             Remedy::ShorterPath => "give a shorter path (-d PATH)",
             Remedy::MakeDirectory => "make the directory, or give another path (-d PATH)",
-            Remedy::OwnPath => "is it another user's? give a path of your own (-d PATH)",
+            Remedy::OwnPath => "give a path in a directory that this user may write to (-d PATH)",
         })
     }
 }
 
 impl ControlSocket {
-    /// Makes the control socket at `path`, mode 0600, and listens. A stale socket there is replaced, one that
-    /// somebody listens on never is, nor anything else.
+    /// Creates the control socket at `path` with mode 0600 and listens. A stale socket is replaced; a socket in
+    /// use, or any other file, never is.
     ///
     /// # Errors
-    /// [`ControlSocketError`]; then nothing of anybody's was removed.
+    /// [`ControlSocketError`]; no file of another process was removed.
     pub fn open(path: &Path) -> Result<Self, ControlSocketError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self::open_at(&path).map_err(|source| ControlSocketError { path, source })
@@ -63,20 +61,20 @@ impl ControlSocket {
 
     fn open_at(path: &Path) -> Result<Self, PlaceError> {
         let socket = socket()?;
-        // As many as the system allows: every worker of a large pool may want to ack at once.
+        // The longest queue that the system allows: every worker of a large pool may ack at the same time.
         let place = SocketPlace::take(path, &socket, |_| socket.listen(i32::MAX))?;
         let listener = StdUnixListener::from(OwnedFd::from(socket));
         Ok(Self { listener: UnixListener::from_std(listener), place })
     }
 
-    /// Where it is; absolute.
+    /// The absolute path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.place.path()
     }
 }
 
-/// A socket whose name appears with mode 0600, less the umask, and never with another.
+/// A socket whose file appears with mode 0600, less the umask, and never with another mode.
 fn socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -84,7 +82,7 @@ fn socket() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A [`ControlSocket`] written down.
+/// The state of a [`ControlSocket`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlSocketRecord {
     fd: Fd,
@@ -93,7 +91,6 @@ pub struct ControlSocketRecord {
 }
 
 impl ControlSocketRecord {
-    /// The descriptors that it names.
     #[must_use]
     pub fn descriptors(&self) -> [Fd; 2] {
         [self.fd, self.place.descriptor()]
@@ -101,16 +98,16 @@ impl ControlSocketRecord {
 }
 
 impl ControlSocket {
-    /// Writes itself down.
+    /// Its state for a handover.
     #[must_use]
     pub fn record(&self) -> ControlSocketRecord {
         ControlSocketRecord { fd: Fd::of(&self.listener), place: self.place.record() }
     }
 
-    /// Takes over what was written down: clients that have connected and were not accepted are still there.
+    /// Continues from a handover: clients in the queue are still there.
     ///
     /// # Errors
-    /// If a descriptor of it is not there.
+    /// If a descriptor was not inherited.
     pub fn resume(record: ControlSocketRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
         let listener = StdUnixListener::from(inherited.take(record.fd.0)?);
         Ok(Self {
@@ -166,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_may_connect_whatever_the_umask() {
-        isolated("master::control::socket::tests::nobody_else_may_connect_whatever_the_umask", || {
+    fn no_other_user_may_connect_whatever_the_umask() {
+        isolated("master::control::socket::tests::no_other_user_may_connect_whatever_the_umask", || {
             for mask in [0o000, 0o022, 0o077] {
                 umask(Mode::from_bits_truncate(mask));
                 let directory = tempfile::tempdir().unwrap();
@@ -197,12 +194,12 @@ mod tests {
             )
         );
         assert_eq!(hint, Some("give this master another name (-c NAME) or socket (-d PATH)"));
-        assert_eq!(files(directory.path()), 2, "who failed to start removed something");
+        assert_eq!(files(directory.path()), 2, "a failed start must remove nothing");
         UnixStream::connect(&path).unwrap();
     }
 
     #[test]
-    fn a_socket_that_somebody_without_our_lock_listens_on_is_refused() {
+    fn a_socket_in_use_without_our_lock_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("einhorn.sock");
         let other = StdUnixListener::bind(&path).unwrap();
@@ -228,14 +225,14 @@ mod tests {
         let path = directory.path().join("einhorn.sock");
         drop(StdUnixListener::bind(&path).unwrap());
         fs::write(directory.path().join("einhorn.sock.lock"), "2147483646\n").unwrap();
-        // A child that another test is just spawning may hold a copy of it until its exec.
+        // A child that another test is spawning may hold a copy until its exec.
         eventually("the socket to be stale", || UnixStream::connect(&path).is_err());
         let _control = ControlSocket::open(&path).unwrap();
         UnixStream::connect(&path).unwrap();
     }
 
     #[test]
-    fn what_is_no_socket_is_refused_and_left_alone() {
+    fn anything_but_a_socket_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("einhorn.sock");
         fs::write(&path, "precious").unwrap();
@@ -247,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_one_byte_too_long_is_named_as_such() {
+    fn a_path_that_is_one_byte_too_long_is_refused_with_the_limit() {
         let directory = tempfile::tempdir().unwrap();
         let room = PATH_BYTES_MAX - directory.path().as_os_str().len() - 1;
         let path = directory.path().join("x".repeat(room + 1));

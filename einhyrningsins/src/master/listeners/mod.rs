@@ -1,7 +1,8 @@
-//! The listeners of the pool: what each `-b` has become, one socket for all workers or one for each slot.
+//! The listeners of the pool: for each `-b`, one socket for all workers or one per slot.
 //!
-//! `bound.rs` and `per_slot/` have the sockets, `kept/` takes those that a service manager has kept over a crash, and
-//! `steering.rs` follows the slots while the pool runs. Workers get copies; the master never accepts and never reads.
+//! `bound.rs` and `per_slot/` have the sockets, `kept/` takes those that a service manager stored before a
+//! crash, and `steering.rs` follows the slots while the pool runs. Workers get copies; the master never accepts
+//! or reads.
 
 mod bound;
 pub(crate) mod kept;
@@ -28,10 +29,10 @@ use bound::{Bound, BoundRecord};
 use kept::KeptListeners;
 use steering::Steering;
 
-/// Every listener of the master.
+/// All listeners of the master.
 #[derive(Debug)]
 pub(crate) struct Listeners {
-    /// Of each `-b`, in that order.
+    /// One entry per `-b`, in that order.
     bound: Vec<Bound>,
     steering: Steering,
 }
@@ -41,9 +42,9 @@ impl Listeners {
         Self { bound, steering: Steering::new() }
     }
 
-    /// Opens every `-b`: on a socket that the service manager has kept, if one fits, else anew. `let_go` is called
-    /// in between, with the names that the manager keeps for this master and those that it is to let go of, whose
-    /// addresses others may need.
+    /// Opens every `-b`: on a socket that the service manager stored, if one fits, otherwise a new one. In
+    /// between, it calls `let_go` with the names that the manager keeps for this master, and those that it must
+    /// drop, because others may need their addresses.
     pub(crate) fn open(
         sockets: &Sockets,
         slots: u32,
@@ -62,7 +63,7 @@ impl Listeners {
         let mut bound = Vec::new();
         for (spec, taken) in binds.iter().zip(taken) {
             let (found, how) = match taken {
-                Some(taken) => (vec![taken], ", on a socket that the service manager has kept"),
+                Some(taken) => (vec![taken], ", on a socket that the service manager kept"),
                 None => {
                     let opened = listen::open(spec, sockets, &mut passed, !unwanted.is_empty());
                     let opened = opened.map_err(failure)?.into_iter();
@@ -81,7 +82,7 @@ impl Listeners {
         Ok(Self::new(bound))
     }
 
-    /// What workers of `generation` are told of them, by variables.
+    /// The variables that describe them to workers of `generation`.
     pub(super) fn exports(&self, generation: Generation) -> Vec<(String, String)> {
         let mut exported = exports(self.bound.iter().map(Bound::any));
         if !self.bound.is_empty() {
@@ -90,7 +91,7 @@ impl Listeners {
         exported
     }
 
-    /// The sockets of a worker in `slot`, which are opened if they are its own and not there yet.
+    /// The sockets of a worker in `slot`. Opens its own ones if they are missing.
     pub(super) fn for_slot(&mut self, slot: SlotNumber) -> Result<Vec<BorrowedFd<'_>>, SpawnFailure> {
         for bound in &mut self.bound {
             let Bound::PerSlot(group) = bound else { continue };
@@ -104,23 +105,23 @@ impl Listeners {
         Ok(self.bound.iter().filter_map(|bound| bound.of(slot)).map(AsFd::as_fd).collect())
     }
 
-    /// Of each `-b`, the listeners that can be kept for another master, with their names there.
+    /// For each `-b`, the listeners to store with the service manager, with their names there.
     pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
         self.bound.iter().map(Bound::to_keep)
     }
 
-    /// The names of those that were kept and whose files go with this master.
+    /// The names of stored listeners whose files go with this master.
     pub(super) fn kept_with_files(&self) -> Vec<String> {
         self.bound.iter().filter_map(Bound::kept_with_file).collect()
     }
 
-    /// Has the files of all of them go with this master from now on.
+    /// Makes the files of all of them go with this master from now on.
     pub(super) fn settle(&mut self) {
         self.bound.iter_mut().for_each(Bound::settle);
     }
 }
 
-/// Whether that is for want of something that comes and goes.
+/// Whether the error is a passing shortage.
 fn is_shortage(errno: i32) -> bool {
     matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
 }

@@ -50,7 +50,7 @@ fn queue_status(queue: ListenerQueue) -> QueueStatus {
     QueueStatus { length: queue.length, limit: queue.limit, drops: queue.drops }
 }
 
-/// What waits in all of them, how much may, and what found no room; `None` for none.
+/// The sum over all queues; `None` if there are none.
 fn sum(queues: impl Iterator<Item = QueueStatus>) -> Option<QueueStatus> {
     queues.reduce(|one, other| QueueStatus {
         length: one.length.saturating_add(other.length),

@@ -1,8 +1,8 @@
-//! Listeners follow the slots: new connections go to slots that serve, the listener of a slot that has gone is closed, and
-//! one that a worker has shut down, which ends it for all who hold it, listens again.
+//! Steering: listeners follow the slots. New connections go to slots that serve, the listener of a removed slot
+//! is closed, and a listener that a worker shut down, which ends it for all holders, is revived.
 //!
-//! What should be follows from the slots as they are, and is compared with what was last told to the kernel: so no way in
-//! which a slot comes, goes, or loses its worker can be forgotten.
+//! The wanted state follows from the slots as they are now, and is compared with what the kernel was told last.
+//! So no way in which a slot appears, disappears or loses its worker can be missed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -19,10 +19,11 @@ use crate::listen::{BindError, Listener, SocketKind};
 use crate::logging::Log;
 use crate::master::ready::{LISTENERS, Ready};
 
-/// Between two lines about listeners that were shut down. Whoever does it in a loop shall not fill the log.
+/// The interval between two log lines about listeners that were shut down: a worker that does so in a loop must
+/// not fill the log.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// Which listener it is: the number of its `-b`, and its slot, if it has one.
+/// A listener: the number of its `-b`, and its slot, if it has one.
 type Whose = (usize, Option<SlotNumber>);
 
 /// What was done with the listeners of a running pool.
@@ -125,7 +126,7 @@ impl Listeners {
             if let Err(error) = group.steer(&seats) {
                 let address = group.address();
                 log.warn(format_args!(
-                    "{address}: cannot choose anew which slots get new connections; they go on as before: {error}"
+                    "{address}: cannot change which slots get new connections; the distribution stays as it was: {error}"
                 ));
             }
             // One that was opened for a new worker is in it already, and others may have gone.
@@ -175,8 +176,8 @@ impl Listeners {
                     }
                     if could_choose && !can_choose {
                         log.warn(format_args!(
-                            "{address}: workers have shut down several sockets at the same time; from now on slots \
-                             without a worker, and slots that are taken away, get their share of new connections too"
+                            "{address}: workers have shut down several sockets at the same time; from now on, slots \
+                             without a worker and slots that are being removed get new connections too"
                         ));
                     }
                     self.steering.is_stale = true;
@@ -193,8 +194,8 @@ impl Listeners {
         let of_slot = slot.map_or(String::new(), |slot| format!(" of slot {}", slot.0));
         match revived {
             Ok(true) if self.steering.may_tell() => log.warn(format_args!(
-                "{address}: a worker has shut down the socket{of_slot}, which ends it for all who have it; it listens \
-                 again, and what waited in its queue is lost"
+                "{address}: a worker has shut down the socket{of_slot}, which ends it for all holders; it listens again, \
+                 and the connections in its queue are lost"
             )),
             Ok(_) => {}
             Err(error) => {

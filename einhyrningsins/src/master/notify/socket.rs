@@ -1,10 +1,11 @@
-//! The notify socket, and where workers find it (`NOTIFY_SOCKET`).
+//! The notify socket, and its address for workers (`NOTIFY_SOCKET`).
 //!
-//! It is a file beside the control socket. systemd's own is a file too, so every `sd_notify` knows paths; not every one
-//! knows abstract names, and those do not lead out of a network namespace. Anybody who can enter the directory may send
-//! to it, because workers may be another user, by `--user` or by themselves; who sent what the kernel says, and what
-//! does not come from a worker or its children is refused. Where such a file cannot be had, or the workers' user cannot
-//! reach it, the socket has an abstract name.
+//! The socket is a file beside the control socket. systemd's own is a file too, so every `sd_notify` knows
+//! paths; some do not know abstract names, and those do not reach into other network namespaces. Anybody who
+//! can enter the directory may send to it, because workers may run as another user, by `--user` or by
+//! themselves. The kernel names the sender, and messages that do not come from a worker or its descendants are
+//! refused. If the file cannot be created, or the workers' user cannot reach it, the socket gets an abstract
+//! name.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,11 +22,11 @@ use crate::socket_place::{BoundFile, BoundFileRecord, PlaceError, Unmasked};
 use crate::sys::inherit::{Fd, Inherited, NotInherited};
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
 
-/// What follows the control socket's name in that of the notify socket.
+/// Appended to the path of the control socket.
 const SUFFIX: &str = ".notify";
 
-/// Where workers send what they say of themselves. Dropping it removes its file, if it has one and that is still its
-/// own; drop it before the control socket, whose lock keeps other masters from the file.
+/// The socket to which workers report. Dropping it removes its file if the file still belongs to it. Drop it
+/// before the control socket, whose lock keeps other masters away from the file.
 #[derive(Debug)]
 pub struct NotifySocket {
     receiver: NotifyReceiver,
@@ -33,22 +34,20 @@ pub struct NotifySocket {
     file: Option<BoundFile>,
 }
 
-/// There can be no file for the notify socket.
+/// The notify socket cannot have a file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot bind {}", .path.display())]
 pub struct NotifyPathError {
-    /// Where it would have been.
     pub path: PathBuf,
-    /// Why not.
     pub source: PlaceError,
 }
 
 impl NotifySocket {
-    /// Makes the socket with a file beside that of the control socket, whose lock keeps other masters from it. A file
-    /// that a dead master left there is replaced, and nothing else is.
+    /// Creates the socket with a file beside the control socket, whose lock keeps other masters away from it. A
+    /// file that a dead master left is replaced; nothing else is.
     ///
     /// # Errors
-    /// [`NotifyPathError`]; then nothing of anybody's was removed.
+    /// [`NotifyPathError`]; no file of another process was removed.
     pub fn beside(control: &Path) -> Result<Self, NotifyPathError> {
         let path = path_beside(control);
         let bound = Self::bind(&path);
@@ -56,7 +55,7 @@ impl NotifySocket {
     }
 
     fn bind(path: &Path) -> Result<Self, PlaceError> {
-        let address = path.to_str().ok_or_else(|| io::Error::other("its name is no text in UTF-8"))?;
+        let address = path.to_str().ok_or_else(|| io::Error::other("the path is not UTF-8"))?;
         let receiver = NotifyReceiver::new().map_err(io::Error::from)?;
         fchmod(&receiver, Mode::from_bits_truncate(0o666)).map_err(io::Error::from)?;
         let unmasked = Unmasked::begin();
@@ -65,7 +64,7 @@ impl NotifySocket {
         Ok(Self { receiver, address: address.to_owned(), file: Some(file) })
     }
 
-    /// Makes the socket with an abstract name.
+    /// Creates the socket with an abstract name.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM; ENOSPC if every abstract name is taken.
@@ -75,13 +74,13 @@ impl NotifySocket {
         Ok(Self { receiver, address: format!("@{name}"), file: None })
     }
 
-    /// Its address as `NOTIFY_SOCKET` names it: its path, or `@` and the abstract name.
+    /// The value of `NOTIFY_SOCKET`: the path, or `@` and the abstract name.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Its file, if it has one.
+    /// The path of its file, if it has one.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(BoundFile::path)
@@ -102,10 +101,9 @@ fn path_beside(control: &Path) -> PathBuf {
     name.into()
 }
 
-/// A [`NotifySocket`] written down.
+/// The state of a [`NotifySocket`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NotifyRecord {
-    /// Its descriptor.
     pub fd: Fd,
     address: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +111,7 @@ pub struct NotifyRecord {
 }
 
 impl NotifySocket {
-    /// Writes itself down.
+    /// Its state for a handover.
     #[must_use]
     pub fn record(&self) -> NotifyRecord {
         NotifyRecord {
@@ -123,10 +121,10 @@ impl NotifySocket {
         }
     }
 
-    /// Takes over what was written down: workers go on sending to its address, and to the same one if it is abstract.
+    /// Continues from a handover: workers keep sending to the same address, even an abstract one.
     ///
     /// # Errors
-    /// If its descriptor is not there.
+    /// If its descriptor was not inherited.
     pub fn resume(record: NotifyRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
         Ok(Self {
             receiver: inherited.take(record.fd.0)?.into(),
@@ -167,7 +165,7 @@ mod tests {
     use crate::socket_place::PATH_BYTES_MAX;
     use crate::sys::testing::{eventually, isolated};
 
-    /// A control socket with a name of so many bytes, in a directory of its own.
+    /// A control socket with this file name, in a temporary directory.
     fn control_named(name: &str) -> (TempDir, ControlSocket) {
         let directory = tempfile::tempdir().unwrap();
         let control = ControlSocket::open(&directory.path().join(name)).unwrap();
@@ -198,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn it_lies_beside_the_control_socket_and_goes_with_its_owner() {
+    fn it_is_beside_the_control_socket_and_is_removed_with_its_owner() {
         let (directory, control) = control();
         let mut socket = NotifySocket::beside(control.path()).unwrap();
         let path = directory.path().join("c.sock.notify");
@@ -212,31 +210,31 @@ mod tests {
     }
 
     #[test]
-    fn anybody_may_send_to_it_whatever_the_umask() {
-        isolated("master::notify::socket::tests::anybody_may_send_to_it_whatever_the_umask", || {
+    fn any_user_may_send_to_it_whatever_the_umask() {
+        isolated("master::notify::socket::tests::any_user_may_send_to_it_whatever_the_umask", || {
             for mask in [0o000, 0o022, 0o077] {
                 umask(Mode::from_bits_truncate(mask));
                 let (_directory, control) = control();
                 let socket = NotifySocket::beside(control.path()).unwrap();
                 let mode = fs::metadata(socket.path().unwrap()).unwrap().permissions().mode() & 0o7777;
                 assert_eq!(mode, 0o666, "with umask {mask:03o}");
-                assert_eq!(umask(Mode::empty()).bits(), mask, "the umask is as it was");
+                assert_eq!(umask(Mode::empty()).bits(), mask, "the umask must be unchanged");
             }
         });
     }
 
     #[test]
-    fn what_a_dead_master_left_is_replaced() {
+    fn the_file_of_a_dead_master_is_replaced() {
         let (directory, control) = control();
         let path = directory.path().join("c.sock.notify");
         drop(UnixDatagram::bind(&path).unwrap());
-        // A child that another test is just spawning may hold a copy of it until its exec.
+        // A child that another test is spawning may hold a copy until its exec.
         eventually("the socket to be stale", || NotifySocket::beside(control.path()).is_ok());
         receives(&mut NotifySocket::beside(control.path()).unwrap());
     }
 
     #[test]
-    fn what_is_somebody_elses_stays() {
+    fn the_file_of_another_process_stays() {
         let (directory, control) = control();
         let path = directory.path().join("c.sock.notify");
         fs::write(&path, "precious").unwrap();
@@ -261,33 +259,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_down_goes_on_and_says_what_to_remove() {
-        isolated(
-            "master::notify::socket::tests::what_is_written_down_goes_on_and_says_what_to_remove",
-            || {
-                let (_directory, control) = control();
-                for socket in
-                    [NotifySocket::beside(control.path()).unwrap(), NotifySocket::without_file().unwrap()]
-                {
-                    let path = socket.path().map(Path::to_owned);
-                    let json = serde_json::to_string(&socket.record()).unwrap();
-                    let mut record: NotifyRecord = serde_json::from_str(&json).unwrap();
-                    assert_eq!(record, socket.record());
-                    // As over an exec, the descriptor stays open and nothing is dropped.
-                    let copy = dup(&socket.receiver).unwrap();
-                    record.fd = Fd(copy.as_raw_fd());
-                    std::mem::forget((socket, copy));
-                    let mut after = NotifySocket::resume(record, &mut Inherited::new().unwrap()).unwrap();
-                    receives(&mut after);
-                    drop(after);
-                    assert!(path.is_none_or(|path| !path.exists()));
-                }
-            },
-        );
+    fn a_handover_keeps_the_socket_and_its_file() {
+        isolated("master::notify::socket::tests::a_handover_keeps_the_socket_and_its_file", || {
+            let (_directory, control) = control();
+            for socket in
+                [NotifySocket::beside(control.path()).unwrap(), NotifySocket::without_file().unwrap()]
+            {
+                let path = socket.path().map(Path::to_owned);
+                let json = serde_json::to_string(&socket.record()).unwrap();
+                let mut record: NotifyRecord = serde_json::from_str(&json).unwrap();
+                assert_eq!(record, socket.record());
+                // As over an exec: the descriptor stays open and nothing is dropped.
+                let copy = dup(&socket.receiver).unwrap();
+                record.fd = Fd(copy.as_raw_fd());
+                std::mem::forget((socket, copy));
+                let mut after = NotifySocket::resume(record, &mut Inherited::new().unwrap()).unwrap();
+                receives(&mut after);
+                drop(after);
+                assert!(path.is_none_or(|path| !path.exists()));
+            }
+        });
     }
 
     #[test]
-    fn one_that_an_older_master_wrote_down_keeps_its_abstract_name() {
+    fn a_socket_from_an_older_state_keeps_its_abstract_name() {
         let record: NotifyRecord = serde_json::from_str(r#"{"fd":9,"address":"@27bef"}"#).unwrap();
         assert_eq!((record.fd, record.address.as_str(), &record.file), (Fd(9), "@27bef", &None));
     }
