@@ -68,7 +68,7 @@ fn the_old_program_comes_back_and_goes_on_with_everything() {
     let descriptors = process.descriptors().len();
     for (number, (inject, says)) in CRASHES.into_iter().enumerate() {
         let reply = reload_with(&master, inject, &format!("strace-{number}"));
-        let told = format!("the new one took over and failed at once ({says}");
+        let told = format!("the new program failed right after the exec ({says}");
         assert_eq!(reply.ok, Some(false), "{inject}: {reply:?}\n{master}");
         assert!(reply.message.contains(&told), "{inject}: {reply:?}\n{master}");
         // Its follower is told too, once.

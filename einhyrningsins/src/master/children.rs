@@ -1,4 +1,4 @@
-//! Processes of the master: signals to them, and how they end.
+//! Child processes: signals to them, and their exits.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,12 +15,12 @@ use crate::sys::reap::{is_child, reap_one};
 
 #[derive(Debug, Default)]
 pub(super) struct Children {
-    /// Workers that are gone and of which the core has not heard yet.
+    /// Workers that are gone, and that the core does not know to be gone.
     unseen: HashSet<Pid>,
 }
 
 impl Children {
-    /// The next child that has ended.
+    /// The next child that has exited.
     pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Option<(Pid, Termination)> {
         if !ready.children {
             return None;
@@ -33,7 +33,7 @@ impl Children {
         reaped
     }
 
-    /// Sends a signal to a worker, unless its pid may be another's by now.
+    /// Sends a signal to a worker, unless its pid may have been reused.
     pub(super) fn signal(&self, pid: Pid, signal: Signal, log: &mut Log) {
         if self.unseen.contains(&pid) {
             return;
@@ -44,8 +44,8 @@ impl Children {
         }
     }
 
-    /// Workers that another program has reaped while it ran in the master's place. What follows from the first death
-    /// must not signal the second: call [`Self::are_seen`] when the core has heard of all.
+    /// Workers that another program reaped while it ran between two images. The consequences of the first death
+    /// must not signal the second worker: call [`Self::are_seen`] once the core knows of all.
     pub(super) fn find_unseen(&mut self, core: &Supervisor) -> Vec<Pid> {
         let gone: Vec<_> = core.pids().map(system_pid).filter(|pid| !is_child(*pid)).collect();
         self.unseen.extend(&gone);

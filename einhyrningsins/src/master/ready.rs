@@ -1,5 +1,5 @@
-//! What is ready to be read: reported by epoll, or left over from the round before. Parts take from it what is theirs,
-//! and put back what they leave for the next round.
+//! Readiness: what epoll reported, or what the previous round left over. Each part takes its own, and puts back
+//! what it leaves for the next round.
 
 use std::collections::VecDeque;
 
@@ -33,19 +33,19 @@ pub(super) struct Ready {
     /// Clients whose other end is closed: nothing can be sent to them any more.
     pub(super) closed: Vec<ClientId>,
     pub(super) captures: Vec<Capture>,
-    /// Listeners that were shut down, by their tokens.
+    /// Listeners that were shut down, by token.
     pub(super) listeners: Vec<usize>,
-    /// Clients that the next round continues with.
+    /// Clients with which the next round continues.
     pub(super) clients_later: VecDeque<ClientId>,
 }
 
 impl Ready {
-    /// Begins a round with what the one before has left.
+    /// Starts a round with what the previous one left.
     pub(super) fn begin_round(&mut self) {
         self.clients.append(&mut self.clients_later);
     }
 
-    /// Notes an event of epoll.
+    /// Adds an event of epoll.
     pub(super) fn add(&mut self, event: &Event) {
         match event.token() {
             CONTROL => self.control = true,
@@ -63,7 +63,7 @@ impl Ready {
         }
     }
 
-    /// Whether something is left that no event will report again.
+    /// Whether something is left for which no event will come.
     pub(super) fn is_any_left(&self) -> bool {
         self.children || self.notify || !self.clients_later.is_empty() || !self.captures.is_empty()
     }

@@ -1,7 +1,7 @@
-//! How much memory workers hold, looked at now and then where there is a limit (`--max-rss`).
+//! Memory sampling of workers, for `--max-rss`.
 //!
-//! One small file of `/proc` per worker and period. A large pool is looked at in parts, so that no round of the loop
-//! reads many; and without a limit there is no timer at all.
+//! It reads one small file of `/proc` per worker and period. A large pool is sampled in parts, so that no round
+//! of the loop reads many files. Without a limit there is no timer at all.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,21 +11,21 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::forms::{core_pid, system_pid};
 
-/// Each worker is looked at once in this time.
+/// Each worker is sampled once per period.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Workers looked at in one round of the loop, some 10 microseconds each.
+/// Workers sampled in one round of the loop, some 10 microseconds each.
 const WORKERS_PER_ROUND: usize = 64;
 
-/// What is still to be looked at.
+/// The samples that are still due.
 #[derive(Debug)]
 pub(super) struct Sampling {
     page_bytes: u64,
-    /// When to go on; `None` where there is no limit.
+    /// When to continue; `None` without a limit.
     next: Option<Instant>,
-    /// Workers that are still to be looked at in this period.
+    /// Workers still to be sampled in this period.
     left: Vec<Pid>,
-    /// When the next period begins.
+    /// When the next period starts.
     period_ends: Instant,
 }
 
@@ -46,18 +46,18 @@ impl Sampling {
         self.next
     }
 
-    /// What `pid` holds, in bytes; `None` if it has gone.
+    /// The memory of `pid`, in bytes; `None` if it is gone.
     ///
     /// # Source
-    /// `proc_pid_statm(5)`: the second number, in pages. It is off by what the kernel has not summed up yet, some
-    /// hundreds of kilobytes on a machine of many CPUs.
+    /// `proc_pid_statm(5)`: the second number, in pages. It misses what the kernel has not summed up yet, some
+    /// hundreds of kilobytes on a machine with many CPUs.
     fn resident_bytes(&self, pid: Pid) -> Option<u64> {
         let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
         let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
         Some(pages.saturating_mul(self.page_bytes))
     }
 
-    /// Looks at the next few workers, if it is time.
+    /// Samples the next few workers, if it is time.
     pub(super) fn turn(&mut self, core: &Supervisor, now: Instant) -> Vec<Event> {
         if self.next.is_none_or(|at| at > now) {
             return Vec::new();
@@ -69,7 +69,7 @@ impl Sampling {
         let looked_at = self.left.split_off(self.left.len().saturating_sub(WORKERS_PER_ROUND));
         let rounds = self.left.len().div_ceil(WORKERS_PER_ROUND);
         let left = self.period_ends.saturating_duration_since(now);
-        // The workers that are left are spread over what is left of the period.
+        // The remaining workers are spread over the rest of the period.
         let pause = left / u32::try_from(rounds + 1).unwrap_or(u32::MAX);
         self.next = Some(now + if rounds == 0 { left } else { pause });
         let measured = looked_at.into_iter().filter_map(|pid| {

@@ -1,4 +1,4 @@
-//! Signals to the master.
+//! Signals to the master: which ones it handles, and their descriptions for the log.
 
 use std::io;
 
@@ -22,7 +22,7 @@ pub const HANDLED_SIGNALS: [Signal; 10] = [
     Signal::SIGALRM,
 ];
 
-/// The signals that have arrived, each with a name for the log. That children have ended is noted in `ready`.
+/// The signals that have arrived, each with its origin for the log. A SIGCHLD is recorded in `ready`.
 pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> Vec<(Signal, String)> {
     if !std::mem::take(&mut ready.signals) {
         return Vec::new();

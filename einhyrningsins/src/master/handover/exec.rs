@@ -1,4 +1,4 @@
-//! The exec: the master becomes the program that was checked.
+//! The exec of a handover: the master becomes the program that was checked.
 
 use std::convert::Infallible;
 use std::env;
@@ -21,7 +21,7 @@ use crate::sys::inherit::{Fd, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
 
 impl Handover {
-    /// Executes the program that was checked. Returns only if that fails, and then the master is as it was.
+    /// Executes the program that was checked. Returns only if that fails; the master is then unchanged.
     pub(in crate::master) fn execute(parts: &mut Parts) -> Vec<Action> {
         let Some(candidate) = parts.handover.checked.take() else { return Vec::new() };
         let Err(error) = execute(parts, &candidate);
@@ -49,16 +49,16 @@ fn execute(parts: &mut Parts, candidate: &Candidate) -> anyhow::Result<Infallibl
     kept.extend([image.as_raw_fd(), state.as_raw_fd()]);
     parts.log.flush();
     let error = become_program(candidate, &argv, &env, &kept);
-    // As it was: it may be a directory that has no path any more.
+    // The same directory as now, which may no longer have a path.
     let _ = fchdir(&here);
     Err(error)
 }
 
-/// Executes `candidate`, with `kept` left open. Returns why that failed, and everything is as it was.
+/// Executes `candidate` with `kept` left open. Returns only if that fails, after everything has been undone.
 fn become_program(candidate: &Candidate, argv: &[CString], env: &[CString], kept: &[RawFd]) -> anyhow::Error {
     let program = &candidate.program;
     let path = program.path();
-    // What runs must be what was checked.
+    // The file that runs must be the file that was checked.
     let found = fstatat(nix::fcntl::AT_FDCWD, path, nix::fcntl::AtFlags::empty());
     let is_same = found
         .is_ok_and(|found| (found.st_dev, found.st_ino) == (program.file().device, program.file().inode));
@@ -68,7 +68,8 @@ fn become_program(candidate: &Candidate, argv: &[CString], env: &[CString], kept
             Path::new(OsStr::from_bytes(path.to_bytes())).display()
         );
     }
-    // A program that runs in our place and knows nothing of workers, such as a shell, may wait for children of its own.
+    // A program that runs in between and knows nothing of workers, such as a shell, may wait for its own
+    // children.
     let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
     let _ = children.thread_unblock();
     set_close_on_exec(kept, false);

@@ -1,14 +1,14 @@
-//! The form of what one image of the master writes down and the next reads.
+//! The format of the state that one image of the master writes and the next reads.
 //!
-//! The state is a file in memory: a line that tells the format and where the image is that wrote it, and then one
-//! JSON object. Descriptors are named by their numbers, which an exec does not change; times are those of
-//! `CLOCK_MONOTONIC`, which it does not touch. What is a directory, a file or a socket is told by its descriptor, and
-//! never looked up again.
+//! The state is a file in memory: a header line with the format's version and the descriptor of the image that
+//! wrote it, then one JSON object. Descriptors are named by their numbers, which an exec does not change; times
+//! are those of `CLOCK_MONOTONIC`, which it does not affect. Directories, files and sockets are identified by
+//! their descriptors and never looked up again.
 //!
-//! The format has a version, [`FORMAT`]. A field that is added has a default, so that an older state is read; what
-//! an older master must not pass over raises the version, and it refuses that in words.
+//! The format has a version, [`FORMAT`]. A new field has a default, so that older states can be read. A change
+//! that an older master must not miss raises the version, and that master refuses it with a message.
 //!
-//! The object is a [`MasterState`], of which each part has its own.
+//! The object is a [`MasterState`], which contains the state of each part.
 
 use std::io;
 
@@ -19,62 +19,58 @@ use super::format_1;
 use crate::master::parts::MasterState;
 use crate::sys::inherit::Fd;
 
-/// The version of the format that this program writes, and the newest that it reads.
+/// The version that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 2;
 
 /// The oldest version that this program reads.
 pub const FORMAT_OLDEST: u32 = 1;
 
-/// What the first line of a state begins with.
+/// The first word of the header.
 const MARK: &str = "einhyrningsins-state";
 
-/// The first line has no more bytes than this.
+/// The longest header, in bytes.
 const HEADER_BYTES_MAX: usize = 128;
 
-/// The first line of a state: all that is read of it before there is a way back to who wrote it.
+/// The header. Nothing else of a state is read before a return to the old image is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// The version of the format.
     pub format: u32,
-    /// The executable that wrote it.
+    /// The executable that wrote the state.
     pub image: Fd,
 }
 
-/// A state cannot be gone on from.
+/// A master cannot continue from the state.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandoverError {
-    /// It cannot be read.
     #[error("cannot read the state")]
     Read(#[source] io::Error),
-    /// It is no state of a master.
-    #[error("what was handed over is no state of a master")]
+    #[error("not the state of a master")]
     NotAState,
-    /// It is of a version that this program does not know.
+    /// The format is newer or older than this program can read.
     #[error(
         "handover refused: format {format} is {} than this program ({}) reads ({FORMAT_OLDEST} to {FORMAT})",
         if *.format > FORMAT { "newer" } else { "older" }, env!("CARGO_PKG_VERSION")
     )]
-    Format {
-        /// The version.
-        format: u32,
-    },
-    /// It is not what this program writes in that format.
+    Format { format: u32 },
+    /// The object does not match the format.
     #[error("cannot read the state of the master")]
     Json(#[from] serde_json::Error),
-    /// It is of another process.
-    #[error("the state is that of process {0}, and not of this one")]
+    /// The state belongs to another process.
+    #[error("the state belongs to process {0}, not to this one")]
     OtherProcess(i32),
-    /// The tables of the pool do not fit together.
+    /// The tables of the pool contradict each other.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
 }
 
 impl Header {
-    /// Reads the first line of `state`.
+    /// Reads the header of `state`.
     ///
     /// # Errors
-    /// [`HandoverError::NotAState`], or [`HandoverError::Format`] with a version that this program does not read.
+    /// [`HandoverError::NotAState`], or [`HandoverError::Format`] for a version that this program does not
+    /// read.
     pub fn parse(state: &[u8]) -> Result<(Self, &[u8]), HandoverError> {
         let (header, rest) = Self::split(state).ok_or(HandoverError::NotAState)?;
         match header.format {
@@ -103,7 +99,7 @@ pub fn read(state: &[u8]) -> Result<(Header, MasterState), HandoverError> {
     Ok((header, parse(header, body)?))
 }
 
-/// Reads what follows the first line of a state.
+/// Reads the part of a state after the header.
 ///
 /// # Errors
 /// [`HandoverError::Json`].
@@ -114,10 +110,10 @@ pub fn parse(header: Header, body: &[u8]) -> Result<MasterState, HandoverError> 
     })
 }
 
-/// Writes a state down, with `image` for the executable that does.
+/// Writes a state; `image` is the executable of the writer.
 ///
 /// # Errors
-/// None is known: there is nothing in a master's record that JSON cannot say.
+/// None known: a state contains nothing that JSON cannot express.
 pub fn to_bytes(image: Fd, record: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = format!("{MARK} {FORMAT} {}\n", image.0).into_bytes();
     serde_json::to_writer(&mut bytes, record)?;

@@ -1,5 +1,5 @@
-//! States of the first format, which is older than the parts of the master: what each part has now was spread over the
-//! top of one object. To be removed after the first release.
+//! The reader of format 1, in which the fields of all parts were at the top of one object. To be removed after
+//! the first release.
 
 use serde_json::{Map, Value, json};
 
@@ -53,7 +53,8 @@ fn take(old: &mut Map<String, Value>, name: &str) -> Value {
     old.remove(name).unwrap_or_default()
 }
 
-/// From `{"request": 1, "words": {"einhorns": "inc"}, ...}` to `[1, {"dialect": "einhorn", "command": "inc", ...}]`.
+/// From `{"request": 1, "words": {"einhorns": "inc"}, ...}` to `[1, {"dialect": "einhorn", "command": "inc",
+/// ...}]`.
 fn request(value: &mut Value) {
     let Value::Object(mut asker) = value.take() else { return };
     let request = take(&mut asker, "request");

@@ -1,4 +1,5 @@
-//! The other side of the exec, in the loop: what was under way continues, and what the handover was for is done.
+//! The last step of a handover, in the new image: resumes the loop, and completes the request that the handover
+//! was for.
 
 use einhorn_proto::{Notice, Termination};
 use einhyrningsins_supervisor::{Action, Event, Moment, PoolCommand};
@@ -8,7 +9,7 @@ use crate::forms::{self, milliseconds};
 use crate::master::Master;
 
 impl Master {
-    /// Another program has left the state, at `written_at`; `version` is its version.
+    /// Resumes after another image left its state at `written_at`; `version` is that image's version.
     pub(in crate::master) fn on_replaced(&mut self, written_at: Moment, version: String) {
         let notice = Notice::MasterReplaced {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -35,17 +36,17 @@ impl Master {
         }
     }
 
-    /// This is the old program, returned to: the one that was to take its place has failed.
+    /// Set if this is the old program, to which the new one returned because it failed.
     pub(in crate::master) fn on_returned(&mut self, why: &str) {
         self.take_up();
         let parts = &mut self.parts;
-        let reason = format!("the new one took over and failed at once ({why})");
+        let reason = format!("the new program failed right after the exec ({why})");
         let actions = parts.handover.give_up(&reason, &mut parts.log);
         self.perform(actions);
     }
 
-    /// Looks at everything of which no event will tell again, and reports workers that another program has reaped while
-    /// it ran in the master's place.
+    /// Checks everything for which no event will come, and reports workers that another program reaped while it
+    /// ran in between.
     fn take_up(&mut self) {
         self.parts.control.look_at_all(&mut self.ready);
         self.parts.captures.look_at_all(&mut self.ready);

@@ -1,8 +1,8 @@
-//! The takeover: this program continues from the state that another one left.
+//! The takeover: the new image continues from the state that the old one left.
 //!
-//! Until everything is taken over nothing is changed: no worker is touched, and descriptors stay as they came. So
-//! whatever fails until then ends in a return to the old program (`sys/go_back.rs`), whose state is still true.
-//! Only then are descriptors close-on-exec again, the way back is closed, and the loop begins.
+//! It changes nothing until it has taken everything over: no worker is touched, and descriptors stay as they
+//! are. Any failure until then returns to the old program (`sys/go_back.rs`), whose state is still true. Only
+//! then do descriptors become close-on-exec again, the return is disarmed, and the loop starts.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -26,12 +26,12 @@ use crate::sys::memory_file::content;
 use crate::sys::process;
 use crate::sys::signals::Signals;
 
-/// Takes another master's place, or says whether this program could; returns the exit code.
+/// Takes over from another master, or checks whether this program could; returns the exit code.
 ///
-/// Call it from the main thread, first thing: what is open then is what was handed over.
+/// Call it first in the main thread: the descriptors that are open then belong to the state.
 ///
 /// # Errors
-/// [`Failure`] if this program cannot go on from the state, and there is no image before to go back to.
+/// [`Failure`] if this program cannot continue from the state, and there is no old image to return to.
 pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
     let mut inherited = Inherited::new().context("cannot look at the descriptors of this process")?;
     let state = takeover.state_fd.map(|fd| inherited.take(fd)).transpose().map_err(|error| {
@@ -43,27 +43,27 @@ pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
         }
     })?;
     match state {
-        // Nothing to prove: that this program runs is what einhorn asks.
+        // Nothing to prove: einhorn only checks that the program runs.
         None => Ok(0),
         Some(state) if takeover.is_check => Ok(check(state)?),
         Some(state) => Ok(go_on(state, inherited, takeover.returned.as_deref())?),
     }
 }
 
-/// Proves that this program can take over from the state in `file`, and leaves the proof behind it.
+/// Proves that this program can take over from the state in `file`, by appending to it.
 fn check(file: OwnedFd) -> anyhow::Result<u8> {
     let bytes = content(&file).map_err(HandoverError::Read)?;
     let (_, state) = format::read(&bytes)?;
     Supervisor::restore(state.core).map_err(HandoverError::from)?;
     let proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
-    // The position is where whoever wrote the state stopped.
+    // The position is at the end, where the writer stopped.
     File::from(file).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
     Ok(0)
 }
 
-/// What is still to be undone if something fails.
+/// What must be undone if something fails.
 struct Guard {
-    /// `None` if this is the image that was gone back to: two that fail must not take turns.
+    /// `None` in an image that was returned to: two images that fail must not alternate.
     way_back: Option<GoBack>,
 }
 
@@ -81,7 +81,8 @@ impl Guard {
         Ok(Self { way_back: Some(way_back) })
     }
 
-    /// The value; or the end of this image. What was taken over so far is not dropped: the image before needs it.
+    /// The value, or the end of this image. What has been taken over is not dropped, because the old image
+    /// needs it.
     fn must<T, E: Display>(&self, result: Result<T, E>, what: &str) -> T {
         match result {
             Ok(value) => value,
@@ -109,7 +110,7 @@ impl Guard {
 }
 
 fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> anyhow::Result<u8> {
-    // Read before there is a way back: the header says where that is.
+    // Read first, because the header says where the old image is.
     let bytes = content(&file).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
     let guard = Guard::arm(header.image.0, file.as_raw_fd(), returned)?;
@@ -127,7 +128,7 @@ fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> any
     let parts = guard.must(Parts::resume(state, &mut inherited), "cannot continue from the state");
     let mut master = Master::new(poll, parts, signals);
     guard.must(master.register(), "cannot start the loop");
-    // From here on this program is the master, and what follows may change the world.
+    // From here on this program is the master, and may change the world.
     set_close_on_exec(&taken, true);
     guard.disarm();
     drop((image, file));
@@ -141,7 +142,8 @@ fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> any
     master.go_on()
 }
 
-/// A program that ran in between may have changed the directory: that is then where workers run, but for `--chdir`.
+/// A program that ran in between may have changed the directory; workers then run there, unless `--chdir` is
+/// given.
 fn follow_directory(state: &mut MasterState) {
     if let Ok(directory) = config::start_directory() {
         if !state.handover.identity.directory_given {

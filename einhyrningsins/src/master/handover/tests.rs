@@ -1,4 +1,5 @@
-//! States of released formats are read, newer ones refused in words, and whatever else comes does no harm.
+//! States of released formats can be read, newer ones are refused with a message, and any other input does no
+//! harm.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use crate::forms;
 use crate::master::parts::MasterState;
 use crate::sys::inherit::Fd;
 
-/// The state of a master in the middle of everything, as it wrote it: canaries in their soak, two workers that
-/// drain, one that boots, a slot that waits for its next try, clients of each kind. Paths were changed, what one
-/// client had not read was shortened, and lines were broken. A new format gets a fixture beside it, made in the
-/// same way: `--reexec-as` a script that copies the descriptor of `--with-state-fd`.
+/// The state of a master with everything in progress, as it wrote it: canaries in their soak, two draining
+/// workers, a booting one, a slot that waits for its next try, clients of each kind. Paths were changed, the
+/// unread replies of one client were shortened, and lines were broken. A new format gets a fixture beside it,
+/// made in the same way: with `--reexec-as` and a script that copies the descriptor of `--with-state-fd`.
 const FORMAT_1: &[u8] = include_bytes!("format-1.state");
 
 fn fixture() -> MasterState {
@@ -24,7 +25,7 @@ fn fixture() -> MasterState {
     state
 }
 
-/// Where each field of format 1 is in the format of today.
+/// Where each field of format 1 is in today's format.
 const MOVED: [(&str, &str); 20] = [
     ("/version", "/version"),
     ("/pid", "/pid"),
@@ -48,7 +49,7 @@ const MOVED: [(&str, &str); 20] = [
     ("/service", "/service"),
 ];
 
-/// All that `before` has is in `after`, which may have fields that came later.
+/// Asserts that everything in `before` is in `after`, which may have newer fields.
 fn assert_kept(before: &Value, after: &Value, path: &str) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
@@ -99,7 +100,7 @@ fn assert_all_kept(old: &Value, new: &Value) {
 }
 
 #[test]
-fn format_1_is_read_to_the_last_field() {
+fn every_field_of_format_1_is_read() {
     let record = fixture();
     let (_, body) = Header::parse(FORMAT_1).unwrap();
     let written: Value = serde_json::from_slice(body).unwrap();
@@ -145,12 +146,12 @@ fn the_pool_of_format_1_is_as_it_was() {
     let death = waiting.last_death.as_ref().unwrap();
     assert_eq!((death.pid, death.reason.as_str()), (Some(24_714), "exited with status 3"));
     assert_eq!(waiting.last_death_age_ms, Some(389));
-    // The next thing is that slot's spawn.
+    // The next step is that slot's spawn.
     assert_eq!(supervisor.next_deadline(), Some(now + Duration::from_nanos(1_854_730_512)));
 }
 
 #[test]
-fn a_newer_format_and_no_state_are_refused_in_words() {
+fn a_newer_format_and_other_files_are_refused_with_a_message() {
     let refusal = |state: &[u8]| Header::parse(state).unwrap_err().to_string();
     let program = env!("CARGO_PKG_VERSION");
     assert_eq!(
@@ -163,7 +164,7 @@ fn a_newer_format_and_no_state_are_refused_in_words() {
     );
     let long = [b"einhyrningsins-state 1 ", "9".repeat(200).as_bytes(), b"\n{}"].concat();
     for state in [&b""[..], b"{}", b"einhyrningsins-state 1\n{}", b"einhyrningsins-state x 9\n", &long] {
-        assert_eq!(refusal(state), "what was handed over is no state of a master");
+        assert_eq!(refusal(state), "not the state of a master");
     }
     for state in ["einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}", "einhyrningsins-state 2 9\n{}"] {
         let error = format::read(state.as_bytes()).unwrap_err();
@@ -171,18 +172,18 @@ fn a_newer_format_and_no_state_are_refused_in_words() {
     }
 }
 
-/// All that a new master does with a state before it acts on it.
+/// Everything that a new master does with a state before it acts on it.
 fn read(state: &[u8]) -> Result<(), HandoverError> {
     let (_, record) = format::read(state)?;
     let supervisor = Supervisor::restore(record.core.clone())?;
-    // What was read can be shown and written down again.
+    // A state that was read can be shown and written again.
     let _ = (supervisor.snapshot(forms::now()), supervisor.next_deadline(), record.descriptors());
     format::read(&to_bytes(Fd(3), &record).unwrap())?;
     supervisor.record().unwrap();
     Ok(())
 }
 
-/// What is put in the place of a value.
+/// A replacement for a value.
 fn any_value() -> impl Strategy<Value = Option<Value>> {
     prop_oneof![
         Just(None),
@@ -198,8 +199,8 @@ fn any_value() -> impl Strategy<Value = Option<Value>> {
     ]
 }
 
-/// Puts `with` in the place of one value in `value`, or takes that away, chosen by `way`: at each level, which way
-/// to go down.
+/// Replaces one value in `value` by `with`, or removes it; `way` says which child to descend into at each
+/// level.
 fn mutate(value: &mut Value, way: &[prop::sample::Index], with: &Option<Value>) {
     let Some((index, rest)) = way.split_first() else { return };
     let is_last = rest.is_empty();
@@ -209,7 +210,7 @@ fn mutate(value: &mut Value, way: &[prop::sample::Index], with: &Option<Value>) 
             match (&mut items[index], with) {
                 (Value::Array(_) | Value::Object(_), _) if !is_last => mutate(&mut items[index], rest, with),
                 (item, Some(with)) => *item = with.clone(),
-                // One that is there twice is as good a mistake as one that is missing.
+                // A duplicate is as good a mistake as a missing value.
                 (item, None) if is_last => {
                     let twice = item.clone();
                     items.push(twice);
@@ -231,7 +232,7 @@ fn mutate(value: &mut Value, way: &[prop::sample::Index], with: &Option<Value>) 
 
 proptest! {
     #[test]
-    fn any_bytes_are_no_state(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = read(&bytes);
         let _ = read(&[b"einhyrningsins-state 1 3\n", &bytes[..]].concat());
     }
