@@ -1,4 +1,4 @@
-//! The commands of the control socket, parsed and checked.
+//! Commands: what a client can ask of a master.
 
 mod arguments;
 mod table;
@@ -22,19 +22,19 @@ use crate::settings::Settings;
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum Command {
-    /// Greets and names the master.
+    /// Greets the master, which answers with its name and pid.
     Ehlo {
-        /// Who is there, for the greeting.
+        /// The name of the user, for the greeting.
         #[serde(skip_serializing_if = "Option::is_none")]
         user: Option<String>,
     },
     /// Lists the commands.
     Help,
-    /// Tells the versions of master and protocol.
+    /// Returns the versions of the master and the protocol.
     Version,
-    /// Tells how the pool is, as [`crate::Status`].
+    /// Returns the state of the pool, as [`crate::Status`].
     Status,
-    /// Tells everything that the master knows of itself.
+    /// Returns the master's whole state, for bug reports.
     State,
     /// Raises the number of workers.
     Inc {
@@ -53,61 +53,61 @@ pub enum Command {
     },
     /// Replaces every worker with one from the current code.
     Upgrade {
-        /// All at once, rather than one by one.
+        /// All workers at once, rather than one by one.
         #[serde(skip)]
         fleet: bool,
-        /// So many first, and the rest after the soak.
+        /// How many workers to replace before the soak; `None` for an upgrade without one.
         #[serde(skip_serializing_if = "Option::is_none")]
         canary: Option<u32>,
-        /// How long the soak lasts; `None` until [`Command::UpgradeContinue`].
+        /// How long the soak lasts, if it ends without [`Command::UpgradeContinue`]. In seconds on the wire.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
         soak: Option<Duration>,
     },
-    /// Ends the soak of the upgrade that runs.
+    /// Ends the soak of the running upgrade.
     UpgradeContinue,
-    /// Ends the upgrade that runs, and goes back.
+    /// Aborts the running upgrade and rolls it back.
     UpgradeAbort,
-    /// Follows the upgrade that runs to its end.
+    /// Follows the running upgrade until it ends.
     ///
-    /// A command of its own, as are the two above, and no field of `upgrade`: a master that does not know
-    /// it says so, while a field that is not known is passed over, and an abort would begin an upgrade.
+    /// This command and the two above are no fields of `upgrade`, because a master ignores fields that it does not
+    /// know: an older one would begin an upgrade where it was told to abort one.
     UpgradeFollow,
-    /// Goes back to the release before.
+    /// Goes back to the previous release.
     Rollback,
-    /// Sends a signal to every worker; with none named, lists what can be sent.
+    /// Sends signals to every worker; without any, lists the signals.
     Signal {
-        /// The signals to send, in this order.
+        /// In the order in which they are sent.
         #[serde(rename = "args", skip_serializing_if = "Vec::is_empty")]
         signals: Vec<SignalName>,
     },
-    /// Stops the workers, and then the master.
+    /// Stops the workers, then the master.
     Die {
-        /// What to stop them with; the master's graceful signal if not given.
+        /// The signal for the workers; `None` for the master's graceful signal.
         #[serde(skip_serializing_if = "Option::is_none")]
         signal: Option<SignalName>,
     },
     /// Replaces the master itself and keeps the workers.
     Reload,
-    /// Fills empty slots now, whatever their backoff, and those that were given up.
+    /// Fills empty slots now, also those that wait for their backoff or were given up.
     Respawn,
-    /// Changes how the master treats its workers, from now on.
+    /// Changes options of the running master.
     Config(Settings),
     /// Makes the master's log say more.
     Louder,
     /// Makes the master's log say less.
     Quieter,
-    /// Streams what happens, as [`crate::Notice`], until the client leaves.
+    /// Streams events, as [`crate::Notice`], until the client disconnects.
     Events,
-    /// A worker says that it takes traffic.
+    /// Reports that a worker takes traffic.
     WorkerAck {
         /// The worker's pid.
         pid: i32,
     },
-    /// A worker says that it is still well.
+    /// Reports that a worker is still healthy.
     WorkerPing {
         /// The worker's pid.
         pid: i32,
-        /// A word of the worker's own, as einhorn has it; this master does not keep it.
+        /// The worker's own name for the ping. einhorn's `state` shows the last one.
         #[serde(skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
     },

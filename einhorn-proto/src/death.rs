@@ -1,4 +1,4 @@
-//! How workers end.
+//! How workers and other processes end.
 
 use std::fmt;
 
@@ -19,8 +19,7 @@ pub enum Termination {
         /// Whether the kernel wrote a core dump.
         core_dumped: bool,
     },
-    /// It was gone when the master looked again, after another program had run in the master's place: how it
-    /// ended, that program was told.
+    /// It ended while another program ran in the master's place, during a re-exec; that program got its exit status.
     Unseen,
 }
 
@@ -35,7 +34,7 @@ impl fmt::Display for Termination {
     }
 }
 
-/// The end of a worker, or of the attempt to have one.
+/// The end of a worker, or of a spawn that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     /// Its pid; `None` if it could not be spawned.
@@ -45,15 +44,14 @@ pub struct Death {
     pub generation: u64,
     /// How it ended, in words: `exited with status 1`, `cannot execute /srv/app: ...`.
     pub reason: String,
-    /// How it ended, for programs; `None` if it could not be spawned or still lives past its boot deadline.
+    /// The same for programs; `None` if it could not be spawned, or lives on past its boot deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<Termination>,
     /// Its age, in milliseconds since it was spawned.
     pub age_ms: u64,
     /// Whether it had acked.
     pub acked: bool,
-    /// If it had not: the last lines that it wrote to standard error, where the master captures those
-    /// (`--capture-startup`). They are in the log in full.
+    /// If it had not: its last lines on standard error, with `--capture-startup`. The log has all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stderr_tail: Vec<String>,
 }

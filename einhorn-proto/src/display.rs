@@ -1,4 +1,4 @@
-//! Numbers with their units, as people read them in messages.
+//! Numbers with their units, for messages.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl fmt::Display for Workers {
     }
 }
 
-/// A duration in milliseconds, as seconds with one decimal where it is that long: `12ms`, `0.4s`, `12.0s`.
+/// A duration in milliseconds: `12ms`; from 100 ms on in seconds with one decimal: `0.4s`, `12.0s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seconds(pub u64);
 

@@ -1,4 +1,4 @@
-//! Cutting a byte stream into lines, with a bound.
+//! Cuts a byte stream into lines of bounded length.
 
 /// The longest line that either side accepts, newline not counted, in bytes.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -11,7 +11,7 @@ pub struct LineTooLong {
     pub limit: usize,
 }
 
-/// Collects bytes as they arrive and gives them back a line at a time.
+/// Collects bytes as they arrive and returns them line by line.
 ///
 /// Holds at most one unfinished line of the limit plus what was pushed last. A line ends at `\n`; one
 /// `\r` before it is dropped.
@@ -27,9 +27,9 @@ pub struct LineTooLong {
 #[derive(Debug, Clone)]
 pub struct LineBuffer {
     bytes: Vec<u8>,
-    /// Start of the first line not yet given back.
+    /// Start of the first line that was not yet returned.
     start: usize,
-    /// Bytes before this are known to hold no newline, so a slow sender costs no rescans.
+    /// No byte before this is a newline, so a slow sender causes no rescans.
     scanned: usize,
     limit: usize,
 }
@@ -82,14 +82,14 @@ impl LineBuffer {
         Ok(Some(line))
     }
 
-    /// Takes what is left when the stream has ended: a last line that lacks its newline.
+    /// Takes the last line of a stream that ended without a newline.
     pub fn take_rest(&mut self) -> Option<Vec<u8>> {
         let rest = self.bytes.split_off(self.start);
         *self = Self::with_limit(self.limit);
         (!rest.is_empty()).then_some(rest)
     }
 
-    /// What was pushed and not yet taken: whole lines, and the beginning of one.
+    /// The bytes that were pushed and not yet taken.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]

@@ -1,8 +1,8 @@
-//! What a line is written in.
+//! The languages of the control socket: JSON and einhorn's YAML.
 
 use serde::{Deserialize, Serialize};
 
-/// The languages of the control socket. An answer is in that of its request.
+/// The language of a line. A reply is in the language of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Language {

@@ -1,12 +1,12 @@
-//! The control protocol of einhyrningsins: what is said over its control socket, without any I/O.
+//! The control protocol of einhyrningsins: its messages, as types that do no I/O.
 //!
 //! A client sends one JSON object per line, a [`Request`]; the master answers each with one or more
 //! [`Reply`] lines, of which exactly the last has no `wait`. [`LineBuffer`] cuts a byte stream into such
 //! lines. [`COMMANDS`] is the table of commands: names, arguments, what each is for, and the protocol version
-//! that added it. [`Status`] is the typed answer to `status`, [`Notice`] one thing that happened, as it
-//! travels in `events` and in the progress of an `upgrade`.
+//! that added it. [`Status`] is the typed answer to `status`. [`Notice`] is an event, as sent to clients that
+//! follow `events` or wait for a rollout.
 //!
-//! einhorn's clients speak escaped YAML instead, and are answered in it: see [`Language`]. It is read with the
+//! einhorn's clients send escaped YAML instead, and get their answers in it: see [`Language`]. Reading it needs the
 //! feature `yaml`.
 //!
 //! ```
@@ -59,5 +59,5 @@ pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 
 /// The largest number of workers that one master runs.
 ///
-/// Far above what one machine serves with; it bounds tables, replies and a slip of the finger.
+/// Far more than one machine needs. It bounds tables and replies, and catches typing errors.
 pub const WORKERS_MAX: u32 = 10_000;

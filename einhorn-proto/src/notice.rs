@@ -1,5 +1,5 @@
-//! What happened: one vocabulary for the log, for `events` and for the progress of an upgrade. How it reads stands in
-//! `words.rs`.
+//! Notices: the events of a master, for its log, for clients that follow `events`, and for those that wait for a
+//! rollout. Their log lines are in `words.rs`.
 
 mod words;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Counts, Death, RecycleReason, RolloutKind, Termination, UpgradeStatus};
 
-/// Who said that a worker takes traffic.
+/// How the master learned that a worker takes traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AckSource {
-    /// The worker, over the control socket.
+    /// The worker sent `worker:ack` to the control socket.
     Control,
-    /// The worker, with `READY=1` to the notify socket.
+    /// The worker sent `READY=1` to the notify socket.
     Notify,
-    /// Nobody: the time of `--ack-mode SECONDS` passed and it was alive.
+    /// It was alive when the time of `--ack-mode SECONDS` had passed.
     Timer,
 }
 
-/// How much a notice matters, and to whom.
+/// How much a notice matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -27,275 +27,194 @@ pub enum Severity {
     Error,
     /// Odd, but handled.
     Warn,
-    /// A transition.
+    /// A change of state.
     Info,
     /// A decision.
     Debug,
 }
 
-/// One thing that happened. Its `Display` is the line in the log; as JSON it has a tag, `event`.
+/// An event. Its `Display` is the log line; in JSON, the field `event` has its name.
+///
+/// `slot`, `pid` and `generation` are the worker's, or those of the rollout; `..._ms` is a time in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "most fields are explained above")]
 pub enum Notice {
     /// A worker was spawned.
     Spawned {
-        /// Its slot.
         slot: u32,
-        /// Its index.
+        /// `EINHORN_CHILD_INDEX`.
         index: u32,
-        /// Its pid.
         pid: i32,
-        /// Its generation.
         generation: u64,
     },
     /// A worker takes traffic.
     Acked {
-        /// Its slot.
         slot: u32,
-        /// Its pid.
         pid: i32,
-        /// Its generation.
         generation: u64,
-        /// Who says so.
         source: AckSource,
-        /// Its age, in milliseconds since it was spawned.
+        /// Since it was spawned.
         age_ms: u64,
         /// How many workers of its generation are up now.
         #[serde(default)]
         up: u32,
-        /// How many workers there are to be.
+        /// How many workers the pool should have.
         #[serde(default)]
         wanted: u32,
     },
-    /// The slot of a worker was taken away, and new connections go elsewhere. It is asked to stop when those that are
-    /// on their way to it have had time to arrive.
+    /// The slot of a worker was taken away. New connections go to other slots, and the worker is asked to stop once
+    /// those that are on their way to it have had time to arrive.
     Retiring {
-        /// Its slot.
         slot: u32,
-        /// Its pid.
         pid: i32,
-        /// Its generation.
         generation: u64,
-        /// How long it goes on, in milliseconds.
+        /// How long it still serves.
         for_ms: u64,
     },
     /// A worker was asked to stop.
-    Draining {
-        /// Its slot.
-        slot: u32,
-        /// Its pid.
-        pid: i32,
-        /// Its generation.
-        generation: u64,
-        /// The signal it got.
-        signal: String,
-        /// Why.
-        why: String,
-    },
-    /// A worker that had been asked to stop has gone.
+    Draining { slot: u32, pid: i32, generation: u64, signal: String, why: String },
+    /// A worker exited after it had been asked to stop.
     Drained {
-        /// Its slot.
         slot: u32,
-        /// Its pid.
         pid: i32,
-        /// Its generation.
         generation: u64,
-        /// How it ended.
         termination: Termination,
-        /// How long it took, in milliseconds since its stop signal.
+        /// Since its stop signal.
         took_ms: u64,
     },
     /// A worker did not stop within its grace period and gets the next signal.
     Escalated {
-        /// Its slot.
         slot: u32,
-        /// Its pid.
         pid: i32,
-        /// Its generation.
         generation: u64,
-        /// The signal it gets now.
+        /// The next signal.
         signal: String,
-        /// How long it had, in milliseconds.
+        /// Since the signal before.
         after_ms: u64,
     },
     /// A worker died, or could not be spawned, or missed its boot deadline.
     Died {
-        /// Its slot.
         slot: u32,
-        /// How it ended.
         death: Death,
-        /// When its slot is filled again, in milliseconds from now; `None` if not by itself.
+        /// The time until the next spawn; `None` if the slot stays empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_spawn_ms: Option<u64>,
-        /// What happens next, in words.
+        /// What happens next, for people.
         next: String,
     },
-    /// A slot has no worker and gets none by itself.
+    /// A slot was given up: it stays empty until a command fills it.
     GivenUp {
-        /// The slot.
         slot: u32,
         /// Spawns in a row without an ack.
         tries: u32,
     },
-    /// The pool has as many acked workers as it should.
+    /// Every slot has an acked worker.
     Ready {
-        /// How many.
         workers: u32,
-        /// Their generation.
         generation: u64,
-        /// Since the master started, in milliseconds.
+        /// Since the master started.
         after_ms: u64,
     },
     /// The number of workers was changed.
-    Resized {
-        /// From.
-        from: u32,
-        /// To.
-        to: u32,
-    },
-    /// An upgrade, or the way back from one, began.
+    Resized { from: u32, to: u32 },
+    /// A rollout began.
     UpgradeStarted {
-        /// Which of the two.
         kind: RolloutKind,
-        /// The generation that it brings.
+        /// The new generation.
         generation: u64,
         /// How many workers it replaces.
         workers: u32,
     },
-    /// Somebody has joined an upgrade that runs, and this is how it stands. Told to nobody else.
+    /// The state of a rollout, for a client that joined it; no other client gets this.
     UpgradeJoined(UpgradeStatus),
-    /// An upgrade ended and every worker runs the new release.
+    /// A rollout ended, and every worker runs the new release.
     UpgradeDone {
-        /// Upgrade or rollback.
         kind: RolloutKind,
-        /// The generation that it brought.
+        /// The new generation.
         generation: u64,
-        /// How long it took, in milliseconds.
+        /// Since it began.
         took_ms: u64,
-        /// Old workers that still finish what they have.
+        /// Old workers that still finish their requests.
         draining: u32,
     },
-    /// The first few workers of an upgrade are up, and the rest waits.
+    /// The canaries of an upgrade are up, and the rest waits.
     SoakStarted {
-        /// The generation that it brings.
+        /// The new generation.
         generation: u64,
-        /// How many there are.
+        /// The number of canaries.
         workers: u32,
-        /// For how long the rest waits, in milliseconds; `None` until somebody says to go on.
+        /// How long the rest waits; `None` until `upgrade_continue`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         soak_ms: Option<u64>,
     },
-    /// The rest of an upgrade follows.
+    /// The soak ended, and the rest of the workers is replaced.
     SoakOver {
-        /// The generation that it brings.
+        /// The new generation.
         generation: u64,
     },
-    /// An upgrade failed, and what it had replaced is replaced again.
+    /// A rollout failed, and the previous release gets its slots back.
     RollbackStarted {
-        /// Upgrade or rollback.
         kind: RolloutKind,
-        /// The generation that it would have brought.
+        /// The new generation.
         generation: u64,
-        /// Why.
         reason: String,
     },
-    /// An upgrade failed and has ended.
+    /// A rollout failed and has ended.
     UpgradeFailed {
-        /// Upgrade or rollback.
         kind: RolloutKind,
-        /// The generation that it would have brought.
+        /// The new generation.
         generation: u64,
-        /// Why.
         reason: String,
-        /// What serves now.
+        /// What serves now, for people.
         serving: String,
     },
-    /// A worker that serves is to be replaced; its successor is spawned.
-    Recycling {
-        /// Its slot.
-        slot: u32,
-        /// Its pid.
-        pid: i32,
-        /// Its generation.
-        generation: u64,
-        /// Why.
-        reason: RecycleReason,
-    },
-    /// A worker said something of itself (`STATUS=`).
-    StatusText {
-        /// Its slot.
-        slot: u32,
-        /// Its pid.
-        pid: i32,
-        /// What it said.
-        text: String,
-    },
-    /// A worker said that it is stopping by itself (`STOPPING=1`).
-    Stopping {
-        /// Its slot.
-        slot: u32,
-        /// Its pid.
-        pid: i32,
-    },
+    /// A serving worker will be replaced; its successor is spawned.
+    Recycling { slot: u32, pid: i32, generation: u64, reason: RecycleReason },
+    /// A worker sent a status text (`STATUS=`).
+    StatusText { slot: u32, pid: i32, text: String },
+    /// A worker reported that it is stopping by itself (`STOPPING=1`).
+    Stopping { slot: u32, pid: i32 },
     /// The master is stopping.
     MasterStopping {
-        /// The signal that the workers get.
+        /// The signal for the workers.
         signal: String,
-        /// How many workers there are.
+        /// The number of live workers.
         workers: u32,
-        /// Who asked.
         why: String,
     },
-    /// The master ends.
-    MasterExiting {
-        /// With this exit code.
-        code: u8,
-        /// Why.
-        why: String,
-    },
-    /// A program is asked whether it can take the master's place.
-    MasterChecking {
-        /// The program.
-        program: String,
-    },
+    /// The master exits.
+    MasterExiting { code: u8, why: String },
+    /// A program is checked whether it can take the master's place.
+    MasterChecking { program: String },
     /// The master has replaced itself; the workers are the same.
     MasterReplaced {
-        /// Its version.
         version: String,
-        /// The version before.
+        /// The version of the old master.
         from_version: String,
-        /// How many workers it has taken over.
+        /// How many workers it took over.
         workers: u32,
-        /// How long the master did nothing else, in milliseconds, the check not counted.
+        /// How long the master was busy with it, without the check.
         took_ms: u64,
     },
-    /// The master was to be replaced, and goes on as it was.
-    MasterKept {
-        /// Why.
-        reason: String,
-    },
-    /// A request was not carried out, or something was ignored.
-    Refused {
-        /// What, and why.
-        message: String,
-    },
-    /// A decision that only somebody who looks for a fault wants to read.
-    Decided {
-        /// What, and why.
-        message: String,
-    },
+    /// A replacement of the master failed, and the old master continues.
+    MasterKept { reason: String },
+    /// A request was refused, or something was ignored.
+    Refused { message: String },
+    /// A decision, for debugging.
+    Decided { message: String },
 }
 
-/// The data of a line of progress: what happened, and how far the rollout is.
+/// The data of a line of progress: an event, and how far the rollout is.
 ///
-/// `N` is the notice, or a reference to it where it is only written.
+/// `N` may be a reference to a notice, for writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress<N = Notice> {
-    /// What happened. Its fields stand beside `counts`.
+    /// The event, whose fields stand beside `counts`.
     #[serde(flatten)]
     pub notice: N,
-    /// How far the rollout was then; `None` before one runs, and from a master that speaks version 1 of the protocol.
+    /// The counts after the event; `None` if no rollout runs, or from a master that speaks version 1 of the protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
 }

@@ -1,4 +1,4 @@
-//! One reply line.
+//! Replies: what the master sends, a line each.
 
 use std::io;
 
@@ -31,7 +31,7 @@ pub struct Reply<D = serde_json::Value> {
     pub data: Option<D>,
 }
 
-/// `#[serde(default)]` alone would ask `D: Default` of every caller.
+/// `#[serde(default)]` alone would require `D: Default`.
 fn none<D>() -> Option<D> {
     None
 }
@@ -54,7 +54,7 @@ impl<D: Serialize> Reply<D> {
 
     /// Appends the reply to `out` as one line, with its newline, in `language`.
     ///
-    /// In YAML it has what einhorn's replies have: `message`, `request_id`, and `wait` only beside that.
+    /// In YAML it has the fields of einhorn's replies: `message`, `request_id`, and `wait` only beside a `request_id`.
     ///
     /// # Panics
     /// If `D` cannot be written as JSON, which the types of this crate always can.
@@ -74,7 +74,7 @@ impl<D: Serialize> Reply<D> {
                 document.push_str(&format!("request_id: {}\n", yaml_scalar(text)));
             }
         }
-        // Whoever gives no id does not wait.
+        // A client that sends no id does not wait.
         if self.wait && self.request_id.is_some() {
             document.push_str("wait: true\n");
         }
@@ -85,7 +85,7 @@ impl<D: Serialize> Reply<D> {
     /// Appends the reply to `out` as one line of JSON, with its newline.
     ///
     /// `%` and `+` in strings are written as `\u0025` and `\u002b`: einhorn's clients may send JSON too, and
-    /// decode what comes back.
+    /// decode their escapes in the reply.
     ///
     /// # Panics
     /// If `D` cannot be written as JSON, which the types of this crate always can.
@@ -97,10 +97,10 @@ impl<D: Serialize> Reply<D> {
 }
 
 impl Reply {
-    /// Reads one line in the language that it is in.
+    /// Reads one line, in either language.
     ///
     /// # Errors
-    /// If it is no reply; it never panics, whatever the bytes.
+    /// If the line is no reply. No input makes it panic.
     #[cfg(feature = "yaml")]
     pub fn from_line(line: &[u8]) -> Result<Self, crate::RequestErrorKind> {
         use crate::RequestErrorKind::NotJson;
@@ -113,7 +113,7 @@ impl Reply {
     }
 }
 
-/// JSON in which nothing can be taken for an escape of einhorn's.
+/// Formats JSON so that nothing in it looks like one of einhorn's escapes.
 struct Undecodable;
 
 impl Formatter for Undecodable {
@@ -135,12 +135,12 @@ impl Formatter for Undecodable {
     }
 }
 
-/// What `inc`, `dec` and `set_workers` did.
+/// The data of an answer to `inc`, `dec` or `set_workers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resized {
-    /// The number of workers asked for before.
+    /// The number of workers before.
     pub from: u32,
-    /// The number of workers asked for now.
+    /// The number of workers now.
     pub to: u32,
 }
 

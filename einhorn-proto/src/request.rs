@@ -1,4 +1,4 @@
-//! One request line.
+//! Requests: what a client sends, a line each.
 
 mod error;
 
@@ -12,7 +12,7 @@ use crate::Command;
 #[cfg(feature = "yaml")]
 use crate::Language;
 
-/// A client's own name for a request, given back in each reply to it as `request_id`.
+/// A client's own name for a request. Each reply to it has the same as `request_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RequestId {
@@ -40,17 +40,17 @@ impl fmt::Display for RequestId {
 /// A command and the name that the client gave to its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Given back in each reply.
+    /// Repeated in each reply.
     pub id: Option<RequestId>,
-    /// What to do.
+    /// The command, with its arguments.
     pub command: Command,
 }
 
-/// A request that cannot be carried out, with the id to answer to where it had a readable one.
+/// A line that is no valid request.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct RequestError {
-    /// The request's id.
+    /// The request's id, if that could be read: the reply repeats it.
     pub id: Option<RequestId>,
     /// What is wrong with it.
     pub kind: RequestErrorKind,
@@ -60,7 +60,7 @@ impl Request {
     /// Reads one line of JSON.
     ///
     /// # Errors
-    /// [`RequestError`] for anything that is no request; it never panics, whatever the bytes.
+    /// [`RequestError`] for anything that is no request. No input makes it panic.
     pub fn from_json(line: &[u8]) -> Result<Self, RequestError> {
         match serde_json::from_slice(line) {
             Ok(value) => Self::from_value(value),
@@ -68,11 +68,11 @@ impl Request {
         }
     }
 
-    /// Reads one line in the language that it is in, and tells the language to answer in.
+    /// Reads one line, in either language, and returns the language of the reply with it.
     ///
     /// A JSON object or list is JSON. Anything else is einhorn's escaped YAML, within the limits of
-    /// [`crate::YAML_BYTES_MAX`], [`crate::YAML_DEPTH_MAX`] and [`crate::YAML_NODES_MAX`]. What is neither is
-    /// answered in the language that it looks like.
+    /// [`crate::YAML_BYTES_MAX`], [`crate::YAML_DEPTH_MAX`] and [`crate::YAML_NODES_MAX`]. A line that
+    /// is neither gets its reply in the language that it looks like.
     ///
     /// ```
     /// use einhorn_proto::{Command, Language, Request};
@@ -82,7 +82,7 @@ impl Request {
     /// ```
     ///
     /// # Errors
-    /// [`RequestError`] for anything that is no request; it never panics, whatever the bytes.
+    /// [`RequestError`] for anything that is no request. No input makes it panic.
     #[cfg(feature = "yaml")]
     pub fn from_line(line: &[u8]) -> (Language, Result<Self, RequestError>) {
         let refused = |kind| Err(RequestError { id: None, kind });
@@ -109,7 +109,7 @@ impl Request {
         }
     }
 
-    /// The request's `id`, which go-einhorn calls `request_id`. In a ping that is the worker's own word.
+    /// The request's `id`, which go-einhorn calls `request_id`. In a ping, `request_id` is an argument.
     fn id(fields: &Map<String, Value>) -> Result<Option<RequestId>, RequestErrorKind> {
         let is_ping = fields.get("command").and_then(Value::as_str) == Some("worker:ping");
         let names: &[&str] = if is_ping { &["id"] } else { &["id", "request_id"] };
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_is_a_command_and_a_field() {
+    fn a_fleet_upgrade_is_a_command_or_a_field() {
         let fleet = Command::Upgrade { fleet: true, canary: None, soak: None };
         assert_eq!(read(r#"{"command":"upgrade_fleet"}"#).unwrap().command, fleet);
         assert_eq!(read(r#"{"command":"upgrade","fleet":true}"#).unwrap().command, fleet);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named() {
+    fn error_messages_name_the_mistake() {
         for (line, message) in [
             ("[]", "a request is a JSON object such as {\"command\":\"status\"}"),
             ("{}", "no \"command\" parameter provided; not sure what you want me to do"),
@@ -222,21 +222,21 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_request_is_answered_to_its_id() {
+    fn an_error_keeps_the_id_of_its_request() {
         let error = Request::from_json(br#"{"command":"x","id":"a"}"#).unwrap_err();
         assert_eq!(error.id, Some(RequestId::Text("a".into())));
     }
 
     #[test]
     fn a_soak_is_read_to_the_millisecond() {
-        // 8401268.163 is not what a quick reader of decimals makes of it.
+        // A fast parser of decimals gets 8401268.163 wrong in its last digit.
         let soak = Some(Duration::from_millis(8_401_268_163));
         let request = Request { id: None, command: Command::Upgrade { fleet: false, canary: Some(1), soak } };
         assert_eq!(Request::from_json(request.to_json().as_bytes()).unwrap(), request);
     }
 
     #[test]
-    fn einhorns_clients_may_call_the_id_request_id() {
+    fn the_id_may_be_given_as_request_id() {
         let id = |line: &str| Request::from_json(line.as_bytes()).unwrap().id;
         assert_eq!(id(r#"{"command":"inc","request_id":"a"}"#), Some(RequestId::Text("a".into())));
         assert_eq!(id(r#"{"command":"inc","request_id":1,"id":2}"#), Some(2.into()));
@@ -274,7 +274,7 @@ mod tests {
             ),
             (
                 r#"{"command":"config","args":[{"worker_uid":0}]}"#,
-                "config: \"worker_uid\" is not an option of it; those are number, seconds, max_unacked, \
+                "config: \"worker_uid\" is not an option; valid options: number, seconds, max_unacked, \
                  max_upgrade_additional, signal_timeout, verbosity",
             ),
         ] {
@@ -327,7 +327,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_can_be_read(command in any_command(), id in proptest::option::of(any::<u64>())) {
+        fn a_written_request_reads_back(command in any_command(), id in proptest::option::of(any::<u64>())) {
             let request = Request { id: id.map(RequestId::from), command };
             let line = request.to_json();
             prop_assert!(line.ends_with('\n') && !line[..line.len() - 1].contains('\n'));

@@ -1,4 +1,4 @@
-//! What `config` changes.
+//! The options that `config` changes.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use crate::command::as_seconds;
 /// The quietest verbosity, in einhorn's numbers: 0 debug, 1 info, 2 error.
 pub const VERBOSITY_MAX: u8 = 2;
 
-/// Options of the master, as they are to be from now on; `None` leaves one as it is.
+/// New values for options of a running master. `None` leaves an option as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Settings {
     /// The number of workers; at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
-    /// How often a slot is respawned: once in this time, which is not zero.
+    /// The shortest time between two spawns of one slot; above 0.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
     pub seconds: Option<Duration>,
-    /// How many new workers may start at a time; at least 1.
+    /// How many unacked workers there may be at a time; at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unacked: Option<u32>,
-    /// How many workers there may be beyond the number while an upgrade runs; at least 1.
+    /// How many workers beyond `number` may live during an upgrade; at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_upgrade_additional: Option<u32>,
-    /// How long a worker may take to stop before it is killed; not zero.
+    /// How long a worker may take to stop before it is killed; above 0.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
     pub signal_timeout: Option<Duration>,
-    /// How much the log says, in einhorn's numbers, up to [`VERBOSITY_MAX`].
+    /// The verbosity of the log, in einhorn's numbers, up to [`VERBOSITY_MAX`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verbosity: Option<u8>,
 }

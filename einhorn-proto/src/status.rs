@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Death, Recycled, UpgradeStatus};
 
-/// How the pool is.
+/// The state of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The master.
@@ -15,14 +15,14 @@ pub struct Status {
     pub slots: Vec<SlotStatus>,
     /// Every live worker, by slot and then by age, oldest first.
     pub workers: Vec<WorkerStatus>,
-    /// What each generation runs that workers may still be spawned of, oldest first. A draining worker's may be
-    /// gone from here.
+    /// The release of each generation from which workers may still be spawned, oldest first. That of a draining worker
+    /// may be missing.
     #[serde(default)]
     pub releases: Vec<ReleaseStatus>,
-    /// How many workers were replaced while they served, since the master started.
+    /// How many serving workers were replaced since the master started.
     #[serde(default)]
     pub recycled: Recycled,
-    /// The upgrade that runs now.
+    /// The running rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
 }
@@ -33,11 +33,11 @@ pub struct Status {
 pub enum MasterState {
     /// The first workers have not all acked yet.
     Starting,
-    /// It supervises.
+    /// All is up, and no rollout runs.
     Running,
-    /// An upgrade runs.
+    /// A rollout runs.
     Upgrading,
-    /// It waits for the last workers to go.
+    /// It waits for the last workers to exit.
     Stopping,
 }
 
@@ -53,118 +53,118 @@ pub struct MasterStatus {
     pub name: Option<String>,
     /// What it is doing.
     pub state: MasterState,
-    /// Since it started, in milliseconds.
+    /// How long ago it started, in milliseconds.
     pub age_ms: u64,
     /// The generation that new workers get.
     pub generation: u64,
-    /// What it runs.
+    /// The workers' program and its arguments.
     pub command: Vec<String>,
-    /// Where it runs it.
+    /// The workers' directory.
     pub directory: String,
-    /// Its control socket.
+    /// The path of its control socket.
     pub socket: String,
-    /// Workers asked for.
+    /// The number of workers that the pool should have.
     pub wanted: u32,
     /// Workers that have acked and are not draining.
     pub up: u32,
     /// Workers that have not acked and are not draining.
     pub starting: u32,
-    /// Workers that were asked to stop, or are to be soon, because their slot was taken away.
+    /// Workers that were asked to stop, or will be soon because their slot was taken away.
     pub draining: u32,
 }
 
 /// One listening socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListenerStatus {
-    /// Its place in the order of `-b`, from 0.
+    /// Its position among the `-b` options, from 0.
     pub index: u32,
-    /// The descriptor that workers find it at.
+    /// Its descriptor in the workers.
     pub fd: i32,
     /// Its name in `LISTEN_FDNAMES`.
     pub name: String,
-    /// The address that it really has, as `--bind` takes it: `127.0.0.1:80`, `udp:127.0.0.1:53`, `unix:/run/web.sock`.
+    /// The bound address, in the form that `--bind` takes: `127.0.0.1:80`, `udp:127.0.0.1:53`, `unix:/run/web.sock`.
     pub address: String,
     /// `tcp`, `udp`, `unix`, `seqpacket` or `unix-datagram`.
     #[serde(default = "tcp")]
     pub kind: String,
     /// `AF_INET`, `AF_INET6` or `AF_UNIX`.
     pub family: String,
-    /// How many connections may wait: what was asked for, within the system's limit; 0 where none come, of datagrams.
+    /// The length of its queue of connections, after the system's limit was applied; 0 for datagrams.
     pub backlog: u32,
-    /// How full its queue is, where the kernel tells.
+    /// How full its queue is, if the kernel reports that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
-    /// Where each slot has one of its own (`reuseport`): each, by slot. `queue` is then that of all of them together.
+    /// With `reuseport`, the sockets of the slots, by slot; `queue` is then the sum of theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<SlotListenerStatus>,
 }
 
-/// The listener of one slot, at an address at which each slot has one.
+/// The socket of one slot, with `reuseport`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotListenerStatus {
     /// The slot.
     pub slot: u32,
-    /// Whether it gets what is new: not while its slot has no worker that is up and another slot has, nor when its slot
-    /// was taken away.
+    /// Whether it gets new connections. It does not while its slot has no worker up and another slot has one, or after
+    /// the slot was taken away.
     pub live: bool,
-    /// How full its queue is, where the kernel tells.
+    /// How full its queue is, if the kernel reports that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
 }
 
-/// What a listener was that did not say: masters had no other kind.
+/// The kind of a listener of a master that reports none: it has no other.
 fn tcp() -> String {
     "tcp".to_owned()
 }
 
-/// The queue of a listener: of connections that nobody has accepted; of UDP, bytes of packets that nobody has read.
+/// The queue of a listener: connections that wait to be accepted, or, for UDP, bytes of packets that wait to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStatus {
     /// What waits in it, in connections or bytes.
     pub length: u32,
-    /// How much may, likewise.
+    /// How much can wait, in the same unit.
     pub limit: u32,
-    /// Connections that could not be begun, or packets that were lost, for want of room, since the socket was made;
-    /// absent where the kernel does not count them.
+    /// Connections or packets that the kernel dropped because the queue was full, since the socket was made; `None` if
+    /// the kernel does not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drops: Option<u32>,
 }
 
-/// What a generation runs, as it was when it was looked up.
+/// The release of a generation, as it was when it was resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseStatus {
-    /// The generation, by which workers refer to it.
+    /// The generation.
     pub generation: u64,
-    /// Its directory, by the path that is looked up anew at each upgrade.
+    /// Its directory, by the path that each upgrade resolves anew.
     pub directory: String,
-    /// Where that path led, with no symbolic link in it.
+    /// The same directory without symbolic links in its path.
     pub real_directory: String,
-    /// The file of the program, with no symbolic link in the path.
+    /// The program, without symbolic links in its path.
     pub program: String,
-    /// The device that this file is on.
+    /// The device of that file.
     pub device: u64,
-    /// The inode of this file.
+    /// The inode of that file.
     pub inode: u64,
-    /// When this file was last written to, in UTC: `2026-11-22T08:35:29Z`.
+    /// When that file was last modified, in UTC: `2026-11-22T08:35:29Z`.
     pub modified: String,
 }
 
-/// One seat of the pool.
+/// A slot of the pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SlotStatus {
     /// Its number.
     pub slot: u32,
-    /// How many workers of it died and were replaced, upgrades not counted.
+    /// How many of its workers died and were replaced, outside of rollouts.
     pub restarts: u64,
     /// Spawns in a row without an ack.
     pub tries: u32,
-    /// Whether it stays empty until somebody acts.
+    /// Whether it was given up, and stays empty until a command fills it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
-    /// If it waits for its next spawn: how long still, in milliseconds.
+    /// If it waits for its next spawn: the time left, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_spawn_ms: Option<u64>,
-    /// How its last dead worker died.
+    /// Its last death.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_death: Option<Death>,
     /// How long ago that was, in milliseconds.
@@ -180,7 +180,7 @@ pub enum WorkerState {
     Starting,
     /// Acked.
     Up,
-    /// Asked to stop, or to be asked soon, because its slot was taken away.
+    /// Asked to stop, or about to be because its slot was taken away.
     Draining,
 }
 
@@ -197,15 +197,15 @@ pub struct WorkerStatus {
     pub generation: u64,
     /// Its state.
     pub state: WorkerState,
-    /// Since it was spawned, in milliseconds.
+    /// How long ago it was spawned, in milliseconds.
     pub age_ms: u64,
-    /// From its spawn to its ack, in milliseconds.
+    /// The time from its spawn to its ack, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_ms: Option<u64>,
-    /// Since its last `worker:ping` or `WATCHDOG=1`, in milliseconds.
+    /// How long ago its last `worker:ping` or `WATCHDOG=1` came, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinged_ms: Option<u64>,
-    /// What it last said of itself (`STATUS=`).
+    /// Its last status text (`STATUS=`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }

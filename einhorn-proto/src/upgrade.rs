@@ -1,4 +1,4 @@
-//! An upgrade, or the way back from one: how it stands, and how it ended.
+//! Rollouts: how far one is, and how it ended.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub enum RolloutKind {
     /// To a new release.
     #[default]
     Upgrade,
-    /// To the one before, because somebody asked for it.
+    /// Back to the previous release, by the command `rollback`.
     Rollback,
 }
 
@@ -26,81 +26,81 @@ impl fmt::Display for RolloutKind {
     }
 }
 
-/// How far an upgrade is.
+/// The stage of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpgradeStage {
-    /// The master looks for what the new generation runs.
+    /// The master resolves the release of the new generation.
     Resolving,
     /// Workers are being replaced.
     #[default]
     Replacing,
-    /// The first few are replaced, and the rest waits to see how they do.
+    /// The canaries are up, and the rest waits for the end of the soak.
     Soaking,
-    /// It has failed or was aborted, and what it had replaced is replaced again.
+    /// It failed or was aborted, and the previous release gets its slots back.
     RollingBack,
 }
 
-/// An upgrade that runs.
+/// A running rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeStatus {
-    /// Upgrade, or a rollback that somebody asked for.
+    /// Upgrade, or rollback by command.
     #[serde(default)]
     pub kind: RolloutKind,
-    /// How far it is.
+    /// Its stage.
     #[serde(default)]
     pub stage: UpgradeStage,
-    /// The generation that it brings.
+    /// The new generation.
     pub generation: u64,
-    /// The generation that was there before.
+    /// The previous generation.
     #[serde(default)]
     pub from: u64,
-    /// In a soak: how long still, in milliseconds; `None` until somebody says to go on.
+    /// In a soak that ends by itself: the time left, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak_left_ms: Option<u64>,
-    /// Slots that have a worker up with it.
+    /// Slots that have a worker of the new generation up.
     pub upgraded: u32,
-    /// Slots in all.
+    /// All slots.
     pub wanted: u32,
     /// New workers that have not acked.
     pub starting: u32,
-    /// Since it began, in milliseconds.
+    /// How long ago it began, in milliseconds.
     pub age_ms: u64,
 }
 
-/// How far a rollout is: sent with each line of its progress since version 2 of the protocol.
+/// How far a rollout is, in numbers. Each line of its progress has them, since version 2 of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Upgrade, or a rollback that somebody asked for.
+    /// Upgrade, or rollback by command.
     pub kind: RolloutKind,
-    /// How far it is.
+    /// Its stage.
     pub stage: UpgradeStage,
-    /// The generation that it brings, also while it is being rolled back.
+    /// The new generation, also during a rollback of the rollout.
     pub generation: u64,
-    /// Slots that are served as they are to be in the end: by the new generation, or, while it is being rolled back, by
-    /// the previous one.
+    /// Slots served by the generation that the rollout leads to: the new one, or, during a rollback of the rollout, the
+    /// previous one.
     pub done: u32,
-    /// Slots in all.
+    /// All slots.
     pub wanted: u32,
-    /// Workers of the generation that the rollout leads to now, new or previous, that have not acked.
+    /// Unacked workers of that generation.
     pub starting: u32,
-    /// Workers, of any generation, that are draining.
+    /// Draining workers of any generation.
     pub draining: u32,
 }
 
-/// How an upgrade ended.
+/// How a rollout ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every worker runs the new release and has acked.
     Done,
-    /// The new release failed, or was not wanted; every worker runs the one before. `reason` says why.
+    /// It failed or was aborted, and every worker runs the previous release. `reason` says why.
     RolledBack,
-    /// It failed, and so did the way back; `reason` says why.
+    /// It failed, and so did the rollback. `reason` says why.
     Failed,
 }
 
-/// The end of an upgrade, as its last reply carries it.
+/// The report of a rollout: the data of its last reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UpgradeReport {
     /// Upgrade or rollback.
@@ -108,19 +108,19 @@ pub struct UpgradeReport {
     pub kind: RolloutKind,
     /// How it ended.
     pub outcome: Outcome,
-    /// The generation that it brought, or would have brought.
+    /// The new generation, whether or not it serves now.
     pub generation: u64,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The death that decided it, if one did.
+    /// The death that made it fail, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
     /// Workers that are up with the new generation.
     pub upgraded: u32,
-    /// Workers asked for.
+    /// The number of workers that the pool should have.
     pub wanted: u32,
-    /// Old workers that still finish what they have.
+    /// Old workers that still finish their requests.
     pub draining: u32,
     /// How long it took, in milliseconds.
     pub took_ms: u64,

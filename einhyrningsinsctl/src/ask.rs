@@ -1,11 +1,11 @@
-//! What is sent to a master: a command that this client knows, or words as somebody typed them.
+//! Requests: a command that this client knows, or words as they were typed.
 
 use einhorn_proto::{Command, Request, RequestId};
 use serde_json::json;
 
-/// Something that a master can be asked.
+/// Something to ask a master.
 pub(crate) trait Ask {
-    /// What it is called in messages.
+    /// Its name, for messages.
     fn name(&self) -> &str;
 
     /// The request under `id`, as one line of JSON with its newline.
@@ -22,7 +22,7 @@ impl Ask for Command {
     }
 }
 
-/// A command and its arguments, whose meaning is for the master to know.
+/// A command and its arguments, unchecked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Words {
     pub(crate) command: String,
@@ -40,11 +40,11 @@ impl Ask for Words {
     }
 }
 
-/// The line as any einhorn reads it.
+/// Escapes a line of JSON so that every einhorn reads it as JSON.
 ///
-/// Einhorn's lines are YAML, of which JSON is a subset, but undergo two things that JSON knows nothing of:
-/// `%25` and `%0A` are decoded first, and YAML has no control characters but as escapes. All of those can
-/// stand in strings only, where JSON has escapes for them that YAML has too.
+/// einhorn reads YAML, of which JSON is a subset, with two differences: it decodes `%25` and `%0A` first, and YAML
+/// allows control characters as escapes only. All of these occur in strings only, where JSON and YAML have the same
+/// escapes for them.
 pub(crate) fn as_einhorn_reads_it(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for c in line.chars() {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_einhorn_would_decode_or_refuse_is_escaped_and_means_the_same() {
+    fn text_that_einhorn_would_decode_or_refuse_is_escaped() {
         let text = "50%25 \\%0A \u{7f}\u{85}\u{2028}\u{feff} żółw 🦄";
         let line = as_einhorn_reads_it(&format!("{}\n", json!({ "command": text })));
         assert!(

@@ -1,4 +1,4 @@
-//! What may be typed: on the command line, after `-e`, and at the prompt. One definition for all three.
+//! The definition of what can be typed on the command line, after `-e`, and at the prompt.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::commands::Command;
 
 /// Control a running einhyrningsins master
 ///
-/// With a COMMAND, sends it, shows the answer and exits. Without one, opens a prompt; commands that come
-/// on standard input from a file or a pipe are carried out line by line, up to the first that fails.
+/// With a COMMAND, sends it, prints the answer and exits. Without one, opens a prompt; if standard input is a file or a
+/// pipe, runs its lines as commands, up to the first that fails.
 #[derive(Debug, Parser)]
 #[command(name = "einhyrningsinsctl", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// Talk to the master with this control socket [default: /tmp/einhorn.sock]
+    /// Control socket of the master [default: /tmp/einhorn.sock]
     #[arg(short = 'd', long, value_name = "PATH", global = true)]
     pub(crate) socket_path: Option<PathBuf>,
 
-    /// Talk to the master of this name: short for -d /tmp/einhorn-NAME.sock
+    /// Name of the master: short for -d /tmp/einhorn-NAME.sock
     #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name, global = true)]
     pub(crate) command_name: Option<String>,
 
-    /// Carry these commands out, separated by ";", up to the first that fails
+    /// Run these commands, separated by ";", up to the first that fails
     #[arg(short = 'e', long, value_name = "COMMANDS")]
     pub(crate) execute: Vec<String>,
 
@@ -37,24 +37,24 @@ pub(crate) struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  refused, or failed
+  1  refused or failed
   2  bad usage
   3  no master there
-  4  the connection broke, or --timeout passed, before the answer";
+  4  the connection broke or --timeout passed before the answer";
 
-/// How an answer is waited for and shown.
+/// How to wait for an answer and show it.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct AnswerArgs {
     /// Print the data of each answer as JSON, one line each
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Give up on an answer after this many seconds [default: wait on]
+    /// Give up after this many seconds without the answer [default: wait forever]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero, global = true)]
     pub(crate) timeout: Option<Duration>,
 }
 
-/// What may be typed at the prompt, or as a part of -e
+/// What can be typed at the prompt or after -e
 #[derive(Debug, Parser)]
 #[command(
     name = "",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_no_upgrade() {
+    fn contradictory_options_are_refused() {
         use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
         for (line, kind) in [
             ("upgrade --fleet --canary 1", ArgumentConflict),

@@ -1,4 +1,4 @@
-//! Completion at the prompt, from a definition of what there is to type.
+//! Completion at the prompt, made from the definition of its commands.
 
 use einhorn_proto::{SignalName, command_info, short_signal_name};
 use nix::sys::signal::Signal;
@@ -8,7 +8,7 @@ use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
-/// Words of the prompt itself, which no master is asked about.
+/// Commands of the prompt itself.
 const OWN_WORDS: [&str; 2] = ["quit", "exit"];
 
 /// Completes commands, their options, and the names of signals.
@@ -18,12 +18,12 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// Completes what `grammar` has for subcommands.
+    /// Completes the subcommands of `grammar`.
     pub(crate) fn of(grammar: clap::Command) -> Self {
         Self { grammar }
     }
 
-    /// Where the word under the cursor begins in `line`, which ends at the cursor, and what it may become.
+    /// The start of the word before the cursor, and its completions. `line` ends at the cursor.
     fn candidates(&self, line: &str) -> (usize, Vec<String>) {
         let command_start = line.rfind(';').map_or(0, |at| at + 1);
         let start = line.rfind([' ', '\t', ';']).map_or(0, |at| at + 1);
@@ -58,7 +58,7 @@ impl Completion {
     }
 }
 
-/// Signals are taken in any case and with or without SIG, and complete to their short names.
+/// Signals may be typed in any case, with or without SIG, and complete to their short names.
 fn starts_with(candidate: &str, word: &str) -> bool {
     let is_signal = candidate.starts_with(|c: char| c.is_ascii_uppercase());
     if !is_signal {

@@ -1,4 +1,4 @@
-//! One connection to a master: lines out, replies in, never longer than a [`Wait`] allows.
+//! A connection to a master: sends requests and reads replies, within a [`Wait`].
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,17 +14,17 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::ask::{Ask, as_einhorn_reads_it};
 use crate::wait::{Ended, Wait};
 
-/// The longest reply that is read, in bytes: `status` of [`einhorn_proto::WORKERS_MAX`] workers takes a
-/// few million, and this leaves room for `state` to grow.
+/// The longest accepted reply, in bytes: `status` of [`einhorn_proto::WORKERS_MAX`] workers takes a few million, and
+/// `state` may grow.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much is read at a time, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long the kernel waits for room in a master's queue before deadline and Ctrl-C are looked at again.
+/// How long connect(2) waits for room in the master's queue before the deadline and Ctrl-C are checked again.
 const CONNECT_SLICE: Duration = Duration::from_millis(100);
 
-/// A reply whose data is read only by those who want it, and kept as it was written for `--json`.
+/// A reply whose data is not yet parsed, and is printed as the master wrote it by `--json`.
 pub(crate) type Reply = einhorn_proto::Reply<Box<RawValue>>;
 
 /// A connected client.
@@ -32,7 +32,7 @@ pub(crate) type Reply = einhorn_proto::Reply<Box<RawValue>>;
 pub(crate) struct Connection {
     stream: UnixStream,
     lines: LineBuffer,
-    /// Requests sent so far; the number of the last is its id.
+    /// How many requests were sent. The last one has this number as its id.
     requests: u64,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Fault {
     Closed,
     /// The connection broke.
     Broken(io::Error),
-    /// What came is no reply.
+    /// A line is no reply.
     Garbage(String),
 }
 
@@ -62,13 +62,12 @@ impl Connection {
     /// Connects to the master that listens at `path`.
     ///
     /// # Errors
-    /// [`Fault::Broken`] with what the system says if it cannot, and [`Fault::Ended`] if the master lets us
-    /// queue for too long.
+    /// [`Fault::Broken`] with the system's error, or [`Fault::Ended`] if the master does not accept in time.
     pub(crate) fn open(path: &Path, wait: &Wait<'_>) -> Result<Self, Fault> {
         let address = SockAddr::unix(path).map_err(Fault::Broken)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(Fault::Broken)?;
         loop {
-            // A full queue makes connect(2) wait for as long as SO_SNDTIMEO says; then it may be tried again.
+            // With a full queue, connect(2) waits for SO_SNDTIMEO; then try again.
             let slice = wait.check()?.map_or(CONNECT_SLICE, |rest| rest.min(CONNECT_SLICE));
             let slice = slice.max(Duration::from_millis(1));
             socket.set_write_timeout(Some(slice)).map_err(Fault::Broken)?;
@@ -83,18 +82,18 @@ impl Connection {
         Ok(Self { stream, lines: LineBuffer::with_limit(REPLY_BYTES_MAX), requests: 0 })
     }
 
-    /// The id for another request, used by none before on this connection.
+    /// A new id for a request on this connection.
     pub(crate) fn next_id(&mut self) -> RequestId {
         self.requests += 1;
         RequestId::from(self.requests)
     }
 
-    /// Sends `ask` under `id`, and tells how many bytes of it went out before the master hung up, or
-    /// all if it did not. If none went out, the master cannot have acted on it. Either way it may have
-    /// left a reply that says why, so the next step is [`Self::next_reply`].
+    /// Sends `ask` under `id`, and returns how many of its bytes went out before the master hung up, or all of them.
+    /// If none went out, the master cannot have acted on it. Either way the master may have left a reply with the
+    /// reason, so the next step is [`Self::next_reply`].
     ///
     /// # Errors
-    /// [`Fault`]; the connection is of no use after it.
+    /// [`Fault`], after which the connection is unusable.
     pub(crate) fn send(&mut self, id: &RequestId, ask: &dyn Ask, wait: &Wait<'_>) -> Result<usize, Fault> {
         let line = as_einhorn_reads_it(&ask.to_json(id));
         let mut sent = 0;
@@ -112,11 +111,11 @@ impl Connection {
         Ok(sent)
     }
 
-    /// Waits for the next reply to request `id`. Replies to others are skipped; one without an id is
-    /// taken, because einhorn gives none and a master that could not read the line knows none.
+    /// Waits for the next reply to request `id`. It skips replies to other requests, and accepts one without an id:
+    /// einhorn sends none, nor does a master that could not read the line.
     ///
     /// # Errors
-    /// [`Fault`]; the connection is of no use after it.
+    /// [`Fault`], after which the connection is unusable.
     pub(crate) fn next_reply(&mut self, id: &RequestId, wait: &Wait<'_>) -> Result<Reply, Fault> {
         loop {
             while let Some(line) =
@@ -140,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// What the master said last may lack its newline, and be whole all the same.
+    /// The last line may be complete without a newline.
     fn last_words(&mut self, id: &RequestId) -> Result<Reply, Fault> {
         let rest = self.lines.take_rest();
         let reply = rest.and_then(|line| parse(&line).ok());
@@ -159,8 +158,8 @@ fn is_for(reply: &Reply, id: &RequestId) -> bool {
     reply.request_id.as_ref().is_none_or(|of| of == id)
 }
 
-/// Reads a line in the language that it is in. Our master answers JSON in JSON, whose data is kept as it was
-/// written; an einhorn in Ruby answers all in its escaped YAML.
+/// Reads a line in either language. Our master answers JSON in JSON, whose data is kept as it was written; einhorn in
+/// Ruby answers everything in escaped YAML.
 fn parse(line: &[u8]) -> Result<Reply, Fault> {
     if let Ok(reply) = serde_json::from_slice(line) {
         return Ok(reply);

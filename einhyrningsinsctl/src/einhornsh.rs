@@ -1,7 +1,7 @@
-//! `einhornsh`: the command line of einhorn's shell, for the scripts and the fingers that know it.
+//! `einhornsh`: the command line of einhorn's shell, for scripts and people that know it.
 //!
-//! It knows no command but `quit` and `exit`. What is typed goes to the master as it is, be that ours or one
-//! written in Ruby, and what the master says is what is shown.
+//! It knows `quit` and `exit` only. All else goes to the master unchanged, whether ours or einhorn in Ruby, and the
+//! master's messages are printed.
 
 use std::env;
 use std::ffi::OsString;
@@ -22,17 +22,17 @@ use crate::{error, script, socket};
 
 /// Send commands to a running einhorn master
 ///
-/// With -e, sends them, shows the answers and exits. Without it, opens a prompt; commands that come on standard
-/// input from a file or a pipe are sent line by line. Commands are the master's: "help" asks it for a list.
+/// With -e, sends them, prints the answers and exits. Without it, opens a prompt; if standard input is a file or a pipe,
+/// sends its lines. The commands are the master's: "help" lists them.
 #[derive(Debug, Parser)]
 #[command(name = "einhornsh", version, after_help = EXIT_CODES)]
 #[command(infer_long_args = true, args_override_self = true)]
 pub(crate) struct Cli {
-    /// Talk to the master of this name: short for -d $TMPDIR/einhorn-NAME.sock
+    /// Name of the master: short for -d $TMPDIR/einhorn-NAME.sock
     #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name)]
     command_name: Option<String>,
 
-    /// Talk to the master with this control socket [default: einhorn.sock in $TMPDIR, or in /tmp]
+    /// Control socket of the master [default: einhorn.sock in $TMPDIR, or in /tmp]
     #[arg(short = 'd', long, value_name = "PATH")]
     socket_path: Option<PathBuf>,
 
@@ -40,21 +40,21 @@ pub(crate) struct Cli {
     #[arg(short = 'e', long, value_name = "COMMANDS")]
     execute: Vec<String>,
 
-    /// The same as -c NAME; -d counts before -c, and -c before this
+    /// The same as -c NAME; -d overrides -c, and -c overrides this
     #[arg(value_parser = parse_master_name)]
     name: Option<String>,
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  the master refused nothing
+  0  the master refused no command
   1  it refused a command, or failed
   2  bad usage
   3  no master there
   4  the connection broke before the answer";
 
 impl Cli {
-    /// The control socket; `tmpdir` is the variable of that name.
+    /// The path of the control socket. `tmpdir` is the value of `TMPDIR`.
     ///
     /// # Errors
     /// [`Error`] of kind usage.
@@ -66,7 +66,7 @@ impl Cli {
         socket::check(path)
     }
 
-    /// What `-e` says, read before any of it is sent; `None` without it.
+    /// The commands of `-e`, all read before any is sent; `None` without it.
     ///
     /// # Errors
     /// [`Error`] of kind usage.
@@ -79,10 +79,10 @@ impl Cli {
     }
 }
 
-/// Carries the command line out, and tells the exit code, which says whether the master refused anything.
+/// Runs the command line, and returns an exit code that shows whether the master refused anything.
 ///
 /// # Errors
-/// The [`Error`] that kept the master from being asked, or from answering; nothing is sent after it.
+/// The first [`Error`] in asking the master; nothing is sent after it.
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, Error> {
     let script = cli.script()?;
     let session = Session::new(Program::Einhornsh, cli.socket(env::var_os("TMPDIR"))?);
@@ -91,7 +91,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, Error> {
         Some(script) => drop(shell.send_all(script)?),
         None if io::stdin().is_terminal() && shell.output.is_terminal() => {
             repl::at_prompt(&mut shell)?;
-            // A person has read what was refused.
+            // The user has seen the refusals.
             shell.is_refused = false;
         }
         None => repl::from_stdin(&mut shell)?,
@@ -100,7 +100,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(code))
 }
 
-/// What sends commands, and remembers how that went.
+/// Sends commands, and notes whether one was refused.
 struct Einhornsh {
     session: Session,
     output: Output,
@@ -109,8 +109,8 @@ struct Einhornsh {
 }
 
 impl Einhornsh {
-    /// Sends commands in order, up to `quit`. One that is refused does not keep the next from being sent: a
-    /// script may make the log louder, upgrade, and make it quieter again.
+    /// Sends commands in order, up to `quit`, also after a refusal: a script may make the log louder, upgrade, and make
+    /// it quieter again.
     fn send_all(&mut self, commands: Vec<Vec<String>>) -> Result<Next, Error> {
         for mut words in commands {
             if script::is_quit(&words) {
@@ -122,12 +122,12 @@ impl Einhornsh {
         Ok(Next::Line)
     }
 
-    /// Sends a command and shows what the master says, be it progress, success or refusal.
+    /// Sends a command and prints the master's messages.
     fn send(&mut self, words: &Words) -> Result<(), Error> {
         let output = &self.output;
         let reply = self.session.request(words, None, &mut |reply| output.message(&reply.message))?;
         output.message(&reply.message)?;
-        // A master that is not ours says nothing of success but in words, and is believed.
+        // einhorn reports success in its message only.
         if reply.ok == Some(false) {
             self.is_refused = true;
             if reply.message.is_empty() {
@@ -157,7 +157,7 @@ impl Shell for Einhornsh {
     }
 }
 
-/// What our own master knows and einhorn's people type, for completion. Anything else is sent all the same.
+/// The commands of our master that people type, for completion. Other commands are sent too.
 fn grammar() -> clap::Command {
     let is_typed = |info: &&CommandInfo| info.audience != Audience::Programs;
     let names = COMMANDS.iter().filter(is_typed).map(|info| info.name);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_completes_is_what_the_master_knows() {
+    fn commands_of_the_master_complete() {
         let grammar = grammar();
         let names: Vec<_> = grammar.get_subcommands().map(clap::Command::get_name).collect();
         assert!(["upgrade_fleet", "help", "config"].iter().all(|name| names.contains(name)), "{names:?}");

@@ -1,4 +1,4 @@
-//! What can go wrong, the exit code that it means, and what to do about it.
+//! Errors, their exit codes, and hints.
 
 use std::error::Error as _;
 use std::io::{self, Write};
@@ -16,17 +16,17 @@ use crate::text::clean;
 /// What decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The master refused, or did not manage; or the answer could not be written out.
+    /// The master refused or failed, or the answer could not be printed.
     Failed,
-    /// What was typed means nothing.
+    /// The command line or a typed line is invalid.
     Usage,
-    /// There is no master to talk to.
+    /// No master listens there.
     NoMaster,
-    /// The connection broke, or the time was up, before the answer.
+    /// The connection broke or the time limit passed before the answer.
     Unanswered,
-    /// Whoever read our output has gone.
+    /// The reader of our output is gone.
     OutputClosed,
-    /// Somebody pressed Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted,
 }
 
@@ -38,17 +38,17 @@ impl Kind {
             Self::Usage => 2,
             Self::NoMaster => 3,
             Self::Unanswered => 4,
-            // What a shell reports of a program that SIGPIPE or SIGINT ended.
+            // As a shell reports death by SIGPIPE and SIGINT.
             Self::OutputClosed => 141,
             Self::Interrupted => 130,
         }
     }
 }
 
-/// Why a command was not carried out, as far as this client knows.
+/// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The master's own words, and what else there is to tell, a line each.
+    /// The master's message, and more lines to print below it.
     #[error("{message}")]
     Refused { message: String, details: Vec<String> },
     #[error("{}", clap_text(.0))]
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, in the words of `program`, where there is something to say.
+    /// What the user can do about it, for users of `program`.
     pub(crate) fn hint(&self, program: Program) -> Option<&'static str> {
         match self {
             Self::PathTooLong { .. } => Some("give the master and this client a shorter -d PATH"),
@@ -105,11 +105,11 @@ impl Error {
             Self::Closed { command, .. } | Self::Broken { command, .. } if is_rollout(command) => {
                 Some(match program {
                     Program::Ctl => {
-                        "if the master lives, what has begun goes on: \"upgrade --follow\" waits for its end, \
-                         and \"status\" shows it"
+                        "if the master lives, what has begun continues: \"upgrade --follow\" waits for its end, \
+                         \"status\" shows its progress"
                     }
                     Program::Einhornsh => {
-                        "if the master lives, what has begun goes on, and \"state\" shows how far it is"
+                        "if the master lives, what has begun continues; \"state\" shows its progress"
                     }
                 })
             }
@@ -122,7 +122,7 @@ impl Error {
         }
     }
 
-    /// Whether there is nothing to say: the user knows, or there is nobody to tell.
+    /// Whether to print nothing: the user knows already, or nobody reads.
     fn is_silent(&self) -> bool {
         match self {
             Self::Interrupted { command } => !is_change(command),
@@ -157,21 +157,19 @@ fn is_change(command: &str) -> bool {
     matches!(class, Some(CommandClass::Change | CommandClass::Rollout))
 }
 
-/// What becomes of a command whose answer did not arrive.
+/// What happens to a command whose answer did not arrive.
 fn unanswered_hint(program: Program, command: &str) -> Option<&'static str> {
     if !is_change(command) {
         return None;
     }
     Some(match (program, is_rollout(command)) {
         (Program::Ctl, true) => {
-            "what has begun goes on in the master: \"upgrade --follow\" waits for its end, and \"status\" \
-             shows it"
+            "what has begun continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows its \
+             progress"
         }
-        (Program::Ctl, false) => "the master may have done it all the same; see \"status\"",
-        (Program::Einhornsh, true) => {
-            "what has begun goes on in the master, and \"state\" shows how far it is"
-        }
-        (Program::Einhornsh, false) => "the master may have done it all the same; see \"state\"",
+        (Program::Ctl, false) => "the master may have done it anyway; see \"status\"",
+        (Program::Einhornsh, true) => "what has begun continues in the master; \"state\" shows its progress",
+        (Program::Einhornsh, false) => "the master may have done it anyway; see \"state\"",
     })
 }
 
@@ -179,9 +177,7 @@ fn clap_text(error: &clap::Error) -> String {
     error.render().to_string().trim_end().to_owned()
 }
 
-/// Tells the error on standard error, its causes and its hint with it.
-///
-/// Nobody is there to be told of a failure to do so.
+/// Prints the error with its causes and its hint to standard error. Ignores a failure to do so.
 pub(crate) fn report(program: Program, error: &Error) {
     if error.is_silent() {
         return;
@@ -205,15 +201,15 @@ pub(crate) fn report(program: Program, error: &Error) {
     note(program, &text);
 }
 
-/// Writes a line to standard error as `program`, whether or not somebody reads it.
+/// Prints a line to standard error as `program`. Ignores a failure to do so.
 pub(crate) fn note(program: Program, text: &str) {
     let _ = writeln!(io::stderr(), "{}: {}", program.name(), clean(text));
 }
 
-/// Reports the error and makes an exit code of it.
+/// Prints the error and returns its exit code.
 ///
-/// After Ctrl-C this does not return: the shell that runs us must see a death by SIGINT, or it would go
-/// on with the script that the user wants to stop.
+/// After Ctrl-C it does not return: the calling shell must see a death by SIGINT, or it would continue the script that
+/// the user wants to stop.
 pub(crate) fn exit(program: Program, error: &Error) -> ExitCode {
     report(program, error);
     if error.kind() == Kind::Interrupted {
@@ -222,7 +218,7 @@ pub(crate) fn exit(program: Program, error: &Error) -> ExitCode {
     ExitCode::from(error.kind().exit_code())
 }
 
-/// Prints what clap has to say, which may be the help that was asked for, and makes an exit code of it.
+/// Prints clap's message, which may be the requested help, and returns the exit code.
 ///
 /// # Errors
 /// [`Error::Output`] if the help cannot be written.
@@ -239,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_users_master_is_told_from_one_that_is_not_there() {
+    fn a_connection_error_has_the_hint_for_its_cause() {
         let error = |errno: Errno| Error::Connect { path: "/s".into(), source: errno.into() };
         for (errno, hint) in [
             (Errno::EACCES, Some("the master's own user")),

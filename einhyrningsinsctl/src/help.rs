@@ -1,4 +1,4 @@
-//! Help, from the definition that lines are read by.
+//! Help, made from the definitions that clap reads lines by.
 
 use clap::CommandFactory;
 use einhorn_proto::{CommandInfo, command_info};
@@ -7,10 +7,10 @@ use crate::cli::{Cli, Line};
 use crate::error::Error;
 use crate::text::wrap;
 
-/// The width of the overview: what every terminal has.
+/// The width of the overview. Every terminal has that many columns.
 const HELP_COLUMNS: usize = 80;
 
-/// What `--help` says on the command line, or all about `command`.
+/// The output of `--help`, or of `COMMAND --help`.
 ///
 /// # Errors
 /// [`Error`] of kind usage if there is no such command.
@@ -18,7 +18,7 @@ pub(crate) fn of_program(command: Option<&str>) -> Result<String, Error> {
     find(Cli::command(), command)
 }
 
-/// What there is to type at the prompt, or all about `command`.
+/// The overview of what can be typed at the prompt, or the help of `command`.
 ///
 /// # Errors
 /// [`Error`] of kind usage if there is no such command.
@@ -36,7 +36,7 @@ fn find(mut grammar: clap::Command, command: Option<&str>) -> Result<String, Err
         Some(name) => grammar.find_subcommand_mut(name),
     };
     match about {
-        // At the prompt there is no program's name to stand before the command's, and clap leaves its gap.
+        // At the prompt no name of a program stands before the command's; clap leaves a gap for it.
         Some(about) => Ok(about.render_long_help().to_string().replacen("Usage:  ", "Usage: ", 1)),
         None => {
             let name = command.unwrap_or_default();
@@ -57,8 +57,8 @@ fn overview() -> String {
         }
     }
     text.push_str(
-        "\nEach takes --json and --timeout SECONDS; \"help COMMAND\" tells all about one.\n\
-         \";\" stands between several on a line; \"quit\", \"exit\" or Ctrl-D leaves.\n",
+        "\nEach takes --json and --timeout SECONDS; \"help COMMAND\" shows its help.\n\
+         \";\" separates commands on one line; \"quit\", \"exit\" or Ctrl-D leaves.\n",
     );
     text
 }

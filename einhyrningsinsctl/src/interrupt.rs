@@ -1,7 +1,6 @@
-//! Ctrl-C while a command waits for its answer.
+//! Handles Ctrl-C while a command waits for its answer.
 //!
-//! The signal is blocked and read from a descriptor, so that a wait for the master and for the user is one
-//! `poll(2)` and needs no handler.
+//! SIGINT is blocked and read from a descriptor, so one `poll(2)` waits for the master and the user, without a handler.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,10 +9,10 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Holds SIGINT back for as long as it lives, and tells whether one came.
+/// Holds SIGINT back as long as it lives, and reports whether one came.
 ///
-/// Watches nest: the inner one, when dropped, leaves SIGINT to the outer one. Where SIGINT was ignored
-/// when this program was started (`sh -c 'einhyrningsinsctl upgrade &'`), it stays ignored.
+/// Watches nest: a dropped inner one leaves SIGINT to the outer one. If SIGINT was ignored when this program started
+/// (`sh -c 'einhyrningsinsctl upgrade &'`), it stays ignored.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
     watched: Option<Watched>,
@@ -26,8 +25,7 @@ struct Watched {
 }
 
 impl Interrupts {
-    /// Begins to hold SIGINT back. One that was held back by an outer watch before is forgotten: it was
-    /// meant for something else.
+    /// Begins to hold SIGINT back. Forgets one that an outer watch held back before: it was meant for something else.
     pub(crate) fn watch() -> Result<Self, Errno> {
         if is_ignored() {
             return Ok(Self { watched: None });
@@ -47,7 +45,7 @@ impl Interrupts {
         }
     }
 
-    /// What becomes readable when a SIGINT comes.
+    /// A descriptor that becomes readable when a SIGINT comes.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.watched.as_ref().map(|watched| watched.signals.as_fd())
     }
@@ -56,7 +54,7 @@ impl Interrupts {
 impl Drop for Interrupts {
     fn drop(&mut self) {
         if let Some(watched) = &self.watched {
-            // It fails for a bad argument only.
+            // It fails only for a bad argument.
             let _ = watched.mask_before.thread_set_mask();
         }
     }
@@ -66,8 +64,8 @@ fn sigint() -> SigSet {
     SigSet::from_iter([Signal::SIGINT])
 }
 
-/// Whether SIGINT is ignored. A blocked signal is delivered to a descriptor even then, so it must not be
-/// watched; and only `/proc` tells the disposition without a call that could change it.
+/// Whether SIGINT is ignored. Then it must not be watched, because a descriptor gets even ignored signals. Only `/proc`
+/// shows the disposition without a call that could change it.
 fn is_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignored_signals(&status) & (1 << (Signal::SIGINT as u32 - 1)) != 0
@@ -78,7 +76,7 @@ fn ignored_signals(status: &str) -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Ends this process by SIGINT, as if it had never been held back; returns if it is ignored.
+/// Ends this process by SIGINT. Returns only if SIGINT is ignored.
 pub(crate) fn die() {
     let _ = sigint().thread_unblock();
     let _ = raise(Signal::SIGINT);

@@ -1,4 +1,4 @@
-//! What is meant by what was typed, checked once.
+//! Checks what was typed, and turns it into what to do.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,52 +11,52 @@ use crate::commands::Typed;
 use crate::error::Error;
 use crate::{script, socket};
 
-/// What is meant by a command line.
+/// What a command line asks for.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// The control socket.
     pub(crate) socket: PathBuf,
     /// What to do.
     pub(crate) mode: Mode,
-    /// How answers are waited for and shown, unless a line says otherwise.
+    /// How to wait for answers and show them, unless a line has options of its own.
     pub(crate) answer: Answer,
 }
 
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Mode {
-    /// Carry this command out, and exit.
+    /// Run this command and exit.
     Command(Box<dyn Typed>),
-    /// Carry these out, and exit.
+    /// Run these and exit.
     Script(Vec<Input>),
     /// Read commands from standard input.
     Prompt,
 }
 
-/// How an answer is waited for and shown.
+/// How to wait for an answer and show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Answer {
-    /// Its data as JSON.
+    /// Print its data as JSON.
     pub(crate) json: bool,
-    /// The bound for all of it.
+    /// The time limit for the whole answer.
     pub(crate) timeout: Option<Duration>,
 }
 
 impl Answer {
-    /// What holds for a line with arguments of its own.
+    /// The same for a line with options of its own.
     fn with(self, args: AnswerArgs) -> Self {
         Self { json: self.json || args.json, timeout: args.timeout.or(self.timeout) }
     }
 }
 
-/// One thing that was asked for.
+/// A part of a line.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A command.
     Command(Box<dyn Typed>, Answer),
-    /// A text to show, such as the help of a command.
+    /// A text to print, such as the help of a command.
     Text(String),
-    /// The end.
+    /// `quit` or `exit`.
     Quit,
 }
 
@@ -64,7 +64,7 @@ impl Options {
     /// Checks what was typed.
     ///
     /// # Errors
-    /// [`Error`] of kind usage. All of `-e` is read before any of it is carried out.
+    /// [`Error`] of kind usage. All of `-e` is checked before any of it runs.
     pub(crate) fn check(cli: Cli) -> Result<Self, Error> {
         let socket = socket_path(cli.socket_path, cli.command_name)?;
         let answer = Answer::default().with(cli.answer);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_commented_out_is_no_command() {
+    fn comments_are_ignored() {
         assert_eq!(commands("inc # by one; die"), [Command::Inc { by: 1 }]);
         assert!(commands("# inc; die").is_empty());
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named() {
+    fn error_messages_name_the_mistake() {
         let long = "x".repeat(108);
         for (args, message) in [
             (&["-d", "/x", "-c", "web"][..], "give -d PATH or -c NAME, not both"),

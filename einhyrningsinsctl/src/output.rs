@@ -1,4 +1,4 @@
-//! Standard output: whether a person watches, how wide, in which colours; and never a panic.
+//! Standard output: terminal or not, width, colours. Writing never panics.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::table::{Line, Style, paint};
 use crate::text::clean;
 
-/// Where answers go.
+/// Standard output.
 #[derive(Debug)]
 pub(crate) struct Output {
     is_terminal: bool,
@@ -25,12 +25,12 @@ impl Output {
         Self { is_terminal: is_terminal && !is_dumb, is_coloured: is_terminal && !no_color && !is_dumb }
     }
 
-    /// Whether a person watches, on a terminal that can move its cursor.
+    /// Whether it is a terminal that can move its cursor.
     pub(crate) fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// The columns of the terminal, asked for each time since windows are resized; `None` if there is none.
+    /// The columns of the terminal, read anew each time because windows are resized; `None` without a terminal.
     pub(crate) fn width(&self) -> Option<usize> {
         if !self.is_terminal {
             return None;
@@ -43,12 +43,12 @@ impl Output {
         self.styled(text, Style::Plain)
     }
 
-    /// [`Self::text`] for what a master says, which may be nothing.
+    /// [`Self::text`] for a master's message; prints nothing if that is empty.
     pub(crate) fn message(&self, message: &str) -> Result<(), Error> {
         if message.is_empty() { Ok(()) } else { self.text(message) }
     }
 
-    /// [`Self::text`], in a colour where there are any. A terminal gets no control characters of others.
+    /// [`Self::text`], coloured if the terminal has colours. Control characters in it do not reach a terminal.
     pub(crate) fn styled(&self, text: &str, style: Style) -> Result<(), Error> {
         let text = text.strip_suffix('\n').unwrap_or(text);
         let text =

@@ -1,12 +1,12 @@
-//! What this program was called as: one binary, and a command line for each of its names.
+//! The names of this program: one binary with a command line for each.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// The name that decides what the command line, the prompt and the advice look like.
+/// The name that the program was called by, which decides on command line, prompt and hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// `einhyrningsinsctl`, or any name that is not the other.
+    /// `einhyrningsinsctl`, or any other name.
     Ctl,
     /// `einhornsh`, a link to the same file: the shell of einhorn.
     Einhornsh,
@@ -29,7 +29,7 @@ impl Program {
         }
     }
 
-    /// What stands before each line that is typed; that of `einhornsh` is einhorn's own, which scripts may expect.
+    /// The prompt. That of `einhornsh` is einhorn's, which scripts may expect.
     pub(crate) fn prompt(self) -> &'static str {
         match self {
             Self::Ctl => "einhyrningsins> ",
@@ -37,7 +37,7 @@ impl Program {
         }
     }
 
-    /// The name of the file that keeps what was typed: what one of them knows is not what the other does.
+    /// The name of the history file. Each has its own, because their commands differ.
     pub(crate) fn history_file(self) -> &'static str {
         match self {
             Self::Ctl => "history",
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_name_decides_and_not_the_directory() {
+    fn only_the_file_name_decides() {
         for (argv0, program) in [
             ("einhornsh", Program::Einhornsh),
             ("/usr/local/bin/einhornsh", Program::Einhornsh),

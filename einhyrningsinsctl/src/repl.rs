@@ -1,4 +1,4 @@
-//! Commands from standard input: at a prompt for people, line by line for scripts.
+//! Reads commands from standard input: at a prompt from people, line by line from scripts.
 
 use std::env;
 use std::ffi::OsString;
@@ -22,21 +22,21 @@ use crate::output::Output;
 use crate::program::Program;
 use crate::session::Session;
 
-/// How many lines the history keeps; years of a person's typing, and still read in a moment.
+/// How many lines the history keeps: years of typing, and quick to read.
 const HISTORY_LINES_MAX: usize = 1000;
 
-/// Carries out the lines that are read here.
+/// Runs the lines that this module reads.
 pub(crate) trait Shell {
-    /// What it was called as.
+    /// The name that the program was called by.
     fn program(&self) -> Program;
 
-    /// What there is to type, for completion: each subcommand, its options, and none else.
+    /// The commands and their options, for completion.
     fn grammar(&self) -> clap::Command;
 
-    /// Connects, and shows what the master says of itself.
+    /// Connects and prints the master's greeting.
     fn greet(&mut self) -> Result<(), Error>;
 
-    /// Carries out the commands of a line, in order.
+    /// Runs the commands of a line, in order.
     fn carry_out(&mut self, line: &str) -> Result<Next, Error>;
 }
 
@@ -49,13 +49,13 @@ pub(crate) enum Next {
     Quit,
 }
 
-/// Reads commands at a prompt until `quit` or Ctrl-D. What fails is told, and the prompt comes back.
+/// Reads commands at a prompt until `quit` or Ctrl-D. Prints errors and continues.
 ///
 /// # Errors
-/// [`Error`] if there is no master to begin with, or the terminal is lost.
+/// [`Error`] if there is no master at the start, or the terminal is lost.
 pub(crate) fn at_prompt(shell: &mut dyn Shell) -> Result<(), Error> {
-    // Held for as long as the prompt lives: a Ctrl-C that comes a moment after an answer is not to end us,
-    // whatever the line editor makes of it.
+    // Held as long as the prompt lives, so that a Ctrl-C just after an answer does not end this program, whatever
+    // the line editor does.
     let _interrupts = Interrupts::watch().map_err(Error::Watch)?;
     shell.greet()?;
     let mut prompt = Prompt::open(shell.program(), shell.grammar())?;
@@ -75,11 +75,11 @@ pub(crate) fn at_prompt(shell: &mut dyn Shell) -> Result<(), Error> {
     }
 }
 
-/// Carries out commands from a file or a pipe, up to the first error, as `-e` does: a script that could not
-/// resize must not go on to upgrade. Whether a refusal is an error is for the shell to say.
+/// Runs commands from a file or a pipe, up to the first error, as `-e` does: a script that could not resize must not go
+/// on to upgrade. The shell decides whether a refusal is an error.
 ///
 /// # Errors
-/// That first one.
+/// The first error.
 pub(crate) fn from_stdin(shell: &mut dyn Shell) -> Result<(), Error> {
     for line in io::stdin().lock().lines() {
         let line = line.map_err(Error::Input)?;
@@ -90,7 +90,7 @@ pub(crate) fn from_stdin(shell: &mut dyn Shell) -> Result<(), Error> {
     Ok(())
 }
 
-/// Connects, and shows what the master says of itself.
+/// Connects and prints the master's greeting.
 ///
 /// # Errors
 /// [`Error`] if it does not.
@@ -101,11 +101,11 @@ pub(crate) fn greet(session: &mut Session, output: &Output, timeout: Option<Dura
     output.text("\"help\" lists the commands, \"quit\" leaves")
 }
 
-/// The line editor and its memory.
+/// The line editor and its history.
 struct Prompt {
     program: Program,
     editor: Editor<Completion, FileHistory>,
-    /// Where lines are kept; `None` if they are not.
+    /// The history file; `None` if no history is kept.
     history: Option<PathBuf>,
 }
 
@@ -118,13 +118,13 @@ impl Prompt {
             if let Some(directory) = path.parent() {
                 let _ = DirBuilder::new().recursive(true).mode(0o700).create(directory);
             }
-            // There is none the first time. What cannot be read cannot be appended to either, which is told.
+            // There is no file the first time. If it cannot be read, appending fails too, and prints why.
             let _ = editor.load_history(path);
         }
         Ok(Self { program, editor, history })
     }
 
-    /// Reads a line and remembers it at once, so that a kill loses none.
+    /// Reads a line and writes it to the history at once, so that a kill loses none.
     fn read(&mut self) -> Result<String, ReadlineError> {
         let line = self.editor.readline(self.program.prompt())?;
         if !line.trim().is_empty() {
@@ -145,7 +145,7 @@ fn config() -> Result<Config, ReadlineError> {
     Ok(builder.history_ignore_space(true).completion_type(CompletionType::List).build())
 }
 
-/// Where the XDG base directory specification puts it, which has relative paths ignored.
+/// The place by the XDG base directory specification, which ignores relative paths.
 fn history_path(program: Program, state_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     let state_home = state_home.map(PathBuf::from).filter(|path| path.is_absolute());
     let home = home.map(PathBuf::from).filter(|path| path.is_absolute());

@@ -1,4 +1,4 @@
-//! From what was typed to what is done.
+//! Runs a command line.
 
 use std::io::{self, IsTerminal};
 
@@ -12,7 +12,7 @@ use crate::program::Program;
 use crate::repl::{self, Next, Shell};
 use crate::session::Session;
 
-/// Carries the command line out.
+/// Runs the command line.
 ///
 /// # Errors
 /// The [`Error`] of the first command that failed.
@@ -28,11 +28,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-/// What carries out commands, and how.
+/// Runs commands against one master.
 struct Ctl {
     session: Session,
     output: Output,
-    /// How answers are waited for and shown, unless a line says otherwise.
+    /// How to wait for answers and show them, unless a line has options of its own.
     answer: Answer,
 }
 
@@ -41,7 +41,7 @@ impl Ctl {
         command.run(&mut Context { session: &mut self.session, output: &self.output, answer, is_line })
     }
 
-    /// Carries commands out in order, up to the first that fails, or up to `quit`.
+    /// Runs commands in order, up to the first that fails, or up to `quit`.
     fn run_all(&mut self, inputs: &[Input]) -> Result<Next, Error> {
         for input in inputs {
             match input {

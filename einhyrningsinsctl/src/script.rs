@@ -1,10 +1,10 @@
-//! Lines of commands, cut into words.
+//! Cuts lines of commands into words.
 
 use crate::error::Error;
 
-/// Cuts a line of commands: at `;`, then each into words as a shell does, quotes and `#` comments included.
+/// Cuts a line at `;` into commands, and each command into words, with a shell's quotes and comments.
 ///
-/// What has no word is left out.
+/// Commands without a word are left out.
 ///
 /// # Errors
 /// [`Error::Quote`].
@@ -19,12 +19,12 @@ pub(crate) fn read(line: &str) -> Result<Vec<Vec<String>>, Error> {
     Ok(commands)
 }
 
-/// Whether these words end the list, rather than be sent to a master.
+/// Whether these words mean to leave, rather than a command for the master.
 pub(crate) fn is_quit(words: &[String]) -> bool {
     matches!(words, [word] if matches!(word.as_str(), "quit" | "exit"))
 }
 
-/// Splits at each `;` and newline that is neither quoted nor in a comment; comments are left out.
+/// Splits at each `;` and newline that is neither quoted nor in a comment. Leaves comments out.
 fn split(line: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = Some(0);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_or_commented_out_separates_nothing() {
+    fn quoted_or_commented_semicolons_do_not_separate() {
         assert_eq!(split("a ';' \";\\\";\" \\; b#;# c; d"), ["a ';' \";\\\";\" \\; b#", ""]);
         assert_eq!(split("# a; b\nc # d; e\n'#' f"), ["", "c ", "'#' f"]);
         assert_eq!(split("a 'b; c"), ["a 'b; c"]);

@@ -1,4 +1,4 @@
-//! Talking to a master for longer than one connection lives.
+//! A session with a master, across several connections.
 
 use std::io::ErrorKind;
 use std::mem;
@@ -14,31 +14,29 @@ use crate::interrupt::Interrupts;
 use crate::program::Program;
 use crate::wait::{Ended, Wait};
 
-/// A master, and the connection to it while there is one.
+/// A master, and the connection to it if there is one.
 #[derive(Debug)]
 pub(crate) struct Session {
     program: Program,
     socket: PathBuf,
     connection: Option<Connection>,
-    /// Whether the last connection was the master's to end, or there was none to be had: news if there is
-    /// one again.
+    /// Whether the master closed the last connection, or none could be made: then the next connection is announced.
     is_lost: bool,
 }
 
 impl Session {
-    /// Names the master; the first request connects. What is told on the way is told as `program`.
+    /// Makes a session; the first request connects. Messages on the way name `program`.
     pub(crate) fn new(program: Program, socket: PathBuf) -> Self {
         Self { program, socket, connection: None, is_lost: false }
     }
 
     /// Sends `ask`, gives each reply that is not the last to `on_progress`, and returns the last.
     ///
-    /// A connection that the master closed while nothing was asked is made anew. A request of which the
-    /// master may have read anything is never sent twice.
+    /// Connects again if the master closed the connection between requests. Never sends a request twice of which the
+    /// master may have read anything.
     ///
     /// # Errors
-    /// [`Error`]. The connection is given up with it, so that what may still come to this request is not
-    /// taken for the answer to the next.
+    /// [`Error`]. It closes the connection, so that late replies to this request are not taken for replies to the next.
     pub(crate) fn request(
         &mut self,
         ask: &dyn Ask,
@@ -48,8 +46,7 @@ impl Session {
         self.converse(ask, timeout, &mut |reply| on_progress(reply).map(|()| Next::Reply))
     }
 
-    /// Sends `ask` and returns the first reply, last or not. What would follow it is not waited for, and
-    /// the connection is given up with it.
+    /// Sends `ask` and returns the first reply, last or not. If more would follow, it closes the connection.
     ///
     /// # Errors
     /// As [`Self::request`].
@@ -93,7 +90,7 @@ impl Session {
         }
     }
 
-    /// Sends `ask` on the connection of the request before, or on a new one.
+    /// Sends `ask` on the previous request's connection, or on a new one.
     fn begin(&mut self, ask: &dyn Ask, wait: &Wait<'_>) -> Result<(Connection, RequestId), Failure> {
         if let Some(mut connection) = self.connection.take() {
             let id = connection.next_id();
@@ -133,28 +130,28 @@ impl Session {
     }
 }
 
-/// What is done with a reply that is not the last.
+/// Handles a reply that is not the last.
 type OnProgress<'a> = dyn FnMut(&Reply) -> Result<Next, Error> + 'a;
 
-/// What comes after a reply that is not the last.
+/// What to do after a reply that is not the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// The next reply.
+    /// Wait for the next.
     Reply,
-    /// Nothing that anybody waits for.
+    /// Return.
     Leave,
 }
 
-/// At what a request failed.
+/// Where a request failed.
 enum Failure {
     Connect(Fault),
     Answer(Fault),
-    /// At showing a reply.
+    /// In showing a reply.
     Told(Error),
 }
 
 impl Failure {
-    /// Whether the master is the cause, and not the user, the clock or the terminal.
+    /// Whether the master is the cause, rather than the user, the clock or the terminal.
     fn is_of_the_master(&self) -> bool {
         match self {
             Self::Connect(fault) | Self::Answer(fault) => !matches!(fault, Fault::Ended(_)),

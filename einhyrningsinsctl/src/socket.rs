@@ -7,7 +7,7 @@ use crate::error::Error;
 /// The longest socket path, in bytes: `sun_path` of `unix(7)` has 108, and one is for the final NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Lets a path through that the system can connect to.
+/// Returns `path` if it is short enough for the system.
 ///
 /// # Errors
 /// [`Error::PathTooLong`].

@@ -1,26 +1,26 @@
-//! Lines of coloured words, and columns of them.
+//! Lays out coloured lines and tables.
 
 use crate::text::{cut, one_line, width};
 
-/// How a word stands out.
+/// The style of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// It does not.
+    /// No style.
     Plain,
     /// A heading.
     Strong,
-    /// Of less weight.
+    /// Less important.
     Faint,
-    /// As it should be.
+    /// All is well.
     Good,
-    /// On its way.
+    /// In progress.
     Busy,
-    /// Not as it should be.
+    /// A problem.
     Bad,
 }
 
 impl Style {
-    /// The parameters of "select graphic rendition" (ECMA-48), in the colours that each terminal has.
+    /// Its parameters of "select graphic rendition" (ECMA-48), in colours that every terminal has.
     fn sgr(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
@@ -49,7 +49,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Makes one line of `text`, without control characters, so that it takes the columns that it seems to.
+    /// Makes a span of `text`, on one line and without control characters, so that its width is known.
     pub(crate) fn new(text: &str, style: Style) -> Self {
         Self { text: one_line(text), style }
     }
@@ -69,7 +69,7 @@ pub(crate) fn paint(lines: &[Line], columns: Option<usize>, is_coloured: bool) -
         let mut room = columns.unwrap_or(usize::MAX);
         let mut rest = line.iter().peekable();
         while let Some(Span { text, style }) = rest.next() {
-            // A word that just fits must still make way for the ellipsis of what follows it.
+            // A word that just fits is cut too if more follows, to make room for the ellipsis.
             let is_last = rest.peek().is_none_or(|next| next.text.is_empty());
             let overflows = width(text) > room || (width(text) == room && !is_last);
             let text = match overflows {
@@ -88,7 +88,7 @@ pub(crate) fn paint(lines: &[Line], columns: Option<usize>, is_coloured: bool) -
     out
 }
 
-/// To which side the cells of a column lean.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Align {
     Left,
@@ -113,13 +113,13 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row; it has a cell for each column.
+    /// Adds a row with a cell for each column.
     pub(crate) fn row(&mut self, cells: Vec<Span>) {
         debug_assert_eq!(cells.len(), self.columns.len());
         self.rows.push(Row::Cells(cells));
     }
 
-    /// Adds a line that belongs to the row above and not to any column.
+    /// Adds a line below the row above, outside of the columns.
     pub(crate) fn note(&mut self, line: Line) {
         self.rows.push(Row::Note(line));
     }

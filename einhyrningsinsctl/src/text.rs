@@ -1,4 +1,4 @@
-//! Words and times for people.
+//! Fits text and times to a terminal.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -7,7 +7,7 @@ pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Cuts `text` to `columns`, with an ellipsis at the end if something was cut.
+/// Cuts `text` to `columns`, and marks a cut with an ellipsis.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -25,7 +25,7 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     cut
 }
 
-/// Breaks `text` between words into lines of at most `columns`; a longer word has a line of its own.
+/// Breaks `text` between words into lines of at most `columns`. A longer word gets a line of its own.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -40,9 +40,9 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// Replaces control characters but newline and tab.
+/// Replaces control characters except newline and tab.
 ///
-/// Workers choose words that end up here (`STATUS=`, file names), and must not move anybody's cursor.
+/// Some text comes from workers (`STATUS=`, file names), which must not control the user's terminal.
 pub(crate) fn clean(text: &str) -> String {
     let is_safe = |c: char| !c.is_control() || c == '\n' || c == '\t';
     text.chars().map(|c| if is_safe(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()

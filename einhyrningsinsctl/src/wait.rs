@@ -1,4 +1,4 @@
-//! Waiting for the master, under a deadline, while the user may lose patience and a pager may quit.
+//! Waits for the master: until a deadline, Ctrl-C, or the reader of standard output is gone.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,30 +12,30 @@ use crate::interrupt::Interrupts;
 /// Bounds every wait for one answer.
 #[derive(Debug)]
 pub(crate) struct Wait<'a> {
-    /// When the answer must be there; `None` for no bound.
+    /// When the whole answer must have come; `None` to wait without a limit.
     pub(crate) deadline: Option<Instant>,
-    /// Tells whether Ctrl-C was pressed.
+    /// Whether Ctrl-C was pressed.
     pub(crate) interrupts: &'a Interrupts,
 }
 
-/// Why a wait ended without what was waited for.
+/// Why a wait ended too early.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// The deadline has passed.
     Deadline,
     /// Ctrl-C was pressed.
     Interrupt,
-    /// Nobody reads standard output any more, so that the answer is not wanted.
+    /// The reader of standard output is gone, so nobody needs the answer.
     ReaderGone,
     /// The wait itself failed.
     Failed(io::Error),
 }
 
 impl Wait<'_> {
-    /// Waits until `fd` is ready for `events`, or has an error to give.
+    /// Waits until `fd` is ready for `events`, or has an error.
     pub(crate) fn until(&self, fd: BorrowedFd<'_>, events: PollFlags) -> Result<(), Ended> {
         let stdout = io::stdout();
-        // No events are asked for: a pipe whose reader has gone is told by POLLERR.
+        // POLLERR, which needs no request, reports a pipe whose reader is gone.
         let mut fds = vec![PollFd::new(fd, events), PollFd::new(stdout.as_fd(), PollFlags::empty())];
         fds.extend(self.interrupts.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         loop {
@@ -44,7 +44,7 @@ impl Wait<'_> {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Ended::Failed(errno.into())),
             }
-            // What has arrived counts, though the deadline has passed with it.
+            // Data that arrived just at the deadline counts.
             if fds[0].any() == Some(true) {
                 return Ok(());
             }
@@ -54,7 +54,7 @@ impl Wait<'_> {
         }
     }
 
-    /// How long there is still to wait, `None` without bound, if there is.
+    /// The time left, or `None` without a limit.
     pub(crate) fn check(&self) -> Result<Option<Duration>, Ended> {
         if self.interrupts.take() {
             return Err(Ended::Interrupt);
@@ -67,7 +67,7 @@ impl Wait<'_> {
     }
 }
 
-/// The time in whole milliseconds, rounded up so that the last fraction is not spent spinning.
+/// The time in whole milliseconds, rounded up: rounding down would spin for the last fraction.
 fn poll_timeout(rest: Option<Duration>) -> PollTimeout {
     let Some(rest) = rest else { return PollTimeout::NONE };
     let millis = rest.as_nanos().div_ceil(1_000_000);

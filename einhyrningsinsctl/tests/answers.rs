@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use support::{Client, Master, part};
 
 #[test]
-fn what_was_done_is_told_with_exit_code_0() {
+fn success_is_exit_code_0() {
     let master = Master::answering(true, "number of workers 4 -> 6", json!({ "from": 4, "to": 6 }));
     master.client(&["inc", "2"]).finish().expect(0, "number of workers 4 -> 6\n", "");
     master.finish();
 }
 
 #[test]
-fn what_was_refused_is_told_on_standard_error_with_exit_code_1() {
+fn a_refusal_goes_to_standard_error_with_exit_code_1() {
     let message = "upgrade refused: generation 8 is still coming up (2 of 4 acked)";
     let master = Master::answering(false, message, Value::Null);
     let outcome = master.client(&["upgrade"]).finish();
@@ -22,7 +22,7 @@ fn what_was_refused_is_told_on_standard_error_with_exit_code_1() {
 }
 
 #[test]
-fn a_reload_tells_what_became_of_it() {
+fn a_reload_shows_its_outcome() {
     for (ok, last, code, stdout, stderr) in [
         (true, "replaced", 0, "checked\nreplaced\n", ""),
         (false, "not reloaded: no", 1, "checked\n", "einhyrningsinsctl: not reloaded: no\n"),
@@ -76,7 +76,7 @@ fn messages_of_several_lines_are_printed_as_they_are() {
 }
 
 #[test]
-fn an_answer_that_says_neither_ok_nor_wait_is_taken_as_done() {
+fn an_answer_with_neither_ok_nor_wait_is_a_success() {
     let master = Master::once(|mut peer| {
         peer.expect("louder");
         peer.say("{\"message\":\"Welcome to the einhorn\"}\n");
@@ -192,9 +192,8 @@ fn report(outcome: &str, upgraded: u32) -> Value {
 }
 
 #[test]
-fn a_failed_upgrade_says_what_was_done_about_it_and_what_the_worker_said_last() {
-    let words =
-        "  the last that it wrote to its standard error:\n  | cannot read /etc/web.conf\n  | giving up\n";
+fn a_failed_upgrade_shows_what_was_done_and_the_last_output_of_the_worker() {
+    let words = "  last lines of its standard error:\n  | cannot read /etc/web.conf\n  | giving up\n";
     for (outcome, upgraded, done) in [
         ("rolled_back", 0, "rolled back: no worker runs generation 8"),
         ("failed", 1, "not rolled back; \"status\" shows which worker runs what"),
@@ -208,14 +207,14 @@ fn a_failed_upgrade_says_what_was_done_about_it_and_what_the_worker_said_last() 
 }
 
 #[test]
-fn whoever_aborts_an_upgrade_is_done_when_it_is_rolled_back() {
+fn an_abort_succeeds_when_the_upgrade_is_rolled_back() {
     let master = Master::answering(true, "it failed: an abort was asked for", report("rolled_back", 0));
     let outcome = master.client(&["upgrade", "--abort"]).finish();
     outcome.expect(0, "it failed: an abort was asked for\n", "");
 }
 
 #[test]
-fn without_waiting_the_first_line_of_the_master_is_all() {
+fn no_wait_returns_at_the_first_line() {
     for (args, command) in [
         (["upgrade", "--no-wait"], "upgrade"),
         (["upgrade_fleet", "--no-wait"], "upgrade_fleet"),
@@ -239,7 +238,7 @@ fn without_waiting_the_first_line_of_the_master_is_all() {
 }
 
 #[test]
-fn without_waiting_a_refusal_and_an_end_at_once_are_still_told() {
+fn no_wait_shows_a_refusal_or_an_immediate_end() {
     let master = Master::answering(false, "upgrade refused: generation 8 is in its soak", Value::Null);
     let outcome = master.client(&["upgrade", "--no-wait"]).finish();
     outcome.expect(1, "", "einhyrningsinsctl: upgrade refused: generation 8 is in its soak\n");
@@ -256,7 +255,7 @@ fn without_waiting_a_refusal_and_an_end_at_once_are_still_told() {
 }
 
 #[test]
-fn without_waiting_json_is_the_first_line_and_the_next_command_has_a_connection_of_its_own() {
+fn no_wait_with_json_prints_the_first_line_and_the_next_command_connects_again() {
     let master = Master::play(vec![
         part(|mut peer| {
             let request = peer.expect("upgrade");
@@ -274,7 +273,7 @@ fn without_waiting_json_is_the_first_line_and_the_next_command_has_a_connection_
 }
 
 #[test]
-fn an_upgrade_is_told_step_by_step_in_a_pipe() {
+fn an_upgrade_is_shown_step_by_step_in_a_pipe() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("upgrade");
         let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 1 });
@@ -328,27 +327,27 @@ SLOT  INDEX   PID  GEN  STATE    AGE  RESTARTS  LAST DEATH
 }
 
 #[test]
-fn status_of_another_type_is_told_by_its_message() {
+fn a_status_of_another_type_is_shown_as_its_message() {
     let master = Master::answering(true, "3 workers", json!({ "number": 3 }));
     master.client(&["status"]).finish().expect(0, "3 workers\n", "");
 }
 
 #[test]
-fn state_is_laid_out_for_reading() {
+fn state_is_indented_json() {
     let master = Master::answering(true, "not this", json!({ "workers": [1] }));
     let expected = "{\n  \"workers\": [\n    1\n  ]\n}\n";
     master.client(&["state"]).finish().expect(0, expected, "");
 }
 
 #[test]
-fn version_is_the_clients_and_the_masters() {
+fn version_shows_client_and_master() {
     let master = Master::answering(true, "einhyrningsins 9.9.9", Value::Null);
     let client = format!("einhyrningsinsctl {} (protocol 2)", env!("CARGO_PKG_VERSION"));
     master.client(&["version"]).finish().expect(0, &format!("{client}\neinhyrningsins 9.9.9\n"), "");
 }
 
 #[test]
-fn help_needs_no_master_unless_its_own_is_asked_for() {
+fn help_needs_no_master_except_for_its_own() {
     let outcome = Client::spawn(std::process::Command::new(support::client_program()).arg("help")).finish();
     assert_eq!((outcome.status.code(), outcome.stderr.as_str()), (Some(0), ""));
     assert!(outcome.stdout.contains("--socket-path"), "{}", outcome.stdout);
@@ -358,7 +357,7 @@ fn help_needs_no_master_unless_its_own_is_asked_for() {
 }
 
 #[test]
-fn events_end_well_when_the_master_has_said_that_it_exits() {
+fn events_succeed_when_the_master_has_announced_its_exit() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("events");
         peer.progress(
@@ -371,7 +370,7 @@ fn events_end_well_when_the_master_has_said_that_it_exits() {
 }
 
 #[test]
-fn events_are_one_line_of_json_each() {
+fn each_event_is_a_line_of_json() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("events");
         peer.progress(&request, "following events", &Value::Null);

@@ -18,7 +18,7 @@ use support::{Client, Master, answer, greeting, part};
 const PROMPT: &str = "> ";
 
 #[test]
-fn commands_are_sent_as_they_are_and_the_messages_are_all_that_is_shown() {
+fn commands_are_sent_unchanged_and_only_messages_are_shown() {
     let master = Master::once(|mut peer| {
         for expected in [
             json!({ "command": "set_workers", "args": ["8"], "id": 1 }),
@@ -37,7 +37,7 @@ fn commands_are_sent_as_they_are_and_the_messages_are_all_that_is_shown() {
 }
 
 #[test]
-fn a_percent_sign_is_escaped_as_json_does_it_since_einhorn_decodes_the_others() {
+fn a_percent_sign_is_escaped_as_in_json() {
     let (told, line) = channel();
     let master = Master::once(move |mut peer| {
         told.send(peer.line()).unwrap();
@@ -49,7 +49,7 @@ fn a_percent_sign_is_escaped_as_json_does_it_since_einhorn_decodes_the_others() 
 }
 
 #[test]
-fn a_refusal_is_told_where_an_answer_is_and_is_exit_code_1_after_the_rest_was_sent() {
+fn a_refusal_is_shown_as_an_answer_and_is_exit_code_1_after_the_rest_was_sent() {
     let master = Master::once(|mut peer| {
         answer(&mut peer, "louder", "Verbosity set to 0");
         let request = peer.expect("upgarde");
@@ -64,14 +64,14 @@ fn a_refusal_is_told_where_an_answer_is_and_is_exit_code_1_after_the_rest_was_se
 }
 
 #[test]
-fn a_refusal_without_a_word_is_told_all_the_same() {
+fn a_refusal_without_a_message_is_reported() {
     let master = Master::answering(false, "", Value::Null);
     let outcome = master.einhornsh(&["-e", "inc"]).finish();
     outcome.expect(1, "", "einhornsh: inc refused, and the master does not say why\n");
 }
 
 #[test]
-fn an_answer_that_does_not_say_ok_is_a_success() {
+fn an_answer_without_ok_is_a_success() {
     let master = Master::once(|mut peer| {
         peer.expect("upgrade");
         for message in ["Upgrading smoothly, as commanded", "Launched 11", ""] {
@@ -238,7 +238,7 @@ fn a_master_that_is_lost_is_exit_code_4_and_no_further_command_is_sent() {
         "begun\n",
         &format!(
             "einhornsh: the master at {path} closed the connection before it answered \"upgrade\"\n  \
-             hint: if the master lives, what has begun goes on, and \"state\" shows how far it is\n"
+             hint: if the master lives, what has begun continues; \"state\" shows its progress\n"
         ),
     );
     // Nobody has connected again: this connection is the second.
@@ -291,7 +291,7 @@ fn a_person_is_greeted_completes_a_command_is_refused_and_leaves() {
 }
 
 #[test]
-fn a_lost_master_is_told_at_the_prompt_and_connected_to_again() {
+fn the_prompt_reports_a_lost_master_and_connects_again() {
     let master = Master::play(vec![
         greeting(|mut peer| drop(peer.expect("reload"))),
         part(|mut peer| answer(&mut peer, "inc", "1 -> 2")),
@@ -300,7 +300,7 @@ fn a_lost_master_is_told_at_the_prompt_and_connected_to_again() {
     terminal.await_text(PROMPT);
     terminal.type_keys("reload\r");
     terminal.await_text("closed the connection before it answered \"reload\"\r\n");
-    terminal.await_text("hint: the master may have done it all the same; see \"state\"\r\n");
+    terminal.await_text("hint: the master may have done it anyway; see \"state\"\r\n");
     terminal.await_text(PROMPT);
     terminal.type_keys("inc\r");
     terminal.await_text("einhornsh: connected again to ");
@@ -312,7 +312,7 @@ fn a_lost_master_is_told_at_the_prompt_and_connected_to_again() {
 }
 
 #[test]
-fn the_name_is_what_it_is_called_by_and_not_what_the_link_leads_to() {
+fn the_name_it_is_called_by_counts_rather_than_the_target_of_the_link() {
     let master = Master::answering(true, "done", Value::Null);
     let other = master.directory().join("ctl");
     std::os::unix::fs::symlink(Path::new(support::client_program()), &other).unwrap();

@@ -79,7 +79,7 @@ fn exit_codes_are_the_same() {
 }
 
 #[test]
-fn options_of_einhornsh_are_told_in_its_section() {
+fn options_of_einhornsh_are_in_its_section() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_einhyrningsinsctl"));
     std::os::unix::process::CommandExt::arg0(&mut program, "einhornsh");
     let help = String::from_utf8(program.arg("--help").output().unwrap().stdout).unwrap();

@@ -65,7 +65,7 @@ fn the_prompt_outlives_mistakes_and_refusals() {
 }
 
 #[test]
-fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
+fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_continues() {
     let master = Master::play(vec![
         greeting(|mut peer| {
             let request = peer.expect("upgrade");
@@ -82,7 +82,7 @@ fn ctrl_c_returns_to_the_prompt_and_says_that_the_upgrade_goes_on() {
     terminal.await_text("generation 8 [....................] 0/3 acked");
     terminal.type_keys("\x03");
     terminal.await_text("interrupted while the master works on \"upgrade\"\r\n");
-    terminal.await_text("hint: what has begun goes on in the master: ");
+    terminal.await_text("hint: what has begun continues in the master: ");
     terminal.await_text(PROMPT);
     // At the prompt it is a key like any other, and leaves the line.
     terminal.type_keys("die\x03");
@@ -130,7 +130,7 @@ fn the_live_line_of_a_master_that_sends_no_counts_is_its_last_message() {
 }
 
 #[test]
-fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
+fn an_upgrade_is_one_live_line_with_failures_above_it() {
     let master = Master::play(vec![greeting(|mut peer| {
         let request = peer.expect("upgrade");
         for (done, notice) in [
@@ -164,7 +164,7 @@ fn an_upgrade_is_one_live_line_with_the_failures_above_it() {
 }
 
 #[test]
-fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
+fn the_live_line_shows_a_joined_upgrade_and_its_rollback() {
     let master = Master::play(vec![greeting(|mut peer| {
         let request = peer.expect("upgrade_follow");
         for (stage, notice) in [
@@ -203,7 +203,7 @@ fn an_upgrade_that_is_joined_and_turns_around_says_so_in_its_live_line() {
 }
 
 #[test]
-fn a_lost_master_is_told_and_connected_to_again_when_it_is_back() {
+fn a_lost_master_is_reported_and_connected_to_again() {
     let master = Master::play(vec![greeting(|mut peer| answer(&mut peer, "die", "stopping"))]);
     let mut terminal = Terminal::open(&master, Path::new(client_program()));
     terminal.await_text(PROMPT);
@@ -235,7 +235,7 @@ fn a_prompt_without_a_master_is_exit_code_3() {
 }
 
 #[test]
-fn history_that_cannot_be_kept_is_told_once_and_not_fatal() {
+fn a_history_that_cannot_be_kept_is_reported_once() {
     let master = Master::play(vec![greeting(|mut peer| {
         answer(&mut peer, "inc", "grown");
         answer(&mut peer, "dec", "shrunk");

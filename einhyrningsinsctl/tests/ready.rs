@@ -37,7 +37,7 @@ fn probe(status: Value) -> Outcome {
 }
 
 #[test]
-fn a_pool_that_serves_in_every_slot_is_ready_and_nothing_is_said() {
+fn a_pool_that_serves_in_every_slot_is_ready_and_prints_nothing() {
     probe(pool("running", &[&["up"], &["up"]])).expect(0, "", "");
     // An upgrade: old workers drain, new ones start, and each slot has one that takes traffic.
     let slots = [&["up", "starting"][..], &["draining", "up"]];
@@ -45,7 +45,7 @@ fn a_pool_that_serves_in_every_slot_is_ready_and_nothing_is_said() {
 }
 
 #[test]
-fn what_is_not_ready_says_why() {
+fn an_unready_pool_prints_the_reason() {
     for (status, why) in [
         (pool("stopping", &[&["up"]]), "the master is stopping"),
         (

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use support::{Client, DEADLINE, Master, Outcome, client_program, code_and_stderr, part};
 
-const UPGRADE_HINT: &str = "  hint: what has begun goes on in the master: \"upgrade --follow\" waits for its end, \
-                            and \"status\" shows it\n";
+const UPGRADE_HINT: &str = "  hint: what has begun continues in the master: \"upgrade --follow\" waits for its end, \
+                            \"status\" shows its progress\n";
 
-const CLOSED_HINT: &str = "  hint: if the master lives, what has begun goes on: \"upgrade --follow\" waits for its end, \
-                           and \"status\" shows it\n";
+const CLOSED_HINT: &str = "  hint: if the master lives, what has begun continues: \"upgrade --follow\" waits for its end, \
+                           \"status\" shows its progress\n";
 
 fn run(args: &[&str]) -> Outcome {
     Client::spawn(Command::new(client_program()).args(args)).finish()
@@ -70,7 +70,7 @@ fn bad_usage_is_exit_code_2_and_nothing_is_sent() {
 fn a_master_that_hangs_up_before_its_answer_is_exit_code_4() {
     for (command, hint) in [
         ("status", ""),
-        ("inc", "  hint: the master may have done it all the same; see \"status\"\n"),
+        ("inc", "  hint: the master may have done it anyway; see \"status\"\n"),
         ("upgrade", CLOSED_HINT),
         ("rollback", CLOSED_HINT),
     ] {
@@ -102,7 +102,7 @@ fn events_that_break_off_are_exit_code_4() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_exit_code_4() {
+fn an_unreadable_answer_is_exit_code_4() {
     for (line, why) in [
         ("HTTP/1.1 400 Bad Request", "expected struct Reply"),
         ("{\"message\":", "EOF while parsing a value at line 1 column 11"),
@@ -120,13 +120,13 @@ fn an_answer_that_is_none_is_exit_code_4() {
 }
 
 #[test]
-fn a_master_that_refuses_the_connection_in_words_is_heard() {
+fn the_message_of_a_master_that_refuses_the_connection_is_shown() {
     let master = Master::once(|mut peer| peer.say("{\"message\":\"too many clients\",\"ok\":false}\n"));
     master.client(&["inc"]).finish().expect(1, "", "einhyrningsinsctl: too many clients\n");
 }
 
 #[test]
-fn time_that_is_up_is_exit_code_4() {
+fn a_passed_timeout_is_exit_code_4() {
     let master = Master::once(|mut peer| {
         peer.expect("status");
         peer.await_end();
@@ -138,18 +138,22 @@ fn time_that_is_up_is_exit_code_4() {
 }
 
 #[test]
-fn the_time_is_for_the_whole_answer_and_not_for_each_line_of_it() {
+fn the_timeout_covers_the_whole_answer() {
     let master = Master::once(|mut peer| {
         peer.expect("upgrade");
         while peer.try_say("{\"message\":\".\",\"request_id\":1,\"wait\":true}\n") {}
     });
     let outcome = master.client(&["upgrade", "--timeout", "0.25"]).finish();
     assert_eq!(outcome.status.code(), Some(4));
-    assert!(outcome.stderr.contains("within 0.25s\n  hint: what has begun goes on in"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("within 0.25s\n  hint: what has begun continues in"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
-fn the_time_is_for_a_master_too_busy_to_accept() {
+fn the_timeout_covers_a_master_too_busy_to_accept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
@@ -224,7 +228,7 @@ fn interrupted(command: &'static str) -> (Client, Master) {
 }
 
 #[test]
-fn ctrl_c_ends_the_client_by_the_signal_and_says_that_the_upgrade_goes_on() {
+fn ctrl_c_ends_the_client_by_the_signal_and_says_that_the_upgrade_continues() {
     let (client, master) = interrupted("upgrade");
     let outcome = client.finish();
     assert_eq!(outcome.status.signal(), Some(Signal::SIGINT as i32));
@@ -236,7 +240,7 @@ fn ctrl_c_ends_the_client_by_the_signal_and_says_that_the_upgrade_goes_on() {
 }
 
 #[test]
-fn ctrl_c_ends_events_without_a_word() {
+fn ctrl_c_ends_events_silently() {
     let (client, master) = interrupted("events");
     let outcome = client.finish();
     assert_eq!((outcome.status.signal(), outcome.stderr.as_str()), (Some(Signal::SIGINT as i32), ""));

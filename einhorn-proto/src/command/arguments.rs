@@ -1,4 +1,4 @@
-//! The arguments of a command, as a request has them: what each may be, and what is wrong with one that is not.
+//! Reads the arguments of a command from a request, and names what is wrong with them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Command, CommandInfo, Place, SignalName};
 use crate::{RequestErrorKind, Settings, VERBOSITY_MAX, WORKERS_MAX, parse_seconds};
 
-/// The longest soak, or other time: one that can be added to any clock.
+/// The longest time that an argument may give: short enough to be added to any clock.
 const SECONDS_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The arguments of a request: a field by name wins over the positional one.
@@ -86,8 +86,8 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A decimal number of seconds, to the millisecond: what is written by one side is then what the other
-    /// reads, whatever became of the last binary digit on the way.
+    /// A decimal number of seconds, rounded to the millisecond, so that a written time reads back the same whatever
+    /// happened to its last binary digit.
     fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         match parse_seconds(text.trim()).ok().filter(|seconds| *seconds <= SECONDS_MAX) {
@@ -104,7 +104,7 @@ impl<'a> Arguments<'a> {
             [] => Map::new(),
             [Value::Object(options)] => options.clone(),
             words => {
-                // A shell has split the text at its blanks if nobody has put it in quotes.
+                // Without quotes, a shell has split the text at its blanks.
                 let words: Option<Vec<_>> = words.iter().map(|word| word.as_str()).collect();
                 let words =
                     words.ok_or_else(|| bad(self.info, "args", "must be a map of options in YAML"))?;
@@ -117,7 +117,7 @@ impl<'a> Arguments<'a> {
             }
         }
         if let Some(name) = options.keys().find(|name| !Settings::NAMES.contains(&name.as_str())) {
-            let why = format!("is not an option of it; those are {}", Settings::NAMES.join(", "));
+            let why = format!("is not an option; valid options: {}", Settings::NAMES.join(", "));
             return Err(bad(self.info, &format!("\"{name}\""), &why));
         }
         let options = Arguments { info: self.info, fields: &options, positional: Vec::new() };
@@ -131,7 +131,7 @@ impl<'a> Arguments<'a> {
         })
     }
 
-    /// The options that `text` holds, in JSON or, where that is known here, YAML.
+    /// The options in `text`, which is JSON, or YAML with the feature `yaml`.
     fn options(&self, text: &str) -> Result<Map<String, Value>, RequestErrorKind> {
         #[cfg(feature = "yaml")]
         let read = crate::yaml::read(text.as_bytes(), crate::yaml::Limits::REQUEST);

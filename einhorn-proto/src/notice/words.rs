@@ -1,4 +1,4 @@
-//! The line that a notice is in the log.
+//! The log line of a notice.
 
 use std::fmt;
 
@@ -42,8 +42,8 @@ impl fmt::Display for Notice {
                 let after = Seconds(*after_ms);
                 write!(
                     f,
-                    "slot {slot}: worker {pid} (generation {generation}) still runs {after} after its stop \
-                     signal; it gets {signal}"
+                    "slot {slot}: worker {pid} (generation {generation}) is still running {after} after its \
+                     stop signal; sending {signal}"
                 )
             }
             Self::Died { slot, death, next, .. } => write!(f, "slot {slot}: {death}; {next}"),
@@ -87,10 +87,12 @@ impl fmt::Display for Notice {
                 write!(f, "{kind} to generation {generation} failed: {reason}; {serving}")
             }
             Self::Recycling { slot, pid, generation, reason } => {
-                write!(f, "slot {slot}: worker {pid} (generation {generation}) is to be replaced: {reason}")
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) will be replaced: {reason}")
             }
-            Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} says: {text}"),
-            Self::Stopping { slot, pid } => write!(f, "slot {slot}: worker {pid} says that it is stopping"),
+            Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} reports: {text}"),
+            Self::Stopping { slot, pid } => {
+                write!(f, "slot {slot}: worker {pid} reports that it is stopping")
+            }
             Self::MasterStopping { signal, workers, why } => {
                 write!(f, "stopping ({why}): {signal} to {}", Workers(*workers))
             }
@@ -105,7 +107,7 @@ impl fmt::Display for Notice {
                 Seconds(*took_ms),
                 Workers(*workers)
             ),
-            Self::MasterKept { reason } => write!(f, "the master was not replaced and goes on: {reason}"),
+            Self::MasterKept { reason } => write!(f, "the master was not replaced and continues: {reason}"),
             Self::Refused { message } | Self::Decided { message } => f.write_str(message),
         }
     }
@@ -116,22 +118,22 @@ fn write_joined(f: &mut fmt::Formatter<'_>, upgrade: &UpgradeStatus) -> fmt::Res
     match stage {
         UpgradeStage::Resolving => write!(f, "{kind} to generation {generation} is about to begin"),
         UpgradeStage::Replacing => {
-            write!(f, "{kind} to generation {generation} runs: {upgraded} of {wanted} workers have it")
+            write!(f, "{kind} to generation {generation} is running: {upgraded} of {wanted} workers have it")
         }
         UpgradeStage::Soaking => write!(
             f,
-            "{kind} to generation {generation} runs: {upgraded} of {wanted} workers have it; {}",
+            "{kind} to generation {generation} is running: {upgraded} of {wanted} workers have it; {}",
             Soak(upgrade.soak_left_ms)
         ),
         UpgradeStage::RollingBack => write!(
             f,
-            "{kind} to generation {generation} goes back to generation {from}: {upgraded} of {wanted} workers \
+            "{kind} to generation {generation} is rolling back to generation {from}: {upgraded} of {wanted} workers \
              still have it"
         ),
     }
 }
 
-/// How long a soak lasts, in milliseconds if it has an end of its own.
+/// The length of a soak in milliseconds, if it ends by itself.
 struct Soak(Option<u64>);
 
 impl fmt::Display for Soak {
@@ -183,7 +185,7 @@ mod tests {
         let notice = Notice::UpgradeJoined(upgrade.clone());
         assert_eq!(
             notice.to_string(),
-            "upgrade to generation 8 runs: 1 of 4 workers have it; soaking until \"upgrade --continue\""
+            "upgrade to generation 8 is running: 1 of 4 workers have it; soaking until \"upgrade --continue\""
         );
         let json = serde_json::to_string(&notice).unwrap();
         assert!(
@@ -195,7 +197,7 @@ mod tests {
         let back = Notice::UpgradeJoined(UpgradeStatus { stage: UpgradeStage::RollingBack, ..upgrade });
         assert_eq!(
             back.to_string(),
-            "upgrade to generation 8 goes back to generation 7: 1 of 4 workers still have it"
+            "upgrade to generation 8 is rolling back to generation 7: 1 of 4 workers still have it"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Requests that cannot be carried out.
+//! Why a line is no valid request.
 
 /// What is wrong with a request.
 #[derive(Debug, thiserror::Error)]
@@ -26,14 +26,14 @@ pub enum RequestErrorKind {
         /// The name as it was sent.
         command: String,
     },
-    /// The command lacks an argument, or has one that it cannot take.
+    /// An argument is missing, superfluous or invalid.
     #[error("{command}: {argument} {why}")]
     BadArgument {
         /// The command.
         command: String,
         /// The argument's name.
         argument: String,
-        /// What is wrong with it.
+        /// What is wrong with it, as the rest of the sentence: `must be a string`.
         why: String,
     },
 }

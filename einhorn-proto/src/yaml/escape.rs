@@ -1,8 +1,8 @@
-//! A document in one line: `%` travels as `%25`, a newline as `%0A`.
+//! einhorn's escapes, which put a document on one line: `%25` for `%`, `%0A` for a newline.
 
 /// Appends `document` to `out`, escaped.
 ///
-/// Nothing else is escaped: Ruby's einhorn undoes these two and takes every other `%` as it stands.
+/// It escapes nothing else: Ruby's einhorn decodes these two and leaves every other `%` as it is.
 pub(crate) fn escape_into(document: &str, out: &mut Vec<u8>) {
     for byte in document.bytes() {
         match byte {
@@ -13,9 +13,9 @@ pub(crate) fn escape_into(document: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Undoes the escapes of `line`, whichever bytes they stand for: some clients escape more than they must.
+/// Decodes the escapes of `line`, of any byte: some clients escape more than they must.
 ///
-/// A `%` that begins no escape is one.
+/// A `%` that begins no escape stays a `%`.
 #[cfg(feature = "yaml")]
 pub(crate) fn unescape(line: &[u8]) -> Vec<u8> {
     let mut document = Vec::with_capacity(line.len());

@@ -1,7 +1,7 @@
 //! einhorn's form of a line: a YAML document with its newlines escaped.
 //!
-//! Only what a request or a reply can be is read: maps, lists and scalars, behind limits. What is written is
-//! ASCII, and says the same to each reader that einhorn's clients have.
+//! It reads no more YAML than requests and replies need: maps, lists and scalars, within limits. It writes ASCII that
+//! the YAML readers of all of einhorn's clients understand alike.
 
 mod escape;
 #[cfg(feature = "yaml")]

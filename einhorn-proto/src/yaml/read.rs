@@ -1,23 +1,23 @@
-//! YAML as a request has it, read behind limits.
+//! Reads the YAML of requests and replies, within limits.
 //!
-//! A line may come from anybody who can connect, so little is taken: one document of maps, lists and scalars, within
-//! [`Limits`], no anchors, aliases or merge keys, no key twice, no directives, and no tags but those that say what is
-//! there anyway. The parser hands over one event at a time, and is left as soon as something is refused.
+//! A line may come from anyone who can connect, so it accepts little: one document of maps, lists and scalars, within
+//! [`Limits`]; no anchors, aliases, merge keys, duplicate keys or directives; and no tags except those that state the
+//! obvious. The parser hands over one event at a time, and reading stops at the first refusal.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Number, Value};
 
-/// The longest document, in bytes. A quarter of a line: the nastiest of this length keeps a reader for two
-/// milliseconds, and requests have a few hundred.
+/// The longest document, in bytes: a quarter of a line. The worst document of this length takes two milliseconds to
+/// read; requests have a few hundred bytes.
 pub const YAML_BYTES_MAX: usize = 16 * 1024;
 
-/// How deep lists and maps may lie in one another. Requests have two levels.
+/// How deep lists and maps may be nested. Requests have two levels.
 pub const YAML_DEPTH_MAX: usize = 16;
 
 /// How many scalars, lists and maps a document may have, keys included. The longest requests name signals.
 pub const YAML_NODES_MAX: usize = 1024;
 
-/// How much is read.
+/// How much to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     bytes: usize,
@@ -25,13 +25,13 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Of a request: it comes from anybody.
+    /// For requests, which may come from anyone.
     pub(crate) const REQUEST: Self = Self { bytes: YAML_BYTES_MAX, nodes: YAML_NODES_MAX };
-    /// Of a reply: it comes from the master that a client has chosen, and tells of every worker.
+    /// For replies, which come from the master that a client chose, and may list every worker.
     pub(crate) const REPLY: Self = Self { bytes: 16 * 1024 * 1024, nodes: 1024 * 1024 };
 }
 
-/// Why a text is not YAML, or not such as is taken here.
+/// Why a text is not accepted as YAML.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotYaml {
@@ -48,35 +48,35 @@ pub enum NotYaml {
         /// What the parser says.
         reason: String,
     },
-    /// There is nothing in it.
+    /// It is empty.
     #[error("an empty document")]
     Empty,
-    /// There is another document behind the first.
+    /// Another document follows the first.
     #[error("more than one document")]
     SeveralDocuments,
-    /// Longer than is read: a request, than [`YAML_BYTES_MAX`].
+    /// It is too long; the limit for requests is [`YAML_BYTES_MAX`].
     #[error("longer than {bytes} bytes")]
     TooLong {
-        /// What is read at the most, in bytes.
+        /// The limit, in bytes.
         bytes: usize,
     },
-    /// Lists and maps lie deeper in one another than [`YAML_DEPTH_MAX`].
+    /// Lists and maps are nested deeper than [`YAML_DEPTH_MAX`].
     #[error("deeper than {YAML_DEPTH_MAX} levels")]
     TooDeep,
-    /// More scalars, lists and maps than are read: in a request, than [`YAML_NODES_MAX`].
+    /// It has too many scalars, lists and maps; the limit for requests is [`YAML_NODES_MAX`].
     #[error("more than {nodes} values")]
     TooMany {
-        /// How many are read at the most.
+        /// The limit.
         nodes: usize,
     },
     /// A line that begins with `%`: it could give a tag another meaning.
-    #[error("directives are not taken")]
+    #[error("directives are not accepted")]
     Directive,
     /// An anchor, an alias or a merge key.
-    #[error("anchors, aliases and merge keys are not taken")]
+    #[error("anchors, aliases and merge keys are not accepted")]
     Reference,
     /// A tag that asks for a type.
-    #[error("the tag {tag} is not taken")]
+    #[error("the tag {tag} is not accepted")]
     Tag {
         /// The tag.
         tag: String,
@@ -102,8 +102,8 @@ impl From<ScanError> for NotYaml {
 /// Reads one document.
 ///
 /// Keys and values may be Ruby's symbols, which are strings here. Plain scalars mean what they mean in JSON:
-/// numbers, unless with an exponent, `true`, `false`, `null`, and `~` and nothing; any other is a string, `yes` and
-/// dates too.
+/// numbers without an exponent, `true`, `false` and `null`; `~` and an empty value are null too. Any other is a string,
+/// also `yes` and dates.
 ///
 /// # Errors
 /// [`NotYaml`] for anything else, whatever the bytes.
@@ -122,7 +122,7 @@ pub(crate) fn read(text: &[u8], limits: Limits) -> Result<Value, NotYaml> {
     builder.document.ok_or(NotYaml::Empty)
 }
 
-/// Puts values together from events. The stack is on the heap and bounded: no depth of a document is one of calls.
+/// Builds values from events. Its stack is on the heap and bounded, so deep documents cause no deep recursion.
 #[derive(Debug)]
 struct Builder {
     open: Vec<Open>,
@@ -131,11 +131,11 @@ struct Builder {
     document: Option<Value>,
 }
 
-/// A list or a map whose end has not come.
+/// A list or a map that is still open.
 #[derive(Debug)]
 enum Open {
     List(Vec<Value>),
-    /// With the key whose value comes next.
+    /// With the key of the next value.
     Map(Map<String, Value>, Option<String>),
 }
 
@@ -221,11 +221,11 @@ impl Builder {
     }
 }
 
-/// Whether `tag` says that a scalar is a string, where `kind` is what it is tagged on.
+/// Whether `tag`, on a node of `kind`, makes a scalar a string.
 fn check_tag(tag: Option<&Tag>, kind: &str) -> Result<bool, NotYaml> {
     let Some(tag) = tag else { return Ok(false) };
     match (tag.handle.as_str(), tag.suffix.as_str()) {
-        // The tag that is none: not to be resolved.
+        // The non-specific tag: do not resolve the scalar.
         ("!", "") | ("", "!") => Ok(true),
         ("tag:yaml.org,2002:", suffix) if suffix == kind => Ok(true),
         ("!", "ruby/symbol" | "ruby/sym") if kind == "str" => Ok(true),
@@ -248,9 +248,8 @@ fn scalar(text: &str, is_plain: bool) -> Value {
     }
 }
 
-/// A number that is written again as it stands here. Others are not the same to all readers, or come back as
-/// something else, and stay strings: `017`, `0x1F`, `1_000`, `.inf`, and most of all `1e3`, which to Ruby is a
-/// string, such as the beginning of a hexadecimal id.
+/// A number that every reader takes for the same number and writes back unchanged. Others stay strings: `017`, `0x1F`,
+/// `1_000`, `.inf`, and above all `1e3`, which is a string in Ruby, for instance the start of a hexadecimal id.
 fn number(text: &str) -> Option<Number> {
     if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return None;

@@ -1,17 +1,17 @@
-//! Scalars that every reader takes for the string they are.
+//! Writes strings as YAML scalars that no reader takes for anything else.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Words that a reader of YAML 1.1 takes for something other than a string, in lower case.
+/// Words that YAML 1.1 reads as something other than a string, in lower case.
 const WORDS_WITH_A_MEANING: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
 
-/// `text` as a YAML scalar in one line of ASCII, which any reader takes for that string.
+/// `text` as a YAML scalar: one line of ASCII that every reader reads as that string.
 ///
-/// It is written as it is where that is safe, and else in double quotes. There `+` and `%` are escaped too, by
-/// YAML's own means: go-einhorn decodes a line as a query, in which `+` is a blank, while Ruby's einhorn undoes
-/// `%25` and `%0A` and nothing else, so that a `%2B` would reach its user. `\u002B` is a plus sign to both.
-/// Letters beyond ASCII are escaped because a Ruby that runs in the C locale stumbles over them.
+/// It is plain where that is safe, else in double quotes, with `+` and `%` escaped as YAML does it: go-einhorn decodes
+/// a line as a query, in which `+` is a blank, while Ruby's einhorn decodes `%25` and `%0A` only, so that `%2B` would
+/// reach its user. `\u002B` is a plus sign to both. Letters beyond ASCII are escaped because Ruby cannot read them in the
+/// C locale.
 ///
 /// ```
 /// use einhorn_proto::yaml_scalar;
@@ -49,8 +49,8 @@ fn push_escape(quoted: &mut String, character: char) {
     written.expect("a String takes all that is written to it");
 }
 
-/// Whether `text` can stand without quotes. Cautious: a letter comes first, so it is no number, no date and no
-/// indicator, and what follows has no meaning anywhere in YAML.
+/// Whether `text` is safe without quotes. It must begin with a letter, so that it is no number, date or indicator, and
+/// go on with characters that have no meaning anywhere in YAML.
 fn is_plain(text: &str) -> bool {
     let has_safe_ends = text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.ends_with(' ');
     has_safe_ends

@@ -6,7 +6,7 @@ use super::{Context, accepted, json_line, typed};
 use crate::error::Error;
 use crate::text::age;
 
-/// Slots that are told of; the rest is counted.
+/// How many slots the message lists; it counts the rest.
 const SLOTS_TOLD_MAX: usize = 3;
 
 /// Prints nothing if the pool is ready; with `--json` prints the status, ready or not.
@@ -27,8 +27,8 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<(), Error> {
     }
 }
 
-/// Why the pool is not ready: it stops, or a slot has no worker that takes traffic. An upgrade is no reason, as long as
-/// every slot has one; which release it runs does not matter here.
+/// Why the pool is not ready: it is stopping, or a slot has no worker that takes traffic. A rollout is no reason, nor is
+/// the release that a worker runs.
 fn unreadiness(status: &Status) -> Option<String> {
     if status.master.state == MasterState::Stopping {
         return Some("the master is stopping".to_owned());

@@ -63,7 +63,7 @@ fn render(status: &Status) -> Vec<Line> {
     lines
 }
 
-/// A line of the head: what, and how it is.
+/// A line of the head: a name and its value.
 fn fact(name: &str, value: &str) -> Line {
     vec![heading(name), Span::plain(value)]
 }
@@ -124,7 +124,7 @@ fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
     vec![heading(kind), Span::new(&progress, style)]
 }
 
-/// How many workers were replaced while they served, if any was.
+/// How many serving workers were replaced, if any were.
 fn recycled_line(recycled: Recycled) -> Option<Line> {
     let Recycled { max_age, max_rss, ping_timeout } = recycled;
     let counts = [(max_age, "for age"), (max_rss, "for memory"), (ping_timeout, "for silence")];
@@ -133,7 +133,7 @@ fn recycled_line(recycled: Recycled) -> Option<Line> {
     (!text.is_empty()).then(|| fact("recycled", &text))
 }
 
-/// What a generation runs. The directory comes first, as it is what tells one deploy from another.
+/// The release of a generation. Its directory comes first, because it distinguishes deploys.
 fn release_line(release: &ReleaseStatus) -> Line {
     let ReleaseStatus { generation, real_directory, program, device, inode, modified, .. } = release;
     let inside = program.strip_prefix(real_directory.as_str()).and_then(|rest| rest.strip_prefix('/'));
@@ -161,15 +161,15 @@ fn worker_table(status: &Status) -> Table {
         add_slot(&mut table, slot, of_slot);
         workers = rest;
     }
-    // What a smaller pool has no slot for any more, and still finishes its requests.
+    // Workers of removed slots, which still finish their requests.
     for worker in workers {
         add_worker(&mut table, worker, None);
     }
     table
 }
 
-/// Adds a row for each worker of the slot, and one for the seat itself if nobody is to stay in it. What
-/// is to tell of the slot stands in its last row, beside the worker that fills it.
+/// Adds a row for each worker of the slot, and one for the slot itself if no worker fills it. The last row has the
+/// facts about the slot.
 fn add_slot(table: &mut Table, slot: &SlotStatus, workers: &[WorkerStatus]) {
     let vacancy = vacancy(slot, workers);
     let last = workers.len().saturating_sub(1);
@@ -230,7 +230,7 @@ fn of_slot(slot: Option<&SlotStatus>) -> [Span; 2] {
     [Span::new(&slot.restarts.to_string(), style), Span::plain(&death.unwrap_or_default())]
 }
 
-/// When and why first: the line may be cut.
+/// Time and reason come first, because the line may be cut.
 fn death_text(death: &Death, ago_ms: Option<u64>) -> String {
     let mut text = ago_ms.map(|millis| format!("{} ago: ", coarse_age(millis))).unwrap_or_default();
     text.push_str(&short_reason(death));
@@ -242,7 +242,7 @@ fn death_text(death: &Death, ago_ms: Option<u64>) -> String {
     text
 }
 
-/// The reason, or the few letters that say as much: a terminal has no room for more.
+/// The reason, abbreviated where that says as much: a terminal has little room.
 fn short_reason(death: &Death) -> String {
     match &death.termination {
         Some(termination) if termination.to_string() == death.reason => match termination {

@@ -1,4 +1,4 @@
-//! `upgrade` and its kin: progress while it runs, and how it ended.
+//! `upgrade` and the other commands about rollouts: shows progress and the outcome.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ fn run(context: &mut Context<'_>, request: &proto::Command, leave: &Leave) -> Re
     if leave.no_wait { begin(context, request) } else { follow(context, request) }
 }
 
-/// Shows a bar and what goes wrong on a terminal, each step on a line of its own elsewhere; then the end.
+/// Shows a bar and problems on a terminal, every step on a line of its own elsewhere; then the outcome.
 fn follow(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Error> {
     if context.answer.json {
         return context.print(request);
@@ -151,7 +151,7 @@ fn begin(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Erro
     )
 }
 
-/// Shows how it ended; after a failure also what was done about it, and the last output of the worker that caused it.
+/// Shows the outcome; after a failure also what was done about it, and the last output of the worker that caused it.
 fn show_end(context: &Context<'_>, reply: Reply, request: &proto::Command) -> Result<(), Error> {
     let data = reply.data.clone();
     context.print_last(reply, request).map_err(|error| match (error, data) {
@@ -173,20 +173,20 @@ fn what_was_done(report: &UpgradeReport) -> String {
     }
 }
 
-/// What the worker that decided it wrote last, where the master has listened.
+/// The last output of the worker that made the upgrade fail, if the master captures that.
 fn last_words(report: &UpgradeReport) -> Vec<String> {
     let lines = report.death.as_ref().map_or(&[][..], |death| &death.stderr_tail);
     if lines.is_empty() {
         return Vec::new();
     }
-    let heading = "the last that it wrote to its standard error:".to_owned();
+    let heading = "last lines of its standard error:".to_owned();
     std::iter::once(heading).chain(lines.iter().map(|line| format!("| {line}"))).collect()
 }
 
-/// What is on the terminal.
+/// The terminal.
 struct Display<'a> {
     output: &'a Output,
-    /// The live line as it stands: the bar, or, from a master that sends no counts, the last message.
+    /// The live line: the bar, or, with a master that sends no counts, the last message.
     shown: String,
 }
 
@@ -212,7 +212,7 @@ impl Display<'_> {
         }
     }
 
-    /// Writes a line that stays, above the bar.
+    /// Writes a line above the live line.
     fn line(&mut self, text: &str, style: Style) -> Result<(), Error> {
         self.clear()?;
         self.output.styled(text, style)
@@ -226,7 +226,7 @@ impl Display<'_> {
         self.output.raw(&format!("\r{bar}\x1b[K"))
     }
 
-    /// Takes the bar away.
+    /// Erases the live line.
     fn clear(&mut self) -> Result<(), Error> {
         if self.shown.is_empty() {
             return Ok(());
@@ -236,7 +236,7 @@ impl Display<'_> {
     }
 }
 
-/// The message of an ack with the number of slots that are done, where the master sends that.
+/// The message, and behind an ack how many slots are done, if the master sends counts.
 fn with_total(message: &str, progress: Option<&Progress>) -> String {
     match progress {
         Some(Progress { notice: Notice::Acked { .. }, counts: Some(counts) }) => {
@@ -246,7 +246,7 @@ fn with_total(message: &str, progress: Option<&Progress>) -> String {
     }
 }
 
-/// The style of what stays above the bar: what goes wrong, and the turns that the upgrade takes.
+/// The style of a message that stays above the live line: a problem, or a turn of the upgrade.
 fn lasting(notice: &Notice) -> Option<Style> {
     match (notice.severity(), notice) {
         (Severity::Error, _) => Some(Style::Bad),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_whether_it_was_rolled_back() {
+    fn a_failure_shows_whether_it_was_rolled_back() {
         assert_eq!(what_was_done(&report(Outcome::RolledBack)), "rolled back: no worker runs generation 8");
         assert_eq!(
             what_was_done(&report(Outcome::Failed)),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_of_a_worker_are_told_if_there_are_any() {
+    fn the_last_output_of_a_worker_is_shown_if_there_is_any() {
         let mut report = report(Outcome::Failed);
         assert_eq!(last_words(&report), [""; 0]);
         let mut death = json!({ "pid": 7, "generation": 8, "reason": "", "age_ms": 4, "acked": false });
@@ -289,7 +289,7 @@ mod tests {
         report.death = serde_json::from_value(death).unwrap();
         assert_eq!(
             last_words(&report),
-            ["the last that it wrote to its standard error:", "| Traceback:", "|   no such module"]
+            ["last lines of its standard error:", "| Traceback:", "|   no such module"]
         );
     }
 }

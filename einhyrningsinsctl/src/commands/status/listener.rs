@@ -5,8 +5,7 @@ use einhorn_proto::{ListenerStatus, QueueStatus, SlotListenerStatus};
 use super::fact;
 use crate::table::{Line, Span, Style};
 
-/// Where it listens, and how full its queue is. A queue that has turned something away shows, and so do slots that get
-/// nothing new.
+/// Shows the address and the queue of a listener, with its drops and the slots that get no new connections.
 pub(super) fn listener_line(listener: &ListenerStatus) -> Line {
     let ListenerStatus { fd, name, address, backlog, kind, slots, .. } = listener;
     let is_packets = kind == "udp";
@@ -33,7 +32,7 @@ pub(super) fn listener_line(listener: &ListenerStatus) -> Line {
     line
 }
 
-/// Which slots get nothing new, and what still waits for them.
+/// The slots that get no new connections, and what still waits for them.
 fn left_out(slots: &[SlotListenerStatus]) -> Option<String> {
     let left_out: Vec<_> = slots.iter().filter(|slot| !slot.live).collect();
     let numbers: Vec<_> = left_out.iter().map(|slot| slot.slot.to_string()).collect();
