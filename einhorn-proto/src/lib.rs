@@ -61,3 +61,8 @@ pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 ///
 /// Far more than one machine needs. It bounds tables and replies, and catches typing errors.
 pub const WORKERS_MAX: u32 = 10_000;
+
+/// The example of README.md, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use einhorn_proto::{COMMANDS, Place};
 
-const MANUAL: &str = include_str!("../../man/einhyrningsinsctl.1");
+const MANUAL: &str = include_str!("../man/einhyrningsinsctl.1");
 
 fn help() -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_einhyrningsinsctl")).arg("--help").output().unwrap();

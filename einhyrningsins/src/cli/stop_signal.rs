@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_page_has_each_server_with_its_signal() {
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/einhyrningsins.1");
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/man/einhyrningsins.1");
         let page = std::fs::read_to_string(page).unwrap();
         for (name, signal) in SERVERS {
             let signal = signal.as_str().trim_start_matches("SIG");
