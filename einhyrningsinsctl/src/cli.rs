@@ -16,11 +16,11 @@ use crate::commands::Command;
 #[command(name = "einhyrningsinsctl", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// Control socket of the master [default: /tmp/einhorn.sock]
-    #[arg(short = 'd', long, value_name = "PATH", global = true)]
+    #[arg(short = 'd', long, value_name = "PATH", global = true, display_order = GLOBAL)]
     pub(crate) socket_path: Option<PathBuf>,
 
     /// Name of the master: short for -d /tmp/einhorn-NAME.sock
-    #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name, global = true)]
+    #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name, global = true, display_order = GLOBAL)]
     pub(crate) command_name: Option<String>,
 
     /// Run these commands, separated by ";", up to the first that fails
@@ -34,6 +34,9 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
+/// Where the options of every command stand in its help: behind its own.
+const GLOBAL: usize = 100;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -46,11 +49,11 @@ Exit codes:
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct AnswerArgs {
     /// Print the data of each answer as JSON, one line each
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = GLOBAL)]
     pub(crate) json: bool,
 
     /// Give up after this many seconds without the answer [default: wait forever]
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero, global = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero, global = true, display_order = GLOBAL)]
     pub(crate) timeout: Option<Duration>,
 }
 

@@ -1,9 +1,9 @@
-//! A command line that is answered, and not run.
+//! Answers to command lines that start no master: help, version and mistakes.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-/// What to say to a command line that asks for nothing but words, or for something that there is not.
+/// Text to print instead of starting, and the exit code.
 #[derive(Debug)]
 pub struct Answer {
     words: Words,
@@ -13,7 +13,7 @@ pub struct Answer {
 
 #[derive(Debug)]
 enum Words {
-    /// As the parser puts it, with its colours and to where it says.
+    /// The parser's own, with its colours and its choice of stream.
     Parser(clap::Error),
     /// To standard output.
     Wanted(String),
@@ -22,22 +22,22 @@ enum Words {
 }
 
 impl Answer {
-    /// What somebody asked for, with a newline at its end.
+    /// A requested text, with a newline at its end.
     pub fn wanted(text: String, code: u8) -> Self {
         Self { words: Words::Wanted(text), code }
     }
 
-    /// What is wrong, with a newline at its end.
+    /// A complaint, with a newline at its end.
     pub fn complaint(text: String, code: u8) -> Self {
         Self { words: Words::Complaint(text), code }
     }
 
-    /// What the parser says; `code` instead of its own.
+    /// The parser's text, with `code` instead of its exit code.
     pub fn of_parser(error: clap::Error, code: u8) -> Self {
         Self { words: Words::Parser(error), code }
     }
 
-    /// Says it, and returns the exit code. Nobody may be there to hear it.
+    /// Prints it and returns the exit code. Ignores a failure to print.
     #[must_use]
     pub fn give(self) -> ExitCode {
         let _ = match self.words {
@@ -48,7 +48,7 @@ impl Answer {
         ExitCode::from(self.code)
     }
 
-    /// The words alone.
+    /// The text alone.
     #[cfg(test)]
     pub fn text(&self) -> String {
         match &self.words {

@@ -1,4 +1,4 @@
-//! Options about the care for workers that serve.
+//! Options about the recycling of workers.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use einhorn_proto::{SecondsError, parse_seconds, parse_seconds_above_zero};
 
 use super::values::parse_bytes;
 
-/// When a worker that serves is replaced.
+/// When a serving worker is replaced.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CareArgs {
-    /// Replace a worker that has been up for SECONDS, and up to JITTER more, of which each worker has its own share:
-    /// by replacement first, one at a time [default: never]
+    /// Replace a worker that has been up for SECONDS, plus its own share of JITTER; one worker at a time, after its
+    /// successor has acked [default: never]
     #[arg(long, value_name = "SECONDS[:JITTER]", value_parser = parse_max_age, help_heading = "Workers")]
     pub max_age: Option<MaxAgeArg>,
 
-    /// Replace a worker that holds more than SIZE of memory, as the kernel counts it (RSS): a number of bytes, or with
-    /// K, M or G behind it [default: never]
+    /// Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a number of bytes, or one
+    /// with K, M or G behind it [default: never]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Workers")]
     pub max_rss: Option<u64>,
 
-    /// Replace, and then kill, a worker that has said that it is well, by worker:ping or WATCHDOG=1, and then not
-    /// again for SECONDS [default: never]
+    /// Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not again for SECONDS
+    /// [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero, help_heading = "Workers")]
     pub ping_timeout: Option<Duration>,
 }
@@ -30,7 +30,7 @@ pub struct CareArgs {
 pub struct MaxAgeArg {
     /// The age.
     pub age: Duration,
-    /// By how much more at the most.
+    /// The longest time to add to it.
     pub jitter: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What was typed. What it means is for `config.rs` to say.
+//! The command lines: parses what was typed. `config.rs` turns it into what it means.
 
 mod answer;
 mod care;

@@ -6,16 +6,16 @@ use super::SharedArgs;
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
-/// Sockets are bound once, by the master, and handed to every worker from descriptor 3 upward, in the order of
-/// --bind. A worker learns of them by the variables of einhorn, systemd socket activation and Server::Starter.
-/// See einhyrningsins(1), and einhorn-worker(7) for the worker's side.
+/// The master binds the sockets once and hands them to every worker, from descriptor 3 upward, in the order of --bind,
+/// described by the variables of einhorn, systemd socket activation and Server::Starter. See einhyrningsins(1), and
+/// einhorn-worker(7) for the worker's side.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "einhyrningsins",
     disable_help_flag = true,
     disable_version_flag = true,
     version,
-    // A new master's program is in the state that it takes over.
+    // A new master finds the program in the state that it takes over.
     mut_arg("command", |command| command.required_unless_present_any(["with_state_fd", "upgrade_check"])),
     override_usage = "einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...",
     after_help = "Signals: INT, USR2 stop gracefully; TERM stops; QUIT exits at once; HUP upgrades; TTIN adds a \
@@ -27,7 +27,7 @@ pub struct Args {
     #[command(flatten)]
     pub shared: SharedArgs,
 
-    /// Take a worker as up only when it says so; the same as --ack-mode manual
+    /// Consider a worker up only when it acks; the same as --ack-mode manual
     #[arg(short = 'm', long, conflicts_with = "ack_mode", help_heading = "Workers")]
     pub manual: bool,
 }

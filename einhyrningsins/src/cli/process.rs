@@ -6,8 +6,8 @@ use crate::sys::limits::ResourceLimit;
 /// What a worker's process is given that the master does not have.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ProcessArgs {
-    /// User and group of the workers, by name or number, with the user's supplementary groups. The master stays
-    /// who it is [default: the master's]
+    /// User and group of the workers, by name or number, with the user's supplementary groups. The master keeps
+    /// its own [default: the master's]
     #[arg(long, value_name = "USER[:GROUP]", value_parser = parse_user, help_heading = "Worker processes")]
     pub user: Option<UserArg>,
 
@@ -19,13 +19,12 @@ pub struct ProcessArgs {
     #[arg(long, value_name = "MASK", value_parser = parse_umask, help_heading = "Worker processes")]
     pub umask: Option<u32>,
 
-    /// Resource limit of the workers, repeatable: a name of setrlimit(2) less RLIMIT_, such as nofile; numbers or
-    /// "infinity". SOFT alone is for both
+    /// Resource limit of the workers, repeatable: a name of setrlimit(2) without RLIMIT_, such as nofile, and
+    /// numbers or "infinity". SOFT alone sets both
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Worker processes")]
     pub rlimit: Vec<ResourceLimit>,
 
-    /// How much rather the workers are killed than others when memory runs out, from -1000 to 1000 [default: as
-    /// the master]
+    /// Preference for killing the workers when memory runs out, from -1000 to 1000 [default: the master's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(-1000..=1000),
           allow_hyphen_values = true, help_heading = "Worker processes")]
     pub oom_score_adj: Option<i16>,
@@ -35,7 +34,7 @@ pub struct ProcessArgs {
     #[arg(long, value_name = "SETS|auto", value_parser = parse_cpu_affinity, help_heading = "Worker processes")]
     pub cpu_affinity: Option<CpuAffinityArg>,
 
-    /// Keep the workers from gaining privileges by what they execute, such as a set-user-ID program
+    /// Keep the workers from gaining privileges through programs that they execute, such as set-user-ID ones
     #[arg(long, help_heading = "Worker processes")]
     pub no_new_privs: bool,
 }

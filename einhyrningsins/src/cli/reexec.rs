@@ -9,13 +9,13 @@ use einhorn_proto::parse_seconds_above_zero;
 /// What to run in the master's place, and what a master that takes another's place is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReexecArgs {
-    /// Command to become when the master replaces itself, split as a shell would; the options of the re-exec
-    /// follow it [default: the program as it was called]
+    /// Command to run in the master's place when it replaces itself, split into words as a shell does; the options of
+    /// the re-exec follow it [default: the program as it was called]
     #[arg(long, value_name = "CMDLINE", value_parser = parse_command_line, allow_hyphen_values = true,
           help_heading = "Control")]
     pub reexec_as: Option<CommandWords>,
 
-    /// How long the check of a new master may take, before it counts as failed
+    /// How long the check of a new master may take before it counts as failed
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds_above_zero,
           help_heading = "Control")]
     pub reexec_timeout: Duration,

@@ -1,6 +1,6 @@
 //! The options that both command lines have, each defined once.
 //!
-//! They stand here as the native command line has them; `einhorn.rs` changes what einhorn has otherwise.
+//! The definitions are those of the native command line; `einhorn.rs` changes what differs in einhorn.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,18 +51,18 @@ pub struct SharedArgs {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub backlog: Option<u32>,
 
-    /// Take a worker as up after SECONDS alive, or only when it says so
+    /// Consider a worker up after SECONDS alive, or, with "manual", only when it acks
     #[arg(long, value_name = "SECONDS|manual", default_value = "1", value_parser = parse_ack_mode,
           help_heading = "Workers")]
     pub ack_mode: AckModeArg,
 
-    /// In manual mode: how long a worker has to say so; 0 for ever
+    /// In manual mode: how long a worker may take to ack; 0 for no limit
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds,
           help_heading = "Workers")]
     pub ack_timeout: Option<Duration>,
 
-    /// Spawns of one slot in a row without an ack, before giving it up [default: 3 at first start and in an
-    /// upgrade, no limit once the release has been up]
+    /// Spawns in a row without an ack after which a slot is given up [default: 3 at the first start and in an upgrade,
+    /// no limit once the release has been up]
     #[arg(short = 'r', long, value_name = "COUNT", help_heading = "Workers",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub retries: Option<u32>,
@@ -77,8 +77,8 @@ pub struct SharedArgs {
           value_parser = parse_stop_signal, help = stop_signal::help(), help_heading = "Workers")]
     pub graceful_signal: nix::sys::signal::Signal,
 
-    /// Show the last lines that a worker wrote to standard error where it died before its ack. Its standard
-    /// error then goes through the master for as long as it lives
+    /// Show the last lines on standard error of a worker that dies before its ack. Standard error of each worker then
+    /// goes through the master as long as it lives
     #[arg(long, help_heading = "Workers")]
     pub capture_startup: bool,
 
@@ -86,8 +86,8 @@ pub struct SharedArgs {
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
     pub signal_timeout: Option<Duration>,
 
-    /// With reuseport in -b, let a worker whose slot is taken away serve connections that are on their way to it for
-    /// SECONDS, before it is asked to stop
+    /// With reuseport in -b: how long a worker whose slot is taken away still serves connections that are on their way
+    /// to it, before it is asked to stop
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, help_heading = "Workers")]
     pub shrink_grace: Duration,
 
@@ -101,28 +101,28 @@ pub struct SharedArgs {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
     pub max_upgrade_additional: Option<u32>,
 
-    /// Send the workers the graceful signal when the master dies, however it dies
+    /// Send the workers the graceful signal when the master dies, for whatever reason
     #[arg(short = 'k', long, help_heading = "Workers")]
     pub kill_children_on_exit: bool,
 
-    /// Directory to run in, looked up anew at each upgrade [default: the current one, by the name in PWD]
+    /// Directory to run in, resolved anew at each upgrade [default: the current one, by its name in PWD]
     #[arg(long, value_name = "DIR", help_heading = "Workers")]
     pub chdir: Option<PathBuf>,
 
-    /// File of variables for the workers, over inherited ones: NAME=value lines. Read anew at each upgrade; a
-    /// relative path counts from the directory of --chdir
+    /// File of variables for the workers, as lines NAME=value, which override inherited ones. Read anew at each upgrade;
+    /// a relative path counts from the directory of --chdir
     #[arg(long, value_name = "FILE", help_heading = "Workers")]
     pub env_file: Option<PathBuf>,
 
-    /// Care for workers that serve.
+    /// When a serving worker is replaced.
     #[command(flatten)]
     pub care: CareArgs,
 
-    /// Inherited variable to keep from the workers, repeatable
+    /// Inherited variable to hide from the workers, repeatable
     #[arg(long, value_name = "VAR", value_parser = parse_variable, help_heading = "Workers")]
     pub drop_env_var: Vec<String>,
 
-    /// Nice values, of the master and of the workers
+    /// Nice values of the master and of the workers
     #[arg(long, value_name = "MASTER[:WORKER]", value_parser = parse_nice, allow_hyphen_values = true,
           help_heading = "Workers")]
     pub nice: Option<NiceArg>,
@@ -131,7 +131,7 @@ pub struct SharedArgs {
     #[command(flatten)]
     pub process: ProcessArgs,
 
-    /// Name of this master: in ps, and for its control socket, /tmp/einhorn-NAME.sock
+    /// Name of this master, for ps and for its control socket, /tmp/einhorn-NAME.sock
     #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name, help_heading = "Control")]
     pub command_name: Option<String>,
 
@@ -143,7 +143,7 @@ pub struct SharedArgs {
     #[arg(short = 'e', long, value_name = "FILE", help_heading = "Control")]
     pub pidfile: Option<PathBuf>,
 
-    /// File to hold locked as long as the master lives
+    /// File to lock as long as the master lives
     #[arg(short = 'f', long, value_name = "FILE", help_heading = "Control")]
     pub lockfile: Option<PathBuf>,
 
@@ -180,7 +180,7 @@ pub struct SharedArgs {
     pub version: Option<bool>,
 
     /// The program to run, and its arguments. With a slash it is a path, from the directory of --chdir; else it
-    /// is looked up in PATH. The first word that is no option is the program.
+    /// is found in PATH. The first word that is not an option is the program.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     pub command: Vec<OsString>,
 }

@@ -1,10 +1,10 @@
-//! The signal that asks a worker to stop: by its own name, or by that of a server whose manual says which it is.
+//! The signal that asks a worker to stop, by its own name or by that of a server whose stop signal is known.
 
 use nix::sys::signal::Signal;
 
 use crate::sys::signals::parse_signal;
 
-/// Servers, and the signal on which each accepts no more, finishes what it has, and exits.
+/// Servers, and the signal on which each stops accepting, finishes its requests, and exits.
 const SERVERS: &[(&str, Signal)] = &[
     // httpd.apache.org, "Stopping and Restarting": graceful-stop, with -D FOREGROUND.
     ("apache", Signal::SIGWINCH),
@@ -41,7 +41,7 @@ pub struct UnknownStopSignal;
 /// Reads a signal, or the name of a server, in any case.
 ///
 /// # Errors
-/// [`UnknownStopSignal`], which names the servers that are known.
+/// [`UnknownStopSignal`], whose message lists the known servers.
 pub fn parse_stop_signal(text: &str) -> Result<Signal, UnknownStopSignal> {
     let server = SERVERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
     match server {
@@ -50,10 +50,10 @@ pub fn parse_stop_signal(text: &str) -> Result<Signal, UnknownStopSignal> {
     }
 }
 
-/// The help of the option, which names the servers.
+/// The help of the option, with the names of the servers.
 pub(super) fn help() -> String {
     format!(
-        "Signal that asks a worker to stop, or the server that runs, for the one on which it drains: {}. \
+        "Signal that asks a worker to stop, or the name of a server, for the signal on which that drains: {}. \
          --stop-signal is the same option",
         known_servers()
     )
@@ -93,7 +93,7 @@ mod tests {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/man/einhyrningsins.1");
         let page = std::fs::read_to_string(page).unwrap();
         for (name, signal) in SERVERS {
-            let signal = signal.as_str().trim_start_matches("SIG");
+            let signal = einhorn_proto::short_signal_name(signal.as_str());
             assert!(
                 page.contains(&format!(".Cm {name}\n.Pq {signal} ")),
                 "{name} {signal} is not in the page"

@@ -1,4 +1,4 @@
-//! Values of options, and what they may be.
+//! Parsers of option values.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum AckModeArg {
     /// After this long alive.
     Seconds(Duration),
-    /// When the worker says so.
+    /// When the worker acks.
     Manual,
 }
 

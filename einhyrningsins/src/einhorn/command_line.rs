@@ -1,7 +1,7 @@
 //! einhorn's command line.
 //!
-//! It is einhorn's in names, defaults, exit codes and abbreviations. Options of ours that einhorn lacks are taken
-//! too, where they take nothing of its own away; they must be spelled so that no option of einhorn is meant.
+//! Names, defaults, exit codes and abbreviations are einhorn's. It also accepts our options that einhorn lacks, unless
+//! they conflict with one of einhorn's; an abbreviation always means einhorn's option.
 
 use std::cmp::Ordering;
 use std::env;
@@ -17,7 +17,7 @@ use crate::cli::{Answer, LogFormat, NiceArg, SharedArgs, parse_nice};
 use crate::config::{CommandLine, Dialect};
 use crate::listen::BindSpec;
 
-/// What is said to a command line without a program. Its first line is einhorn's.
+/// The usage for a command line without a program. Its first line is einhorn's.
 const USAGE: &str = "\
 ## Usage
 
@@ -29,7 +29,7 @@ connection:
 `einhorn -h` lists the options.
 ";
 
-/// The frame of the long usage.
+/// The template of the help.
 const HELP: &str = "\
 ## Usage
 
@@ -38,13 +38,13 @@ connection:
 
     einhorn [OPTIONS] [--] PROGRAM [ARGS]...
 
-The first word that is no option is PROGRAM. Long options may be abbreviated.
+The first word that is not an option is PROGRAM. Long options may be abbreviated.
 
     einhorn -n 4 -b 127.0.0.1:8080,r,n -m manual ./server --its-own-options
 
-Each worker has the sockets from descriptor 3 upward, as EINHORN_FD_0,
-EINHORN_FD_1... and EINHORN_FD_COUNT tell it. `einhornsh` controls the master.
-See einhorn(1), and einhyrningsins(1) for what is not of einhorn.
+Each worker has the sockets from descriptor 3 upward, given by EINHORN_FD_0,
+EINHORN_FD_1... and EINHORN_FD_COUNT. `einhornsh` controls the master.
+See einhorn(1), and einhyrningsins(1) for the options that einhorn lacks.
 
 {all-args}{after-help}
 ";
@@ -53,7 +53,7 @@ See einhorn(1), and einhyrningsins(1) for what is not of einhorn.
 /// Source: of the end, this program; einhorn has none.
 const RETRIES: Retries = Retries { unproven: None, upgrade: 10, proven: None };
 
-/// The long options that einhorn has. What abbreviates one of them alone means it, whatever else we have.
+/// einhorn's long options. An abbreviation of exactly one of them means that one, whatever options we have besides.
 const EINHORNS_OPTIONS: [&str; 25] = [
     "ack-mode",
     "backlog",
@@ -97,18 +97,18 @@ const EINHORNS_OPTIONS: [&str; 25] = [
     help_template = HELP,
     after_help = "Signals: INT, USR2 stop with USR2, TERM with TERM, and again each time; QUIT exits at once; HUP, ALRM \
                   upgrade; TTIN adds a worker, TTOU removes one; USR1 goes to every worker.\n\
-                  Exit codes: 0 when the last worker has gone, 1 after QUIT or what kept it from starting."
+                  Exit codes: 0 when the last worker has exited, 1 after QUIT or a failed start."
 )]
 pub struct Args {
     /// What is the same in both dialects.
     #[command(flatten)]
     pub shared: SharedArgs,
 
-    /// Ruby code to load before the workers are forked: taken, and done without
+    /// Ruby code to load before the workers are forked: accepted and ignored
     #[arg(short = 'p', long, value_name = "PATH", help_heading = "Workers")]
     pub preload: Option<PathBuf>,
 
-    /// Taken, and nothing to do
+    /// Accepted and ignored
     #[arg(long, help_heading = "Workers")]
     pub gc_before_fork: bool,
 }
@@ -150,14 +150,14 @@ impl Args {
     }
 }
 
-/// Changes what einhorn has otherwise in the shared options: names, defaults, ranges, and the help that follows.
+/// Changes what differs in einhorn: names, defaults and ranges of the shared options, and their help.
 fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
     let with_help = [
         (
             "drop_env_var",
-            "Variable to take out of the environment at the next upgrade, repeatable; at the start it stays",
+            "Variable to remove from the environment at the next upgrade, repeatable; the first start keeps it",
         ),
-        ("command_name", "Name of this master: in ps, and for its files"),
+        ("command_name", "Name of this master, for ps and for its files"),
         ("socket_path", "Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]"),
         (
             "pidfile",
@@ -165,7 +165,7 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
         ),
         (
             "lockfile",
-            "File to hold locked while the control socket is made [default: einhorn.lock or einhorn-NAME.lock, in \
+            "File to lock while the control socket is made [default: einhorn.lock or einhorn-NAME.lock, in \
              TMPDIR or /tmp]",
         ),
         ("verbose", "Log more"),
@@ -190,18 +190,18 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
         })
         .mut_arg("ack_mode", |arg| arg.short('m'))
         .mut_arg("ack_timeout", |arg| {
-            arg.default_value(None).help("In manual mode: how long a worker has to say so [default: for ever]")
+            arg.default_value(None).help("In manual mode: how long a worker may take to ack [default: no limit]")
         })
         .mut_arg("retries", |arg| {
             arg.short(None).help(
-                "Spawns of one slot in a row without an ack, before giving it up [default: 10 in an upgrade, else no \
+                "Spawns in a row without an ack after which a slot is given up [default: 10 in an upgrade, else no \
                  limit]",
             )
         })
         .mut_arg("nice", |arg| {
             arg.value_name("MASTER[:WORKER[:RENICE_CMD]]")
                 .value_parser(parse_nice_with_command)
-                .help("Nice values, of the master and of the workers; no command is needed to set them")
+                .help("Nice values of the master and of the workers; RENICE_CMD is not needed, and ignored")
         })
         .mut_arg("log_format", |arg| {
             arg.default_value(None).help("Form of the log on standard error [default: einhorn's]")
@@ -258,7 +258,7 @@ fn answer(error: clap::Error) -> Answer {
     }
 }
 
-/// The command is for systems whose master may not change nice values by itself, and then has no more luck.
+/// The command is for systems on which the master may not set nice values itself; it would fail there too.
 fn parse_nice_with_command(text: &str) -> Result<NiceArg, String> {
     let end = text.match_indices(':').nth(1).map_or(text.len(), |(end, _)| end);
     parse_nice(&text[..end])
