@@ -207,6 +207,33 @@ fn a_failed_upgrade_shows_what_was_done_and_the_last_output_of_the_worker() {
 }
 
 #[test]
+fn the_report_of_an_upgrade_is_shown_as_its_outcome() {
+    let shown = |ok: bool, message: &str, outcome: &str| {
+        let master = Master::answering(ok, message, report(outcome, 0));
+        let outcome = master.client(&["upgrade"]).finish();
+        assert_eq!(outcome.status.code(), Some(i32::from(!ok)));
+        format!("{}{}", outcome.stdout, outcome.stderr)
+    };
+    insta::assert_snapshot!(shown(true, "upgrade to generation 8 done in 0.3s", "done"), @r"
+    upgrade to generation 8 done in 0.3s
+    ");
+    insta::assert_snapshot!(shown(false, "upgrade to generation 8 failed: slot 2: no good", "rolled_back"), @r"
+    einhyrningsinsctl: upgrade to generation 8 failed: slot 2: no good
+      rolled back: no worker runs generation 8
+      last lines of its standard error:
+      | cannot read /etc/web.conf
+      | giving up
+    ");
+    insta::assert_snapshot!(shown(false, "upgrade to generation 8 failed: slot 2: no good", "failed"), @r#"
+    einhyrningsinsctl: upgrade to generation 8 failed: slot 2: no good
+      not rolled back; "status" shows which worker runs what
+      last lines of its standard error:
+      | cannot read /etc/web.conf
+      | giving up
+    "#);
+}
+
+#[test]
 fn an_abort_succeeds_when_the_upgrade_is_rolled_back() {
     let master = Master::answering(true, "it failed: an abort was asked for", report("rolled_back", 0));
     let outcome = master.client(&["upgrade", "--abort"]).finish();
@@ -309,21 +336,19 @@ fn status_is_a_table() {
                       "age_ms": 60_990 }],
     });
     let master = Master::answering(true, "not this", status);
-    master.client(&["status"]).finish().expect(
-        0,
-        "\
-master    pid 4711, version 0.1.0, running, age 1m01s
-workers   1 of 1 up, generation 1
-runs      ./server
-in        /srv
-control   /tmp/einhorn.sock
-listens   127.0.0.1:8080, fd 3, name http, backlog 4096
+    let outcome = master.client(&["status"]).finish();
+    assert_eq!((outcome.status.code(), outcome.stderr.as_str()), (Some(0), ""));
+    insta::assert_snapshot!(outcome.stdout, @r"
+    master    pid 4711, version 0.1.0, running, age 1m01s
+    workers   1 of 1 up, generation 1
+    runs      ./server
+    in        /srv
+    control   /tmp/einhorn.sock
+    listens   127.0.0.1:8080, fd 3, name http, backlog 4096
 
-SLOT  INDEX   PID  GEN  STATE    AGE  RESTARTS  LAST DEATH
-   0      0  4712    1  up     1m00s         0
-",
-        "",
-    );
+    SLOT  INDEX   PID  GEN  STATE    AGE  RESTARTS  LAST DEATH
+       0      0  4712    1  up     1m00s         0
+    ");
 }
 
 #[test]

@@ -349,14 +349,37 @@ mod tests {
     }
 
     #[test]
-    fn usage_shows_positional_arguments() {
-        for (name, usage) in [
-            ("status", "status"),
-            ("upgrade", "upgrade"),
-            ("inc", "inc [COUNT]"),
-            ("worker:ping", "worker:ping PID [REQUEST_ID]"),
-        ] {
-            assert_eq!(command_info(name).unwrap().usage(), usage);
-        }
+    fn the_table_reads_as_help() {
+        let help = |is_shown: fn(&&CommandInfo) -> bool| {
+            COMMANDS.iter().filter(is_shown).map(|info| format!("{info}\n")).collect::<String>()
+        };
+        insta::assert_snapshot!(help(|info| info.is_typed()), @r"
+        status                 Show the master, its listeners and every worker
+        upgrade                Replace every worker with one from the current code, one by one
+        upgrade_fleet          Replace every worker, all new ones at once
+        upgrade_continue       End the soak of the running upgrade and replace the rest
+        upgrade_abort          Abort the running upgrade and roll it back
+        upgrade_follow         Follow the running upgrade until it ends
+        rollback               Go back to the previous release
+        inc [COUNT]            Add COUNT workers [default: 1]
+        dec [COUNT]            Remove COUNT workers, draining them [default: 1]
+        set_workers COUNT      Set the number of workers
+        respawn                Fill empty slots now, including those that were given up
+        signal [SIGNAL...]     Send signals to every worker; without any, list the signals
+        die [SIGNAL]           Stop the workers gracefully, then the master
+        reload                 Replace the master itself and keep the workers
+        events                 Show events as they happen
+        state                  Show the master's whole state, for programs and bug reports
+        louder                 Make the master's log say more
+        quieter                Make the master's log say less
+        version                Show the versions of the master and the protocol
+        help                   List the commands
+        ");
+        insta::assert_snapshot!(help(|info| !info.is_typed()), @r"
+        config [OPTIONS]       Change options of the running master; OPTIONS is a map in YAML
+        ehlo [USER]            Greet the master
+        worker:ack PID         Report that a worker takes traffic
+        worker:ping PID [REQUEST_ID] Report that a worker is still healthy
+        ");
     }
 }

@@ -1,0 +1,448 @@
+//! The help of both command lines, word by word.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use insta::assert_snapshot;
+
+/// What the program prints, and its exit code, when it is called as `name`. It cannot see a terminal, so the width is
+/// fixed.
+fn printed(name: &str, args: &[&str]) -> (String, Option<i32>) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_einhyrningsins"));
+    let output = program.arg0(name).args(args).env_remove("COLUMNS").output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    // clap leaves blanks at the ends of some lines, which an editor may remove from this file.
+    let text = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    (text, output.status.code())
+}
+
+#[test]
+fn of_the_native_command_line() {
+    let (text, code) = printed("einhyrningsins", &["--help"]);
+    assert_eq!(code, Some(0));
+    assert_snapshot!(text, @r#"
+    Run COUNT copies of a server on shared listening sockets, and replace them without dropping a
+    connection
+
+    The master binds the sockets once and hands them to every worker, from descriptor 3 upward, in the
+    order of --bind, described by the variables of einhorn, systemd socket activation and
+    Server::Starter. See einhyrningsins(1), and einhorn-worker(7) for the worker's side.
+
+    Usage: einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...
+
+    Arguments:
+      [PROGRAM [ARGS]]...
+              The program to run, and its arguments. With a slash it is a path, from the directory of
+              --chdir; else it is found in PATH. The first word that is not an option is the program
+
+    Options:
+      -h, --help
+              Print help (-h: short, --help: long)
+
+          --version
+              Print the version
+
+    Workers:
+      -n, --number <COUNT>
+              Number of workers
+
+              [default: 1]
+
+          --ack-mode <SECONDS|manual>
+              Consider a worker up after SECONDS alive, or, with "manual", only when it acks
+
+              [default: 1]
+
+          --ack-timeout <SECONDS>
+              In manual mode: how long a worker may take to ack; 0 for no limit
+
+              [default: 60]
+
+      -r, --retries <COUNT>
+              Spawns in a row without an ack after which a slot is given up [default: 3 at the first
+              start and in an upgrade, no limit once the release has been up]
+
+      -s, --seconds <SECONDS>
+              Shortest time between two spawns of one slot
+
+              [default: 1]
+
+          --graceful-signal <SIGNAL|SERVER>
+              Signal that asks a worker to stop, or the name of a server, for the signal on which that
+              drains: apache, gunicorn, haproxy, hypercorn, nginx, php-fpm, puma, starlet, starman,
+              unicorn, uvicorn. --stop-signal is the same option
+
+              [default: USR2]
+
+          --capture-startup
+              Show the last lines on standard error of a worker that dies before its ack. Standard error
+              of each worker then goes through the master as long as it lives
+
+      -t, --signal-timeout <SECONDS>
+              Kill a worker that still runs SECONDS after its stop signal [default: never]
+
+          --shrink-grace <SECONDS>
+              With reuseport in -b: how long a worker whose slot is taken away still serves connections
+              that are on their way to it, before it is asked to stop
+
+              [default: 5]
+
+          --max-unacked <N>
+              Unacked workers at a time, except at the first start [default: the number of available
+              CPUs]
+
+          --max-upgrade-additional <N>
+              Workers above COUNT that may live during an upgrade, draining ones counted [default: no
+              limit]
+
+      -k, --kill-children-on-exit
+              Send the workers the graceful signal when the master dies, for whatever reason
+
+          --chdir <DIR>
+              Directory to run in, resolved anew at each upgrade [default: the current one, by its name
+              in PWD]
+
+          --env-file <FILE>
+              File of variables for the workers, as lines NAME=value, which override inherited ones.
+              Read anew at each upgrade; a relative path counts from the directory of --chdir
+
+          --max-age <SECONDS[:JITTER]>
+              Replace a worker that has been up for SECONDS, plus its own share of JITTER; one worker at
+              a time, after its successor has acked [default: never]
+
+          --max-rss <SIZE>
+              Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a
+              number of bytes, or one with K, M or G behind it [default: never]
+
+          --ping-timeout <SECONDS>
+              Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not
+              again for SECONDS [default: never]
+
+          --drop-env-var <VAR>
+              Inherited variable to hide from the workers, repeatable
+
+          --nice <MASTER[:WORKER]>
+              Nice values of the master and of the workers
+
+      -m, --manual
+              Consider a worker up only when it acks; the same as --ack-mode manual
+
+    Sockets:
+      -b, --bind <ADDR:PORT[,OPT...]>
+              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS,
+              unix:PATH, unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd,
+              systemd:NAME; then options, separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is
+              always set), name=NAME, backlog=N, nodelay, defer, fastopen[=N], keepalive, freebind,
+              mark=N, device=NAME, rcvbuf=BYTES, sndbuf=BYTES, mode=MODE, user=USER, group=GROUP
+
+      -4, --ipv4-only
+              Listen on IPv4 addresses only
+
+      -6, --ipv6-only
+              Listen on IPv6 addresses only
+
+      -l, --backlog <N>
+              Length of the queue of connections that wait for a worker [default: the system's maximum]
+
+    Worker processes:
+          --user <USER[:GROUP]>
+              User and group of the workers, by name or number, with the user's supplementary groups.
+              The master keeps its own [default: the master's]
+
+          --group <GROUP>
+              Group of the workers, by name or number [default: the user's]
+
+          --umask <MASK>
+              File mode creation mask of the workers, in octal [default: the master's]
+
+          --rlimit <NAME=SOFT[:HARD]>
+              Resource limit of the workers, repeatable: a name of setrlimit(2) without RLIMIT_, such as
+              nofile, and numbers or "infinity". SOFT alone sets both
+
+          --oom-score-adj <N>
+              Preference for killing the workers when memory runs out, from -1000 to 1000 [default: the
+              master's]
+
+          --cpu-affinity <SETS|auto>
+              CPUs of the workers by slot: sets such as 0,1,2-3 or 0+4,1+5, the first for slot 0 and so
+              on in turn; "auto" for one CPU each [default: the master's]
+
+          --no-new-privs
+              Keep the workers from gaining privileges through programs that they execute, such as
+              set-user-ID ones
+
+    Control:
+      -c, --command-name <NAME>
+              Name of this master, for ps and for its control socket, /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket [default: /tmp/einhorn.sock]
+
+      -e, --pidfile <FILE>
+              File to write the master's pid to
+
+      -f, --lockfile <FILE>
+              File to lock as long as the master lives
+
+      -g, --command-socket-as-fd
+              Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
+
+          --reexec-as <CMDLINE>
+              Command to run in the master's place when it replaces itself, split into words as a shell
+              does; the options of the re-exec follow it [default: the program as it was called]
+
+          --reexec-timeout <SECONDS>
+              How long the check of a new master may take before it counts as failed
+
+              [default: 60]
+
+    Log:
+      -v, --verbose...
+              Log more; repeatable
+
+      -q, --quiet...
+              Log less: warnings and errors; twice: errors
+
+          --log-format <FORMAT>
+              Form of the log on standard error
+
+              Possible values:
+              - text: A line for people
+              - json: A JSON object per line
+
+              [default: text]
+
+          --syslog
+              Send warnings and errors to syslog too
+
+    Signals: INT, USR2 stop gracefully; TERM stops; QUIT exits at once; HUP upgrades; TTIN adds a
+    worker, TTOU removes one; USR1 goes to every worker.
+    Exit codes: 0 done, 1 failed, 2 bad usage.
+    "#);
+}
+
+#[test]
+fn of_einhorns_command_line() {
+    let (text, code) = printed("einhorn", &["--help"]);
+    assert_eq!(code, Some(1));
+    assert_snapshot!(text, @r#"
+    ## Usage
+
+    Runs copies of a server on shared sockets, and replaces them without dropping a
+    connection:
+
+        einhorn [OPTIONS] [--] PROGRAM [ARGS]...
+
+    The first word that is not an option is PROGRAM. Long options may be abbreviated.
+
+        einhorn -n 4 -b 127.0.0.1:8080,r,n -m manual ./server --its-own-options
+
+    Each worker has the sockets from descriptor 3 upward, given by EINHORN_FD_0,
+    EINHORN_FD_1... and EINHORN_FD_COUNT. `einhornsh` controls the master.
+    See einhorn(1), and einhyrningsins(1) for the options that einhorn lacks.
+
+    Options:
+      -h, --help
+              Print this help; the exit code is 1
+
+          --version
+              Print the version
+
+    Sockets:
+      -b, --bind <HOST:PORT[,FLAG...]>
+              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags,
+              separated by commas, in any case: n or o_nonblock, r or so_reuseaddr (always set),
+              name=NAME; others are ignored
+
+      -4, --ipv4-only
+              Listen on IPv4 addresses only
+
+      -6, --ipv6-only
+              Listen on IPv6 addresses only
+
+      -l, --backlog <N>
+              Length of the queue of connections that wait for a worker
+
+              [default: 100]
+
+    Workers:
+      -n, --number <N>
+              Number of workers
+
+              [default: 1]
+
+      -m, --ack-mode <SECONDS|manual>
+              Consider a worker up after SECONDS alive, or, with "manual", only when it acks
+
+              [default: 1]
+
+          --ack-timeout <SECONDS>
+              In manual mode: how long a worker may take to ack [default: no limit]
+
+          --retries <COUNT>
+              Spawns in a row without an ack after which a slot is given up [default: 10 in an upgrade,
+              else no limit]
+
+      -s, --seconds <SECONDS>
+              Shortest time between two spawns of one slot
+
+              [default: 1]
+
+          --graceful-signal <SIGNAL|SERVER>
+              Signal that asks a worker to stop, or the name of a server, for the signal on which that
+              drains: apache, gunicorn, haproxy, hypercorn, nginx, php-fpm, puma, starlet, starman,
+              unicorn, uvicorn. --stop-signal is the same option
+
+              [default: USR2]
+
+          --capture-startup
+              Show the last lines on standard error of a worker that dies before its ack. Standard error
+              of each worker then goes through the master as long as it lives
+
+      -t, --signal-timeout <SECONDS>
+              Kill a worker that still runs SECONDS after its stop signal [default: never]
+
+          --shrink-grace <SECONDS>
+              With reuseport in -b: how long a worker whose slot is taken away still serves connections
+              that are on their way to it, before it is asked to stop
+
+              [default: 5]
+
+          --max-unacked <N>
+              Unacked workers at a time, except at the first start [default: the number of available
+              CPUs]
+
+          --max-upgrade-additional <N>
+              Workers above COUNT that may live during an upgrade, draining ones counted [default: no
+              limit]
+
+      -k, --kill-children-on-exit
+              Send the workers the graceful signal when the master dies, for whatever reason
+
+          --chdir <DIR>
+              Directory to run in, resolved anew at each upgrade [default: the current one, by its name
+              in PWD]
+
+          --env-file <FILE>
+              File of variables for the workers, as lines NAME=value, which override inherited ones.
+              Read anew at each upgrade; a relative path counts from the directory of --chdir
+
+          --max-age <SECONDS[:JITTER]>
+              Replace a worker that has been up for SECONDS, plus its own share of JITTER; one worker at
+              a time, after its successor has acked [default: never]
+
+          --max-rss <SIZE>
+              Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a
+              number of bytes, or one with K, M or G behind it [default: never]
+
+          --ping-timeout <SECONDS>
+              Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not
+              again for SECONDS [default: never]
+
+          --drop-env-var <VAR>
+              Variable to remove from the environment at the next upgrade, repeatable; the first start
+              keeps it
+
+          --nice <MASTER[:WORKER[:RENICE_CMD]]>
+              Nice values of the master and of the workers; RENICE_CMD is not needed, and ignored
+
+      -p, --preload <PATH>
+              Ruby code to load before the workers are forked: accepted and ignored
+
+          --gc-before-fork
+              Accepted and ignored
+
+    Worker processes:
+          --user <USER[:GROUP]>
+              User and group of the workers, by name or number, with the user's supplementary groups.
+              The master keeps its own [default: the master's]
+
+          --group <GROUP>
+              Group of the workers, by name or number [default: the user's]
+
+          --umask <MASK>
+              File mode creation mask of the workers, in octal [default: the master's]
+
+          --rlimit <NAME=SOFT[:HARD]>
+              Resource limit of the workers, repeatable: a name of setrlimit(2) without RLIMIT_, such as
+              nofile, and numbers or "infinity". SOFT alone sets both
+
+          --oom-score-adj <N>
+              Preference for killing the workers when memory runs out, from -1000 to 1000 [default: the
+              master's]
+
+          --cpu-affinity <SETS|auto>
+              CPUs of the workers by slot: sets such as 0,1,2-3 or 0+4,1+5, the first for slot 0 and so
+              on in turn; "auto" for one CPU each [default: the master's]
+
+          --no-new-privs
+              Keep the workers from gaining privileges through programs that they execute, such as
+              set-user-ID ones
+
+    Control:
+      -c, --command-name <NAME>
+              Name of this master, for ps and for its files
+
+      -d, --socket-path <PATH>
+              Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]
+
+      -e, --pidfile <FILE>
+              File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or
+              /tmp]
+
+      -f, --lockfile <FILE>
+              File to lock while the control socket is made [default: einhorn.lock or einhorn-NAME.lock,
+              in TMPDIR or /tmp]
+
+      -g, --command-socket-as-fd
+              Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
+
+          --reexec-as <CMDLINE>
+              Command to run in the master's place when it replaces itself, split into words as a shell
+              does; the options of the re-exec follow it [default: the program as it was called]
+
+          --reexec-timeout <SECONDS>
+              How long the check of a new master may take before it counts as failed
+
+              [default: 60]
+
+    Log:
+      -v, --verbose...
+              Log more
+
+      -q, --quiet...
+              Log less
+
+          --log-format <FORMAT>
+              Form of the log on standard error [default: einhorn's]
+
+              Possible values:
+              - text: A line for people
+              - json: A JSON object per line
+
+          --syslog
+              Send warnings and errors to syslog too
+
+    Signals: INT, USR2 stop with USR2, TERM with TERM, and again each time; QUIT exits at once; HUP,
+    ALRM upgrade; TTIN adds a worker, TTOU removes one; USR1 goes to every worker.
+    Exit codes: 0 when the last worker has exited, 1 after QUIT or a failed start.
+    "#);
+}
+
+#[test]
+fn of_einhorns_command_line_without_a_program() {
+    let (text, code) = printed("einhorn", &[]);
+    assert_eq!(code, Some(1));
+    assert_snapshot!(text, @r"
+    ## Usage
+
+    Runs copies of a server on shared sockets, and replaces them without dropping a
+    connection:
+
+        einhorn [OPTIONS] [--] PROGRAM [ARGS]...
+
+    `einhorn -h` lists the options.
+    ");
+}

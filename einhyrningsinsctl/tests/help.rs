@@ -1,0 +1,722 @@
+//! The help of this program, word by word.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use einhorn_proto::COMMANDS;
+use insta::assert_snapshot;
+
+/// What the program prints when it is called as `name` with `args`. It cannot see a terminal, so the width is fixed.
+fn printed(name: &str, args: &[&str]) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_einhyrningsinsctl"));
+    let output = program.arg0(name).args(args).env_remove("COLUMNS").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    without_trailing_blanks(&String::from_utf8(output.stdout).unwrap())
+}
+
+/// clap leaves blanks at the ends of some lines, which an editor may remove from this file.
+fn without_trailing_blanks(text: &str) -> String {
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn help(command: &str) -> String {
+    printed("einhyrningsinsctl", &[command, "--help"])
+}
+
+#[test]
+fn of_the_program() {
+    assert_snapshot!(printed("einhyrningsinsctl", &["--help"]), @r#"
+    Control a running einhyrningsins master
+
+    With a COMMAND, sends it, prints the answer and exits. Without one, opens a prompt; if standard
+    input is a file or a pipe, runs its lines as commands, up to the first that fails.
+
+    Usage: einhyrningsinsctl [OPTIONS] [COMMAND]
+
+    Commands:
+      status         Show the master, its listeners and every worker
+      upgrade        Replace every worker with one from the current code, one by one
+      upgrade_fleet  Replace every worker, all new ones at once
+      rollback       Go back to the previous release
+      inc            Add COUNT workers [default: 1]
+      dec            Remove COUNT workers, draining them [default: 1]
+      set_workers    Set the number of workers
+      respawn        Fill empty slots now, including those that were given up
+      signal         Send signals to every worker; without any, list the signals
+      die            Stop the workers gracefully, then the master
+      reload         Replace the master itself and keep the workers
+      events         Show events as they happen
+      state          Show the master's whole state, for programs and bug reports
+      louder         Make the master's log say more
+      quieter        Make the master's log say less
+      version        Show the versions of the master and the protocol
+      help           List the commands
+
+    Options:
+      -e, --execute <COMMANDS>
+              Run these commands, separated by ";", up to the first that fails
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Exit codes:
+      0  done
+      1  refused or failed
+      2  bad usage
+      3  no master there
+      4  the connection broke or --timeout passed before the answer
+    "#);
+}
+
+#[test]
+fn of_einhornsh() {
+    assert_snapshot!(printed("einhornsh", &["--help"]), @r#"
+    Send commands to a running einhorn master
+
+    With -e, sends them, prints the answers and exits. Without it, opens a prompt; if standard input is
+    a file or a pipe, sends its lines. The commands are the master's: "help" lists them.
+
+    Usage: einhornsh [OPTIONS] [NAME]
+
+    Arguments:
+      [NAME]
+              The same as -c NAME; -d overrides -c, and -c overrides this
+
+    Options:
+      -c, --command-name <NAME>
+              Name of the master: short for -d $TMPDIR/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: einhorn.sock in $TMPDIR, or in /tmp]
+
+      -e, --execute <COMMANDS>
+              Send these commands, separated by ";", and exit
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Exit codes:
+      0  the master refused no command
+      1  it refused a command, or failed
+      2  bad usage
+      3  no master there
+      4  the connection broke before the answer
+    "#);
+}
+
+#[test]
+fn of_the_prompt() {
+    assert_snapshot!(printed("einhyrningsinsctl", &["-e", "help"]), @r#"
+    Commands:
+      status              Show the master, its listeners and every worker
+      upgrade             Replace every worker with one from the current code, one
+                          by one
+      upgrade_fleet       Replace every worker, all new ones at once
+      rollback            Go back to the previous release
+      inc [COUNT]         Add COUNT workers [default: 1]
+      dec [COUNT]         Remove COUNT workers, draining them [default: 1]
+      set_workers COUNT   Set the number of workers
+      respawn             Fill empty slots now, including those that were given up
+      signal [SIGNAL...]  Send signals to every worker; without any, list the
+                          signals
+      die [SIGNAL]        Stop the workers gracefully, then the master
+      reload              Replace the master itself and keep the workers
+      events              Show events as they happen
+      state               Show the master's whole state, for programs and bug
+                          reports
+      louder              Make the master's log say more
+      quieter             Make the master's log say less
+      version             Show the versions of the master and the protocol
+      help                List the commands
+
+    Each takes --json and --timeout SECONDS; "help COMMAND" shows its help.
+    ";" separates commands on one line; "quit", "exit" or Ctrl-D leaves.
+    "#);
+    assert_snapshot!(printed("einhyrningsinsctl", &["-e", "help set_workers"]), @r"
+    Set the number of workers
+
+    Usage: set_workers [OPTIONS] <COUNT>
+
+    Arguments:
+      <COUNT>
+              The new number of workers
+
+    Options:
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help
+    ");
+}
+
+#[test]
+fn of_status() {
+    assert_snapshot!(help("status"), @r"
+    Show the master, its listeners and every worker
+
+    Shows the cause and age of a slot's last death, and when an empty slot is filled again. Long causes
+    are cut to the width of the terminal; a pipe gets them whole.
+
+    Usage: einhyrningsinsctl status [OPTIONS]
+
+    Options:
+          --ready
+              Print nothing; exit with 0 if every slot has a worker up and the master is not stopping,
+              else with 1 and the reason on standard error. For probes
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn of_upgrade() {
+    assert_snapshot!(help("upgrade"), @r#"
+    Replace every worker with one from the current code, one by one
+
+    Shows progress and returns when the upgrade has ended, with exit code 0 only if every worker runs
+    the new release and takes traffic. If the new release fails, the master rolls back by itself; the
+    reason is printed, and the exit code is 1. After Ctrl-C the upgrade continues in the master.
+
+    Usage: einhyrningsinsctl upgrade [OPTIONS]
+
+    Options:
+          --fleet
+              Start all new workers at once; the old ones stop when all new ones have acked
+
+          --canary <COUNT>
+              Replace this many workers first, and the rest after the soak
+
+              If one of them dies during the soak, the upgrade has failed.
+
+          --soak <SECONDS>
+              How long the soak lasts [default: until "upgrade --continue"]
+
+          --continue
+              End the soak of the running upgrade and replace the rest
+
+          --abort
+              Abort the running upgrade and roll it back; exit code 0 once that is done
+
+          --follow
+              Follow the running upgrade until it ends
+
+          --no-wait
+              Return as soon as the master has begun
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn of_upgrade_fleet() {
+    assert_snapshot!(help("upgrade_fleet"), @r#"
+    Replace every worker, all new ones at once
+
+    The same as "upgrade --fleet".
+
+    Usage: einhyrningsinsctl upgrade_fleet [OPTIONS]
+
+    Options:
+          --no-wait
+              Return as soon as the master has begun
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn of_upgrade_continue() {
+    assert_snapshot!(help("upgrade_continue"), @r#"
+    End the soak of the running upgrade and replace the rest
+
+    The same as "upgrade --continue".
+
+    Usage: einhyrningsinsctl upgrade_continue [OPTIONS]
+
+    Options:
+          --no-wait
+              Return as soon as the master has begun
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn of_upgrade_abort() {
+    assert_snapshot!(help("upgrade_abort"), @r#"
+    Abort the running upgrade and roll it back
+
+    The same as "upgrade --abort".
+
+    Usage: einhyrningsinsctl upgrade_abort [OPTIONS]
+
+    Options:
+          --no-wait
+              Return as soon as the master has begun
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn of_upgrade_follow() {
+    assert_snapshot!(help("upgrade_follow"), @r#"
+    Follow the running upgrade until it ends
+
+    The same as "upgrade --follow".
+
+    Usage: einhyrningsinsctl upgrade_follow [OPTIONS]
+
+    Options:
+          --no-wait
+              Return as soon as the master has begun
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn of_rollback() {
+    assert_snapshot!(help("rollback"), @r#"
+    Go back to the previous release
+
+    Aborts a running upgrade, as "upgrade --abort" does. After an upgrade, replaces every worker again,
+    with the previous release, which is kept until the next upgrade begins. Exit code 0 only if every
+    worker runs that release again and takes traffic.
+
+    Usage: einhyrningsinsctl rollback [OPTIONS]
+
+    Options:
+          --no-wait
+              Return as soon as the master has begun
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn of_inc() {
+    assert_snapshot!(help("inc"), @r"
+    Add COUNT workers [default: 1]
+
+    Usage: einhyrningsinsctl inc [OPTIONS] [COUNT]
+
+    Arguments:
+      [COUNT]  How many
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_dec() {
+    assert_snapshot!(help("dec"), @r"
+    Remove COUNT workers, draining them [default: 1]
+
+    Usage: einhyrningsinsctl dec [OPTIONS] [COUNT]
+
+    Arguments:
+      [COUNT]  How many
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_set_workers() {
+    assert_snapshot!(help("set_workers"), @r"
+    Set the number of workers
+
+    Usage: einhyrningsinsctl set_workers [OPTIONS] <COUNT>
+
+    Arguments:
+      <COUNT>  The new number of workers
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_respawn() {
+    assert_snapshot!(help("respawn"), @r"
+    Fill empty slots now, including those that were given up
+
+    Usage: einhyrningsinsctl respawn [OPTIONS]
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_signal() {
+    assert_snapshot!(help("signal"), @r"
+    Send signals to every worker; without any, list the signals
+
+    Usage: einhyrningsinsctl signal [OPTIONS] [SIGNAL]...
+
+    Arguments:
+      [SIGNAL]...  Names or numbers of signals, in any case, with or without SIG
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_die() {
+    assert_snapshot!(help("die"), @r"
+    Stop the workers gracefully, then the master
+
+    Usage: einhyrningsinsctl die [OPTIONS] [SIGNAL]
+
+    Arguments:
+      [SIGNAL]  The signal to stop the workers with [default: the master's graceful signal]
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_reload() {
+    assert_snapshot!(help("reload"), @r"
+    Replace the master itself and keep the workers
+
+    Returns with exit code 0 once the new master runs. If that cannot continue from the old master's
+    state, the old master stays, the reason is printed, and the exit code is 1.
+
+    Usage: einhyrningsinsctl reload [OPTIONS]
+
+    Options:
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn of_events() {
+    assert_snapshot!(help("events"), @r"
+    Show events as they happen
+
+    Ends with Ctrl-C, or when the master exits.
+
+    Usage: einhyrningsinsctl events [OPTIONS]
+
+    Options:
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn of_state() {
+    assert_snapshot!(help("state"), @r"
+    Show the master's whole state, for programs and bug reports
+
+    Usage: einhyrningsinsctl state [OPTIONS]
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_louder() {
+    assert_snapshot!(help("louder"), @r"
+    Make the master's log say more
+
+    Usage: einhyrningsinsctl louder [OPTIONS]
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_quieter() {
+    assert_snapshot!(help("quieter"), @r"
+    Make the master's log say less
+
+    Usage: einhyrningsinsctl quieter [OPTIONS]
+
+    Options:
+      -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+          --json                 Print the data of each answer as JSON, one line each
+          --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
+                                 forever]
+      -h, --help                 Print help
+    ");
+}
+
+#[test]
+fn of_version() {
+    assert_snapshot!(help("version"), @r"
+    Show the versions of the master and the protocol
+
+    Shows this client's version first, which needs no master.
+
+    Usage: einhyrningsinsctl version [OPTIONS]
+
+    Options:
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn of_help() {
+    assert_snapshot!(help("help"), @r"
+    List the commands
+
+    Lists the commands of this client, which needs no master; with --master, those of the master.
+
+    Usage: einhyrningsinsctl help [OPTIONS] [COMMAND]
+
+    Arguments:
+      [COMMAND]
+              Show the help of this command
+
+    Options:
+          --master
+              Ask the master
+
+      -c, --command-name <NAME>
+              Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+      -d, --socket-path <PATH>
+              Control socket of the master [default: /tmp/einhorn.sock]
+
+          --json
+              Print the data of each answer as JSON, one line each
+
+          --timeout <SECONDS>
+              Give up after this many seconds without the answer [default: wait forever]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn of_every_command_is_above() {
+    let above = [
+        "status",
+        "upgrade",
+        "upgrade_fleet",
+        "upgrade_continue",
+        "upgrade_abort",
+        "upgrade_follow",
+        "rollback",
+        "inc",
+        "dec",
+        "set_workers",
+        "respawn",
+        "signal",
+        "die",
+        "reload",
+        "events",
+        "state",
+        "louder",
+        "quieter",
+        "version",
+        "help",
+    ];
+    let typed: Vec<_> = COMMANDS.iter().filter(|info| info.is_typed()).map(|info| info.name).collect();
+    assert_eq!(above[..], typed[..]);
+}
