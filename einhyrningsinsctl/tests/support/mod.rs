@@ -6,6 +6,7 @@
 pub(crate) mod terminal;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tempfile::TempDir;
 
 /// How long anything may take before the test is called hung.
@@ -56,7 +58,8 @@ impl Master {
                 let (stream, _) = listener.accept().unwrap();
                 play(Peer::new(stream));
             }
-            drop(listener);
+            // A child that another test has just forked may have a copy of it for a moment.
+            SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
             let _ = told.send(());
         });
         Self { directory, end }
@@ -123,6 +126,13 @@ impl Master {
 /// The master's side of one connection.
 pub(crate) struct Peer {
     reader: BufReader<UnixStream>,
+}
+
+/// Hangs up, whoever else has a copy of the connection.
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.reader.get_ref().shutdown(Shutdown::Both);
+    }
 }
 
 impl Peer {
