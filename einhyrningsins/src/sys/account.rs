@@ -60,20 +60,6 @@ pub enum AccountError {
     },
 }
 
-impl AccountError {
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::UnknownUser(_) => {
-                "--user takes a name that \"getent passwd\" knows, or a number with a group"
-            }
-            Self::UnknownGroup(_) => "a group is a name that \"getent group\" knows, or a number",
-            Self::NoGroup(_) => "give one: --user USER:GROUP",
-            Self::Lookup { .. } => "does \"getent passwd\" answer?",
-        }
-    }
-}
-
 impl AccountSpec {
     /// Asks the name service; may block. A number is always an id, even if some user has it as a name.
     ///

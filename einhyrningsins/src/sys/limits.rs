@@ -90,7 +90,7 @@ pub(super) struct KernelLimit {
 }
 
 /// This process's hard limit of the resource with this number.
-pub(super) fn own_hard_limit(resource: u32) -> Result<u64, Errno> {
+pub fn own_hard_limit(resource: u32) -> Result<u64, Errno> {
     let mut own = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let nothing = std::ptr::null::<libc::rlimit64>();
     // SAFETY: reads only (the new limit is null), and the kernel writes the old limit into live memory of its
@@ -100,12 +100,12 @@ pub(super) fn own_hard_limit(resource: u32) -> Result<u64, Errno> {
 }
 
 /// The name of the resource with this number, without `RLIMIT_`.
-pub(super) fn resource_name(number: u32) -> &'static str {
+pub fn resource_name(number: u32) -> &'static str {
     RESOURCES.iter().find(|resource| resource.number == number).map_or("?", |resource| resource.name)
 }
 
 /// Formats a limit: a number, or `infinity`.
-pub(super) fn in_words(limit: u64) -> String {
+pub fn in_words(limit: u64) -> String {
     if limit == INFINITY { "infinity".to_owned() } else { limit.to_string() }
 }
 

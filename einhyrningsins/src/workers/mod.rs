@@ -29,9 +29,11 @@ use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
+mod hint;
 mod process;
 mod status;
 
+pub(crate) use hint::spawn_hint;
 pub use process::ProcessOptions;
 
 /// Everything that a spawn needs.
@@ -113,7 +115,7 @@ impl ResolveError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Release(error) => error.hint().map(str::to_owned),
-            Self::Process(error) => error.hint(),
+            Self::Process(error) => spawn_hint(error),
         }
     }
 }

@@ -55,7 +55,7 @@ use nix::unistd::{Pid, getpid, pipe2};
 
 use self::apart::Patience;
 use self::child::{KERNEL_SIGSET_BYTES, PID_BYTES_MAX, Plan};
-pub use self::error::{SpawnError, Stage};
+pub use self::error::{ExecFault, SpawnError, Stage};
 use self::failure::Failure;
 use self::stack::Stack;
 use super::account::Credentials;

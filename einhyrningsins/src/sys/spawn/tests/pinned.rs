@@ -1,6 +1,7 @@
 //! Executing a pinned file, whatever has happened to its path.
 
 use super::*;
+use crate::workers::spawn_hint;
 
 /// A directory with a program in it, both pinned as a release pins them.
 struct Pinned {
@@ -167,11 +168,11 @@ fn a_deleted_directory_does_not_stop_a_pinned_program_and_is_named_if_a_path_is_
     let spec = SpawnSpec { executable: None, ..pinned.spec(&argv) };
     let error = spawner.spawn(&spec).unwrap_err();
     let directory = pinned.root.path().join("release").display().to_string();
-    assert_eq!(error.fault, Some(error::ExecFault::DirectoryDeleted { directory: directory.clone() }));
+    assert_eq!(error.fault, Some(ExecFault::DirectoryDeleted { directory: directory.clone() }));
     assert_eq!(
         error.to_string(),
         format!("cannot execute ./server: its directory {directory} has been deleted")
     );
     assert!(!error.is_transient(), "a deleted directory does not come back");
-    assert!(error.hint().unwrap().contains("keep a release's directory"));
+    assert!(spawn_hint(&error).unwrap().contains("keep a release's directory"));
 }
