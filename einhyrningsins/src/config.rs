@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CareArgs, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, SharedArgs,
+    AckModeArg, Args, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, RecyclingArgs, SharedArgs,
     UserArg,
 };
 use crate::forms::{self, core_signal};
@@ -59,7 +59,7 @@ pub struct Config {
     /// What a worker's process is given.
     pub process: ProcessOptions,
     /// How the master replaces itself.
-    pub reexec: Reexec,
+    pub handover: HandoverSettings,
     /// What was asked for and is done without, for the log.
     pub warnings: Vec<String>,
 }
@@ -97,7 +97,7 @@ pub struct Control {
 
 /// How the master replaces itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Reexec {
+pub struct HandoverSettings {
     /// What to become; `None` for the program as it was called.
     #[serde(with = "forms::words_option")]
     pub as_command: Option<Vec<OsString>>,
@@ -203,7 +203,7 @@ impl Config {
                     .any(|spec| spec.options.reuseport)
                     .then_some(args.shrink_grace),
                 upgrade_restarts: line.upgrade_restarts,
-                care: care(&args.care),
+                care: recycling(&args.recycling),
             },
             sockets: Sockets {
                 binds: args.bind.into_iter().map(|spec| spec.counted_from(&start)).collect(),
@@ -222,9 +222,9 @@ impl Config {
             process,
             capture_startup: args.capture_startup,
             parent_death_signal: args.kill_children_on_exit.then_some(args.graceful_signal),
-            reexec: Reexec {
-                as_command: args.reexec.reexec_as.map(|CommandWords(words)| words),
-                check_timeout: args.reexec.reexec_timeout,
+            handover: HandoverSettings {
+                as_command: args.handover.reexec_as.map(|CommandWords(words)| words),
+                check_timeout: args.handover.reexec_timeout,
             },
             dialect: line.dialect,
             identity: Identity {
@@ -278,7 +278,7 @@ fn ack_mode(args: &SharedArgs, manual: bool) -> AckMode {
     }
 }
 
-fn care(args: &CareArgs) -> Care {
+fn recycling(args: &RecyclingArgs) -> Care {
     Care {
         max_age: args.max_age.map(|MaxAgeArg { age, jitter }| MaxAge { age, jitter, seed: seed() }),
         max_rss_bytes: args.max_rss,

@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
         Err(answer) => return answer.give(),
     };
     // In a takeover nothing else of the command line counts.
-    let result = match line.args.reexec.takeover() {
+    let result = match line.args.handover.takeover() {
         Some(takeover) => take_over(&takeover),
         None => Config::new(line, argv).map_err(Failure::from).and_then(run),
     };
@@ -109,7 +109,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         captures: Captures::default(),
         notify: Notify::new(notify),
         control: Control::new(config.control, control_socket),
-        handover: Handover::new(config.identity, config.reexec),
+        handover: Handover::new(config.identity, config.handover),
         service,
         log,
         lockfile,

@@ -9,10 +9,10 @@ use std::time::Duration;
 use clap::ArgAction;
 use einhorn_proto::{WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds_above_zero};
 
-use super::care::CareArgs;
+use super::recycling::RecyclingArgs;
 use super::stop_signal::{self, parse_stop_signal};
 use super::values::{AckModeArg, LogFormat, NiceArg, parse_ack_mode, parse_nice, parse_variable};
-use super::{ProcessArgs, ReexecArgs};
+use super::{HandoverArgs, ProcessArgs};
 use crate::listen::BindSpec;
 
 /// What the two command lines have in common.
@@ -116,7 +116,7 @@ pub struct SharedArgs {
 
     /// When a serving worker is replaced.
     #[command(flatten)]
-    pub care: CareArgs,
+    pub recycling: RecyclingArgs,
 
     /// Inherited variable to hide from the workers, repeatable
     #[arg(long, value_name = "VAR", value_parser = parse_variable, help_heading = "Workers")]
@@ -153,7 +153,7 @@ pub struct SharedArgs {
 
     /// The master's own re-exec.
     #[command(flatten)]
-    pub reexec: ReexecArgs,
+    pub handover: HandoverArgs,
 
     /// Log more; repeatable
     #[arg(short = 'v', long, action = ArgAction::Count, help_heading = "Log")]

@@ -125,7 +125,7 @@ impl Args {
             .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
             .map_err(answer)?;
         // The state of another master has a program; nothing of this command line counts then.
-        if args.shared.reexec.takeover().is_some() {
+        if args.shared.handover.takeover().is_some() {
             return Ok(args);
         }
         if args.shared.command.is_empty() {
@@ -316,7 +316,7 @@ mod tests {
         );
         assert_eq!(args.shared.nice, Some(NiceArg { master: Some(1), worker: Some(2) }));
         assert_eq!(args.shared.drop_env_var, ["A", "B"]);
-        assert_eq!(args.shared.reexec.reexec_as.unwrap().0, ["ruby"].map(OsString::from));
+        assert_eq!(args.shared.handover.reexec_as.unwrap().0, ["ruby"].map(OsString::from));
         assert!(args.gc_before_fork && args.shared.command_socket_as_fd && args.shared.kill_children_on_exit);
         assert_eq!(shared("-n 2 -- -server").command, ["-server"]);
         assert_eq!(shared("-m 0 server").ack_mode, AckModeArg::Seconds(Duration::ZERO));
@@ -336,7 +336,7 @@ mod tests {
             shared("--num 3 --ack manual --lo l --pid p --back 9 --reexec x --seco=2 --command-so server");
         assert_eq!((args.number, args.ack_mode, args.backlog), (3, AckModeArg::Manual, Some(9)));
         assert_eq!((args.lockfile, args.pidfile), (Some("l".into()), Some("p".into())));
-        assert!(args.reexec.reexec_as.is_some() && args.command_socket_as_fd);
+        assert!(args.handover.reexec_as.is_some() && args.command_socket_as_fd);
         let args = shared("--ack-t 5 --retr 4 server");
         assert_eq!((args.ack_timeout, args.retries), (Some(Duration::from_secs(5)), Some(4)), "ours");
         for ambiguous in ["--n 3", "--max 3", "--ver", "--comm x"] {
@@ -409,8 +409,8 @@ mod tests {
 
     #[test]
     fn a_takeover_needs_no_program() {
-        assert!(shared("--with-state-fd 9").reexec.takeover().is_some());
-        assert!(shared("--upgrade-check").reexec.takeover().is_some());
+        assert!(shared("--with-state-fd 9").handover.takeover().is_some());
+        assert!(shared("--upgrade-check").handover.takeover().is_some());
     }
 
     proptest! {

@@ -115,7 +115,7 @@ fn a_takeover_shows_in_both_dialects() {
         let read = |line: &[&str]| {
             let line = words(line);
             let line = Dialect::called_as(&line).manners().read(&line).unwrap();
-            line.args.reexec.takeover()
+            line.args.handover.takeover()
         };
         let takeover =
             read(&[name, "--with-state-fd", "9", "--returned", "SIGSEGV", "--", "server"]).unwrap();

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Candidate, environment, format};
-use crate::config::Reexec;
+use crate::config::HandoverSettings;
 use crate::master::parts::Parts;
 use crate::master::ready::CHECK;
 use crate::sys::inherit::Fd;
@@ -106,7 +106,11 @@ impl Check {
     }
 
     /// The version of what has passed, or why it has not.
-    pub(super) fn verdict(&self, termination: &Termination, settings: &Reexec) -> Result<String, String> {
+    pub(super) fn verdict(
+        &self,
+        termination: &Termination,
+        settings: &HandoverSettings,
+    ) -> Result<String, String> {
         let program = self.candidate.program.file().path.display();
         if self.is_late {
             let limit = settings.check_timeout.as_secs_f64();

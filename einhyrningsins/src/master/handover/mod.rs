@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::{Part, Parts};
 use super::ready::Ready;
-use crate::config::{Identity, Reexec};
+use crate::config::{HandoverSettings, Identity};
 use crate::logging::Log;
 use crate::manners::Manners;
 use crate::release::{Program, Recipe, variable};
@@ -71,7 +71,7 @@ pub(super) enum Then {
 #[derive(Debug)]
 pub(crate) struct Handover {
     identity: Identity,
-    settings: Reexec,
+    settings: HandoverSettings,
     check: Option<Check>,
     /// The check has passed; the exec is next.
     checked: Option<Candidate>,
@@ -82,7 +82,7 @@ pub(crate) struct Handover {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HandoverState {
     identity: Identity,
-    settings: Reexec,
+    settings: HandoverSettings,
     then: Vec<Then>,
 }
 
@@ -95,7 +95,7 @@ struct Candidate {
 }
 
 impl Handover {
-    pub(crate) fn new(identity: Identity, settings: Reexec) -> Self {
+    pub(crate) fn new(identity: Identity, settings: HandoverSettings) -> Self {
         Self { identity, settings, check: None, checked: None, then: Vec::new() }
     }
 

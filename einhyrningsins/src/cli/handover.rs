@@ -48,7 +48,7 @@ pub struct Takeover {
     pub returned: Option<String>,
 }
 
-impl ReexecArgs {
+impl HandoverArgs {
     /// What this program is started for; `None` for an ordinary start.
     #[must_use]
     pub fn takeover(&self) -> Option<Takeover> {
@@ -78,9 +78,9 @@ mod tests {
 
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<ReexecArgs, String> {
+    fn parse(words: &[&str]) -> Result<HandoverArgs, String> {
         let words = ["einhyrningsins"].iter().chain(words);
-        Args::try_parse_from(words).map(|args| args.shared.reexec).map_err(|error| error.to_string())
+        Args::try_parse_from(words).map(|args| args.shared.handover).map_err(|error| error.to_string())
     }
 
     #[test]
