@@ -1,4 +1,4 @@
-//! What was typed, checked once against the system it runs on. From here on it is not doubted.
+//! The configuration: what was typed, checked once against the system.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,101 +22,79 @@ use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
 use crate::workers::ProcessOptions;
 
-/// Whose manners the master has, by the name that it was called by.
+/// The dialect of a master, by the name that it was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
-    /// Its own.
     #[default]
     Native,
-    /// einhorn's: command line, defaults, and the words of its log and of its answers.
     Einhorn,
 }
 
-/// What the master is to do.
 #[derive(Debug)]
 pub struct Config {
-    /// Whose manners it has.
     pub dialect: Dialect,
-    /// How it was called.
     pub identity: Identity,
-    /// What the pool is held to.
     pub policy: Policy,
-    /// What to run.
     pub recipe: Recipe,
-    /// What to listen on.
     pub sockets: Sockets,
-    /// How it is controlled, and what files it has.
     pub control: Control,
-    /// How it logs.
     pub log: LogConfig,
-    /// Nice values.
     pub nice: NiceArg,
-    /// What a worker gets when the master dies.
+    /// The signal that workers get when the master dies.
     pub parent_death_signal: Option<Signal>,
-    /// Whether what a worker writes to standard error goes through the master.
+    /// Whether standard error of workers goes through the master.
     pub capture_startup: bool,
-    /// What a worker's process is given.
     pub process: ProcessOptions,
-    /// How the master replaces itself.
     pub handover: HandoverSettings,
-    /// What was asked for and is done without, for the log.
+    /// For the log: options that were accepted and have no effect.
     pub warnings: Vec<String>,
 }
 
 /// How the master was called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
-    /// The command line as it was called, the name of the program first.
+    /// The command line, with the name of the program first.
     #[serde(with = "forms::words")]
     pub argv: Vec<OsString>,
-    /// The directory that it was started in, by the name that the shell had for it.
+    /// The directory that it was started in, as the shell names it.
     #[serde(with = "forms::path")]
     pub start_directory: PathBuf,
-    /// Whether another directory was asked for (`--chdir`).
+    /// Whether `--chdir` was given.
     pub directory_given: bool,
 }
 
-/// How the master is controlled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Control {
-    /// Its name.
     pub name: Option<String>,
-    /// Its control socket, an absolute path.
+    /// Absolute.
     #[serde(with = "forms::path")]
     pub socket: PathBuf,
-    /// Whether each worker gets a connection to it.
+    /// Whether each worker gets a connection to the control socket (`-g`).
     pub socket_as_fd: bool,
-    /// Where its pid goes.
     #[serde(with = "forms::path_option")]
     pub pidfile: Option<PathBuf>,
-    /// What it holds locked: for life, or in einhorn's dialect while it makes the control socket.
+    /// Locked for life, or in einhorn's dialect while the control socket is made.
     #[serde(with = "forms::path_option")]
     pub lockfile: Option<PathBuf>,
 }
 
-/// How the master replaces itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HandoverSettings {
-    /// What to become; `None` for the program as it was called.
+    /// The command of the new program; `None` for the program as it was called.
     #[serde(with = "forms::words_option")]
     pub as_command: Option<Vec<OsString>>,
-    /// How long the check of a new master may take.
     pub check_timeout: Duration,
 }
 
-/// How the master logs.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct LogConfig {
-    /// What matters at least this much is logged.
     pub verbosity: Severity,
-    /// In which form.
     pub format: LogFormat,
-    /// Whether warnings and errors go to syslog too.
     pub syslog: bool,
 }
 
-/// A command line: what was typed, and what its dialect makes of what was not.
+/// A command line, with the defaults of its dialect.
 #[derive(Debug, Clone)]
 pub struct CommandLine {
     pub args: SharedArgs,
@@ -162,7 +140,7 @@ impl From<Args> for CommandLine {
 }
 
 impl Config {
-    /// Gives what was typed its meaning. `argv` is that in words, the name of the program first.
+    /// Checks a command line. `argv` is its words, the name of the program first.
     ///
     /// # Errors
     /// If the current directory cannot be found out, or what was typed does not go together or with this system.
@@ -254,8 +232,7 @@ fn account(user: Option<UserArg>, group: Option<String>) -> anyhow::Result<Accou
     Ok(AccountSpec { user, group: users_group.or(group) })
 }
 
-/// The sets of CPUs by slot. Each CPU must be one that the master may use: the kernel would leave out the others and
-/// say nothing.
+/// The sets of CPUs by slot. Refuses a CPU that the master may not use: the kernel would ignore it silently.
 fn cpus(affinity: Option<CpuAffinityArg>) -> anyhow::Result<Vec<CpuSet>> {
     let Some(affinity) = affinity else { return Ok(Vec::new()) };
     let available = CpuSet::available().context("cannot find out which CPUs the master may use")?;
@@ -286,7 +263,7 @@ fn recycling(args: &RecyclingArgs) -> Care {
     }
 }
 
-/// A number that two masters hardly share: one is started at another time, or is another process.
+/// A number that hardly any two masters share: start times and pids differ.
 fn seed() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_secs().rotate_left(32)
@@ -294,7 +271,7 @@ fn seed() -> u64 {
         ^ u64::from(std::process::id()).rotate_left(48)
 }
 
-/// The CPUs that the affinity mask and the cgroup leave to us; 1 if that cannot be known.
+/// The CPUs that the affinity mask and the cgroup allow; 1 if that is unknown.
 fn available_cpus() -> u32 {
     thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX))
 }
@@ -308,8 +285,8 @@ fn verbosity(verbose: u8, quiet: u8) -> Severity {
     }
 }
 
-/// The directory that the master was started in, by the name that the shell has for it: `PWD`, if that is the
-/// same directory. A deploy that moves a symlink moves this name with it, and not the physical one.
+/// The directory that the master was started in, as the shell names it: `PWD`, if that is the same directory. A
+/// deploy that moves a symlink moves this name, but not the physical one.
 pub(crate) fn start_directory() -> anyhow::Result<PathBuf> {
     let physical = env::current_dir().context("cannot find out the current directory")?;
     let logical = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());

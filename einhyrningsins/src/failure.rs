@@ -1,11 +1,8 @@
-//! Why the program ended without doing what it was started for: an error, and a hint for whoever started it.
+//! Why the program failed: an error, and a hint for the user.
 
-/// What failed, and what to do about it.
 #[derive(Debug)]
 pub struct Failure {
-    /// What failed, with its causes.
     pub error: anyhow::Error,
-    /// What to do about it.
     pub hint: Option<String>,
 }
 

@@ -57,7 +57,6 @@ struct Syslog {
     formatter: Formatter3164,
 }
 
-/// How standard error is written to.
 #[derive(Debug)]
 enum Sink {
     /// A second, non-blocking open file for the same pipe or terminal.
@@ -111,17 +110,14 @@ impl Log {
         self.write(Severity::Error, &message, None);
     }
 
-    /// Logs something odd that was handled.
     pub fn warn(&mut self, message: impl Display) {
         self.write(Severity::Warn, &message, None);
     }
 
-    /// Logs a transition.
     pub fn info(&mut self, message: impl Display) {
         self.write(Severity::Info, &message, None);
     }
 
-    /// Logs a decision.
     pub fn debug(&mut self, message: impl Display) {
         self.write(Severity::Debug, &message, None);
     }

@@ -1,7 +1,6 @@
-//! The manners of a master: what depends on the name that it was called by.
+//! What depends on the name that the master was called by: words, limits, the meaning of signals.
 //!
-//! The defaults are ours, and `einhorn/` has einhorn's. The master, and each client that is answered, has one of these
-//! objects; whoever holds it asks it, and never whose manners it has.
+//! The defaults are ours; `einhorn/` has einhorn's. Callers ask a `Manners` object, and never which one it is.
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -16,10 +15,9 @@ use crate::config::{CommandLine, Control};
 use crate::forms::{core_signal, severity_name};
 use crate::sys::pid_file::PidForm;
 
-/// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What `state` is answered from.
+/// What the answer to `state` is made from.
 #[derive(Debug)]
 pub struct Facts<'a> {
     pub status: &'a Status,
@@ -29,7 +27,6 @@ pub struct Facts<'a> {
     pub verbosity: Severity,
 }
 
-/// Words, limits and meanings.
 pub trait Manners: Debug {
     /// The program's name in messages.
     fn program(&self) -> &'static str {
@@ -83,12 +80,12 @@ pub trait Manners: Debug {
         None
     }
 
-    /// The line that comes first when an upgrade is not refused.
+    /// The first line of an answer to an upgrade that begins.
     fn opening(&self, _plan: UpgradePlan) -> Option<&'static str> {
         None
     }
 
-    /// Whether a client hears progress and not only the last line.
+    /// Whether a client gets progress, not only the last line.
     fn has_progress(&self, _has_id: bool, _command: &str) -> bool {
         true
     }
@@ -113,7 +110,7 @@ pub trait Manners: Debug {
         format!("verbosity set to {}", severity_name(verbosity))
     }
 
-    /// What a signal to the master asks for; `why` names it for the log.
+    /// The command that a signal to the master stands for; `why` describes it for the log.
     fn meaning(&self, signal: Signal, why: &str, _policy: &Policy) -> Option<PoolCommand> {
         let stop = |how| PoolCommand::Stop { how, why: why.to_owned() };
         Some(match signal {
@@ -134,7 +131,7 @@ pub trait Manners: Debug {
         false
     }
 
-    /// What follows the options of a handover on the command line of the new program.
+    /// The arguments that follow the options of a handover.
     fn rest_of_line(&self, argv: &[OsString], _command: &[OsString]) -> Vec<OsString> {
         argv.iter().skip(1).cloned().collect()
     }
@@ -144,7 +141,6 @@ pub trait Manners: Debug {
         true
     }
 
-    /// How the pid is written to the pid file.
     fn pid_form(&self) -> PidForm {
         PidForm::Line
     }
@@ -156,7 +152,7 @@ pub struct Native;
 
 impl Manners for Native {}
 
-/// The commands that are listed, a line each.
+/// A list of commands, one per line.
 pub fn list(is_listed: impl Fn(&CommandInfo) -> bool) -> String {
     let lines = COMMANDS.iter().filter(|info| is_listed(info)).map(ToString::to_string);
     lines.collect::<Vec<_>>().join("\n")

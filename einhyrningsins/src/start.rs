@@ -1,4 +1,4 @@
-//! From the command line to the loop: everything that can be wrong is found before the first spawn.
+//! From the command line to the loop. Every problem is found before the first spawn.
 
 use std::env;
 use std::ffi::OsString;
@@ -25,11 +25,11 @@ use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, WorkerOptions, Workers};
 
-/// The program: reads the command line, becomes a master or takes the place of one, and returns the exit code.
+/// The program: reads the command line, starts a master or takes over from one, and returns the exit code.
 ///
 /// Call it first thing in the main thread, before there is another: what is open then was passed to this process,
-/// signals are blocked for the process as a whole, and what a worker is sent when the master dies goes by the thread
-/// that spawned it.
+/// signals are blocked for the whole process, and the parent-death signal of workers goes by the thread that spawned
+/// them.
 pub fn main() -> ExitCode {
     let argv: Vec<OsString> = env::args_os().collect();
     let manners = Dialect::called_as(&argv).manners();
@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(answer) => return answer.give(),
     };
-    // In a takeover nothing else of the command line counts.
+    // In a takeover the rest of the command line is ignored.
     let result = match line.args.handover.takeover() {
         Some(takeover) => take_over(&takeover),
         None => Config::new(line, argv).map_err(Failure::from).and_then(run),
@@ -54,10 +54,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs the master to its end and returns its exit code. If it cannot start, no worker was spawned, and no file of another
-/// master was touched.
+/// Runs the master to its end and returns its exit code. If it fails to start, no worker was spawned and no file of
+/// another master was touched.
 fn run(config: Config) -> Result<u8, Failure> {
-    // First: what is open now was passed to this process, and belongs to nobody in it.
+    // First: what is open now was passed to this process.
     let passed = Passed::of_process(&config.sockets.binds);
     let passed = passed.context("cannot look at the descriptors of this process")?;
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
@@ -85,7 +85,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         service.forget_now(unwanted, log);
     };
     let listeners = Listeners::open(&config.sockets, config.policy.workers, passed, let_go, &mut log)?;
-    // After the listeners, one of which may be asked for at its path.
+    // After the listeners: a `-b` may ask for its path.
     let notify = match NotifySocket::beside(control_socket.path()) {
         Ok(notify) => notify,
         Err(error) => notify_without_file(&format!("{:#}", anyhow::Error::from(error)), &mut log)?,
@@ -141,7 +141,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     Ok(master.run()?)
 }
 
-/// Workers that must ack, and cannot open the control socket, have other ways, which they may not know.
+/// Warns about workers that must ack but cannot open the control socket.
 fn warn_of_deaf_workers(parts: &mut Parts) {
     let Some(credentials) = parts.workers.credentials(Generation(1)) else { return };
     let is_deaf = credentials.is_other_user() && credentials.uid != Some(0);
@@ -154,7 +154,7 @@ fn warn_of_deaf_workers(parts: &mut Parts) {
     }
 }
 
-/// The notify socket where it can have no file.
+/// The notify socket without a file.
 fn notify_without_file(why: &str, log: &mut Log) -> anyhow::Result<NotifySocket> {
     log.warn(format_args!(
         "NOTIFY_SOCKET is an abstract name, which some servers do not know, and no path: {why}"

@@ -8,7 +8,7 @@ use einhorn_proto::parse_seconds_above_zero;
 
 /// What to run in the master's place, and what a master that takes another's place is told.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ReexecArgs {
+pub struct HandoverArgs {
     /// Command to run in the master's place when it replaces itself, split into words as a shell does; the options of
     /// the re-exec follow it [default: the program as it was called]
     #[arg(long, value_name = "CMDLINE", value_parser = parse_command_line, allow_hyphen_values = true,

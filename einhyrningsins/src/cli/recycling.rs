@@ -8,7 +8,7 @@ use super::values::parse_bytes;
 
 /// When a serving worker is replaced.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CareArgs {
+pub struct RecyclingArgs {
     /// Replace a worker that has been up for SECONDS, plus its own share of JITTER; one worker at a time, after its
     /// successor has acked [default: never]
     #[arg(long, value_name = "SECONDS[:JITTER]", value_parser = parse_max_age, help_heading = "Workers")]

@@ -49,8 +49,7 @@ See einhorn(1), and einhyrningsins(1) for the options that einhorn lacks.
 {all-args}{after-help}
 ";
 
-/// How often einhorn tries a slot: without end. But an upgrade must come to one, or its client waits for ever.
-/// Source: of the end, this program; einhorn has none.
+/// einhorn retries a slot forever. An upgrade has a limit, or its client would wait forever.
 const RETRIES: Retries = Retries { unproven: None, upgrade: 10, proven: None };
 
 /// einhorn's long options. An abbreviation of exactly one of them means that one, whatever options we have besides.
@@ -124,7 +123,7 @@ impl Args {
             .try_get_matches_from(argv)
             .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
             .map_err(answer)?;
-        // The state of another master has a program; nothing of this command line counts then.
+        // In a takeover the state names the program, and the rest of the command line is ignored.
         if args.shared.handover.takeover().is_some() {
             return Ok(args);
         }
@@ -241,7 +240,7 @@ fn without_preload(path: &Path) -> String {
     )
 }
 
-/// einhorn has no warnings between its errors and the rest.
+/// einhorn has no level for warnings.
 fn verbosity(verbose: u8, quiet: u8) -> Severity {
     match verbose.cmp(&quiet) {
         Ordering::Less => Severity::Error,
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_begins_as_einhorns_does_and_is_no_success() {
+    fn usage_begins_like_einhorns_and_fails() {
         for line in ["", "-n 3", "-n 0"] {
             let (text, code) = answered(line);
             assert!(text.starts_with("## Usage\n") && text.contains("einhorn -h"), "{text}");
@@ -383,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn no_workers_are_an_error_and_yet_a_success() {
+    fn zero_workers_is_an_error_with_exit_code_zero() {
         let (text, code) = answered("-n 0 server");
         assert!(text.contains("--number") && text.lines().count() == 1, "{text}");
         assert_eq!(code, 0);

@@ -1,7 +1,7 @@
-//! einhorn's dialect, which its clients and the scripts around them expect.
+//! einhorn's dialect, which its clients and scripts expect.
 //!
-//! A master has it if it was called as einhorn, and a client is answered in it if its request came in escaped YAML,
-//! which nobody but einhorn's clients sends. Only the words differ: `ok` and `data` of an answer are the same in both.
+//! A master uses it if it was called as einhorn. A client gets it if its request was in escaped YAML, which only
+//! einhorn's clients send. Only words differ: `ok` and `data` are the same in both dialects.
 
 mod command_line;
 mod state;
@@ -24,7 +24,7 @@ use crate::sys::pid_file::PidForm;
 
 pub use words::words;
 
-/// The most workers that `set_workers` takes in these words. Source: einhorn's own limit.
+/// The limit of `set_workers`. Source: einhorn.
 const SET_WORKERS_MAX: u32 = 1000;
 
 /// einhorn's manners.
@@ -36,14 +36,12 @@ const PROGRAM: &str = "einhorn";
 
 impl Dialect {
     /// The dialect of a program that was called by the first word of `argv`.
-    #[must_use]
     pub fn called_as(argv: &[OsString]) -> Self {
         let name = argv.first().and_then(|name| Path::new(name).file_name());
         if name == Some(OsStr::new(PROGRAM)) { Self::Einhorn } else { Self::Native }
     }
 
     /// The manners that go with it.
-    #[must_use]
     pub fn manners(self) -> &'static dyn Manners {
         match self {
             Self::Native => &Native,
@@ -52,7 +50,6 @@ impl Dialect {
     }
 
     /// The dialect of the answer to a line in `language`, from a master of this one.
-    #[must_use]
     pub fn of_answer(self, language: Language) -> Self {
         match language {
             Language::Json => self,
@@ -134,7 +131,7 @@ impl Manners for Einhorn {
     fn last_words(&self, command: &str, ok: bool, message: String, data: Option<&ReplyData>) -> String {
         match (command, data) {
             (_, Some(ReplyData::Upgrade(report))) if is_upgrade(command) => upgrade_end(report),
-            // It failed before there was anything to report.
+            // It failed before it began.
             (_, None) if is_upgrade(command) => match message.strip_prefix("upgrade failed") {
                 Some(why) => format!("Upgrade failed{why}"),
                 None => message,
@@ -178,7 +175,7 @@ impl Manners for Einhorn {
         ["--".into()].into_iter().chain(command.iter().cloned()).collect()
     }
 
-    /// The default one is shared by all masters without a name, those with a socket of their own too.
+    /// Masters without a name share the default lock file, even if their sockets differ.
     fn keeps_lock_file(&self) -> bool {
         false
     }
@@ -206,7 +203,7 @@ fn resize_end(command: &str, &Resized { from, to }: &Resized) -> String {
     }
 }
 
-/// How an upgrade ended. einhorn says nothing of one that failed, and its client waits for ever.
+/// How an upgrade ended. einhorn itself reports nothing if it failed, and its client waits forever.
 fn upgrade_end(report: &UpgradeReport) -> String {
     let reason = report.reason.as_deref().unwrap_or("for no known reason");
     match report.outcome {

@@ -84,7 +84,7 @@ impl Node {
     }
 }
 
-/// The times of the state, which are those of the wall's clock, where all else here goes by ages.
+/// Times in `state` are wall-clock times; ours are ages.
 #[derive(Debug, Clone, Copy)]
 struct WallClock(SystemTime);
 
@@ -171,7 +171,7 @@ fn children(status: &Status, details: &[WorkerDetail], clock: WallClock) -> Node
     Node::Map(children.collect())
 }
 
-/// What einhorn was told to bind, as host, port and flags; and the ports.
+/// The addresses as host, port and flags; and the ports.
 fn binds(status: &Status) -> (Node, Node) {
     let addresses: Vec<SocketAddr> =
         status.listeners.iter().filter_map(|listener| listener.address.parse().ok()).collect();

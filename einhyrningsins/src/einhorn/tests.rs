@@ -21,7 +21,7 @@ fn report(outcome: Outcome, reason: Option<&str>) -> ReplyData {
 }
 
 #[test]
-fn the_last_words_are_einhorns() {
+fn last_replies_use_einhorns_words() {
     let cases = [
         ("inc", Some(resized(1, 2)), "Incrementing number of workers from 1 -> 2"),
         ("dec", Some(resized(2, 1)), "Decrementing number of workers from 2 -> 1"),
@@ -69,7 +69,7 @@ fn the_last_words_are_einhorns() {
 }
 
 #[test]
-fn a_bad_request_is_answered_in_einhorns_words() {
+fn a_bad_request_gets_einhorns_answer() {
     let error = |line: &str| {
         let (_, request) = Request::from_line(line.as_bytes());
         Einhorn.bad_request(&request.expect_err("a bad request").kind)
@@ -99,7 +99,7 @@ fn words(words: &[&str]) -> Vec<OsString> {
 }
 
 #[test]
-fn the_name_that_it_is_called_by_decides_whose_manners_it_has() {
+fn the_name_of_the_program_decides_the_dialect() {
     let dialect = |name: &str| Dialect::called_as(&words(&[name, "-m", "manual", "server"]));
     for name in ["einhorn", "/usr/local/bin/einhorn", "./einhorn"] {
         assert_eq!(dialect(name), Dialect::Einhorn, "{name}");

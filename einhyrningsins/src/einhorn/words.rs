@@ -2,11 +2,10 @@
 
 use einhorn_proto::{AckSource, Death, Notice, RolloutKind, Seconds};
 
-/// einhorn's words for `notice`; `None` where it has none, and ours serve.
+/// einhorn's line for `notice`; `None` if it has none, and ours is used.
 ///
-/// Each line begins as einhorn's does, for whoever looks for that. What follows is what einhorn never told: how a
-/// worker ended, and what happens next.
-#[must_use]
+/// Each line begins like einhorn's, for scripts that look for it. The rest is what einhorn does not report: how a
+/// worker ended and what happens next.
 pub fn words(notice: &Notice) -> Option<String> {
     Some(match notice {
         Notice::Spawned { index, pid, .. } => format!("===> Launched {pid} (index: {index})"),
@@ -55,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_begins_as_einhorns_and_goes_on_with_what_einhorn_never_told() {
+    fn a_line_begins_like_einhorns_and_adds_what_einhorn_does_not_report() {
         let killed = Termination::Killed { signal: "SIGSEGV".into(), core_dumped: false };
         for (notice, line) in [
             (Notice::Spawned { slot: 1, index: 4, pid: 42, generation: 2 }, "===> Launched 42 (index: 4)"),
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn acks_are_counted_and_tell_whether_somebody_said_so() {
+    fn ack_lines_count_and_name_timer_or_manual() {
         for (source, line) in [
             (AckSource::Timer, "Up to 2 / 4 timer ACKs"),
             (AckSource::Control, "Up to 2 / 4 manual ACKs"),
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_einhorn_never_has_stays_in_our_words() {
+    fn events_unknown_to_einhorn_use_our_words() {
         let back =
             Notice::UpgradeDone { kind: RolloutKind::Rollback, generation: 1, took_ms: 5, draining: 0 };
         let unspawned = Notice::Died {

@@ -25,11 +25,10 @@ use crate::forms::{self, core_pid, pid_option};
 use crate::logging::Log;
 use crate::sys::inherit::{Fd, Inherited};
 
-/// How many lines are kept until the ack, and how many bytes of them.
+/// Limits of what is kept until the ack.
 const TAIL_LINES_MAX: usize = 20;
 const TAIL_BYTES_MAX: usize = 8 * 1024;
 
-/// How much of a line is kept, in bytes.
 const KEPT_LINE_BYTES_MAX: usize = 1024;
 
 /// A longer line, in bytes, is passed on in parts.
@@ -231,7 +230,7 @@ enum Progress {
     Paused,
     /// There may be more.
     More,
-    /// Nobody can write to it any more.
+    /// All writers have closed it.
     Ended,
 }
 
@@ -370,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_are_passed_on_and_the_last_ones_are_kept() {
+    fn whole_lines_are_copied_and_the_last_ones_are_kept() {
         let mut play = Play::new();
         play.write("one\ntw");
         assert_eq!(play.passed_on, b"one\n");

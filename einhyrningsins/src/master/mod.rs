@@ -112,7 +112,7 @@ impl Master {
             }
             if self.parts.handover.is_due() {
                 let failed = Handover::execute(&mut self.parts);
-                // No signal tells of children that ended while SIGCHLD was not blocked.
+                // Children that ended while SIGCHLD was not blocked raised no signal here.
                 self.ready.children = true;
                 self.perform(failed);
                 continue;
@@ -182,7 +182,7 @@ impl Master {
                 Some(Request::Event(event)) => self.feed(event),
                 Some(Request::Reload(request)) => self.hand_over(Then::Reload { request }),
             }
-            // Who is told that there is a slot less can rely on it.
+            // A client that reads that a slot is gone can rely on it.
             self.steer();
         }
     }
@@ -227,9 +227,9 @@ impl Master {
         self.feed(Event::Exited { pid: core_pid(pid), termination });
     }
 
-    /// Sends what was queued, and tells whoever follows the pool how it is now.
+    /// Sends what is queued, and brings the followers of the pool up to date: listeners, service manager, log.
     fn settle(&mut self) {
-        // Before anybody is told what has happened.
+        // Before any reply or message goes out.
         self.steer();
         while let Some(event) = self.parts.control.settle(&mut self.ready) {
             self.feed(event);
@@ -317,7 +317,7 @@ impl Master {
 }
 
 impl Parts {
-    /// Looks up what `generation` runs, and what its workers are told of the parts.
+    /// Resolves the release of `generation`, with the variables that the parts have for its workers.
     pub(crate) fn resolve(&mut self, generation: Generation) -> Result<(), ResolveError> {
         let mut exported = self.listeners.exports(generation);
         exported.extend(self.control.exports());

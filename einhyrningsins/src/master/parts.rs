@@ -29,13 +29,12 @@ use crate::workers::Workers;
 
 /// A part: it owns its descriptors and its state, and knows nothing of the others. What it reads is its own `turn`.
 pub(super) trait Part: Sized {
-    /// What a handover carries of it.
+    /// What it hands over.
     type State: Debug + Clone + Serialize + DeserializeOwned;
 
-    /// Its state, as it is now.
     fn record(&self) -> anyhow::Result<Self::State>;
 
-    /// Continues from a state. What it takes from `inherited` it may not drop on an error: the old image needs it.
+    /// Continues from a state. On an error it must not drop what it took from `inherited`: the old program needs it.
     fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self>;
 
     /// The descriptors that a state names.
@@ -43,12 +42,12 @@ pub(super) trait Part: Sized {
         Vec::new()
     }
 
-    /// Begins to wait for what it reads.
+    /// Registers what it reads with epoll.
     fn register(&mut self, _registry: &Registry) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// When it has something to do though nothing happens.
+    /// The next time at which it must run.
     fn deadline(&self) -> Option<Instant> {
         None
     }
@@ -65,9 +64,7 @@ macro_rules! parts {
         /// The state of a master.
         #[derive(Debug, Clone, Serialize, Deserialize)]
         pub(super) struct MasterState {
-            /// The version of the program that wrote it.
             pub(super) version: String,
-            /// The process that it is the state of.
             pub(super) pid: i32,
             pub(super) written_at: Moment,
             $(pub(super) $name: <$part as Part>::State,)*
@@ -83,7 +80,7 @@ macro_rules! parts {
                 })
             }
 
-            /// On an error nothing is dropped that was taken over before it.
+            /// On an error, parts that were resumed before it are not dropped.
             pub(super) fn resume(state: MasterState, inherited: &mut Inherited) -> anyhow::Result<Self> {
                 $(let $name = <$part>::resume(state.$name, inherited);
                 let $name = ManuallyDrop::new($name.context(concat!("cannot take over ", $what))?);)*
@@ -101,7 +98,7 @@ macro_rules! parts {
         }
 
         impl MasterState {
-            /// Every descriptor that it names, which an exec must leave open.
+            /// Every descriptor that it names; an exec must leave these open.
             pub(super) fn descriptors(&self) -> Vec<RawFd> {
                 let mut fds = Vec::new();
                 $(fds.extend(<$part as Part>::descriptors(&self.$name).into_iter().map(|fd| fd.0));)*
@@ -112,11 +109,8 @@ macro_rules! parts {
 }
 
 parts! {
-    /// Whose manners the master has.
     dialect: Dialect = "the dialect",
-    /// What decides.
     core: Supervisor = "the pool",
-    /// How workers are made.
     workers: Workers = "what workers need",
     listeners: Listeners = "the listeners",
     captures: Captures = "the standard errors of workers",
@@ -200,7 +194,7 @@ impl Part for Log {
         Ok(Self::adopt(state))
     }
 
-    /// A log that is not told of its reader goes on: it writes when there is something to write.
+    /// Without the registration the log still works: it writes when there is something to write.
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
         let Some(fd) = self.descriptor() else { return Ok(()) };
         let source = &mut mio::unix::SourceFd(&fd);

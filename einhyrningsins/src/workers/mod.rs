@@ -103,7 +103,6 @@ pub enum ResolveError {
 
 impl ResolveError {
     /// The error and its causes on one line.
-    #[must_use]
     pub fn in_words(&self) -> String {
         match self {
             Self::Release(error) => error.in_words(),
@@ -111,7 +110,6 @@ impl ResolveError {
         }
     }
 
-    #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Release(error) => error.hint().map(str::to_owned),
@@ -141,7 +139,6 @@ pub(crate) struct SpawnFailure {
 
 impl Workers {
     /// Prepares for spawning.
-    #[must_use]
     pub fn new(recipe: Recipe, spawner: Spawner, options: WorkerOptions) -> Self {
         Self { recipe, releases: HashMap::new(), spawner, options }
     }
@@ -280,7 +277,6 @@ impl Workers {
     }
 
     /// The credentials of `generation`, if they differ from the master's.
-    #[must_use]
     pub fn credentials(&self, generation: Generation) -> Option<&Credentials> {
         self.release(generation)?.credentials.as_ref()
     }

@@ -1,4 +1,4 @@
-//! Who waits for an answer, and in which form.
+//! Requests that wait for an answer, and its form.
 
 use einhorn_proto::{Language, Notice, RequestId};
 use einhyrningsins_supervisor::RequestKey;
@@ -20,14 +20,14 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// Whether it hears more than the last line.
+    /// Whether it gets progress, not only the last line.
     pub(super) fn has_progress(&self) -> bool {
         self.dialect.manners().has_progress(self.id.is_some(), &self.command)
     }
 }
 
 impl Control {
-    /// Notes that somebody waits for a last reply.
+    /// Adds a request that waits for a last reply.
     pub(super) fn enter(&mut self, asker: Asker) -> RequestKey {
         let request = RequestKey(self.next_request);
         self.next_request += 1;
@@ -35,8 +35,8 @@ impl Control {
         request
     }
 
-    /// Reports how far the upgrade is that a request has joined: nothing may happen in it for a long time. A request
-    /// that was refused, or that ended the upgrade at once, has had its last reply.
+    /// Reports the state of the upgrade that a request has joined; the next progress may be far off. A request that
+    /// was refused, or that ended the upgrade at once, is already answered.
     pub(super) fn report_joined(&mut self, view: &View<'_>) {
         let Some(request) = self.joining.take() else { return };
         if let Some(upgrade) = view.core.summary(forms::now()).upgrade {

@@ -30,7 +30,7 @@ pub(super) const CLIENTS_MAX: usize = 256;
 /// A client is dropped if an event or a line of progress would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
-/// A client with more than this unsent is not read from.
+/// Unsent bytes above which a client is not read from.
 const OUTPUT_BYTES_FULL: usize = 256 * 1024;
 
 /// Bytes per read.
@@ -115,9 +115,7 @@ struct Follower {
 /// The next input of a client.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A whole line.
     Line(Vec<u8>),
-    /// A line that is longer than any request may be.
     TooLong(LineTooLong),
     /// Nothing for now.
     Nothing,
@@ -288,7 +286,6 @@ impl Clients {
         }
     }
 
-    /// Queues a reply.
     pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() - client.sent > OUTPUT_BYTES_MAX {

@@ -36,14 +36,13 @@ pub(super) use clients::ClientId;
 use clients::{CLIENTS_MAX, Clients, ClientsRecord, Input, Peer};
 pub use socket::{ControlSocket, ControlSocketRecord};
 
-/// Requests taken up from one client in one round, so that one that never pauses does not keep the rest waiting.
+/// Requests read from one client in one round, so that a busy one does not starve the rest.
 const REQUESTS_PER_ROUND: usize = 64;
 
-/// Bytes of requests taken up from one client in one round, or one line if that is longer: what a request costs to
-/// read grows with its length.
+/// Bytes read from one client in one round, or one line if that is longer.
 const BYTES_PER_ROUND: usize = 64 * 1024;
 
-/// What control reads of the other parts to answer questions.
+/// The parts that answers are made from.
 pub(super) struct View<'a> {
     pub(super) dialect: Dialect,
     pub(super) core: &'a Supervisor,
@@ -51,40 +50,35 @@ pub(super) struct View<'a> {
     pub(super) listeners: &'a Listeners,
 }
 
-/// What a request comes to for the loop.
+/// What the loop must do about a request.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// An event for the core.
     Event(Event),
-    /// A handover.
     Reload(RequestKey),
 }
 
-/// The control socket, its clients, and who waits for an answer.
 #[derive(Debug)]
 pub(crate) struct Control {
     settings: Settings,
     socket: ControlSocket,
     clients: Clients,
-    /// Who waits for a last reply.
+    /// Clients that wait for a last reply.
     requests: HashMap<RequestKey, Asker>,
     next_request: u64,
-    /// Whose requests are being read.
     serving: Option<Serving>,
-    /// A request that may have joined an upgrade, which the core has just been told.
+    /// A request to join an upgrade, fed to the core since the last turn.
     joining: Option<RequestKey>,
-    /// Whether room was made for the clients that are waiting to be accepted.
+    /// Whether clients that hung up were dropped before the next accept.
     has_made_room: bool,
     started: Instant,
 }
 
-/// How much of one client was read in this round.
 #[derive(Debug)]
 struct Serving {
     id: ClientId,
     requests: usize,
     bytes: usize,
-    /// Close it afterwards, whatever is queued for it: its worker is gone.
+    /// Close it afterwards: its worker is gone.
     is_last: bool,
 }
 
@@ -114,12 +108,11 @@ impl Control {
         }
     }
 
-    /// How the master is controlled.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// What workers are told of it, by variables.
+    /// The variables for workers.
     pub(crate) fn exports(&self) -> Vec<(String, String)> {
         vec![
             ("EINHORN_MASTER_PID".to_owned(), std::process::id().to_string()),
@@ -127,12 +120,12 @@ impl Control {
         ]
     }
 
-    /// Every client may have sent something of which no event will tell: they were taken over.
+    /// After a takeover, every client may have sent data for which epoll reports no event.
     pub(super) fn look_at_all(&self, ready: &mut Ready) {
         ready.clients_later.extend(self.clients.ids());
     }
 
-    /// Reads on until there is something for the loop to do; `None` at the end of the round.
+    /// Reads requests until one needs the loop; `None` at the end of the round.
     pub(super) fn turn(
         &mut self,
         ready: &mut Ready,
@@ -153,7 +146,7 @@ impl Control {
                 self.has_made_room = false;
                 return None;
             } else if self.clients.connected() >= CLIENTS_MAX && !self.has_made_room {
-                // The events of those who hung up may come only after that of who connects now.
+                // Clients that hung up make room, even if their events come after that of the new one.
                 self.has_made_room = true;
                 for id in self.clients.hung_up() {
                     self.clients.mark_deaf(id);
@@ -171,7 +164,7 @@ impl Control {
         }
     }
 
-    /// Accepts one client; whether there may be more.
+    /// Accepts one client. Returns whether more may be waiting.
     fn accept(&mut self, registry: &Registry, view: &View<'_>, log: &mut Log) -> bool {
         let is_retry = self.clients.accept_again_at().is_some();
         match self.clients.accept(registry, &self.socket.listener) {
@@ -187,7 +180,7 @@ impl Control {
         true
     }
 
-    /// Turns a client away that is one too many, unless it is a worker, whose ack may be what all wait for.
+    /// Refuses a client beyond the limit, unless it is a worker: the pool may be waiting for its ack.
     fn welcome(&mut self, id: ClientId, view: &View<'_>) {
         if self.clients.connected() > CLIENTS_MAX && !self.is_from_worker(id, view.core) {
             let message = format!("refused: {CLIENTS_MAX} clients are connected already");
@@ -196,7 +189,7 @@ impl Control {
             self.clients.leave(id);
             return;
         }
-        // What it sent before we accepted is there already, and there may be no event for it.
+        // It may have sent a request already, for which there is no event.
         self.serving = Some(Serving::new(id));
     }
 
@@ -210,7 +203,7 @@ impl Control {
         }
     }
 
-    /// Sends a client what it has not got, and takes up what it has sent, until that comes to something.
+    /// Serves one client until a request needs the loop.
     fn serve(
         &mut self,
         mut serving: Serving,
@@ -235,7 +228,7 @@ impl Control {
                     return None;
                 }
                 Input::TooLong(error) => {
-                    // Nobody knows its language; a line of JSON is YAML too.
+                    // Its language is unknown; a line of JSON is valid YAML too.
                     let reply = Reply::<()>::last(None, false, error.to_string(), None);
                     self.clients.send(id, Language::Json, &reply);
                     self.clients.leave(id);
@@ -255,8 +248,8 @@ impl Control {
         }
     }
 
-    /// Sends what is queued, and forgets clients that are gone. Returns a request that nobody waits for any more; call it
-    /// again until there is none.
+    /// Sends what is queued and removes clients that are gone. Returns a request that was abandoned; call it until
+    /// there is none.
     pub(super) fn settle(&mut self, ready: &mut Ready) -> Option<Event> {
         loop {
             if let Some(request) = self.requests.iter().find(|(_, asker)| !self.clients.has(asker.client)) {
@@ -266,7 +259,7 @@ impl Control {
             }
             let id = self.clients.next_dirty()?;
             if self.clients.flush(id) {
-                // Its requests waited for this, and no event will tell of them again.
+                // Its requests waited for this, and epoll reports no event for them.
                 ready.clients_later.push_back(id);
             }
             if self.clients.is_finished(id, self.requests.values().any(|asker| asker.client == id)) {
@@ -275,26 +268,26 @@ impl Control {
         }
     }
 
-    /// Takes in our end of the connection that was made for a worker (`-g`).
+    /// Adds our end of the connection that was made for a worker (`-g`).
     pub(super) fn adopt(&mut self, registry: &Registry, stream: UnixStream, worker: Pid) {
         self.clients.adopt(registry, stream, worker);
     }
 
-    /// A worker is gone: the next turns read what it said last over its own connection, and close that, because its pid
-    /// may be another's from now on.
+    /// A worker is gone. The next turns read its last requests and close its connection, since its pid may be reused.
+    /// Returns whether it has one.
     pub(super) fn on_reaped(&mut self, worker: Pid) -> bool {
         let connection = self.clients.of_worker(worker);
         self.serving = connection.map(|id| Serving { is_last: true, ..Serving::new(id) });
         self.serving.is_some()
     }
 
-    /// Sends a notice to those who follow events, and as progress to those who wait for these requests.
+    /// Sends a notice to subscribers of events, and as progress to these requests.
     pub(super) fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
         progress_of.iter().for_each(|request| self.send_progress(*request, notice, counts));
         self.clients.send_to_followers(notice);
     }
 
-    /// Sends a notice as progress, if the request is still open and its client hears progress.
+    /// Sends a notice as progress of a request, if its client gets progress.
     pub(super) fn send_progress(&mut self, request: RequestKey, notice: &Notice, counts: Option<Counts>) {
         let Some(asker) = self.requests.get(&request).filter(|asker| asker.has_progress()) else { return };
         let message = asker.dialect.manners().notice(notice);
@@ -302,7 +295,7 @@ impl Control {
         self.clients.send(asker.client, asker.language, &reply);
     }
 
-    /// Gives the last reply to a request.
+    /// Sends the last reply to a request.
     pub(super) fn reply(&mut self, request: RequestKey, ok: bool, message: String, data: Option<ReplyData>) {
         let Some(asker) = self.requests.remove(&request) else { return };
         let manners = asker.dialect.manners();
@@ -314,8 +307,7 @@ impl Control {
         }
     }
 
-    /// An upgrade that was asked for is not refused. Returns the request again, unless its client has all that it
-    /// hears.
+    /// Acknowledges an upgrade that will begin. Returns the request, unless that was its last reply.
     pub(super) fn open_upgrade(&mut self, request: RequestKey, plan: UpgradePlan) -> Option<RequestKey> {
         let asker = self.requests.get(&request)?;
         let Some(opening) = asker.dialect.manners().opening(plan) else { return Some(request) };

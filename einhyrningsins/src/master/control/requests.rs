@@ -1,4 +1,4 @@
-//! What a request asks for: questions are answered here, the rest goes to the core.
+//! Requests: questions are answered here, commands go to the core.
 
 use einhorn_proto::{
     AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
@@ -19,7 +19,7 @@ use crate::manners::{Manners, VERSION};
 use crate::sys::peer;
 use crate::sys::signals::parse_signal;
 
-/// How much is kept of what a worker says with a ping, in characters. einhorn's own are 36 long.
+/// Characters kept of the id of a ping. einhorn's own are 36 long.
 const PING_WORD_MAX: usize = 256;
 
 impl Control {
@@ -141,9 +141,8 @@ impl Control {
         self.clients.follow(asker.client, asker.id.clone(), asker.language);
     }
 
-    /// The worker that an ack or a ping is from, if the worker sent it or a process that descends from it. A connection
-    /// to the socket's path is closed without an answer then, as einhorn does; one that was made for the worker (`-g`)
-    /// stays for the next ping.
+    /// Checks that an ack or a ping for `pid` comes from that worker or a descendant. A connection to the socket's
+    /// path is closed without an answer, as einhorn does; one that was made for the worker (`-g`) stays open.
     fn speaks_for(
         &mut self,
         client: ClientId,
@@ -172,7 +171,7 @@ impl Control {
     }
 }
 
-/// What the core is to do; or an answer that needs nobody, and whether it is what was asked for.
+/// The command for the core; or an answer, and whether it reports success.
 fn pool_command(
     command: &Command,
     manners: &dyn Manners,
@@ -213,7 +212,7 @@ fn pool_command(
     })
 }
 
-/// The settings that the core has. The verbosity is the log's.
+/// The settings of the core. The verbosity goes to the log.
 fn policy_change(settings: &Settings, log: &mut Log) -> PolicyChange {
     if let Some(number) = settings.verbosity {
         log.set_verbosity(einhorn::verbosity_from(number));

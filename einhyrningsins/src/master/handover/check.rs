@@ -1,5 +1,5 @@
-//! The check of the program that is to take the master's place: a child, with the state as it is at that moment, that says
-//! whether it can take over.
+//! The check of a handover: a child runs the new program with the present state, and reports whether it can take
+//! over.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -22,22 +22,21 @@ use crate::sys::memory_file::{content, memory_file};
 use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
 use crate::workers::pipe_for_reading;
 
-/// How much is kept of what the check says, in bytes: the end of it, where the reason is.
+/// How many bytes of its standard error are kept: the end, where the reason is.
 const SAID_BYTES_MAX: usize = 4096;
 
-/// What the check's child adds to the state when it could go on from it; its version follows.
+/// What the child appends to the state if it can take over; its version follows.
 pub(super) const PROOF: &str = "\naccepted by ";
 
-/// A check that runs.
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) candidate: Candidate,
     pub(super) pid: Pid,
-    /// The state, to which the child adds its proof.
+    /// The child appends its proof to this file.
     state: OwnedFd,
     state_bytes: usize,
     stderr: File,
-    /// What it said last on standard error.
+    /// The end of its standard error.
     said: Vec<u8>,
     pub(super) deadline: Instant,
     pub(super) is_late: bool,
@@ -82,7 +81,7 @@ impl Check {
         })
     }
 
-    /// Takes up what the child says on standard error.
+    /// Reads its standard error.
     pub(super) fn read(&mut self) {
         let mut buffer = [0; SAID_BYTES_MAX];
         loop {
@@ -99,13 +98,13 @@ impl Check {
         }
     }
 
-    /// Kills the child, with what it has started: it is the leader of a process group of its own.
+    /// Kills the child and its process group.
     pub(super) fn end(&mut self) {
         self.is_late = true;
         let _ = kill(Pid::from_raw(-self.pid.as_raw()), Signal::SIGKILL);
     }
 
-    /// The version of what has passed, or why it has not.
+    /// The version of the new program, or why it cannot take over.
     pub(super) fn verdict(
         &self,
         termination: &Termination,

@@ -22,7 +22,7 @@ use crate::sys::inherit::Fd;
 /// The version that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 2;
 
-/// The oldest version that this program reads.
+/// The oldest format that it reads.
 pub const FORMAT_OLDEST: u32 = 1;
 
 /// The first word of the header.
@@ -34,7 +34,6 @@ const HEADER_BYTES_MAX: usize = 128;
 /// The header. Nothing else of a state is read before a return to the old image is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The version of the format.
     pub format: u32,
     /// The executable that wrote the state.
     pub image: Fd,

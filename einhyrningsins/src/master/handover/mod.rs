@@ -49,25 +49,16 @@ const SELF: &str = "/proc/self/exe";
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-/// What a handover is for.
+/// What follows a handover.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Then {
-    /// Itself.
-    Reload {
-        /// Who asked.
-        request: RequestKey,
-    },
-    /// An upgrade, which begins when it is done.
-    Upgrade {
-        /// Who asked, if somebody waits.
-        request: Option<RequestKey>,
-        /// How.
-        plan: UpgradePlan,
-    },
+    /// `reload`.
+    Reload { request: RequestKey },
+    /// An upgrade begins.
+    Upgrade { request: Option<RequestKey>, plan: UpgradePlan },
 }
 
-/// How far a handover is.
 #[derive(Debug)]
 pub(crate) struct Handover {
     identity: Identity,
@@ -114,7 +105,7 @@ impl Handover {
         self.checked.is_some()
     }
 
-    /// Whether one was asked for and has not happened yet.
+    /// Whether a handover was asked for and has not happened yet.
     pub(super) fn is_under_way(&self) -> bool {
         !self.then.is_empty()
     }
@@ -127,7 +118,7 @@ impl Handover {
         let request = then.request();
         parts.handover.then.push(then);
         if let Some(check) = &parts.handover.check {
-            // Nothing more may happen in it for a long time.
+            // The next progress may be far off.
             if let Some(request) = request {
                 let notice = check.candidate.notice();
                 parts.control.send_progress(request, &notice, parts.core.counts());
@@ -160,7 +151,7 @@ impl Handover {
         }
     }
 
-    /// A stopping master is not replaced: the check is ended, and whoever waits is told.
+    /// A stopping master is not replaced: ends the check and answers the requests.
     pub(super) fn yield_to_stop(&mut self, core: &Supervisor, log: &mut Log) -> Vec<Action> {
         if !self.is_under_way() {
             return Vec::new();
@@ -183,7 +174,7 @@ impl Handover {
         let mut check = self.check.take_if(|check| check.pid == pid)?;
         check.read();
         if !self.is_under_way() {
-            // Nobody waits for it any more: the master stops.
+            // The master is stopping, and the requests were answered.
             return Some(Vec::new());
         }
         Some(match check.verdict(termination, &self.settings) {
@@ -196,7 +187,7 @@ impl Handover {
         })
     }
 
-    /// The master stays as it is. Whoever wanted it replaced is told why.
+    /// The master stays as it is. Answers the requests with the reason.
     fn give_up(&mut self, reason: &str, log: &mut Log) -> Vec<Action> {
         let notice = Notice::MasterKept { reason: reason.to_owned() };
         let mut actions = vec![Action::Notice { notice, progress_of: Vec::new(), counts: None }];
@@ -258,7 +249,7 @@ impl Then {
         }
     }
 
-    /// The last reply to whoever asked; where nobody waits for one, a line of the log.
+    /// The last reply to the request; without one, a line of the log.
     fn refuse(&self, reason: &str, log: &mut Log) -> Option<Action> {
         let message = match self {
             Self::Reload { .. } => format!("not reloaded: {reason}"),
@@ -291,7 +282,7 @@ impl Part for Handover {
         Ok(Self { then, ..Self::new(identity, settings) })
     }
 
-    /// When to lose patience with the check.
+    /// The deadline of the check.
     fn deadline(&self) -> Option<Instant> {
         self.check.as_ref().filter(|check| !check.is_late).map(|check| check.deadline)
     }

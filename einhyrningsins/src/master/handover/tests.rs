@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn a_state_that_was_cut_or_has_a_wrong_byte_is_refused_or_read(
+    fn a_truncated_or_corrupted_state_is_refused_or_read(
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {

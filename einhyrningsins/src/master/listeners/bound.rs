@@ -42,7 +42,6 @@ impl Bound {
     }
 
     /// Any of them, for questions that have one answer for all.
-    #[must_use]
     pub fn any(&self) -> &Listener {
         match self {
             Self::Shared(listener) => listener,
@@ -51,7 +50,6 @@ impl Bound {
     }
 
     /// The listener of a worker in `slot`; `None` if it was not opened.
-    #[must_use]
     pub fn of(&self, slot: SlotNumber) -> Option<&Listener> {
         match self {
             Self::Shared(listener) => Some(listener),
@@ -69,7 +67,6 @@ impl Bound {
     }
 
     /// The names and descriptors to store with the service manager; empty if they cannot be stored.
-    #[must_use]
     pub fn to_keep(&self) -> Vec<(String, BorrowedFd<'_>)> {
         match self {
             Self::Shared(listener) => listener.to_keep().into_iter().collect(),
@@ -78,7 +75,6 @@ impl Bound {
     }
 
     /// The name that the service manager must drop when these are dropped, because their file is removed too.
-    #[must_use]
     pub fn kept_with_file(&self) -> Option<String> {
         match self {
             Self::Shared(listener) => listener.kept_with_file(),
@@ -94,7 +90,6 @@ impl Bound {
     }
 
     /// Its state for a handover.
-    #[must_use]
     pub fn record(&self) -> BoundRecord {
         match self {
             Self::Shared(listener) => BoundRecord::Shared(Box::new(listener.record())),
@@ -118,7 +113,6 @@ impl Bound {
 
 impl BoundRecord {
     /// The descriptors of all of them.
-    #[must_use]
     pub fn descriptors(&self) -> Vec<Fd> {
         match self {
             Self::Shared(listener) => listener.descriptors().collect(),

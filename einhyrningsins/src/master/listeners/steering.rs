@@ -26,31 +26,29 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A listener: the number of its `-b`, and its slot, if it has one.
 type Whose = (usize, Option<SlotNumber>);
 
-/// What was done with the listeners of a running pool.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
-    /// Those whose end would be noticed, by the token that says so.
+    /// Listeners whose shutdown epoll reports, by token.
     watched: HashMap<usize, Whose>,
     tokens: HashMap<Whose, usize>,
     next_token: usize,
-    /// The order of each group, by the number of its `-b`, as the service manager was last told of it.
+    /// The last known order of each group, by the number of its `-b`. The names in the store depend on it.
     orders: HashMap<usize, Vec<SlotNumber>>,
-    /// Something has happened since the slots were last looked at.
+    /// Something has happened since the last look at the slots.
     is_stale: bool,
-    /// There is a listener that is not watched.
     is_any_new: bool,
     tell_not_before: Option<Instant>,
 }
 
 impl Steering {
-    /// Nothing is watched yet, and the slots are to be looked at, which may run already.
+    /// Nothing is watched yet, and the pool may be running already.
     pub(super) fn new() -> Self {
         Self { is_stale: true, is_any_new: true, ..Self::default() }
     }
 
-    /// Has the end of a listener noticed, at the cost of nothing until then: it is registered for room to write, which
-    /// listeners never have, and for hang-ups, as all are. Not for priority data, which they never have either: a new
-    /// connection wakes whoever waits for that too (`sock_def_readable` of the kernel), only to find that there is none.
+    /// Registers a listener so that epoll reports its shutdown, at no cost until then: for room to write, which
+    /// listeners never have. Not for priority data: a new connection would wake the master for that too
+    /// (`sock_def_readable` of the kernel).
     fn watch(&mut self, registry: &Registry, whose: Whose, listener: &Listener) -> std::io::Result<()> {
         if listener.kind() != SocketKind::Tcp || self.tokens.contains_key(&whose) {
             return Ok(());
@@ -83,13 +81,11 @@ impl Steering {
 }
 
 impl Listeners {
-    /// Something has happened in the pool.
     pub(in crate::master) fn on_event(&mut self) {
         self.steering.is_stale = true;
     }
 
-    /// Brings the listeners in line with the slots, after whatever has happened. Returns whether they are others now, or
-    /// have other names for a service manager.
+    /// Brings the listeners in line with the slots. Returns whether they, or their names in the store, have changed.
     pub(in crate::master) fn follow(
         &mut self,
         ready: &mut Ready,
@@ -120,7 +116,7 @@ impl Listeners {
                     self.steering.forget(registry, (number, Some(slot)), listener);
                 }
                 group.close(slot);
-                // The last of all stays.
+                // The last listener of a group stays.
                 self.steering.is_any_new = true;
             }
             if let Err(error) = group.steer(&seats) {
@@ -129,7 +125,7 @@ impl Listeners {
                     "{address}: cannot change which slots get new connections; the distribution stays as it was: {error}"
                 ));
             }
-            // One that was opened for a new worker is in it already, and others may have gone.
+            // A new worker's listener is in it already, and others may have gone.
             let order = group.order();
             if self.steering.orders.get(&number) != Some(&order) {
                 self.steering.orders.insert(number, order);
@@ -140,7 +136,7 @@ impl Listeners {
         has_changed
     }
 
-    /// Sees that the end of each listener would be noticed.
+    /// Watches the listeners that are new.
     fn watch(&mut self, registry: &Registry, log: &mut Log) {
         for (number, bound) in self.bound.iter().enumerate() {
             for (slot, listener) in bound.each() {

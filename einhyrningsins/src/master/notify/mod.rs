@@ -1,7 +1,7 @@
-//! What workers report of themselves over `NOTIFY_SOCKET`: readiness, signs of life, a status line, that they stop.
+//! Messages of workers over `NOTIFY_SOCKET`: readiness, pings, status text, stopping.
 //!
-//! `socket.rs` has the socket and its file. Anybody may send to it; the kernel says who did, and only a worker or a
-//! process that descends from one is believed.
+//! Any process may send to the socket (`socket.rs`). The kernel reports the sender, and only workers and their
+//! descendants are believed.
 
 mod socket;
 
@@ -23,24 +23,22 @@ use crate::sys::peer;
 
 pub use socket::{NotifyRecord, NotifySocket};
 
-/// Messages taken up in one round, so that a flood of them does not keep the rest waiting.
+/// Messages read in one round, so that a flood does not starve the rest.
 const MESSAGES_PER_ROUND: usize = 256;
 
-/// How many senders of refused messages are remembered.
+/// Senders of refused messages that are remembered.
 const STRANGERS_MAX: usize = 256;
 
-/// The variable that names the socket to workers.
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// The notify socket, and who was refused there.
 #[derive(Debug)]
 pub(crate) struct Notify {
     socket: NotifySocket,
     strangers: Strangers,
 }
 
-/// Processes that notify and are no workers, so that the log is loud about each of them once: workers of a master that
-/// has died find its successor at the same path, and may ping for as long as they live.
+/// Senders that are not workers; each is warned about once. Workers of a dead master find its successor at the same
+/// path and may ping for as long as they live.
 #[derive(Debug, Default)]
 struct Strangers {
     seen: HashSet<Pid>,
@@ -60,12 +58,11 @@ impl Notify {
         Self { socket, strangers: Strangers::default() }
     }
 
-    /// What workers are told of it, by variables.
+    /// The variables for workers.
     pub(crate) fn exports(&self) -> Vec<(String, String)> {
         vec![(VARIABLE.to_owned(), self.socket.address().to_owned())]
     }
 
-    /// Reads messages.
     pub(super) fn turn(&mut self, ready: &mut Ready, core: &Supervisor, log: &mut Log) -> Vec<Event> {
         let mut events = Vec::new();
         if !std::mem::take(&mut ready.notify) {
@@ -133,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stranger_is_new_once_and_so_many_are_remembered() {
+    fn each_stranger_is_new_once_and_the_memory_is_bounded() {
         let mut strangers = Strangers::default();
         let pids = || (1..=STRANGERS_MAX as i32).map(Pid::from_raw);
         assert!(pids().all(|pid| strangers.is_new(pid)));

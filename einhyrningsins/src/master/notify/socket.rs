@@ -86,7 +86,7 @@ impl NotifySocket {
         self.file.as_ref().map(BoundFile::path)
     }
 
-    /// Takes the next message; see [`NotifyReceiver::receive`].
+    /// The next message; see [`NotifyReceiver::receive`].
     ///
     /// # Errors
     /// [`NotifyError`].
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_as_many_bytes_as_the_system_takes() {
+    fn the_path_may_use_every_byte_that_the_system_allows() {
         let room = PATH_BYTES_MAX - tempfile::tempdir().unwrap().path().as_os_str().len() - 1 - SUFFIX.len();
         let (_directory, control) = control_named(&"x".repeat(room));
         receives(&mut NotifySocket::beside(control.path()).unwrap());

@@ -1,8 +1,9 @@
-//! The service manager, if one started the master (`NOTIFY_SOCKET`): readiness, upgrades and reloads, the end, a status
-//! line, signs of life, requests for more time, and the listeners to keep for a master that comes after a crash.
+//! Reports to the service manager that started the master (`NOTIFY_SOCKET`): readiness, reloads and upgrades,
+//! stopping, a status line, watchdog messages, requests for more time, and listeners to store for a restart after a
+//! crash.
 //!
-//! [`Service::follow`] compares what the manager was last sent with the pool, once a round, so `READY=1` follows each
-//! `RELOADING=1` however an upgrade ends. `protocol.rs` sends, `text.rs` writes the status line, `store.rs` keeps
+//! [`Service::follow`] runs once a round and compares the pool with what was sent last, so `READY=1` follows each
+//! `RELOADING=1` however an upgrade ends. `protocol.rs` sends, `text.rs` writes the status line, `store.rs` stores
 //! listeners. Nothing here blocks.
 
 mod protocol;
@@ -28,19 +29,19 @@ pub use protocol::ServiceSettings;
 use store::Store;
 use text::text;
 
-/// Between two texts of `STATUS=` that nothing else goes with. People read them.
+/// The shortest time between two messages that only have a `STATUS=`.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a phase lasts before more time is asked for. No manager is that impatient, and most are over then.
+/// How long a phase lasts before the master asks for more time. Most phases are shorter, and no manager is that
+/// impatient.
 const EXTEND_AFTER: Duration = Duration::from_secs(2);
 
-/// How often more time is asked for.
+/// The time between two requests for more time.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 
-/// How much time is asked for: three times [`EXTEND_EVERY`], for a machine that is busy.
+/// How much time a request asks for: three times [`EXTEND_EVERY`], for a busy machine.
 const EXTEND_BY: Duration = Duration::from_secs(30);
 
-/// What the service manager was sent, and what it is still to be sent.
 #[derive(Debug)]
 pub struct Service {
     settings: ServiceSettings,
@@ -50,15 +51,15 @@ pub struct Service {
     status_not_before: Option<Instant>,
     watchdog_at: Option<Instant>,
     extend_at: Option<Instant>,
-    /// Somebody asked for an upgrade by SIGHUP, and that may have been the manager.
+    /// SIGHUP asked for an upgrade; the manager may have sent it.
     reload_asked: bool,
-    /// An upgrade has begun. It may be over already: workers can ack in the round in which they are spawned.
+    /// An upgrade has begun. It may be over already: workers can ack in the round in which they were spawned.
     upgrade_begun: bool,
     /// How the last upgrade failed, or why the master ends.
     remark: Option<String>,
 }
 
-/// What the service manager was sent, in the order in which it can be.
+/// What was sent last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
     ready: bool,
@@ -67,7 +68,7 @@ struct Told {
     status: String,
 }
 
-/// The state of a [`Service`] in a handover.
+/// The state of a [`Service`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ServiceRecord {
     settings: ServiceSettings,
@@ -76,51 +77,49 @@ pub struct ServiceRecord {
     unsent: Vec<String>,
     remark: Option<String>,
     is_stored: bool,
-    /// The names of what the manager keeps, where they are known.
+    /// Names of stored listeners, if they are known.
     #[serde(default)]
     stored: BTreeSet<String>,
 }
 
-/// The state of the master, as far as a service manager wants to know.
+/// What the messages are made from.
 #[derive(Debug, Clone)]
 struct Condition {
     pool: Summary,
-    /// Whether the master is being replaced, by itself or before an upgrade.
+    /// Whether a handover is under way.
     is_replacing: bool,
-    /// Whether what goes on ends by a limit of the master's own, so that the manager's need not apply.
+    /// Whether a limit of the master's own ends the phase, so the manager's timeout need not.
     is_bounded: bool,
 }
 
 impl Service {
-    /// Gets ready to send what `settings` asks for.
-    #[must_use]
     pub fn new(settings: ServiceSettings) -> Self {
         Self::from(ServiceRecord { settings, ..ServiceRecord::default() })
     }
 
-    /// The manager keeps these listeners already: they were passed to this process.
+    /// These listeners are stored already: they were passed to this process.
     pub fn on_kept(&mut self, names: impl IntoIterator<Item = String>) {
         self.store.stored.extend(names);
     }
 
-    /// Has the manager let go of what it keeps under these names, without waiting for the loop.
+    /// Removes stored listeners now, without waiting for the loop.
     pub fn forget_now(&mut self, names: &[String], log: &mut Log) {
         store::remove(names, &mut self.outbox);
         self.outbox.flush(Instant::now(), log);
     }
 
-    /// The listeners are others now, or have other names.
+    /// The listeners or their names have changed.
     pub(super) fn on_listeners_changed(&mut self) {
         self.store.is_stale = true;
     }
 
-    /// Somebody asked for an upgrade by SIGHUP: if that was the manager, it waits for `RELOADING=1`, and then for
-    /// `READY=1`, whatever comes of the upgrade.
+    /// SIGHUP has asked for an upgrade. If the manager sent it, it waits for `RELOADING=1` and then `READY=1`,
+    /// whatever becomes of the upgrade.
     pub(super) fn on_hangup(&mut self) {
         self.reload_asked = true;
     }
 
-    /// Keeps what is to be read beside the numbers.
+    /// Keeps a remark for the status line.
     pub(super) fn on_notice(&mut self, notice: &Notice) {
         match notice {
             Notice::UpgradeFailed { kind, generation, .. } => {
@@ -140,7 +139,7 @@ impl Service {
         }
     }
 
-    /// Sends what has changed since the last call, and what is due.
+    /// Sends what has changed and what is due.
     pub(super) fn follow<'a>(
         &mut self,
         core: &Supervisor,
@@ -161,8 +160,8 @@ impl Service {
         self.tell(now, &Condition { pool, is_replacing, is_bounded }, log);
     }
 
-    /// The master ends: the listeners whose files it removes are of no use to the next one. The manager may keep the
-    /// others for a restart, with the connections that wait in them.
+    /// The master ends. Listeners whose files go with it are removed from the store; the others may stay for a
+    /// restart, with the connections that wait in them.
     pub(super) fn leave(&mut self, with_files: &[String], log: &mut Log) {
         if self.outbox.is_on() && !self.store.is_stale {
             self.forget_now(with_files, log);
@@ -197,7 +196,7 @@ impl Service {
             if !std::mem::replace(&mut self.told.ready, true) {
                 self.push_with_status(now, "READY=1", status.clone());
             }
-            // It may have begun, and ended, in the round in which the pool was ready.
+            // It may have begun and ended in the round in which the pool became ready.
             if is_hung_up || ((is_busy || has_begun) && !self.told.reloading) {
                 self.told.reloading = true;
                 let since = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
@@ -223,7 +222,7 @@ impl Service {
         self.status_not_before = Some(now + STATUS_EVERY);
     }
 
-    /// Asks for more time, where what goes on ends by itself.
+    /// Asks for more time while a bounded phase lasts.
     fn ask_for_time(&mut self, now: Instant, condition: &Condition) {
         let is_under_way = !self.told.ready || self.told.reloading || self.told.stopping;
         if !(is_under_way && condition.is_bounded) {
@@ -287,7 +286,7 @@ impl Part for Service {
     }
 }
 
-/// Whether what the pool is at ends by a limit that the master was given.
+/// Whether an option limits the present phase.
 fn is_bounded(pool: &Summary, policy: &Policy) -> bool {
     let is_patient = policy.ack == AckMode::Manual(None);
     match (pool.state, &pool.upgrade) {

@@ -1,6 +1,6 @@
 //! systemd's protocol, `sd_notify(3)`: the variables that ask for it, and the queue of messages to the manager.
 //!
-//! Nothing waits for the manager: what it does not take now is sent later, in order.
+//! Messages that the manager does not take now are sent later, in order.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,31 +16,30 @@ use crate::forms;
 use crate::logging::Log;
 use crate::sys::manager::{ManagerError, ManagerSocket};
 
-/// Between two tries to send to a manager that has too much unread.
+/// The time between two tries to send to a manager whose queue is full.
 pub(super) const RETRY_EVERY: Duration = Duration::from_millis(200);
 
-/// Messages that wait to be sent, those about descriptors not counted. Beyond that, the manager has read nothing for
-/// dozens of upgrades, and the oldest go.
+/// The limit of the queue, messages about descriptors not counted. A manager that is further behind has read nothing
+/// for dozens of upgrades; the oldest messages are dropped.
 pub(super) const QUEUE_MAX: usize = 64;
 
-/// What the service manager asks for, by variables.
+/// Settings from the variables that the manager set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSettings {
-    /// Where it listens (`NOTIFY_SOCKET`).
+    /// The manager's socket (`NOTIFY_SOCKET`).
     #[serde(with = "forms::os_string_option")]
     pub notify: Option<OsString>,
     /// The longest time between two `WATCHDOG=1` (`WATCHDOG_USEC`).
     pub watchdog: Option<Duration>,
-    /// How many descriptors it keeps (`FDSTORE`).
+    /// How many descriptors it stores (`FDSTORE`).
     pub kept_fds_max: u32,
 }
 
 impl ServiceSettings {
     /// Reads them from the variables of the process `pid`, which `variable` looks up.
-    #[must_use]
     pub fn new(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Self {
         let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
-        // A process that inherits the variables of the one that is watched must not speak for it.
+        // A process that only inherited the variables must not speak for the watched one.
         let is_watched = number("WATCHDOG_PID").is_none_or(|watched| watched == u64::from(pid));
         let watchdog = number("WATCHDOG_USEC").filter(|usec| *usec > 0 && is_watched);
         Self {
@@ -61,19 +60,18 @@ pub(super) struct Message {
 /// The messages to the manager, in order.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// `None`: there is no manager that asks for messages.
+    /// `None` if no manager asks for messages.
     socket: Option<ManagerSocket>,
-    /// Why there is no socket, though there is a manager.
+    /// Why the manager's address cannot be used.
     refused: Option<ManagerError>,
     pub(super) queue: VecDeque<Message>,
     pub(super) retry_at: Option<Instant>,
-    /// Whether the last message could not be delivered, which was logged.
+    /// Whether the last message was not delivered, which was logged.
     pub(super) is_lost: bool,
 }
 
 impl Outbox {
-    /// Opens a socket to the manager. An address that cannot be used is a warning, and not the end of a master that
-    /// could serve.
+    /// Opens a socket to the manager. An unusable address is only a warning.
     pub(super) fn new(settings: &ServiceSettings, unsent: Vec<String>) -> Self {
         let queue = unsent.into_iter().map(|text| Message { text, fd: None }).collect();
         match settings.notify.as_deref().map(ManagerSocket::new).transpose() {
@@ -99,7 +97,7 @@ impl Outbox {
         if self.socket.is_none() {
             return;
         }
-        // These describe the present: the last one replaces those before it.
+        // Only the last of these counts.
         let is_of_now = |text: &str| text.starts_with("STATUS=") || text.starts_with("WATCHDOG=");
         if is_of_now(&text) {
             let same = text.split('=').next().unwrap_or_default();

@@ -1,20 +1,18 @@
-//! The descriptor store of the service manager: listeners that it keeps, in case the master crashes.
+//! The descriptor store of the service manager, which keeps listeners in case the master crashes.
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
 use super::protocol::{Message, Outbox};
 
-/// What a message begins with that has the manager keep a descriptor, or let go of one; a name follows.
+/// How messages that store and remove a descriptor begin; its name follows.
 const STORE: &str = "FDSTORE=1\nFDNAME=";
 pub(super) const REMOVE: &str = "FDSTOREREMOVE=1\nFDNAME=";
 
-/// What the manager keeps.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// How many descriptors it takes.
     max: usize,
-    /// By name.
+    /// Names.
     pub(super) stored: BTreeSet<String>,
     /// Whether the listeners have changed since they were last stored.
     pub(super) is_stale: bool,
@@ -30,9 +28,9 @@ impl Store {
         self.max > 0 && self.is_stale
     }
 
-    /// Has the manager keep `listeners` and nothing else of ours. It recognises a descriptor by what it is, not by its
-    /// name, so a name that has changed is removed first. The listeners of one `-b` are kept together or not at all.
-    /// If there is no descriptor left for a copy, the next round tries again.
+    /// Stores `listeners`, and removes everything else of ours. The manager identifies a descriptor by the socket,
+    /// not by its name, so a name that has changed is removed first. The listeners of one `-b` are stored together or
+    /// not at all. If no descriptor is left for a copy, the next round tries again.
     pub(super) fn follow<'a>(
         &mut self,
         listeners: impl Iterator<Item = Vec<(String, BorrowedFd<'a>)>>,
@@ -56,12 +54,13 @@ impl Store {
                 self.is_stale = true;
                 continue;
             };
-            // FDPOLL=0: the manager would drop a listener that a worker has shut down, which can be revived.
+            // FDPOLL=0, or the manager would drop a listener that a worker has shut down, and that the master can
+            // revive.
             outbox.push(format!("{STORE}{name}\nFDPOLL=0"), Some(copy));
         }
     }
 
-    /// The names that the manager has received, and whether those are all: what is still queued is stored anew.
+    /// The names of what was sent, and whether that is everything. What is still queued is stored anew.
     pub(super) fn record(&self, outbox: &Outbox) -> (BTreeSet<String>, bool) {
         let queued: Vec<_> = outbox.queue.iter().filter_map(stored_name).collect();
         let stored = self.stored.iter().filter(|name| !queued.contains(&name.as_str())).cloned().collect();
@@ -69,7 +68,7 @@ impl Store {
     }
 }
 
-/// Has the manager let go of what it keeps under these names.
+/// Removes these names from the store.
 pub(super) fn remove<'a>(names: impl IntoIterator<Item = &'a String>, outbox: &mut Outbox) {
     for name in names {
         outbox.push(format!("{REMOVE}{name}"), None);

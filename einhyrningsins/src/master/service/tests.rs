@@ -106,7 +106,7 @@ fn messages_follow_the_life_of_the_pool_in_order() {
 }
 
 #[test]
-fn a_hangup_is_always_followed_by_reloading_and_ready() {
+fn sighup_is_always_followed_by_reloading_and_ready() {
     let (manager, mut log) = (Manager::new(), log());
     let mut service = manager.service();
     let (now, running) = (Instant::now(), condition(MasterState::Running, 4));

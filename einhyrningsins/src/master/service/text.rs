@@ -5,7 +5,7 @@ use einhyrningsins_supervisor::Summary;
 
 use super::Condition;
 
-/// A text for the manager has at most this many bytes; it goes into one line of a table.
+/// The length limit of the line; it goes into a table.
 pub(super) const STATUS_BYTES_MAX: usize = 300;
 
 /// The line that `systemctl status` shows.

@@ -43,7 +43,6 @@ impl KeptListeners {
     }
 
     /// The names of all of them.
-    #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.left.iter().map(|(name, _)| name.clone()).collect()
     }
@@ -130,7 +129,6 @@ impl KeptListeners {
     /// Gives up the listeners that were not taken, and returns their names. From now on they block no address,
     /// although the manager still holds them. UDP is the exception: there, the manager must drop the socket
     /// first.
-    #[must_use]
     pub fn give_up(self) -> Vec<String> {
         let mut names = Vec::new();
         for (name, fd) in self.left {
@@ -271,7 +269,6 @@ impl PerSlot {
     /// Like [`Listener::to_keep`], for all of them or none: a part would lose its order with the rest. UDP
     /// sockets that are bound to a network interface are not stored, because taking one out of its group may
     /// need a privilege while the manager has it too.
-    #[must_use]
     pub(super) fn to_keep(&self) -> Option<Vec<(String, BorrowedFd<'_>)>> {
         let any = self.any();
         if any.kind() == SocketKind::Udp && any.spec.options.device.is_some() {
@@ -288,14 +285,12 @@ impl PerSlot {
 
 impl Listener {
     /// The name and the descriptor to store; `None` if it cannot be stored.
-    #[must_use]
     pub fn to_keep(&self) -> Option<(String, BorrowedFd<'_>)> {
         Some((name_of(&self.spec)?, self.as_fd()))
     }
 
     /// The name that the service manager must drop when this listener is dropped, because its file is removed
     /// too; `None` if it has no file.
-    #[must_use]
     pub fn kept_with_file(&self) -> Option<String> {
         self.place.as_ref().and_then(|_| name_of(&self.spec))
     }

@@ -103,19 +103,16 @@ impl PerSlot {
     }
 
     /// Any of them, for questions that have one answer for all.
-    #[must_use]
     pub fn any(&self) -> &Listener {
         &self.members[0].listener
     }
 
     /// The listener of `slot`, if it has one.
-    #[must_use]
     pub fn of(&self, slot: SlotNumber) -> Option<&Listener> {
         self.position(slot).map(|at| &self.members[at].listener)
     }
 
     /// Each slot with its listener and whether it gets new connections, ordered by slot.
-    #[must_use]
     pub fn by_slot(&self) -> Vec<(SlotNumber, &Listener, bool)> {
         let members = self.members.iter();
         let mut slots: Vec<_> =
@@ -125,7 +122,6 @@ impl PerSlot {
     }
 
     /// The slots of the members, in the kernel's order.
-    #[must_use]
     pub fn order(&self) -> Vec<SlotNumber> {
         self.members.iter().map(|member| member.slot).collect()
     }
@@ -277,7 +273,6 @@ impl PerSlot {
     /// Whether slots can be excluded from new connections. They cannot once several listeners were shut down at
     /// the same time and their order of leaving decides the positions in the group. The order is known again
     /// when all were shut down at the same time, or when one is left.
-    #[must_use]
     pub fn can_choose(&self) -> bool {
         self.is_order_known
     }
@@ -287,7 +282,6 @@ impl PerSlot {
     }
 
     /// The address that all members share.
-    #[must_use]
     pub fn address(&self) -> &Address {
         &self.any().address
     }
