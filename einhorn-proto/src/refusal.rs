@@ -1,0 +1,198 @@
+//! Answers to commands for the pool: what was done, or why not. Programs match on the values; `Display` is the English.
+
+use std::fmt;
+
+use crate::{Notice, Resized, UpgradeReport, UpgradeStage, UpgradeStatus, WORKERS_MAX, Workers};
+
+/// The last answer to a command for the pool.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+pub enum Answer {
+    /// The command was carried out.
+    Done(Done),
+    /// The command changed nothing.
+    Refused(Refusal),
+    /// The upgrade that the command began, joined or ended has come to its end.
+    Upgrade {
+        /// Whether it ended as the command wanted it to.
+        ok: bool,
+        /// The end, for programs.
+        report: UpgradeReport,
+        /// The end, as it was logged.
+        notice: Notice,
+    },
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// `inc`, `dec`, `set_workers`, or `config` with a number of workers.
+    Resized(Resized),
+    /// `config`.
+    Configured,
+    /// `respawn`.
+    Respawned {
+        /// The slots that were empty.
+        empty: u32,
+    },
+    /// `signal`.
+    Signalled {
+        /// The names of the signals that were sent.
+        signals: Vec<&'static str>,
+        /// How many workers there were to send them to.
+        workers: u32,
+    },
+    /// `die`: the master exits once its workers have.
+    Stopping {
+        /// The name of the signal for the workers.
+        signal: &'static str,
+        /// How many workers there are.
+        workers: u32,
+    },
+    /// The master exits without waiting for its workers.
+    Exiting,
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// The master is stopping, or not running yet.
+    Stopping,
+    /// More than [`WORKERS_MAX`] workers were asked for.
+    TooManyWorkers {
+        /// How many.
+        count: u32,
+    },
+    /// One worker must stay, and there is only one.
+    LastWorker,
+    /// One worker must stay.
+    TooFewWorkers {
+        /// How many fewer were asked for.
+        by: u32,
+        /// How many there are.
+        wanted: u32,
+    },
+    /// An upgrade runs already.
+    UpgradeRuns(UpgradeStatus),
+    /// A fleet upgrade needs more workers at a time than the pool may have.
+    FleetTooLarge {
+        /// How many more it needs.
+        wanted: u32,
+        /// How many more there may be.
+        additional_max: u32,
+    },
+    /// No upgrade runs that could be joined or aborted.
+    NoUpgrade,
+    /// No upgrade is in its soak; one may run that is at something else.
+    NothingToContinue(Option<UpgradeStatus>),
+    /// The previous release is not held.
+    NothingToRollBackTo,
+    /// An abort was accepted, and then another upgrade replaced the one that it was for.
+    Superseded {
+        /// The generation of the upgrade that was to be aborted.
+        generation: u64,
+        /// The generation of the one that replaced it.
+        by: u64,
+    },
+    /// The master exits before the upgrade has ended.
+    MasterExits,
+}
+
+impl Answer {
+    /// Whether the command did what was asked.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        match self {
+            Self::Done(_) => true,
+            Self::Refused(_) => false,
+            Self::Upgrade { ok, .. } => *ok,
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(done) => done.fmt(f),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Upgrade { notice, .. } => notice.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resized(Resized { from, to }) if from == to => {
+                write!(f, "number of workers is {to} already")
+            }
+            Self::Resized(Resized { from, to }) => write!(f, "number of workers {from} -> {to}"),
+            Self::Configured => f.write_str("options changed"),
+            Self::Respawned { empty: 0 } => f.write_str("no slot is empty"),
+            Self::Respawned { empty: 1 } => f.write_str("filling 1 empty slot"),
+            Self::Respawned { empty } => write!(f, "filling {empty} empty slots"),
+            Self::Signalled { signals, workers } => {
+                write!(f, "sent {} to {}", signals.join(", "), Workers(*workers))
+            }
+            Self::Stopping { signal, workers } => write!(f, "stopping: {signal} to {}", Workers(*workers)),
+            Self::Exiting => f.write_str("exiting at once"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("refused: the master is stopping"),
+            Self::TooManyWorkers { count } => {
+                write!(f, "refused: {count} workers are more than the {WORKERS_MAX} that one master runs")
+            }
+            Self::LastWorker => f.write_str(
+                "can't decrease number of workers (already at 1); \"die\" stops the master",
+            ),
+            Self::TooFewWorkers { by, wanted } => write!(
+                f,
+                "can't decrease number of workers by {by}: there are {wanted}, and one must stay; \"die\" stops the \
+                 master"
+            ),
+            Self::UpgradeRuns(upgrade) => write!(f, "upgrade refused: {}", Progress(upgrade)),
+            Self::FleetTooLarge { wanted, additional_max } => write!(
+                f,
+                "fleet upgrade refused: it needs {wanted} workers more at a time, and --max-upgrade-additional \
+                 allows {additional_max}"
+            ),
+            Self::NoUpgrade => f.write_str("no upgrade runs"),
+            Self::NothingToContinue(None) => write!(f, "nothing to continue: {}", Self::NoUpgrade),
+            Self::NothingToContinue(Some(upgrade)) => write!(f, "nothing to continue: {}", Progress(upgrade)),
+            Self::NothingToRollBackTo => f.write_str(
+                "nothing to roll back to: the previous release is kept from the end of an upgrade until the next \
+                 one begins",
+            ),
+            Self::Superseded { generation, by } => {
+                write!(f, "overtaken: generation {by} takes the place of generation {generation}")
+            }
+            Self::MasterExits => f.write_str("upgrade failed: the master exits"),
+        }
+    }
+}
+
+/// How far an upgrade has come, as part of a sentence.
+struct Progress<'a>(&'a UpgradeStatus);
+
+impl fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UpgradeStatus { stage, generation, upgraded, wanted, .. } = self.0;
+        match stage {
+            UpgradeStage::Resolving | UpgradeStage::Replacing => {
+                write!(f, "generation {generation} is still coming up ({upgraded} of {wanted} acked)")
+            }
+            UpgradeStage::Soaking => {
+                write!(f, "generation {generation} is in its soak ({upgraded} of {wanted} slots have it)")
+            }
+            UpgradeStage::RollingBack => write!(
+                f,
+                "generation {generation} is being rolled back ({upgraded} of {wanted} still have it)"
+            ),
+        }
+    }
+}
