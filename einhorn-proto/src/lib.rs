@@ -44,7 +44,7 @@ pub use language::Language;
 pub use notice::{AckSource, Notice, Progress, Severity};
 pub use reason::{DrainReason, ExitReason, Ignored, MISSED_BOOT_DEADLINE, NextStep, Serving, UpgradeFailure};
 pub use recycling::{RecycleReason, Recycled};
-pub use refusal::{Answer, Done, Refusal};
+pub use refusal::{Done, LastReply, Refusal};
 pub use reply::{Reply, Resized};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};

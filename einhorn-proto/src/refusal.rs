@@ -1,13 +1,13 @@
-//! Answers to commands for the pool: what was done, or why not. Programs match on the values; `Display` is the English.
+//! Answers to commands for the pool and for the master: what was done, or why not. Programs match on the values; `Display` is the English.
 
 use std::fmt;
 
 use crate::{Notice, Resized, UpgradeReport, UpgradeStage, UpgradeStatus, WORKERS_MAX, Workers};
 
-/// The last answer to a command for the pool.
+/// The last answer to a command.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
-pub enum Answer {
+pub enum LastReply {
     /// The command was carried out.
     Done(Done),
     /// The command changed nothing.
@@ -24,7 +24,7 @@ pub enum Answer {
 }
 
 /// What a command did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Done {
     /// `inc`, `dec`, `set_workers`, or `config` with a number of workers.
     Resized(Resized),
@@ -51,6 +51,8 @@ pub enum Done {
     },
     /// The master exits without waiting for its workers.
     Exiting,
+    /// `reload`: the master was replaced, and this was logged.
+    Reloaded(Box<Notice>),
 }
 
 /// Why a command changed nothing.
@@ -96,9 +98,13 @@ pub enum Refusal {
     },
     /// The master exits before the upgrade has ended.
     MasterExits,
+    /// `reload`: the master was not replaced, for this reason.
+    NotReloaded(String),
+    /// An upgrade that begins with the master has not begun, because the master was not replaced, for this reason.
+    NotBegun(String),
 }
 
-impl Answer {
+impl LastReply {
     /// Whether the command did what was asked.
     #[must_use]
     pub fn is_ok(&self) -> bool {
@@ -110,7 +116,7 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for LastReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done(done) => done.fmt(f),
@@ -136,6 +142,7 @@ impl fmt::Display for Done {
             }
             Self::Stopping { signal, workers } => write!(f, "stopping: {signal} to {}", Workers(*workers)),
             Self::Exiting => f.write_str("exiting at once"),
+            Self::Reloaded(notice) => notice.fmt(f),
         }
     }
 }
@@ -172,6 +179,10 @@ impl fmt::Display for Refusal {
                 write!(f, "overtaken: generation {by} takes the place of generation {generation}")
             }
             Self::MasterExits => f.write_str("upgrade failed: the master exits"),
+            Self::NotReloaded(reason) => write!(f, "not reloaded: {reason}"),
+            Self::NotBegun(reason) => {
+                write!(f, "upgrade failed before it began, and nothing was changed: {reason}")
+            }
         }
     }
 }

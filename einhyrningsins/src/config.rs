@@ -7,7 +7,7 @@ use std::{env, fs, thread};
 
 use anyhow::{Context, bail};
 use einhorn_proto::{DEFAULT_DIRECTORY, Severity, default_path};
-use einhyrningsins_supervisor::{AckMode, Care, MaxAge, Policy, Retries};
+use einhyrningsins_supervisor::{AckMode, MaxAge, Policy, RecyclingLimits, Retries};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -181,7 +181,7 @@ impl Config {
                     .any(|spec| spec.options.reuseport)
                     .then_some(args.shrink_grace),
                 upgrade_restarts: line.upgrade_restarts,
-                care: recycling(&args.recycling),
+                recycling: recycling(&args.recycling),
             },
             sockets: Sockets {
                 binds: args.bind.into_iter().map(|spec| spec.counted_from(&start)).collect(),
@@ -255,8 +255,8 @@ fn ack_mode(args: &SharedArgs, manual: bool) -> AckMode {
     }
 }
 
-fn recycling(args: &RecyclingArgs) -> Care {
-    Care {
+fn recycling(args: &RecyclingArgs) -> RecyclingLimits {
+    RecyclingLimits {
         max_age: args.max_age.map(|MaxAgeArg { age, jitter }| MaxAge { age, jitter, seed: seed() }),
         max_rss_bytes: args.max_rss,
         ping_timeout: args.ping_timeout,

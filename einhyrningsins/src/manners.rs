@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 
 use clap::Parser;
-use einhorn_proto::{COMMANDS, Command, CommandInfo, Notice, RequestErrorKind, Severity, Status};
-use einhyrningsins_supervisor::{Policy, PoolCommand, ReplyData, Stop, UpgradePlan, WorkerDetail};
+use einhorn_proto::{COMMANDS, Command, CommandInfo, LastReply, Notice, RequestErrorKind, Severity, Status};
+use einhyrningsins_supervisor::{Policy, PoolCommand, Stop, UpgradePlan, WorkerDetail};
 use nix::sys::signal::Signal;
 
 use crate::cli::{Answer, Args};
@@ -90,9 +90,9 @@ pub trait Manners: Debug {
         true
     }
 
-    /// The last line of an answer to `command`, where the core's is `message`.
-    fn last_words(&self, _command: &str, _ok: bool, message: String, _data: Option<&ReplyData>) -> String {
-        message
+    /// The last line of an answer to `command`.
+    fn last_words(&self, _command: &str, answer: &LastReply) -> String {
+        answer.to_string()
     }
 
     /// One step louder, or quieter.

@@ -97,7 +97,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         open_files,
         control_as_fd: config.control.socket_as_fd,
         capture_startup: config.capture_startup,
-        ping_timeout: config.policy.care.ping_timeout,
+        ping_timeout: config.policy.recycling.ping_timeout,
         process: config.process,
     };
     let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;

@@ -11,9 +11,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use einhorn_proto::{
-    Audience, Command, Language, Notice, Outcome, RequestErrorKind, Resized, Severity, UpgradeReport,
+    Audience, Command, Done, Language, LastReply, Notice, Outcome, Refusal, RequestErrorKind, Resized,
+    Severity, UpgradeReport,
 };
-use einhyrningsins_supervisor::{Policy, PoolCommand, ReplyData, Stop, UpgradePlan};
+use einhyrningsins_supervisor::{Policy, PoolCommand, Stop, UpgradePlan};
 use nix::sys::signal::Signal;
 
 use crate::cli::Answer;
@@ -128,20 +129,21 @@ impl Manners for Einhorn {
         has_id && command != "reload"
     }
 
-    fn last_words(&self, command: &str, ok: bool, message: String, data: Option<&ReplyData>) -> String {
-        match (command, data) {
-            (_, Some(ReplyData::Upgrade(report))) if is_upgrade(command) => upgrade_end(report),
-            // It failed before it began.
-            (_, None) if is_upgrade(command) => match message.strip_prefix("upgrade failed") {
-                Some(why) => format!("Upgrade failed{why}"),
-                None => message,
-            },
-            ("inc" | "dec" | "set_workers", Some(ReplyData::Resized(resized))) => {
+    fn last_words(&self, command: &str, answer: &LastReply) -> String {
+        match (command, answer) {
+            (_, LastReply::Upgrade { report, .. }) if is_upgrade(command) => upgrade_end(report),
+            (_, LastReply::Refused(Refusal::MasterExits)) if is_upgrade(command) => {
+                "Upgrade failed: the master exits".to_owned()
+            }
+            (_, LastReply::Refused(Refusal::NotBegun(reason))) => {
+                format!("Upgrade failed before it began, and nothing was changed: {reason}")
+            }
+            ("inc" | "dec" | "set_workers", LastReply::Done(Done::Resized(resized))) => {
                 resize_end(command, resized)
             }
-            ("reload", _) if ok => "Reloading, as commanded".to_owned(),
-            ("die", _) if ok => format!("Einhorn is going down! ({message})"),
-            _ => message,
+            (_, LastReply::Done(Done::Reloaded(_))) => "Reloading, as commanded".to_owned(),
+            ("die", LastReply::Done(_)) => format!("Einhorn is going down! ({answer})"),
+            _ => answer.to_string(),
         }
     }
 

@@ -2,12 +2,16 @@ use einhorn_proto::{Request, Resized, RolloutKind};
 
 use super::*;
 
-fn resized(from: u32, to: u32) -> ReplyData {
-    ReplyData::Resized(Resized { from, to })
+fn resized(from: u32, to: u32) -> LastReply {
+    LastReply::Done(Done::Resized(Resized { from, to }))
 }
 
-fn report(outcome: Outcome, reason: Option<&str>) -> ReplyData {
-    ReplyData::Upgrade(UpgradeReport {
+fn notice() -> Notice {
+    Notice::Decided { message: "ours".to_owned() }
+}
+
+fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
+    let report = UpgradeReport {
         kind: RolloutKind::Upgrade,
         outcome,
         generation: 2,
@@ -17,55 +21,43 @@ fn report(outcome: Outcome, reason: Option<&str>) -> ReplyData {
         wanted: 2,
         draining: 0,
         took_ms: 1,
-    })
+    };
+    LastReply::Upgrade { ok: true, report, notice: notice() }
 }
 
 #[test]
 fn last_replies_use_einhorns_words() {
+    let stopping = || LastReply::Done(Done::Stopping { signal: "SIGUSR2", workers: 2 });
+    let why = || "why".to_owned();
     let cases = [
-        ("inc", Some(resized(1, 2)), "Incrementing number of workers from 1 -> 2"),
-        ("dec", Some(resized(2, 1)), "Decrementing number of workers from 2 -> 1"),
-        (
-            "set_workers",
-            Some(resized(1, 4)),
-            "Altering worker count, 1 -> 4. Will spin up additional workers.",
-        ),
-        (
-            "set_workers",
-            Some(resized(4, 2)),
-            "Altering worker count, 4 -> 2. Will gracefully terminate workers.",
-        ),
-        ("set_workers", Some(resized(4, 4)), ""),
-        ("upgrade", Some(report(Outcome::Done, None)), "Upgrade done"),
+        ("inc", resized(1, 2), "Incrementing number of workers from 1 -> 2"),
+        ("dec", resized(2, 1), "Decrementing number of workers from 2 -> 1"),
+        ("set_workers", resized(1, 4), "Altering worker count, 1 -> 4. Will spin up additional workers."),
+        ("set_workers", resized(4, 2), "Altering worker count, 4 -> 2. Will gracefully terminate workers."),
+        ("set_workers", resized(4, 4), ""),
+        ("upgrade", ended(Outcome::Done, None), "Upgrade done"),
         (
             "upgrade",
-            Some(report(Outcome::RolledBack, Some("it died"))),
+            ended(Outcome::RolledBack, Some("it died")),
             "Upgrade failed: it died; the release before serves",
         ),
+        ("upgrade", ended(Outcome::Failed, Some("it died")), "Upgrade failed: it died; so did the way back"),
+        ("upgrade", LastReply::Refused(Refusal::MasterExits), "Upgrade failed: the master exits"),
         (
             "upgrade",
-            Some(report(Outcome::Failed, Some("it died"))),
-            "Upgrade failed: it died; so did the way back",
+            LastReply::Refused(Refusal::NotBegun(why())),
+            "Upgrade failed before it began, and nothing was changed: why",
         ),
-        ("upgrade", None, "ours"),
-        ("reload", None, "Reloading, as commanded"),
-        ("die", None, "Einhorn is going down! (ours)"),
-        ("status", None, "ours"),
+        ("upgrade", LastReply::Refused(Refusal::Stopping), "refused: the master is stopping"),
+        ("reload", LastReply::Done(Done::Reloaded(Box::new(notice()))), "Reloading, as commanded"),
+        ("reload", LastReply::Refused(Refusal::NotReloaded(why())), "not reloaded: why"),
+        ("die", stopping(), "Einhorn is going down! (stopping: SIGUSR2 to 2 workers)"),
+        ("die", LastReply::Refused(Refusal::Stopping), "refused: the master is stopping"),
+        ("status", stopping(), "stopping: SIGUSR2 to 2 workers"),
     ];
-    for (command, data, expected) in cases {
-        assert_eq!(
-            Einhorn.last_words(command, true, "ours".to_owned(), data.as_ref()),
-            expected,
-            "for {command}"
-        );
+    for (command, answer, expected) in cases {
+        assert_eq!(Einhorn.last_words(command, &answer), expected, "for {command}");
     }
-    let before = Einhorn.last_words("upgrade", false, "upgrade failed before it began: why".to_owned(), None);
-    assert_eq!(before, "Upgrade failed before it began: why");
-    assert_eq!(
-        Einhorn.last_words("reload", false, "not reloaded: why".to_owned(), None),
-        "not reloaded: why"
-    );
-    assert_eq!(Einhorn.last_words("die", false, "ours".to_owned(), None), "ours");
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Master {
     }
 
     pub(crate) fn new(poll: Poll, parts: Parts, signals: Signals) -> Self {
-        let sampling = Sampling::new(parts.core.policy().care.max_rss_bytes.is_some());
+        let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
         let ready = Ready { children: true, ..Ready::default() };
         Self { poll, parts, signals, children: Children::default(), sampling, ready, exit: None }
     }
@@ -309,7 +309,7 @@ impl Master {
                 parts.service.on_notice(&notice);
                 parts.control.publish(&notice, &progress_of, counts);
             }
-            Action::Reply { request, ok, message, data } => parts.control.reply(request, ok, message, data),
+            Action::Reply { request, answer } => parts.control.reply(request, answer),
             Action::Exit { code } => self.exit = Some(code),
         }
         None

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use einhyrningsins_supervisor::{Moment, Supervisor, SupervisorRecord};
+use einhyrningsins_supervisor::{Moment, Supervisor, Tables};
 use mio::Registry;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -139,13 +139,13 @@ impl Part for Dialect {
 }
 
 impl Part for Supervisor {
-    type State = SupervisorRecord;
+    type State = Tables;
 
-    fn record(&self) -> anyhow::Result<SupervisorRecord> {
-        Ok(self.record()?)
+    fn record(&self) -> anyhow::Result<Tables> {
+        Ok(self.tables()?.clone())
     }
 
-    fn resume(state: SupervisorRecord, _inherited: &mut Inherited) -> anyhow::Result<Self> {
+    fn resume(state: Tables, _inherited: &mut Inherited) -> anyhow::Result<Self> {
         Ok(Self::restore(state)?)
     }
 

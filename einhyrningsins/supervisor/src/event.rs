@@ -7,14 +7,14 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Counts, Notice, Resized, Termination, UpgradeReport};
+use einhorn_proto::{AckSource, Counts, LastReply, Notice, Termination};
 use serde::{Deserialize, Serialize};
 
 use super::policy::PolicyChange;
 
 /// One worker, from the decision to spawn it until it is reaped. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct WorkerId(pub(super) u64);
+pub struct WorkerId(pub(crate) u64);
 
 /// A seat of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -235,25 +235,12 @@ pub enum Action {
     Reply {
         /// The request.
         request: RequestKey,
-        /// Whether the command did what was asked.
-        ok: bool,
-        /// For people.
-        message: String,
-        /// For programs.
-        data: Option<ReplyData>,
+        /// What to say.
+        answer: LastReply,
     },
     /// End the master.
     Exit {
         /// With this exit code.
         code: u8,
     },
-}
-
-/// What a last reply carries for programs.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ReplyData {
-    /// Of `inc`, `dec`, `set_workers`.
-    Resized(Resized),
-    /// Of `upgrade`.
-    Upgrade(UpgradeReport),
 }

@@ -1,40 +1,42 @@
 //! What must hold after every event, checked in debug builds. The numbers are those of ARCHITECTURE.md,
 //! "What must hold".
 //!
-//! I3 and I4 bound what we *spawn*, so they are checked where the number grows. I6 and I7 are about what was
-//! sent, which only an onlooker can count: the simulation does.
+//! I3 and I4 bound what we *spawn*, so they are checked where the number grows. I6 and I7 are about what was sent,
+//! which only an onlooker can count: the simulation does. What types make impossible is not checked: a slot without a
+//! worker that waits for nothing, a draining worker with a slot, two successors in one slot.
 
-use alloc::collections::BTreeSet;
-
-use super::Signal;
-use super::event::{Event, WorkerId};
-use super::timers::Timer;
-use super::worker::{State, Worker};
-use super::{AckMode, Phase, Supervisor};
+use super::event::Event;
+use super::pacing::BACKOFF_MAX;
+use super::plan::{Plan, Rollout};
+use super::policy::AckMode;
+use super::signal::Signal;
+use super::slot::Holder;
+use super::worker::{Boot, Drain, Next, State, Worker};
+use super::{Supervisor, WorkerId};
 
 /// Counts from before an event, to compare with what it left.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Before {
+pub(crate) struct Before {
     covered: usize,
     unacked: usize,
     live: usize,
-    is_first_start: bool,
+    was_ready: bool,
 }
 
 impl Supervisor {
     /// The counts before `event`, less the worker that the event itself takes away.
-    pub(super) fn counts_before(&self, event: &Event) -> Before {
+    pub(crate) fn counts_before(&self, event: &Event) -> Before {
         let gone = match event {
             Event::Exited { pid, .. } if cfg!(debug_assertions) => {
-                self.pool.by_pid(*pid).map(|worker| worker.id)
+                self.tables.pool.by_pid(*pid).map(|worker| worker.id)
             }
             _ => None,
         };
         Before {
             covered: self.covered(gone),
-            unacked: self.pool.unacked(),
-            live: self.pool.live(),
-            is_first_start: !self.was_ready,
+            unacked: self.tables.pool.unacked(),
+            live: self.tables.pool.live(),
+            was_ready: self.tables.was_ready,
         }
     }
 
@@ -43,112 +45,97 @@ impl Supervisor {
         if !cfg!(debug_assertions) {
             return 0;
         }
-        let is_up = |id: &WorkerId| Some(*id) != without && self.pool.get(*id).is_some_and(Worker::is_up);
-        let slots = self.pool.slots.values();
-        slots.filter(|slot| [slot.current, slot.successor].iter().flatten().any(is_up)).count()
+        let pool = &self.tables.pool;
+        let is_up = |id: WorkerId| Some(id) != without && pool.worker(id).is_some_and(Worker::is_up);
+        pool.slots().filter(|(_, slot)| slot.workers().any(is_up)).count()
     }
 
-    pub(super) fn check_invariants(&self, before: Before) {
-        if !cfg!(debug_assertions) || self.phase == Phase::Exited {
+    pub(crate) fn check_invariants(&self, before: Before) {
+        if !cfg!(debug_assertions) || self.tables.plan == Plan::Exited {
             return;
         }
-        self.check_tables();
-        if self.phase == Phase::Running {
-            self.check_seats();
+        debug_assert!(self.tables.pool.is_indexed(), "the index is off");
+        debug_assert_eq!(self.tables.pool.loss(), None, "nobody has decided about a loss");
+        self.check_deadlines();
+        if self.tables.plan.is_running() {
+            self.check_slots();
             self.check_bounds(before);
         }
     }
 
     /// I1: every slot has exactly one current undrained worker, or a pending spawn, or was given up. I9: at most one
     /// worker has its turn to be recycled.
-    fn check_seats(&self) {
-        for (number, slot) in &self.pool.slots {
-            let is_pending = slot.is_due
-                || self.timers.at(Timer::Spawn(*number)).is_some()
-                || slot.given_up
-                || self.is_in_rollout(*number);
-            match slot.current {
-                None => debug_assert!(is_pending, "I1: slot {} waits for nothing", number.0),
-                Some(id) => {
-                    let worker = self.pool.get(id);
+    fn check_slots(&self) {
+        let pool = &self.tables.pool;
+        let rollout = self.tables.plan.rollout();
+        let wait_max = BACKOFF_MAX.max(self.tables.policy.seconds);
+        let mut held = 0;
+        for (number, slot) in pool.slots() {
+            held += slot.workers().count();
+            for id in slot.workers() {
+                let is_its = |worker: &Worker| worker.is_undrained() && worker.slot == number;
+                debug_assert!(pool.worker(id).is_some_and(is_its), "I1: slot {} is held by nobody", number.0);
+            }
+            match slot.holder {
+                Holder::Empty { due } => {
+                    debug_assert!(due <= self.now + wait_max, "I1: slot {} waits for nothing", number.0);
+                }
+                Holder::Closed => debug_assert!(false, "I1: slot {} is closed", number.0),
+                Holder::Passing { successor, .. } => {
+                    let is_recycled = self.tables.recycling.is_succeeding(number);
+                    debug_assert!(rollout.is_some() || is_recycled, "I9: a successor without a turn");
+                    let is_fleet = rollout.is_some_and(Rollout::is_fleet_forward);
+                    let may_wait = |worker: &Worker| worker.is_unacked() || is_fleet;
                     debug_assert!(
-                        worker.is_some_and(Worker::is_undrained),
-                        "I1: slot {} is held by a worker that is gone or draining",
-                        number.0
+                        pool.worker(successor).is_some_and(may_wait),
+                        "I1: a successor without reason to wait"
                     );
                 }
-            }
-            if let Some(id) = slot.successor {
-                let worker = self.pool.get(id);
-                let is_recycled = self.recycling.is_succeeding(*number);
-                debug_assert!((self.rollout.is_some() || is_recycled) && slot.current.is_some());
-                let is_fleet = self.rollout.as_ref().is_some_and(super::Rollout::is_fleet_forward);
-                debug_assert!(
-                    worker.is_some_and(|worker| worker.is_unacked() || (is_fleet && worker.is_up())),
-                    "I1: a successor without reason to wait"
-                );
+                Holder::GivenUp | Holder::Held { .. } => {}
             }
         }
-        let successors = self.pool.slots.values().filter(|slot| slot.successor.is_some()).count();
-        debug_assert!(self.rollout.is_some() || successors <= 1, "I9: two workers are replaced at once");
-        let seated =
-            self.pool.slots.values().flat_map(|slot| [slot.current, slot.successor]).flatten().count();
-        let undrained = self.pool.up() + self.pool.unacked();
-        debug_assert_eq!(seated, undrained, "I1: an undrained worker without a seat");
+        debug_assert!(rollout.is_some() || pool.passing().len() <= 1, "I9: two workers are replaced at once");
+        debug_assert_eq!(held, pool.up() + pool.unacked(), "I1: an undrained worker without a slot");
     }
 
     fn check_bounds(&self, before: Before) {
-        let (covered, unacked) = (self.covered(None), self.pool.unacked());
+        let pool = &self.tables.pool;
+        let (covered, unacked) = (self.covered(None), pool.unacked());
         debug_assert!(
-            covered >= before.covered.min(self.pool.slots.len()),
+            covered >= before.covered.min(pool.size()),
             "I2: from {} to {covered} slots with an acked worker by an act of ours",
             before.covered
         );
-        if let Some(bound) = self.live_max()
-            && self.pool.live() > before.live
+        if let Some(bound) = self.tables.live_max()
+            && pool.live() > before.live
         {
-            debug_assert!(self.pool.live() <= bound, "I3: {} live workers, bound {bound}", self.pool.live());
+            debug_assert!(pool.live() <= bound, "I3: {} live workers, bound {bound}", pool.live());
         }
-        let is_fleet = self.rollout.as_ref().is_some_and(super::Rollout::is_fleet_forward);
-        let is_paced = self.was_ready && !before.is_first_start && !is_fleet;
-        if is_paced && unacked > before.unacked {
-            let bound = self.policy.unacked_max as usize;
+        if before.was_ready && self.tables.is_paced() && unacked > before.unacked {
+            let bound = self.tables.policy.unacked_max as usize;
             debug_assert!(unacked <= bound, "I4: {unacked} unacked workers, bound {bound}");
         }
     }
 
-    /// I5 and I6, and that what is counted is what is there.
-    fn check_tables(&self) {
-        let mut indexes = BTreeSet::new();
-        let mut pids = BTreeSet::new();
-        let (mut up, mut unacked) = (0, 0);
-        for worker in self.pool.workers() {
-            debug_assert!(indexes.insert(worker.index), "I5: two workers with index {}", worker.index);
-            if let Some(pid) = worker.pid {
-                debug_assert!(pids.insert(pid), "I5: two workers with pid {pid}");
-            }
-            up += usize::from(worker.is_up());
-            unacked += usize::from(worker.is_unacked());
+    /// I6: whoever drains is asked some time and killed in the end, and whoever starts is up or lost in the end. (I5,
+    /// that no two workers share a pid or an index, is in the index.)
+    fn check_deadlines(&self) {
+        let policy = &self.tables.policy;
+        for worker in self.tables.pool.workers() {
             match worker.state {
-                State::Draining(drain) => {
-                    let has_deadline = self.timers.at(Timer::Kill(worker.id)).is_some();
-                    let is_retiring = self.timers.at(Timer::Retire(worker.id)).is_some();
-                    debug_assert_ne!(drain.is_asked(), is_retiring, "worker {:?} is never asked", worker.id);
-                    let needs_one = self.policy.grace.is_some()
-                        && drain.is_asked()
-                        && worker.pid.is_some()
-                        && drain.signal != Signal::SIGKILL;
-                    debug_assert!(has_deadline || !needs_one, "worker {:?} would linger", worker.id);
+                State::Draining(Drain { next: Next::Nothing, signal, .. }) => {
+                    let may_linger =
+                        policy.grace.is_none() || worker.pid.is_none() || signal == Signal::SIGKILL;
+                    debug_assert!(may_linger, "worker {:?} would linger", worker.id);
                 }
-                State::Starting => {
-                    let has_deadline = self.timers.at(Timer::Ack(worker.id)).is_some()
-                        || self.timers.at(Timer::Boot(worker.id)).is_some();
-                    let needs_one = self.policy.ack != AckMode::Manual(None);
-                    debug_assert!(has_deadline || !needs_one, "worker {:?} would never be up", worker.id);
-                }
-                State::Spawning | State::Up => {}
+                State::Starting(Boot::Unlimited) => debug_assert_eq!(
+                    policy.ack,
+                    AckMode::Manual(None),
+                    "worker {:?} would never be up",
+                    worker.id
+                ),
+                State::Spawning | State::Starting(_) | State::Up { .. } | State::Draining(_) => {}
             }
         }
-        debug_assert_eq!((up, unacked), (self.pool.up(), self.pool.unacked()), "the counts are off");
     }
 }

@@ -22,7 +22,7 @@ use super::Signal;
 
 use super::tests::plain_policy;
 use super::*;
-pub(super) use sabotage::Sabotage;
+use sabotage::Sabotage;
 use search::explore;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -272,7 +272,7 @@ fn timers_that_ack_hold() {
 fn recycling_holds() {
     check(sizes(|workers| {
         let mut scope = Scope::steady("recycling", workers);
-        scope.policy.care.max_rss_bytes = Some(1);
+        scope.policy.recycling.max_rss_bytes = Some(1);
         scope.commands = vec![SMOOTH, FLEET, PoolCommand::Dec(1)];
         let upgrades = u8::from(workers < 3);
         let means = Means { deaths: 1, failures: 1, upgrades, resizes: 1, ..Means::default() };

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Notice, Outcome, Termination, UpgradeReport};
+use einhorn_proto::{AckSource, LastReply, Notice, Outcome, Termination, UpgradeReport};
 
-use super::rollout::Stage;
+use super::plan::{Plan, Stage};
 use super::worker::{State, Worker};
 use super::*;
 
@@ -39,8 +39,18 @@ pub(super) struct Onlooker {
 impl Onlooker {
     /// Feeds `event` to `supervisor` and panics, naming the invariant, if it may not do what it then does.
     pub(super) fn feed(&mut self, supervisor: &mut Supervisor, now: Moment, event: Event) -> Vec<Action> {
+        self.feed_by(supervisor, event, |supervisor, event| supervisor.handle(now, event))
+    }
+
+    /// The same, with another way to handle the event.
+    pub(super) fn feed_by(
+        &mut self,
+        supervisor: &mut Supervisor,
+        event: Event,
+        handle: impl FnOnce(&mut Supervisor, Event) -> Vec<Action>,
+    ) -> Vec<Action> {
         self.hear(supervisor, &event);
-        let actions = supervisor.handle(now, event);
+        let actions = handle(supervisor, event);
         let mut reports = Vec::new();
         for action in &actions {
             self.see(action, &mut reports);
@@ -53,7 +63,7 @@ impl Onlooker {
     fn hear(&mut self, supervisor: &Supervisor, event: &Event) {
         match event {
             Event::Spawned { worker, pid }
-                if supervisor.pool.get(*worker).is_some_and(|worker| worker.pid.is_none()) =>
+                if supervisor.tables.pool.worker(*worker).is_some_and(|worker| worker.pid.is_none()) =>
             {
                 self.processes.insert(*pid, Vec::new());
             }
@@ -88,9 +98,9 @@ impl Onlooker {
                 }
             }
             Action::ResolveRelease { generation } => self.resolving.push(*generation),
-            Action::Reply { request, ok, data, .. } => {
+            Action::Reply { request, answer } => {
                 assert!(self.pending.remove(request), "I7: a second last reply to {request:?}");
-                if let Some(ReplyData::Upgrade(report)) = data {
+                if let LastReply::Upgrade { ok, report, .. } = answer {
                     reports.push((*ok, report.clone()));
                 }
             }
@@ -109,17 +119,22 @@ impl Onlooker {
     /// What the report of an ended upgrade says of the pool is so.
     fn check_report(&self, supervisor: &Supervisor, ok: bool, report: &UpgradeReport) {
         let generation = Generation(report.generation);
-        let is_full = supervisor.pool.up() == supervisor.pool.slots.len();
+        let is_full = supervisor.tables.pool.up() == supervisor.tables.pool.size();
         let runs = |worker: &Worker| worker.generation == generation && worker.is_undrained();
         match report.outcome {
             Outcome::Done => {
                 assert!(ok, "an upgrade that is done is no failure");
-                assert!(is_full && supervisor.pool.workers().filter(|worker| worker.is_up()).all(runs));
+                assert!(
+                    is_full && supervisor.tables.pool.workers().filter(|worker| worker.is_up()).all(runs)
+                );
             }
             Outcome::RolledBack => {
-                assert!(!supervisor.pool.workers().any(runs), "rolled back, and {generation} still runs");
-                let given_up = supervisor.pool.slots.values().filter(|slot| slot.given_up).count();
-                let is_served = supervisor.pool.up() + given_up == supervisor.pool.slots.len();
+                assert!(
+                    !supervisor.tables.pool.workers().any(runs),
+                    "rolled back, and {generation} still runs"
+                );
+                let given_up = supervisor.tables.pool.given_up().len();
+                let is_served = supervisor.tables.pool.up() + given_up == supervisor.tables.pool.size();
                 let is_whole = is_served || !self.turned.contains(&report.generation);
                 assert!(is_whole, "rolled back, and not every slot that was not given up serves again");
             }
@@ -128,14 +143,15 @@ impl Onlooker {
     }
 
     fn check(&self, supervisor: &Supervisor) {
-        if supervisor.phase == Phase::Exited {
+        if supervisor.tables.plan == Plan::Exited {
             assert!(self.pending.is_empty(), "I7: the master has gone without a reply to {:?}", self.pending);
             return;
         }
-        let waiting = supervisor.rollout.iter().flat_map(Rollout::requests).collect();
+        let waiting =
+            supervisor.tables.plan.rollout().map_or(Vec::new(), Rollout::requests).into_iter().collect();
         assert_eq!(self.pending, waiting, "I7: who waits for a last reply, and who will get one");
         let mut processes = 0;
-        for worker in supervisor.pool.workers() {
+        for worker in supervisor.tables.pool.workers() {
             let Some(pid) = worker.pid else { continue };
             let Some(stops) = self.processes.get(&pid) else {
                 panic!("I5: {pid} was reaped, and is a worker")
@@ -145,22 +161,22 @@ impl Onlooker {
             processes += 1;
         }
         assert_eq!(processes, self.processes.len(), "a process that is no worker");
-        self.check_seats(supervisor);
+        self.check_slots(supervisor);
     }
 
     /// What is told of the slots' sockets: somebody gets what is new, whoever serves does, and nobody's is closed who
     /// lives.
-    fn check_seats(&self, supervisor: &Supervisor) {
-        let seats = supervisor.seats();
-        let mut slots = supervisor.pool.slots.keys();
+    fn check_slots(&self, supervisor: &Supervisor) {
+        let open = supervisor.slots();
+        let mut slots = supervisor.tables.pool.slots().map(|(number, _)| number);
         assert!(
-            supervisor.phase == Phase::Waiting || slots.any(|slot| seats.is_live(*slot)),
+            supervisor.tables.plan == Plan::Waiting || slots.any(|slot| open.is_live(slot)),
             "nobody gets what is new"
         );
-        for worker in supervisor.pool.workers() {
+        for worker in supervisor.tables.pool.workers() {
             let slot = worker.slot;
-            assert!(!worker.is_up() || seats.is_live(slot), "slot {} serves and gets nothing", slot.0);
-            assert!(!seats.is_gone(slot), "the sockets of slot {} are in use", slot.0);
+            assert!(!worker.is_up() || open.is_live(slot), "slot {} serves and gets nothing", slot.0);
+            assert!(!open.is_gone(slot), "the sockets of slot {} are in use", slot.0);
         }
     }
 }
@@ -177,40 +193,35 @@ pub(super) fn good_event(
     if let Some(&generation) = resolving.first() {
         return Some((now, Event::ReleaseResolved { generation }));
     }
-    for worker in supervisor.pool.workers() {
+    for worker in supervisor.tables.pool.workers() {
         let Some(pid) = worker.pid else { continue };
         match worker.state {
             State::Draining(_) => {
                 return Some((now, Event::Exited { pid, termination: Termination::Exited(0) }));
             }
-            State::Starting => return Some((now, Event::Acked { pid, source: AckSource::Notify })),
-            State::Spawning | State::Up => {}
+            State::Starting(_) => return Some((now, Event::Acked { pid, source: AckSource::Notify })),
+            State::Spawning | State::Up { .. } => {}
         }
     }
     if let Some(deadline) = supervisor.next_deadline() {
         return Some((now.max(deadline), Event::DeadlineReached));
     }
-    let rollout = supervisor.rollout.as_ref()?;
+    let rollout = supervisor.tables.plan.rollout()?;
     let event = Event::Command { request: None, command: PoolCommand::Continue };
-    matches!(rollout.stage, Stage::Soaking).then_some((now, event))
+    matches!(rollout.stage(), Stage::Soaking { .. }).then_some((now, event))
 }
 
 /// I8: with nothing left to do, every slot serves or was given up, and no rollout runs; a master that was told
 /// to stop has exited.
 pub(super) fn check_rest(supervisor: &Supervisor) {
-    match supervisor.phase {
-        Phase::Waiting | Phase::Exited => {}
-        Phase::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
-        Phase::Running => {
-            let (slots, pool) = (&supervisor.pool.slots, &supervisor.pool);
-            let given_up = slots.values().filter(|slot| slot.given_up).count();
-            assert_eq!(pool.up() + given_up, slots.len(), "I8: at rest, and not steady");
+    let Tables { pool, plan, .. } = &supervisor.tables;
+    match plan {
+        Plan::Waiting | Plan::Exited => {}
+        Plan::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
+        Plan::Steady | Plan::Rolling(_) => {
+            assert_eq!(pool.up() + pool.given_up().len(), pool.size(), "I8: at rest, and not steady");
             assert_eq!(pool.live(), pool.up(), "I8: at rest, and somebody drains");
-            assert!(
-                supervisor.rollout.is_none(),
-                "I8: at rest in the middle of a rollout: {:?}",
-                (&supervisor.rollout, slots)
-            );
+            assert!(*plan == Plan::Steady, "I8: at rest in the middle of a rollout: {plan:?}, {pool:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Moment;
 
 /// The longest wait between two spawns of one slot, counted from the first. Source: einhorn; the man page,
 /// "RESPAWN AND BACKOFF", explains it.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// By how much the wait grows with each death before ack. Source: as [`BACKOFF_MAX`].
 const BACKOFF_FACTOR: (u32, u32) = (3, 2);
@@ -15,7 +15,7 @@ const BACKOFF_FACTOR: (u32, u32) = (3, 2);
 ///
 /// `deaths_unacked` is the number of deaths in a row before ack, this one included, and 0 if this worker
 /// had acked. The time counts from the *spawn*: a worker that lived longer than the wait is replaced at once.
-pub(super) fn respawn_at(now: Moment, spawned_at: Moment, seconds: Duration, deaths_unacked: u32) -> Moment {
+pub(crate) fn respawn_at(now: Moment, spawned_at: Moment, seconds: Duration, deaths_unacked: u32) -> Moment {
     now.max(spawned_at + backoff(seconds, deaths_unacked))
 }
 

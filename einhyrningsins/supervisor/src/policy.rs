@@ -36,7 +36,7 @@ pub struct Policy {
     pub upgrade_restarts: bool,
     /// When a worker that serves is replaced.
     #[serde(default)]
-    pub care: Care,
+    pub recycling: RecyclingLimits,
 }
 
 /// Spawns of one slot in a row without an ack, before it is given up; each at least 1, and `None` for no limit.
@@ -84,7 +84,7 @@ impl AckMode {
 
 /// When a worker that serves is replaced. What is `None` is not looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Care {
+pub struct RecyclingLimits {
     /// When it has been up for so long.
     pub max_age: Option<MaxAge>,
     /// When it holds more memory than this, in bytes.

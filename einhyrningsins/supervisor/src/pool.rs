@@ -1,241 +1,526 @@
-//! The tables: workers by id and by pid, slots by number, indexes, and what is counted of them.
+//! The pool: all workers and slots, and the only code that changes them.
+//!
+//! Methods are named after what has happened (`spawned`, `acked`, `lose`) and after the steps that are taken
+//! (`fill`, `pass`, `drain`). Every change goes through [`Pool::change_worker`] or [`Pool::change_slot`], which keep
+//! the [`Index`]. A pool never decides anything.
 
-use super::Moment;
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
-use super::Pid;
-use einhorn_proto::Death;
+use einhorn_proto::{Death, Termination, WORKERS_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, SlotNumber, WorkerId};
-use super::worker::{State, Worker};
-
-/// A seat of the pool.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Slot {
-    /// The undrained worker that has the seat.
-    pub(super) current: Option<WorkerId>,
-    /// The worker that takes the seat when it acks: of an upgrade, of the way back from one, or of a turn of recycling.
-    pub(super) successor: Option<WorkerId>,
-    /// What a worker that is spawned into the empty seat runs.
-    pub(super) generation: Generation,
-    /// The attempts to fill the seat.
-    pub(super) attempts: Attempts,
-    /// The attempts to have a successor.
-    pub(super) succession: Attempts,
-    /// Whether it is in the queue of seats to fill now.
-    pub(super) is_due: bool,
-    /// Whether it stays empty until somebody acts.
-    pub(super) given_up: bool,
-    /// Workers that died here and were replaced.
-    pub(super) restarts: u64,
-    /// The last death and when.
-    pub(super) last_death: Option<(Moment, Death)>,
-}
-
-impl Slot {
-    pub(super) fn new(generation: Generation) -> Self {
-        Self {
-            current: None,
-            successor: None,
-            generation,
-            attempts: Attempts::default(),
-            succession: Attempts::default(),
-            is_due: false,
-            given_up: false,
-            restarts: 0,
-            last_death: None,
-        }
-    }
-
-    /// Forgets failures: the next spawn is a first one.
-    pub(super) fn forgive(&mut self) {
-        self.attempts = Attempts::default();
-        self.succession = Attempts::default();
-        self.given_up = false;
-    }
-}
-
-/// Spawns in a row without an ack, and how they went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Attempts {
-    /// Spawns.
-    pub(super) tries: u32,
-    /// Deaths; less than the tries while one of them still lives.
-    pub(super) deaths: u32,
-}
+use super::index::Index;
+use super::moment::{Moment, milliseconds};
+use super::signal::Pid;
+use super::slot::{Attempts, Holder, Slot};
+use super::worker::{Boot, Deadline, Drain, Next, State, Worker};
+use crate::Contradiction;
 
 /// All workers and slots.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Pool {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Pool {
     workers: BTreeMap<WorkerId, Worker>,
-    by_pid: BTreeMap<Pid, WorkerId>,
-    pub(super) slots: BTreeMap<SlotNumber, Slot>,
-    indexes: Indexes,
+    slots: BTreeMap<SlotNumber, Slot>,
     next_id: u64,
-    unacked: usize,
-    up: usize,
+    #[serde(skip)]
+    index: Index,
+    /// Workers that were lost and whose slots nobody has decided about; none between two events.
+    #[serde(skip)]
+    losses: VecDeque<Loss>,
 }
 
+/// A worker that its slot has lost without having asked it to stop.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Loss {
+    pub(crate) slot: SlotNumber,
+    pub(crate) generation: Generation,
+    pub(crate) spawned_at: Moment,
+    pub(crate) cause: Cause,
+    pub(crate) role: Role,
+    pub(crate) death: Death,
+}
+
+/// How a worker was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It died, or hung past its boot deadline.
+    Died,
+    /// It could not be spawned, and would not be a moment later either.
+    CannotSpawn,
+    /// It could not be spawned for want of something that comes and goes: memory, processes, descriptors.
+    CannotSpawnNow,
+}
+
+/// What the lost worker was to its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It held the slot, which is empty now.
+    Holder,
+    /// It held the slot, which its successor has now.
+    HolderBeforeSuccessor,
+    /// It was the successor of a worker that goes on.
+    Successor,
+}
+
+// Facts.
 impl Pool {
-    /// The pool of these workers, each of which has a pid of its own, and slots.
-    pub(super) fn restore(workers: Vec<Worker>, slots: BTreeMap<SlotNumber, Slot>, next_id: u64) -> Self {
-        let mut indexes: Vec<_> = workers.iter().map(|worker| worker.index).collect();
-        indexes.sort_unstable();
-        Self {
-            by_pid: workers.iter().filter_map(|worker| Some((worker.pid?, worker.id))).collect(),
-            unacked: workers.iter().filter(|worker| worker.is_unacked()).count(),
-            up: workers.iter().filter(|worker| worker.is_up()).count(),
-            workers: workers.into_iter().map(|worker| (worker.id, worker)).collect(),
-            slots,
-            indexes: Indexes::without(&indexes),
-            next_id,
+    /// The spawn of a worker worked.
+    pub(crate) fn spawned(&mut self, id: WorkerId, pid: Pid, now: Moment, boot: Boot) {
+        self.change_worker(id, |worker| {
+            worker.pid = Some(pid);
+            worker.spawned_at = now;
+            worker.state = State::Starting(boot);
+        });
+    }
+
+    /// The spawn of a worker worked that is to stop already. Its grace period begins with its pid.
+    pub(crate) fn spawned_draining(&mut self, id: WorkerId, pid: Pid, now: Moment, kill_at: Option<Moment>) {
+        self.change_worker(id, |worker| {
+            worker.pid = Some(pid);
+            worker.spawned_at = now;
+            if let State::Draining(drain) = &mut worker.state {
+                drain.next = kill_at.map_or(Next::Nothing, Next::Kill);
+            }
+        });
+    }
+
+    /// A worker takes traffic.
+    pub(crate) fn acked(&mut self, id: WorkerId, now: Moment, old_at: Option<Moment>) {
+        let slot = self.change_worker(id, |worker| {
+            worker.state = State::Up { old_at };
+            worker.acked_at = Some(now);
+            worker.last_words = Vec::new();
+            worker.slot
+        });
+        if let Some(number) = slot {
+            self.change_slot(number, |slot| slot.attempts = Attempts::default());
         }
     }
 
-    /// The number of the next worker.
-    pub(super) fn next_id(&self) -> u64 {
-        self.next_id
+    pub(crate) fn pinged(&mut self, id: WorkerId, now: Moment, word: Option<String>, due: Option<Moment>) {
+        self.change_worker(id, |worker| {
+            worker.pinged_at = Some(now);
+            worker.ping_word = word;
+            if worker.is_undrained() {
+                worker.ping_due = due;
+            }
+        });
     }
 
-    /// Enters a worker that is about to be spawned, with the lowest free index.
-    pub(super) fn insert(&mut self, slot: SlotNumber, generation: Generation, now: Moment) -> &Worker {
+    /// A worker is silent, or is not expected to ping for a while yet.
+    pub(crate) fn expect_ping(&mut self, id: WorkerId, due: Option<Moment>) {
+        self.change_worker(id, |worker| worker.ping_due = due);
+    }
+
+    /// A worker has reached its greatest age.
+    pub(crate) fn grown_old(&mut self, id: WorkerId) {
+        self.change_worker(id, |worker| {
+            if let State::Up { old_at } = &mut worker.state {
+                *old_at = None;
+            }
+        });
+    }
+
+    pub(crate) fn sent_text(&mut self, id: WorkerId, text: Option<String>) {
+        self.change_worker(id, |worker| worker.text = text);
+    }
+
+    pub(crate) fn wrote(&mut self, id: WorkerId, lines: Vec<String>) {
+        self.change_worker(id, |worker| worker.last_words = lines);
+    }
+
+    /// A worker is gone: it was reaped, or never came to be. If its slot needed it, that is a loss.
+    pub(crate) fn gone(
+        &mut self,
+        id: WorkerId,
+        now: Moment,
+        cause: Cause,
+        reason: String,
+        how: Option<Termination>,
+    ) {
+        self.lose(id, now, cause, reason, how);
+        if let Some(worker) = self.workers.remove(&id) {
+            self.index.remove_worker(&worker);
+            self.index.free.give_back(worker.index);
+        }
+    }
+
+    /// A worker lives and is useless to its slot: it has missed its boot deadline. It drains.
+    pub(crate) fn hangs(&mut self, id: WorkerId, now: Moment, reason: String, drain: Drain) {
+        self.lose(id, now, Cause::Died, reason, None);
+        self.drain(id, drain);
+    }
+
+    fn lose(&mut self, id: WorkerId, now: Moment, cause: Cause, reason: String, how: Option<Termination>) {
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.is_undrained()) else { return };
+        let (number, generation, spawned_at) = (worker.slot, worker.generation, worker.spawned_at);
+        let death = Death {
+            pid: worker.pid.map(Pid::as_raw),
+            generation: generation.0,
+            reason,
+            termination: how,
+            age_ms: milliseconds(now - spawned_at),
+            acked: worker.acked_at.is_some(),
+            stderr_tail: worker.last_words.clone(),
+        };
+        let role = match self.slots.get(&number).map(|slot| slot.holder) {
+            Some(Holder::Passing { successor, .. }) if successor == id => Role::Successor,
+            Some(Holder::Passing { worker, .. }) if worker == id => Role::HolderBeforeSuccessor,
+            Some(Holder::Held { worker }) if worker == id => Role::Holder,
+            _ => return,
+        };
+        self.leave(id, now);
+        self.change_slot(number, |slot| {
+            slot.restarts += u64::from(role != Role::Successor);
+            // Without what it wrote, which would make each status as long as that.
+            slot.last_death = Some((now, Death { stderr_tail: Vec::new(), ..death.clone() }));
+        });
+        self.losses.push_back(Loss { slot: number, generation, spawned_at, cause, role, death });
+    }
+}
+
+// Steps.
+impl Pool {
+    /// Opens an empty slot with the lowest free number.
+    pub(crate) fn open_slot(&mut self, generation: Generation, due: Moment) -> SlotNumber {
+        let gap = (0..).zip(self.slots.keys()).find(|(number, slot)| *number != slot.0);
+        let number = gap.map_or(self.slots.len(), |(number, _)| number as usize);
+        let number = SlotNumber(u32::try_from(number).unwrap_or(u32::MAX));
+        let slot = Slot::new(generation, due);
+        self.index.add_slot(number, &slot);
+        self.slots.insert(number, slot);
+        number
+    }
+
+    /// Closes a slot, and names the workers that are left without one.
+    pub(crate) fn close_slot(&mut self, number: SlotNumber) -> Vec<WorkerId> {
+        let Some(slot) = self.slots.remove(&number) else { return Vec::new() };
+        self.index.remove_slot(number, &slot);
+        slot.workers().collect()
+    }
+
+    /// Nobody fills any slot any more.
+    pub(crate) fn close_all(&mut self) {
+        let numbers: Vec<_> = self.slots.keys().copied().collect();
+        for number in numbers {
+            self.change_slot(number, |slot| slot.holder = Holder::Closed);
+        }
+    }
+
+    /// Enters a worker that is about to be spawned into an empty slot.
+    pub(crate) fn fill(&mut self, number: SlotNumber, now: Moment) -> Option<&Worker> {
+        let generation = self.slots.get(&number)?.generation;
+        let worker = self.enter(number, generation, now);
+        self.change_slot(number, |slot| {
+            slot.holder = Holder::Held { worker };
+            slot.attempts.tries += 1;
+        });
+        self.workers.get(&worker)
+    }
+
+    /// Enters a worker that is about to be spawned beside the one that holds the slot.
+    pub(crate) fn add_successor(
+        &mut self,
+        number: SlotNumber,
+        generation: Generation,
+        now: Moment,
+    ) -> Option<&Worker> {
+        let worker = self.slots.get(&number)?.current()?;
+        let successor = self.enter(number, generation, now);
+        self.change_slot(number, |slot| slot.holder = Holder::Passing { worker, successor });
+        self.workers.get(&successor)
+    }
+
+    fn enter(&mut self, slot: SlotNumber, generation: Generation, now: Moment) -> WorkerId {
         let id = WorkerId(self.next_id);
         self.next_id += 1;
-        self.unacked += 1;
         let worker = Worker {
             id,
             slot,
-            index: self.indexes.take(),
+            index: self.index.free.take(),
             generation,
             state: State::Spawning,
             pid: None,
             spawned_at: now,
             acked_at: None,
             pinged_at: None,
+            ping_due: None,
             ping_word: None,
             text: None,
             last_words: Vec::new(),
         };
-        self.workers.entry(id).or_insert(worker)
+        self.index.add_worker(&worker);
+        self.workers.insert(id, worker);
+        id
     }
 
-    /// Notes the pid of a worker.
-    pub(super) fn set_pid(&mut self, id: WorkerId, pid: Pid) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.pid = Some(pid);
-            self.by_pid.insert(pid, id);
+    /// The successor takes the slot. Names it and the worker before it, which is left without a slot.
+    pub(crate) fn pass(&mut self, number: SlotNumber) -> Option<(WorkerId, WorkerId)> {
+        let Holder::Passing { worker, successor } = self.slots.get(&number)?.holder else { return None };
+        self.leave(worker, Moment::default());
+        self.change_slot(number, |slot| slot.attempts = Attempts::default());
+        Some((successor, worker))
+    }
+
+    /// Starts the stop of a worker, or takes it a step further. A worker that drains has no slot.
+    pub(crate) fn drain(&mut self, id: WorkerId, drain: Drain) {
+        self.leave(id, drain.since);
+        self.change_worker(id, |worker| {
+            worker.state = State::Draining(drain);
+            worker.ping_due = None;
+        });
+    }
+
+    /// Lets an empty slot wait.
+    pub(crate) fn wait(&mut self, number: SlotNumber, due: Moment) {
+        self.change_slot(number, |slot| {
+            if let Holder::Empty { .. } | Holder::GivenUp = slot.holder {
+                slot.holder = Holder::Empty { due };
+            }
+        });
+    }
+
+    /// Lets an empty slot wait until somebody or something gives it another chance.
+    pub(crate) fn give_up(&mut self, number: SlotNumber) {
+        self.change_slot(number, |slot| slot.holder = Holder::GivenUp);
+    }
+
+    /// Forgets the failures of a slot, which is due at once if it is empty.
+    pub(crate) fn forgive(&mut self, number: SlotNumber, now: Moment) {
+        self.change_slot(number, |slot| slot.attempts = Attempts::default());
+        self.wait(number, now);
+    }
+
+    /// Gives an empty slot another generation to be filled with, as if it were new.
+    pub(crate) fn reassign(&mut self, number: SlotNumber, generation: Generation, now: Moment) {
+        self.change_slot(number, |slot| slot.generation = generation);
+        self.forgive(number, now);
+    }
+
+    pub(crate) fn set_attempts(&mut self, number: SlotNumber, attempts: Attempts) {
+        self.change_slot(number, |slot| slot.attempts = attempts);
+    }
+
+    /// Takes the first loss that nobody has decided about.
+    pub(crate) fn take_loss(&mut self) -> Option<Loss> {
+        self.losses.pop_front()
+    }
+
+    /// Takes a worker out of its slot. Its successor has that now, or nobody.
+    fn leave(&mut self, id: WorkerId, now: Moment) {
+        let Some(number) = self.workers.get(&id).map(|worker| worker.slot) else { return };
+        let Some(slot) = self.slots.get(&number) else { return };
+        let (holder, generation) = match slot.holder {
+            Holder::Passing { worker, successor } if successor == id => {
+                (Holder::Held { worker }, slot.generation)
+            }
+            Holder::Passing { worker, successor } if worker == id => {
+                let generation =
+                    self.workers.get(&successor).map_or(slot.generation, |worker| worker.generation);
+                (Holder::Held { worker: successor }, generation)
+            }
+            Holder::Held { worker } if worker == id => (Holder::Empty { due: now }, slot.generation),
+            _ => return,
+        };
+        self.change_slot(number, |slot| {
+            slot.holder = holder;
+            slot.generation = generation;
+        });
+    }
+
+    /// The one way to change a worker.
+    fn change_worker<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let worker = self.workers.get_mut(&id)?;
+        self.index.remove_worker(worker);
+        let changed = change(worker);
+        self.index.add_worker(worker);
+        let number = worker.slot;
+        if let Some(slot) = self.slots.get(&number) {
+            self.index.note_successor(number, slot, &self.workers);
+        }
+        Some(changed)
+    }
+
+    /// The one way to change a slot.
+    fn change_slot(&mut self, number: SlotNumber, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots.get_mut(&number) {
+            self.index.remove_slot(number, slot);
+            change(slot);
+            self.index.add_slot(number, slot);
+            self.index.note_successor(number, slot, &self.workers);
         }
     }
+}
 
-    /// Changes a worker's state. The only way to do it: the counts follow.
-    pub(super) fn set_state(&mut self, id: WorkerId, state: State) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let (was_unacked, was_up) = (worker.is_unacked(), worker.is_up());
-        worker.state = state;
-        self.unacked = self.unacked - usize::from(was_unacked) + usize::from(worker.is_unacked());
-        self.up = self.up - usize::from(was_up) + usize::from(worker.is_up());
-    }
-
-    /// Takes a worker out: it was reaped, or never came to be.
-    pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
-        let worker = self.workers.remove(&id)?;
-        self.unacked -= usize::from(worker.is_unacked());
-        self.up -= usize::from(worker.is_up());
-        self.indexes.give_back(worker.index);
-        if let Some(pid) = worker.pid {
-            self.by_pid.remove(&pid);
-        }
-        Some(worker)
-    }
-
-    pub(super) fn get(&self, id: WorkerId) -> Option<&Worker> {
+// What rules and questions look at.
+impl Pool {
+    pub(crate) fn worker(&self, id: WorkerId) -> Option<&Worker> {
         self.workers.get(&id)
     }
 
-    /// For everything but the state and the pid.
-    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.workers.get_mut(&id)
-    }
-
     /// The live worker that has this pid.
-    pub(super) fn by_pid(&self, pid: Pid) -> Option<&Worker> {
-        self.by_pid.get(&pid).and_then(|id| self.workers.get(id))
+    pub(crate) fn by_pid(&self, pid: Pid) -> Option<&Worker> {
+        self.index.by_pid.get(&pid).and_then(|id| self.workers.get(id))
     }
 
     /// Every worker, oldest first.
-    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.workers.values()
     }
 
+    /// The numbers of all workers, oldest first, for a step that changes each.
+    pub(crate) fn ids(&self) -> Vec<WorkerId> {
+        self.workers.keys().copied().collect()
+    }
+
+    pub(crate) fn slot(&self, number: SlotNumber) -> Option<&Slot> {
+        self.slots.get(&number)
+    }
+
+    /// Every slot, by number.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (SlotNumber, &Slot)> {
+        self.slots.iter().map(|(number, slot)| (*number, slot))
+    }
+
+    /// How many slots there are.
+    pub(crate) fn size(&self) -> usize {
+        self.slots.len()
+    }
+
     /// How many workers there are, draining ones too.
-    pub(super) fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.workers.len()
     }
 
     /// How many are undrained and unacked.
-    pub(super) fn unacked(&self) -> usize {
-        self.unacked
+    pub(crate) fn unacked(&self) -> usize {
+        self.index.unacked
     }
 
     /// How many are undrained and acked.
-    pub(super) fn up(&self) -> usize {
-        self.up
+    pub(crate) fn up(&self) -> usize {
+        self.index.up
+    }
+
+    /// How many of `generation` are undrained and acked; as many slots have one.
+    pub(crate) fn up_of(&self, generation: Generation) -> usize {
+        self.index.of_generation(generation).up
+    }
+
+    /// How many of `generation` are undrained and unacked.
+    pub(crate) fn unacked_of(&self, generation: Generation) -> usize {
+        self.index.of_generation(generation).unacked
     }
 
     /// How many are draining.
-    pub(super) fn draining(&self) -> usize {
-        self.live() - self.unacked - self.up
+    pub(crate) fn draining(&self) -> usize {
+        self.live() - self.unacked() - self.up()
     }
 
-    /// Whether each index below the highest ever used is free or some worker's.
-    #[cfg(test)]
-    pub(super) fn indexes_add_up(&self) -> bool {
-        self.indexes.free.len() + self.live() == self.indexes.fresh as usize
+    /// How many slots have no worker.
+    pub(crate) fn vacancies(&self) -> usize {
+        self.index.empty.len() + self.index.given_up.len()
     }
 
-    /// Opens a seat with the lowest free number.
-    pub(super) fn open_slot(&mut self, generation: Generation) -> SlotNumber {
-        let gap = (0..).zip(self.slots.keys()).find(|(number, slot)| *number != slot.0);
-        let number = gap.map_or(self.slots.len(), |(number, _)| number as usize);
-        let number = SlotNumber(u32::try_from(number).unwrap_or(u32::MAX));
-        self.slots.insert(number, Slot::new(generation));
-        number
+    pub(crate) fn given_up(&self) -> &BTreeSet<SlotNumber> {
+        &self.index.given_up
+    }
+
+    /// The slots that have a successor.
+    pub(crate) fn passing(&self) -> &BTreeSet<SlotNumber> {
+        &self.index.passing
+    }
+
+    /// The first slot whose successor has acked.
+    pub(crate) fn acked_successor(&self) -> Option<SlotNumber> {
+        self.index.acked_successors.first().copied()
+    }
+
+    /// The slot that has been due to be filled for longest.
+    pub(crate) fn due_slot(&self, now: Moment) -> Option<SlotNumber> {
+        self.index.empty.first().filter(|(due, _)| *due <= now).map(|(_, number)| *number)
+    }
+
+    /// The first slot that has no successor, that `is_open`, and whose generation `is_wanted`.
+    pub(crate) fn first_settled(
+        &self,
+        is_wanted: impl Fn(Generation) -> bool,
+        is_open: impl Fn(SlotNumber) -> bool,
+    ) -> Option<SlotNumber> {
+        self.index.first_settled(is_wanted, is_open)
+    }
+
+    /// How many slots have `generation` and no successor.
+    pub(crate) fn settled_count(&self, generation: Generation) -> usize {
+        self.index.settled_count(generation)
+    }
+
+    /// The first loss that nobody has decided about.
+    pub(crate) fn loss(&self) -> Option<&Loss> {
+        self.losses.front()
+    }
+
+    /// What is to happen to workers and when, earliest first.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Deadline)> {
+        self.index.deadlines.iter().copied()
+    }
+
+    /// When something is to happen to a worker, or, after `now`, an empty slot may be filled.
+    pub(crate) fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        let workers = self.deadlines().next().map(|(at, _)| at);
+        let slots = self.index.empty.range((now, SlotNumber(u32::MAX))..).map(|(at, _)| *at);
+        workers.into_iter().chain(slots.take(1)).min()
     }
 }
 
-/// Gives out the lowest number that is not in use.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-struct Indexes {
-    /// Numbers below `fresh` that came back.
-    free: BinaryHeap<Reverse<u32>>,
-    /// The lowest number never given out.
-    fresh: u32,
-}
-
-impl Indexes {
-    /// All but `taken`, which is sorted.
-    fn without(taken: &[u32]) -> Self {
-        let fresh = taken.last().map_or(0, |last| last + 1);
-        let free = (0..fresh).filter(|index| taken.binary_search(index).is_err()).map(Reverse).collect();
-        Self { free, fresh }
-    }
-
-    fn take(&mut self) -> u32 {
-        if let Some(Reverse(index)) = self.free.pop() {
-            return index;
+// What must be true of a pool.
+impl Pool {
+    /// Takes up a pool that was written down.
+    ///
+    /// # Errors
+    /// [`Contradiction`] if no pool can have been written down so. This is the one place that asks.
+    pub(crate) fn restore(mut self) -> Result<Self, Contradiction> {
+        let (mut pids, mut indexes) = (BTreeSet::new(), BTreeSet::new());
+        for (id, worker) in &self.workers {
+            let pid = worker.pid.map_or(0, Pid::as_raw);
+            if pid <= 1 || !pids.insert(pid) {
+                return Err(Contradiction(format!("pid {pid} of worker {}", id.0)));
+            }
+            if !indexes.insert(worker.index) || worker.index > WORKERS_MAX.saturating_mul(2) {
+                return Err(Contradiction(format!("index {} of worker {}", worker.index, id.0)));
+            }
+            if *id != worker.id || id.0 >= self.next_id {
+                return Err(Contradiction(format!("the number of worker {}", id.0)));
+            }
+            let slot = self.slots.get(&worker.slot);
+            if worker.is_undrained() && !slot.is_some_and(|slot| slot.workers().any(|held| held == *id)) {
+                return Err(Contradiction(format!("worker {} has no slot", id.0)));
+            }
         }
-        self.fresh += 1;
-        self.fresh - 1
+        for (number, slot) in &self.slots {
+            for id in slot.workers() {
+                let fits = |worker: &&Worker| worker.slot == *number && worker.is_undrained();
+                if self.workers.get(&id).filter(fits).is_none() {
+                    return Err(Contradiction(format!(
+                        "slot {} has worker {}, which is not its own",
+                        number.0, id.0
+                    )));
+                }
+            }
+            if slot.current().is_some() && slot.current() == slot.successor() {
+                return Err(Contradiction(format!("slot {} passes to the worker that holds it", number.0)));
+            }
+        }
+        self.index = Index::of(&self.workers, &self.slots);
+        Ok(self)
     }
 
-    fn give_back(&mut self, index: u32) {
-        self.free.push(Reverse(index));
+    /// Whether the index says what the workers and slots say.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.index == Index::of(&self.workers, &self.slots)
     }
 }
 
@@ -244,21 +529,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_the_lowest_that_no_live_worker_has() {
-        let mut indexes = Indexes::default();
-        assert_eq!([indexes.take(), indexes.take(), indexes.take()], [0, 1, 2]);
-        indexes.give_back(1);
-        indexes.give_back(0);
-        assert_eq!([indexes.take(), indexes.take(), indexes.take()], [0, 1, 3]);
-    }
-
-    #[test]
     fn a_new_slot_takes_the_lowest_free_number() {
         let mut pool = Pool::default();
-        let numbers: Vec<_> = (0..3).map(|_| pool.open_slot(Generation(1)).0).collect();
+        let open = |pool: &mut Pool| pool.open_slot(Generation(1), Moment::default());
+        let numbers: Vec<_> = (0..3).map(|_| open(&mut pool).0).collect();
         assert_eq!(numbers, [0, 1, 2]);
-        pool.slots.remove(&SlotNumber(1));
-        assert_eq!(pool.open_slot(Generation(1)), SlotNumber(1));
-        assert_eq!(pool.open_slot(Generation(1)), SlotNumber(3));
+        pool.close_slot(SlotNumber(1));
+        assert_eq!(open(&mut pool), SlotNumber(1));
+        assert_eq!(open(&mut pool), SlotNumber(3));
     }
 }

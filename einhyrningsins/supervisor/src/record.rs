@@ -1,371 +1,260 @@
-//! The supervisor written down, for the next image of the master, and read again.
+//! What has happened, noted in the tables: facts, no decisions.
 //!
-//! These types are the format: what they say, in which words, is what a newer master reads from an older one. A
-//! field that is added has a default; one that an older master must not pass over raises the format's version. What can be worked out from the rest (counts, free indexes, pids) is not written.
+//! This is the table of every state and event: an event changes one fact here, or is ignored by name. Commands are
+//! facts too; `commands.rs` has the table for those.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::string::String;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::Pid;
-use super::Signal;
-use einhorn_proto::{Death, Outcome, RolloutKind};
-use serde::{Deserialize, Serialize};
+use einhorn_proto::{AckSource, Ignored, Notice, RecycleReason, Termination, UpgradeFailure};
 
-use super::Moment;
-use super::care::Recycling;
-use super::event::{Generation, RequestKey, SlotNumber, WorkerId};
-use super::pool::{Attempts, Pool, Slot};
-use super::rollout::{Canary, Failure, Rollout, Stage, Waiter};
-use super::timers::{Timer, Timers};
-use super::worker::{Drain, State, Worker};
-use super::{Phase, Policy, Supervisor};
-
-/// A supervisor between two events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SupervisorRecord {
-    policy: Policy,
-    phase: Phase,
-    workers: Vec<WorkerRecord>,
-    slots: Vec<SlotRecord>,
-    timers: Vec<(Timer, Moment)>,
-    due: Vec<SlotNumber>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rollout: Option<RolloutRecord>,
-    #[serde(default)]
-    recycling: Recycling,
-    next_worker: u64,
-    generation: Generation,
-    generation_last: Generation,
-    previous: Option<Generation>,
-    proven: Vec<Generation>,
-    releases: Vec<Generation>,
-    started_at: Option<Moment>,
-    was_ready: bool,
-    stop_failure: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct WorkerRecord {
-    id: WorkerId,
-    slot: SlotNumber,
-    index: u32,
-    generation: Generation,
-    pid: i32,
-    #[serde(flatten)]
-    state: StateRecord,
-    spawned_at: Moment,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    acked_at: Option<Moment>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pinged_at: Option<Moment>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ping_word: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    last_words: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-enum StateRecord {
-    Starting,
-    Up,
-    Draining {
-        since: Moment,
-        signal: Signal,
-        /// A bit for each signal's number.
-        sent: u64,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct SlotRecord {
-    slot: SlotNumber,
-    current: Option<WorkerId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    successor: Option<WorkerId>,
-    generation: Generation,
-    attempts: Attempts,
-    succession: Attempts,
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    is_due: bool,
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    given_up: bool,
-    restarts: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    last_death: Option<(Moment, Death)>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RolloutRecord {
-    kind: RolloutKind,
-    generation: Generation,
-    from: Generation,
-    superseded: Vec<Generation>,
-    is_fleet: bool,
-    canary: Option<Canary>,
-    waiters: Vec<(RequestKey, Outcome)>,
-    since: Option<Moment>,
-    stage: StageRecord,
-    todo: Vec<SlotNumber>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StageRecord {
-    Replacing,
-    Soaking,
-    RollingBack { reason: String, death: Option<Death> },
-}
-
-/// The supervisor cannot be written down now: it waits for the shell to carry out an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a spawn or the look for a release is under way")]
-pub struct Busy;
-
-/// What was written down makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the state of the pool contradicts itself: {0}")]
-pub struct Contradiction(String);
+use super::Supervisor;
+use super::event::{Action, Event, Generation, RequestKey, WorkerId};
+use super::moment::{Moment, milliseconds};
+use super::plan::{Plan, Stage};
+use super::policy::AckMode;
+use super::pool::Cause;
+use super::signal::Pid;
+use super::tables::count;
+use super::worker::{Boot, State};
 
 impl Supervisor {
-    /// Writes itself down.
-    ///
-    /// # Errors
-    /// [`Busy`] before every action that it has asked for was answered.
-    pub fn record(&self) -> Result<SupervisorRecord, Busy> {
-        let workers: Result<_, _> = self.pool.workers().map(Worker::record).collect();
-        Ok(SupervisorRecord {
-            policy: self.policy.clone(),
-            phase: self.phase,
-            workers: workers?,
-            slots: self.pool.slots.iter().map(|(number, slot)| slot.record(*number)).collect(),
-            timers: self.timers.iter().map(|(at, timer)| (timer, at)).collect(),
-            due: self.due.iter().copied().collect(),
-            rollout: self.rollout.as_ref().map(Rollout::record).transpose()?,
-            recycling: self.recycling.clone(),
-            next_worker: self.pool.next_id(),
-            generation: self.generation,
-            generation_last: self.generation_last,
-            previous: self.previous,
-            proven: self.proven.iter().copied().collect(),
-            releases: self.releases.iter().copied().collect(),
-            started_at: self.started_at,
-            was_ready: self.was_ready,
-            stop_failure: self.stop_failure.clone(),
-        })
-    }
-
-    /// Makes the supervisor that was written down. It goes on where that one stopped.
-    ///
-    /// # Errors
-    /// [`Contradiction`] if no supervisor can have written this.
-    pub fn restore(record: SupervisorRecord) -> Result<Self, Contradiction> {
-        record.check()?;
-        let mut timers = Timers::default();
-        for (timer, moment) in record.timers {
-            timers.set(timer, moment);
+    /// Notes an event.
+    pub(crate) fn record(&mut self, now: Moment, event: Event) {
+        self.now = now;
+        if self.tables.plan == Plan::Exited {
+            return self.ignore(&Ignored::Exited);
         }
-        let workers = record.workers.into_iter().map(WorkerRecord::restore).collect();
-        let slots = record.slots.into_iter().map(|slot| (slot.slot, slot.restore())).collect();
-        Ok(Self {
-            policy: record.policy,
-            phase: record.phase,
-            pool: Pool::restore(workers, slots, record.next_worker),
-            timers,
-            due: VecDeque::from(record.due),
-            rollout: record.rollout.map(RolloutRecord::restore),
-            recycling: record.recycling,
-            generation: record.generation,
-            generation_last: record.generation_last,
-            previous: record.previous,
-            proven: record.proven.into_iter().collect(),
-            releases: record.releases.into_iter().collect(),
-            started_at: record.started_at,
-            was_ready: record.was_ready,
-            stop_failure: record.stop_failure,
-            actions: Vec::new(),
-            #[cfg(test)]
-            sabotage: None,
-        })
-    }
-}
-
-impl SupervisorRecord {
-    /// The generations whose release the shell holds.
-    pub fn releases(&self) -> impl Iterator<Item = Generation> {
-        self.releases.iter().copied()
-    }
-
-    /// How many workers there are, draining ones too.
-    #[must_use]
-    pub fn workers(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// What every table of a supervisor takes for granted.
-    fn check(&self) -> Result<(), Contradiction> {
-        let refuse = |what: String| Err(Contradiction(what));
-        let mut workers = BTreeMap::new();
-        let (mut pids, mut indexes) = (BTreeSet::new(), BTreeSet::new());
-        for worker in &self.workers {
-            if worker.pid <= 1 || !pids.insert(worker.pid) {
-                return refuse(format!("pid {} of worker {}", worker.pid, worker.id.0));
+        match event {
+            Event::Started => self.on_started(),
+            Event::Spawned { worker, pid } => self.on_spawned(worker, pid),
+            Event::SpawnFailed { worker, reason, transient } => {
+                self.on_spawn_failed(worker, reason, transient);
             }
-            if !indexes.insert(worker.index) || worker.index > einhorn_proto::WORKERS_MAX.saturating_mul(2) {
-                return refuse(format!("index {} of worker {}", worker.index, worker.id.0));
+            Event::Exited { pid, termination } => self.on_exited(pid, termination),
+            Event::Acked { pid, source } => self.on_acked(pid, source),
+            Event::Pinged { pid, word } => self.on_pinged(pid, word),
+            Event::Measured { pid, rss_bytes } => self.on_measured(pid, rss_bytes),
+            Event::StatusText { pid, text } => self.on_status_text(pid, text),
+            Event::LastWords { pid, lines } => self.on_last_words(pid, lines),
+            Event::StopAnnounced { pid } => self.on_stop_announced(pid),
+            Event::Command { request, command } => self.on_command(request, command),
+            Event::RequestAbandoned { request } => self.on_request_abandoned(request),
+            Event::ReleaseResolved { generation } => self.on_release_resolved(generation),
+            Event::ReleaseFailed { generation, reason } => self.on_release_failed(generation, reason),
+            Event::DeadlineReached => self.reached = now,
+        }
+    }
+
+    /// An event makes no sense, and changes nothing.
+    fn ignore(&mut self, what: &Ignored) {
+        let message = what.to_string();
+        let is_odd = matches!(what, Ignored::StrayAck { .. } | Ignored::PidTaken { .. });
+        self.tell(if is_odd { Notice::Refused { message } } else { Notice::Decided { message } });
+    }
+
+    fn on_started(&mut self) {
+        match self.tables.plan {
+            Plan::Waiting => {
+                self.tables.plan = Plan::Steady;
+                self.tables.started_at = Some(self.now);
+                for _ in 0..self.tables.policy.workers {
+                    self.tables.pool.open_slot(self.tables.releases.serving(), self.now);
+                }
             }
-            if worker.id.0 >= self.next_worker || workers.insert(worker.id, worker).is_some() {
-                return refuse(format!("the number of worker {}", worker.id.0));
+            Plan::Steady | Plan::Rolling(_) | Plan::Stopping { .. } | Plan::Exited => {
+                self.ignore(&Ignored::AlreadyStarted);
             }
         }
-        let mut slots = BTreeSet::new();
-        for slot in &self.slots {
-            if !slots.insert(slot.slot) {
-                return refuse(format!("slot {} is there twice", slot.slot.0));
-            }
-            for id in [slot.current, slot.successor].into_iter().flatten() {
-                let seated = workers.get(&id);
-                let fits = |worker: &&&WorkerRecord| {
-                    worker.slot == slot.slot && !matches!(worker.state, StateRecord::Draining { .. })
+    }
+
+    fn on_spawned(&mut self, id: WorkerId, pid: Pid) {
+        if self.tables.pool.by_pid(pid).is_some() {
+            return self.ignore(&Ignored::PidTaken { pid: pid.as_raw() });
+        }
+        match self.tables.pool.worker(id).map(|worker| (worker.state, worker.pid)) {
+            Some((State::Spawning, _)) => {
+                let boot = match self.tables.policy.ack {
+                    AckMode::Timer(after) => Boot::AckedAt(self.now + after),
+                    AckMode::Manual(Some(deadline)) => Boot::AckBy(self.now + deadline),
+                    AckMode::Manual(None) => Boot::Unlimited,
                 };
-                if seated.filter(fits).is_none() {
-                    return refuse(format!("slot {} has worker {}, which is none of its", slot.slot.0, id.0));
+                self.tables.pool.spawned(id, pid, self.now, boot);
+                self.tell_spawned(id, pid);
+                if self.tables.policy.ack == AckMode::Timer(Duration::ZERO) {
+                    self.ack(id, AckSource::Timer);
                 }
             }
-        }
-        Ok(())
-    }
-}
-
-impl Worker {
-    fn record(&self) -> Result<WorkerRecord, Busy> {
-        let state = match self.state {
-            State::Spawning => return Err(Busy),
-            State::Starting => StateRecord::Starting,
-            State::Up => StateRecord::Up,
-            State::Draining(drain) => {
-                StateRecord::Draining { since: drain.since, signal: drain.signal, sent: drain.sent }
+            // It was asked to stop before it had a pid to send the signal to.
+            Some((State::Draining(drain), None)) => {
+                let kill_at = self.tables.policy.grace.map(|grace| self.now + grace);
+                self.tables.pool.spawned_draining(id, pid, self.now, kill_at);
+                self.tell_spawned(id, pid);
+                self.actions.push(Action::Signal { pid, signal: drain.signal });
             }
+            Some((state @ (State::Starting(_) | State::Up { .. } | State::Draining(_)), _)) => {
+                self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: Some(state.name()) });
+            }
+            None => self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: None }),
+        }
+    }
+
+    fn tell_spawned(&mut self, id: WorkerId, pid: Pid) {
+        if let Some(worker) = self.tables.pool.worker(id) {
+            let (slot, index, generation) = (worker.slot.0, worker.index, worker.generation.0);
+            self.tell(Notice::Spawned { slot, index, pid: pid.as_raw(), generation });
+        }
+    }
+
+    fn on_spawn_failed(&mut self, id: WorkerId, reason: String, transient: bool) {
+        match self.tables.pool.worker(id).map(|worker| (worker.state, worker.pid)) {
+            Some((State::Spawning, _) | (State::Draining(_), None)) => {
+                let cause = if transient { Cause::CannotSpawnNow } else { Cause::CannotSpawn };
+                self.tables.pool.gone(id, self.now, cause, reason, None);
+            }
+            Some((state @ (State::Starting(_) | State::Up { .. } | State::Draining(_)), _)) => {
+                self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: Some(state.name()) });
+            }
+            None => self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: None }),
+        }
+    }
+
+    fn on_exited(&mut self, pid: Pid, termination: Termination) {
+        let Some(worker) = self.tables.pool.by_pid(pid) else {
+            return self.ignore(&Ignored::Stranger { pid: pid.as_raw(), termination });
         };
-        Ok(WorkerRecord {
-            id: self.id,
-            slot: self.slot,
-            index: self.index,
-            generation: self.generation,
-            pid: self.pid.ok_or(Busy)?.as_raw(),
-            state,
-            spawned_at: self.spawned_at,
-            acked_at: self.acked_at,
-            pinged_at: self.pinged_at,
-            ping_word: self.ping_word.clone(),
-            text: self.text.clone(),
-            last_words: self.last_words.clone(),
-        })
+        let (id, slot, generation) = (worker.id, worker.slot.0, worker.generation.0);
+        if let Some(drain) = worker.drain() {
+            let took_ms = milliseconds(self.now - drain.since);
+            let termination = termination.clone();
+            self.tell(Notice::Drained { slot, pid: pid.as_raw(), generation, termination, took_ms });
+        }
+        self.tables.pool.gone(id, self.now, Cause::Died, termination.to_string(), Some(termination));
+        self.tables.recycling.gone(id);
     }
-}
 
-impl WorkerRecord {
-    fn restore(self) -> Worker {
-        Worker {
-            id: self.id,
-            slot: self.slot,
-            index: self.index,
-            generation: self.generation,
-            state: match self.state {
-                StateRecord::Starting => State::Starting,
-                StateRecord::Up => State::Up,
-                StateRecord::Draining { since, signal, sent } => {
-                    State::Draining(Drain { since, signal, sent })
+    fn on_acked(&mut self, pid: Pid, source: AckSource) {
+        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.state)) {
+            Some((id, State::Starting(_))) => self.ack(id, source),
+            Some((_, state @ (State::Spawning | State::Up { .. } | State::Draining(_)))) => {
+                self.ignore(&Ignored::Ack { pid: pid.as_raw(), state: state.name() });
+            }
+            None => self.ignore(&Ignored::StrayAck { pid: pid.as_raw() }),
+        }
+    }
+
+    /// A worker takes traffic, because somebody says so or its time has passed.
+    pub(crate) fn ack(&mut self, id: WorkerId, source: AckSource) {
+        let old_at = self.tables.policy.recycling.max_age.map(|max_age| self.now + max_age.of(id));
+        self.tables.pool.acked(id, self.now, old_at);
+        let Some(worker) = self.tables.pool.worker(id) else { return };
+        let generation = worker.generation;
+        self.tables.releases.prove(generation);
+        let notice = Notice::Acked {
+            slot: worker.slot.0,
+            pid: worker.pid.map_or(0, Pid::as_raw),
+            generation: generation.0,
+            source,
+            age_ms: milliseconds(self.now - worker.spawned_at),
+            up: count(self.tables.pool.up_of(generation)),
+            wanted: self.tables.wanted(),
+        };
+        self.tell(notice);
+    }
+
+    fn on_pinged(&mut self, pid: Pid, word: Option<String>) {
+        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.is_undrained())) {
+            Some((id, is_undrained)) => {
+                let due = self.tables.policy.recycling.ping_timeout.map(|timeout| self.now + timeout);
+                self.tables.pool.pinged(id, self.now, word, due);
+                if is_undrained {
+                    self.forgive(id, RecycleReason::PingTimeout);
                 }
+            }
+            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "ping" }),
+        }
+    }
+
+    fn on_measured(&mut self, pid: Pid, rss_bytes: u64) {
+        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.state)) {
+            Some((id, State::Up { .. })) => match self.tables.policy.recycling.max_rss_bytes {
+                Some(max) if rss_bytes > max => self.tables.recycling.enqueue(id, RecycleReason::MaxRss),
+                Some(_) | None => self.forgive(id, RecycleReason::MaxRss),
             },
-            pid: Some(Pid::from_raw(self.pid)),
-            spawned_at: self.spawned_at,
-            acked_at: self.acked_at,
-            pinged_at: self.pinged_at,
-            ping_word: self.ping_word,
-            text: self.text,
-            last_words: self.last_words,
+            // It is not replaced for its size: it does not serve.
+            Some((_, State::Spawning | State::Starting(_) | State::Draining(_))) => {}
+            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "size" }),
         }
     }
-}
 
-impl Slot {
-    fn record(&self, slot: SlotNumber) -> SlotRecord {
-        SlotRecord {
-            slot,
-            current: self.current,
-            successor: self.successor,
-            generation: self.generation,
-            attempts: self.attempts,
-            succession: self.succession,
-            is_due: self.is_due,
-            given_up: self.given_up,
-            restarts: self.restarts,
-            last_death: self.last_death.as_ref().map(|(at, death)| (*at, death.clone())),
+    /// A worker does not wait to be replaced for this reason any more. Its age it keeps.
+    fn forgive(&mut self, id: WorkerId, reason: RecycleReason) {
+        let is_old = self.tables.policy.recycling.max_age.is_some()
+            && self.tables.pool.worker(id).is_some_and(|worker| worker.state == State::Up { old_at: None });
+        if self.tables.recycling.forgive(id, reason) && is_old {
+            self.tables.recycling.enqueue(id, RecycleReason::MaxAge);
         }
     }
-}
 
-impl SlotRecord {
-    fn restore(self) -> Slot {
-        Slot {
-            current: self.current,
-            successor: self.successor,
-            generation: self.generation,
-            attempts: self.attempts,
-            succession: self.succession,
-            is_due: self.is_due,
-            given_up: self.given_up,
-            restarts: self.restarts,
-            last_death: self.last_death,
+    fn on_status_text(&mut self, pid: Pid, text: String) {
+        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.slot.0)) {
+            Some((id, slot)) => {
+                self.tables.pool.sent_text(id, (!text.is_empty()).then(|| text.to_owned()));
+                self.tell(Notice::StatusText { slot, pid: pid.as_raw(), text });
+            }
+            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "status" }),
         }
     }
-}
 
-impl Rollout {
-    fn record(&self) -> Result<RolloutRecord, Busy> {
-        Ok(RolloutRecord {
-            kind: self.kind,
-            generation: self.generation,
-            from: self.from,
-            superseded: self.superseded.clone(),
-            is_fleet: self.is_fleet,
-            canary: self.canary,
-            waiters: self.waiters.iter().map(|waiter| (waiter.request, waiter.wants)).collect(),
-            since: self.since,
-            stage: match &self.stage {
-                Stage::Resolving => return Err(Busy),
-                Stage::Replacing => StageRecord::Replacing,
-                Stage::Soaking => StageRecord::Soaking,
-                Stage::RollingBack(Failure { reason, death }) => {
-                    StageRecord::RollingBack { reason: reason.clone(), death: death.clone() }
-                }
-            },
-            todo: self.todo.iter().copied().collect(),
-        })
-    }
-}
-
-impl RolloutRecord {
-    fn restore(self) -> Rollout {
-        Rollout {
-            kind: self.kind,
-            generation: self.generation,
-            from: self.from,
-            superseded: self.superseded,
-            is_fleet: self.is_fleet,
-            canary: self.canary,
-            waiters: self.waiters.into_iter().map(|(request, wants)| Waiter { request, wants }).collect(),
-            since: self.since,
-            stage: match self.stage {
-                StageRecord::Replacing => Stage::Replacing,
-                StageRecord::Soaking => Stage::Soaking,
-                StageRecord::RollingBack { reason, death } => Stage::RollingBack(Failure { reason, death }),
-            },
-            todo: VecDeque::from(self.todo),
+    fn on_last_words(&mut self, pid: Pid, lines: Vec<String>) {
+        match self.tables.pool.by_pid(pid) {
+            Some(worker) if worker.acked_at.is_none() => {
+                let id = worker.id;
+                self.tables.pool.wrote(id, lines);
+            }
+            // It has come up, so nobody will ask what it wrote before.
+            Some(_) => {}
+            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "last words" }),
         }
+    }
+
+    fn on_stop_announced(&mut self, pid: Pid) {
+        match self.tables.pool.by_pid(pid).map(|worker| worker.slot.0) {
+            Some(slot) => self.tell(Notice::Stopping { slot, pid: pid.as_raw() }),
+            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "stop" }),
+        }
+    }
+
+    fn on_request_abandoned(&mut self, request: RequestKey) {
+        // Only a rollout has requests that wait.
+        if let Some(rollout) = self.tables.plan.rollout_mut() {
+            rollout.abandon(request);
+        }
+    }
+
+    fn on_release_resolved(&mut self, generation: Generation) {
+        self.tables.releases.resolved(generation);
+        if self.is_resolving(generation) {
+            self.begin_replacing();
+        } else {
+            self.ignore(&Ignored::Release { generation: generation.0 });
+        }
+        self.forget_releases();
+    }
+
+    fn on_release_failed(&mut self, generation: Generation, reason: String) {
+        if self.is_resolving(generation) {
+            self.turn_back(UpgradeFailure::Release(reason));
+        } else {
+            self.ignore(&Ignored::Release { generation: generation.0 });
+        }
+    }
+
+    /// Whether the rollout that runs waits for the release of `generation`.
+    fn is_resolving(&self, generation: Generation) -> bool {
+        let rollout = self.tables.plan.rollout();
+        rollout.is_some_and(|rollout| rollout.to() == generation && *rollout.stage() == Stage::Resolving)
     }
 }

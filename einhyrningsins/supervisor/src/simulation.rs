@@ -10,7 +10,7 @@
 //! A failure prints its seed; `EINHYRNINGSINS_SEED=n` plays that one alone, `EINHYRNINGSINS_SEEDS=n` the first n.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::Moment;
 
@@ -39,9 +39,9 @@ struct World {
 }
 
 /// Now and then with limits that are reached all the time.
-fn care(dice: &mut fastrand::Rng) -> Care {
+fn limits(dice: &mut fastrand::Rng) -> RecyclingLimits {
     let time = |dice: &mut fastrand::Rng| Duration::from_millis(dice.u64(1..4000));
-    Care {
+    RecyclingLimits {
         max_age: dice.bool().then(|| MaxAge { age: time(dice), jitter: time(dice), seed: dice.u64(..) }),
         max_rss_bytes: dice.bool().then_some(25),
         ping_timeout: dice.bool().then(|| time(dice)),
@@ -68,7 +68,7 @@ impl World {
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             shrink_grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             upgrade_restarts: dice.bool(),
-            care: care(&mut dice),
+            recycling: limits(&mut dice),
         };
         let trouble = [0, 0, 5, 40][dice.usize(..4)];
         let log = vec![format!("{policy:?} trouble {trouble}")];
@@ -231,14 +231,13 @@ impl World {
 
     /// Another image of the master goes on with the pool. Its clock has gone on meanwhile.
     fn hand_over(&mut self) {
-        let Ok(record) = self.supervisor.record() else { return };
-        let json = serde_json::to_string(&record).unwrap();
+        let Ok(tables) = self.supervisor.tables().cloned() else { return };
+        let json = serde_json::to_string(&tables).unwrap();
         self.log.push("    handed over".to_owned());
         let took = Duration::from_millis(self.dice.u64(..3000));
         let read = serde_json::from_str(&json).unwrap();
         self.supervisor = Supervisor::restore(read).unwrap();
-        assert!(self.supervisor.pool.indexes_add_up(), "I5: an index is lost, or free twice");
-        assert_eq!(self.supervisor.record(), Ok(record), "what was read is what was written");
+        assert_eq!(self.supervisor.tables(), Ok(&tables), "what was read is what was written");
         self.now += took;
     }
 
@@ -281,7 +280,7 @@ impl World {
     fn behave_until_steady(&mut self) {
         self.trouble = 0;
         // Who has a limit reaches it; who comes has none, or there would be no end.
-        self.supervisor.policy.care = Care::default();
+        self.supervisor.tables.policy.recycling = RecyclingLimits::default();
         for _ in 0..4000 {
             let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker.resolving) else {
                 return check_rest(&self.supervisor);

@@ -1,23 +1,20 @@
 //! How the pool is, for `status` and `state`.
 
-use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Moment;
-
-use super::Pid;
-use super::Signal;
 use einhorn_proto::{
     Counts, MasterState, Recycled, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
-use super::moment::milliseconds;
-use super::rollout::Stage;
-use super::timers::Timer;
+use super::moment::{Moment, milliseconds};
+use super::plan::{Plan, Rollout, Stage};
+use super::signal::{Pid, Signal};
+use super::slot::Holder;
+use super::tables::count;
 use super::worker::{Drain, State, Worker};
-use super::{Generation, Phase, Supervisor};
+use super::{Generation, Supervisor};
 
 /// How the pool is at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,19 +79,20 @@ impl Supervisor {
     /// How the pool is now.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Snapshot {
-        let mut workers: Vec<_> = self.pool.workers().filter_map(|worker| status_of(worker, now)).collect();
+        let mut workers: Vec<_> =
+            self.tables.pool.workers().filter_map(|worker| status_of(worker, now)).collect();
         // Stable: within a slot the order of ids, which is that of age, stays.
         workers.sort_by_key(|worker| worker.slot);
         Snapshot {
             state: self.master_state(),
-            generation: self.rollout.as_ref().map_or(self.generation, |rollout| rollout.generation),
-            wanted: self.wanted(),
-            up: count(self.pool.up()),
-            starting: count(self.pool.unacked()),
-            draining: count(self.pool.draining()),
+            generation: self.tables.plan.rollout().map_or(self.tables.releases.serving(), Rollout::to),
+            wanted: self.tables.wanted(),
+            up: count(self.tables.pool.up()),
+            starting: count(self.tables.pool.unacked()),
+            draining: count(self.tables.pool.draining()),
             slots: self.slot_statuses(now),
             workers,
-            recycled: self.recycling.counts,
+            recycled: self.tables.recycling.counts(),
             upgrade: self.upgrade_status(now),
         }
     }
@@ -104,43 +102,40 @@ impl Supervisor {
     pub fn summary(&self, now: Moment) -> Summary {
         Summary {
             state: self.master_state(),
-            was_ready: self.was_ready,
-            generation: self.generation,
-            wanted: self.wanted(),
-            up: count(self.pool.up()),
-            live: count(self.pool.live()),
-            given_up: count(self.pool.slots.values().filter(|slot| slot.given_up).count()),
+            was_ready: self.tables.was_ready,
+            generation: self.tables.releases.serving(),
+            wanted: self.tables.wanted(),
+            up: count(self.tables.pool.up()),
+            live: count(self.tables.pool.live()),
+            given_up: count(self.tables.pool.given_up().len()),
             upgrade: self.upgrade_status(now),
         }
     }
 
     /// The pids of all live workers.
     pub fn pids(&self) -> impl Iterator<Item = Pid> {
-        self.pool.workers().filter_map(|worker| worker.pid)
+        self.tables.pool.workers().filter_map(|worker| worker.pid)
     }
 
     /// How many workers live, draining ones too.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.pool.live()
+        self.tables.pool.live()
     }
 
-    /// Why a command that begins something is refused, if the master is stopping.
+    /// Whether the master is stopping, or does not run yet: it begins nothing then.
     #[must_use]
-    pub fn stopping(&self) -> Option<String> {
-        (self.phase != Phase::Running).then(|| "refused: the master is stopping".to_owned())
+    pub fn is_stopping(&self) -> bool {
+        !self.tables.plan.is_running()
     }
 
     /// More of each worker that has a pid, in the order of the snapshot.
     #[must_use]
     pub fn worker_details(&self, now: Moment) -> Vec<WorkerDetail> {
-        let mut workers: Vec<_> = self.pool.workers().filter(|worker| worker.pid.is_some()).collect();
+        let mut workers: Vec<_> = self.tables.pool.workers().filter(|worker| worker.pid.is_some()).collect();
         workers.sort_by_key(|worker| worker.slot);
         let details = workers.into_iter().filter_map(|worker| {
-            let drain = match worker.state {
-                State::Draining(drain) => Some(drain),
-                State::Spawning | State::Starting | State::Up => None,
-            };
+            let drain = worker.drain();
             Some(WorkerDetail {
                 pid: worker.pid?,
                 stop_signals: drain.map_or(Vec::new(), Drain::signals),
@@ -154,27 +149,27 @@ impl Supervisor {
     /// Whether `pid` is a live worker: only then may an ack be believed.
     #[must_use]
     pub fn is_worker(&self, pid: Pid) -> bool {
-        self.pool.by_pid(pid).is_some()
+        self.tables.pool.by_pid(pid).is_some()
     }
 
     fn master_state(&self) -> MasterState {
-        match self.phase {
-            Phase::Stopping { .. } | Phase::Exited => MasterState::Stopping,
-            _ if self.rollout.is_some() => MasterState::Upgrading,
-            _ if !self.was_ready => MasterState::Starting,
-            _ => MasterState::Running,
+        match self.tables.plan {
+            Plan::Stopping { .. } | Plan::Exited => MasterState::Stopping,
+            Plan::Rolling(_) => MasterState::Upgrading,
+            Plan::Waiting | Plan::Steady if !self.tables.was_ready => MasterState::Starting,
+            Plan::Waiting | Plan::Steady => MasterState::Running,
         }
     }
 
     fn slot_statuses(&self, now: Moment) -> Vec<SlotStatus> {
-        let slots = self.pool.slots.iter().map(|(number, slot)| SlotStatus {
+        let slots = self.tables.pool.slots().map(|(number, slot)| SlotStatus {
             slot: number.0,
             restarts: slot.restarts,
             tries: slot.attempts.tries,
-            given_up: slot.given_up,
-            next_spawn_ms: match self.timers.at(Timer::Spawn(*number)) {
-                Some(at) => Some(milliseconds(at - now)),
-                None => slot.is_due.then_some(0),
+            given_up: slot.holder == Holder::GivenUp,
+            next_spawn_ms: match slot.holder {
+                Holder::Empty { due } => Some(milliseconds(due - now)),
+                Holder::GivenUp | Holder::Held { .. } | Holder::Passing { .. } | Holder::Closed => None,
             },
             last_death: slot.last_death.as_ref().map(|(_, death)| death.clone()),
             last_death_age_ms: slot.last_death.as_ref().map(|(at, _)| milliseconds(now - *at)),
@@ -182,56 +177,53 @@ impl Supervisor {
         slots.collect()
     }
 
+    /// The number of workers asked for.
+    #[must_use]
+    pub fn wanted(&self) -> u32 {
+        self.tables.wanted()
+    }
+
     /// How far the rollout that runs is.
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
-        let rollout = self.rollout.as_ref()?;
-        let upgraded = self.upgraded(rollout.generation);
-        let is_back = matches!(rollout.stage, Stage::RollingBack(_));
-        let (target, done) = match is_back {
-            true => (rollout.from, count(self.pool.up()).saturating_sub(upgraded)),
-            false => (rollout.generation, upgraded),
-        };
-        let is_starting = |worker: &&Worker| worker.generation == target && worker.is_unacked();
+        let rollout = self.tables.plan.rollout()?;
+        let pool = &self.tables.pool;
+        let upgraded = pool.up_of(rollout.to());
+        let done = if rollout.is_rolling_back() { pool.up() - upgraded } else { upgraded };
         Some(Counts {
-            kind: rollout.kind,
-            stage: rollout.stage.told(),
-            generation: rollout.generation.0,
-            done,
-            wanted: self.wanted(),
-            starting: count(self.pool.workers().filter(is_starting).count()),
-            draining: count(self.pool.draining()),
+            kind: rollout.kind(),
+            stage: stage_of(rollout),
+            generation: rollout.to().0,
+            done: count(done),
+            wanted: self.tables.wanted(),
+            starting: count(pool.unacked_of(rollout.target())),
+            draining: count(pool.draining()),
         })
     }
 
-    fn upgrade_status(&self, now: Moment) -> Option<UpgradeStatus> {
-        let rollout = self.rollout.as_ref()?;
-        let generation = rollout.generation;
-        let is_new = |worker: &&Worker| worker.generation == generation && worker.is_unacked();
-        let soak_ends = self.timers.at(Timer::Soak);
+    /// The upgrade that runs.
+    pub(crate) fn upgrade_status(&self, now: Moment) -> Option<UpgradeStatus> {
+        let rollout = self.tables.plan.rollout()?;
         Some(UpgradeStatus {
-            kind: rollout.kind,
-            stage: rollout.stage.told(),
-            generation: generation.0,
-            from: rollout.from.0,
-            soak_left_ms: soak_ends.map(|at| milliseconds(at - now)),
-            upgraded: self.upgraded(generation),
-            wanted: self.wanted(),
-            starting: count(self.pool.workers().filter(is_new).count()),
-            age_ms: rollout.since.map_or(0, |since| milliseconds(now - since)),
+            kind: rollout.kind(),
+            stage: stage_of(rollout),
+            generation: rollout.to().0,
+            from: rollout.from().0,
+            soak_left_ms: rollout.soak_ends().map(|at| milliseconds(at - now)),
+            upgraded: count(self.tables.pool.up_of(rollout.to())),
+            wanted: self.tables.wanted(),
+            starting: count(self.tables.pool.unacked_of(rollout.to())),
+            age_ms: rollout.since().map_or(0, |since| milliseconds(now - since)),
         })
     }
 }
 
-impl Stage {
-    /// The stage as clients read it.
-    fn told(&self) -> UpgradeStage {
-        match self {
-            Self::Resolving => UpgradeStage::Resolving,
-            Self::Replacing => UpgradeStage::Replacing,
-            Self::Soaking => UpgradeStage::Soaking,
-            Self::RollingBack(_) => UpgradeStage::RollingBack,
-        }
+fn stage_of(rollout: &Rollout) -> UpgradeStage {
+    match rollout.stage() {
+        Stage::Resolving => UpgradeStage::Resolving,
+        Stage::Replacing => UpgradeStage::Replacing,
+        Stage::Soaking { .. } => UpgradeStage::Soaking,
+        Stage::RollingBack { .. } => UpgradeStage::RollingBack,
     }
 }
 
@@ -243,8 +235,8 @@ fn status_of(worker: &Worker, now: Moment) -> Option<WorkerStatus> {
         pid: pid.as_raw(),
         generation: worker.generation.0,
         state: match worker.state {
-            State::Spawning | State::Starting => WorkerState::Starting,
-            State::Up => WorkerState::Up,
+            State::Spawning | State::Starting(_) => WorkerState::Starting,
+            State::Up { .. } => WorkerState::Up,
             State::Draining(_) => WorkerState::Draining,
         },
         age_ms: milliseconds(now - worker.spawned_at),
@@ -252,8 +244,4 @@ fn status_of(worker: &Worker, now: Moment) -> Option<WorkerStatus> {
         pinged_ms: worker.pinged_at.map(|at| milliseconds(now - at)),
         text: worker.text.clone(),
     })
-}
-
-fn count(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,8 @@
 //! The core's behaviour as scripts on a virtual clock.
 
-mod care;
 mod pings;
 mod play;
+mod recycling;
 mod retiring;
 mod stop;
 mod upgrade;
@@ -297,4 +297,47 @@ fn the_word_of_the_last_ping_is_kept() {
         play.feed(Event::Pinged { pid: Pid::from_raw(100), word });
     }
     assert_eq!(play.supervisor.worker_details(play.now)[0].ping_word.as_deref(), Some("last"));
+}
+
+#[test]
+fn an_answer_to_a_spawn_that_was_answered_before_changes_nothing() {
+    let mut play = Play::steady(plain_policy(1));
+    let pid = Pid::from_raw(100);
+    let worker = play.supervisor.tables.pool.by_pid(pid).unwrap().id;
+    let before = play.snapshot();
+    play.feed(Event::Spawned { worker, pid: Pid::from_raw(4711) });
+    play.feed(Event::SpawnFailed { worker, reason: "no such file".into(), transient: false });
+    assert_eq!(play.snapshot(), before);
+    let told: Vec<_> = play.notices.iter().map(Notice::to_string).collect();
+    assert_eq!(told, ["ignored: the answer to a spawn, because worker number 0 is up already"; 2]);
+    play.exit(100);
+    play.feed(Event::SpawnFailed { worker, reason: "no such file".into(), transient: false });
+    let last = play.notices.last().map(Notice::to_string);
+    assert_eq!(last.unwrap(), "ignored: the answer to a spawn, because there is no worker number 0");
+}
+
+#[test]
+fn a_worker_with_the_pid_of_another_is_not_believed() {
+    let mut supervisor = Supervisor::new(plain_policy(2));
+    let now = Moment::from_clock(SECOND);
+    let actions = supervisor.handle(now, Event::Started);
+    let [Action::Spawn { worker: first, .. }, Action::Spawn { worker: second, .. }] = actions[..] else {
+        panic!("{actions:?}")
+    };
+    let pid = Pid::from_raw(100);
+    let _ = supervisor.handle(now, Event::Spawned { worker: first, pid });
+    let _ = supervisor.handle(now, Event::Spawned { worker: second, pid });
+    assert_eq!(supervisor.pids().collect::<Vec<_>>(), [pid]);
+    assert_eq!(supervisor.tables.pool.by_pid(pid).map(|worker| worker.id), Some(first));
+}
+
+#[test]
+fn an_ended_master_heeds_nothing() {
+    let mut play = Play::steady(plain_policy(1));
+    play.stop(Stop::AtOnce(Signal::SIGQUIT));
+    play.notices.clear();
+    play.exit(100);
+    play.advance(60 * SECOND);
+    assert!(play.spawned.is_empty());
+    assert_eq!(play.notices[0].to_string(), "ignored: an event, because the master has exited");
 }

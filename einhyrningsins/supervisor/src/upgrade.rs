@@ -1,148 +1,276 @@
-//! The commands of an upgrade: it begins, or takes the place of one that runs, or somebody joins it or lets it go on.
+//! The turns that a rollout takes: it begins, supersedes another, soaks, turns back, ends.
 //!
-//! How it goes on stands in `rollout.rs`, and the commands to go back in `rollback.rs`.
+//! Whose turn it is in between is decided in `rules/rollout.rs`.
 
-use super::Moment;
-use alloc::borrow::ToOwned;
-use alloc::string::String;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use einhorn_proto::{Notice, Outcome, RolloutKind};
+use einhorn_proto::{
+    Death, DrainReason, LastReply, Notice, Outcome, Refusal, RolloutKind, Serving, UpgradeFailure,
+    UpgradeReport,
+};
 
-use super::event::{Action, Generation, RequestKey, UpgradePlan};
-use super::rollout::{Canary, Rollout, Stage, Waiter};
-use super::timers::Timer;
-use super::{Phase, Supervisor};
+use super::Supervisor;
+use super::event::{Action, Generation, SlotNumber, UpgradePlan, WorkerId};
+use super::moment::milliseconds;
+use super::plan::{Canary, Plan, Rollout, Stage};
+use super::slot::{Attempts, Holder, Slot};
+use super::tables::count;
+use super::worker::Worker;
 
 impl Supervisor {
-    pub(super) fn on_upgrade(&mut self, now: Moment, request: Option<RequestKey>, plan: UpgradePlan) {
-        if let Some(refusal) = self.upgrade_refusal(plan) {
-            return self.reply(request, false, refusal, None);
-        }
-        self.generation_last.0 += 1;
-        let generation = self.generation_last;
-        let mut rollout = Rollout::new(RolloutKind::Upgrade, generation, self.generation);
-        if let Some(superseded) = self.rollout.take() {
-            self.supersede(now, superseded, &mut rollout);
-        }
-        rollout.is_fleet = plan.is_fleet;
-        rollout.canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
-        rollout.join(request, Outcome::Done);
-        self.rollout = Some(rollout);
-        self.actions.push(Action::ResolveRelease { generation });
-    }
-
-    /// Hands what an upgrade has come to over to the one that takes its place: who waits, what to go back to, and
-    /// what to be rid of. Its successors that have no seat yet go.
-    fn supersede(&mut self, now: Moment, old: Rollout, new: &mut Rollout) {
-        let message =
-            format!("generation {} takes the place of generation {}", new.generation, old.generation);
-        let (from, gone) = match old.kind {
-            RolloutKind::Upgrade => (old.from, old.generation),
-            RolloutKind::Rollback => (old.generation, old.from),
-        };
-        new.from = from;
-        self.generation = from;
-        new.superseded = old.superseded;
-        new.superseded.push(gone);
-        let (waiting, aborting): (Vec<_>, Vec<_>) =
-            old.waiters.into_iter().partition(|waiter| waiter.wants == Outcome::Done);
-        new.waiters = waiting;
-        for Waiter { request, .. } in aborting {
-            self.reply(Some(request), false, format!("overtaken: {message}"), None);
-        }
-        self.timers.clear(Timer::Soak);
-        self.seat_lone_successors(now);
-        let mut culled = Vec::new();
-        for (number, slot) in &mut self.pool.slots {
-            self.timers.clear(Timer::Succeed(*number));
-            culled.extend(slot.successor.take());
-        }
-        for id in culled {
-            self.cull(now, id, "another upgrade takes the place of its own");
-        }
-        // Empty seats that waited for their turn now wait for that of the new one.
-        new.todo.extend(
-            self.pool.slots.iter().filter(|(_, slot)| slot.current.is_none()).map(|(number, _)| *number),
-        );
-        self.tell(Notice::Decided { message });
-    }
-
     /// Why an upgrade by this plan would be refused now.
     #[must_use]
-    pub fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<String> {
-        if let Some(refusal) = self.stopping() {
-            return Some(refusal);
+    pub fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<Refusal> {
+        if !self.tables.plan.is_running() {
+            return Some(Refusal::Stopping);
         }
-        if self.rollout.is_some() && !self.policy.upgrade_restarts {
-            return Some(format!("upgrade refused: {}", self.rollout_in_words()));
+        if let Some(upgrade) = self.upgrade_status(self.now).filter(|_| !self.tables.policy.upgrade_restarts)
+        {
+            return Some(Refusal::UpgradeRuns(upgrade));
         }
-        let wanted = self.wanted();
-        match self.policy.upgrade_additional_max {
-            Some(more) if plan.is_fleet && more < wanted => Some(format!(
-                "fleet upgrade refused: it needs {wanted} workers more at a time, and --max-upgrade-additional \
-                 allows {more}"
-            )),
-            _ => None,
+        let wanted = self.tables.wanted();
+        let additional_max = self.tables.policy.upgrade_additional_max?;
+        (plan.is_fleet && additional_max < wanted)
+            .then_some(Refusal::FleetTooLarge { wanted, additional_max })
+    }
+
+    /// Begins an upgrade, in the place of the one that runs if there is one, by asking for its release.
+    pub(crate) fn begin_upgrade(&mut self, plan: UpgradePlan) -> &mut Rollout {
+        let generation = self.tables.releases.next();
+        let canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
+        let rollout = Rollout::new(RolloutKind::Upgrade, generation, self.tables.releases.serving());
+        let rollout = rollout.ordered(plan.is_fleet, canary);
+        let rollout = match self.tables.plan.take_rollout() {
+            Some(old) => self.supersede(old, rollout),
+            None => rollout,
+        };
+        self.actions.push(Action::ResolveRelease { generation });
+        self.roll(rollout)
+    }
+
+    /// Begins to go back to `to`, whose release is there.
+    pub(crate) fn begin_rollback(&mut self, to: Generation) -> &mut Rollout {
+        self.roll(Rollout::new(RolloutKind::Rollback, to, self.tables.releases.serving()))
+    }
+
+    fn roll(&mut self, rollout: Rollout) -> &mut Rollout {
+        self.tables.plan = Plan::Rolling(rollout);
+        match &mut self.tables.plan {
+            Plan::Rolling(rollout) => rollout,
+            _ => unreachable!("it was just set"),
         }
     }
 
-    /// How far the rollout that runs has come.
-    fn rollout_in_words(&self) -> String {
-        let Some(rollout) = &self.rollout else { return "no upgrade runs".to_owned() };
-        let (generation, wanted) = (rollout.generation, self.wanted());
-        let upgraded = self.upgraded(generation);
-        match rollout.stage {
-            Stage::Soaking => {
-                format!("generation {generation} is in its soak ({upgraded} of {wanted} slots have it)")
-            }
-            Stage::RollingBack(_) => {
-                format!("generation {generation} is being rolled back ({upgraded} of {wanted} still have it)")
-            }
-            Stage::Resolving | Stage::Replacing => {
-                format!("generation {generation} is still coming up ({upgraded} of {wanted} acked)")
+    /// `new` takes the place of `old`, whose successors that have no slot yet are not wanted any more.
+    fn supersede(&mut self, old: Rollout, new: Rollout) -> Rollout {
+        let (generation, by) = (old.to().0, new.to().0);
+        let (new, aborting) = new.superseding(old);
+        let previous = self.tables.releases.previous();
+        self.tables.releases.serve(new.from(), previous);
+        let refusal = Refusal::Superseded { generation, by };
+        for request in aborting {
+            self.reply(Some(request), LastReply::Refused(refusal.clone()));
+        }
+        self.cull_successors(DrainReason::UpgradeSuperseded);
+        self.tell(Notice::Decided { message: format!("{refusal}") });
+        new
+    }
+
+    /// Lets successors go that have no slot yet. One that waits for its fleet may be all that serves its slot, and
+    /// takes it.
+    fn cull_successors(&mut self, why: DrainReason) {
+        let numbers: Vec<_> = self.tables.pool.passing().iter().copied().collect();
+        for number in numbers {
+            let Some(slot) = self.tables.pool.slot(number) else { continue };
+            let is_up = |id: Option<WorkerId>| {
+                id.and_then(|id| self.tables.pool.worker(id)).is_some_and(Worker::is_up)
+            };
+            if is_up(slot.successor()) && !is_up(slot.current()) {
+                self.pass(number);
+            } else if let Some(successor) = slot.successor() {
+                self.cull(successor, why);
             }
         }
     }
 
-    /// Joins the rollout that runs: its progress and its end go to this request too.
-    pub(super) fn on_follow(&mut self, request: Option<RequestKey>) {
-        match &mut self.rollout {
-            Some(rollout) => rollout.join(request, Outcome::Done),
-            None => self.reply(request, false, "no upgrade runs".into(), None),
+    /// The release is there. Every slot gets another chance, and empty ones get the new release first.
+    pub(crate) fn begin_replacing(&mut self) {
+        let interrupted = self.tables.recycling.interrupt();
+        let successor = interrupted.and_then(|slot| self.tables.pool.slot(slot)?.successor());
+        if let Some(successor) = successor {
+            self.cull(successor, DrainReason::UpgradeBegan);
         }
-    }
-
-    /// Ends the soak.
-    pub(super) fn on_continue(&mut self, now: Moment, request: Option<RequestKey>) {
-        if self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.stage, Stage::Soaking)) {
-            #[cfg(test)]
-            if self.sabotage == Some(super::model::Sabotage::ForgetWaiter) {
-                return self.on_soak_over(now);
+        self.tables.releases.forget_previous();
+        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
+        rollout.begin(self.now);
+        let (kind, to) = (rollout.kind(), rollout.to());
+        let mut empty_max = rollout.canary().map_or(usize::MAX, |canary| canary.slots as usize);
+        let numbers: Vec<_> = self.tables.pool.slots().map(|(number, slot)| (number, slot.holder)).collect();
+        for (number, holder) in numbers {
+            match holder {
+                Holder::Empty { .. } | Holder::GivenUp if empty_max > 0 => {
+                    empty_max -= 1;
+                    self.tables.pool.reassign(number, to, self.now);
+                }
+                Holder::GivenUp => self.tables.pool.forgive(number, self.now),
+                Holder::Empty { .. } | Holder::Held { .. } | Holder::Passing { .. } | Holder::Closed => {
+                    self.tables.pool.set_attempts(number, Attempts::default());
+                }
             }
-            if let Some(rollout) = &mut self.rollout {
-                rollout.join(request, Outcome::Done);
+        }
+        let workers = self.tables.wanted();
+        self.tell(Notice::UpgradeStarted { kind, generation: to.0, workers });
+    }
+
+    pub(crate) fn begin_soak(&mut self) {
+        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
+        let soak = rollout.canary().and_then(|canary| canary.soak);
+        rollout.soak(soak.map(|soak| self.now + soak));
+        let generation = rollout.to();
+        let workers = count(self.tables.pool.up_of(generation));
+        self.tell(Notice::SoakStarted { generation: generation.0, workers, soak_ms: soak.map(milliseconds) });
+    }
+
+    pub(crate) fn end_soak(&mut self) {
+        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
+        rollout.go_on();
+        let generation = rollout.to().0;
+        self.tell(Notice::SoakOver { generation });
+    }
+
+    /// Turns the rollout back. Once it has, calling again changes nothing: the first reason stands.
+    ///
+    /// What has no slot or has not acked drains at once. Slots that this leaves empty, or that the new release had
+    /// left empty, are filled from the previous one. A slot that has a new worker which has acked keeps it until a
+    /// successor from the previous release has.
+    pub(crate) fn turn_back(&mut self, failure: UpgradeFailure) {
+        let Some(rollout) = self.tables.plan.rollout_mut().filter(|rollout| !rollout.is_rolling_back())
+        else {
+            return;
+        };
+        let is_untouched = rollout.is_untouched();
+        let (kind, generation, from) = (rollout.kind(), rollout.to().0, rollout.from());
+        let reason = format!("{failure}");
+        rollout.turn_back(failure);
+        if is_untouched {
+            return self.end_failed(Outcome::RolledBack);
+        }
+        self.tell(Notice::RollbackStarted { kind, generation, reason });
+        self.cull_successors(DrainReason::UpgradeFailed);
+        for (number, current) in self.slots_to_give_back() {
+            if let Some(worker) = current {
+                self.cull(worker, DrainReason::UpgradeFailed);
             }
-            return self.on_soak_over(now);
-        }
-        let message = format!("nothing to continue: {}", self.rollout_in_words());
-        self.reply(request, false, message, None);
-    }
-
-    pub(super) fn on_release_failed(&mut self, now: Moment, generation: Generation, reason: String) {
-        if self.is_rolling_out(generation) {
-            self.fail_rollout(now, reason, None);
+            self.tables.pool.reassign(number, from, self.now);
         }
     }
 
-    pub(super) fn on_release_resolved(&mut self, now: Moment, generation: Generation) {
-        self.releases.insert(generation);
-        let is_expected = self.rollout.as_ref().is_some_and(|rollout| {
-            rollout.generation == generation && matches!(rollout.stage, Stage::Resolving)
-        });
-        if is_expected && self.phase == Phase::Running {
-            self.begin_replacing(now);
+    /// The slots that a rollout has brought to its release and that it does not serve in.
+    fn slots_to_give_back(&self) -> Vec<(SlotNumber, Option<WorkerId>)> {
+        let Some(rollout) = self.tables.plan.rollout() else { return Vec::new() };
+        let pool = &self.tables.pool;
+        let is_up = |id| pool.worker(id).is_some_and(Worker::is_up);
+        let slots = pool.slots().filter(|(_, slot)| rollout.has_brought(slot.generation));
+        let idle = slots.filter(|(_, slot)| !slot.current().is_some_and(is_up));
+        idle.map(|(number, slot)| (number, slot.current())).collect()
+    }
+
+    /// The previous release fails too: whoever waits is told, and what serves goes on serving.
+    pub(crate) fn give_up_rollback(&mut self, slot: SlotNumber, death: Death) {
+        let successors: Vec<_> = self.tables.pool.passing().iter().copied().collect();
+        for number in successors {
+            if let Some(successor) = self.tables.pool.slot(number).and_then(Slot::successor) {
+                self.cull(successor, DrainReason::RollbackFailed);
+            }
+        }
+        if let Some(rollout) = self.tables.plan.rollout_mut()
+            && let Stage::RollingBack { failure } = rollout.stage()
+        {
+            let first = failure.clone().into();
+            rollout.turn_back(UpgradeFailure::Rollback { first, slot: slot.0, death });
+        }
+        self.end_failed(Outcome::Failed);
+    }
+
+    /// A rollout has no way back any more: the master stops.
+    pub(crate) fn end_rollout_at_stop(&mut self) {
+        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
+        let is_untouched = rollout.is_untouched();
+        if !rollout.is_rolling_back() {
+            rollout.turn_back(UpgradeFailure::MasterStopping);
+        }
+        self.end_failed(if is_untouched { Outcome::RolledBack } else { Outcome::Failed });
+    }
+
+    pub(crate) fn finish_rollout(&mut self) {
+        let Some(rollout) = self.tables.plan.take_rollout() else { return };
+        // An upgrade can be undone. What a rollback has left is known to be bad, and not kept to go back to.
+        let previous = (rollout.kind() == RolloutKind::Upgrade).then_some(rollout.from());
+        self.tables.releases.serve(rollout.to(), previous);
+        let report = self.report(&rollout, Outcome::Done);
+        let notice = Notice::UpgradeDone {
+            kind: rollout.kind(),
+            generation: rollout.to().0,
+            took_ms: report.took_ms,
+            draining: report.draining,
+        };
+        self.end_rollout(&rollout, &report, &notice);
+    }
+
+    pub(crate) fn end_failed(&mut self, outcome: Outcome) {
+        let Some(rollout) = self.tables.plan.take_rollout() else { return };
+        let mut report = self.report(&rollout, outcome);
+        if let Stage::RollingBack { failure } = rollout.stage() {
+            report.reason = Some(format!("{failure}"));
+            report.death = failure.death().cloned();
+        }
+        let serving = Serving {
+            from: rollout.from().0,
+            old: count(self.tables.pool.up_of(rollout.from())),
+            generation: rollout.to().0,
+            new: report.upgraded,
+            wanted: report.wanted,
+        };
+        let notice = Notice::UpgradeFailed {
+            kind: rollout.kind(),
+            generation: rollout.to().0,
+            reason: report.reason.clone().unwrap_or_default(),
+            serving: format!("{serving}"),
+        };
+        self.end_rollout(&rollout, &report, &notice);
+    }
+
+    /// Informs everybody of the end, and forgets what it was about.
+    fn end_rollout(&mut self, rollout: &Rollout, report: &UpgradeReport, notice: &Notice) {
+        self.tell(notice.clone());
+        for waiter in rollout.waiters() {
+            let ok = report.outcome == waiter.wants;
+            let (report, notice) = (report.clone(), notice.clone());
+            self.reply(Some(waiter.request), LastReply::Upgrade { ok, report, notice });
         }
         self.forget_releases();
+    }
+
+    fn report(&self, rollout: &Rollout, outcome: Outcome) -> UpgradeReport {
+        UpgradeReport {
+            kind: rollout.kind(),
+            outcome,
+            generation: rollout.to().0,
+            reason: None,
+            death: None,
+            upgraded: count(self.tables.pool.up_of(rollout.to())),
+            wanted: self.tables.wanted(),
+            draining: count(self.tables.pool.draining()),
+            took_ms: rollout.since().map_or(0, |since| milliseconds(self.now - since)),
+        }
+    }
+
+    /// Lets the shell forget the releases that nothing can be spawned from any more.
+    pub(crate) fn forget_releases(&mut self) {
+        let used: BTreeSet<_> = self.tables.used_generations();
+        for generation in self.tables.releases.forget_unused(used) {
+            self.actions.push(Action::ForgetRelease { generation });
+        }
     }
 }

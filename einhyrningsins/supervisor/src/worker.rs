@@ -5,115 +5,202 @@
 //! Spawning ---------> Starting --------------------------> Up
 //!    |                   |                                  |
 //!    +-------------------+---------- asked to stop ---------+---> Draining ---> gone when reaped
-//!                               or its slot taken away
+//!                             or its slot was closed
 //! ```
-//! A death is possible in every state with a pid and always ends in "gone". What the *slot* then does is
-//! decided in `lifecycle.rs`: a worker knows nothing of its seat but the number.
+//! A death is possible in every state that has a pid, and always ends in "gone". A spawn that failed ends there
+//! too. Each state has the deadline that belongs to it, so leaving a state leaves its deadline behind. What the
+//! *slot* does next is decided in `rules/loss.rs`: a worker knows nothing of its slot but the number.
 
-use super::Moment;
 use alloc::string::String;
 use alloc::vec::Vec;
-
-use super::Pid;
-use super::Signal;
+use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, SlotNumber, WorkerId};
+use super::moment::Moment;
+use super::signal::{Pid, Signal};
 
 /// A live worker, or one that is about to be.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Worker {
-    pub(super) id: WorkerId,
-    pub(super) slot: SlotNumber,
-    pub(super) index: u32,
-    pub(super) generation: Generation,
-    pub(super) state: State,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) slot: SlotNumber,
+    pub(crate) index: u32,
+    pub(crate) generation: Generation,
+    pub(crate) state: State,
     /// `None` until the shell says that the spawn worked.
-    pub(super) pid: Option<Pid>,
-    pub(super) spawned_at: Moment,
-    pub(super) acked_at: Option<Moment>,
-    pub(super) pinged_at: Option<Moment>,
-    /// What it said with its last ping.
-    pub(super) ping_word: Option<String>,
-    /// What it last said of itself.
-    pub(super) text: Option<String>,
+    pub(crate) pid: Option<Pid>,
+    /// When the spawn was asked for, and from its answer on when that came.
+    pub(crate) spawned_at: Moment,
+    pub(crate) acked_at: Option<Moment>,
+    pub(crate) pinged_at: Option<Moment>,
+    /// When it counts as silent. Only a worker that has pinged, and that is not draining, is expected to.
+    pub(crate) ping_due: Option<Moment>,
+    /// The word that it sent with its last ping.
+    pub(crate) ping_word: Option<String>,
+    /// The status line that it last sent.
+    pub(crate) text: Option<String>,
     /// Until its ack: what it last wrote to standard error, where that is captured.
-    pub(super) last_words: Vec<String>,
+    pub(crate) last_words: Vec<String>,
 }
 
 /// What a worker is doing, as far as the master knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
     /// The shell was asked to spawn it and has not answered.
     Spawning,
     /// It runs and has not acked.
-    Starting,
+    Starting(Boot),
     /// It runs and has acked.
-    Up,
+    Up {
+        /// When it is old enough to be replaced.
+        old_at: Option<Moment>,
+    },
     /// It was asked to stop, or will be as soon as it has a pid, or when its slot's sockets get nothing new any more.
     Draining(Drain),
 }
 
+/// How long a worker may take to ack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Boot {
+    /// As long as it likes.
+    Unlimited,
+    /// At this time it counts as acked.
+    AckedAt(Moment),
+    /// It must ack before this time.
+    AckBy(Moment),
+}
+
 /// A stop in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Drain {
-    /// When it was asked, or its slot was taken away.
-    pub(super) since: Moment,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Drain {
+    /// When it was asked, or its slot was closed.
+    pub(crate) since: Moment,
     /// The last stop signal that it got, or gets next.
-    pub(super) signal: Signal,
-    /// All that it got, a bit for each number.
-    pub(super) sent: u64,
+    pub(crate) signal: Signal,
+    /// All that it got, a bit for each signal.
+    pub(crate) sent: u64,
+    pub(crate) next: Next,
+}
+
+/// What a draining worker gets next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Next {
+    /// Nothing: it may take as long as it likes, or has no pid yet, or got SIGKILL.
+    Nothing,
+    /// Its first stop signal, at this time.
+    Ask(Moment),
+    /// SIGKILL, at this time.
+    Kill(Moment),
+}
+
+/// Something that a worker does, or that is done to it, when its time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Deadline {
+    /// It has lived long enough to count as acked (`AckMode::Timer`).
+    Ack(WorkerId),
+    /// It should have acked by now (`AckMode::Manual`).
+    Boot(WorkerId),
+    /// Its grace period is over.
+    Kill(WorkerId),
+    /// It has served long enough what was still on its way to its closed slot.
+    Ask(WorkerId),
+    /// It has reached its greatest age.
+    Age(WorkerId),
+    /// It should have pinged by now.
+    Ping(WorkerId),
+}
+
+impl Worker {
+    /// Whether it has a slot, as its worker or as a successor: everything but draining.
+    pub(crate) fn is_undrained(&self) -> bool {
+        !matches!(self.state, State::Draining(_))
+    }
+
+    /// Whether it is undrained and has not acked.
+    pub(crate) fn is_unacked(&self) -> bool {
+        matches!(self.state, State::Spawning | State::Starting(_))
+    }
+
+    /// Whether it has acked and was not asked to stop.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    /// The stop in progress, if there is one.
+    pub(crate) fn drain(&self) -> Option<Drain> {
+        match self.state {
+            State::Draining(drain) => Some(drain),
+            State::Spawning | State::Starting(_) | State::Up { .. } => None,
+        }
+    }
+
+    /// What is to happen to it, and when.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Deadline)> {
+        let id = self.id;
+        let of_state = match self.state {
+            State::Spawning
+            | State::Starting(Boot::Unlimited)
+            | State::Up { old_at: None }
+            | State::Draining(Drain { next: Next::Nothing, .. }) => None,
+            State::Starting(Boot::AckedAt(at)) => Some((at, Deadline::Ack(id))),
+            State::Starting(Boot::AckBy(at)) => Some((at, Deadline::Boot(id))),
+            State::Up { old_at: Some(at) } => Some((at, Deadline::Age(id))),
+            State::Draining(Drain { next: Next::Ask(at), .. }) => Some((at, Deadline::Ask(id))),
+            State::Draining(Drain { next: Next::Kill(at), .. }) => Some((at, Deadline::Kill(id))),
+        };
+        let ping = self.ping_due.map(|at| (at, Deadline::Ping(id)));
+        of_state.into_iter().chain(ping)
+    }
+}
+
+impl State {
+    /// The state, to complete "it is ...".
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Spawning => "not spawned yet",
+            Self::Starting(_) => "starting",
+            Self::Up { .. } => "up already",
+            Self::Draining(_) => "draining",
+        }
+    }
 }
 
 impl Drain {
-    pub(super) fn new(since: Moment, signal: Signal) -> Self {
-        Self { since, signal, sent: bit(signal) }
+    /// One that begins with `signal`, and ends with SIGKILL where there is a time for that.
+    pub(crate) fn asked(since: Moment, signal: Signal, kill_at: Option<Moment>) -> Self {
+        Self { since, signal, sent: bit(signal), next: kill_at.map_or(Next::Nothing, Next::Kill) }
     }
 
-    /// One that begins with time to finish: `signal` comes later.
-    pub(super) fn unasked(since: Moment, signal: Signal) -> Self {
-        Self { since, signal, sent: 0 }
+    /// One that begins with time to finish: `signal` comes at `ask_at`.
+    pub(crate) fn unasked(since: Moment, signal: Signal, ask_at: Moment) -> Self {
+        Self { since, signal, sent: 0, next: Next::Ask(ask_at) }
     }
 
-    /// Whether it got a signal, or gets one as soon as it has a pid.
-    pub(super) fn is_asked(self) -> bool {
+    /// Whether the worker got a signal, or gets one as soon as it has a pid.
+    pub(crate) fn is_asked(self) -> bool {
         self.sent != 0
     }
 
-    /// The stop after `signal` too; `None` if it has had that one, or SIGKILL.
-    pub(super) fn escalate(self, signal: Signal) -> Option<Self> {
-        let has_had = self.sent & (bit(signal) | bit(Signal::SIGKILL)) != 0;
-        (!has_had).then_some(Self { signal, sent: self.sent | bit(signal), ..self })
-    }
-
-    /// All the stop signals that the worker got, by number.
-    pub(super) fn signals(self) -> Vec<Signal> {
-        Signal::ALL.iter().copied().filter(|signal| self.sent & bit(*signal) != 0).collect()
+    /// The stop after `signal` too; `None` if the worker has had that one, or SIGKILL.
+    pub(crate) fn escalate(self, signal: Signal) -> Option<Self> {
+        let next = if signal == Signal::SIGKILL { Next::Nothing } else { self.next };
+        (!self.has_had(signal)).then_some(Self { signal, sent: self.sent | bit(signal), next, ..self })
     }
 
     /// Whether the worker has had `signal`, or SIGKILL, after which there is nothing to add.
-    pub(super) fn has_had(self, signal: Signal) -> bool {
-        self.escalate(signal).is_none()
+    pub(crate) fn has_had(self, signal: Signal) -> bool {
+        self.sent & (bit(signal) | bit(Signal::SIGKILL)) != 0
+    }
+
+    /// All the stop signals that the worker got.
+    pub(crate) fn signals(self) -> Vec<Signal> {
+        Signal::ALL.iter().copied().filter(|signal| self.sent & bit(*signal) != 0).collect()
     }
 }
 
 fn bit(signal: Signal) -> u64 {
     1 << (signal as u32)
-}
-
-impl Worker {
-    /// Whether it holds or will hold a seat: everything but draining.
-    pub(super) fn is_undrained(&self) -> bool {
-        !matches!(self.state, State::Draining(_))
-    }
-
-    /// Whether it is undrained and has not acked.
-    pub(super) fn is_unacked(&self) -> bool {
-        matches!(self.state, State::Spawning | State::Starting)
-    }
-
-    /// Whether it has acked and was not asked to stop.
-    pub(super) fn is_up(&self) -> bool {
-        self.state == State::Up
-    }
 }

@@ -15,8 +15,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use anyhow::Context;
-use einhorn_proto::{Counts, Language, Notice, Progress, Reply};
-use einhyrningsins_supervisor::{Event, Moment, ReplyData, RequestKey, Supervisor, UpgradePlan};
+use einhorn_proto::{Counts, Done, Language, LastReply, Notice, Progress, Reply};
+use einhyrningsins_supervisor::{Event, Moment, RequestKey, Supervisor, UpgradePlan};
 use mio::{Interest, Registry};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -296,14 +296,13 @@ impl Control {
     }
 
     /// Sends the last reply to a request.
-    pub(super) fn reply(&mut self, request: RequestKey, ok: bool, message: String, data: Option<ReplyData>) {
+    pub(super) fn reply(&mut self, request: RequestKey, answer: LastReply) {
         let Some(asker) = self.requests.remove(&request) else { return };
-        let manners = asker.dialect.manners();
-        let message = manners.last_words(&asker.command, ok, message, data.as_ref());
-        match data {
-            None => self.answer(&asker, ok, message),
-            Some(ReplyData::Resized(data)) => self.answer_with(&asker, ok, message, data),
-            Some(ReplyData::Upgrade(data)) => self.answer_with(&asker, ok, message, data),
+        let (ok, message) = (answer.is_ok(), asker.dialect.manners().last_words(&asker.command, &answer));
+        match answer {
+            LastReply::Done(Done::Resized(data)) => self.answer_with(&asker, ok, message, data),
+            LastReply::Upgrade { report, .. } => self.answer_with(&asker, ok, message, report),
+            LastReply::Done(_) | LastReply::Refused(_) => self.answer(&asker, ok, message),
         }
     }
 

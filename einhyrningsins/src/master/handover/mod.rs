@@ -25,7 +25,7 @@ use std::time::Instant;
 use std::{env, fs};
 
 use anyhow::{Context, anyhow};
-use einhorn_proto::{Notice, Termination};
+use einhorn_proto::{LastReply, Notice, Refusal, Termination};
 use einhyrningsins_supervisor::{Action, RequestKey, Supervisor, UpgradePlan};
 use mio::Registry;
 use nix::fcntl::{OFlag, open};
@@ -112,8 +112,8 @@ impl Handover {
 
     /// Begins with the check, or joins the one that runs.
     pub(super) fn begin(parts: &mut Parts, registry: &Registry, then: Then) -> Vec<Action> {
-        if let Some(refusal) = parts.core.stopping() {
-            return Vec::from_iter(then.refuse(&refusal, &mut parts.log));
+        if parts.core.is_stopping() {
+            return Vec::from_iter(then.refuse(&Refusal::Stopping.to_string(), &mut parts.log));
         }
         let request = then.request();
         parts.handover.then.push(then);
@@ -153,15 +153,15 @@ impl Handover {
 
     /// A stopping master is not replaced: ends the check and answers the requests.
     pub(super) fn yield_to_stop(&mut self, core: &Supervisor, log: &mut Log) -> Vec<Action> {
-        if !self.is_under_way() {
+        if !self.is_under_way() || !core.is_stopping() {
             return Vec::new();
         }
-        let Some(refusal) = core.stopping() else { return Vec::new() };
         if let Some(check) = &mut self.check {
             check.end();
         }
         self.checked = None;
-        self.then.drain(..).filter_map(|then| then.refuse(&refusal, log)).collect()
+        let reason = Refusal::Stopping.to_string();
+        self.then.drain(..).filter_map(|then| then.refuse(&reason, log)).collect()
     }
 
     /// A child has ended. `None` if it was not the check.
@@ -251,16 +251,14 @@ impl Then {
 
     /// The last reply to the request; without one, a line of the log.
     fn refuse(&self, reason: &str, log: &mut Log) -> Option<Action> {
-        let message = match self {
-            Self::Reload { .. } => format!("not reloaded: {reason}"),
-            Self::Upgrade { .. } => {
-                format!("upgrade failed before it began, and nothing was changed: {reason}")
-            }
+        let refusal = match self {
+            Self::Reload { .. } => Refusal::NotReloaded(reason.to_owned()),
+            Self::Upgrade { .. } => Refusal::NotBegun(reason.to_owned()),
         };
         match self.request() {
-            Some(request) => Some(Action::Reply { request, ok: false, message, data: None }),
+            Some(request) => Some(Action::Reply { request, answer: LastReply::Refused(refusal) }),
             None => {
-                log.warn(message);
+                log.warn(refusal);
                 None
             }
         }

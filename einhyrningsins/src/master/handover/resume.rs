@@ -1,7 +1,7 @@
 //! The last step of a handover, in the new image: resumes the loop, and completes the request that the handover
 //! was for.
 
-use einhorn_proto::{Notice, Termination};
+use einhorn_proto::{Done, LastReply, Notice, Termination};
 use einhyrningsins_supervisor::{Action, Event, Moment, PoolCommand};
 
 use super::Then;
@@ -20,14 +20,15 @@ impl Master {
         let then = std::mem::take(&mut self.parts.handover.then);
         let upgrades = then.iter().filter(|then| matches!(then, Then::Upgrade { .. }));
         let progress_of = upgrades.filter_map(Then::request).collect();
-        let message = notice.to_string();
+        let reloaded = Done::Reloaded(Box::new(notice.clone()));
         let counts = self.parts.core.counts();
         self.perform([Action::Notice { notice, progress_of, counts }]);
         self.take_up();
         for then in then {
             match then {
                 Then::Reload { request } => {
-                    self.perform([Action::Reply { request, ok: true, message: message.clone(), data: None }]);
+                    let answer = LastReply::Done(reloaded.clone());
+                    self.perform([Action::Reply { request, answer }]);
                 }
                 Then::Upgrade { request, plan } => {
                     self.feed(Event::Command { request, command: PoolCommand::Upgrade(plan) });

@@ -107,11 +107,11 @@ impl Listeners {
     }
 
     fn steer(&mut self, core: &Supervisor, registry: &Registry, log: &mut Log) -> bool {
-        let seats = core.seats();
+        let open_slots = core.slots();
         let mut has_changed = false;
         for (number, bound) in self.bound.iter_mut().enumerate() {
             let Bound::PerSlot(group) = bound else { continue };
-            for slot in group.gone(&seats) {
+            for slot in group.gone(&open_slots) {
                 if let Some(listener) = group.of(slot) {
                     self.steering.forget(registry, (number, Some(slot)), listener);
                 }
@@ -119,7 +119,7 @@ impl Listeners {
                 // The last listener of a group stays.
                 self.steering.is_any_new = true;
             }
-            if let Err(error) = group.steer(&seats) {
+            if let Err(error) = group.steer(&open_slots) {
                 let address = group.address();
                 log.warn(format_args!(
                     "{address}: cannot change which slots get new connections; the distribution stays as it was: {error}"

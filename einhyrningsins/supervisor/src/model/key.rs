@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 
 use super::Signal;
 
-use super::super::rollout::Stage;
-use super::super::timers::Timer;
-use super::super::worker::{State, Worker};
+use super::super::plan::{Plan, Stage};
+use super::super::slot::Holder;
+use super::super::worker::{Boot, Next, State, Worker};
 use super::super::*;
 use super::world::World;
 
@@ -23,12 +23,10 @@ pub(super) type Key = Box<[u8]>;
 const STOPS: [Signal; 4] = [Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGKILL];
 
 pub(super) fn key_of(world: &World, age_max: Duration) -> Key {
-    assert!(world.supervisor.pool.indexes_add_up(), "I5: an index is lost, or free twice");
     let mut writer = Writer::new(world);
-    writer.phase();
+    writer.plan();
     writer.workers(age_max);
     writer.slots();
-    writer.queues();
     writer.generations();
     writer.rollout();
     writer.recycling();
@@ -48,17 +46,18 @@ impl<'a> Writer<'a> {
     fn new(world: &'a World) -> Self {
         let supervisor = &world.supervisor;
         let (mut workers, draining): (Vec<_>, Vec<_>) =
-            supervisor.pool.workers().partition(|worker| worker.is_undrained());
+            supervisor.tables.pool.workers().partition(|worker| worker.is_undrained());
         let mut generations: BTreeSet<_> = workers.iter().map(|worker| worker.generation).collect();
-        generations.extend(supervisor.pool.slots.values().map(|slot| slot.generation));
-        generations.insert(supervisor.generation);
-        generations.extend(supervisor.previous);
-        generations.extend(&supervisor.proven);
-        generations.extend(&supervisor.releases);
+        let Tables { pool, plan, releases, .. } = &supervisor.tables;
+        generations.extend(pool.slots().map(|(_, slot)| slot.generation));
+        generations.insert(releases.serving());
+        generations.extend(releases.previous());
+        generations.extend(releases.held());
+        generations.extend(releases.proven());
         generations.extend(&world.onlooker.resolving);
-        if let Some(rollout) = &supervisor.rollout {
-            generations.extend([rollout.generation, rollout.from]);
-            generations.extend(&rollout.superseded);
+        if let Some(rollout) = plan.rollout() {
+            generations.insert(rollout.from());
+            generations.extend(rollout.brought());
         }
         workers.extend(draining);
         let generations = generations.into_iter().collect();
@@ -85,14 +84,25 @@ impl<'a> Writer<'a> {
         self.small(place.expect("every generation in use was listed"));
     }
 
-    fn phase(&mut self) {
-        let phase = match self.supervisor.phase {
-            Phase::Waiting => [0, 0],
-            Phase::Running => [1, u8::from(self.supervisor.was_ready)],
-            Phase::Stopping { code } => [2, code],
-            Phase::Exited => [3, 0],
+    fn plan(&mut self) {
+        let Tables { plan, was_ready, .. } = &self.supervisor.tables;
+        let plan = match plan {
+            Plan::Waiting => [0, 0],
+            Plan::Steady | Plan::Rolling(_) => [1, u8::from(*was_ready)],
+            Plan::Stopping { code, .. } => [2, *code],
+            Plan::Exited => [3, 0],
         };
-        self.bytes.extend(phase);
+        self.bytes.extend(plan);
+        // Whether time has passed that it was not told of.
+        self.small(usize::from(self.supervisor.now < self.world.now));
+    }
+
+    /// How long until `at`; what has come counts as now.
+    fn until(&mut self, kind: usize, at: Option<Moment>) {
+        self.small(if at.is_some() { kind } else { 0 });
+        if let Some(at) = at {
+            self.time(at - self.world.now);
+        }
     }
 
     fn workers(&mut self, age_max: Duration) {
@@ -108,12 +118,28 @@ impl<'a> Writer<'a> {
                     let seen = worker.pid.and_then(|pid| self.world.onlooker.processes.get(&pid));
                     let seen = STOPS.map(|stop| usize::from(seen.is_some_and(|seen| seen.contains(&stop))));
                     seen.into_iter().for_each(|seen| self.small(seen));
+                    match drain.next {
+                        Next::Nothing => self.until(0, None),
+                        Next::Ask(at) => self.until(1, Some(at)),
+                        Next::Kill(at) => self.until(2, Some(at)),
+                    }
                     continue;
                 }
                 State::Spawning => self.small(0),
-                State::Starting => self.small(1),
-                State::Up => self.small(2),
+                State::Starting(boot) => {
+                    self.small(1);
+                    match boot {
+                        Boot::Unlimited => self.until(0, None),
+                        Boot::AckedAt(at) => self.until(1, Some(at)),
+                        Boot::AckBy(at) => self.until(2, Some(at)),
+                    }
+                }
+                State::Up { old_at } => {
+                    self.small(2);
+                    self.until(1, old_at);
+                }
             }
+            self.until(1, worker.ping_due);
             self.small(worker.slot.0 as usize);
             self.generation(worker.generation);
             self.time((self.world.now - worker.spawned_at).min(age_max));
@@ -121,63 +147,60 @@ impl<'a> Writer<'a> {
     }
 
     fn slots(&mut self) {
-        self.small(self.supervisor.pool.slots.len());
-        for (number, slot) in &self.supervisor.pool.slots {
+        self.small(self.supervisor.tables.pool.size());
+        for (number, slot) in self.supervisor.tables.pool.slots() {
             self.small(number.0 as usize);
-            self.worker(slot.current);
-            self.worker(slot.successor);
+            self.worker(slot.current());
+            self.worker(slot.successor());
             self.generation(slot.generation);
-            for attempts in [slot.attempts, slot.succession] {
-                self.small(attempts.tries as usize);
-                self.small(attempts.deaths as usize);
-            }
-            self.small(usize::from(slot.is_due) + 2 * usize::from(slot.given_up));
-        }
-    }
-
-    fn queues(&mut self) {
-        self.small(self.supervisor.due.len());
-        self.supervisor.due.iter().for_each(|slot| self.small(slot.0 as usize));
-        self.small(self.supervisor.timers.iter().count());
-        for (at, timer) in self.supervisor.timers.iter() {
-            self.time(at - self.world.now);
-            match timer {
-                Timer::Ack(worker) => self.timer_of_worker(0, worker),
-                Timer::Boot(worker) => self.timer_of_worker(1, worker),
-                Timer::Kill(worker) => self.timer_of_worker(2, worker),
-                Timer::Spawn(slot) => self.bytes.extend([3, slot.0 as u8]),
-                Timer::Succeed(slot) => self.bytes.extend([4, slot.0 as u8]),
-                Timer::Soak => self.bytes.extend([5, 0]),
-                Timer::Recycle => self.bytes.extend([6, 0]),
-                Timer::Age(worker) => self.timer_of_worker(7, worker),
-                Timer::Ping(worker) => self.timer_of_worker(8, worker),
-                Timer::Retire(worker) => self.timer_of_worker(9, worker),
+            self.small(slot.attempts.tries as usize);
+            self.small(slot.attempts.deaths as usize);
+            match slot.holder {
+                Holder::Empty { due } => self.until(1, Some(due)),
+                Holder::GivenUp => self.small(2),
+                Holder::Held { .. } | Holder::Passing { .. } => self.small(3),
+                Holder::Closed => self.small(4),
             }
         }
+        self.order_of_empty_slots();
     }
 
-    fn timer_of_worker(&mut self, kind: usize, worker: WorkerId) {
-        self.small(kind);
-        self.worker(Some(worker));
+    /// The longest due is filled first.
+    fn order_of_empty_slots(&mut self) {
+        let slots = self.supervisor.tables.pool.slots();
+        let mut empty: Vec<_> = slots
+            .filter_map(|(number, slot)| match slot.holder {
+                Holder::Empty { due } => Some((due, number)),
+                _ => None,
+            })
+            .collect();
+        empty.sort_unstable();
+        empty.into_iter().for_each(|(_, number)| self.small(number.0 as usize));
     }
 
     fn generations(&mut self) {
-        self.generation(self.supervisor.generation);
-        let known = [&self.supervisor.proven, &self.supervisor.releases];
-        let lists = known.map(|known| known.iter().copied().collect::<Vec<_>>());
-        let more = [self.supervisor.previous.into_iter().collect(), self.world.onlooker.resolving.clone()];
-        for list in lists.into_iter().chain(more) {
+        let releases = &self.supervisor.tables.releases;
+        self.generation(releases.serving());
+        let lists: [Vec<_>; 4] = [
+            releases.proven().collect(),
+            releases.held().collect(),
+            releases.previous().into_iter().collect(),
+            self.world.onlooker.resolving.clone(),
+        ];
+        for list in lists {
             self.small(list.len());
             list.into_iter().for_each(|generation| self.generation(generation));
         }
     }
 
     fn recycling(&mut self) {
-        let recycling = self.supervisor.recycling.clone();
-        self.small(recycling.failures as usize);
-        self.small(recycling.queue.len());
-        recycling.queue.iter().for_each(|(worker, _)| self.worker(Some(*worker)));
-        match recycling.turn {
+        let recycling = &self.supervisor.tables.recycling;
+        self.small(recycling.failures() as usize);
+        let queue: Vec<_> = recycling.queue().collect();
+        self.small(queue.len());
+        queue.into_iter().for_each(|worker| self.worker(Some(worker)));
+        self.until(1, recycling.next_deadline(self.supervisor.reached));
+        match recycling.turn() {
             Some(turn) => {
                 self.bytes.extend([1, turn.slot.0 as u8, u8::from(turn.is_succeeded)]);
                 self.worker(Some(turn.old));
@@ -187,29 +210,34 @@ impl<'a> Writer<'a> {
     }
 
     fn rollout(&mut self) {
-        let Some(rollout) = &self.supervisor.rollout else { return self.small(0) };
-        self.small(match rollout.stage {
+        let Some(rollout) = self.supervisor.tables.plan.rollout() else { return self.small(0) };
+        self.small(match rollout.stage() {
             Stage::Resolving => 1,
             Stage::Replacing => 2,
-            Stage::Soaking => 3,
-            Stage::RollingBack(_) => 4,
+            Stage::Soaking { .. } => 3,
+            Stage::RollingBack { .. } => 4,
         });
-        self.bytes.extend([rollout.kind as u8, u8::from(rollout.is_fleet)]);
-        self.generation(rollout.generation);
-        self.generation(rollout.from);
-        self.small(rollout.superseded.len());
-        rollout.superseded.iter().for_each(|generation| self.generation(*generation));
-        match rollout.canary {
+        self.until(1, rollout.soak_ends());
+        self.bytes.extend([rollout.kind() as u8, u8::from(rollout.is_fleet_forward())]);
+        self.generation(rollout.from());
+        let brought: Vec<_> = rollout.brought().collect();
+        self.small(brought.len());
+        brought.into_iter().for_each(|generation| self.generation(generation));
+        match rollout.canary() {
             Some(canary) => {
                 self.small(1 + canary.slots as usize);
                 self.time(canary.soak.unwrap_or(NO_END));
             }
             None => self.small(0),
         }
-        self.small(rollout.waiters.len());
-        rollout.waiters.iter().for_each(|waiter| self.bytes.push(waiter.wants as u8));
-        self.small(rollout.todo.len());
-        rollout.todo.iter().for_each(|slot| self.small(slot.0 as usize));
+        self.small(rollout.waiters().len());
+        rollout.waiters().iter().for_each(|waiter| self.bytes.push(waiter.wants as u8));
+        for (number, _) in self.supervisor.tables.pool.slots() {
+            let attempts = rollout.attempts(number);
+            self.small(attempts.tries as usize);
+            self.small(attempts.deaths as usize);
+            self.until(1, rollout.retry_of(number));
+        }
     }
 }
 

@@ -1,31 +1,122 @@
-//! Bugs put in by hand, each at one place of the core, and that the search finds every one of them.
+//! Bugs put in by hand, and that the search finds every one of them.
+//!
+//! The core has no place for them. A saboteur handles an event as [`Supervisor::handle`] does, from the same parts,
+//! and cheats in between: with an event before it is noted, a step before or after it is taken, a bound, or an action
+//! that goes out.
 
+use super::super::rules::{Fate, Step};
 use super::search::explore;
 use super::*;
+use einhorn_proto::LastReply;
 
 /// A bug that a supervisor of the tests can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Sabotage {
+pub(super) enum Sabotage {
     /// A slot whose worker died is never filled again.
     ForgetSlot,
-    /// A rollback leaves the seats empty that the failed release had left.
+    /// A rollback leaves the slots empty that the failed release had left.
     SkipRollbackRefill,
     /// The old worker goes before the new one has acked.
     CullBeforeAck,
-    /// `--max-upgrade-additional` lets one live more than it says.
+    /// `Policy::upgrade_additional_max` lets one live more than it says.
     OneTooManyLive,
-    /// `--max-unacked` lets one start more than it says.
+    /// `Policy::unacked_max` lets one start more than it says.
     OneTooManyUnacked,
     /// A drained worker gets another signal when it has been reaped.
     SignalAfterReap,
-    /// A stop tells a draining worker again what it was told.
+    /// A stop sends a draining worker again the signal that it got.
     SignalTwice,
-    /// The end of an upgrade is told twice to whoever waits.
+    /// Whoever waits for the end of an upgrade gets two last replies.
     DoubleReply,
     /// Whoever ends a soak never hears of the end.
     ForgetWaiter,
     /// The end of a soak starts nobody.
     SleepAfterSoak,
+}
+
+/// Far beyond every wait of the model.
+const NEVER: Duration = Duration::from_secs(1_000_000);
+
+impl Sabotage {
+    /// Handles an event, with the bug.
+    pub(super) fn handle(self, supervisor: &mut Supervisor, now: Moment, mut event: Event) -> Vec<Action> {
+        let before = supervisor.counts_before(&event);
+        let extra = self.extra_signals(supervisor, &event);
+        let mut falls_asleep = false;
+        if let Event::Command { request, command: PoolCommand::Continue } = &mut event {
+            falls_asleep = self == Self::SleepAfterSoak;
+            if self == Self::ForgetWaiter {
+                *request = None;
+            }
+        }
+        self.change_bounds(supervisor, 1);
+        let was_rolling_back = is_rolling_back(supervisor);
+        supervisor.record(now, event);
+        if self == Self::SkipRollbackRefill && !was_rolling_back && is_rolling_back(supervisor) {
+            let numbers: Vec<_> = supervisor.tables.pool.slots().map(|(number, _)| number).collect();
+            numbers.into_iter().for_each(|number| supervisor.tables.pool.wait(number, now + NEVER));
+        }
+        while !falls_asleep && let Some(step) = supervisor.next_step() {
+            self.take(supervisor, step);
+        }
+        self.change_bounds(supervisor, -1);
+        supervisor.check_invariants(before);
+        let mut actions = supervisor.take_actions();
+        actions.extend(extra);
+        if self == Self::DoubleReply {
+            let reply = actions
+                .iter()
+                .find(|action| matches!(action, Action::Reply { answer: LastReply::Upgrade { .. }, .. }));
+            actions.extend(reply.cloned());
+        }
+        actions
+    }
+
+    fn take(self, supervisor: &mut Supervisor, step: Step) {
+        let now = supervisor.now;
+        match (self, step) {
+            (Self::ForgetSlot, Step::Decide(Fate::Wait { attempts, .. })) => {
+                supervisor.take(Step::Decide(Fate::Wait { at: now + NEVER, attempts }));
+            }
+            (Self::CullBeforeAck, Step::Replace(slot)) => {
+                supervisor.take(Step::Replace(slot));
+                supervisor.take(Step::Pass(slot));
+            }
+            (_, step) => supervisor.take(step),
+        }
+    }
+
+    fn extra_signals(self, supervisor: &Supervisor, event: &Event) -> Vec<Action> {
+        let draining = |worker: &worker::Worker| Some((worker.pid?, worker.drain()?));
+        let pool = &supervisor.tables.pool;
+        match (self, event) {
+            (Self::SignalAfterReap, Event::Exited { pid, .. }) => {
+                let drained = pool.by_pid(*pid).and_then(draining);
+                drained.map(|(pid, _)| Action::Signal { pid, signal: Signal::SIGKILL }).into_iter().collect()
+            }
+            (Self::SignalTwice, Event::Command { command: PoolCommand::Stop { .. }, .. }) => {
+                let again = pool.workers().filter_map(draining);
+                again.map(|(pid, drain)| Action::Signal { pid, signal: drain.signal }).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn change_bounds(self, supervisor: &mut Supervisor, by: i32) {
+        let policy = &mut supervisor.tables.policy;
+        match self {
+            Self::OneTooManyUnacked => policy.unacked_max = policy.unacked_max.saturating_add_signed(by),
+            Self::OneTooManyLive => {
+                let max = policy.upgrade_additional_max;
+                policy.upgrade_additional_max = max.map(|max| max.saturating_add_signed(by));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_rolling_back(supervisor: &Supervisor) -> bool {
+    supervisor.tables.plan.rollout().is_some_and(Rollout::is_rolling_back)
 }
 
 /// Finds `sabotage` in `scope`, in which a sound supervisor does no wrong.
@@ -55,7 +146,7 @@ fn a_forgotten_slot_is_found() {
 }
 
 #[test]
-fn seats_left_empty_by_a_rollback_are_found() {
+fn slots_left_empty_by_a_rollback_are_found() {
     let means = Means { deaths: 2, turns: 1, ..Means::default() };
     find(Sabotage::SkipRollbackRefill, "I1:", &upgrades(1, means));
 }

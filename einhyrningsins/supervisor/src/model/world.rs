@@ -8,8 +8,7 @@ use super::Pid;
 use einhorn_proto::{AckSource, Termination};
 
 use super::super::onlooker::{Onlooker, check_rest, good_event};
-use super::super::timers::Timer;
-use super::super::worker::{State, Worker};
+use super::super::worker::{Deadline, State, Worker};
 use super::super::*;
 use super::{Means, Sabotage, Scope};
 
@@ -47,6 +46,7 @@ pub(super) struct World {
     pub(super) means: Means,
     pids: i32,
     requests: u64,
+    sabotage: Option<Sabotage>,
 }
 
 impl World {
@@ -59,6 +59,7 @@ impl World {
             means: Means::default(),
             pids: 100,
             requests: 0,
+            sabotage: None,
         };
         world.feed(Event::Started);
         if scope.is_steady_at_first {
@@ -66,16 +67,24 @@ impl World {
             world.now += scope.age_max();
         }
         world.means = scope.means;
-        world.supervisor.sabotage = sabotage;
+        world.sabotage = sabotage;
         world
     }
 
     pub(super) fn feed(&mut self, event: Event) -> Vec<Action> {
-        self.onlooker.feed(&mut self.supervisor, self.now, event)
+        self.feed_at(self.now, event)
+    }
+
+    fn feed_at(&mut self, now: Moment, event: Event) -> Vec<Action> {
+        let sabotage = self.sabotage;
+        self.onlooker.feed_by(&mut self.supervisor, event, |supervisor, event| match sabotage {
+            None => supervisor.handle(now, event),
+            Some(sabotage) => sabotage.handle(supervisor, now, event),
+        })
     }
 
     fn spawning(&self) -> impl Iterator<Item = &Worker> {
-        self.supervisor.pool.workers().filter(|worker| worker.pid.is_none())
+        self.supervisor.tables.pool.workers().filter(|worker| worker.pid.is_none())
     }
 
     /// Everything that may happen next and that the means allow.
@@ -132,26 +141,34 @@ impl World {
     }
 
     fn awaits_ack(&self, pid: Pid) -> bool {
-        self.supervisor.pool.by_pid(pid).is_some_and(|worker| worker.state == State::Starting)
+        self.supervisor
+            .tables
+            .pool
+            .by_pid(pid)
+            .is_some_and(|worker| matches!(worker.state, State::Starting(_)))
     }
 
     fn is_somebody_young(&self, age_max: Duration) -> bool {
-        let mut workers = self.supervisor.pool.workers().filter(|worker| worker.is_undrained());
+        let mut workers = self.supervisor.tables.pool.workers().filter(|worker| worker.is_undrained());
         workers.any(|worker| self.now - worker.spawned_at < age_max)
     }
 
-    /// Acks from whoever need not ack, and from a stranger: they change nothing, so they are no steps.
+    /// Acks from whoever need not ack, and from a stranger: they change nothing, so they are no steps. They come at the
+    /// time of the last event: when time passes, that may change something.
     pub(super) fn hear_strange_acks(&mut self) {
         let pids = self.onlooker.processes.keys().filter(|pid| !self.awaits_ack(**pid));
         for pid in pids.copied().chain([Pid::from_raw(1)]).collect::<Vec<_>>() {
-            self.feed(Event::Acked { pid, source: AckSource::Control });
+            self.feed_at(self.supervisor.now, Event::Acked { pid, source: AckSource::Control });
         }
     }
 
     /// How many workers miss their boot deadline at `at`: each is a death as any other.
     fn boots_missed(&self, at: Moment) -> u8 {
-        let due = self.supervisor.timers.iter().take_while(|(due, _)| *due <= at);
-        due.filter(|(_, timer)| matches!(timer, Timer::Boot(_))).count().try_into().unwrap_or(u8::MAX)
+        let due = self.supervisor.tables.pool.deadlines().take_while(|(due, _)| *due <= at);
+        due.filter(|(_, deadline)| matches!(deadline, Deadline::Boot(_)))
+            .count()
+            .try_into()
+            .unwrap_or(u8::MAX)
     }
 
     /// What a step takes of the means.

@@ -2,7 +2,7 @@
 
 use einhorn_proto::{RecycleReason, Recycled};
 
-use super::care::{HOUR, MIB, by_pings, by_rss, policy_of_care};
+use super::recycling::{HOUR, MIB, by_pings, by_rss, recycling_policy};
 use super::*;
 
 #[test]
@@ -106,7 +106,8 @@ fn a_ping_before_the_ack_counts_from_the_ack_on() {
 
 #[test]
 fn a_silent_worker_goes_before_those_that_are_only_large() {
-    let mut play = Play::steady(policy_of_care(Care { max_rss_bytes: Some(MIB), ..by_pings().care }));
+    let mut play =
+        Play::steady(recycling_policy(RecyclingLimits { max_rss_bytes: Some(MIB), ..by_pings().recycling }));
     play.ping(102);
     play.ping(103);
     (100..103).for_each(|pid| play.measure(pid, 2 * MIB));
@@ -125,7 +126,8 @@ fn a_silent_worker_goes_before_those_that_are_only_large() {
 
 #[test]
 fn one_that_falls_silent_in_its_turn_is_killed_in_the_end() {
-    let mut play = Play::steady(policy_of_care(Care { max_rss_bytes: Some(MIB), ..by_pings().care }));
+    let mut play =
+        Play::steady(recycling_policy(RecyclingLimits { max_rss_bytes: Some(MIB), ..by_pings().recycling }));
     play.ping(100);
     play.measure(100, 2 * MIB);
     play.advance(5 * SECOND);

@@ -7,7 +7,7 @@ use super::Moment;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Notice, Termination};
+use einhorn_proto::{AckSource, LastReply, Notice, Termination};
 
 use super::super::*;
 
@@ -46,7 +46,7 @@ pub(in super::super) fn plain_policy(workers: u32) -> Policy {
         grace: None,
         shrink_grace: None,
         upgrade_restarts: false,
-        care: Care::default(),
+        recycling: RecyclingLimits::default(),
     }
 }
 
@@ -110,9 +110,9 @@ impl Play {
                     self.notices.push(notice);
                     None
                 }
-                Action::Reply { request, ok, message, data } => {
-                    self.replies.push((request.0, ok, message));
-                    if let Some(ReplyData::Upgrade(report)) = data {
+                Action::Reply { request, answer } => {
+                    self.replies.push((request.0, answer.is_ok(), answer.to_string()));
+                    if let LastReply::Upgrade { report, .. } = answer {
                         self.reports.push(report);
                     }
                     None

@@ -9,10 +9,10 @@ fn retiring(workers: u32) -> Policy {
 }
 
 /// Which of the first four slots get new connections, and which are gone.
-fn seats(play: &Play) -> (Vec<u32>, Vec<u32>) {
-    let seats = play.supervisor.seats();
+fn open_slots(play: &Play) -> (Vec<u32>, Vec<u32>) {
+    let open = play.supervisor.slots();
     let slots = |is: &dyn Fn(SlotNumber) -> bool| (0..4).filter(|slot| is(SlotNumber(*slot))).collect();
-    (slots(&|slot| seats.is_live(slot)), slots(&|slot| seats.is_gone(slot)))
+    (slots(&|slot| open.is_live(slot)), slots(&|slot| open.is_gone(slot)))
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn a_worker_whose_slot_is_taken_away_is_asked_to_stop_after_the_grace() {
     play.command(PoolCommand::Dec(1));
     let snapshot = play.snapshot();
     assert_eq!((snapshot.up, snapshot.draining), (1, 1));
-    assert_eq!(seats(&play), (vec![0], vec![2, 3]), "its socket is still in use");
+    assert_eq!(open_slots(&play), (vec![0], vec![2, 3]), "its socket is still in use");
     play.advance(GRACE - Duration::from_millis(1));
     assert_eq!(play.take_signals(), []);
     play.advance(Duration::from_millis(1));
@@ -35,7 +35,7 @@ fn a_worker_whose_slot_is_taken_away_is_asked_to_stop_after_the_grace() {
         ]
     );
     play.exit(101);
-    assert_eq!(seats(&play), (vec![0], vec![1, 2, 3]));
+    assert_eq!(open_slots(&play), (vec![0], vec![1, 2, 3]));
     assert_eq!(play.supervisor.next_deadline(), None);
 }
 
@@ -82,7 +82,7 @@ fn one_that_dies_in_the_grace_is_not_replaced() {
     play.exit(101);
     play.advance(60 * SECOND);
     assert_eq!((play.take_spawned(), play.take_signals()), (vec![], vec![]));
-    assert_eq!(seats(&play).1, [1, 2, 3]);
+    assert_eq!(open_slots(&play).1, [1, 2, 3]);
 }
 
 #[test]
@@ -91,24 +91,24 @@ fn a_slot_that_comes_back_meanwhile_keeps_its_socket_and_serves_when_its_new_wor
     play.command(PoolCommand::Dec(1));
     play.command(PoolCommand::Inc(1));
     assert_eq!(play.take_spawned(), [102]);
-    assert_eq!(seats(&play), (vec![0], vec![2, 3]));
+    assert_eq!(open_slots(&play), (vec![0], vec![2, 3]));
     play.ack(102);
-    assert_eq!(seats(&play), (vec![0, 1], vec![2, 3]));
+    assert_eq!(open_slots(&play), (vec![0, 1], vec![2, 3]));
     play.advance(GRACE);
     assert_eq!(play.take_signals(), [(101, Signal::SIGUSR2)]);
     play.exit(101);
-    assert_eq!(seats(&play), (vec![0, 1], vec![2, 3]));
+    assert_eq!(open_slots(&play), (vec![0, 1], vec![2, 3]));
 }
 
 #[test]
 fn a_slot_whose_worker_died_gets_nothing_new_until_it_serves_again() {
     let mut play = Play::steady(retiring(2));
     play.exit(100);
-    assert_eq!(seats(&play).0, [1]);
+    assert_eq!(open_slots(&play).0, [1]);
     let [successor] = play.take_spawned()[..] else { panic!("not replaced") };
-    assert_eq!(seats(&play).0, [1]);
+    assert_eq!(open_slots(&play).0, [1]);
     play.ack(successor);
-    assert_eq!(seats(&play).0, [0, 1]);
+    assert_eq!(open_slots(&play).0, [0, 1]);
 }
 
 #[test]
@@ -118,15 +118,15 @@ fn a_slot_that_was_given_up_gets_nothing_new_and_keeps_its_socket() {
     let [successor] = play.take_spawned()[..] else { panic!("not replaced") };
     play.exit(successor);
     assert!(play.snapshot().slots[0].given_up);
-    assert_eq!(seats(&play), (vec![1], vec![2, 3]));
+    assert_eq!(open_slots(&play), (vec![1], vec![2, 3]));
 }
 
 #[test]
 fn where_nobody_serves_every_slot_is_as_good_as_another() {
     let mut play = Play::new(retiring(2));
-    assert_eq!(seats(&play), (vec![0, 1], vec![2, 3]));
+    assert_eq!(open_slots(&play), (vec![0, 1], vec![2, 3]));
     play.ack(101);
-    assert_eq!(seats(&play).0, [1]);
+    assert_eq!(open_slots(&play).0, [1]);
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn through_an_upgrade_every_slot_gets_new_connections() {
         let mut play = Play::steady(retiring(2));
         play.command(PoolCommand::Upgrade(UpgradePlan { is_fleet, ..UpgradePlan::default() }));
         while let Some(pid) = play.take_spawned().pop() {
-            assert_eq!(seats(&play).0, [0, 1]);
+            assert_eq!(open_slots(&play).0, [0, 1]);
             play.ack(pid);
-            assert_eq!(seats(&play).0, [0, 1]);
+            assert_eq!(open_slots(&play).0, [0, 1]);
         }
     }
 }

@@ -216,7 +216,8 @@ fn an_upgrade_that_took_the_place_of_another_goes_back_to_what_was_there_before_
     assert_eq!(play.spawned, [(104, 0, 0, 1)], "the slot that the first had upgraded goes back");
     play.ack(104);
     assert_eq!(play.reports[0].outcome, Outcome::RolledBack);
-    let generations: Vec<_> = play.supervisor.pool.slots.values().map(|slot| slot.generation.0).collect();
+    let generations: Vec<_> =
+        play.supervisor.tables.pool.slots().map(|(_, slot)| slot.generation.0).collect();
     assert_eq!(generations, [1, 1]);
     assert_eq!(play.supervisor.snapshot(play.now).upgrade, None);
 }
@@ -229,4 +230,17 @@ fn a_higher_bound_lets_an_upgrade_go_on_at_once() {
     let change = PolicyChange { unacked_max: Some(3), ..PolicyChange::default() };
     play.command(PoolCommand::Configure(change));
     assert_eq!(play.take_spawned().len(), 2);
+}
+
+#[test]
+fn a_release_that_fails_after_it_was_resolved_does_not_fail_the_upgrade() {
+    let mut play = Play::steady(plain_policy(2));
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    play.ack(102);
+    play.feed(Event::ReleaseFailed { generation: Generation(2), reason: "no such program".into() });
+    assert!(play.replies.is_empty());
+    let last = play.notices.last().map(Notice::to_string);
+    assert_eq!(last.unwrap(), "ignored: the release of generation 2, because no upgrade waits for it");
+    play.ack(103);
+    assert_eq!(play.reports[0].outcome, Outcome::Done);
 }

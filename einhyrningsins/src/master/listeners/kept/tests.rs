@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use einhyrningsins_supervisor::Seats;
+use einhyrningsins_supervisor::Slots;
 use socket2::{Socket, Type};
 use tempfile::TempDir;
 
@@ -124,7 +124,7 @@ fn group() -> (PerSlot, TcpStream, BindSpec) {
     let mut group = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
     // The last member takes the place of one that leaves, so the order differs from that of the slots.
     group.close(SlotNumber(1));
-    group.steer(&Seats::of([(SlotNumber(2), true)])).unwrap();
+    group.steer(&Slots::of([(SlotNumber(2), true)])).unwrap();
     let mut client = TcpStream::connect(group.address().inet().unwrap()).unwrap();
     client.write_all(b"hello").unwrap();
     (group, client, spec)
@@ -179,7 +179,7 @@ fn after_a_shutdown_in_a_group_that_listener_is_revived_and_every_position_is_kn
         };
         assert!(after.can_choose() && after.order().last() == Some(&SlotNumber(shut)));
         for slot in [0, 2, 3].map(SlotNumber) {
-            after.steer(&Seats::of([(slot, true)])).unwrap();
+            after.steer(&Slots::of([(slot, true)])).unwrap();
             let length = |group: &PerSlot| group.of(slot).unwrap().queue().unwrap().length;
             let queued = length(&after);
             let _client = TcpStream::connect(after.address().inet().unwrap()).unwrap();
@@ -234,8 +234,8 @@ fn packets_of_slots_wait_for_the_next_master_too() {
     let mut before = PerSlot::begin(bind(&spec, Family::Any, None).unwrap(), 4).unwrap();
     before.close(SlotNumber(0));
     let serve = |group: &mut PerSlot, slot| {
-        let seats = [1, 2, 3].map(|other| (SlotNumber(other), other == slot));
-        group.steer(&Seats::of(seats)).unwrap();
+        let open_slots = [1, 2, 3].map(|other| (SlotNumber(other), other == slot));
+        group.steer(&Slots::of(open_slots)).unwrap();
     };
     let to = before.address().inet().unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();

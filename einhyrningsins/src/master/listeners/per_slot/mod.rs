@@ -10,7 +10,7 @@
 use std::io;
 use std::net::Shutdown;
 
-use einhyrningsins_supervisor::{Seats, SlotNumber};
+use einhyrningsins_supervisor::{SlotNumber, Slots};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 use socket2::{SockFilter, SockRef};
@@ -181,22 +181,22 @@ impl PerSlot {
     }
 
     /// The slots whose listener is no longer needed.
-    pub fn gone(&self, seats: &Seats) -> Vec<SlotNumber> {
+    pub fn gone(&self, open_slots: &Slots) -> Vec<SlotNumber> {
         let members = self.members.iter().map(|member| member.slot);
-        members.filter(|slot| seats.is_gone(*slot)).collect()
+        members.filter(|slot| open_slots.is_gone(*slot)).collect()
     }
 
-    /// Sends new connections to the members that are live according to `seats`.
+    /// Sends new connections to the members that are live according to `open_slots`.
     ///
     /// # Errors
     /// What the kernel returns. The distribution then stays as it was until the next call. A repeated refusal
     /// is returned once.
-    pub fn steer(&mut self, seats: &Seats) -> io::Result<()> {
+    pub fn steer(&mut self, open_slots: &Slots) -> io::Result<()> {
         self.is_order_known |= self.members.len() == 1;
         for member in &mut self.members {
-            member.is_live = !self.is_order_known || seats.is_live(member.slot);
+            member.is_live = !self.is_order_known || open_slots.is_live(member.slot);
         }
-        self.limit_left_out(seats);
+        self.limit_left_out(open_slots);
         let result = self.tell(self.live());
         let was_refused = std::mem::replace(&mut self.is_refused, result.is_err());
         if was_refused { Ok(()) } else { result }
@@ -204,10 +204,10 @@ impl PerSlot {
 
     /// If there are more members to leave out than fit in a program, members to be closed take precedence over
     /// members that wait for a worker.
-    fn limit_left_out(&mut self, seats: &Seats) {
+    fn limit_left_out(&mut self, open_slots: &Slots) {
         let (size, spread) = (self.members.len(), self.spread());
         let mut left_out: Vec<_> = self.members.iter_mut().filter(|member| !member.is_live).collect();
-        left_out.sort_by_key(|member| seats.is_open(member.slot));
+        left_out.sort_by_key(|member| open_slots.is_open(member.slot));
         let count = spread.can_leave_out(left_out.len(), size);
         for member in left_out.into_iter().skip(count) {
             member.is_live = true;

@@ -21,9 +21,9 @@ fn address(group: &PerSlot) -> SocketAddr {
     group.address().inet().unwrap()
 }
 
-/// Seats of the slots `open`, of which `serving` serve.
-fn seats(open: &[u32], serving: &[u32]) -> Seats {
-    Seats::of(open.iter().map(|slot| (SlotNumber(*slot), serving.contains(slot))))
+/// Slots of the slots `open`, of which `serving` serve.
+fn open_slots(open: &[u32], serving: &[u32]) -> Slots {
+    Slots::of(open.iter().map(|slot| (SlotNumber(*slot), serving.contains(slot))))
 }
 
 fn slots(numbers: impl IntoIterator<Item = u32>) -> Vec<SlotNumber> {
@@ -47,7 +47,7 @@ fn connect(group: &PerSlot, count: usize) -> Vec<TcpStream> {
 /// Lets one slot after the other serve alone: if each gets everything then, the mirror is the kernel's order.
 fn check_order(group: &mut PerSlot, open: &[u32]) {
     for slot in open {
-        group.steer(&seats(open, &[*slot])).unwrap();
+        group.steer(&open_slots(open, &[*slot])).unwrap();
         let clients = connect(group, 8);
         assert_eq!(taken(group), BTreeMap::from([(*slot, clients.len())]), "order {:?}", group.order());
     }
@@ -80,7 +80,7 @@ fn the_mirror_follows_the_kernels_order_through_any_changes() {
         match dice.u32(..3) {
             0 if open.len() > 1 => {
                 let slot = open.remove(dice.usize(..open.len()));
-                assert_eq!(group.gone(&seats(&open, &open)), slots([slot]));
+                assert_eq!(group.gone(&open_slots(&open, &open)), slots([slot]));
                 group.close(SlotNumber(slot));
             }
             1 if open.len() < 8 => {
@@ -110,10 +110,10 @@ fn a_new_slot_gets_nothing_before_it_serves() {
     let clients = connect(&group, 100);
     let counts = taken(&group);
     assert!(!counts.contains_key(&2) && counts.values().sum::<usize>() == clients.len(), "{counts:?}");
-    group.steer(&seats(&[0, 1, 2], &[0, 1])).unwrap();
+    group.steer(&open_slots(&[0, 1, 2], &[0, 1])).unwrap();
     let clients = connect(&group, 100);
     assert!(!taken(&group).contains_key(&2));
-    group.steer(&seats(&[0, 1, 2], &[0, 1, 2])).unwrap();
+    group.steer(&open_slots(&[0, 1, 2], &[0, 1, 2])).unwrap();
     drop((clients, connect(&group, 100)));
     assert_eq!(taken(&group).len(), 3);
 }
@@ -121,7 +121,7 @@ fn a_new_slot_gets_nothing_before_it_serves() {
 #[test]
 fn if_no_slot_serves_all_listeners_get_connections() {
     let mut group = tcp(3);
-    group.steer(&seats(&[0, 1, 2], &[])).unwrap();
+    group.steer(&open_slots(&[0, 1, 2], &[])).unwrap();
     let _clients = connect(&group, 100);
     assert_eq!(taken(&group).len(), 3);
 }
@@ -132,7 +132,7 @@ fn if_no_slot_serves_all_listeners_get_connections() {
 fn the_last_slot_of_several_loses_nothing_when_the_others_are_closed() {
     for _ in 0..10 {
         let mut group = group("127.0.0.1:0,reuseport", 4);
-        group.steer(&seats(&[3], &[3])).unwrap();
+        group.steer(&open_slots(&[3], &[3])).unwrap();
         let listener =
             TcpListener::from(group.of(SlotNumber(3)).unwrap().as_fd().try_clone_to_owned().unwrap());
         let to = address(&group);
@@ -166,7 +166,7 @@ fn the_last_slot_of_several_loses_nothing_when_the_others_are_closed() {
             for slot in [0, 1, 2] {
                 group.close(SlotNumber(slot));
             }
-            group.steer(&seats(&[3], &[3])).unwrap();
+            group.steer(&open_slots(&[3], &[3])).unwrap();
             wait(20);
             is_over.store(true, Ordering::SeqCst);
             let results = clients.map(|client| client.join().unwrap());
@@ -182,7 +182,7 @@ fn a_copy_of_a_closed_listener_gets_nothing() {
     let mut group = tcp(3);
     let copy = group.of(SlotNumber(1)).unwrap().as_fd().try_clone_to_owned().unwrap();
     group.close(SlotNumber(1));
-    group.steer(&seats(&[0, 2], &[0, 2])).unwrap();
+    group.steer(&open_slots(&[0, 2], &[0, 2])).unwrap();
     let _clients = connect(&group, 100);
     assert_eq!(taken(&group).len(), 2);
     assert!(TcpListener::from(copy).accept().is_err());
@@ -200,9 +200,9 @@ fn the_last_listener_is_not_closed() {
 #[test]
 fn an_excluded_slot_keeps_its_queue() {
     let mut group = tcp(2);
-    group.steer(&seats(&[0, 1], &[1])).unwrap();
+    group.steer(&open_slots(&[0, 1], &[1])).unwrap();
     let before = connect(&group, 3);
-    group.steer(&seats(&[0], &[0])).unwrap();
+    group.steer(&open_slots(&[0], &[0])).unwrap();
     let after = connect(&group, 4);
     assert_eq!(taken(&group), BTreeMap::from([(0, after.len()), (1, before.len())]));
 }
@@ -247,9 +247,9 @@ fn a_refusal_of_the_kernel_is_reported_once_and_retried() {
     let members = (0..2).map(|slot| Member::new(SlotNumber(slot), listener())).collect();
     // They are in no group.
     let mut group = PerSlot::new(members, true).unwrap();
-    let seats = seats(&[0, 1], &[0]);
-    group.steer(&seats).unwrap_err();
-    group.steer(&seats).unwrap();
+    let open_slots = open_slots(&[0, 1], &[0]);
+    group.steer(&open_slots).unwrap_err();
+    group.steer(&open_slots).unwrap();
     assert_eq!(group.told, None);
 }
 
@@ -259,7 +259,7 @@ fn several_shutdowns_in_unknown_order_end_the_steering() {
     shut_down(&group, &[0, 1]);
     assert_eq!(group.revive(&[]).len(), 2);
     assert!(!group.can_choose());
-    group.steer(&seats(&[0, 1, 2, 3], &[0])).unwrap();
+    group.steer(&open_slots(&[0, 1, 2, 3], &[0])).unwrap();
     let _clients = connect(&group, 200);
     assert_eq!(taken(&group).len(), 4, "rather all than a wrong one");
     // This survives a save and a restore, and ends when only one listener is left.
@@ -267,7 +267,7 @@ fn several_shutdowns_in_unknown_order_end_the_steering() {
     for slot in 1..4 {
         group.close(SlotNumber(slot));
     }
-    group.steer(&seats(&[0], &[0])).unwrap();
+    group.steer(&open_slots(&[0], &[0])).unwrap();
     assert!(group.can_choose());
 }
 
@@ -297,7 +297,7 @@ fn packets_of_one_sender_stay_with_a_slot_that_serves() {
     let to = address(&group);
     let clients: Vec<_> = (0..32).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let mut round = |serving: &[u32]| -> BTreeMap<u16, u32> {
-        group.steer(&seats(&[0, 1, 2], serving)).unwrap();
+        group.steer(&open_slots(&[0, 1, 2], serving)).unwrap();
         for client in &clients {
             client.send_to(b"packet", to).unwrap();
         }
@@ -326,7 +326,7 @@ fn a_copy_of_a_closed_packet_socket_gets_nothing() {
         // For instance a child of a worker that inherited it by accident.
         let copy = group.of(SlotNumber(0)).unwrap().as_fd().try_clone_to_owned().unwrap();
         group.close(SlotNumber(0));
-        group.steer(&seats(&[1, 2], &[1, 2])).unwrap();
+        group.steer(&open_slots(&[1, 2], &[1, 2])).unwrap();
         let clients: Vec<_> = (0..64).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         for client in &clients {
             client.send_to(b"packet", to).unwrap();
@@ -346,7 +346,7 @@ fn slots_that_leave_together_get_nothing_new() {
     for (spec, count) in [("127.0.0.1:0,reuseport,n", 300), ("udp:127.0.0.1:0,reuseport,n", 200)] {
         let mut group = group(spec, count);
         let staying: Vec<u32> = (count / 2..count).collect();
-        group.steer(&seats(&staying, &staying)).unwrap();
+        group.steer(&open_slots(&staying, &staying)).unwrap();
         let live = group.by_slot().into_iter().filter(|(.., live)| *live).map(|(slot, ..)| slot);
         assert_eq!(live.collect::<Vec<_>>(), slots(staying.iter().copied()));
         if !spec.starts_with("udp") {
@@ -361,7 +361,7 @@ fn beyond_the_limit_of_a_program_leaving_slots_come_first() {
     // Half of them wait for a worker, and the last two are to be closed.
     let mut group = group("udp:127.0.0.1:0,reuseport", 260);
     let open: Vec<u32> = (0..258).collect();
-    group.steer(&seats(&open, &open[129..])).unwrap();
+    group.steer(&open_slots(&open, &open[129..])).unwrap();
     let left_out = group.by_slot().into_iter().filter(|(.., live)| !*live).map(|(slot, ..)| slot.0);
     let left_out: Vec<_> = left_out.collect();
     assert_eq!(left_out.len(), 128);

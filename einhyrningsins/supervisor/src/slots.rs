@@ -13,22 +13,22 @@ const HELD: u8 = 4;
 
 /// The slots of a pool, between two events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seats {
+pub struct Slots {
     /// By number. The numbers are small: the lowest that is free is given out.
     slots: Vec<u8>,
     /// Whether any serves.
     is_served: bool,
 }
 
-impl Seats {
+impl Slots {
     /// Those that there are, each with whether it serves; nobody holds the sockets of another.
     #[must_use]
     pub fn of(open: impl IntoIterator<Item = (SlotNumber, bool)>) -> Self {
-        let mut seats = Self::default();
+        let mut slots = Self::default();
         for (slot, serves) in open {
-            seats.set(slot, if serves { OPEN | SERVES } else { OPEN });
+            slots.set(slot, if serves { OPEN | SERVES } else { OPEN });
         }
-        seats
+        slots
     }
 
     fn set(&mut self, slot: SlotNumber, flags: u8) {
@@ -67,15 +67,15 @@ impl Seats {
 impl Supervisor {
     /// The slots as they are now. It goes through every slot and every worker.
     #[must_use]
-    pub fn seats(&self) -> Seats {
-        let mut seats = Seats::default();
-        for slot in self.pool.slots.keys() {
-            seats.set(*slot, OPEN);
+    pub fn slots(&self) -> Slots {
+        let mut slots = Slots::default();
+        for slot in self.tables.pool.slots().map(|(number, _)| number) {
+            slots.set(slot, OPEN);
         }
-        for worker in self.pool.workers() {
+        for worker in self.tables.pool.workers() {
             // Whoever is up has a seat, or the seat of whom it replaces in a fleet.
-            seats.set(worker.slot, if worker.is_up() { HELD | SERVES } else { HELD });
+            slots.set(worker.slot, if worker.is_up() { HELD | SERVES } else { HELD });
         }
-        seats
+        slots
     }
 }

@@ -1,6 +1,9 @@
 //! The reader of format 1, in which the fields of all parts were at the top of one object. To be removed after
 //! the first release.
 
+mod core;
+
+use serde::de::Error;
 use serde_json::{Map, Value, json};
 
 use crate::master::parts::MasterState;
@@ -17,6 +20,8 @@ pub(super) fn parse(body: &[u8]) -> Result<MasterState, serde_json::Error> {
     let listeners = workers.as_object_mut().and_then(|workers| workers.remove("listeners"));
     let mut requests = take(&mut old, "requests");
     requests.as_array_mut().into_iter().flatten().for_each(request);
+    let core = core::convert(&take(&mut old, "supervisor"));
+    let core = core.ok_or_else(|| serde_json::Error::custom("the core is not of format 1"))?;
     let settings = take(&mut old, "control");
     let identity = take(&mut old, "identity");
     serde_json::from_value(json!({
@@ -24,7 +29,7 @@ pub(super) fn parse(body: &[u8]) -> Result<MasterState, serde_json::Error> {
         "pid": take(&mut old, "pid"),
         "written_at": take(&mut old, "written_at"),
         "dialect": identity.get("dialect"),
-        "core": take(&mut old, "supervisor"),
+        "core": core,
         "workers": workers,
         "listeners": listeners,
         "captures": take(&mut old, "captures"),

@@ -1,4 +1,4 @@
-//! Care for workers that serve: who is replaced, in which order, and what may come between.
+//! Recycling: workers that serve: who is replaced, in which order, and what may come between.
 
 use einhorn_proto::{RecycleReason, Recycled, WorkerState};
 
@@ -8,20 +8,23 @@ pub(super) const MIB: u64 = 1 << 20;
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Four workers that may hold a MiB each, as a rule; any number of them may be starting.
-pub(super) fn policy_of_care(care: Care) -> Policy {
-    Policy { unacked_max: 4, care, ..plain_policy(4) }
+pub(super) fn recycling_policy(recycling: RecyclingLimits) -> Policy {
+    Policy { unacked_max: 4, recycling, ..plain_policy(4) }
 }
 
 pub(super) fn by_rss() -> Policy {
-    policy_of_care(Care { max_rss_bytes: Some(MIB), ..Care::default() })
+    recycling_policy(RecyclingLimits { max_rss_bytes: Some(MIB), ..RecyclingLimits::default() })
 }
 
 pub(super) fn by_pings() -> Policy {
-    policy_of_care(Care { ping_timeout: Some(5 * SECOND), ..Care::default() })
+    recycling_policy(RecyclingLimits { ping_timeout: Some(5 * SECOND), ..RecyclingLimits::default() })
 }
 
 fn by_age(age: Duration, jitter: Duration) -> Policy {
-    policy_of_care(Care { max_age: Some(MaxAge { age, jitter, seed: 1 }), ..Care::default() })
+    recycling_policy(RecyclingLimits {
+        max_age: Some(MaxAge { age, jitter, seed: 1 }),
+        ..RecyclingLimits::default()
+    })
 }
 
 impl Play {
@@ -57,8 +60,7 @@ impl Play {
 
     /// Another image of the master goes on.
     fn hand_over(&mut self) {
-        let record = self.supervisor.record().unwrap();
-        let json = serde_json::to_string(&record).unwrap();
+        let json = serde_json::to_string(self.supervisor.tables().unwrap()).unwrap();
         self.supervisor = Supervisor::restore(serde_json::from_str(&json).unwrap()).unwrap();
     }
 }
@@ -398,8 +400,9 @@ fn memory_that_is_given_back_before_its_turn_is_forgiven() {
 
 #[test]
 fn nobody_is_forgiven_his_age() {
-    let care = Care { max_rss_bytes: Some(MIB), ..by_age(HOUR, Duration::ZERO).care };
-    let mut play = Play::steady(Policy { ack: AckMode::Manual(None), workers: 2, ..policy_of_care(care) });
+    let limits = RecyclingLimits { max_rss_bytes: Some(MIB), ..by_age(HOUR, Duration::ZERO).recycling };
+    let mut play =
+        Play::steady(Policy { ack: AckMode::Manual(None), workers: 2, ..recycling_policy(limits) });
     (100..102).for_each(|pid| play.measure(pid, 2 * MIB));
     play.advance(HOUR);
     play.measure(101, 0);
@@ -423,8 +426,8 @@ fn without_limits_nothing_is_looked_at() {
 
 #[test]
 fn a_turn_a_queue_and_clocks_outlive_the_master() {
-    let care = Care { max_rss_bytes: Some(MIB), ..by_pings().care };
-    let mut play = Play::steady(policy_of_care(care));
+    let limits = RecyclingLimits { max_rss_bytes: Some(MIB), ..by_pings().recycling };
+    let mut play = Play::steady(recycling_policy(limits));
     play.take_signals();
     play.ping(103);
     play.measure(100, 2 * MIB);

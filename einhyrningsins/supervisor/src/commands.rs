@@ -1,0 +1,286 @@
+//! What people ask for: each command changes the plan, the policy or the number of slots, or is refused.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::time::Duration;
+
+use einhorn_proto::{
+    Done, DrainReason, ExitReason, LastReply, Notice, Outcome, Refusal, Resized, UpgradeFailure, WORKERS_MAX,
+};
+
+use super::Supervisor;
+use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, WorkerId};
+use super::moment::milliseconds;
+use super::plan::{Plan, Stage};
+use super::policy::PolicyChange;
+use super::signal::Signal;
+use super::tables::count;
+use super::worker::{Drain, Next, State, Worker};
+
+impl Supervisor {
+    pub(crate) fn on_command(&mut self, request: Option<RequestKey>, command: PoolCommand) {
+        let answer = match command {
+            PoolCommand::Stop { how, why } => return self.on_stop(request, how, why),
+            PoolCommand::Signal(signals) => Ok(self.signal_all(&signals)),
+            _ if !self.tables.plan.is_running() => Err(Refusal::Stopping),
+            PoolCommand::Inc(by) => self.resize(self.tables.wanted().saturating_add(by)),
+            PoolCommand::Dec(by) => self.shrink_by(by),
+            PoolCommand::SetWorkers(count) => self.resize(count),
+            PoolCommand::Configure(change) => self.configure(change),
+            PoolCommand::Respawn => Ok(self.respawn()),
+            PoolCommand::Upgrade(plan) => match self.upgrade_refusal(plan) {
+                Some(refusal) => Err(refusal),
+                None => return self.begin_upgrade(plan).join(request, Outcome::Done),
+            },
+            PoolCommand::Continue => match self.tables.plan.rollout_mut() {
+                Some(rollout) if matches!(rollout.stage(), Stage::Soaking { .. }) => {
+                    rollout.join(request, Outcome::Done);
+                    return self.end_soak();
+                }
+                Some(_) | None => Err(Refusal::NothingToContinue(self.upgrade_status(self.now))),
+            },
+            PoolCommand::Follow => match self.tables.plan.rollout_mut() {
+                Some(rollout) => return rollout.join(request, Outcome::Done),
+                None => Err(Refusal::NoUpgrade),
+            },
+            PoolCommand::Abort => match self.tables.plan.rollout_mut() {
+                Some(rollout) => {
+                    rollout.join(request, Outcome::RolledBack);
+                    return self.turn_back(UpgradeFailure::Aborted);
+                }
+                None => Err(Refusal::NoUpgrade),
+            },
+            // During a rollout by ending it, after one by another.
+            PoolCommand::Rollback => {
+                match (self.tables.plan.rollout_mut(), self.tables.releases.previous()) {
+                    (Some(rollout), _) => {
+                        rollout.join(request, Outcome::RolledBack);
+                        return self.turn_back(UpgradeFailure::RolledBack);
+                    }
+                    (None, Some(previous)) => {
+                        self.begin_rollback(previous).join(request, Outcome::Done);
+                        self.begin_replacing();
+                        return self.forget_releases();
+                    }
+                    (None, None) => Err(Refusal::NothingToRollBackTo),
+                }
+            }
+        };
+        self.reply(request, answer.map_or_else(LastReply::Refused, LastReply::Done));
+    }
+
+    fn signal_all(&mut self, signals: &[Signal]) -> Done {
+        let pids: Vec<_> = self.pids().collect();
+        for &signal in signals {
+            self.actions.extend(pids.iter().map(|&pid| Action::Signal { pid, signal }));
+        }
+        let signals = signals.iter().map(|signal| signal.as_str()).collect();
+        Done::Signalled { signals, workers: count(pids.len()) }
+    }
+
+    fn configure(&mut self, change: PolicyChange) -> Result<Done, Refusal> {
+        let policy = &mut self.tables.policy;
+        policy.seconds = change.seconds.unwrap_or(policy.seconds);
+        policy.unacked_max = change.unacked_max.unwrap_or(policy.unacked_max);
+        policy.upgrade_additional_max = change.upgrade_additional_max.or(policy.upgrade_additional_max);
+        if let Some(grace) = change.grace {
+            policy.grace = Some(grace);
+            self.restart_grace(grace);
+        }
+        match change.workers {
+            Some(workers) => self.resize(workers),
+            None => Ok(Done::Configured),
+        }
+    }
+
+    /// Counts the grace period of those that stop already anew, from when they were asked.
+    fn restart_grace(&mut self, grace: Duration) {
+        for id in self.tables.pool.ids() {
+            if let Some(worker) = self.tables.pool.worker(id)
+                && let (Some(drain), Some(_)) = (worker.drain(), worker.pid)
+                && drain.is_asked()
+                && !drain.has_had(Signal::SIGKILL)
+            {
+                self.tables.pool.drain(id, Drain { next: Next::Kill(drain.since + grace), ..drain });
+            }
+        }
+    }
+}
+
+// The number of workers.
+impl Supervisor {
+    fn shrink_by(&mut self, by: u32) -> Result<Done, Refusal> {
+        match self.tables.wanted() {
+            1 => Err(Refusal::LastWorker),
+            wanted if by >= wanted => Err(Refusal::TooFewWorkers { by, wanted }),
+            wanted => self.resize(wanted - by),
+        }
+    }
+
+    fn resize(&mut self, to: u32) -> Result<Done, Refusal> {
+        let from = self.tables.wanted();
+        if to > WORKERS_MAX {
+            return Err(Refusal::TooManyWorkers { count: to });
+        }
+        if to != from {
+            self.tell(Notice::Resized { from, to });
+        }
+        if to > from {
+            self.grow(to - from);
+        } else {
+            self.shrink(from - to);
+        }
+        Ok(Done::Resized(Resized { from, to }))
+    }
+
+    /// Opens slots, and gives those that were given up another chance: somebody wants more workers.
+    fn grow(&mut self, by: u32) {
+        let given_up: Vec<_> = self.tables.pool.given_up().iter().copied().collect();
+        for number in given_up {
+            self.tables.pool.forgive(number, self.now);
+        }
+        let generation = match self.tables.plan.rollout() {
+            Some(rollout) => rollout.generation_of_new_slots(),
+            None => self.tables.releases.serving(),
+        };
+        for _ in 0..by {
+            self.tables.pool.open_slot(generation, self.now);
+        }
+    }
+
+    /// Closes slots: empty ones first, then unacked workers', then the youngest's.
+    ///
+    /// A slot keeps its number as long as it is there: a worker's `EINHORN_SLOT` stays true, and no two workers
+    /// ever read the same one but a worker and its own successor.
+    fn shrink(&mut self, by: u32) {
+        let is_up = |id| self.tables.pool.worker(id).is_some_and(Worker::is_up);
+        let mut candidates: Vec<_> = self.tables.pool.slots().collect();
+        candidates.sort_by_key(|(number, slot)| {
+            let is_empty = slot.workers().next().is_none();
+            let rank = if is_empty { 0 } else { 1 + u8::from(slot.workers().any(is_up)) };
+            (rank, Reverse(slot.current()), Reverse(*number))
+        });
+        let closed: Vec<SlotNumber> =
+            candidates.into_iter().take(by as usize).map(|(number, _)| number).collect();
+        for number in closed {
+            if let Some(rollout) = self.tables.plan.rollout_mut() {
+                rollout.forget_slot(number);
+            }
+            for worker in self.tables.pool.close_slot(number) {
+                self.retire(worker);
+            }
+        }
+        self.forget_releases();
+    }
+
+    /// Asks a worker to stop whose slot was closed: at once, or, where connections may still be on their way to it
+    /// (`shrink_grace`), in a while. Until then it serves them and counts as draining.
+    fn retire(&mut self, id: WorkerId) {
+        let Some(worker) = self.tables.pool.worker(id) else { return };
+        let (Some(grace), Some(pid)) = (self.tables.policy.shrink_grace, worker.pid) else {
+            return self.cull(id, DrainReason::FewerWorkers);
+        };
+        let (slot, generation, signal) =
+            (worker.slot.0, worker.generation.0, self.tables.policy.graceful_signal);
+        self.tables.pool.drain(id, Drain::unasked(self.now, signal, self.now + grace));
+        self.tell(Notice::Retiring { slot, pid: pid.as_raw(), generation, for_ms: milliseconds(grace) });
+    }
+
+    fn respawn(&mut self) -> Done {
+        let slots = self.tables.pool.slots();
+        let empty: Vec<_> =
+            slots.filter(|(_, slot)| slot.current().is_none()).map(|(number, _)| number).collect();
+        for number in &empty {
+            self.tables.pool.forgive(*number, self.now);
+        }
+        Done::Respawned { empty: count(empty.len()) }
+    }
+}
+
+// The end.
+impl Supervisor {
+    fn on_stop(&mut self, request: Option<RequestKey>, how: Stop, why: String) {
+        let signal = match how {
+            Stop::Gracefully => self.tables.policy.graceful_signal,
+            Stop::With(signal) => signal,
+            Stop::Repeating(signal) => {
+                self.repeat(signal);
+                signal
+            }
+            Stop::Escalating => self.next_escalation(),
+            Stop::AtOnce(signal) => return self.stop_at_once(request, signal, why),
+        };
+        let workers = count(self.tables.pool.live());
+        self.begin_stop(signal, why, None);
+        self.reply(request, LastReply::Done(Done::Stopping { signal: signal.as_str(), workers }));
+    }
+
+    fn is_draining(&self) -> bool {
+        matches!(self.tables.plan, Plan::Stopping { .. })
+    }
+
+    /// Sends `signal` to those workers that have had it from this stop or before.
+    fn repeat(&mut self, signal: Signal) {
+        if self.is_draining() {
+            let has_had = |worker: &&Worker| worker.drain().is_some_and(|drain| drain.has_had(signal));
+            let pids = self.tables.pool.workers().filter(has_had).filter_map(|worker| worker.pid);
+            self.actions.extend(pids.map(|pid| Action::Signal { pid, signal }));
+        }
+    }
+
+    /// One step harder than what the hardest-pressed worker has had.
+    fn next_escalation(&self) -> Signal {
+        if !self.is_draining() {
+            return self.tables.policy.graceful_signal;
+        }
+        let has_had_term =
+            |worker: &Worker| worker.drain().is_some_and(|drain| drain.has_had(Signal::SIGTERM));
+        if self.tables.pool.workers().all(has_had_term) { Signal::SIGKILL } else { Signal::SIGTERM }
+    }
+
+    fn stop_at_once(&mut self, request: Option<RequestKey>, signal: Signal, why: String) {
+        let pids: Vec<_> = self.pids().collect();
+        self.actions.extend(pids.into_iter().map(|pid| Action::Signal { pid, signal }));
+        self.reply(request, LastReply::Done(Done::Exiting));
+        for waiter in self.tables.plan.take_rollout().iter().flat_map(super::plan::Rollout::requests) {
+            self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
+        }
+        self.exit(1, &ExitReason::AtOnce(why));
+    }
+
+    /// Ends respawning and sends `signal` to every worker that has not had it. Again with another signal, that one
+    /// goes out too; the first grace period stands. A `failure` is what the master exits with in the end.
+    pub(crate) fn begin_stop(&mut self, signal: Signal, why: String, failure: Option<(u8, ExitReason)>) {
+        let workers = count(self.tables.pool.live());
+        self.tell(Notice::MasterStopping { signal: signal.as_str().into(), workers, why });
+        if !self.is_draining() {
+            self.end_rollout_at_stop();
+            self.tables.recycling.stop();
+            let (code, why) = failure.unwrap_or((0, ExitReason::LastWorkerGone));
+            self.tables.plan = Plan::Stopping { code, why };
+        }
+        for id in self.tables.pool.ids() {
+            self.stop_worker(id, signal);
+        }
+        self.tables.pool.close_all();
+    }
+
+    fn stop_worker(&mut self, id: WorkerId, signal: Signal) {
+        let Some((state, pid)) = self.tables.pool.worker(id).map(|worker| (worker.state, worker.pid)) else {
+            return;
+        };
+        match state {
+            State::Draining(drain) if !drain.is_asked() => self.ask(id, signal, DrainReason::MasterStopping),
+            State::Draining(drain) => {
+                if let Some(drain) = drain.escalate(signal) {
+                    self.tables.pool.drain(id, drain);
+                    self.actions.extend(pid.map(|pid| Action::Signal { pid, signal }));
+                }
+            }
+            State::Spawning | State::Starting(_) | State::Up { .. } => {
+                self.drain(id, signal, self.tables.policy.grace, DrainReason::MasterStopping);
+            }
+        }
+    }
+}

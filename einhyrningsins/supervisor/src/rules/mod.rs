@@ -1,0 +1,114 @@
+//! The policy: which step comes next.
+//!
+//! Each rule is a pure function of the tables and the time, and names a step or none. They are asked in this order,
+//! anew after every step, until none has anything to do:
+//!
+//! 1. [`stop`]: a master that stops exits once its last worker has gone; one whose slots were all given up stops. All
+//!    that its workers still need is below, as theirs; nothing else applies to it, because its slots are closed.
+//! 2. [`loss`]: a slot that has lost a worker waits, goes on with the successor, is given up, or ends an upgrade.
+//! 3. [`clock`]: deadlines that have passed: acks by time, missed boots, grace periods, ages, pings, a soak.
+//! 4. [`passing`]: a successor that has acked takes its slot, and the worker before it drains; a fleet waits for all.
+//! 5. [`refill`]: the pool is full for the first time; a slot that is due is filled, if there is room.
+//! 6. [`rollout`]: an upgrade or a rollback takes the next slot, soaks, or ends.
+//! 7. [`recycling`]: one worker that is too old, too large or silent is replaced, if nothing else goes on.
+//!
+//! To add a rule is to write one and to put it in its place here.
+
+mod clock;
+mod loss;
+mod passing;
+mod recycling;
+mod refill;
+mod rollout;
+mod stop;
+
+use super::event::{SlotNumber, WorkerId};
+use super::moment::Moment;
+use super::slot::Attempts;
+use super::tables::Tables;
+
+/// The rules in order of precedence.
+const RULES: [fn(&View<'_>) -> Option<Step>; 7] =
+    [stop::rule, loss::rule, clock::rule, passing::rule, refill::rule, rollout::rule, recycling::rule];
+
+/// What the first rule that applies wants done.
+pub(crate) fn next_step(view: &View<'_>) -> Option<Step> {
+    RULES.iter().find_map(|rule| rule(view))
+}
+
+/// What rules look at.
+pub(crate) struct View<'a> {
+    pub(crate) tables: &'a Tables,
+    pub(crate) now: Moment,
+    /// The time up to which deadlines are heeded. It lags behind `now` where the shell has yet to say what came
+    /// before a deadline: a worker's last words are read before its missed boot deadline is.
+    pub(crate) reached: Moment,
+}
+
+/// One thing to do. Taking it changes the tables so that no rule asks for it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The master exits.
+    Exit,
+    /// The master stops, because every slot was given up.
+    StopForWantOfWorkers,
+    /// The first loss is decided.
+    Decide(Fate),
+    /// The worker counts as acked: its time has passed.
+    CountAsAcked(WorkerId),
+    /// The worker has missed its boot deadline: it drains, and is a loss to its slot.
+    MissBoot(WorkerId),
+    /// The worker's grace period is over: SIGKILL.
+    Kill(WorkerId),
+    /// The worker, whose slot was closed, gets its stop signal.
+    Ask(WorkerId),
+    /// The worker has reached its greatest age, and waits to be replaced.
+    GrowOld(WorkerId),
+    /// The worker has stopped pinging, and waits to be replaced.
+    FallSilent(WorkerId),
+    /// The worker has not acked: its next ping is expected later.
+    ExpectPing(WorkerId),
+    /// The rest of the slots follows the canaries.
+    EndSoak,
+    /// The successor takes the slot, and the worker before it drains.
+    Pass(SlotNumber),
+    /// The pool is full for the first time.
+    BecomeReady,
+    /// A slot that was given up is due again: its release has proved itself.
+    Revive(SlotNumber),
+    /// A worker is spawned into the empty slot.
+    Fill(SlotNumber),
+    /// The rollout takes the slot: a successor is spawned, or an empty slot gets the release.
+    Replace(SlotNumber),
+    /// The fleet takes its slots one by one from now on.
+    ThinOut,
+    /// The canaries are up, and are watched.
+    BeginSoak,
+    /// Every slot has what the rollout brings.
+    FinishRollout,
+    /// Every slot has what was there before the rollout.
+    FinishRollback,
+    /// The turn of the worker to be replaced begins.
+    BeginTurn(WorkerId),
+}
+
+/// What becomes of a slot that has lost a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Its successor has it.
+    Succeeded,
+    /// It is filled again at `at`.
+    Wait { at: Moment, attempts: Attempts },
+    /// It has used up its tries.
+    GiveUp { attempts: Attempts },
+    /// The turn of the worker that holds it has failed, and comes again at `at` or later.
+    FailTurn { at: Moment },
+    /// The rollout, or the way back, tries it again at `at`.
+    Retry { at: Moment },
+    /// The rollout fails; `tries` is `None` in its soak.
+    TurnBack { tries: Option<u32> },
+    /// It was to be given back to the previous release, and is free.
+    GiveBack,
+    /// The way back fails too. It is filled again at `at`.
+    FailRollback { at: Moment },
+}

@@ -1,0 +1,17 @@
+//! A master that stops only drains, and exits once nobody is left.
+
+use super::{Step, View};
+use crate::plan::Plan;
+
+pub(super) fn rule(view: &View<'_>) -> Option<Step> {
+    let pool = &view.tables.pool;
+    match view.tables.plan {
+        Plan::Stopping { .. } => (pool.live() == 0).then_some(Step::Exit),
+        Plan::Steady | Plan::Rolling(_) => {
+            let is_hopeless = pool.size() > 0 && pool.given_up().len() == pool.size();
+            // Losses first: the last one has yet to be told.
+            (is_hopeless && pool.loss().is_none()).then_some(Step::StopForWantOfWorkers)
+        }
+        Plan::Waiting | Plan::Exited => None,
+    }
+}

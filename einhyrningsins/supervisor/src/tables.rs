@@ -1,0 +1,116 @@
+//! All that the core knows between two events. This is what a master hands over to its next image.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Generation;
+use super::moment::Moment;
+use super::plan::{Plan, Stage};
+use super::policy::Policy;
+use super::pool::Pool;
+use super::recycling::Recycling;
+use super::releases::Releases;
+
+/// All that a supervisor knows between two events, written down and read by `serde`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tables {
+    pub(crate) policy: Policy,
+    pub(crate) plan: Plan,
+    pub(crate) pool: Pool,
+    pub(crate) releases: Releases,
+    pub(crate) recycling: Recycling,
+    pub(crate) started_at: Option<Moment>,
+    /// Whether the pool was once full. Until then spawns are not paced.
+    pub(crate) was_ready: bool,
+}
+
+/// The tables cannot be handed over now: the core waits for the shell to carry out an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a spawn or the look for a release is under way")]
+pub struct Busy;
+
+/// The tables make no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state of the pool contradicts itself: {0}")]
+pub struct Contradiction(pub(crate) String);
+
+impl Tables {
+    /// Those of a master that has not started.
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            plan: Plan::Waiting,
+            pool: Pool::default(),
+            releases: Releases::first(),
+            recycling: Recycling::default(),
+            started_at: None,
+            was_ready: false,
+        }
+    }
+
+    /// The generations whose release the shell holds.
+    pub fn releases(&self) -> impl Iterator<Item = Generation> {
+        self.releases.held()
+    }
+
+    /// How many workers there are, draining ones too.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.pool.live()
+    }
+
+    /// Whether an action waits for its answer.
+    pub(crate) fn is_busy(&self) -> bool {
+        let is_resolving = self.plan.rollout().is_some_and(|rollout| *rollout.stage() == Stage::Resolving);
+        is_resolving || self.pool.workers().any(|worker| worker.pid.is_none())
+    }
+
+    /// The number of workers asked for.
+    pub(crate) fn wanted(&self) -> u32 {
+        match self.plan {
+            Plan::Waiting => self.policy.workers,
+            _ => count(self.pool.size()),
+        }
+    }
+
+    /// How many workers may live at a time, draining ones counted.
+    pub(crate) fn live_max(&self) -> Option<usize> {
+        self.policy.upgrade_additional_max.map(|more| self.pool.size() + more as usize)
+    }
+
+    /// Whether `additional` workers more stay within that.
+    pub(crate) fn has_room_for(&self, additional: usize) -> bool {
+        self.live_max().is_none_or(|bound| self.pool.live() + additional <= bound)
+    }
+
+    /// Whether spawns are bound by `Policy::unacked_max`: not before the pool was full, and not in a fleet.
+    pub(crate) fn is_paced(&self) -> bool {
+        let is_fleet = self.plan.rollout().is_some_and(super::plan::Rollout::is_fleet_forward);
+        self.was_ready && !is_fleet
+    }
+
+    /// Whether one more worker may be spawned.
+    pub(crate) fn may_spawn(&self) -> bool {
+        let is_paced = self.is_paced() && self.pool.unacked() >= self.policy.unacked_max as usize;
+        !is_paced && self.has_room_for(1)
+    }
+
+    /// Whether each slot that was not given up has a worker that takes traffic.
+    pub(crate) fn serves_everywhere(&self) -> bool {
+        self.pool.up() + self.pool.given_up().len() == self.pool.size()
+    }
+
+    /// The generations that something may still be spawned from.
+    pub(crate) fn used_generations(&self) -> BTreeSet<Generation> {
+        let mut used: BTreeSet<_> = self.pool.slots().map(|(_, slot)| slot.generation).collect();
+        used.extend(self.plan.rollout().iter().flat_map(|rollout| [rollout.to(), rollout.from()]));
+        used
+    }
+}
+
+/// A number of workers or slots, as it travels.
+pub(crate) fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
