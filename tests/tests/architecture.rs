@@ -1,4 +1,4 @@
-//! The structure that `ARCHITECTURE.md` tells of the daemon, against its sources.
+//! The structure that `ARCHITECTURE.md` describes, against the sources.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 tests::trials! {
     each_module_of_the_daemon_uses_only_those_below_it,
-    every_file_of_master_sys_and_supervisor_has_its_row,
+    every_file_of_master_and_supervisor_has_its_row,
+    every_source_begins_with_a_header,
 }
 
 fn top() -> &'static Path {
@@ -17,7 +18,7 @@ fn sources() -> PathBuf {
     top().join("einhyrningsins/src")
 }
 
-/// What the table behind `heading` names in its first column, a row at a time: `cli/`, `config.rs`.
+/// The paths in the first column of the table after `heading`, one entry per row: `cli/`, `config.rs`.
 fn rows(heading: &str) -> Vec<Vec<String>> {
     let page = fs::read_to_string(top().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let (_, rest) =
@@ -28,7 +29,7 @@ fn rows(heading: &str) -> Vec<Vec<String>> {
     cells.map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()).collect()
 }
 
-/// The sources below `path`, which is one of them or a folder, but for tests in files of their own.
+/// The sources at or below `path`, without tests in files of their own.
 fn files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
@@ -43,7 +44,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     paths.filter(is_source).flat_map(|path| files(&path)).collect()
 }
 
-/// The modules of the daemon that a source names, but for its own tests and for prose.
+/// The modules of the daemon that a source names outside its tests and comments.
 fn uses(path: &Path) -> BTreeSet<String> {
     let text =
         fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
@@ -60,7 +61,7 @@ fn module(path: &str) -> &str {
 }
 
 fn each_module_of_the_daemon_uses_only_those_below_it() {
-    let rows = rows("## The daemon");
+    let rows = rows("### The daemon");
     let mut above = BTreeSet::new();
     for row in &rows {
         for path in row {
@@ -79,10 +80,8 @@ fn each_module_of_the_daemon_uses_only_those_below_it() {
     }
 }
 
-fn every_file_of_master_sys_and_supervisor_has_its_row() {
-    for folder in ["master", "sys"] {
-        every_file_has_its_row(folder, &sources().join(folder));
-    }
+fn every_file_of_master_and_supervisor_has_its_row() {
+    every_file_has_its_row("master", &sources().join("master"));
     let supervisor = "einhyrningsins/supervisor/src";
     every_file_has_its_row(supervisor, &top().join(supervisor));
 }
@@ -99,5 +98,21 @@ fn every_file_has_its_row(folder: &str, sources: &Path) {
         let has_row = told.contains(module(path))
             || path.split_once('/').is_some_and(|(in_it, _)| told.contains(in_it));
         assert!(has_row, "{folder}/{path} has no row");
+    }
+}
+
+/// A header is the first thing that a reader of a file needs, and the only place that describes the files of a folder
+/// that has one row.
+fn every_source_begins_with_a_header() {
+    let crates = [
+        "einhorn-child",
+        "einhorn-proto",
+        "einhyrningsins",
+        "einhyrningsins/supervisor",
+        "einhyrningsinsctl",
+    ];
+    for path in crates.iter().flat_map(|name| files(&top().join(name).join("src"))) {
+        let text = fs::read_to_string(&path).expect("a source");
+        assert!(text.starts_with("//! "), "{} does not say what it is", path.display());
     }
 }
