@@ -136,7 +136,7 @@ impl Supervisor {
 
     /// Opens slots, and gives those that were given up another chance: somebody wants more workers.
     fn grow(&mut self, by: u32) {
-        let given_up: Vec<_> = self.tables.pool.given_up().iter().copied().collect();
+        let given_up: Vec<_> = self.tables.pool.given_up.iter().copied().collect();
         for number in given_up {
             self.tables.pool.forgive(number, self.now);
         }

@@ -8,125 +8,164 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::event::{Generation, SlotNumber, WorkerId};
 use super::moment::Moment;
+use super::rules::Step;
 use super::signal::Pid;
 use super::slot::{Holder, Slot};
-use super::worker::{Deadline, Worker};
+use super::worker::Worker;
 
 /// Sets and counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
-    pub(crate) by_pid: BTreeMap<Pid, WorkerId>,
-    pub(crate) free: FreeNumbers,
-    pub(crate) deadlines: BTreeSet<(Moment, Deadline)>,
-    pub(crate) unacked: usize,
-    pub(crate) up: usize,
+    by_pid: BTreeMap<Pid, WorkerId>,
+    numbers: BTreeSet<u32>,
+    /// What is to happen to workers, and when.
+    pub(crate) deadlines: BTreeSet<(Moment, Step)>,
+    /// The undrained workers.
+    undrained: Undrained,
     by_generation: BTreeMap<Generation, Undrained>,
     /// Empty slots by the time from which on they may be filled.
-    pub(crate) empty: BTreeSet<(Moment, SlotNumber)>,
+    empty: BTreeSet<(Moment, SlotNumber)>,
     pub(crate) given_up: BTreeSet<SlotNumber>,
+    /// Slots that have a successor.
     pub(crate) passing: BTreeSet<SlotNumber>,
     /// Slots whose successor has acked.
-    pub(crate) acked_successors: BTreeSet<SlotNumber>,
-    /// All other slots, by generation.
+    acked_successors: BTreeSet<SlotNumber>,
+    /// Slots without a successor, by generation.
     settled: BTreeMap<Generation, BTreeSet<SlotNumber>>,
 }
 
 /// How many undrained workers there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Undrained {
-    pub(crate) unacked: usize,
-    pub(crate) up: usize,
+struct Undrained {
+    unacked: usize,
+    up: usize,
 }
 
+impl Undrained {
+    fn count(&mut self, worker: &Worker, is_there: bool) {
+        let change = |count: &mut usize, is: bool| match (is, is_there) {
+            (true, true) => *count += 1,
+            (true, false) => *count -= 1,
+            (false, _) => {}
+        };
+        change(&mut self.unacked, worker.is_unacked());
+        change(&mut self.up, worker.is_up());
+    }
+}
+
+/// Puts `item` in `set`, or takes it out.
+fn put<T: Ord>(set: &mut BTreeSet<T>, item: T, is_there: bool) {
+    if is_there {
+        set.insert(item);
+    } else {
+        set.remove(&item);
+    }
+}
+
+// What the pool does.
 impl Index {
     /// The index of these workers and slots.
     pub(crate) fn of(workers: &BTreeMap<WorkerId, Worker>, slots: &BTreeMap<SlotNumber, Slot>) -> Self {
         let mut index = Self::default();
-        index.free = FreeNumbers::without(&workers.values().map(|worker| worker.index).collect());
-        for worker in workers.values() {
-            index.add_worker(worker);
-        }
-        for (number, slot) in slots {
-            index.add_slot(*number, slot);
-            index.note_successor(*number, slot, workers);
-        }
+        workers.values().for_each(|worker| index.note_worker(worker, true));
+        slots.iter().for_each(|(number, slot)| index.note_slot(*number, slot, workers, true));
         index
     }
 
-    pub(crate) fn add_worker(&mut self, worker: &Worker) {
-        self.by_pid.extend(worker.pid.map(|pid| (pid, worker.id)));
-        self.deadlines.extend(worker.deadlines());
-        self.unacked += usize::from(worker.is_unacked());
-        self.up += usize::from(worker.is_up());
-        if worker.is_undrained() {
-            let count = self.by_generation.entry(worker.generation).or_default();
-            count.unacked += usize::from(worker.is_unacked());
-            count.up += usize::from(worker.is_up());
+    /// Notes that there is a worker like this, or no more.
+    pub(crate) fn note_worker(&mut self, worker: &Worker, is_there: bool) {
+        match worker.pid {
+            Some(pid) if is_there => _ = self.by_pid.insert(pid, worker.id),
+            Some(pid) => _ = self.by_pid.remove(&pid),
+            None => {}
         }
-    }
-
-    pub(crate) fn remove_worker(&mut self, worker: &Worker) {
-        if let Some(pid) = worker.pid {
-            self.by_pid.remove(&pid);
-        }
+        put(&mut self.numbers, worker.index, is_there);
         for deadline in worker.deadlines() {
-            self.deadlines.remove(&deadline);
+            put(&mut self.deadlines, deadline, is_there);
         }
-        self.unacked -= usize::from(worker.is_unacked());
-        self.up -= usize::from(worker.is_up());
-        if worker.is_undrained() {
-            let count = self.by_generation.entry(worker.generation).or_default();
-            count.unacked -= usize::from(worker.is_unacked());
-            count.up -= usize::from(worker.is_up());
-            if *count == Undrained::default() {
-                self.by_generation.remove(&worker.generation);
-            }
+        self.undrained.count(worker, is_there);
+        let of_generation = self.by_generation.entry(worker.generation).or_default();
+        of_generation.count(worker, is_there);
+        if *of_generation == Undrained::default() {
+            self.by_generation.remove(&worker.generation);
         }
     }
 
-    pub(crate) fn add_slot(&mut self, number: SlotNumber, slot: &Slot) {
-        match slot.holder {
-            Holder::Empty { due } => _ = self.empty.insert((due, number)),
-            Holder::GivenUp => _ = self.given_up.insert(number),
-            Holder::Passing { .. } => _ = self.passing.insert(number),
-            Holder::Held { .. } | Holder::Closed => {}
-        }
-        if slot.successor().is_none() {
-            self.settled.entry(slot.generation).or_default().insert(number);
-        }
-    }
-
-    /// Notes a successor that has acked.
-    pub(crate) fn note_successor(
+    /// Notes that there is a slot like this, or no more.
+    pub(crate) fn note_slot(
         &mut self,
         number: SlotNumber,
         slot: &Slot,
         workers: &BTreeMap<WorkerId, Worker>,
+        is_there: bool,
     ) {
-        if slot.successor().and_then(|id| workers.get(&id)).is_some_and(Worker::is_up) {
-            self.acked_successors.insert(number);
-        }
-    }
-
-    pub(crate) fn remove_slot(&mut self, number: SlotNumber, slot: &Slot) {
         match slot.holder {
-            Holder::Empty { due } => _ = self.empty.remove(&(due, number)),
-            Holder::GivenUp => _ = self.given_up.remove(&number),
-            Holder::Passing { .. } => _ = self.passing.remove(&number),
+            Holder::Empty { due } => put(&mut self.empty, (due, number), is_there),
+            Holder::GivenUp => put(&mut self.given_up, number, is_there),
+            Holder::Passing { successor, .. } => {
+                put(&mut self.passing, number, is_there);
+                let has_acked = workers.get(&successor).is_some_and(Worker::is_up);
+                put(&mut self.acked_successors, number, is_there && has_acked);
+                return;
+            }
             Holder::Held { .. } | Holder::Closed => {}
         }
-        self.acked_successors.remove(&number);
-        if let Some(slots) = self.settled.get_mut(&slot.generation)
-            && slots.remove(&number)
-            && slots.is_empty()
-        {
+        let settled = self.settled.entry(slot.generation).or_default();
+        put(settled, number, is_there);
+        if settled.is_empty() {
             self.settled.remove(&slot.generation);
         }
     }
 
-    /// The undrained workers of `generation`.
-    pub(crate) fn of_generation(&self, generation: Generation) -> Undrained {
-        self.by_generation.get(&generation).copied().unwrap_or_default()
+    /// The lowest index that no worker has.
+    pub(crate) fn free_number(&self) -> u32 {
+        let fresh = self.numbers.last().map_or(0, |last| last + 1);
+        if self.numbers.len() == fresh as usize {
+            return fresh;
+        }
+        (0..).zip(&self.numbers).find(|(free, taken)| free != *taken).map_or(fresh, |(free, _)| free)
+    }
+
+    pub(crate) fn id_of(&self, pid: Pid) -> Option<WorkerId> {
+        self.by_pid.get(&pid).copied()
+    }
+}
+
+// What rules and questions ask for.
+impl Index {
+    /// How many workers are undrained and unacked.
+    pub(crate) fn unacked(&self) -> usize {
+        self.undrained.unacked
+    }
+
+    /// How many workers are undrained and acked.
+    pub(crate) fn up(&self) -> usize {
+        self.undrained.up
+    }
+
+    /// How many of `generation` are undrained and unacked.
+    pub(crate) fn unacked_of(&self, generation: Generation) -> usize {
+        self.by_generation.get(&generation).map_or(0, |undrained| undrained.unacked)
+    }
+
+    /// How many of `generation` are undrained and acked; as many slots have one.
+    pub(crate) fn up_of(&self, generation: Generation) -> usize {
+        self.by_generation.get(&generation).map_or(0, |undrained| undrained.up)
+    }
+
+    /// How many slots have no worker.
+    pub(crate) fn vacancies(&self) -> usize {
+        self.empty.len() + self.given_up.len()
+    }
+
+    /// The first slot whose successor has acked.
+    pub(crate) fn acked_successor(&self) -> Option<SlotNumber> {
+        self.acked_successors.first().copied()
+    }
+
+    /// The slot that has been due to be filled for longest.
+    pub(crate) fn due_slot(&self, now: Moment) -> Option<SlotNumber> {
+        self.empty.first().filter(|(due, _)| *due <= now).map(|(_, number)| *number)
     }
 
     /// How many slots have `generation` and no successor.
@@ -143,49 +182,11 @@ impl Index {
         let wanted = self.settled.iter().filter(|(generation, _)| is_wanted(**generation));
         wanted.filter_map(|(_, slots)| slots.iter().copied().find(|slot| is_open(*slot))).min()
     }
-}
 
-/// Gives out the lowest number that is not in use.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct FreeNumbers {
-    /// Numbers below `fresh` that are free.
-    gaps: BTreeSet<u32>,
-    /// The lowest number above all that are in use.
-    fresh: u32,
-}
-
-impl FreeNumbers {
-    /// All but `taken`.
-    fn without(taken: &BTreeSet<u32>) -> Self {
-        let fresh = taken.last().map_or(0, |last| last + 1);
-        Self { gaps: (0..fresh).filter(|number| !taken.contains(number)).collect(), fresh }
-    }
-
-    pub(crate) fn take(&mut self) -> u32 {
-        self.gaps.pop_first().unwrap_or_else(|| {
-            self.fresh += 1;
-            self.fresh - 1
-        })
-    }
-
-    pub(crate) fn give_back(&mut self, number: u32) {
-        self.gaps.insert(number);
-        while self.fresh > 0 && self.gaps.remove(&(self.fresh - 1)) {
-            self.fresh -= 1;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_is_the_lowest_that_no_live_worker_has() {
-        let mut indexes = FreeNumbers::default();
-        assert_eq!([indexes.take(), indexes.take(), indexes.take()], [0, 1, 2]);
-        indexes.give_back(1);
-        indexes.give_back(0);
-        assert_eq!([indexes.take(), indexes.take(), indexes.take()], [0, 1, 3]);
+    /// When something is to happen to a worker, or, after `now`, an empty slot may be filled.
+    pub(crate) fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        let workers = self.deadlines.first().map(|(at, _)| *at);
+        let slots = self.empty.range((now, SlotNumber(u32::MAX))..).next().map(|(at, _)| *at);
+        workers.into_iter().chain(slots).min()
     }
 }

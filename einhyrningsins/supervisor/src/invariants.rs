@@ -94,7 +94,7 @@ impl Supervisor {
                 Holder::GivenUp | Holder::Held { .. } => {}
             }
         }
-        debug_assert!(rollout.is_some() || pool.passing().len() <= 1, "I9: two workers are replaced at once");
+        debug_assert!(rollout.is_some() || pool.passing.len() <= 1, "I9: two workers are replaced at once");
         debug_assert_eq!(held, pool.up() + pool.unacked(), "I1: an undrained worker without a slot");
     }
 

@@ -133,7 +133,7 @@ impl Onlooker {
                     !supervisor.tables.pool.workers().any(runs),
                     "rolled back, and {generation} still runs"
                 );
-                let given_up = supervisor.tables.pool.given_up().len();
+                let given_up = supervisor.tables.pool.given_up.len();
                 let is_served = supervisor.tables.pool.up() + given_up == supervisor.tables.pool.size();
                 let is_whole = is_served || !self.turned.contains(&report.generation);
                 assert!(is_whole, "rolled back, and not every slot that was not given up serves again");
@@ -219,7 +219,7 @@ pub(super) fn check_rest(supervisor: &Supervisor) {
         Plan::Waiting | Plan::Exited => {}
         Plan::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
         Plan::Steady | Plan::Rolling(_) => {
-            assert_eq!(pool.up() + pool.given_up().len(), pool.size(), "I8: at rest, and not steady");
+            assert_eq!(pool.up() + pool.given_up.len(), pool.size(), "I8: at rest, and not steady");
             assert_eq!(pool.live(), pool.up(), "I8: at rest, and somebody drains");
             assert!(*plan == Plan::Steady, "I8: at rest in the middle of a rollout: {plan:?}, {pool:?}");
         }

@@ -7,6 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Deref;
 
 use einhorn_proto::{Death, Termination, WORKERS_MAX};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use super::index::Index;
 use super::moment::{Moment, milliseconds};
 use super::signal::Pid;
 use super::slot::{Attempts, Holder, Slot};
-use super::worker::{Boot, Deadline, Drain, Next, State, Worker};
+use super::worker::{Boot, Drain, Next, State, Worker};
 use crate::Contradiction;
 
 /// All workers and slots.
@@ -143,8 +144,7 @@ impl Pool {
     ) {
         self.lose(id, now, cause, reason, how);
         if let Some(worker) = self.workers.remove(&id) {
-            self.index.remove_worker(&worker);
-            self.index.free.give_back(worker.index);
+            self.index.note_worker(&worker, false);
         }
     }
 
@@ -190,7 +190,7 @@ impl Pool {
         let number = gap.map_or(self.slots.len(), |(number, _)| number as usize);
         let number = SlotNumber(u32::try_from(number).unwrap_or(u32::MAX));
         let slot = Slot::new(generation, due);
-        self.index.add_slot(number, &slot);
+        self.index.note_slot(number, &slot, &self.workers, true);
         self.slots.insert(number, slot);
         number
     }
@@ -198,7 +198,7 @@ impl Pool {
     /// Closes a slot, and names the workers that are left without one.
     pub(crate) fn close_slot(&mut self, number: SlotNumber) -> Vec<WorkerId> {
         let Some(slot) = self.slots.remove(&number) else { return Vec::new() };
-        self.index.remove_slot(number, &slot);
+        self.index.note_slot(number, &slot, &self.workers, false);
         slot.workers().collect()
     }
 
@@ -240,7 +240,7 @@ impl Pool {
         let worker = Worker {
             id,
             slot,
-            index: self.index.free.take(),
+            index: self.index.free_number(),
             generation,
             state: State::Spawning,
             pid: None,
@@ -252,7 +252,7 @@ impl Pool {
             text: None,
             last_words: Vec::new(),
         };
-        self.index.add_worker(&worker);
+        self.index.note_worker(&worker, true);
         self.workers.insert(id, worker);
         id
     }
@@ -334,12 +334,13 @@ impl Pool {
     /// The one way to change a worker.
     fn change_worker<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.workers.get_mut(&id)?;
-        self.index.remove_worker(worker);
+        self.index.note_worker(worker, false);
         let changed = change(worker);
-        self.index.add_worker(worker);
+        self.index.note_worker(worker, true);
         let number = worker.slot;
         if let Some(slot) = self.slots.get(&number) {
-            self.index.note_successor(number, slot, &self.workers);
+            // Whether its successor has acked may have changed.
+            self.index.note_slot(number, slot, &self.workers, true);
         }
         Some(changed)
     }
@@ -347,15 +348,22 @@ impl Pool {
     /// The one way to change a slot.
     fn change_slot(&mut self, number: SlotNumber, change: impl FnOnce(&mut Slot)) {
         if let Some(slot) = self.slots.get_mut(&number) {
-            self.index.remove_slot(number, slot);
+            self.index.note_slot(number, slot, &self.workers, false);
             change(slot);
-            self.index.add_slot(number, slot);
-            self.index.note_successor(number, slot, &self.workers);
+            self.index.note_slot(number, slot, &self.workers, true);
         }
     }
 }
 
-// What rules and questions look at.
+/// What rules and questions ask for.
+impl Deref for Pool {
+    type Target = Index;
+
+    fn deref(&self) -> &Index {
+        &self.index
+    }
+}
+
 impl Pool {
     pub(crate) fn worker(&self, id: WorkerId) -> Option<&Worker> {
         self.workers.get(&id)
@@ -363,7 +371,7 @@ impl Pool {
 
     /// The live worker that has this pid.
     pub(crate) fn by_pid(&self, pid: Pid) -> Option<&Worker> {
-        self.index.by_pid.get(&pid).and_then(|id| self.workers.get(id))
+        self.worker(self.id_of(pid)?)
     }
 
     /// Every worker, oldest first.
@@ -374,6 +382,16 @@ impl Pool {
     /// The numbers of all workers, oldest first, for a step that changes each.
     pub(crate) fn ids(&self) -> Vec<WorkerId> {
         self.workers.keys().copied().collect()
+    }
+
+    /// How many workers there are, draining ones too.
+    pub(crate) fn live(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// How many are draining.
+    pub(crate) fn draining(&self) -> usize {
+        self.live() - self.unacked() - self.up()
     }
 
     pub(crate) fn slot(&self, number: SlotNumber) -> Option<&Slot> {
@@ -390,89 +408,9 @@ impl Pool {
         self.slots.len()
     }
 
-    /// How many workers there are, draining ones too.
-    pub(crate) fn live(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// How many are undrained and unacked.
-    pub(crate) fn unacked(&self) -> usize {
-        self.index.unacked
-    }
-
-    /// How many are undrained and acked.
-    pub(crate) fn up(&self) -> usize {
-        self.index.up
-    }
-
-    /// How many of `generation` are undrained and acked; as many slots have one.
-    pub(crate) fn up_of(&self, generation: Generation) -> usize {
-        self.index.of_generation(generation).up
-    }
-
-    /// How many of `generation` are undrained and unacked.
-    pub(crate) fn unacked_of(&self, generation: Generation) -> usize {
-        self.index.of_generation(generation).unacked
-    }
-
-    /// How many are draining.
-    pub(crate) fn draining(&self) -> usize {
-        self.live() - self.unacked() - self.up()
-    }
-
-    /// How many slots have no worker.
-    pub(crate) fn vacancies(&self) -> usize {
-        self.index.empty.len() + self.index.given_up.len()
-    }
-
-    pub(crate) fn given_up(&self) -> &BTreeSet<SlotNumber> {
-        &self.index.given_up
-    }
-
-    /// The slots that have a successor.
-    pub(crate) fn passing(&self) -> &BTreeSet<SlotNumber> {
-        &self.index.passing
-    }
-
-    /// The first slot whose successor has acked.
-    pub(crate) fn acked_successor(&self) -> Option<SlotNumber> {
-        self.index.acked_successors.first().copied()
-    }
-
-    /// The slot that has been due to be filled for longest.
-    pub(crate) fn due_slot(&self, now: Moment) -> Option<SlotNumber> {
-        self.index.empty.first().filter(|(due, _)| *due <= now).map(|(_, number)| *number)
-    }
-
-    /// The first slot that has no successor, that `is_open`, and whose generation `is_wanted`.
-    pub(crate) fn first_settled(
-        &self,
-        is_wanted: impl Fn(Generation) -> bool,
-        is_open: impl Fn(SlotNumber) -> bool,
-    ) -> Option<SlotNumber> {
-        self.index.first_settled(is_wanted, is_open)
-    }
-
-    /// How many slots have `generation` and no successor.
-    pub(crate) fn settled_count(&self, generation: Generation) -> usize {
-        self.index.settled_count(generation)
-    }
-
     /// The first loss that nobody has decided about.
     pub(crate) fn loss(&self) -> Option<&Loss> {
         self.losses.front()
-    }
-
-    /// What is to happen to workers and when, earliest first.
-    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Deadline)> {
-        self.index.deadlines.iter().copied()
-    }
-
-    /// When something is to happen to a worker, or, after `now`, an empty slot may be filled.
-    pub(crate) fn next_deadline(&self, now: Moment) -> Option<Moment> {
-        let workers = self.deadlines().next().map(|(at, _)| at);
-        let slots = self.index.empty.range((now, SlotNumber(u32::MAX))..).map(|(at, _)| *at);
-        workers.into_iter().chain(slots.take(1)).min()
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) enum Holder {
 }
 
 /// Spawns in a row without an ack, and how they went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Attempts {
     /// Spawns.
     pub(crate) tries: u32,

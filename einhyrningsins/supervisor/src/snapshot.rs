@@ -107,7 +107,7 @@ impl Supervisor {
             wanted: self.tables.wanted(),
             up: count(self.tables.pool.up()),
             live: count(self.tables.pool.live()),
-            given_up: count(self.tables.pool.given_up().len()),
+            given_up: count(self.tables.pool.given_up.len()),
             upgrade: self.upgrade_status(now),
         }
     }

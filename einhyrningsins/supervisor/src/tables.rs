@@ -99,7 +99,7 @@ impl Tables {
 
     /// Whether each slot that was not given up has a worker that takes traffic.
     pub(crate) fn serves_everywhere(&self) -> bool {
-        self.pool.up() + self.pool.given_up().len() == self.pool.size()
+        self.pool.up() + self.pool.given_up.len() == self.pool.size()
     }
 
     /// The generations that something may still be spawned from.

@@ -80,7 +80,7 @@ impl Supervisor {
     /// Lets successors go that have no slot yet. One that waits for its fleet may be all that serves its slot, and
     /// takes it.
     fn cull_successors(&mut self, why: DrainReason) {
-        let numbers: Vec<_> = self.tables.pool.passing().iter().copied().collect();
+        let numbers: Vec<_> = self.tables.pool.passing.iter().copied().collect();
         for number in numbers {
             let Some(slot) = self.tables.pool.slot(number) else { continue };
             let is_up = |id: Option<WorkerId>| {
@@ -178,7 +178,7 @@ impl Supervisor {
 
     /// The previous release fails too: whoever waits is told, and what serves goes on serving.
     pub(crate) fn give_up_rollback(&mut self, slot: SlotNumber, death: Death) {
-        let successors: Vec<_> = self.tables.pool.passing().iter().copied().collect();
+        let successors: Vec<_> = self.tables.pool.passing.iter().copied().collect();
         for number in successors {
             if let Some(successor) = self.tables.pool.slot(number).and_then(Slot::successor) {
                 self.cull(successor, DrainReason::RollbackFailed);

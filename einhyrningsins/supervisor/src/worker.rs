@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, SlotNumber, WorkerId};
 use super::moment::Moment;
+use super::rules::Step;
 use super::signal::{Pid, Signal};
 
 /// A live worker, or one that is about to be.
@@ -96,23 +97,6 @@ pub(crate) enum Next {
     Kill(Moment),
 }
 
-/// Something that a worker does, or that is done to it, when its time has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Deadline {
-    /// It has lived long enough to count as acked (`AckMode::Timer`).
-    Ack(WorkerId),
-    /// It should have acked by now (`AckMode::Manual`).
-    Boot(WorkerId),
-    /// Its grace period is over.
-    Kill(WorkerId),
-    /// It has served long enough what was still on its way to its closed slot.
-    Ask(WorkerId),
-    /// It has reached its greatest age.
-    Age(WorkerId),
-    /// It should have pinged by now.
-    Ping(WorkerId),
-}
-
 impl Worker {
     /// Whether it has a slot, as its worker or as a successor: everything but draining.
     pub(crate) fn is_undrained(&self) -> bool {
@@ -138,21 +122,22 @@ impl Worker {
     }
 
     /// What is to happen to it, and when.
-    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Deadline)> {
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Step)> {
         let id = self.id;
         let of_state = match self.state {
             State::Spawning
             | State::Starting(Boot::Unlimited)
             | State::Up { old_at: None }
             | State::Draining(Drain { next: Next::Nothing, .. }) => None,
-            State::Starting(Boot::AckedAt(at)) => Some((at, Deadline::Ack(id))),
-            State::Starting(Boot::AckBy(at)) => Some((at, Deadline::Boot(id))),
-            State::Up { old_at: Some(at) } => Some((at, Deadline::Age(id))),
-            State::Draining(Drain { next: Next::Ask(at), .. }) => Some((at, Deadline::Ask(id))),
-            State::Draining(Drain { next: Next::Kill(at), .. }) => Some((at, Deadline::Kill(id))),
+            State::Starting(Boot::AckedAt(at)) => Some((at, Step::CountAsAcked(id))),
+            State::Starting(Boot::AckBy(at)) => Some((at, Step::MissBoot(id))),
+            State::Up { old_at: Some(at) } => Some((at, Step::GrowOld(id))),
+            State::Draining(Drain { next: Next::Ask(at), .. }) => Some((at, Step::Ask(id))),
+            State::Draining(Drain { next: Next::Kill(at), .. }) => Some((at, Step::Kill(id))),
         };
-        let ping = self.ping_due.map(|at| (at, Deadline::Ping(id)));
-        of_state.into_iter().chain(ping)
+        // One that has not acked has its boot deadline.
+        let ping = if self.is_unacked() { Step::ExpectPing(id) } else { Step::FallSilent(id) };
+        of_state.into_iter().chain(self.ping_due.map(|at| (at, ping)))
     }
 }
 

@@ -8,7 +8,8 @@ use super::Pid;
 use einhorn_proto::{AckSource, Termination};
 
 use super::super::onlooker::{Onlooker, check_rest, good_event};
-use super::super::worker::{Deadline, State, Worker};
+use super::super::rules;
+use super::super::worker::{State, Worker};
 use super::super::*;
 use super::{Means, Sabotage, Scope};
 
@@ -164,8 +165,8 @@ impl World {
 
     /// How many workers miss their boot deadline at `at`: each is a death as any other.
     fn boots_missed(&self, at: Moment) -> u8 {
-        let due = self.supervisor.tables.pool.deadlines().take_while(|(due, _)| *due <= at);
-        due.filter(|(_, deadline)| matches!(deadline, Deadline::Boot(_)))
+        let due = self.supervisor.tables.pool.deadlines.iter().take_while(|(due, _)| *due <= at);
+        due.filter(|(_, deadline)| matches!(deadline, rules::Step::MissBoot(_)))
             .count()
             .try_into()
             .unwrap_or(u8::MAX)

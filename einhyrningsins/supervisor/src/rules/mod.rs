@@ -46,7 +46,7 @@ pub(crate) struct View<'a> {
 }
 
 /// One thing to do. Taking it changes the tables so that no rule asks for it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// The master exits.
     Exit,
@@ -93,7 +93,7 @@ pub(crate) enum Step {
 }
 
 /// What becomes of a slot that has lost a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fate {
     /// Its successor has it.
     Succeeded,

@@ -7,7 +7,7 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     if !view.tables.was_ready && pool.size() > 0 && pool.up() >= pool.size() {
         return Some(Step::BecomeReady);
     }
-    if let Some(slot) = pool.given_up().iter().find(|slot| is_proven(view, **slot)) {
+    if let Some(slot) = pool.given_up.iter().find(|slot| is_proven(view, **slot)) {
         return Some(Step::Revive(*slot));
     }
     pool.due_slot(view.now).filter(|_| view.tables.may_spawn()).map(Step::Fill)

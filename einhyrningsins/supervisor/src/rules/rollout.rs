@@ -51,7 +51,7 @@ fn next_slot(view: &View<'_>, rollout: &Rollout) -> Option<SlotNumber> {
 fn are_canaries_placed(view: &View<'_>, rollout: &Rollout) -> bool {
     let Some(canary) = rollout.canary().filter(|_| !rollout.is_rolling_back()) else { return false };
     let pool = &view.tables.pool;
-    let placed = pool.settled_count(rollout.to()) + pool.passing().len() + rollout.retries_waiting(view.now);
+    let placed = pool.settled_count(rollout.to()) + pool.passing.len() + rollout.retries_waiting(view.now);
     placed >= canary.slots as usize
 }
 

@@ -8,7 +8,7 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     match view.tables.plan {
         Plan::Stopping { .. } => (pool.live() == 0).then_some(Step::Exit),
         Plan::Steady | Plan::Rolling(_) => {
-            let is_hopeless = pool.size() > 0 && pool.given_up().len() == pool.size();
+            let is_hopeless = pool.size() > 0 && pool.given_up.len() == pool.size();
             // Losses first: the last one has yet to be told.
             (is_hopeless && pool.loss().is_none()).then_some(Step::StopForWantOfWorkers)
         }
