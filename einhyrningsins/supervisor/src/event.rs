@@ -16,7 +16,7 @@ use super::policy::PolicyChange;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId(pub(crate) u64);
 
-/// A seat of the pool.
+/// A position in the pool, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SlotNumber(pub u32);
 
@@ -149,7 +149,7 @@ pub enum PoolCommand {
     Abort,
     /// Be told of the end of the upgrade that runs.
     Follow,
-    /// Go back to the release before.
+    /// Go back to the previous release.
     Rollback,
     /// Fill empty slots now.
     Respawn,

@@ -233,7 +233,7 @@ impl Rollout {
         self.stage == Stage::Resolving && self.superseded.is_empty()
     }
 
-    /// What a new slot is to run, while it goes on: with canaries or on the way back, the previous release.
+    /// What a new slot is to run, while it goes on: with canaries, or in a rollback, the previous release.
     pub(crate) fn generation_of_new_slots(&self) -> Generation {
         match self.stage {
             Stage::Replacing if self.canary.is_none() => self.to,

@@ -73,7 +73,7 @@ impl Supervisor {
             slots.set(slot, OPEN);
         }
         for worker in self.tables.pool.workers() {
-            // Whoever is up has a seat, or the seat of whom it replaces in a fleet.
+            // A worker that is up holds its slot, or waits in it for its fleet.
             slots.set(worker.slot, if worker.is_up() { HELD | SERVES } else { HELD });
         }
         slots

@@ -211,7 +211,7 @@ fn dec_takes_an_unacked_worker_before_the_youngest() {
     assert_eq!(play.take_signals(), [(104, Signal::SIGUSR2)], "unacked");
     play.command(PoolCommand::Dec(1));
     assert_eq!(play.take_signals(), [(103, Signal::SIGUSR2)], "youngest");
-    assert_eq!(play.seated(), [(0, 100, 1), (2, 102, 1)], "slots keep their numbers");
+    assert_eq!(play.undrained(), [(0, 100, 1), (2, 102, 1)], "slots keep their numbers");
     play.take_spawned();
     play.command(PoolCommand::Inc(1));
     assert_eq!(play.spawned[0].1, 1, "the lowest free number");
@@ -237,7 +237,7 @@ fn late_repeated_and_strange_acks_change_nothing() {
     play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.ack(101);
     play.ack(100);
-    assert_eq!(play.seated(), [(0, 101, 2)]);
+    assert_eq!(play.undrained(), [(0, 101, 2)]);
 }
 
 #[test]

@@ -193,7 +193,7 @@ impl Supervisor {
         self.end_failed(Outcome::Failed);
     }
 
-    /// A rollout has no way back any more: the master stops.
+    /// The master stops: the rollout ends where it is.
     pub(crate) fn end_rollout_at_stop(&mut self) {
         let Some(rollout) = self.tables.plan.rollout_mut() else { return };
         let is_untouched = rollout.is_untouched();

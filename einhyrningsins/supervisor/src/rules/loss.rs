@@ -40,7 +40,7 @@ fn in_rollout(view: &View<'_>, loss: &Loss, rollout: &Rollout) -> Fate {
     Fate::Retry { at: after(view, loss, attempts.deaths + 1) }
 }
 
-/// It was lost on the way back.
+/// It was lost in a rollback.
 fn in_rollback(view: &View<'_>, loss: &Loss, rollout: &Rollout) -> Fate {
     if loss.role == Role::Holder && rollout.has_brought(loss.generation) {
         return Fate::GiveBack;

@@ -103,12 +103,12 @@ pub(crate) enum Fate {
     GiveUp { attempts: Attempts },
     /// The turn of the worker that holds it has failed, and comes again at `at` or later.
     FailTurn { at: Moment },
-    /// The rollout, or the way back, tries it again at `at`.
+    /// The rollout tries it again at `at`, in either direction.
     Retry { at: Moment },
     /// The rollout fails; `tries` is `None` in its soak.
     TurnBack { tries: Option<u32> },
     /// It was to be given back to the previous release, and is free.
     GiveBack,
-    /// The way back fails too. It is filled again at `at`.
+    /// The rollback fails too. The slot is filled again at `at`.
     FailRollback { at: Moment },
 }

@@ -172,7 +172,7 @@ impl Play {
     }
 
     /// Live pids that are not draining, by slot.
-    pub(super) fn seated(&self) -> Vec<(u32, i32, u64)> {
+    pub(super) fn undrained(&self) -> Vec<(u32, i32, u64)> {
         let workers = self.snapshot().workers.into_iter();
         let undrained = workers.filter(|worker| worker.state != einhorn_proto::WorkerState::Draining);
         undrained.map(|worker| (worker.slot, worker.pid, worker.generation)).collect()

@@ -222,7 +222,7 @@ fn a_successor_that_misses_its_boot_deadline_is_stopped_and_the_worker_goes_on()
     play.advance(BOOT);
     assert_eq!(play.take_signals(), [(104, Signal::SIGUSR2)]);
     assert_eq!(play.take_spawned(), [105], "it had lived for longer than the backoff");
-    assert_eq!(play.seated()[0].1, 100);
+    assert_eq!(play.undrained()[0].1, 100);
     play.advance(10 * SECOND);
     assert_eq!(play.take_signals(), [(104, Signal::SIGKILL)]);
     play.exit(104);
@@ -237,7 +237,7 @@ fn when_a_worker_dies_in_its_turn_its_successor_has_the_slot_and_the_next_waits_
     play.measure(101, 2 * MIB);
     play.exit(100);
     assert_eq!(play.take_spawned(), [104], "no respawn beside it, and no other turn");
-    assert_eq!(play.seated()[0], (0, 104, 1));
+    assert_eq!(play.undrained()[0], (0, 104, 1));
     play.ack(104);
     assert_eq!(play.take_spawned(), [105]);
     assert_eq!(play.recycled().max_rss, 0, "it died, and was not replaced while it served");
@@ -335,7 +335,7 @@ fn an_upgrade_that_begins_while_the_replaced_worker_drains_lets_it_drain() {
 }
 
 #[test]
-fn an_upgrade_resets_the_backoff_of_the_release_before() {
+fn an_upgrade_resets_the_backoff_of_the_previous_release() {
     let mut play = Play::steady(by_rss());
     play.measure(100, 2 * MIB);
     for pid in 104..110 {

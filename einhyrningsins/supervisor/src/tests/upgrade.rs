@@ -16,7 +16,7 @@ fn a_smooth_upgrade_drains_an_old_worker_for_each_new_one_that_acks() {
     play.exit(101);
     assert!(play.replies.is_empty());
     play.ack(105);
-    assert_eq!(play.seated(), [(0, 103, 2), (1, 104, 2), (2, 105, 2)]);
+    assert_eq!(play.undrained(), [(0, 103, 2), (1, 104, 2), (2, 105, 2)]);
     let [(answered, true, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
     assert_eq!(*answered, request);
     assert!(message.contains("2 old workers still finish"), "{message}");
@@ -59,7 +59,7 @@ fn a_bad_release_fails_the_upgrade_and_the_old_workers_go_on() {
     let [(_, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
     assert!(message.contains("unacked; 3 tries"), "{message}");
     assert!(message.contains("2 of 2 workers of generation 1 serve"), "{message}");
-    assert_eq!(play.seated(), [(0, 100, 1), (1, 101, 1)]);
+    assert_eq!(play.undrained(), [(0, 100, 1), (1, 101, 1)]);
     let drained: Vec<_> = play.take_signals().into_iter().filter(|(pid, _)| *pid < 102).collect();
     assert!(drained.is_empty());
     assert_eq!(play.supervisor.next_deadline(), None);
@@ -97,7 +97,7 @@ fn when_an_old_worker_dies_its_starting_successor_takes_the_slot() {
     play.ack(102);
     play.ack(103);
     assert_eq!(play.replies.len(), 1);
-    assert_eq!(play.seated(), [(0, 102, 2), (1, 103, 2)]);
+    assert_eq!(play.undrained(), [(0, 102, 2), (1, 103, 2)]);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn more_workers_during_an_upgrade_get_the_new_release() {
     play.ack(101);
     play.ack(102);
     play.ack(103);
-    assert_eq!(play.seated(), [(0, 101, 2), (1, 102, 2), (2, 103, 2)]);
+    assert_eq!(play.undrained(), [(0, 101, 2), (1, 102, 2), (2, 103, 2)]);
     assert_eq!(play.reports.len(), 1);
 }
 
@@ -158,12 +158,12 @@ fn an_upgrade_goes_on_when_its_client_leaves() {
     let request = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.feed(Event::RequestAbandoned { request: RequestKey(request) });
     play.ack(101);
-    assert_eq!(play.seated(), [(0, 101, 2)]);
+    assert_eq!(play.undrained(), [(0, 101, 2)]);
     assert!(play.replies.is_empty());
 }
 
 #[test]
-fn a_slot_that_was_given_up_before_does_not_hold_up_the_way_back() {
+fn a_slot_that_was_given_up_before_does_not_hold_up_a_rollback() {
     let mut play = Play::steady(Policy { retries: Retries::always(1), unacked_max: 1, ..plain_policy(2) });
     play.exit(100);
     play.exit(102);
@@ -176,7 +176,7 @@ fn a_slot_that_was_given_up_before_does_not_hold_up_the_way_back() {
     play.exit(104);
     assert!(play.snapshot().slots[1].given_up);
     play.command(PoolCommand::Abort);
-    assert_eq!(play.spawned.last(), Some(&(105, 0, 1, 1)), "a successor of the release before");
+    assert_eq!(play.spawned.last(), Some(&(105, 0, 1, 1)), "a successor of the previous release");
     play.ack(105);
     assert_eq!(play.reports.first().map(|report| report.outcome), Some(Outcome::RolledBack));
 }
