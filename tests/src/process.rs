@@ -12,7 +12,7 @@ use std::time::Duration;
 
 #[cfg(target_arch = "x86_64")]
 use nix::libc::SYS_epoll_wait;
-use nix::libc::{SYS_epoll_pwait, c_long};
+use nix::libc::{SYS_epoll_pwait, SYS_wait4, c_long};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
@@ -104,6 +104,17 @@ impl Process {
         let number = field(0)?.parse().ok()?;
         let limit = u64::from_str_radix(field(4)?.trim_start_matches("0x"), 16).ok()?;
         EPOLL_WAIT_CALLS.contains(&number).then_some(limit as u32 as i32)
+    }
+
+    /// Whether it is held in `wait4(2)`, by a tracer for instance.
+    ///
+    /// # Panics
+    /// As [`Self::is_asleep`].
+    #[must_use]
+    pub fn is_reaping(&self) -> bool {
+        let call = self.system_call();
+        let number = call.as_deref().and_then(|call| call.split_ascii_whitespace().next()?.parse().ok());
+        number == Some(SYS_wait4)
     }
 
     /// The system call that it is blocked in, as `/proc` shows it.

@@ -23,6 +23,7 @@ tests::trials! {
     retries_can_be_chosen,
     a_worker_that_dies_after_its_ack_is_replaced_again_and_again,
     the_last_words_of_a_worker_come_before_its_death,
+    the_last_words_of_a_worker_that_dies_while_another_is_reaped_are_heard needs "strace",
     a_death_by_a_signal_is_reported_by_its_name needs "util-linux",
     a_worker_that_dumps_core_is_reported_so needs "core file" "util-linux",
     workers_go_on_when_their_master_is_killed,
@@ -220,6 +221,32 @@ fn the_last_words_of_a_worker_come_before_its_death() {
 /// Its worker is not a Rust program, whose runtime catches SIGSEGV.
 fn sleeper() -> MasterBuilder {
     Master::builder().timer_acks(0.0).program(["sleep", "1000"])
+}
+
+/// While the master reaps one worker, another acks and dies. strace holds the master at that call.
+fn the_last_words_of_a_worker_that_dies_while_another_is_reaped_are_heard() {
+    let builder = Master::builder().workers(2).options(["-s", "3600"]);
+    let mut gate = Gate::closed(builder.file("gate"));
+    let knobs = [gate.knob(), "ack=notify".to_owned(), "exit_after_ms=0".into()];
+    let mut master = builder.serve(knobs).start_unready();
+    let workers = master.wait("two workers", |master| {
+        let children = master.process().children();
+        <[Process; 2]>::try_from(children).ok()
+    });
+    let log = master.file("strace");
+    let strace = Strace::attach(master.process(), "wait4:delay_enter=5000000:when=1", &log);
+    workers[0].signal(Signal::SIGKILL);
+    master.wait("the master to reap", |master| master.process().is_reaping().then_some(()));
+    gate.open();
+    workers[1].wait_gone();
+    strace.detach();
+    let status =
+        master.wait_status("both deaths", |status| status.slots.iter().all(|slot| slot.last_death.is_some()));
+    let acked = |pid: i32| {
+        let deaths = status.slots.iter().filter_map(|slot| slot.last_death.as_ref());
+        deaths.filter(|death| death.pid == Some(pid)).map(|death| death.acked).next()
+    };
+    assert_eq!(workers.map(|worker| acked(worker.pid())), [Some(false), Some(true)], "{master}");
 }
 
 fn a_death_by_a_signal_is_reported_by_its_name() {

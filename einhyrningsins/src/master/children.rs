@@ -15,21 +15,26 @@ use crate::sys::reap::{is_child, reap_one};
 
 #[derive(Debug, Default)]
 pub(super) struct Children {
-    /// Workers that are gone, and that the core does not know to be gone.
+    /// Children that are gone, and that the core does not know to be gone.
     unseen: HashSet<Pid>,
 }
 
 impl Children {
-    /// The next child that has exited.
-    pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Option<(Pid, Termination)> {
-        if !ready.children {
-            return None;
+    /// Reaps the children that have exited. None of them gets a signal any more; call [`Self::are_seen`] once the core
+    /// knows of all.
+    pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Vec<(Pid, Termination)> {
+        let mut reaped = Vec::new();
+        while ready.children {
+            match reap_one() {
+                Ok(Some(child)) => reaped.push(child),
+                Ok(None) => ready.children = false,
+                Err(errno) => {
+                    log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
+                    ready.children = false;
+                }
+            }
         }
-        let reaped = reap_one().unwrap_or_else(|errno| {
-            log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
-            None
-        });
-        ready.children = reaped.is_some();
+        self.unseen.extend(reaped.iter().map(|(pid, _)| pid));
         reaped
     }
 

@@ -118,7 +118,7 @@ impl Master {
                 continue;
             }
             match self.poll.poll(&mut events, self.time_to_wait()) {
-                Ok(()) => self.turn(&events),
+                Ok(()) => self.turn(&mut events),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot wait for events"),
             }
@@ -135,10 +135,17 @@ impl Master {
     }
 
     /// One round: what has happened, in an order in which a worker's last words come before its death.
-    fn turn(&mut self, events: &Events) {
+    ///
+    /// Children are reaped first and buried last. In between everything is read that was sent before they died.
+    fn turn(&mut self, events: &mut Events) {
         let now = Instant::now();
         self.ready.begin_round();
         events.iter().for_each(|event| self.ready.add(event));
+        let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
+        let dead = self.children.turn(&mut self.ready, &mut self.parts.log);
+        if !dead.is_empty() && self.poll.poll(events, Some(Duration::ZERO)).is_ok() {
+            events.iter().for_each(|event| self.ready.add(event));
+        }
         if std::mem::take(&mut self.ready.log) {
             self.parts.log.flush();
         }
@@ -150,7 +157,7 @@ impl Master {
         let Parts { captures, handover, log, .. } = &mut self.parts;
         captures.turn(&mut self.ready, self.poll.registry(), log);
         handover.turn(&mut self.ready);
-        for (signal, why) in signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log) {
+        for (signal, why) in signals {
             let Parts { dialect, core, log, service, .. } = &mut self.parts;
             let Some(command) = dialect.manners().meaning(signal, &why, core.policy()) else { continue };
             log.debug(&why);
@@ -159,9 +166,10 @@ impl Master {
             }
             self.command(None, command);
         }
-        while let Some((pid, termination)) = self.children.turn(&mut self.ready, &mut self.parts.log) {
+        for (pid, termination) in dead {
             self.bury(pid, termination);
         }
+        self.children.are_seen();
         for event in self.sampling.turn(&self.parts.core, now) {
             self.feed(event);
         }

@@ -65,6 +65,10 @@ impl Ready {
 
     /// Whether something is left for which no event will come.
     pub(super) fn is_any_left(&self) -> bool {
-        self.children || self.notify || !self.clients_later.is_empty() || !self.captures.is_empty()
+        self.signals
+            || self.children
+            || self.notify
+            || !self.clients_later.is_empty()
+            || !self.captures.is_empty()
     }
 }
