@@ -75,8 +75,8 @@ pub trait Manners: Debug {
         format!("invalid signal: \"{name}\"")
     }
 
-    /// Why these manners refuse a command that the core would take, or refuse in its own words.
-    fn refusal(&self, _command: &Command, _wanted: u32) -> Option<String> {
+    /// Why these manners refuse a command that the core would accept.
+    fn refusal(&self, _command: &Command) -> Option<String> {
         None
     }
 

@@ -107,12 +107,8 @@ impl Manners for Einhorn {
         format!("Invalid signal: \"{name}\"")
     }
 
-    fn refusal(&self, command: &Command, wanted: u32) -> Option<String> {
+    fn refusal(&self, command: &Command) -> Option<String> {
         match command {
-            Command::Dec { .. } if wanted == 1 => Some(format!(
-                "Can't decrease number of workers (already at 1).  Run kill {} if you really want to kill einhorn.",
-                std::process::id()
-            )),
             Command::SetWorkers { count } if *count > SET_WORKERS_MAX => {
                 Some(format!("set_workers: count must be a number from 1 to {SET_WORKERS_MAX}, not {count}"))
             }
@@ -135,6 +131,10 @@ impl Manners for Einhorn {
             (_, LastReply::Refused(Refusal::MasterExits)) if is_upgrade(command) => {
                 "Upgrade failed: the master exits".to_owned()
             }
+            (_, LastReply::Refused(Refusal::LastWorker)) => format!(
+                "Can't decrease number of workers (already at 1).  Run kill {} if you really want to kill einhorn.",
+                std::process::id()
+            ),
             (_, LastReply::Refused(Refusal::NotBegun(reason))) => {
                 format!("Upgrade failed before it began, and nothing was changed: {reason}")
             }

@@ -113,7 +113,7 @@ impl Control {
         log: &mut Log,
     ) -> Option<Request> {
         let manners = asker.dialect.manners();
-        if let Some(refusal) = manners.refusal(command, view.core.wanted()) {
+        if let Some(refusal) = manners.refusal(command) {
             self.answer(&asker, false, refusal);
             return None;
         }
