@@ -278,10 +278,14 @@ impl Master {
             let is_holding = !busiest.connections().is_empty();
             (is_holding || !busiest.signal(Signal::SIGCONT)).then_some(busiest)
         });
+        // However long the count takes, the master must not kill the worker before it is done.
+        let master = self.process();
+        master.signal(Signal::SIGSTOP);
         let held = self.wait("every client of the frozen worker to wait", |_| {
             let (held, waiting) = (victim.connections(), load.waiting_longer_than(ANSWER_READ));
             held.is_subset(&waiting).then_some(held.len())
         });
+        master.signal(Signal::SIGCONT);
         (victim, held)
     }
 
