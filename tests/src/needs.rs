@@ -5,8 +5,10 @@
 //! [`crate::trials`], and `tests/main.rs` hands all lists to [`run`]. The command line is libtest's.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -115,7 +117,10 @@ macro_rules! trials {
 
 /// Runs `trials` as the command line says, and lists those that took longest.
 pub fn run(trials: Vec<Trial>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most tests wait for processes most of the time.
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert(2 * cores);
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut took = TOOK.lock().unwrap_or_else(PoisonError::into_inner);
     if took.len() > LONGEST {
