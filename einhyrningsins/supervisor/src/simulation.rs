@@ -4,7 +4,7 @@
 //! spawns fail for now or for good; releases cannot be resolved; people resize, upgrade, respawn, go away
 //! and stop the master at any moment. After each event the core checks I1 to I5 and I9 itself and the onlooker I5 to I7
 //! and the reports of upgrades; at the end comes I8: once everybody behaves, the pool becomes steady in a
-//! bounded number of steps, and a stop ends the master. What the dice may miss in large pools, `model.rs` looks
+//! bounded number of steps, and a stop ends the master. What the dice may miss in large pools, `model/` looks
 //! for in small ones without dice.
 //!
 //! A failure prints its seed; `EINHYRNINGSINS_SEED=n` plays that one alone, `EINHYRNINGSINS_SEEDS=n` the first n.
