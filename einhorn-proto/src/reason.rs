@@ -204,9 +204,9 @@ impl fmt::Display for Serving {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
-    /// It was told to stop, and its last worker has gone.
+    /// A stop was requested, and the last worker is gone.
     LastWorkerGone,
-    /// It was told to exit without waiting for its workers, for this reason.
+    /// An exit without waiting for the workers was requested, for this reason.
     AtOnce(String),
     /// Every slot was given up.
     NoWorkerStaysUp {

@@ -69,8 +69,8 @@ pub enum Command {
     UpgradeAbort,
     /// Follows the running upgrade until it ends.
     ///
-    /// This command and the two above are no fields of `upgrade`, because a master ignores fields that it does not
-    /// know: an older one would begin an upgrade where it was told to abort one.
+    /// This command and the two above are not fields of `upgrade`: a master ignores unknown fields, so an older one
+    /// would start an upgrade instead of aborting it.
     UpgradeFollow,
     /// Goes back to the previous release.
     Rollback,

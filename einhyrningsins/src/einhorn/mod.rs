@@ -211,7 +211,7 @@ fn upgrade_end(report: &UpgradeReport) -> String {
     match report.outcome {
         Outcome::Done => "Upgrade done".to_owned(),
         Outcome::RolledBack => format!("Upgrade failed: {reason}; the release before serves"),
-        Outcome::Failed => format!("Upgrade failed: {reason}; so did the way back"),
+        Outcome::Failed => format!("Upgrade failed: {reason}; the rollback failed too"),
     }
 }
 

@@ -41,7 +41,11 @@ fn last_replies_use_einhorns_words() {
             ended(Outcome::RolledBack, Some("it died")),
             "Upgrade failed: it died; the release before serves",
         ),
-        ("upgrade", ended(Outcome::Failed, Some("it died")), "Upgrade failed: it died; so did the way back"),
+        (
+            "upgrade",
+            ended(Outcome::Failed, Some("it died")),
+            "Upgrade failed: it died; the rollback failed too",
+        ),
         ("upgrade", LastReply::Refused(Refusal::MasterExits), "Upgrade failed: the master exits"),
         (
             "upgrade",

@@ -72,7 +72,7 @@ impl Recycling {
         self.turn.is_some_and(|turn| turn.slot == slot && !turn.is_succeeded)
     }
 
-    /// Whether `worker` is to be replaced, or is being, because it has stopped pinging.
+    /// Whether `worker` waits to be replaced, or is being replaced, because it stopped pinging.
     pub(crate) fn is_silent(&self, worker: WorkerId) -> bool {
         self.reason_for(worker) == Some(RecycleReason::PingTimeout)
     }

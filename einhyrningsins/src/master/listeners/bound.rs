@@ -12,7 +12,7 @@ use crate::sys::inherit::{Fd, Inherited};
 /// The listeners of one `-b`.
 #[derive(Debug)]
 pub enum Bound {
-    /// One listener, of which every worker has a copy.
+    /// One listener; every worker gets a copy of its descriptor.
     Shared(Box<Listener>),
     /// One listener per slot (`reuseport`).
     PerSlot(PerSlot),

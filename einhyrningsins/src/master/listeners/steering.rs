@@ -1,7 +1,7 @@
 //! Steering: listeners follow the slots. New connections go to slots that serve, the listener of a removed slot
 //! is closed, and a listener that a worker shut down, which ends it for all holders, is revived.
 //!
-//! The wanted state follows from the slots as they are now, and is compared with what the kernel was told last.
+//! Each round compares the slots with what the kernel was last configured for, and sets only the difference.
 //! So no way in which a slot appears, disappears or loses its worker can be missed.
 
 use std::collections::{BTreeMap, HashMap};
