@@ -31,7 +31,7 @@ impl Supervisor {
             PoolCommand::Respawn => Ok(self.respawn()),
             PoolCommand::Upgrade(plan) => match self.upgrade_refusal(plan) {
                 Some(refusal) => Err(refusal),
-                None => return self.begin_upgrade(plan).join(request, Outcome::Done),
+                None => return self.begin_upgrade(plan, request),
             },
             PoolCommand::Continue => match self.tables.plan.rollout_mut() {
                 Some(rollout) if matches!(rollout.stage(), Stage::Soaking { .. }) => {
@@ -59,7 +59,7 @@ impl Supervisor {
                         return self.turn_back(UpgradeFailure::RolledBack);
                     }
                     (None, Some(previous)) => {
-                        self.begin_rollback(previous).join(request, Outcome::Done);
+                        self.begin_rollback(previous, request);
                         self.begin_replacing();
                         return self.forget_releases();
                     }

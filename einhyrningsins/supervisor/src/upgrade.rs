@@ -11,7 +11,7 @@ use einhorn_proto::{
 };
 
 use super::Supervisor;
-use super::event::{Action, Generation, SlotNumber, UpgradePlan, WorkerId};
+use super::event::{Action, Generation, RequestKey, SlotNumber, UpgradePlan, WorkerId};
 use super::moment::milliseconds;
 use super::plan::{Canary, Plan, Rollout, Stage};
 use super::slot::{Attempts, Holder, Slot};
@@ -35,31 +35,26 @@ impl Supervisor {
             .then_some(Refusal::FleetTooLarge { wanted, additional_max })
     }
 
-    /// Begins an upgrade, in the place of the one that runs if there is one, by asking for its release.
-    pub(crate) fn begin_upgrade(&mut self, plan: UpgradePlan) -> &mut Rollout {
+    /// Begins an upgrade for `request`, in the place of the one that runs if there is one, by asking for its release.
+    pub(crate) fn begin_upgrade(&mut self, plan: UpgradePlan, request: Option<RequestKey>) {
         let generation = self.tables.releases.next();
         let canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
         let rollout = Rollout::new(RolloutKind::Upgrade, generation, self.tables.releases.serving());
         let rollout = rollout.ordered(plan.is_fleet, canary);
-        let rollout = match self.tables.plan.take_rollout() {
+        let mut rollout = match self.tables.plan.take_rollout() {
             Some(old) => self.supersede(old, rollout),
             None => rollout,
         };
-        self.actions.push(Action::ResolveRelease { generation });
-        self.roll(rollout)
-    }
-
-    /// Begins to go back to `to`, whose release is there.
-    pub(crate) fn begin_rollback(&mut self, to: Generation) -> &mut Rollout {
-        self.roll(Rollout::new(RolloutKind::Rollback, to, self.tables.releases.serving()))
-    }
-
-    fn roll(&mut self, rollout: Rollout) -> &mut Rollout {
+        rollout.join(request, Outcome::Done);
         self.tables.plan = Plan::Rolling(rollout);
-        match &mut self.tables.plan {
-            Plan::Rolling(rollout) => rollout,
-            _ => unreachable!("it was just set"),
-        }
+        self.actions.push(Action::ResolveRelease { generation });
+    }
+
+    /// Begins a rollback to `to` for `request`; the release of `to` is still held.
+    pub(crate) fn begin_rollback(&mut self, to: Generation, request: Option<RequestKey>) {
+        let mut rollout = Rollout::new(RolloutKind::Rollback, to, self.tables.releases.serving());
+        rollout.join(request, Outcome::Done);
+        self.tables.plan = Plan::Rolling(rollout);
     }
 
     /// `new` takes the place of `old`, whose successors that have no slot yet are not wanted any more.
