@@ -1,9 +1,10 @@
 //! Processes as `/proc` shows them, and programs run to their end.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -15,6 +16,9 @@ use nix::libc::SYS_epoll_wait;
 use nix::libc::{SYS_epoll_pwait, SYS_wait4, c_long};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use socket2::SockRef;
 
 use crate::wait;
 
@@ -269,22 +273,18 @@ impl Process {
 
     /// The established IPv4 connections that it holds, those whose other end has not closed them, by the port
     /// of that end.
+    ///
+    /// Each socket is asked, through a copy: the table in `/proc/net/tcp` takes seconds to read after some ten thousand
+    /// requests, because closed connections stay in it for a minute.
     #[must_use]
     pub fn connections(&self) -> BTreeSet<u16> {
-        const ESTABLISHED: &str = "01";
-        let descriptors = self.descriptors();
-        let sockets = descriptors.values().filter_map(|descriptor| {
-            descriptor.target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'))
-        });
-        let ours: HashSet<&str> = sockets.collect();
-        let table = fs::read_to_string(self.path("net/tcp")).unwrap_or_default();
-        let established = table.lines().skip(1).filter_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let is_ours = fields.get(3) == Some(&ESTABLISHED) && ours.contains(fields.get(9)?);
-            let (_, port) = fields.get(2)?.split_once(':')?;
-            is_ours.then(|| u16::from_str_radix(port, 16).ok()).flatten()
-        });
-        established.collect()
+        let process = rustix::process::Pid::from_raw(self.pid);
+        let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let Some(process) = process.filter(|_| self.is_alive()) else { return BTreeSet::new() };
+        let descriptors = self.descriptors().into_iter();
+        let sockets = descriptors.filter(|(_, descriptor)| descriptor.target.starts_with("socket:"));
+        let copies = sockets.filter_map(|(fd, _)| pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok());
+        copies.filter_map(|socket| peer_port(&socket)).collect()
     }
 
     fn descriptor(&self, fd: i32) -> Option<Descriptor> {
@@ -309,6 +309,14 @@ impl Process {
     fn path(&self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.pid))
     }
+}
+
+/// The port at the other end of an IPv4 connection that the other end has not closed.
+fn peer_port(socket: &OwnedFd) -> Option<u16> {
+    let port = SockRef::from(socket).peer_addr().ok()?.as_socket_ipv4()?.port();
+    let mut ended = [PollFd::new(socket, PollFlags::RDHUP)];
+    let has_ended = poll(&mut ended, Some(&Timespec::default())).is_ok_and(|count| count > 0);
+    (!has_ended).then_some(port)
 }
 
 /// What is used of `/proc/PID/stat`.
