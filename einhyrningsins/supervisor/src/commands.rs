@@ -16,7 +16,7 @@ use super::plan::{Plan, Stage};
 use super::policy::PolicyChange;
 use super::signal::Signal;
 use super::tables::count;
-use super::worker::{Drain, Next, State, Worker};
+use super::worker::{Drain, Next, Process, State, Worker};
 
 impl Supervisor {
     pub(crate) fn on_command(&mut self, request: Option<RequestKey>, command: PoolCommand) {
@@ -96,12 +96,10 @@ impl Supervisor {
 
     /// Counts the grace period of those that stop already anew, from when they were asked.
     fn restart_grace(&mut self, grace: Duration) {
-        for id in self.tables.pool.ids() {
-            if let Some(worker) = self.tables.pool.worker(id)
-                && let (Some(drain), Some(_)) = (worker.drain(), worker.pid)
-                && drain.is_asked()
-                && !drain.has_had(Signal::SIGKILL)
-            {
+        let drains = self.tables.pool.workers().filter(|worker| worker.pid.is_some());
+        let drains: Vec<_> = drains.filter_map(|worker| Some((worker.id, worker.drain()?))).collect();
+        for (id, drain) in drains {
+            if drain.is_asked() && !drain.has_had(Signal::SIGKILL) {
                 self.tables.pool.drain(id, Drain { next: Next::Kill(drain.since + grace), ..drain });
             }
         }
@@ -177,14 +175,16 @@ impl Supervisor {
     /// Asks a worker to stop whose slot was closed: at once, or, where connections may still be on their way to it
     /// (`shrink_grace`), in a while. Until then it serves them and counts as draining.
     fn retire(&mut self, id: WorkerId) {
-        let Some(worker) = self.tables.pool.worker(id) else { return };
-        let (Some(grace), Some(pid)) = (self.tables.policy.shrink_grace, worker.pid) else {
-            return self.cull(id, DrainReason::FewerWorkers);
-        };
-        let (slot, generation, signal) =
-            (worker.slot.0, worker.generation.0, self.tables.policy.graceful_signal);
-        self.tables.pool.drain(id, Drain::unasked(self.now, signal, self.now + grace));
-        self.tell(Notice::Retiring { slot, pid: pid.as_raw(), generation, for_ms: milliseconds(grace) });
+        let process = self.tables.pool.worker(id).and_then(Worker::process);
+        match (self.tables.policy.shrink_grace, process) {
+            (Some(grace), Some(Process { slot, pid, generation, .. })) => {
+                let signal = self.tables.policy.graceful_signal;
+                self.tables.pool.drain(id, Drain::unasked(self.now, signal, self.now + grace));
+                let (slot, pid, generation) = (slot.0, pid.as_raw(), generation.0);
+                self.tell(Notice::Retiring { slot, pid, generation, for_ms: milliseconds(grace) });
+            }
+            _ => self.cull(id, DrainReason::FewerWorkers),
+        }
     }
 
     fn respawn(&mut self) -> Done {
@@ -260,27 +260,22 @@ impl Supervisor {
             let (code, why) = failure.unwrap_or((0, ExitReason::LastWorkerGone));
             self.tables.plan = Plan::Stopping { code, why };
         }
-        for id in self.tables.pool.ids() {
-            self.stop_worker(id, signal);
-        }
-        self.tables.pool.close_all();
-    }
-
-    fn stop_worker(&mut self, id: WorkerId, signal: Signal) {
-        let Some((state, pid)) = self.tables.pool.worker(id).map(|worker| (worker.state, worker.pid)) else {
-            return;
-        };
-        match state {
-            State::Draining(drain) if !drain.is_asked() => self.ask(id, signal, DrainReason::MasterStopping),
-            State::Draining(drain) => {
-                if let Some(drain) = drain.escalate(signal) {
-                    self.tables.pool.drain(id, drain);
-                    self.actions.extend(pid.map(|pid| Action::Signal { pid, signal }));
+        let workers = self.tables.pool.workers().map(|worker| (worker.id, worker.state, worker.process()));
+        for (id, state, process) in workers.collect::<Vec<_>>() {
+            match (state, process) {
+                (State::Draining(drain), Some(process)) if !drain.is_asked() => {
+                    self.ask(process, signal, DrainReason::MasterStopping);
+                }
+                (State::Draining(drain), _) if drain.has_had(signal) => {}
+                (State::Draining(drain), process) => {
+                    self.tables.pool.drain(id, drain.with(signal));
+                    self.actions.extend(process.map(|process| Action::Signal { pid: process.pid, signal }));
+                }
+                (State::Spawning | State::Starting(_) | State::Up { .. }, _) => {
+                    self.drain(id, signal, DrainReason::MasterStopping);
                 }
             }
-            State::Spawning | State::Starting(_) | State::Up { .. } => {
-                self.drain(id, signal, self.tables.policy.grace, DrainReason::MasterStopping);
-            }
         }
+        self.tables.pool.close_all();
     }
 }

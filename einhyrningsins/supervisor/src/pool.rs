@@ -12,12 +12,12 @@ use core::ops::Deref;
 use einhorn_proto::{Death, Termination, WORKERS_MAX};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Generation, SlotNumber, WorkerId};
+use super::event::{Action, Generation, SlotNumber, WorkerId};
 use super::index::Index;
 use super::moment::{Moment, milliseconds};
 use super::signal::Pid;
 use super::slot::{Attempts, Holder, Slot};
-use super::worker::{Boot, Drain, Next, State, Worker};
+use super::worker::{Boot, Drain, Next, Process, State, Worker};
 use crate::Contradiction;
 
 /// All workers and slots.
@@ -64,6 +64,14 @@ pub(crate) enum Role {
     HolderBeforeSuccessor,
     /// It was the successor of a worker that goes on.
     Successor,
+}
+
+/// A slot whose successor has acked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pass {
+    pub(crate) slot: SlotNumber,
+    pub(crate) old: WorkerId,
+    pub(crate) successor: Process,
 }
 
 // Facts.
@@ -155,30 +163,38 @@ impl Pool {
     }
 
     fn lose(&mut self, id: WorkerId, now: Moment, cause: Cause, reason: String, how: Option<Termination>) {
-        let Some(worker) = self.workers.get(&id).filter(|worker| worker.is_undrained()) else { return };
-        let (number, generation, spawned_at) = (worker.slot, worker.generation, worker.spawned_at);
-        let death = Death {
-            pid: worker.pid.map(Pid::as_raw),
-            generation: generation.0,
-            reason,
-            termination: how,
-            age_ms: milliseconds(now - spawned_at),
-            acked: worker.acked_at.is_some(),
-            stderr_tail: worker.last_words.clone(),
-        };
-        let role = match self.slots.get(&number).map(|slot| slot.holder) {
-            Some(Holder::Passing { successor, .. }) if successor == id => Role::Successor,
-            Some(Holder::Passing { worker, .. }) if worker == id => Role::HolderBeforeSuccessor,
-            Some(Holder::Held { worker }) if worker == id => Role::Holder,
-            _ => return,
-        };
-        self.leave(id, now);
-        self.change_slot(number, |slot| {
-            slot.restarts += u64::from(role != Role::Successor);
-            // Without what it wrote, which would make each status as long as that.
-            slot.last_death = Some((now, Death { stderr_tail: Vec::new(), ..death.clone() }));
-        });
-        self.losses.push_back(Loss { slot: number, generation, spawned_at, cause, role, death });
+        let place = self.workers.get(&id).and_then(|worker| Some((worker, self.role(worker)?)));
+        if let Some((worker, role)) = place {
+            let death = Death {
+                pid: worker.pid.map(Pid::as_raw),
+                generation: worker.generation.0,
+                reason,
+                termination: how,
+                age_ms: milliseconds(now - worker.spawned_at),
+                acked: worker.acked_at.is_some(),
+                stderr_tail: worker.last_words.clone(),
+            };
+            let Worker { slot: number, generation, spawned_at, .. } = *worker;
+            self.leave(id, now);
+            self.change_slot(number, |slot| {
+                slot.restarts += u64::from(role != Role::Successor);
+                // Without what it wrote, which would make each status as long as that.
+                slot.last_death = Some((now, Death { stderr_tail: Vec::new(), ..death.clone() }));
+            });
+            self.losses.push_back(Loss { slot: number, generation, spawned_at, cause, role, death });
+        }
+    }
+
+    /// What a worker is to its slot; `None` if it has none.
+    fn role(&self, worker: &Worker) -> Option<Role> {
+        match self.slots.get(&worker.slot)?.holder {
+            Holder::Held { worker: holder } if holder == worker.id => Some(Role::Holder),
+            Holder::Passing { successor, .. } if successor == worker.id => Some(Role::Successor),
+            Holder::Passing { worker: holder, .. } if holder == worker.id => {
+                Some(Role::HolderBeforeSuccessor)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -197,9 +213,9 @@ impl Pool {
 
     /// Closes a slot, and names the workers that are left without one.
     pub(crate) fn close_slot(&mut self, number: SlotNumber) -> Vec<WorkerId> {
-        let Some(slot) = self.slots.remove(&number) else { return Vec::new() };
-        self.index.note_slot(number, &slot, &self.workers, false);
-        slot.workers().collect()
+        let closed = self.slots.remove(&number);
+        closed.iter().for_each(|slot| self.index.note_slot(number, slot, &self.workers, false));
+        closed.iter().flat_map(Slot::workers).collect()
     }
 
     /// Nobody fills any slot any more.
@@ -210,37 +226,37 @@ impl Pool {
         }
     }
 
-    /// Enters a worker that is about to be spawned into an empty slot.
-    pub(crate) fn fill(&mut self, number: SlotNumber, now: Moment) -> Option<&Worker> {
-        let generation = self.slots.get(&number)?.generation;
-        let worker = self.enter(number, generation, now);
+    /// Enters a worker of `generation` into an empty slot, and asks for its spawn.
+    pub(crate) fn fill(&mut self, number: SlotNumber, generation: Generation, now: Moment) -> Action {
+        let (worker, spawn) = self.enter(number, generation, now);
         self.change_slot(number, |slot| {
             slot.holder = Holder::Held { worker };
             slot.attempts.tries += 1;
         });
-        self.workers.get(&worker)
+        spawn
     }
 
-    /// Enters a worker that is about to be spawned beside the one that holds the slot.
+    /// Enters a successor for `worker`, which holds the slot, and asks for its spawn.
     pub(crate) fn add_successor(
         &mut self,
         number: SlotNumber,
+        worker: WorkerId,
         generation: Generation,
         now: Moment,
-    ) -> Option<&Worker> {
-        let worker = self.slots.get(&number)?.current()?;
-        let successor = self.enter(number, generation, now);
+    ) -> Action {
+        let (successor, spawn) = self.enter(number, generation, now);
         self.change_slot(number, |slot| slot.holder = Holder::Passing { worker, successor });
-        self.workers.get(&successor)
+        spawn
     }
 
-    fn enter(&mut self, slot: SlotNumber, generation: Generation, now: Moment) -> WorkerId {
+    fn enter(&mut self, slot: SlotNumber, generation: Generation, now: Moment) -> (WorkerId, Action) {
         let id = WorkerId(self.next_id);
+        let index = self.index.free_number();
         self.next_id += 1;
         let worker = Worker {
             id,
             slot,
-            index: self.index.free_number(),
+            index,
             generation,
             state: State::Spawning,
             pid: None,
@@ -254,15 +270,13 @@ impl Pool {
         };
         self.index.note_worker(&worker, true);
         self.workers.insert(id, worker);
-        id
+        (id, Action::Spawn { worker: id, slot, index, generation })
     }
 
-    /// The successor takes the slot. Names it and the worker before it, which is left without a slot.
-    pub(crate) fn pass(&mut self, number: SlotNumber) -> Option<(WorkerId, WorkerId)> {
-        let Holder::Passing { worker, successor } = self.slots.get(&number)?.holder else { return None };
-        self.leave(worker, Moment::default());
-        self.change_slot(number, |slot| slot.attempts = Attempts::default());
-        Some((successor, worker))
+    /// The successor takes the slot, and the worker before it is left without one.
+    pub(crate) fn pass(&mut self, pass: Pass) {
+        self.leave(pass.old, Moment::default());
+        self.change_slot(pass.slot, |slot| slot.attempts = Attempts::default());
     }
 
     /// Starts the stop of a worker, or takes it a step further. A worker that drains has no slot.
@@ -309,26 +323,21 @@ impl Pool {
         self.losses.pop_front()
     }
 
-    /// Takes a worker out of its slot. Its successor has that now, or nobody.
+    /// Takes a worker out of its slot, if it has one. Its successor has that now, or nobody.
     fn leave(&mut self, id: WorkerId, now: Moment) {
-        let Some(number) = self.workers.get(&id).map(|worker| worker.slot) else { return };
-        let Some(slot) = self.slots.get(&number) else { return };
-        let (holder, generation) = match slot.holder {
-            Holder::Passing { worker, successor } if successor == id => {
-                (Holder::Held { worker }, slot.generation)
-            }
-            Holder::Passing { worker, successor } if worker == id => {
-                let generation =
-                    self.workers.get(&successor).map_or(slot.generation, |worker| worker.generation);
-                (Holder::Held { worker: successor }, generation)
-            }
-            Holder::Held { worker } if worker == id => (Holder::Empty { due: now }, slot.generation),
-            _ => return,
-        };
-        self.change_slot(number, |slot| {
-            slot.holder = holder;
-            slot.generation = generation;
-        });
+        let place = self.workers.get(&id).and_then(|worker| Some((worker.slot, self.role(worker)?)));
+        if let Some((number, role)) = place {
+            let successor = self.slots.get(&number).and_then(Slot::successor);
+            let brings = successor.and_then(|id| Some(self.workers.get(&id)?.generation));
+            self.change_slot(number, |slot| match (role, slot.holder) {
+                (Role::Successor, Holder::Passing { worker, .. }) => slot.holder = Holder::Held { worker },
+                (_, Holder::Passing { successor, .. }) => {
+                    slot.holder = Holder::Held { worker: successor };
+                    slot.generation = brings.unwrap_or(slot.generation);
+                }
+                _ => slot.holder = Holder::Empty { due: now },
+            });
+        }
     }
 
     /// The one way to change a worker.
@@ -379,11 +388,6 @@ impl Pool {
         self.workers.values()
     }
 
-    /// The numbers of all workers, oldest first, for a step that changes each.
-    pub(crate) fn ids(&self) -> Vec<WorkerId> {
-        self.workers.keys().copied().collect()
-    }
-
     /// How many workers there are, draining ones too.
     pub(crate) fn live(&self) -> usize {
         self.workers.len()
@@ -401,6 +405,23 @@ impl Pool {
     /// Every slot, by number.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (SlotNumber, &Slot)> {
         self.slots.iter().map(|(number, slot)| (*number, slot))
+    }
+
+    /// The slots that have a successor, as they are now, for a step that changes each.
+    pub(crate) fn successors(&self) -> Vec<(SlotNumber, Slot)> {
+        self.passing.iter().filter_map(|number| Some((*number, self.slot(*number)?.clone()))).collect()
+    }
+
+    /// The first slot whose successor has acked.
+    pub(crate) fn next_pass(&self) -> Option<Pass> {
+        self.pass_of(self.acked_successor()?)
+    }
+
+    /// How a slot passes on, if its successor has acked.
+    pub(crate) fn pass_of(&self, number: SlotNumber) -> Option<Pass> {
+        let slot = self.slot(number)?;
+        let successor = self.worker(slot.successor()?).filter(|worker| worker.is_up())?.process()?;
+        Some(Pass { slot: number, old: slot.current()?, successor })
     }
 
     /// How many slots there are.

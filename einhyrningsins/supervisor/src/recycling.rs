@@ -52,9 +52,9 @@ impl Recycling {
         self.turn
     }
 
-    /// The workers that wait, next first. Some may serve no more.
-    pub(crate) fn queue(&self) -> impl Iterator<Item = WorkerId> {
-        self.queue.iter().map(|(worker, _)| *worker)
+    /// The workers that wait, next first, and why. Some may serve no more.
+    pub(crate) fn queue(&self) -> impl Iterator<Item = (WorkerId, RecycleReason)> {
+        self.queue.iter().copied()
     }
 
     /// Whether a turn may begin, as far as turns are concerned, at the last deadline that was reached.
@@ -105,15 +105,10 @@ impl Recycling {
         at.and_then(|at| self.queue.remove(at)).is_some()
     }
 
-    /// Begins the turn of a worker, and names the reason for it. Whoever waited before it serves no more.
-    pub(crate) fn begin_turn(&mut self, worker: WorkerId, slot: SlotNumber) -> Option<RecycleReason> {
-        while let Some((old, reason)) = self.queue.pop_front() {
-            if old == worker {
-                self.turn = Some(Turn { slot, old, reason, is_succeeded: false });
-                return Some(reason);
-            }
-        }
-        None
+    /// Begins the turn of a worker that waits. Whoever waited before it serves no more.
+    pub(crate) fn begin_turn(&mut self, old: WorkerId, slot: SlotNumber, reason: RecycleReason) {
+        while self.queue.pop_front().is_some_and(|(worker, _)| worker != old) {}
+        self.turn = Some(Turn { slot, old, reason, is_succeeded: false });
     }
 
     /// The successor has the slot. The turn ends when the worker before it is gone.

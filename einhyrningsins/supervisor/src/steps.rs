@@ -1,5 +1,6 @@
 //! The steps that rules name, taken: the tables change, and the shell is told what to do.
 
+use alloc::string::ToString;
 use core::time::Duration;
 
 use einhorn_proto::{
@@ -8,13 +9,13 @@ use einhorn_proto::{
 };
 
 use super::Supervisor;
-use super::event::{Action, SlotNumber, WorkerId};
+use super::event::{Action, WorkerId};
 use super::moment::{Moment, milliseconds};
 use super::plan::Plan;
-use super::pool::{Loss, Role};
+use super::pool::{Loss, Pass, Role};
 use super::rules::{Fate, Step};
-use super::signal::{Pid, Signal};
-use super::worker::{Drain, Worker};
+use super::signal::Signal;
+use super::worker::{Drain, Process, Worker};
 
 /// The grace period of a worker that missed its boot deadline, or fell silent, where the policy sets none: it hangs,
 /// so to wait for it for ever would let hanging workers pile up, one per retry. Source: this program;
@@ -27,12 +28,16 @@ impl Supervisor {
         match step {
             Step::Exit => self.exit_after_stop(),
             Step::StopForWantOfWorkers => self.stop_for_want_of_workers(),
-            Step::Decide(fate) => self.decide(fate),
+            Step::Decide(fate) => {
+                if let Some(loss) = self.tables.pool.take_loss() {
+                    self.decide(fate, &loss);
+                }
+            }
             Step::CountAsAcked(worker) => self.ack(worker, AckSource::Timer),
-            Step::MissBoot(worker) => self.miss_boot(worker),
-            Step::Kill(worker) => self.kill(worker),
-            Step::Ask(worker) => {
-                self.ask(worker, self.tables.policy.graceful_signal, DrainReason::FewerWorkers);
+            Step::MissBoot(process) => self.miss_boot(process),
+            Step::Kill(process, drain) => self.kill(process, drain),
+            Step::Ask(process) => {
+                self.ask(process, self.tables.policy.graceful_signal, DrainReason::FewerWorkers);
             }
             Step::GrowOld(worker) => {
                 self.tables.pool.grown_old(worker);
@@ -47,20 +52,34 @@ impl Supervisor {
                 self.tables.pool.expect_ping(worker, due);
             }
             Step::EndSoak => self.end_soak(),
-            Step::Pass(slot) => self.pass(slot),
+            Step::Pass(pass) => self.pass(pass),
             Step::BecomeReady => self.become_ready(),
             Step::Revive(slot) => self.tables.pool.forgive(slot, self.now),
-            Step::Fill(slot) => self.fill(slot),
-            Step::Replace(slot) => self.replace(slot),
+            Step::Fill(slot, generation) => {
+                let spawn = self.tables.pool.fill(slot, generation, self.now);
+                let rollout = self.tables.plan.rollout_mut();
+                if let Some(rollout) = rollout.filter(|rollout| rollout.to() == generation) {
+                    rollout.tries(slot);
+                }
+                self.actions.push(spawn);
+            }
+            Step::Replace(slot, worker, generation) => {
+                let spawn = self.tables.pool.add_successor(slot, worker, generation, self.now);
+                if let Some(rollout) = self.tables.plan.rollout_mut() {
+                    rollout.tries(slot);
+                }
+                self.actions.push(spawn);
+            }
+            Step::Reassign(slot, generation) => self.tables.pool.reassign(slot, generation, self.now),
             Step::ThinOut => {
                 if let Some(rollout) = self.tables.plan.rollout_mut() {
                     rollout.thin_out();
                 }
             }
             Step::BeginSoak => self.begin_soak(),
-            Step::FinishRollout => self.finish_rollout(),
-            Step::FinishRollback => self.end_failed(Outcome::RolledBack),
-            Step::BeginTurn(worker) => self.begin_turn(worker),
+            Step::FinishRollout => self.end_rollout(Outcome::Done),
+            Step::FinishRollback => self.end_rollout(Outcome::RolledBack),
+            Step::BeginTurn(process, reason) => self.begin_turn(process, reason),
         }
     }
 
@@ -78,22 +97,19 @@ impl Supervisor {
     }
 
     fn stop_for_want_of_workers(&mut self) {
-        let deaths =
-            self.tables.pool.slots().filter_map(|(number, slot)| {
-                slot.last_death.as_ref().map(|(at, death)| (*at, number, death))
-            });
-        let Some((_, number, death)) = deaths.max_by_key(|(at, number, _)| (*at, *number)) else { return };
-        let why = ExitReason::NoWorkerStaysUp {
+        let slots = self.tables.pool.slots();
+        let deaths = slots.filter_map(|(number, slot)| Some((slot.last_death.as_ref()?, number)));
+        let last = deaths.max_by_key(|((at, _), number)| (*at, *number));
+        let failure = last.map(|((_, death), slot)| ExitReason::NoWorkerStaysUp {
             program: self.tables.policy.program.clone(),
-            slot: number.0,
+            slot: slot.0,
             death: death.clone(),
-        };
-        let told = format!("{why}");
-        self.begin_stop(self.tables.policy.graceful_signal, told, Some((1, why)));
+        });
+        let why = failure.as_ref().map(ExitReason::to_string).unwrap_or_default();
+        self.begin_stop(self.tables.policy.graceful_signal, why, failure.map(|why| (1, why)));
     }
 
-    fn decide(&mut self, fate: Fate) {
-        let Some(loss) = self.tables.pool.take_loss() else { return };
+    fn decide(&mut self, fate: Fate, loss: &Loss) {
         let wait_ms = |at: Moment| milliseconds(at - self.now);
         let next = match fate {
             Fate::Succeeded => NextStep::Succeeded,
@@ -103,7 +119,7 @@ impl Supervisor {
             Fate::Retry { at } | Fate::FailRollback { at } => NextStep::Retry(wait_ms(at)),
             Fate::TurnBack { tries: None } => NextStep::SoakFails,
             Fate::TurnBack { tries: Some(_) } => NextStep::UpgradeFails,
-            Fate::GiveBack => NextStep::RespawnPrevious,
+            Fate::GiveBack(_) => NextStep::RespawnPrevious,
         };
         let (slot, death) = (loss.slot, loss.death.clone());
         self.tell(Notice::Died {
@@ -128,18 +144,14 @@ impl Supervisor {
                 self.tell(Notice::GivenUp { slot: slot.0, tries: attempts.tries });
             }
             Fate::FailTurn { at } => self.tables.recycling.fail_turn(at),
-            Fate::Retry { at } => self.retry(&loss, at),
+            Fate::Retry { at } => self.retry(loss, at),
             Fate::TurnBack { tries } => {
-                self.note_death(&loss);
+                self.note_death(loss);
                 self.turn_back(UpgradeFailure::Slot { slot: slot.0, death, tries });
             }
-            Fate::GiveBack => {
-                if let Some(from) = self.tables.plan.rollout().map(super::plan::Rollout::from) {
-                    self.tables.pool.reassign(slot, from, self.now);
-                }
-            }
+            Fate::GiveBack(generation) => self.tables.pool.reassign(slot, generation, self.now),
             Fate::FailRollback { at } => {
-                self.retry(&loss, at);
+                self.retry(loss, at);
                 self.give_up_rollback(slot, death);
             }
         }
@@ -161,78 +173,71 @@ impl Supervisor {
         }
     }
 
-    fn miss_boot(&mut self, id: WorkerId) {
+    fn miss_boot(&mut self, process: Process) {
         let grace = self.tables.policy.grace.unwrap_or(HANGING_GRACE);
         let signal = self.tables.policy.graceful_signal;
         let drain = Drain::asked(self.now, signal, Some(self.now + grace));
-        self.tables.pool.hangs(id, self.now, MISSED_BOOT_DEADLINE.into(), drain);
-        self.signal_draining(id, DrainReason::MissedBootDeadline);
+        self.tables.pool.hangs(process.id, self.now, MISSED_BOOT_DEADLINE.into(), drain);
+        self.send_stop(process, signal, DrainReason::MissedBootDeadline);
     }
 
-    fn kill(&mut self, id: WorkerId) {
-        let Some(worker) = self.tables.pool.worker(id) else { return };
-        let (slot, generation) = (worker.slot.0, worker.generation.0);
-        let (Some(drain), Some(pid)) = (worker.drain(), worker.pid) else { return };
-        let Some(killed) = drain.escalate(Signal::SIGKILL) else { return };
-        self.tables.pool.drain(id, killed);
-        self.actions.push(Action::Signal { pid, signal: Signal::SIGKILL });
+    fn kill(&mut self, Process { id, slot, pid, generation }: Process, drain: Drain) {
+        let signal = Signal::SIGKILL;
+        self.tables.pool.drain(id, drain.with(signal));
+        self.actions.push(Action::Signal { pid, signal });
         self.tell(Notice::Escalated {
-            slot,
+            slot: slot.0,
             pid: pid.as_raw(),
-            generation,
-            signal: Signal::SIGKILL.as_str().into(),
+            generation: generation.0,
+            signal: signal.as_str().into(),
             after_ms: milliseconds(self.now - drain.since),
         });
     }
 
-    /// Asks a worker to stop, as soon as it has a pid. Once it is draining, calling again changes nothing.
+    /// Asks an undrained worker to stop, as soon as it has a pid.
     pub(crate) fn cull(&mut self, id: WorkerId, why: DrainReason) {
+        self.drain(id, self.tables.policy.graceful_signal, why);
+    }
+
+    /// The same, with this signal.
+    pub(crate) fn drain(&mut self, id: WorkerId, signal: Signal, why: DrainReason) {
         let silent = self.tables.recycling.is_silent(id).then_some(HANGING_GRACE);
-        self.drain(id, self.tables.policy.graceful_signal, self.tables.policy.grace.or(silent), why);
-    }
-
-    /// The same, with this signal and grace period.
-    pub(crate) fn drain(&mut self, id: WorkerId, signal: Signal, grace: Option<Duration>, why: DrainReason) {
-        let Some(worker) = self.tables.pool.worker(id).filter(|worker| worker.is_undrained()) else { return };
-        let kill_at = grace.filter(|_| worker.pid.is_some()).map(|grace| self.now + grace);
+        let grace = self.tables.policy.grace.or(silent);
+        let process = self.tables.pool.worker(id).and_then(Worker::process);
+        let kill_at = grace.filter(|_| process.is_some()).map(|grace| self.now + grace);
         self.tables.pool.drain(id, Drain::asked(self.now, signal, kill_at));
-        self.signal_draining(id, why);
-    }
-
-    /// Asks a worker to stop that drains and was not asked yet; of any other nothing changes.
-    pub(crate) fn ask(&mut self, id: WorkerId, signal: Signal, why: DrainReason) {
-        let drain = self.tables.pool.worker(id).and_then(Worker::drain);
-        if drain.is_some_and(|drain| !drain.is_asked()) {
-            let kill_at = self.tables.policy.grace.map(|grace| self.now + grace);
-            self.tables.pool.drain(id, Drain::asked(self.now, signal, kill_at));
-            self.signal_draining(id, why);
+        if let Some(process) = process {
+            self.send_stop(process, signal, why);
         }
     }
 
-    /// Sends its first signal to a worker whose state says already that it has it; without a pid it gets it with that.
-    fn signal_draining(&mut self, id: WorkerId, why: DrainReason) {
-        let Some(worker) = self.tables.pool.worker(id) else { return };
-        let (Some(drain), Some(pid)) = (worker.drain(), worker.pid) else { return };
-        let notice = Notice::Draining {
-            slot: worker.slot.0,
-            pid: pid.as_raw(),
-            generation: worker.generation.0,
-            signal: drain.signal.as_str().into(),
-            why: format!("{why}"),
-        };
-        self.actions.push(Action::Signal { pid, signal: drain.signal });
-        self.tell(notice);
+    /// Asks a worker to stop that drains and was not asked yet.
+    pub(crate) fn ask(&mut self, process: Process, signal: Signal, why: DrainReason) {
+        let kill_at = self.tables.policy.grace.map(|grace| self.now + grace);
+        self.tables.pool.drain(process.id, Drain::asked(self.now, signal, kill_at));
+        self.send_stop(process, signal, why);
     }
 
-    pub(crate) fn pass(&mut self, slot: SlotNumber) {
-        if self.tables.recycling.is_succeeding(slot) {
+    /// Sends the first stop signal to a worker whose state has it already.
+    fn send_stop(&mut self, process: Process, signal: Signal, why: DrainReason) {
+        let Process { slot, pid, generation, .. } = process;
+        self.actions.push(Action::Signal { pid, signal });
+        self.tell(Notice::Draining {
+            slot: slot.0,
+            pid: pid.as_raw(),
+            generation: generation.0,
+            signal: signal.as_str().into(),
+            why: format!("{why}"),
+        });
+    }
+
+    pub(crate) fn pass(&mut self, pass: Pass) {
+        if self.tables.recycling.is_succeeding(pass.slot) {
             self.tables.recycling.succeeded();
         }
-        let Some((successor, old)) = self.tables.pool.pass(slot) else { return };
-        if let Some(worker) = self.tables.pool.worker(successor) {
-            let (pid, generation) = (worker.pid.map_or(0, Pid::as_raw), worker.generation.0);
-            self.cull(old, DrainReason::Succeeded { pid, generation });
-        }
+        self.tables.pool.pass(pass);
+        let Process { pid, generation, .. } = pass.successor;
+        self.cull(pass.old, DrainReason::Succeeded { pid: pid.as_raw(), generation: generation.0 });
     }
 
     fn become_ready(&mut self) {
@@ -244,40 +249,10 @@ impl Supervisor {
         });
     }
 
-    fn fill(&mut self, slot: SlotNumber) {
-        let Some(worker) = self.tables.pool.fill(slot, self.now) else { return };
-        let spawn = spawn_of(worker);
-        let generation = worker.generation;
-        if let Some(rollout) = self.tables.plan.rollout_mut().filter(|rollout| rollout.to() == generation) {
-            rollout.tries(slot);
-        }
+    fn begin_turn(&mut self, Process { id, slot, pid, generation }: Process, reason: RecycleReason) {
+        self.tables.recycling.begin_turn(id, slot, reason);
+        self.tell(Notice::Recycling { slot: slot.0, pid: pid.as_raw(), generation: generation.0, reason });
+        let spawn = self.tables.pool.add_successor(slot, id, generation, self.now);
         self.actions.push(spawn);
     }
-
-    fn replace(&mut self, slot: SlotNumber) {
-        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
-        let target = rollout.target();
-        match self.tables.pool.add_successor(slot, target, self.now) {
-            Some(worker) => {
-                rollout.tries(slot);
-                self.actions.push(spawn_of(worker));
-            }
-            None => self.tables.pool.reassign(slot, target, self.now),
-        }
-    }
-
-    fn begin_turn(&mut self, id: WorkerId) {
-        let Some(worker) = self.tables.pool.worker(id) else { return };
-        let (slot, pid, generation) = (worker.slot, worker.pid.map_or(0, Pid::as_raw), worker.generation);
-        let Some(reason) = self.tables.recycling.begin_turn(id, slot) else { return };
-        self.tell(Notice::Recycling { slot: slot.0, pid, generation: generation.0, reason });
-        if let Some(successor) = self.tables.pool.add_successor(slot, generation, self.now) {
-            self.actions.push(spawn_of(successor));
-        }
-    }
-}
-
-fn spawn_of(worker: &Worker) -> Action {
-    let Worker { id, slot, index, generation, .. } = worker;
-    Action::Spawn { worker: *id, slot: *slot, index: *index, generation: *generation }
 }

@@ -11,10 +11,10 @@ use einhorn_proto::{
 };
 
 use super::Supervisor;
-use super::event::{Action, Generation, RequestKey, SlotNumber, UpgradePlan, WorkerId};
+use super::event::{Action, Generation, RequestKey, SlotNumber, UpgradePlan};
 use super::moment::milliseconds;
 use super::plan::{Canary, Plan, Rollout, Stage};
-use super::slot::{Attempts, Holder, Slot};
+use super::slot::{Attempts, Holder};
 use super::tables::count;
 use super::worker::Worker;
 
@@ -75,16 +75,11 @@ impl Supervisor {
     /// Lets successors go that have no slot yet. One that waits for its fleet may be all that serves its slot, and
     /// takes it.
     fn cull_successors(&mut self, why: DrainReason) {
-        let numbers: Vec<_> = self.tables.pool.passing.iter().copied().collect();
-        for number in numbers {
-            let Some(slot) = self.tables.pool.slot(number) else { continue };
-            let is_up = |id: Option<WorkerId>| {
-                id.and_then(|id| self.tables.pool.worker(id)).is_some_and(Worker::is_up)
-            };
-            if is_up(slot.successor()) && !is_up(slot.current()) {
-                self.pass(number);
-            } else if let Some(successor) = slot.successor() {
-                self.cull(successor, why);
+        for (number, slot) in self.tables.pool.successors() {
+            let current = slot.current().and_then(|id| self.tables.pool.worker(id));
+            match self.tables.pool.pass_of(number) {
+                Some(pass) if !current.is_some_and(Worker::is_up) => self.pass(pass),
+                _ => slot.successor().into_iter().for_each(|successor| self.cull(successor, why)),
             }
         }
     }
@@ -97,10 +92,17 @@ impl Supervisor {
             self.cull(successor, DrainReason::UpgradeBegan);
         }
         self.tables.releases.forget_previous();
-        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
-        rollout.begin(self.now);
-        let (kind, to) = (rollout.kind(), rollout.to());
-        let mut empty_max = rollout.canary().map_or(usize::MAX, |canary| canary.slots as usize);
+        if let Some(rollout) = self.tables.plan.rollout_mut() {
+            rollout.begin(self.now);
+            let (kind, to, canary) = (rollout.kind(), rollout.to(), rollout.canary());
+            self.reset_slots(to, canary.map_or(usize::MAX, |canary| canary.slots as usize));
+            let workers = self.tables.wanted();
+            self.tell(Notice::UpgradeStarted { kind, generation: to.0, workers });
+        }
+    }
+
+    /// Forgets the failures of every slot, and gives at most `empty_max` empty ones to the release of `to`.
+    fn reset_slots(&mut self, to: Generation, mut empty_max: usize) {
         let numbers: Vec<_> = self.tables.pool.slots().map(|(number, slot)| (number, slot.holder)).collect();
         for (number, holder) in numbers {
             match holder {
@@ -114,24 +116,25 @@ impl Supervisor {
                 }
             }
         }
-        let workers = self.tables.wanted();
-        self.tell(Notice::UpgradeStarted { kind, generation: to.0, workers });
     }
 
     pub(crate) fn begin_soak(&mut self) {
-        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
-        let soak = rollout.canary().and_then(|canary| canary.soak);
-        rollout.soak(soak.map(|soak| self.now + soak));
-        let generation = rollout.to();
-        let workers = count(self.tables.pool.up_of(generation));
-        self.tell(Notice::SoakStarted { generation: generation.0, workers, soak_ms: soak.map(milliseconds) });
+        if let Some(rollout) = self.tables.plan.rollout_mut() {
+            let soak = rollout.canary().and_then(|canary| canary.soak);
+            rollout.soak(soak.map(|soak| self.now + soak));
+            let generation = rollout.to();
+            let workers = count(self.tables.pool.up_of(generation));
+            let soak_ms = soak.map(milliseconds);
+            self.tell(Notice::SoakStarted { generation: generation.0, workers, soak_ms });
+        }
     }
 
     pub(crate) fn end_soak(&mut self) {
-        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
-        rollout.go_on();
-        let generation = rollout.to().0;
-        self.tell(Notice::SoakOver { generation });
+        if let Some(rollout) = self.tables.plan.rollout_mut() {
+            rollout.go_on();
+            let generation = rollout.to().0;
+            self.tell(Notice::SoakOver { generation });
+        }
     }
 
     /// Turns the rollout back. Once it has, calling again changes nothing: the first reason stands.
@@ -140,44 +143,38 @@ impl Supervisor {
     /// left empty, are filled from the previous one. A slot that has a new worker which has acked keeps it until a
     /// successor from the previous release has.
     pub(crate) fn turn_back(&mut self, failure: UpgradeFailure) {
-        let Some(rollout) = self.tables.plan.rollout_mut().filter(|rollout| !rollout.is_rolling_back())
-        else {
-            return;
-        };
-        let is_untouched = rollout.is_untouched();
-        let (kind, generation, from) = (rollout.kind(), rollout.to().0, rollout.from());
-        let reason = format!("{failure}");
-        rollout.turn_back(failure);
-        if is_untouched {
-            return self.end_failed(Outcome::RolledBack);
-        }
-        self.tell(Notice::RollbackStarted { kind, generation, reason });
-        self.cull_successors(DrainReason::UpgradeFailed);
-        for (number, current) in self.slots_to_give_back() {
-            if let Some(worker) = current {
-                self.cull(worker, DrainReason::UpgradeFailed);
+        let rollout = self.tables.plan.rollout_mut().filter(|rollout| !rollout.is_rolling_back());
+        if let Some(rollout) = rollout {
+            let (kind, generation, from) = (rollout.kind(), rollout.to().0, rollout.from());
+            let (is_untouched, brought) = (rollout.is_untouched(), rollout.brought().collect());
+            let reason = format!("{failure}");
+            rollout.turn_back(failure);
+            if is_untouched {
+                return self.end_rollout(Outcome::RolledBack);
             }
+            self.tell(Notice::RollbackStarted { kind, generation, reason });
+            self.cull_successors(DrainReason::UpgradeFailed);
+            self.give_back_slots(&brought, from);
+        }
+    }
+
+    /// Gives the slots back to `from` that run one of `brought` and in which it does not serve.
+    fn give_back_slots(&mut self, brought: &BTreeSet<Generation>, from: Generation) {
+        let pool = &self.tables.pool;
+        let is_up = |id| pool.worker(id).is_some_and(Worker::is_up);
+        let slots = pool.slots().filter(|(_, slot)| brought.contains(&slot.generation));
+        let idle = slots.filter(|(_, slot)| !slot.current().is_some_and(is_up));
+        let idle: Vec<_> = idle.map(|(number, slot)| (number, slot.current())).collect();
+        for (number, current) in idle {
+            current.into_iter().for_each(|worker| self.cull(worker, DrainReason::UpgradeFailed));
             self.tables.pool.reassign(number, from, self.now);
         }
     }
 
-    /// The slots that a rollout has brought to its release and that it does not serve in.
-    fn slots_to_give_back(&self) -> Vec<(SlotNumber, Option<WorkerId>)> {
-        let Some(rollout) = self.tables.plan.rollout() else { return Vec::new() };
-        let pool = &self.tables.pool;
-        let is_up = |id| pool.worker(id).is_some_and(Worker::is_up);
-        let slots = pool.slots().filter(|(_, slot)| rollout.has_brought(slot.generation));
-        let idle = slots.filter(|(_, slot)| !slot.current().is_some_and(is_up));
-        idle.map(|(number, slot)| (number, slot.current())).collect()
-    }
-
     /// The previous release fails too: whoever waits is told, and what serves goes on serving.
     pub(crate) fn give_up_rollback(&mut self, slot: SlotNumber, death: Death) {
-        let successors: Vec<_> = self.tables.pool.passing.iter().copied().collect();
-        for number in successors {
-            if let Some(successor) = self.tables.pool.slot(number).and_then(Slot::successor) {
-                self.cull(successor, DrainReason::RollbackFailed);
-            }
+        for (_, slot) in self.tables.pool.successors() {
+            slot.successor().into_iter().for_each(|id| self.cull(id, DrainReason::RollbackFailed));
         }
         if let Some(rollout) = self.tables.plan.rollout_mut()
             && let Stage::RollingBack { failure } = rollout.stage()
@@ -185,75 +182,70 @@ impl Supervisor {
             let first = failure.clone().into();
             rollout.turn_back(UpgradeFailure::Rollback { first, slot: slot.0, death });
         }
-        self.end_failed(Outcome::Failed);
+        self.end_rollout(Outcome::Failed);
     }
 
     /// The master stops: the rollout ends where it is.
     pub(crate) fn end_rollout_at_stop(&mut self) {
-        let Some(rollout) = self.tables.plan.rollout_mut() else { return };
-        let is_untouched = rollout.is_untouched();
-        if !rollout.is_rolling_back() {
-            rollout.turn_back(UpgradeFailure::MasterStopping);
+        if let Some(rollout) = self.tables.plan.rollout_mut() {
+            let outcome = if rollout.is_untouched() { Outcome::RolledBack } else { Outcome::Failed };
+            if !rollout.is_rolling_back() {
+                rollout.turn_back(UpgradeFailure::MasterStopping);
+            }
+            self.end_rollout(outcome);
         }
-        self.end_failed(if is_untouched { Outcome::RolledBack } else { Outcome::Failed });
     }
 
-    pub(crate) fn finish_rollout(&mut self) {
-        let Some(rollout) = self.tables.plan.take_rollout() else { return };
-        // An upgrade can be undone. What a rollback has left is known to be bad, and not kept to go back to.
-        let previous = (rollout.kind() == RolloutKind::Upgrade).then_some(rollout.from());
-        self.tables.releases.serve(rollout.to(), previous);
-        let report = self.report(&rollout, Outcome::Done);
-        let notice = Notice::UpgradeDone {
-            kind: rollout.kind(),
-            generation: rollout.to().0,
-            took_ms: report.took_ms,
-            draining: report.draining,
-        };
-        self.end_rollout(&rollout, &report, &notice);
+    /// Ends the rollout, informs everybody, and forgets what it was about.
+    pub(crate) fn end_rollout(&mut self, outcome: Outcome) {
+        if let Some(rollout) = self.tables.plan.take_rollout() {
+            let report = self.report(&rollout, outcome);
+            let notice = if outcome == Outcome::Done {
+                // An upgrade can be undone. What a rollback has left is known to be bad, and not kept to go back to.
+                let previous = (rollout.kind() == RolloutKind::Upgrade).then_some(rollout.from());
+                self.tables.releases.serve(rollout.to(), previous);
+                let UpgradeReport { kind, generation, took_ms, draining, .. } = report;
+                Notice::UpgradeDone { kind, generation, took_ms, draining }
+            } else {
+                self.failure_notice(&rollout, &report)
+            };
+            self.tell(notice.clone());
+            for waiter in rollout.waiters() {
+                let ok = outcome == waiter.wants;
+                let (report, notice) = (report.clone(), notice.clone());
+                self.reply(Some(waiter.request), LastReply::Upgrade { ok, report, notice });
+            }
+            self.forget_releases();
+        }
     }
 
-    pub(crate) fn end_failed(&mut self, outcome: Outcome) {
-        let Some(rollout) = self.tables.plan.take_rollout() else { return };
-        let mut report = self.report(&rollout, outcome);
-        if let Stage::RollingBack { failure } = rollout.stage() {
-            report.reason = Some(format!("{failure}"));
-            report.death = failure.death().cloned();
-        }
+    fn failure_notice(&self, rollout: &Rollout, report: &UpgradeReport) -> Notice {
         let serving = Serving {
             from: rollout.from().0,
             old: count(self.tables.pool.up_of(rollout.from())),
-            generation: rollout.to().0,
+            generation: report.generation,
             new: report.upgraded,
             wanted: report.wanted,
         };
-        let notice = Notice::UpgradeFailed {
-            kind: rollout.kind(),
-            generation: rollout.to().0,
+        Notice::UpgradeFailed {
+            kind: report.kind,
+            generation: report.generation,
             reason: report.reason.clone().unwrap_or_default(),
             serving: format!("{serving}"),
-        };
-        self.end_rollout(&rollout, &report, &notice);
-    }
-
-    /// Informs everybody of the end, and forgets what it was about.
-    fn end_rollout(&mut self, rollout: &Rollout, report: &UpgradeReport, notice: &Notice) {
-        self.tell(notice.clone());
-        for waiter in rollout.waiters() {
-            let ok = report.outcome == waiter.wants;
-            let (report, notice) = (report.clone(), notice.clone());
-            self.reply(Some(waiter.request), LastReply::Upgrade { ok, report, notice });
         }
-        self.forget_releases();
     }
 
     fn report(&self, rollout: &Rollout, outcome: Outcome) -> UpgradeReport {
+        let failure = match rollout.stage() {
+            Stage::RollingBack { failure } => Some(failure),
+            Stage::Resolving | Stage::Replacing | Stage::Soaking { .. } => None,
+        };
         UpgradeReport {
             kind: rollout.kind(),
             outcome,
             generation: rollout.to().0,
-            reason: None,
-            death: None,
+            reason: failure.map(|failure| format!("{failure}")),
+            death: failure.and_then(UpgradeFailure::death).cloned(),
             upgraded: count(self.tables.pool.up_of(rollout.to())),
             wanted: self.tables.wanted(),
             draining: count(self.tables.pool.draining()),

@@ -44,6 +44,15 @@ pub(crate) struct Worker {
     pub(crate) last_words: Vec<String>,
 }
 
+/// A worker that has a pid, as signals and notices name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Process {
+    pub(crate) id: WorkerId,
+    pub(crate) slot: SlotNumber,
+    pub(crate) pid: Pid,
+    pub(crate) generation: Generation,
+}
+
 /// What a worker is doing, as far as the master knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,7 +83,7 @@ pub(crate) enum Boot {
 }
 
 /// A stop in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Drain {
     /// When it was asked, or its slot was closed.
     pub(crate) since: Moment,
@@ -86,7 +95,7 @@ pub(crate) struct Drain {
 }
 
 /// What a draining worker gets next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Next {
     /// Nothing: it may take as long as it likes, or has no pid yet, or got SIGKILL.
@@ -121,19 +130,29 @@ impl Worker {
         }
     }
 
+    /// The worker as a process; `None` until its spawn has worked.
+    pub(crate) fn process(&self) -> Option<Process> {
+        let Self { id, slot, generation, .. } = *self;
+        self.pid.map(|pid| Process { id, slot, pid, generation })
+    }
+
     /// What is to happen to it, and when.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Step)> {
-        let id = self.id;
+        let (id, process) = (self.id, self.process());
         let of_state = match self.state {
             State::Spawning
             | State::Starting(Boot::Unlimited)
             | State::Up { old_at: None }
             | State::Draining(Drain { next: Next::Nothing, .. }) => None,
             State::Starting(Boot::AckedAt(at)) => Some((at, Step::CountAsAcked(id))),
-            State::Starting(Boot::AckBy(at)) => Some((at, Step::MissBoot(id))),
+            State::Starting(Boot::AckBy(at)) => process.map(|process| (at, Step::MissBoot(process))),
             State::Up { old_at: Some(at) } => Some((at, Step::GrowOld(id))),
-            State::Draining(Drain { next: Next::Ask(at), .. }) => Some((at, Step::Ask(id))),
-            State::Draining(Drain { next: Next::Kill(at), .. }) => Some((at, Step::Kill(id))),
+            State::Draining(Drain { next: Next::Ask(at), .. }) => {
+                process.map(|process| (at, Step::Ask(process)))
+            }
+            State::Draining(drain @ Drain { next: Next::Kill(at), .. }) => {
+                process.map(|process| (at, Step::Kill(process, drain)))
+            }
         };
         // One that has not acked has its boot deadline.
         let ping = if self.is_unacked() { Step::ExpectPing(id) } else { Step::FallSilent(id) };
@@ -169,10 +188,10 @@ impl Drain {
         self.sent != 0
     }
 
-    /// The stop after `signal` too; `None` if the worker has had that one, or SIGKILL.
-    pub(crate) fn escalate(self, signal: Signal) -> Option<Self> {
+    /// The stop after `signal` too.
+    pub(crate) fn with(self, signal: Signal) -> Self {
         let next = if signal == Signal::SIGKILL { Next::Nothing } else { self.next };
-        (!self.has_had(signal)).then_some(Self { signal, sent: self.sent | bit(signal), next, ..self })
+        Self { signal, sent: self.sent | bit(signal), next, ..self }
     }
 
     /// Whether the worker has had `signal`, or SIGKILL, after which there is nothing to add.

@@ -198,7 +198,7 @@ impl<'a> Writer<'a> {
         self.small(recycling.failures() as usize);
         let queue: Vec<_> = recycling.queue().collect();
         self.small(queue.len());
-        queue.into_iter().for_each(|worker| self.worker(Some(worker)));
+        queue.into_iter().for_each(|(worker, _)| self.worker(Some(worker)));
         self.until(1, recycling.next_deadline(self.supervisor.reached));
         match recycling.turn() {
             Some(turn) => {

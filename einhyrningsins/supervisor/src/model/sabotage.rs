@@ -7,7 +7,7 @@
 use super::super::rules::{Fate, Step};
 use super::search::explore;
 use super::*;
-use einhorn_proto::LastReply;
+use einhorn_proto::{DrainReason, LastReply};
 
 /// A bug that a supervisor of the tests can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +78,9 @@ impl Sabotage {
             (Self::ForgetSlot, Step::Decide(Fate::Wait { attempts, .. })) => {
                 supervisor.take(Step::Decide(Fate::Wait { at: now + NEVER, attempts }));
             }
-            (Self::CullBeforeAck, Step::Replace(slot)) => {
-                supervisor.take(Step::Replace(slot));
-                supervisor.take(Step::Pass(slot));
+            (Self::CullBeforeAck, step @ Step::Replace(_, old, _)) => {
+                supervisor.take(step);
+                supervisor.cull(old, DrainReason::UpgradeBegan);
             }
             (_, step) => supervisor.take(step),
         }

@@ -43,7 +43,7 @@ fn in_rollout(view: &View<'_>, loss: &Loss, rollout: &Rollout) -> Fate {
 /// It was lost in a rollback.
 fn in_rollback(view: &View<'_>, loss: &Loss, rollout: &Rollout) -> Fate {
     if loss.role == Role::Holder && rollout.has_brought(loss.generation) {
-        return Fate::GiveBack;
+        return Fate::GiveBack(rollout.from());
     }
     let deaths = rollout.attempts(loss.slot).deaths + 1;
     let at = after(view, loss, deaths);
@@ -54,10 +54,8 @@ fn in_rollback(view: &View<'_>, loss: &Loss, rollout: &Rollout) -> Fate {
 }
 
 fn outside_of_rollouts(view: &View<'_>, loss: &Loss) -> Fate {
-    let Some(slot) = view.tables.pool.slot(loss.slot) else {
-        return Fate::Wait { at: view.now, attempts: Attempts::default() };
-    };
-    let mut attempts = slot.attempts;
+    let slot = view.tables.pool.slot(loss.slot);
+    let mut attempts = slot.map_or(Attempts::default(), |slot| slot.attempts);
     if !loss.death.acked {
         attempts.deaths += 1;
         // A loaded system is no fault of the release.

@@ -22,10 +22,14 @@ mod refill;
 mod rollout;
 mod stop;
 
-use super::event::{SlotNumber, WorkerId};
+use einhorn_proto::RecycleReason;
+
+use super::event::{Generation, SlotNumber, WorkerId};
 use super::moment::Moment;
+use super::pool::Pass;
 use super::slot::Attempts;
 use super::tables::Tables;
+use super::worker::{Drain, Process};
 
 /// The rules in order of precedence.
 const RULES: [fn(&View<'_>) -> Option<Step>; 7] =
@@ -45,7 +49,7 @@ pub(crate) struct View<'a> {
     pub(crate) reached: Moment,
 }
 
-/// One thing to do. Taking it changes the tables so that no rule asks for it again.
+/// One thing to do, with what the rule has found. Taking it changes the tables so that no rule asks for it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// The master exits.
@@ -57,11 +61,11 @@ pub(crate) enum Step {
     /// The worker counts as acked: its time has passed.
     CountAsAcked(WorkerId),
     /// The worker has missed its boot deadline: it drains, and is a loss to its slot.
-    MissBoot(WorkerId),
+    MissBoot(Process),
     /// The worker's grace period is over: SIGKILL.
-    Kill(WorkerId),
+    Kill(Process, Drain),
     /// The worker, whose slot was closed, gets its stop signal.
-    Ask(WorkerId),
+    Ask(Process),
     /// The worker has reached its greatest age, and waits to be replaced.
     GrowOld(WorkerId),
     /// The worker has stopped pinging, and waits to be replaced.
@@ -71,15 +75,17 @@ pub(crate) enum Step {
     /// The rest of the slots follows the canaries.
     EndSoak,
     /// The successor takes the slot, and the worker before it drains.
-    Pass(SlotNumber),
+    Pass(Pass),
     /// The pool is full for the first time.
     BecomeReady,
     /// A slot that was given up is due again: its release has proved itself.
     Revive(SlotNumber),
     /// A worker is spawned into the empty slot.
-    Fill(SlotNumber),
-    /// The rollout takes the slot: a successor is spawned, or an empty slot gets the release.
-    Replace(SlotNumber),
+    Fill(SlotNumber, Generation),
+    /// The rollout takes the slot of a worker: a successor is spawned.
+    Replace(SlotNumber, WorkerId, Generation),
+    /// The rollout takes an empty slot, which gets the release.
+    Reassign(SlotNumber, Generation),
     /// The fleet takes its slots one by one from now on.
     ThinOut,
     /// The canaries are up, and are watched.
@@ -89,7 +95,7 @@ pub(crate) enum Step {
     /// Every slot has what was there before the rollout.
     FinishRollback,
     /// The turn of the worker to be replaced begins.
-    BeginTurn(WorkerId),
+    BeginTurn(Process, RecycleReason),
 }
 
 /// What becomes of a slot that has lost a worker.
@@ -107,8 +113,8 @@ pub(crate) enum Fate {
     Retry { at: Moment },
     /// The rollout fails; `tries` is `None` in its soak.
     TurnBack { tries: Option<u32> },
-    /// It was to be given back to the previous release, and is free.
-    GiveBack,
+    /// It was to be given back to the previous release, which this is, and is free.
+    GiveBack(Generation),
     /// The rollback fails too. The slot is filled again at `at`.
     FailRollback { at: Moment },
 }

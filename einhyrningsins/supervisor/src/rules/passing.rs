@@ -5,11 +5,11 @@ use super::{Step, View};
 
 pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     let pool = &view.tables.pool;
-    let slot = pool.acked_successor()?;
+    let pass = pool.next_pass()?;
     let is_waiting = view
         .tables
         .plan
         .rollout()
         .is_some_and(|rollout| rollout.is_fleet_forward() && pool.up_of(rollout.to()) < pool.size());
-    (!is_waiting).then_some(Step::Pass(slot))
+    (!is_waiting).then_some(Step::Pass(pass))
 }

@@ -9,13 +9,10 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     if !is_calm || !tables.recycling.is_free(view.reached) || !tables.may_spawn() {
         return None;
     }
-    let serves = |id: &crate::WorkerId| {
-        tables
-            .pool
-            .worker(*id)
-            .filter(|worker| worker.is_up())
-            .and_then(|worker| tables.pool.slot(worker.slot))
-            .is_some_and(|slot| slot.current() == Some(*id))
-    };
-    tables.recycling.queue().find(serves).map(Step::BeginTurn)
+    tables.recycling.queue().find_map(|(id, reason)| {
+        let worker = tables.pool.worker(id).filter(|worker| worker.is_up())?;
+        let process = worker.process()?;
+        let is_current = tables.pool.slot(worker.slot)?.current() == Some(id);
+        is_current.then_some(Step::BeginTurn(process, reason))
+    })
 }

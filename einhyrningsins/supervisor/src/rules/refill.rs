@@ -10,7 +10,8 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     if let Some(slot) = pool.given_up.iter().find(|slot| is_proven(view, **slot)) {
         return Some(Step::Revive(*slot));
     }
-    pool.due_slot(view.now).filter(|_| view.tables.may_spawn()).map(Step::Fill)
+    let slot = pool.due_slot(view.now).filter(|_| view.tables.may_spawn())?;
+    Some(Step::Fill(slot, pool.slot(slot)?.generation))
 }
 
 /// A release that has been up is tried without end: slots that gave it up before do not stay behind.

@@ -22,11 +22,14 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
 
 fn replace(view: &View<'_>, rollout: &Rollout, slot: SlotNumber) -> Option<Step> {
     let pool = &view.tables.pool;
-    let is_held = pool.slot(slot).is_some_and(|slot| slot.current().is_some());
+    let (target, current) = (rollout.target(), pool.slot(slot)?.current());
     // A successor leaves room for the slots that wait for a worker of their own.
-    let needs = if is_held { 1 + pool.vacancies() } else { 1 };
+    let needs = current.map_or(1, |_| 1 + pool.vacancies());
     if view.tables.may_spawn() && view.tables.has_room_for(needs) {
-        return Some(Step::Replace(slot));
+        return Some(match current {
+            Some(worker) => Step::Replace(slot, worker, target),
+            None => Step::Reassign(slot, target),
+        });
     }
     // A fleet that has grown beyond its bound would wait for ever for the last of it.
     (rollout.is_fleet_forward() && pool.unacked() == 0).then_some(Step::ThinOut)
@@ -49,10 +52,9 @@ fn next_slot(view: &View<'_>, rollout: &Rollout) -> Option<SlotNumber> {
 
 /// Whether as many slots as there are canaries have the new release, or are trying it.
 fn are_canaries_placed(view: &View<'_>, rollout: &Rollout) -> bool {
-    let Some(canary) = rollout.canary().filter(|_| !rollout.is_rolling_back()) else { return false };
     let pool = &view.tables.pool;
     let placed = pool.settled_count(rollout.to()) + pool.passing.len() + rollout.retries_waiting(view.now);
-    placed >= canary.slots as usize
+    !rollout.is_rolling_back() && rollout.canary().is_some_and(|canary| placed >= canary.slots as usize)
 }
 
 /// Nothing is left to begin; the stage ends when all that has begun has acked.
