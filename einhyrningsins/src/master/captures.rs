@@ -13,7 +13,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use anyhow::Context;
-use einhyrningsins_supervisor::Event;
+use einhyrningsins_supervisor::{Event, Report};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::unistd::Pid;
@@ -136,7 +136,7 @@ impl Captures {
     /// Passes on what the worker left when it died. If it had not acked, returns its last lines as an event.
     pub(super) fn on_reaped(&mut self, pid: Pid, registry: &Registry, log: &mut Log) -> Option<Event> {
         let lines = self.last_words(pid, registry, &mut |lines| log.pass_on(lines))?;
-        Some(Event::LastWords { pid: core_pid(pid), lines })
+        Some(Event::Heard { pid: core_pid(pid), report: Report::LastWords(lines) })
     }
 
     fn last_words(&mut self, worker: Pid, registry: &Registry, sink: &mut Sink<'_>) -> Option<Vec<String>> {
@@ -156,7 +156,10 @@ impl Captures {
     pub(super) fn news(&mut self) -> Vec<Event> {
         let streams = self.streams.values_mut();
         let news = streams.filter_map(|stream| {
-            Some(Event::LastWords { pid: core_pid(stream.worker?), lines: stream.take_news()? })
+            Some(Event::Heard {
+                pid: core_pid(stream.worker?),
+                report: Report::LastWords(stream.take_news()?),
+            })
         });
         news.collect()
     }
@@ -356,7 +359,7 @@ mod tests {
         /// The newest lines of the worker.
         fn news(&mut self) -> Vec<Vec<String>> {
             let lines = |event| match event {
-                Event::LastWords { pid, lines } if pid == core_pid(WORKER) => lines,
+                Event::Heard { pid, report: Report::LastWords(lines) } if pid == core_pid(WORKER) => lines,
                 other => panic!("{other:?}"),
             };
             self.captures.news().into_iter().map(lines).collect()

@@ -6,7 +6,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use einhyrningsins_supervisor::{Event, Supervisor};
+use einhyrningsins_supervisor::{Event, Report, Supervisor};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::forms::{core_pid, system_pid};
@@ -73,7 +73,7 @@ impl Sampling {
         let pause = left / u32::try_from(rounds + 1).unwrap_or(u32::MAX);
         self.next = Some(now + if rounds == 0 { left } else { pause });
         let measured = looked_at.into_iter().filter_map(|pid| {
-            Some(Event::Measured { pid: core_pid(pid), rss_bytes: self.resident_bytes(pid)? })
+            Some(Event::Heard { pid: core_pid(pid), report: Report::Rss(self.resident_bytes(pid)?) })
         });
         measured.collect()
     }

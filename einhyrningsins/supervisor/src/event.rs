@@ -62,45 +62,12 @@ pub enum Event {
         /// How it ended.
         termination: Termination,
     },
-    /// A worker says that it takes traffic. The shell has checked who speaks.
-    Acked {
+    /// A worker reports something, or something was found out about it. The shell has checked who speaks.
+    Heard {
         /// The worker's pid.
         pid: Pid,
-        /// How it said so.
-        source: AckSource,
-    },
-    /// A worker says that it is still well.
-    Pinged {
-        /// The worker's pid.
-        pid: Pid,
-        /// A word of its own, for whoever looks at the state.
-        word: Option<String>,
-    },
-    /// A worker was measured.
-    Measured {
-        /// The worker's pid.
-        pid: Pid,
-        /// The memory that it holds, in bytes.
-        rss_bytes: u64,
-    },
-    /// A worker says something of itself.
-    StatusText {
-        /// The worker's pid.
-        pid: Pid,
-        /// What it says.
-        text: String,
-    },
-    /// What a worker that has not acked last wrote to standard error, in whole; where that is captured.
-    LastWords {
-        /// The worker's pid.
-        pid: Pid,
-        /// The lines, oldest first.
-        lines: Vec<String>,
-    },
-    /// A worker says that it is stopping.
-    StopAnnounced {
-        /// The worker's pid.
-        pid: Pid,
+        /// What was heard.
+        report: Report,
     },
     /// Somebody wants something: a client, or a signal to the master (no request to answer).
     Command {
@@ -128,6 +95,23 @@ pub enum Event {
     },
     /// The time that [`super::Supervisor::next_deadline`] named has come. Early is harmless.
     DeadlineReached,
+}
+
+/// What is heard of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It takes traffic.
+    Ack(AckSource),
+    /// It is still well; with a word of its own for the state.
+    Ping(Option<String>),
+    /// It holds this much memory, in bytes.
+    Rss(u64),
+    /// It describes its status; empty for none.
+    Status(String),
+    /// What it last wrote to standard error before its ack, in whole and oldest first; where that is captured.
+    LastWords(Vec<String>),
+    /// It is stopping.
+    Stopping,
 }
 
 /// A command that the pool carries out.

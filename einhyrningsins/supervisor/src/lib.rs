@@ -70,7 +70,7 @@ use alloc::vec::Vec;
 use einhorn_proto::{LastReply, Notice, Severity};
 
 pub use event::{
-    Action, Event, Generation, PoolCommand, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
+    Action, Event, Generation, PoolCommand, Report, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
 pub use moment::Moment;
 pub use policy::{AckMode, MaxAge, Policy, PolicyChange, RecyclingLimits, Retries};

@@ -199,7 +199,9 @@ pub(super) fn good_event(
             State::Draining(_) => {
                 return Some((now, Event::Exited { pid, termination: Termination::Exited(0) }));
             }
-            State::Starting(_) => return Some((now, Event::Acked { pid, source: AckSource::Notify })),
+            State::Starting(_) => {
+                return Some((now, Event::Heard { pid, report: Report::Ack(AckSource::Notify) }));
+            }
             State::Spawning | State::Up { .. } => {}
         }
     }

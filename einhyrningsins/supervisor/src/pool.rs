@@ -137,8 +137,13 @@ impl Pool {
         self.change_worker(id, |worker| worker.text = text);
     }
 
+    /// A worker wrote to standard error. Nobody will ask what one wrote before it came up.
     pub(crate) fn wrote(&mut self, id: WorkerId, lines: Vec<String>) {
-        self.change_worker(id, |worker| worker.last_words = lines);
+        self.change_worker(id, |worker| {
+            if worker.acked_at.is_none() {
+                worker.last_words = lines;
+            }
+        });
     }
 
     /// A worker is gone: it was reaped, or never came to be. If its slot needed it, that is a loss.

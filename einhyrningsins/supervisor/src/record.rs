@@ -3,15 +3,13 @@
 //! This is the table of every state and event: an event changes one fact here, or is ignored by name. Commands are
 //! facts too; `commands.rs` has the table for those.
 
-use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{AckSource, Ignored, Notice, RecycleReason, Termination, UpgradeFailure};
 
 use super::Supervisor;
-use super::event::{Action, Event, Generation, RequestKey, WorkerId};
+use super::event::{Action, Event, Generation, Report, RequestKey, WorkerId};
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Stage};
 use super::policy::AckMode;
@@ -34,12 +32,7 @@ impl Supervisor {
                 self.on_spawn_failed(worker, reason, transient);
             }
             Event::Exited { pid, termination } => self.on_exited(pid, termination),
-            Event::Acked { pid, source } => self.on_acked(pid, source),
-            Event::Pinged { pid, word } => self.on_pinged(pid, word),
-            Event::Measured { pid, rss_bytes } => self.on_measured(pid, rss_bytes),
-            Event::StatusText { pid, text } => self.on_status_text(pid, text),
-            Event::LastWords { pid, lines } => self.on_last_words(pid, lines),
-            Event::StopAnnounced { pid } => self.on_stop_announced(pid),
+            Event::Heard { pid, report } => self.on_heard(pid, report),
             Event::Command { request, command } => self.on_command(request, command),
             Event::RequestAbandoned { request } => self.on_request_abandoned(request),
             Event::ReleaseResolved { generation } => self.on_release_resolved(generation),
@@ -135,13 +128,38 @@ impl Supervisor {
         self.tables.recycling.gone(id);
     }
 
-    fn on_acked(&mut self, pid: Pid, source: AckSource) {
-        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.state)) {
-            Some((id, State::Starting(_))) => self.ack(id, source),
-            Some((_, state @ (State::Spawning | State::Up { .. } | State::Draining(_)))) => {
-                self.ignore(&Ignored::Ack { pid: pid.as_raw(), state: state.name() });
+    fn on_heard(&mut self, pid: Pid, report: Report) {
+        let Some(worker) = self.tables.pool.by_pid(pid) else {
+            return self.ignore(&match report {
+                Report::Ack(_) => Ignored::StrayAck { pid: pid.as_raw() },
+                report => Ignored::NoWorker { pid: pid.as_raw(), what: report.name() },
+            });
+        };
+        let (id, slot, state, pid) = (worker.id, worker.slot.0, worker.state, pid.as_raw());
+        match (report, state) {
+            (Report::Ack(source), State::Starting(_)) => self.ack(id, source),
+            (Report::Ack(_), State::Spawning | State::Up { .. } | State::Draining(_)) => {
+                self.ignore(&Ignored::Ack { pid, state: state.name() });
             }
-            None => self.ignore(&Ignored::StrayAck { pid: pid.as_raw() }),
+            (Report::Ping(word), _) => {
+                let due = self.tables.policy.recycling.ping_timeout.map(|timeout| self.now + timeout);
+                self.tables.pool.pinged(id, self.now, word, due);
+                if !matches!(state, State::Draining(_)) {
+                    self.forgive(id, RecycleReason::PingTimeout);
+                }
+            }
+            (Report::Rss(bytes), State::Up { .. }) => match self.tables.policy.recycling.max_rss_bytes {
+                Some(max) if bytes > max => self.tables.recycling.enqueue(id, RecycleReason::MaxRss),
+                Some(_) | None => self.forgive(id, RecycleReason::MaxRss),
+            },
+            // It is not replaced for its size: it does not serve.
+            (Report::Rss(_), State::Spawning | State::Starting(_) | State::Draining(_)) => {}
+            (Report::Status(text), _) => {
+                self.tables.pool.sent_text(id, (!text.is_empty()).then(|| text.clone()));
+                self.tell(Notice::StatusText { slot, pid, text });
+            }
+            (Report::LastWords(lines), _) => self.tables.pool.wrote(id, lines),
+            (Report::Stopping, _) => self.tell(Notice::Stopping { slot, pid }),
         }
     }
 
@@ -164,66 +182,12 @@ impl Supervisor {
         self.tell(notice);
     }
 
-    fn on_pinged(&mut self, pid: Pid, word: Option<String>) {
-        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.is_undrained())) {
-            Some((id, is_undrained)) => {
-                let due = self.tables.policy.recycling.ping_timeout.map(|timeout| self.now + timeout);
-                self.tables.pool.pinged(id, self.now, word, due);
-                if is_undrained {
-                    self.forgive(id, RecycleReason::PingTimeout);
-                }
-            }
-            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "ping" }),
-        }
-    }
-
-    fn on_measured(&mut self, pid: Pid, rss_bytes: u64) {
-        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.state)) {
-            Some((id, State::Up { .. })) => match self.tables.policy.recycling.max_rss_bytes {
-                Some(max) if rss_bytes > max => self.tables.recycling.enqueue(id, RecycleReason::MaxRss),
-                Some(_) | None => self.forgive(id, RecycleReason::MaxRss),
-            },
-            // It is not replaced for its size: it does not serve.
-            Some((_, State::Spawning | State::Starting(_) | State::Draining(_))) => {}
-            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "size" }),
-        }
-    }
-
     /// A worker does not wait to be replaced for this reason any more. Its age it keeps.
     fn forgive(&mut self, id: WorkerId, reason: RecycleReason) {
         let is_old = self.tables.policy.recycling.max_age.is_some()
             && self.tables.pool.worker(id).is_some_and(|worker| worker.state == State::Up { old_at: None });
         if self.tables.recycling.forgive(id, reason) && is_old {
             self.tables.recycling.enqueue(id, RecycleReason::MaxAge);
-        }
-    }
-
-    fn on_status_text(&mut self, pid: Pid, text: String) {
-        match self.tables.pool.by_pid(pid).map(|worker| (worker.id, worker.slot.0)) {
-            Some((id, slot)) => {
-                self.tables.pool.sent_text(id, (!text.is_empty()).then(|| text.to_owned()));
-                self.tell(Notice::StatusText { slot, pid: pid.as_raw(), text });
-            }
-            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "status" }),
-        }
-    }
-
-    fn on_last_words(&mut self, pid: Pid, lines: Vec<String>) {
-        match self.tables.pool.by_pid(pid) {
-            Some(worker) if worker.acked_at.is_none() => {
-                let id = worker.id;
-                self.tables.pool.wrote(id, lines);
-            }
-            // It has come up, so nobody will ask what it wrote before.
-            Some(_) => {}
-            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "last words" }),
-        }
-    }
-
-    fn on_stop_announced(&mut self, pid: Pid) {
-        match self.tables.pool.by_pid(pid).map(|worker| worker.slot.0) {
-            Some(slot) => self.tell(Notice::Stopping { slot, pid: pid.as_raw() }),
-            None => self.ignore(&Ignored::NoWorker { pid: pid.as_raw(), what: "stop" }),
         }
     }
 
@@ -256,5 +220,19 @@ impl Supervisor {
     fn is_resolving(&self, generation: Generation) -> bool {
         let rollout = self.tables.plan.rollout();
         rollout.is_some_and(|rollout| rollout.to() == generation && *rollout.stage() == Stage::Resolving)
+    }
+}
+
+impl Report {
+    /// The report, to complete "... of a process".
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Ack(_) => "ack",
+            Self::Ping(_) => "ping",
+            Self::Rss(_) => "size",
+            Self::Status(_) => "status",
+            Self::LastWords(_) => "last words",
+            Self::Stopping => "stop",
+        }
     }
 }

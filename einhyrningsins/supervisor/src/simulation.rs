@@ -175,7 +175,7 @@ impl World {
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
-                self.feed(Event::Acked { pid, source: AckSource::Control });
+                self.feed(Event::Heard { pid, report: Report::Ack(AckSource::Control) });
             }
             11..15 => {
                 let pid = self.any_pid();
@@ -220,10 +220,10 @@ impl World {
                 }
                 _ => {
                     let pid = Pid::from_raw(self.any_pid());
-                    self.feed(Event::StatusText { pid, text: "well".into() });
+                    self.feed(Event::Heard { pid, report: Report::Status("well".into()) });
                     let rss_bytes = self.dice.u64(..30);
-                    self.feed(Event::Measured { pid, rss_bytes });
-                    self.feed(Event::Pinged { pid, word: None });
+                    self.feed(Event::Heard { pid, report: Report::Rss(rss_bytes) });
+                    self.feed(Event::Heard { pid, report: Report::Ping(None) });
                 }
             },
         }

@@ -4,7 +4,7 @@ use einhorn_proto::{
     AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
     Settings,
 };
-use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Stop, Supervisor, UpgradePlan};
+use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Report, Stop, Supervisor, UpgradePlan};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::json;
@@ -92,12 +92,15 @@ impl Control {
             Command::Events => self.on_events(&asker),
             Command::WorkerAck { pid } => {
                 let pid = self.speaks_for(client, pid, "worker:ack", view.core, log)?;
-                return Some(Request::Event(Event::Acked { pid: core_pid(pid), source: AckSource::Control }));
+                return Some(Request::Event(Event::Heard {
+                    pid: core_pid(pid),
+                    report: Report::Ack(AckSource::Control),
+                }));
             }
             Command::WorkerPing { pid, request_id } => {
                 let pid = self.speaks_for(client, pid, "worker:ping", view.core, log)?;
                 let word = request_id.map(|word| word.chars().take(PING_WORD_MAX).collect());
-                return Some(Request::Event(Event::Pinged { pid: core_pid(pid), word }));
+                return Some(Request::Event(Event::Heard { pid: core_pid(pid), report: Report::Ping(word) }));
             }
             Command::Reload => return Some(Request::Reload(self.enter(asker))),
             command => return self.on_pool_command(asker, &command, view, log),

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use anyhow::Context;
 use einhorn_proto::AckSource;
-use einhyrningsins_supervisor::{Event, Supervisor};
+use einhyrningsins_supervisor::{Event, Report, Supervisor};
 use mio::{Interest, Registry};
 use nix::unistd::Pid;
 
@@ -97,10 +97,10 @@ impl Notify {
             );
             return if self.strangers.is_new(sender) { log.warn(refusal) } else { log.debug(refusal) };
         };
-        events.extend(ready.then_some(Event::Acked { pid, source: AckSource::Notify }));
-        events.extend(watchdog.then_some(Event::Pinged { pid, word: None }));
-        events.extend(status.map(|text| Event::StatusText { pid, text }));
-        events.extend(stopping.then_some(Event::StopAnnounced { pid }));
+        events.extend(ready.then_some(Event::Heard { pid, report: Report::Ack(AckSource::Notify) }));
+        events.extend(watchdog.then_some(Event::Heard { pid, report: Report::Ping(None) }));
+        events.extend(status.map(|text| Event::Heard { pid, report: Report::Status(text) }));
+        events.extend(stopping.then_some(Event::Heard { pid, report: Report::Stopping }));
     }
 }
 

@@ -159,7 +159,7 @@ impl World {
     pub(super) fn hear_strange_acks(&mut self) {
         let pids = self.onlooker.processes.keys().filter(|pid| !self.awaits_ack(**pid));
         for pid in pids.copied().chain([Pid::from_raw(1)]).collect::<Vec<_>>() {
-            self.feed_at(self.supervisor.now, Event::Acked { pid, source: AckSource::Control });
+            self.feed_at(self.supervisor.now, Event::Heard { pid, report: Report::Ack(AckSource::Control) });
         }
     }
 
@@ -209,8 +209,8 @@ impl World {
                 self.feed(Event::SpawnFailed { worker, reason: String::new(), transient })
             }
             &Step::Dies(pid) => self.feed(Event::Exited { pid, termination: Termination::Exited(1) }),
-            &Step::Swells(pid) => self.feed(Event::Measured { pid, rss_bytes: u64::MAX }),
-            &Step::Acks(pid) => self.feed(Event::Acked { pid, source: AckSource::Control }),
+            &Step::Swells(pid) => self.feed(Event::Heard { pid, report: Report::Rss(u64::MAX) }),
+            &Step::Acks(pid) => self.feed(Event::Heard { pid, report: Report::Ack(AckSource::Control) }),
             Step::Deadline => {
                 self.now = self.supervisor.next_deadline().map_or(self.now, |at| at.max(self.now));
                 self.feed(Event::DeadlineReached)

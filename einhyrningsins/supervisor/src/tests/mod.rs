@@ -244,7 +244,7 @@ fn late_repeated_and_strange_acks_change_nothing() {
 fn a_death_before_the_ack_tells_what_the_worker_last_wrote_and_one_after_it_does_not() {
     let mut play = Play::steady(plain_policy(2));
     let say = |play: &mut Play, pid: i32, line: &str| {
-        play.feed(Event::LastWords { pid: Pid::from_raw(pid), lines: vec![line.to_owned()] });
+        play.feed(Event::Heard { pid: Pid::from_raw(pid), report: Report::LastWords(vec![line.to_owned()]) });
     };
     let tails = |play: &mut Play| -> Vec<Vec<String>> {
         let notices = core::mem::take(&mut play.notices);
@@ -294,7 +294,7 @@ fn a_number_among_other_options_is_answered_as_a_resize() {
 fn the_word_of_the_last_ping_is_kept() {
     let mut play = Play::steady(plain_policy(1));
     for word in [Some("first".to_owned()), None, Some("last".to_owned())] {
-        play.feed(Event::Pinged { pid: Pid::from_raw(100), word });
+        play.feed(Event::Heard { pid: Pid::from_raw(100), report: Report::Ping(word) });
     }
     assert_eq!(play.supervisor.worker_details(play.now)[0].ping_word.as_deref(), Some("last"));
 }

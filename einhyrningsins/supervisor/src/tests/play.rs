@@ -141,7 +141,7 @@ impl Play {
     }
 
     pub(super) fn ack(&mut self, pid: i32) {
-        self.feed(Event::Acked { pid: Pid::from_raw(pid), source: AckSource::Control });
+        self.feed(Event::Heard { pid: Pid::from_raw(pid), report: Report::Ack(AckSource::Control) });
     }
 
     pub(super) fn exit(&mut self, pid: i32) {

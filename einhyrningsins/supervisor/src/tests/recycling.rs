@@ -29,11 +29,11 @@ fn by_age(age: Duration, jitter: Duration) -> Policy {
 
 impl Play {
     pub(super) fn measure(&mut self, pid: i32, rss_bytes: u64) {
-        self.feed(Event::Measured { pid: Pid::from_raw(pid), rss_bytes });
+        self.feed(Event::Heard { pid: Pid::from_raw(pid), report: Report::Rss(rss_bytes) });
     }
 
     pub(super) fn ping(&mut self, pid: i32) {
-        self.feed(Event::Pinged { pid: Pid::from_raw(pid), word: None });
+        self.feed(Event::Heard { pid: Pid::from_raw(pid), report: Report::Ping(None) });
     }
 
     pub(super) fn upgrade(&mut self) -> u64 {
