@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::libc;
-use serde::{Deserialize, Serialize};
+
+use crate::forms::as_text;
 
 /// The most CPUs that a kernel can be built for (NR_CPUS of the largest configuration).
 const CPUS_MAX: u32 = 8192;
@@ -18,8 +19,7 @@ const WORD_BITS: u32 = libc::c_ulong::BITS;
 const WORDS_MAX: usize = (CPUS_MAX / WORD_BITS) as usize;
 
 /// A non-empty set of CPUs. Its text form is numbers and ranges joined by `+`: `0-3+8`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CpuSet(BTreeSet<u32>);
 
 impl CpuSet {
@@ -117,19 +117,7 @@ impl FromStr for CpuSet {
     }
 }
 
-impl TryFrom<String> for CpuSet {
-    type Error = CpuSetError;
-
-    fn try_from(text: String) -> Result<Self, CpuSetError> {
-        text.parse()
-    }
-}
-
-impl From<CpuSet> for String {
-    fn from(set: CpuSet) -> Self {
-        set.to_string()
-    }
-}
+as_text!(CpuSet);
 
 #[cfg(test)]
 mod tests {

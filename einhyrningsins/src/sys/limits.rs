@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::libc;
-use serde::{Deserialize, Serialize};
+
+use crate::forms::as_text;
 
 /// `infinity` in the kernel's 64-bit calls, on every architecture (RLIM64_INFINITY).
 const INFINITY: u64 = u64::MAX;
@@ -47,8 +48,7 @@ const RESOURCES: [Resource; 16] = [
 ];
 
 /// A limit on one resource, in bytes or as a count. Its text form is `NAME=SOFT[:HARD]`.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ResourceLimit {
     /// Index in [`RESOURCES`].
     resource: usize,
@@ -57,24 +57,6 @@ pub struct ResourceLimit {
 }
 
 impl ResourceLimit {
-    /// The name of the resource, without `RLIMIT_`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        RESOURCES[self.resource].name
-    }
-
-    /// The enforced limit; `None` for unlimited.
-    #[must_use]
-    pub fn soft(&self) -> Option<u64> {
-        (self.soft != INFINITY).then_some(self.soft)
-    }
-
-    /// How far the process may raise the soft limit by itself; `None` for unlimited.
-    #[must_use]
-    pub fn hard(&self) -> Option<u64> {
-        (self.hard != INFINITY).then_some(self.hard)
-    }
-
     /// Converts it for `prlimit64(2)`.
     pub(super) fn for_kernel(self) -> KernelLimit {
         let limit = libc::rlimit64 { rlim_cur: self.soft, rlim_max: self.hard };
@@ -111,7 +93,7 @@ pub fn in_words(limit: u64) -> String {
 
 impl fmt::Display for ResourceLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}:{}", self.name(), in_words(self.soft), in_words(self.hard))
+        write!(f, "{}={}:{}", RESOURCES[self.resource].name, in_words(self.soft), in_words(self.hard))
     }
 }
 
@@ -186,19 +168,7 @@ fn parse_value(text: &str, is_in_bytes: bool) -> Result<u64, LimitError> {
     number.checked_mul(1 << shift).filter(|number| *number != INFINITY).ok_or_else(bad)
 }
 
-impl TryFrom<String> for ResourceLimit {
-    type Error = LimitError;
-
-    fn try_from(text: String) -> Result<Self, LimitError> {
-        text.parse()
-    }
-}
-
-impl From<ResourceLimit> for String {
-    fn from(limit: ResourceLimit) -> Self {
-        limit.to_string()
-    }
-}
+as_text!(ResourceLimit);
 
 #[cfg(test)]
 mod tests {
@@ -213,7 +183,11 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_number_for_both_or_one_for_each() {
-        let limits = |text| parse(text).map(|limit| (limit.name(), limit.soft(), limit.hard()));
+        let finite = |limit: u64| (limit != INFINITY).then_some(limit);
+        let limits = |text| {
+            let name = |limit: &ResourceLimit| RESOURCES[limit.resource].name;
+            parse(text).map(|limit| (name(&limit), finite(limit.soft), finite(limit.hard)))
+        };
         assert_eq!(limits("nofile=1024"), Ok(("nofile", Some(1024), Some(1024))));
         assert_eq!(limits("RLIMIT_NOFILE=1024:4096"), Ok(("nofile", Some(1024), Some(4096))));
         assert_eq!(limits("Core=0:infinity"), Ok(("core", Some(0), None)));
