@@ -18,11 +18,13 @@ mod signals;
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use einhorn_proto::{Notice, Termination};
 use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, RequestKey, UpgradePlan};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::unistd::Pid;
 
@@ -77,8 +79,8 @@ impl Master {
     /// Begins to wait for everything.
     pub(crate) fn register(&mut self) -> anyhow::Result<()> {
         let registry = self.poll.registry();
-        let registered = registry.register(&mut self.signals, ready::SIGNALS, Interest::READABLE);
-        registered.context("cannot wait for signals")?;
+        let signals = &mut SourceFd(&self.signals.as_raw_fd());
+        registry.register(signals, ready::SIGNALS, Interest::READABLE).context("cannot wait for signals")?;
         self.parts.register(registry)
     }
 

@@ -1,8 +1,8 @@
 //! Lock files: at most one process holds one at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -80,16 +80,13 @@ impl LockFile {
         for _ in 0..TRIES_MAX {
             let file = open(&path)?;
             check_kind(&path, &file)?;
-            // SAFETY: no memory is involved; the descriptor is open.
-            let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-            match Errno::result(locked) {
-                Ok(_) => {}
-                Err(Errno::EWOULDBLOCK) => {
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
                     let pid = read_content(&file).ok().and_then(|content| parse_pid(&content));
                     return Err(LockError::Held { path, pid });
                 }
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(io(errno.into())),
+                Err(TryLockError::Error(error)) => return Err(io(error)),
             }
             // A holder removes its file before it unlocks, so the file that we locked may have been removed.
             if !is_at(&file, &path).map_err(io)? {

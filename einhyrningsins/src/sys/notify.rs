@@ -1,13 +1,9 @@
 //! The notify socket: receives `sd_notify(3)` messages from workers, with the sender's pid from the kernel.
 
-use std::fmt;
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::{fmt, io};
 
-use mio::event::Source;
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::sockopt::PassCred;
@@ -142,20 +138,6 @@ impl AsFd for NotifyReceiver {
     }
 }
 
-impl Source for NotifyReceiver {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.fd.as_raw_fd()).register(registry, token, interests)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.fd.as_raw_fd()).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.fd.as_raw_fd()).deregister(registry)
-    }
-}
-
 /// Reads the assignments of a message, one per line; skips unknown ones and lines that are not assignments.
 fn parse(pid: Pid, text: &str) -> NotifyMessage {
     let mut message = NotifyMessage { pid, ready: false, watchdog: false, stopping: false, status: None };
@@ -266,7 +248,8 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
-    use mio::{Events, Poll};
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest, Poll, Token};
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -308,7 +291,8 @@ mod tests {
         let mut socket = bound();
         assert_eq!(socket.receive().unwrap(), None);
         let mut poll = Poll::new().unwrap();
-        poll.registry().register(&mut socket, Token(3), Interest::READABLE).unwrap();
+        let source = &mut SourceFd(&socket.fd.as_raw_fd());
+        poll.registry().register(source, Token(3), Interest::READABLE).unwrap();
         send(&socket, b"READY=1\nSTATUS=serving\nMAINPID=1\nX=\n");
         send(&socket, b"WATCHDOG=1");
         send(&socket, b"STOPPING=1\nSTATUS=");

@@ -1,15 +1,18 @@
 //! TCP socket options for which our crates have no setter.
 
 use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
-use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, c_int};
+use nix::sys::socket::setsockopt;
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
+
+sockopt_impl!(DeferAccept, Both, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, c_int);
+sockopt_impl!(FastOpen, Both, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, c_int);
 
 /// How long a connection without data may stay out of the queue, in seconds. The kernel rounds it up to the
 /// time of a retransmission of its answer, so one second becomes about three.
-const DEFER_SECONDS: libc::c_int = 1;
+const DEFER_SECONDS: c_int = 1;
 
 /// Keeps a connection out of the queue until the client sends data, for a few seconds at most.
 ///
@@ -19,7 +22,7 @@ const DEFER_SECONDS: libc::c_int = 1;
 /// # Source
 /// `TCP_DEFER_ACCEPT` in `tcp(7)`.
 pub fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
-    set(socket, libc::TCP_DEFER_ACCEPT, DEFER_SECONDS)
+    Ok(setsockopt(socket, DeferAccept, &DEFER_SECONDS)?)
 }
 
 /// Lets clients send data with their first packet, with at most `pending` such connections in progress. It
@@ -31,49 +34,26 @@ pub fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
 /// # Source
 /// `TCP_FASTOPEN` in `tcp(7)`.
 pub fn set_fastopen(socket: &impl AsFd, pending: u32) -> io::Result<()> {
-    set(socket, libc::TCP_FASTOPEN, libc::c_int::try_from(pending).unwrap_or(libc::c_int::MAX))
-}
-
-fn set(socket: &impl AsFd, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the kernel reads an int, of the size that is passed, and `value` outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            name,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    Ok(Errno::result(result).map(drop)?)
+    Ok(setsockopt(socket, FastOpen, &c_int::try_from(pending).unwrap_or(c_int::MAX))?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
 
+    use nix::sys::socket::getsockopt;
     use socket2::{Domain, Socket, Type};
 
     use super::*;
 
-    fn get(socket: &Socket, name: libc::c_int) -> libc::c_int {
-        let mut value: libc::c_int = 0;
-        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-        let (fd, into) = (socket.as_raw_fd(), (&raw mut value).cast());
-        // SAFETY: the kernel writes at most an int, into one that outlives the call.
-        let result = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, name, into, &raw mut length) };
-        assert_eq!(result, 0);
-        value
-    }
-
     #[test]
     fn a_set_option_can_be_read_back() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        assert_eq!(get(&socket, libc::TCP_DEFER_ACCEPT), 0);
+        assert_eq!(getsockopt(&socket, DeferAccept).unwrap(), 0);
         set_defer_accept(&socket).unwrap();
-        assert!(get(&socket, libc::TCP_DEFER_ACCEPT) > 0);
+        assert!(getsockopt(&socket, DeferAccept).unwrap() > 0);
         set_fastopen(&socket, 7).unwrap();
-        assert_eq!(get(&socket, libc::TCP_FASTOPEN), 7);
+        assert_eq!(getsockopt(&socket, FastOpen).unwrap(), 7);
     }
 
     #[test]

@@ -6,10 +6,12 @@
 mod socket;
 
 use std::collections::HashSet;
+use std::os::fd::AsRawFd;
 
 use anyhow::Context;
 use einhorn_proto::AckSource;
 use einhyrningsins_supervisor::{Event, Report, Supervisor};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::unistd::Pid;
 
@@ -120,8 +122,8 @@ impl Part for Notify {
     }
 
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
-        let registered = registry.register(&mut self.socket, ready::NOTIFY, Interest::READABLE);
-        registered.context("cannot wait for notifications")
+        let source = &mut SourceFd(&self.socket.as_raw_fd());
+        registry.register(source, ready::NOTIFY, Interest::READABLE).context("cannot wait for notifications")
     }
 }
 

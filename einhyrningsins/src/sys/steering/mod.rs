@@ -11,20 +11,19 @@
 //! (`__reuseport_add_sock`, `__reuseport_detach_sock`); on the machine, `Documentation/networking/filter.rst`.
 
 use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
-use nix::errno::Errno;
-use nix::libc::{self, sock_filter, sock_fprog};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::libc::{self, c_int, sock_filter, sock_fprog};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
-/// `SO_BINDTOIFINDEX` on most architectures. Source: `include/uapi/asm-generic/socket.h`, since Linux 5.1.
-const BIND_TO_INDEX: libc::c_int = 62;
+/// Most architectures. Source: `include/uapi/asm-generic/socket.h`, since Linux 5.1.
+const SO_BINDTOIFINDEX: c_int = 62;
+
+sockopt_impl!(BindToInterface, Both, libc::SOL_SOCKET, SO_BINDTOIFINDEX, c_int);
 
 /// The index of a network interface that does not exist: indexes count up from 1.
-static NOWHERE: libc::c_int = libc::c_int::MAX;
-
-const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+const NOWHERE: c_int = c_int::MAX;
 
 /// How a group distributes what comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,35 +82,13 @@ pub fn steer(member: &impl AsFd, size: usize, live: &[usize], spread: Spread) ->
 /// `sock_bindtoindex` of the kernel (`net/core/sock.c`): a socket that is bound to another interface moves in
 /// the kernel's table and thereby leaves its group (`udp_lib_rehash`). `shutdown(2)` does not do this.
 pub fn leave_group(socket: &impl AsFd) -> io::Result<()> {
-    // SAFETY: the kernel reads an int, of the size that is passed, and `NOWHERE` is static.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            BIND_TO_INDEX,
-            (&raw const NOWHERE).cast(),
-            INT_BYTES,
-        )
-    };
-    Ok(Errno::result(result).map(drop)?)
+    Ok(setsockopt(socket, BindToInterface, &NOWHERE)?)
 }
 
 /// Whether [`leave_group`] was called on this socket.
 #[must_use]
 pub fn has_left_group(socket: &impl AsFd) -> bool {
-    let (mut index, mut length): (libc::c_int, _) = (0, INT_BYTES);
-    // SAFETY: the kernel writes at most `length` bytes, which is the size of `index`, and both outlive the
-    // call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            BIND_TO_INDEX,
-            (&raw mut index).cast(),
-            &raw mut length,
-        )
-    };
-    result == 0 && index == NOWHERE
+    getsockopt(socket, BindToInterface) == Ok(NOWHERE)
 }
 
 fn program(size: usize, live: &[usize], spread: Spread) -> Vec<sock_filter> {
