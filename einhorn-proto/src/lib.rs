@@ -35,7 +35,7 @@ mod yaml;
 
 pub use command::{
     Argument, Audience, COMMANDS, Command, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, SignalName,
-    command_info, short_signal_name,
+    command_elsewhere, command_info, short_signal_name,
 };
 pub use death::{Death, Termination};
 pub use display::{Seconds, Workers};
@@ -54,8 +54,8 @@ pub use status::{
 };
 pub use upgrade::{Counts, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
 pub use values::{
-    DEFAULT_DIRECTORY, SecondsError, default_path, einhorns_directory, parse_master_name, parse_seconds,
-    parse_seconds_above_zero,
+    DEFAULT_DIRECTORY, SecondsError, SizeError, default_path, einhorns_directory, parse_master_name,
+    parse_seconds, parse_seconds_above_zero, parse_size,
 };
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]

@@ -1,4 +1,4 @@
-//! Values that people give to several programs: times, names of masters, and the files that follow from a name.
+//! Values that people give to several programs: times, sizes, names of masters, and the files that follow from a name.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,27 +7,60 @@ use std::time::Duration;
 /// Where a master has its control socket unless told otherwise.
 pub const DEFAULT_DIRECTORY: &str = "/tmp";
 
-/// Why a text is no time in seconds.
+/// The longest time that can be given, a century. Two of them can be added to any clock.
+const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The units of times, in seconds.
+const TIME_UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+
+/// Why a text is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecondsError {
-    /// It is no number, or one that no time has: negative, infinite or too large.
-    #[error("must be a number of seconds, 0 or more")]
+    /// It is neither a number nor numbers with units, or it is negative or infinite.
+    #[error("must be a number of seconds, 0 or more, or a time with units, such as 500ms, 1m30s, 1h or 2d")]
     NotSeconds,
+    /// It is so long that adding it to a clock could fail.
+    #[error("must be at most 36500d, a century")]
+    TooLong,
     /// It is 0 where that has no meaning.
     #[error("seconds must be > 0")]
     Zero,
 }
 
-/// Reads a decimal number of seconds, 0 or more.
+/// Reads a time: a decimal number of seconds, or decimal numbers with units, such as `500ms`, `1.5s`, `1m30s`, `1h` or
+/// `2d`.
 ///
 /// # Errors
-/// [`SecondsError::NotSeconds`].
+/// [`SecondsError::NotSeconds`] or [`SecondsError::TooLong`].
 pub fn parse_seconds(text: &str) -> Result<Duration, SecondsError> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or(SecondsError::NotSeconds)
+    let seconds: f64 = match text.parse() {
+        Ok(seconds) => seconds,
+        Err(_) => seconds_with_units(text).ok_or(SecondsError::NotSeconds)?,
+    };
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if time <= TIME_MAX => Ok(time),
+        Err(_) if seconds.is_nan() || seconds.is_infinite() || seconds < 0.0 => Err(SecondsError::NotSeconds),
+        Ok(_) | Err(_) => Err(SecondsError::TooLong),
+    }
 }
 
-/// Reads a decimal number of seconds above 0.
+/// Own code, because `humantime` panics on times near the largest `Duration`, and a client's text gets here.
+fn seconds_with_units(text: &str) -> Option<f64> {
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let (unit, after) =
+            after.split_at(after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len()));
+        let (_, unit_seconds) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
+        let number: f64 = number.parse().ok().filter(|_| !number.contains(['+', '-']))?;
+        seconds += number * unit_seconds;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(seconds)
+}
+
+/// Reads a time above 0, as [`parse_seconds`] does.
 ///
 /// # Errors
 /// [`SecondsError`].
@@ -35,6 +68,51 @@ pub fn parse_seconds_above_zero(text: &str) -> Result<Duration, SecondsError> {
     match parse_seconds(text)? {
         Duration::ZERO => Err(SecondsError::Zero),
         seconds => Ok(seconds),
+    }
+}
+
+/// Why a text is no size in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    /// It is neither a whole number nor one with a unit, or too large.
+    #[error(
+        "must be a number of bytes, or one with K, M, G or T behind it, for powers of 1024, such as 512M"
+    )]
+    NotASize,
+    /// Its unit is one of those that some take for powers of 1000 and others for powers of 1024.
+    #[error(
+        "may mean 1000 or 1024: give {number}{letter} or {number}{letter}iB for powers of 1024, or the number of bytes"
+    )]
+    Ambiguous {
+        /// The number.
+        number: String,
+        /// The first letter of the unit.
+        letter: char,
+    },
+}
+
+/// Reads a number of bytes, with a unit or without: `K` and `KiB` are 1024, `M` and `MiB` 1024 times as much, then `G`
+/// and `T`. `KB`, `MB`, `GB` and `TB` are refused.
+///
+/// # Errors
+/// [`SizeError`].
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let bytes: u64 = number.parse().map_err(|_| SizeError::NotASize)?;
+    let mut rest = unit.chars();
+    let Some(letter) = rest.next().map(|letter| letter.to_ascii_uppercase()) else { return Ok(bytes) };
+    let shift = match letter {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => return Err(SizeError::NotASize),
+    };
+    match rest.as_str() {
+        "" | "iB" | "ib" => bytes.checked_mul(1 << shift).ok_or(SizeError::NotASize),
+        "B" | "b" => Err(SizeError::Ambiguous { number: number.to_owned(), letter }),
+        _ => Err(SizeError::NotASize),
     }
 }
 
@@ -80,12 +158,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_are_decimals_that_a_duration_holds() {
-        assert_eq!(parse_seconds("0.25"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse_seconds("0"), Ok(Duration::ZERO));
-        for text in ["", "soon", "-1", "nan", "inf", "1e30"] {
+    fn times_are_seconds_or_have_units() {
+        for (text, ms) in [
+            ("0", 0),
+            ("0.25", 250),
+            ("90", 90_000),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("30s", 30_000),
+            ("1m30s", 90_000),
+            ("1h", 3_600_000),
+            ("1.5h", 5_400_000),
+            ("2d", 172_800_000),
+            ("3h04m", 11_040_000),
+        ] {
+            assert_eq!(parse_seconds(text), Ok(Duration::from_millis(ms)), "for {text}");
+        }
+        for text in
+            ["", "soon", "-1", "-1s", "nan", "inf", "1 s", "s", "1x", "1m30", "1M", "1e3s1", "ms500", "1m-5s"]
+        {
             assert_eq!(parse_seconds(text), Err(SecondsError::NotSeconds), "for {text}");
         }
         assert_eq!(parse_seconds_above_zero("0"), Err(SecondsError::Zero));
+        assert_eq!(parse_seconds_above_zero("0ms"), Err(SecondsError::Zero));
+    }
+
+    #[test]
+    fn times_that_a_clock_might_not_add_are_refused() {
+        assert_eq!(parse_seconds("36500d"), Ok(TIME_MAX));
+        for text in ["36501d", "1e19", "1e30", "18446744073709551615s1000ms", "9999999999999999999999d"] {
+            assert_eq!(parse_seconds(text), Err(SecondsError::TooLong), "for {text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units_and_ambiguous_ones_are_refused() {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("1K", 1 << 10), ("2m", 2 << 20), ("3G", 3 << 30), ("1T", 1 << 40)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "for {text}");
+        }
+        for (text, bytes) in [("1KiB", 1 << 10), ("512MiB", 512 << 20), ("1gib", 1 << 30), ("1TiB", 1 << 40)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "for {text}");
+        }
+        for text in ["512MB", "512mb"] {
+            assert_eq!(
+                parse_size(text).unwrap_err().to_string(),
+                "may mean 1000 or 1024: give 512M or 512MiB for powers of 1024, or the number of bytes"
+            );
+        }
+        for text in ["", "K", "-1", "+1", "1.5G", "1 M", "1B", "1E", "1MiBs", "1é", "99999999999T"] {
+            assert_eq!(parse_size(text), Err(SizeError::NotASize), "for {text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_time_and_a_size_or_is_refused(text in "[0-9.]{0,22}[a-zA-Z]{0,3}[0-9.]{0,6}.{0,3}") {
+            let _ = (parse_seconds(&text), parse_size(&text));
+        }
     }
 }

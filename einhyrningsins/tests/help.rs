@@ -114,7 +114,7 @@ fn of_the_native_command_line() {
 
           --max-rss <SIZE>
               Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a
-              number of bytes, or one with K, M or G behind it [default: never]
+              number of bytes, or one with K, M, G or T behind it, for powers of 1024 [default: never]
 
           --ping-timeout <SECONDS>
               Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not
@@ -335,7 +335,7 @@ fn of_einhorns_command_line() {
 
           --max-rss <SIZE>
               Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a
-              number of bytes, or one with K, M or G behind it [default: never]
+              number of bytes, or one with K, M, G or T behind it, for powers of 1024 [default: never]
 
           --ping-timeout <SECONDS>
               Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not

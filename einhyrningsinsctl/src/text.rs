@@ -1,5 +1,6 @@
 //! Fits text and times to a terminal.
 
+use einhorn_proto::Seconds;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How many columns `text` takes on a terminal.
@@ -55,14 +56,10 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// A time in at most two units: `0.4s`, `12s`, `5m12s`, `3h04m`, `2d03h`.
 pub(crate) fn age(millis: u64) -> String {
-    let seconds = millis / 1000;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        0..10 => format!("{seconds}.{}s", millis % 1000 / 100),
-        10..60 => format!("{seconds}s"),
-        60..3600 => format!("{minutes}m{:02}s", seconds % 60),
-        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
-        _ => format!("{days}d{:02}h", hours % 24),
+    match millis {
+        0..10_000 => format!("{}.{}s", millis / 1000, millis % 1000 / 100),
+        10_000..60_000 => format!("{}s", millis / 1000),
+        _ => Seconds(millis).to_string(),
     }
 }
 

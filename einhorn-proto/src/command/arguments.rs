@@ -5,10 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Command, CommandInfo, Place, SignalName};
-use crate::{RequestErrorKind, Settings, VERBOSITY_MAX, WORKERS_MAX, parse_seconds};
-
-/// The longest time that an argument may give: short enough to be added to any clock.
-const SECONDS_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+use crate::{RequestErrorKind, SecondsError, Settings, VERBOSITY_MAX, WORKERS_MAX, parse_seconds};
 
 /// The arguments of a request: a field by name wins over the positional one.
 pub(super) struct Arguments<'a> {
@@ -86,16 +83,17 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A decimal number of seconds, rounded to the millisecond, so that a written time reads back the same whatever
-    /// happened to its last binary digit.
+    /// A time, rounded to the millisecond, so that a written one reads back the same whatever happened to its last
+    /// binary digit.
     fn seconds(&self, name: &str) -> Result<Option<Duration>, RequestErrorKind> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        match parse_seconds(text.trim()).ok().filter(|seconds| *seconds <= SECONDS_MAX) {
-            Some(seconds) => {
+        match parse_seconds(text.trim()) {
+            Ok(seconds) => {
                 let rounded = seconds + Duration::from_micros(500);
                 Ok(Some(Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000)))
             }
-            None => Err(bad(self.info, name, &format!("must be a number of seconds, not \"{text}\""))),
+            Err(SecondsError::TooLong) => Err(bad(self.info, name, &SecondsError::TooLong.to_string())),
+            Err(_) => Err(bad(self.info, name, &format!("must be a number of seconds, not \"{text}\""))),
         }
     }
 

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use self::arguments::Arguments;
 pub use self::table::{
-    Argument, Audience, COMMANDS, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, command_info,
+    Argument, Audience, COMMANDS, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, command_elsewhere,
+    command_info,
 };
 use crate::RequestErrorKind;
 use crate::settings::Settings;

@@ -75,6 +75,8 @@ pub struct CommandInfo {
     pub name: &'static str,
     /// Other spellings that the client accepts from people; the wire has `name` only.
     pub aliases: &'static [&'static str],
+    /// What other programs call it. Nothing accepts these words; messages suggest the command instead.
+    pub elsewhere: &'static [&'static str],
     /// Its arguments, positional ones first and in order.
     pub arguments: &'static [Argument],
     /// The protocol version that added it.
@@ -93,11 +95,15 @@ type Read = fn(&Arguments<'_>) -> Result<Command, RequestErrorKind>;
 impl CommandInfo {
     const fn new(class: CommandClass, name: &'static str, summary: &'static str, read: Read) -> Self {
         let audience = Audience::People;
-        Self { name, aliases: &[], arguments: &[], since: 1, class, audience, summary, read }
+        Self { name, aliases: &[], elsewhere: &[], arguments: &[], since: 1, class, audience, summary, read }
     }
 
     const fn alias(self, aliases: &'static [&'static str]) -> Self {
         Self { aliases, ..self }
+    }
+
+    const fn elsewhere(self, elsewhere: &'static [&'static str]) -> Self {
+        Self { elsewhere, ..self }
     }
 
     const fn takes(self, arguments: &'static [Argument]) -> Self {
@@ -190,12 +196,14 @@ macro_rules! table {
 }
 
 table! {
-    Command::Status => question("status", "Show the master, its listeners and every worker", |_| Ok(Command::Status)),
+    Command::Status => question("status", "Show the master, its listeners and every worker", |_| Ok(Command::Status))
+        .elsewhere(&["ps", "list", "ls", "info", "show"]),
     Command::Upgrade { fleet: false, .. } => rollout(
         "upgrade",
         "Replace every worker with one from the current code, one by one",
         |args| args.upgrade(args.flag("fleet")?),
     )
+    .elsewhere(&["restart", "restart_all", "reload_all", "deploy"])
     .takes(&[FLEET, CANARY, SOAK]),
     Command::Upgrade { fleet: true, .. } => rollout(
         "upgrade_fleet",
@@ -224,7 +232,8 @@ table! {
     )
     .alias(&["upgrade-follow"])
     .typed_by(Audience::UpgradeOption),
-    Command::Rollback => rollout("rollback", "Go back to the previous release", |_| Ok(Command::Rollback)),
+    Command::Rollback => rollout("rollback", "Go back to the previous release", |_| Ok(Command::Rollback))
+        .elsewhere(&["undo", "revert"]),
     Command::Inc { .. } => change(
         "inc",
         "Add COUNT workers [default: 1]",
@@ -243,6 +252,7 @@ table! {
         |args| Ok(Command::SetWorkers { count: args.required("count", Arguments::count)? }),
     )
     .alias(&["set-workers"])
+    .elsewhere(&["scale", "resize", "workers"])
     .takes(&[NUMBER]),
     Command::Respawn => change(
         "respawn",
@@ -254,19 +264,22 @@ table! {
         "Send signals to every worker; without any, list the signals",
         |args| Ok(Command::Signal { signals: args.signals("signal")? }),
     )
+    .elsewhere(&["kill"])
     .takes(&[SIGNALS]),
     Command::Die { .. } => change(
         "die",
         "Stop the workers gracefully, then the master",
         |args| Ok(Command::Die { signal: args.text("signal")?.as_deref().map(SignalName::new) }),
     )
+    .elsewhere(&["stop", "shutdown", "terminate"])
     .takes(&[SIGNAL]),
     Command::Reload => change(
         "reload",
         "Replace the master itself and keep the workers",
         |_| Ok(Command::Reload),
     ),
-    Command::Events => question("events", "Show events as they happen", |_| Ok(Command::Events)),
+    Command::Events => question("events", "Show events as they happen", |_| Ok(Command::Events))
+        .elsewhere(&["logs", "tail", "watch"]),
     Command::State => question(
         "state",
         "Show the master's whole state, for programs and bug reports",
@@ -317,6 +330,13 @@ pub fn command_info(name: &str) -> Option<&'static CommandInfo> {
     COMMANDS.iter().find(|info| info.name == name || info.aliases.contains(&name))
 }
 
+/// The row of the command that other programs call `word`, in any case, with `-` or `_`.
+#[must_use]
+pub fn command_elsewhere(word: &str) -> Option<&'static CommandInfo> {
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    COMMANDS.iter().find(|info| info.elsewhere.contains(&word.as_str()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,6 +366,26 @@ mod tests {
             }
             assert!((1..=PROTOCOL_VERSION).contains(&info.since), "{}", info.name);
         }
+    }
+
+    #[test]
+    fn words_of_other_programs_name_one_command_each_and_are_none_of_ours() {
+        for info in COMMANDS {
+            for word in info.elsewhere {
+                assert_eq!(command_elsewhere(word).unwrap().name, info.name, "{word}");
+                assert!(command_info(word).is_none(), "{word}");
+            }
+        }
+        for (word, name) in [
+            ("restart", "upgrade"),
+            ("Reload-All", "upgrade"),
+            ("stop", "die"),
+            ("scale", "set_workers"),
+            ("ps", "status"),
+        ] {
+            assert_eq!(command_elsewhere(word).unwrap().name, name);
+        }
+        assert!(command_elsewhere("stauts").is_none());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Why a line is no valid request.
 
+use crate::{CommandInfo, command_elsewhere};
+
 /// What is wrong with a request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -21,7 +23,7 @@ pub enum RequestErrorKind {
     #[error("no \"command\" parameter provided; not sure what you want me to do")]
     NoCommand,
     /// There is no such command.
-    #[error("unrecognized command: \"{command}\"; \"help\" lists the commands")]
+    #[error("unrecognized command: \"{command}\"; {}", suggestion(command))]
     UnknownCommand {
         /// The name as it was sent.
         command: String,
@@ -36,4 +38,12 @@ pub enum RequestErrorKind {
         /// What is wrong with it, as the rest of the sentence: `must be a string`.
         why: String,
     },
+}
+
+/// What to type instead of `word`.
+fn suggestion(word: &str) -> String {
+    match command_elsewhere(word) {
+        Some(CommandInfo { name, .. }) => format!("did you mean \"{name}\"?"),
+        None => "\"help\" lists the commands".to_owned(),
+    }
 }

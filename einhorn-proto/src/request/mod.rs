@@ -194,6 +194,7 @@ mod tests {
             ("{}", "no \"command\" parameter provided; not sure what you want me to do"),
             (r#"{"command":7}"#, "no \"command\" parameter provided; not sure what you want me to do"),
             (r#"{"command":"x"}"#, "unrecognized command: \"x\"; \"help\" lists the commands"),
+            (r#"{"command":"restart"}"#, "unrecognized command: \"restart\"; did you mean \"upgrade\"?"),
             (r#"{"command":"status","id":[]}"#, "\"id\" must be a number or a string"),
             (r#"{"command":"worker:ack"}"#, "worker:ack: pid is missing"),
             (r#"{"command":"worker:ack","pid":-1}"#, "worker:ack: pid must be a process id, not \"-1\""),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use einhorn_proto::{SecondsError, parse_seconds, parse_seconds_above_zero};
 
-use super::values::parse_bytes;
+use super::values::parse_size_above_zero;
 
 /// When a serving worker is replaced.
 #[derive(Debug, Clone, clap::Args)]
@@ -15,8 +15,8 @@ pub struct RecyclingArgs {
     pub max_age: Option<MaxAgeArg>,
 
     /// Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a number of bytes, or one
-    /// with K, M or G behind it [default: never]
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Workers")]
+    /// with K, M, G or T behind it, for powers of 1024 [default: never]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_above_zero, help_heading = "Workers")]
     pub max_rss: Option<u64>,
 
     /// Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not again for SECONDS
@@ -39,4 +39,18 @@ fn parse_max_age(text: &str) -> Result<MaxAgeArg, SecondsError> {
     let age = parse_seconds_above_zero(age)?;
     let jitter = parse_seconds(jitter)?;
     Ok(MaxAgeArg { age, jitter })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_and_its_jitter_have_units() {
+        let (age, jitter) = (Duration::from_secs(3600), Duration::from_secs(300));
+        assert_eq!(parse_max_age("1h:5m"), Ok(MaxAgeArg { age, jitter }));
+        assert_eq!(parse_max_age("3600"), Ok(MaxAgeArg { age, jitter: Duration::ZERO }));
+        assert_eq!(parse_max_age("1e19"), Err(SecondsError::TooLong));
+        assert_eq!(parse_max_age("1h:1e19"), Err(SecondsError::TooLong));
+    }
 }

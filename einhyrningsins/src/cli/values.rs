@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use einhorn_proto::parse_seconds;
+use einhorn_proto::{SecondsError, parse_seconds, parse_size};
 use serde::{Deserialize, Serialize};
 
 /// What `--ack-mode` takes.
@@ -37,30 +37,23 @@ pub enum LogFormat {
     Einhorn,
 }
 
-/// A number of bytes above 0, with K, M or G behind it for powers of 1024.
-pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong =
-        || "must be a number of bytes above 0, or one with K, M or G behind it, such as 512M".to_owned();
-    let (digits, shift) = match text.char_indices().next_back() {
-        Some((end, unit)) if unit.is_ascii_alphabetic() => match unit.to_ascii_uppercase() {
-            'K' => (&text[..end], 10),
-            'M' => (&text[..end], 20),
-            'G' => (&text[..end], 30),
-            _ => return Err(wrong()),
-        },
-        _ => (text, 0),
-    };
-    let number =
-        digits.parse::<u64>().ok().filter(|number| *number > 0 && digits.bytes().all(|b| b.is_ascii_digit()));
-    number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
+/// A size above 0, as [`parse_size`] reads it.
+pub(super) fn parse_size_above_zero(text: &str) -> Result<u64, String> {
+    match parse_size(text) {
+        Ok(0) => Err("must be above 0".to_owned()),
+        result => result.map_err(|error| error.to_string()),
+    }
 }
 
 pub(super) fn parse_ack_mode(text: &str) -> Result<AckModeArg, String> {
     match text {
         "manual" => Ok(AckModeArg::Manual),
-        _ => parse_seconds(text)
-            .map(AckModeArg::Seconds)
-            .map_err(|_| "must be a number of seconds or \"manual\"".to_owned()),
+        _ => parse_seconds(text).map(AckModeArg::Seconds).map_err(|error| match error {
+            SecondsError::NotSeconds => {
+                "must be a number of seconds, a time such as 500ms or 1m30s, or \"manual\"".to_owned()
+            }
+            error => error.to_string(),
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use einhorn_proto::{SizeError, parse_size};
 use nix::errno::Errno;
 use nix::libc;
 
@@ -118,6 +119,8 @@ pub enum LimitError {
         /// Whether the resource is measured in bytes, which allows suffixes.
         is_in_bytes: bool,
     },
+    #[error("\"{}\" {why}", .value.escape_debug())]
+    Ambiguous { value: String, why: SizeError },
     #[error("the soft limit, {}, is above the hard limit, {}", in_words(*.soft), in_words(*.hard))]
     SoftAboveHard { soft: u64, hard: u64 },
 }
@@ -151,21 +154,15 @@ fn parse_value(text: &str, is_in_bytes: bool) -> Result<u64, LimitError> {
     if text == "infinity" || text == "unlimited" {
         return Ok(INFINITY);
     }
-    let bad = || LimitError::BadNumber { value: text.to_owned(), is_in_bytes };
-    let shift = match text.as_bytes().last() {
-        Some(b'K' | b'k') if is_in_bytes => 10,
-        Some(b'M' | b'm') if is_in_bytes => 20,
-        Some(b'G' | b'g') if is_in_bytes => 30,
-        Some(b'T' | b't') if is_in_bytes => 40,
-        _ => 0,
-    };
-    let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(bad());
+    let is_bare = text.bytes().all(|byte| byte.is_ascii_digit());
+    match parse_size(text) {
+        // The largest number is the kernel's infinity, which has to be given by name.
+        Ok(number) if number != INFINITY && (is_in_bytes || is_bare) => Ok(number),
+        Err(why @ SizeError::Ambiguous { .. }) if is_in_bytes => {
+            Err(LimitError::Ambiguous { value: text.to_owned(), why })
+        }
+        Ok(_) | Err(_) => Err(LimitError::BadNumber { value: text.to_owned(), is_in_bytes }),
     }
-    let number: u64 = digits.parse().map_err(|_| bad())?;
-    // The largest number is the kernel's infinity, which has to be given by name.
-    number.checked_mul(1 << shift).filter(|number| *number != INFINITY).ok_or_else(bad)
 }
 
 as_text!(ResourceLimit);
@@ -192,6 +189,7 @@ mod tests {
         assert_eq!(limits("RLIMIT_NOFILE=1024:4096"), Ok(("nofile", Some(1024), Some(4096))));
         assert_eq!(limits("Core=0:infinity"), Ok(("core", Some(0), None)));
         assert_eq!(limits("memlock=unlimited"), Ok(("memlock", None, None)));
+        assert_eq!(limits("as=2GiB"), Ok(("as", Some(2 << 30), Some(2 << 30))));
         assert_eq!(limits("as=2G:1T"), Ok(("as", Some(2 << 30), Some(1 << 40))));
         assert_eq!(limits("stack=64k"), Ok(("stack", Some(65_536), Some(65_536))));
     }
@@ -209,6 +207,8 @@ mod tests {
             ("nofile=1:2:3", "\"2:3\" is not a limit"),
             ("as=1.5G", "powers of 1024"),
             ("as=K", "\"K\" is not a limit"),
+            ("as=2GB", "\"2GB\" may mean 1000 or 1024: give 2G or 2GiB"),
+            ("nofile=2GB", "\"2GB\" is not a limit"),
             ("as=99999999999T", "is not a limit"),
             ("cpu=18446744073709551615", "is not a limit"),
             ("nofile=2:1", "the soft limit, 2, is above the hard limit, 1"),
