@@ -1,12 +1,15 @@
 //! The definition of what can be typed on the command line, after `-e`, and at the prompt.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use einhorn_proto::{parse_master_name, parse_seconds_above_zero};
 
 use crate::commands::Command;
+use crate::mistakes;
 
 /// Control a running einhyrningsins master
 ///
@@ -26,6 +29,11 @@ pub(crate) struct Cli {
     /// Run these commands, separated by ";", up to the first that fails
     #[arg(short = 'e', long, value_name = "COMMANDS")]
     pub(crate) execute: Vec<String>,
+
+    /// When to use colours: auto, always or never
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", hide_possible_values = true)]
+    #[arg(global = true, display_order = GLOBAL)]
+    pub(crate) color: ColorChoice,
 
     #[command(flatten)]
     pub(crate) answer: AnswerArgs,
@@ -73,10 +81,45 @@ pub(crate) struct Line {
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// clap's, or the help that was asked for.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        Self::try_parse().map_err(|error| {
+            let words: Vec<_> = env::args_os().collect();
+            mistakes::with_suggestion(error.with_cmd(&clap::Command::new("").color(colour(&words))))
+        })
+    }
+}
+
+/// What `--color` says, although the rest of the line may be wrong.
+fn colour(words: &[OsString]) -> ColorChoice {
+    let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
+    let given = words.iter().zip(words.iter().skip(1).chain([&""])).find_map(|(word, next)| match *word {
+        "--color" => Some(*next),
+        word => word.strip_prefix("--color="),
+    });
+    given.and_then(|given| ColorChoice::from_str(given, true).ok()).unwrap_or_default()
+}
+
+impl Line {
+    /// Reads the words of a command.
+    ///
+    /// # Errors
+    /// clap's, or the help that was asked for.
+    pub(crate) fn read(words: &[String]) -> Result<Self, clap::Error> {
+        let read = Self::command()
+            .try_get_matches_from(words)
+            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches));
+        read.map_err(|error| if error.use_stderr() { mistakes::in_line(error) } else { error })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
     use einhorn_proto as proto;
 
     #[test]

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 use einhorn_proto::{Audience, COMMANDS, CommandInfo, default_path, einhorns_directory, parse_master_name};
 
 use crate::ask::Words;
@@ -86,7 +86,7 @@ impl Cli {
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, Error> {
     let script = cli.script()?;
     let session = Session::new(Program::Einhornsh, cli.socket(env::var_os("TMPDIR"))?);
-    let mut shell = Einhornsh { session, output: Output::of_process(), is_refused: false };
+    let mut shell = Einhornsh { session, output: Output::of_process(ColorChoice::Auto), is_refused: false };
     match script {
         Some(script) => drop(shell.send_all(script)?),
         None if io::stdin().is_terminal() && shell.output.is_terminal() => {

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -75,6 +75,9 @@ pub(crate) enum Error {
     Output(#[source] io::Error),
     #[error("cannot read the commands from standard input")]
     Input(#[source] io::Error),
+    /// In a line of a script on standard input. The error prints its own cause.
+    #[error("line {line}")]
+    InScript { line: usize, error: Box<Error> },
     #[error("cannot edit lines on this terminal")]
     Editor(#[source] rustyline::error::ReadlineError),
     #[error("cannot watch for Ctrl-C")]
@@ -88,6 +91,7 @@ impl Error {
             Self::Refused { .. } | Self::Input(_) | Self::Editor(_) | Self::Watch(_) => Kind::Failed,
             Self::Clap(_) | Self::Usage(_) | Self::Quote { .. } | Self::PathTooLong { .. } => Kind::Usage,
             Self::Connect { .. } => Kind::NoMaster,
+            Self::InScript { error, .. } => error.kind(),
             Self::TimedOut { .. } | Self::Closed { .. } | Self::Broken { .. } | Self::Garbage { .. } => {
                 Kind::Unanswered
             }
@@ -101,7 +105,7 @@ impl Error {
     pub(crate) fn hint(&self, program: Program) -> Option<&'static str> {
         match self {
             Self::PathTooLong { .. } => Some("give the master and this client a shorter -d PATH"),
-            Self::Connect { source, .. } => connect_hint(source),
+            Self::Connect { path, source } => connect_hint(path, source),
             Self::Closed { command, .. } | Self::Broken { command, .. } if is_rollout(command) => {
                 Some(match program {
                     Program::Ctl => {
@@ -125,14 +129,21 @@ impl Error {
     /// Whether to print nothing: the user knows already, or nobody reads.
     fn is_silent(&self) -> bool {
         match self {
+            Self::InScript { error, .. } => error.is_silent(),
             Self::Interrupted { command } => !is_change(command),
             _ => self.kind() == Kind::OutputClosed,
         }
     }
 }
 
-fn connect_hint(source: &io::Error) -> Option<&'static str> {
+fn connect_hint(path: &Path, source: &io::Error) -> Option<&'static str> {
     match source.kind() {
+        io::ErrorKind::ConnectionRefused if path.is_dir() => {
+            Some("that is a directory; the control socket is a file in one")
+        }
+        io::ErrorKind::ConnectionRefused if path.is_file() => {
+            Some("that is a file and no socket; give the -d PATH or -c NAME that the master was started with")
+        }
         io::ErrorKind::NotFound => {
             Some("is the master running? give -d PATH or -c NAME as it was started with")
         }
@@ -180,6 +191,14 @@ fn clap_text(error: &clap::Error) -> String {
 /// Prints the error with its causes and its hint to standard error. Ignores a failure to do so.
 pub(crate) fn report(program: Program, error: &Error) {
     if error.is_silent() {
+        return;
+    }
+    if let Error::InScript { line, error } = error {
+        report(program, error);
+        // einhornsh says what it said in Ruby.
+        if program == Program::Ctl && !error.is_silent() {
+            note(program, &format!("stopped at line {line} of standard input"));
+        }
         return;
     }
     if let Error::Clap(error) = error {
@@ -233,6 +252,19 @@ pub(crate) fn exit_with_clap(error: &clap::Error) -> Result<ExitCode, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_socket_is_not_taken_for_one_that_was_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for (path, hint) in
+            [(directory.path(), "that is a directory; "), (&file, "that is a file and no socket; ")]
+        {
+            let error = Error::Connect { path: path.to_owned(), source: Errno::ECONNREFUSED.into() };
+            assert!(error.hint(Program::Ctl).unwrap().starts_with(hint), "{}", path.display());
+        }
+    }
 
     #[test]
     fn a_connection_error_has_the_hint_for_its_cause() {

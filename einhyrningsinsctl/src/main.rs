@@ -9,6 +9,7 @@ mod einhornsh;
 mod error;
 mod help;
 mod interrupt;
+mod mistakes;
 mod options;
 mod output;
 mod program;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn ctl() -> Result<ExitCode, Error> {
-    match cli::Cli::try_parse() {
+    match cli::Cli::read() {
         Ok(cli) => run::run(cli).map(|()| ExitCode::SUCCESS),
         Err(answer) => error::exit_with_clap(&answer),
     }

@@ -1,9 +1,9 @@
 //! Checks what was typed, and turns it into what to do.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
 use einhorn_proto::{DEFAULT_DIRECTORY, default_path};
 
 use crate::cli::{AnswerArgs, Cli, Line};
@@ -56,7 +56,7 @@ pub(crate) enum Input {
     Command(Box<dyn Typed>, Answer),
     /// A text to print, such as the help of a command.
     Text(String),
-    /// `quit` or `exit`.
+    /// `quit`, `q` or `exit`.
     Quit,
 }
 
@@ -81,6 +81,12 @@ impl Options {
 fn socket_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, Error> {
     let path = match (path, name) {
         (Some(_), Some(_)) => return Err(Error::Usage("give -d PATH or -c NAME, not both".into())),
+        (Some(path), None) if path.as_os_str().as_bytes().starts_with(b"@") => {
+            let path = path.display();
+            return Err(Error::Usage(format!(
+                "-d takes no abstract name; for a file of that name give ./{path}"
+            )));
+        }
         (Some(path), None) => path,
         (None, name) => default_path(DEFAULT_DIRECTORY, name.as_deref(), "sock"),
     };
@@ -105,10 +111,10 @@ fn read_scripts(scripts: &[String], answer: Answer) -> Result<Vec<Input>, Error>
 pub(crate) fn read_line(line: &str, answer: Answer) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
     for words in script::read(line)? {
-        inputs.push(if script::is_quit(&words) {
+        inputs.push(if script::is_quit(&words) || words == ["q"] {
             Input::Quit
         } else {
-            match Line::try_parse_from(words) {
+            match Line::read(&words) {
                 Ok(line) => Input::Command(line.command.0, answer.with(line.answer)),
                 Err(error) if error.use_stderr() => return Err(Error::Clap(error)),
                 Err(help) => Input::Text(help.render().to_string()),
@@ -121,6 +127,7 @@ pub(crate) fn read_line(line: &str, answer: Answer) -> Result<Vec<Input>, Error>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
     use einhorn_proto::{Command, SignalName};
     use std::path::Path;
 
@@ -160,8 +167,10 @@ mod tests {
 
     #[test]
     fn quit_and_exit_end_a_line_wherever_they_stand() {
-        let inputs = read_line("inc; quit; die; exit", Answer::default()).unwrap();
-        let [Input::Command(..), Input::Quit, Input::Command(die, _), Input::Quit] = inputs.as_slice() else {
+        let inputs = read_line("inc; quit; die; exit; q", Answer::default()).unwrap();
+        let [Input::Command(..), Input::Quit, Input::Command(die, _), Input::Quit, Input::Quit] =
+            inputs.as_slice()
+        else {
             panic!("{inputs:?}")
         };
         assert_eq!(die.request().unwrap().name(), "die");
@@ -205,6 +214,7 @@ mod tests {
         for (args, message) in [
             (&["-d", "/x", "-c", "web"][..], "give -d PATH or -c NAME, not both"),
             (&["-d", "/x", "status", "-c", "web"], "give -d PATH or -c NAME, not both"),
+            (&["-d", "@web"], "-d takes no abstract name; for a file of that name give ./@web"),
             (&["-e", "inc", "status"], "give a COMMAND or -e, not both"),
             (&["-e", " ; "], "-e was given no command"),
             (&["-e", "inc; signal 'USR1"], "cannot read \"signal 'USR1\": a quote is not closed"),

@@ -3,6 +3,7 @@
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
+use clap::ColorChoice;
 use terminal_size::{Width, terminal_size_of};
 
 use crate::error::Error;
@@ -17,12 +18,17 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Looks at standard output and at the environment.
-    pub(crate) fn of_process() -> Self {
+    /// Looks at standard output and at the environment, unless `color` is chosen.
+    pub(crate) fn of_process(color: ColorChoice) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self { is_terminal: is_terminal && !is_dumb, is_coloured: is_terminal && !no_color && !is_dumb }
+        let is_coloured = match color {
+            ColorChoice::Auto => is_terminal && !no_color && !is_dumb,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+        };
+        Self { is_terminal: is_terminal && !is_dumb, is_coloured }
     }
 
     /// Whether it is a terminal that can move its cursor.
@@ -51,8 +57,8 @@ impl Output {
     /// [`Self::text`], coloured if the terminal has colours. Control characters in it do not reach a terminal.
     pub(crate) fn styled(&self, text: &str, style: Style) -> Result<(), Error> {
         let text = text.strip_suffix('\n').unwrap_or(text);
-        let text =
-            if self.is_terminal { style.paint(&clean(text), self.is_coloured) } else { text.to_owned() };
+        let text = if self.is_terminal { clean(text) } else { text.to_owned() };
+        let text = style.paint(&text, self.is_coloured);
         self.raw(&format!("{text}\n"))
     }
 

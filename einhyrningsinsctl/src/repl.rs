@@ -79,12 +79,14 @@ pub(crate) fn at_prompt(shell: &mut dyn Shell) -> Result<(), Error> {
 /// on to upgrade. The shell decides whether a refusal is an error.
 ///
 /// # Errors
-/// The first error.
+/// The first error, with the number of its line.
 pub(crate) fn from_stdin(shell: &mut dyn Shell) -> Result<(), Error> {
-    for line in io::stdin().lock().lines() {
+    for (number, line) in (1..).zip(io::stdin().lock().lines()) {
         let line = line.map_err(Error::Input)?;
-        if let Next::Quit = shell.carry_out(&line)? {
-            break;
+        match shell.carry_out(&line) {
+            Ok(Next::Line) => {}
+            Ok(Next::Quit) => break,
+            Err(error) => return Err(Error::InScript { line: number, error: Box::new(error) }),
         }
     }
     Ok(())

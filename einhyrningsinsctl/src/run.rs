@@ -17,8 +17,8 @@ use crate::session::Session;
 /// # Errors
 /// The [`Error`] of the first command that failed.
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
+    let output = Output::of_process(cli.color);
     let options = Options::check(cli)?;
-    let output = Output::of_process();
     let mut ctl = Ctl { session: Session::new(Program::Ctl, options.socket), output, answer: options.answer };
     match options.mode {
         Mode::Command(command) => ctl.run_one(&*command, options.answer, false),

@@ -26,6 +26,11 @@ const SHARED: &str = "\
   -c, --command-name <NAME>
           Name of the master: short for -d /tmp/einhorn-NAME.sock
 
+      --color <WHEN>
+          When to use colours: auto, always or never
+
+          [default: auto]
+
   -d, --socket-path <PATH>
           Control socket of the master [default: /tmp/einhorn.sock]
 
@@ -41,6 +46,7 @@ const SHARED: &str = "\
 /// The same where no option has a second paragraph.
 const SHARED_SHORT: &str = "\
   -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
+      --color <WHEN>         When to use colours: auto, always or never [default: auto]
   -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
       --json                 Print the data of each answer as JSON, one line each
       --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
@@ -89,6 +95,11 @@ fn of_the_program() {
 
       -c, --command-name <NAME>
               Name of the master: short for -d /tmp/einhorn-NAME.sock
+
+          --color <WHEN>
+              When to use colours: auto, always or never
+
+              [default: auto]
 
       -d, --socket-path <PATH>
               Control socket of the master [default: /tmp/einhorn.sock]

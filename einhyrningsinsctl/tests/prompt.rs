@@ -61,7 +61,30 @@ fn the_prompt_outlives_mistakes_and_refusals() {
     }
     terminal.await_text(PROMPT);
     terminal.type_keys("\x04");
+    let (code, shown) = terminal.finish();
+    assert_eq!(code, Some(0));
+    assert!(!shown.contains("try '--help'"), "{shown}");
+}
+
+#[test]
+fn a_pool_that_is_ready_says_so_at_the_prompt_and_q_leaves() {
+    let status = json!({ "master": { "pid": 7, "version": "0.1.0", "state": "running", "age_ms": 1, "generation": 1,
+                                     "command": ["x"], "directory": "/", "socket": "/x", "wanted": 0, "up": 0,
+                                     "starting": 0, "draining": 0 },
+                         "listeners": [], "slots": [], "workers": [] });
+    let master = Master::play(vec![greeting(move |mut peer| {
+        let request = peer.expect("status");
+        peer.last(&request, true, "", &status);
+        assert_eq!(peer.request(), None);
+    })]);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
+    terminal.await_text(PROMPT);
+    terminal.type_keys("status --ready\r");
+    terminal.await_text("\nready\r\n");
+    terminal.await_text(PROMPT);
+    terminal.type_keys("q\r");
     assert_eq!(terminal.finish().0, Some(0));
+    master.finish();
 }
 
 #[test]

@@ -48,6 +48,39 @@ fn no_master_is_exit_code_3_with_what_to_do() {
 }
 
 #[test]
+fn what_is_no_socket_is_named_as_what_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let outcome = run(&["-d", path, "status"]);
+    assert_eq!(outcome.status.code(), Some(3));
+    assert!(
+        outcome.stderr.ends_with("hint: that is a directory; the control socket is a file in one\n"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_script_on_standard_input_names_the_line_of_its_error() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("inc");
+        peer.last(&request, true, "grown", &Value::Null);
+    });
+    let mut client = master.client(&[]);
+    client.type_line("inc");
+    client.type_line("# nothing");
+    client.type_line("stauts");
+    let outcome = client.finish();
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(2), "grown\n"));
+    let stderr = outcome.stderr;
+    assert!(
+        stderr.starts_with("error: unrecognized subcommand 'stauts'\n") && !stderr.contains("--help"),
+        "{stderr}"
+    );
+    assert!(stderr.ends_with("\neinhyrningsinsctl: stopped at line 3 of standard input\n"), "{stderr}");
+}
+
+#[test]
 fn bad_usage_is_exit_code_2_and_nothing_is_sent() {
     let master = Master::once(|mut peer| assert_eq!(peer.request(), None));
     for args in [

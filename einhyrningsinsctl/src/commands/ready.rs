@@ -9,7 +9,7 @@ use crate::text::age;
 /// How many slots the message lists; it counts the rest.
 const SLOTS_TOLD_MAX: usize = 3;
 
-/// Prints nothing if the pool is ready; with `--json` prints the status, ready or not.
+/// Prints nothing if the pool is ready, except at a prompt; with `--json` prints the status, ready or not.
 pub(super) fn run(context: &mut Context<'_>) -> Result<(), Error> {
     let request = proto::Command::Status;
     let reply = context.session.request(&request, context.answer.timeout, &mut |_| Ok(()))?;
@@ -22,6 +22,9 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<(), Error> {
         None => Some("this client cannot read the status of a master of this version".to_owned()),
     };
     match unreadiness {
+        None if context.is_line && context.output.is_terminal() && !context.answer.json => {
+            context.output.text("ready")
+        }
         None => Ok(()),
         Some(why) => Err(Error::Refused { message: format!("not ready: {why}"), details: Vec::new() }),
     }
