@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, RecyclingArgs, SharedArgs,
-    UserArg,
+    AckModeArg, Args, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, NumberArg, RecyclingArgs,
+    SharedArgs, UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
@@ -118,7 +118,7 @@ pub struct CommandLine {
 
 /// Our own command line.
 impl From<Args> for CommandLine {
-    fn from(Args { shared: args, manual }: Args) -> Self {
+    fn from(Args { shared: args, manual, .. }: Args) -> Self {
         let name = args.command_name.as_deref();
         let socket = args.socket_path.clone();
         Self {
@@ -167,7 +167,10 @@ impl Config {
                     .command
                     .first()
                     .map_or(String::new(), |name| name.to_string_lossy().into_owned()),
-                workers: args.number,
+                workers: match args.number {
+                    NumberArg::Auto => available_cpus(),
+                    NumberArg::Count(count) => count,
+                },
                 seconds: args.seconds,
                 ack,
                 retries: args.retries.map_or(line.retries, Retries::always),

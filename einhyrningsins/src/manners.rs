@@ -5,7 +5,6 @@
 use std::ffi::OsString;
 use std::fmt::Debug;
 
-use clap::Parser;
 use einhorn_proto::{COMMANDS, Command, CommandInfo, LastReply, Notice, RequestErrorKind, Severity, Status};
 use einhyrningsins_supervisor::{Policy, PoolCommand, Stop, UpgradePlan, WorkerDetail};
 use nix::sys::signal::Signal;
@@ -38,7 +37,7 @@ pub trait Manners: Debug {
     /// # Errors
     /// The [`Answer`] to one that asks for words alone, such as `--help`, or that is wrong.
     fn read(&self, argv: &[OsString]) -> Result<CommandLine, Answer> {
-        Ok(Args::try_parse_from(argv)?.into())
+        Args::read(argv).map(CommandLine::from)
     }
 
     /// An event, as a line of progress.
@@ -72,7 +71,7 @@ pub trait Manners: Debug {
 
     /// The answer to a signal name that does not exist.
     fn unknown_signal(&self, name: &str) -> String {
-        format!("invalid signal: \"{name}\"")
+        format!("invalid signal: \"{name}\"; give names such as USR1, or \"signal\" alone to list them")
     }
 
     /// Why these manners refuse a command that the core would accept.

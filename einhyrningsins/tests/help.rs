@@ -31,22 +31,36 @@ fn of_the_native_command_line() {
     Server::Starter. See einhyrningsins(1), and einhorn-worker(7) for the worker's side.
 
     Usage: einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...
+           einhyrningsins -b :8080 -n 4 ./server --options-of-its-own
 
     Arguments:
       [PROGRAM [ARGS]]...
               The program to run, and its arguments. With a slash it is a path, from the directory of
               --chdir; else it is found in PATH. The first word that is not an option is the program
 
-    Options:
-      -h, --help
-              Print help (-h: short, --help: long)
+    Sockets:
+      -b, --bind <ADDR:PORT[,OPT...]>
+              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS,
+              unix:PATH, unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd,
+              systemd:NAME; then options, separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is
+              always set), name=NAME, backlog=N, nodelay, defer, fastopen[=N], freebind, mark=N,
+              device=NAME, reuseport (a socket for each slot), rcvbuf=BYTES, sndbuf=BYTES, keepalive,
+              mode=MODE, user=USER, group=GROUP
 
-          --version
-              Print the version
+      -4, --ipv4-only
+              Listen on IPv4 addresses only
+
+      -6, --ipv6-only
+              Listen on IPv6 addresses only
+
+      -l, --backlog <N>
+              Length of the queue of connections that wait for a worker [default: the system's maximum]
 
     Workers:
-      -n, --number <COUNT>
+      -n, --number <COUNT|auto>
               Number of workers
+
+              With "auto", one for each CPU that the affinity mask and the cgroup allow.
 
               [default: 1]
 
@@ -77,11 +91,15 @@ fn of_the_native_command_line() {
               [default: USR2]
 
           --capture-startup
-              Show the last lines on standard error of a worker that dies before its ack. Standard error
-              of each worker then goes through the master as long as it lives
+              Show the last words of a worker that fails
+
+              These are the last lines on its standard error, if it dies before its ack. Standard error
+              of each worker then goes through the master as long as it lives.
 
       -t, --signal-timeout <SECONDS>
-              Kill a worker that still runs SECONDS after its stop signal [default: never]
+              Kill a worker so long after its stop signal
+
+              If it still runs then. [default: never]
 
           --shrink-grace <SECONDS>
               With reuseport in -b: how long a worker whose slot is taken away still serves connections
@@ -127,24 +145,9 @@ fn of_the_native_command_line() {
               Nice values of the master and of the workers
 
       -m, --manual
-              Consider a worker up only when it acks; the same as --ack-mode manual
+              Consider a worker up only when it acks
 
-    Sockets:
-      -b, --bind <ADDR:PORT[,OPT...]>
-              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS,
-              unix:PATH, unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd,
-              systemd:NAME; then options, separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is
-              always set), name=NAME, backlog=N, nodelay, defer, fastopen[=N], keepalive, freebind,
-              mark=N, device=NAME, rcvbuf=BYTES, sndbuf=BYTES, mode=MODE, user=USER, group=GROUP
-
-      -4, --ipv4-only
-              Listen on IPv4 addresses only
-
-      -6, --ipv6-only
-              Listen on IPv6 addresses only
-
-      -l, --backlog <N>
-              Length of the queue of connections that wait for a worker [default: the system's maximum]
+              The same as --ack-mode manual.
 
     Worker processes:
           --user <USER[:GROUP]>
@@ -217,10 +220,62 @@ fn of_the_native_command_line() {
           --syslog
               Send warnings and errors to syslog too
 
+    Others:
+      -h, --help
+              Print help (-h: the usual options, --help: all)
+
+      -V, --version
+              Print the version
+
+          --color <WHEN>
+              When to use colours
+
+              [default: auto]
+              [possible values: auto, always, never]
+
+    A time is seconds, or has units: 500ms, 1m30s, 1h, 2d.
     Signals: INT, USR2 stop gracefully; TERM stops; QUIT exits at once; HUP upgrades; TTIN adds a
     worker, TTOU removes one; USR1 goes to every worker.
     Exit codes: 0 done, 1 failed, 2 bad usage.
     "#);
+}
+
+/// One screen: what people use, with an example, and `-b` first.
+#[test]
+fn of_the_native_command_line_in_short() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_einhyrningsins"));
+    let output = program.arg("-h").env("COLUMNS", "80").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().count() <= 24 && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let options: Vec<_> = text.lines().filter(|line| line.trim_start().starts_with('-')).collect();
+    assert!(options[0].starts_with("  -b, --bind <"), "{text}");
+    let text = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    assert_snapshot!(text, @r"
+    Run COUNT copies of a server on shared listening sockets, and replace them
+    without dropping a connection
+
+    Usage: einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...
+           einhyrningsins -b :8080 -n 4 ./server --options-of-its-own
+
+    Sockets:
+      -b, --bind <ADDR:PORT[,OPT...]>  Address to listen on, as :8080 or unix:PATH
+
+    Workers:
+      -n, --number <COUNT|auto>       Number of workers [default: 1]
+          --capture-startup           Show the last words of a worker that fails
+      -t, --signal-timeout <SECONDS>  Kill a worker so long after its stop signal
+      -m, --manual                    Consider a worker up only when it acks
+
+    Control:
+      -c, --command-name <NAME>  Name of this master, for ps and for its control
+                                 socket, /tmp/einhorn-NAME.sock
+      -d, --socket-path <PATH>   Control socket [default: /tmp/einhorn.sock]
+
+    Others:
+      -h, --help     Print help (-h: the usual options, --help: all)
+      -V, --version  Print the version
+    ");
 }
 
 #[test]
@@ -243,18 +298,14 @@ fn of_einhorns_command_line() {
     EINHORN_FD_1... and EINHORN_FD_COUNT. `einhornsh` controls the master.
     See einhorn(1), and einhyrningsins(1) for the options that einhorn lacks.
 
-    Options:
-      -h, --help
-              Print this help; the exit code is 1
-
-          --version
-              Print the version
-
     Sockets:
       -b, --bind <HOST:PORT[,FLAG...]>
-              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags,
-              separated by commas, in any case: n or o_nonblock, r or so_reuseaddr (always set),
-              name=NAME; others are ignored
+              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS,
+              unix:PATH, unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd,
+              systemd:NAME; then options, separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is
+              always set), name=NAME, backlog=N, nodelay, defer, fastopen[=N], freebind, mark=N,
+              device=NAME, reuseport (a socket for each slot), rcvbuf=BYTES, sndbuf=BYTES, keepalive,
+              mode=MODE, user=USER, group=GROUP
 
       -4, --ipv4-only
               Listen on IPv4 addresses only
@@ -270,6 +321,8 @@ fn of_einhorns_command_line() {
     Workers:
       -n, --number <N>
               Number of workers
+
+              With "auto", one for each CPU that the affinity mask and the cgroup allow.
 
               [default: 1]
 
@@ -298,11 +351,15 @@ fn of_einhorns_command_line() {
               [default: USR2]
 
           --capture-startup
-              Show the last lines on standard error of a worker that dies before its ack. Standard error
-              of each worker then goes through the master as long as it lives
+              Show the last words of a worker that fails
+
+              These are the last lines on its standard error, if it dies before its ack. Standard error
+              of each worker then goes through the master as long as it lives.
 
       -t, --signal-timeout <SECONDS>
-              Kill a worker that still runs SECONDS after its stop signal [default: never]
+              Kill a worker so long after its stop signal
+
+              If it still runs then. [default: never]
 
           --shrink-grace <SECONDS>
               With reuseport in -b: how long a worker whose slot is taken away still serves connections
@@ -424,6 +481,13 @@ fn of_einhorns_command_line() {
 
           --syslog
               Send warnings and errors to syslog too
+
+    Others:
+      -h, --help
+              Print this help; the exit code is 1
+
+          --version
+              Print the version
 
     Signals: INT, USR2 stop with USR2, TERM with TERM, and again each time; QUIT exits at once; HUP,
     ALRM upgrade; TTIN adds a worker, TTOU removes one; USR1 goes to every worker.

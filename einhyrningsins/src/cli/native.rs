@@ -1,8 +1,12 @@
 //! The native command line.
 
-use clap::Parser;
+use std::ffi::OsString;
 
-use super::SharedArgs;
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use super::{Answer, SharedArgs};
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
@@ -17,37 +21,205 @@ use super::SharedArgs;
     version,
     // A new master finds the program in the state that it takes over.
     mut_arg("command", |command| command.required_unless_present_any(["with_state_fd", "upgrade_check"])),
-    override_usage = "einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...",
-    after_help = "Signals: INT, USR2 stop gracefully; TERM stops; QUIT exits at once; HUP upgrades; TTIN adds a \
-                  worker, TTOU removes one; USR1 goes to every worker.\n\
-                  Exit codes: 0 done, 1 failed, 2 bad usage."
+    override_usage = "einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...\n       \
+                      einhyrningsins -b :8080 -n 4 ./server --options-of-its-own",
+    after_long_help = "A time is seconds, or has units: 500ms, 1m30s, 1h, 2d.\n\
+                       Signals: INT, USR2 stop gracefully; TERM stops; QUIT exits at once; HUP upgrades; TTIN adds a \
+                       worker, TTOU removes one; USR1 goes to every worker.\n\
+                       Exit codes: 0 done, 1 failed, 2 bad usage."
 )]
 pub struct Args {
     /// What is the same in both dialects.
     #[command(flatten)]
     pub shared: SharedArgs,
 
-    /// Consider a worker up only when it acks; the same as --ack-mode manual
+    /// Consider a worker up only when it acks
+    ///
+    /// The same as --ack-mode manual.
     #[arg(short = 'm', long, conflicts_with = "ack_mode", help_heading = "Workers")]
     pub manual: bool,
+
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = "Others")]
+    pub color: ColorChoice,
+}
+
+/// The options that `-h` shows.
+const USUAL: [&str; 9] = [
+    "bind",
+    "number",
+    "manual",
+    "signal_timeout",
+    "capture_startup",
+    "command_name",
+    "socket_path",
+    "help",
+    "version",
+];
+
+/// Options of other programs, and what does the same here.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("-w", "-n COUNT"),
+    ("--workers", "-n COUNT"),
+    ("--processes", "-n COUNT"),
+    ("-p", "-b :PORT"),
+    ("--port", "-b :PORT"),
+    ("--listen", "-b ADDR:PORT"),
+    ("--host", "-b ADDR:PORT"),
+    ("--address", "-b ADDR:PORT"),
+];
+
+impl Args {
+    /// Reads a command line, the name of the program first.
+    ///
+    /// # Errors
+    /// The [`Answer`] to one that asks for words alone, or that is wrong; with one suggestion at most.
+    pub fn read(argv: &[OsString]) -> Result<Self, Answer> {
+        let read = Self::parser()
+            .try_get_matches_from(argv)
+            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches));
+        read.map_err(|error| {
+            let colour = clap::Command::new("").color(colour(argv));
+            with_suggestion(error.with_cmd(&colour)).into()
+        })
+    }
+
+    fn parser() -> clap::Command {
+        Self::command().mut_args(|arg| {
+            let is_usual = USUAL.contains(&arg.get_id().as_str());
+            arg.hide_short_help(!is_usual)
+        })
+    }
+}
+
+/// Replaces the parser's advice to write `-- --option`, which nobody needs here.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    error.remove(ContextKind::Suggested);
+    let elsewhere = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => {
+            ELSEWHERE.iter().find(|(name, _)| name == option)
+        }
+        _ => None,
+    };
+    if let Some((_, ours)) = elsewhere {
+        error.remove(ContextKind::SuggestedArg);
+        let tips = vec![StyledStr::from(format!("use '{ours}'"))];
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
+}
+
+/// What `--color` says, although the rest of the line may be wrong.
+fn colour(argv: &[OsString]) -> ColorChoice {
+    let words: Vec<_> = argv.iter().filter_map(|word| word.to_str()).collect();
+    let given = words.iter().zip(words.iter().skip(1).chain([&""])).find_map(|(word, next)| match *word {
+        "--color" => Some(*next),
+        word => word.strip_prefix("--color="),
+    });
+    given.and_then(|given| ColorChoice::from_str(given, true).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
     use std::time::Duration;
 
+    use insta::assert_snapshot;
+
     use super::*;
-    use crate::cli::AckModeArg;
+    use crate::cli::{AckModeArg, NumberArg};
 
     fn parse(line: &str) -> Result<Args, String> {
         let words = std::iter::once("einhyrningsins").chain(line.split_whitespace());
-        Args::try_parse_from(words).map_err(|error| error.to_string())
+        let words: Vec<_> = words.map(OsString::from).collect();
+        Args::read(&words).map_err(|answer| answer.text())
+    }
+
+    #[test]
+    fn options_of_other_programs_lead_to_ours() {
+        assert_snapshot!(parse("-w 4 server").unwrap_err(), @r"
+        error: unexpected argument '-w' found
+
+          tip: use '-n COUNT'
+
+        Usage: einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...
+               einhyrningsins -b :8080 -n 4 ./server --options-of-its-own
+
+        For more information, try '--help'.
+        ");
+        for (option, ours) in ELSEWHERE {
+            let message = parse(&format!("{option} 4 server")).unwrap_err();
+            assert!(message.contains(&format!("tip: use '{ours}'\n")), "{option}: {message}");
+            let name = ours.split(' ').next().unwrap();
+            assert!(parse(&format!("{name} :80 server")).is_ok() || name == "-n", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_option_has_one_suggestion() {
+        assert_snapshot!(parse("--numbr 3 server").unwrap_err(), @r"
+        error: unexpected argument '--numbr' found
+
+          tip: a similar argument exists: '--number'
+
+        Usage: einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...
+               einhyrningsins -b :8080 -n 4 ./server --options-of-its-own
+
+        For more information, try '--help'.
+        ");
+        assert_snapshot!(parse("--frob server").unwrap_err(), @r"
+        error: unexpected argument '--frob' found
+
+        Usage: einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...
+               einhyrningsins -b :8080 -n 4 ./server --options-of-its-own
+
+        For more information, try '--help'.
+        ");
+    }
+
+    #[test]
+    fn values_in_the_manner_of_other_programs_are_explained() {
+        for (line, words) in [
+            ("-b 8000 server", "did you mean :8000?"),
+            ("--max-rss 512MB server", "may mean 1000 or 1024: give 512M or 512MiB"),
+            ("--max-age 1e19 server", "at most 36500d"),
+            ("-n some server", "must be a whole number from 1 to 10000, or \"auto\""),
+        ] {
+            let message = parse(line).unwrap_err();
+            assert!(message.contains(words), "{line}: {message}");
+        }
+        let words =
+            ["einhyrningsins".into(), "-b".into(), OsString::from_vec(b"unix:/tmp/\xff".into()), "x".into()];
+        let message = Args::read(&words).unwrap_err().text();
+        assert!(message.contains("'--bind <") && message.contains("must be UTF-8"), "{message}");
+    }
+
+    #[test]
+    fn the_number_of_workers_may_be_left_to_the_machine() {
+        assert_eq!(parse("-n auto server").unwrap().shared.number, NumberArg::Auto);
+    }
+
+    #[test]
+    fn colours_are_chosen_though_the_line_is_wrong() {
+        let chosen = |line: &str| colour(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(chosen("x --color always --bogus"), ColorChoice::Always);
+        assert_eq!(chosen("x --bogus --color=never"), ColorChoice::Never);
+        for line in ["x", "x --color", "x --color=green"] {
+            assert_eq!(chosen(line), ColorChoice::Auto, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_usual_options_are_some_of_all() {
+        for id in USUAL {
+            assert!(Args::command().get_arguments().any(|arg| arg.get_id() == id), "{id}");
+        }
     }
 
     #[test]
     fn the_first_word_that_is_no_option_ends_the_options() {
         let args = parse("-n 3 server -n 4 --help").unwrap();
-        assert_eq!(args.shared.number, 3);
+        assert_eq!(args.shared.number, NumberArg::Count(3));
         assert_eq!(args.shared.command, ["server", "-n", "4", "--help"]);
         let args = parse("-m -- -server -x").unwrap();
         assert_eq!(args.shared.command, ["-server", "-x"]);

@@ -7,35 +7,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgAction;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use einhorn_proto::{WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds_above_zero};
 
 use super::recycling::RecyclingArgs;
 use super::stop_signal::{self, parse_stop_signal};
-use super::values::{AckModeArg, LogFormat, NiceArg, parse_ack_mode, parse_nice, parse_variable};
+use super::values::{
+    AckModeArg, LogFormat, NiceArg, NumberArg, parse_ack_mode, parse_bind, parse_nice, parse_number,
+    parse_variable,
+};
 use super::{HandoverArgs, ProcessArgs};
-use crate::listen::BindSpec;
+use crate::listen::{BindOption, BindSpec};
+
+/// The forms of an address in `-b`, for its help.
+const BIND_FORMS: &str = "IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS, unix:PATH, unix:@NAME, seqpacket:PATH, or \
+                          passed to the master: fd:N, systemd, systemd:NAME";
 
 /// What the two command lines have in common.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SharedArgs {
-    /// Number of workers
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1, help_heading = "Workers",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
-    pub number: u32,
-
     /// What to listen on.
     // Help of its own: to rustdoc the brackets are a link.
-    #[arg(
-        short = 'b',
-        long,
-        value_name = "ADDR:PORT[,OPT...]",
-        help_heading = "Sockets",
-        help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS, unix:PATH, \
-                unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd, systemd:NAME; then options, \
-                separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is always set), name=NAME, backlog=N, \
-                nodelay, defer, fastopen[=N], keepalive, freebind, mark=N, device=NAME, rcvbuf=BYTES, sndbuf=BYTES, \
-                mode=MODE, user=USER, group=GROUP"
-    )]
+    #[arg(short = 'b', long, value_name = "ADDR:PORT[,OPT...]", help_heading = "Sockets",
+          value_parser = OsStringValueParser::new().try_map(|text| parse_bind(&text)),
+          help = "Address to listen on, as :8080 or unix:PATH",
+          long_help = format!(
+              "Address to listen on, repeatable: {BIND_FORMS}; then options, separated by commas: {}",
+              BindOption::help()
+          ))]
     pub bind: Vec<BindSpec>,
 
     /// Listen on IPv4 addresses only
@@ -50,6 +49,13 @@ pub struct SharedArgs {
     #[arg(short = 'l', long, value_name = "N", help_heading = "Sockets",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub backlog: Option<u32>,
+
+    /// Number of workers
+    ///
+    /// With "auto", one for each CPU that the affinity mask and the cgroup allow.
+    #[arg(short = 'n', long, value_name = "COUNT|auto", default_value = "1", value_parser = parse_number,
+          help_heading = "Workers")]
+    pub number: NumberArg,
 
     /// Consider a worker up after SECONDS alive, or, with "manual", only when it acks
     #[arg(long, value_name = "SECONDS|manual", default_value = "1", value_parser = parse_ack_mode,
@@ -77,12 +83,16 @@ pub struct SharedArgs {
           value_parser = parse_stop_signal, help = stop_signal::help(), help_heading = "Workers")]
     pub graceful_signal: nix::sys::signal::Signal,
 
-    /// Show the last lines on standard error of a worker that dies before its ack. Standard error of each worker then
-    /// goes through the master as long as it lives
+    /// Show the last words of a worker that fails
+    ///
+    /// These are the last lines on its standard error, if it dies before its ack. Standard error of each worker then
+    /// goes through the master as long as it lives.
     #[arg(long, help_heading = "Workers")]
     pub capture_startup: bool,
 
-    /// Kill a worker that still runs SECONDS after its stop signal [default: never]
+    /// Kill a worker so long after its stop signal
+    ///
+    /// If it still runs then. [default: never]
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
     pub signal_timeout: Option<Duration>,
 
@@ -171,16 +181,34 @@ pub struct SharedArgs {
     #[arg(long, help_heading = "Log")]
     pub syslog: bool,
 
-    /// Print help (-h: short, --help: long)
-    #[arg(short = 'h', long, action = ArgAction::Help)]
+    /// Print help (-h: the usual options, --help: all)
+    #[arg(short = 'h', long, action = ArgAction::Help, help_heading = "Others")]
     pub help: Option<bool>,
 
     /// Print the version
-    #[arg(long, action = ArgAction::Version)]
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Others")]
     pub version: Option<bool>,
 
     /// The program to run, and its arguments. With a slash it is a path, from the directory of --chdir; else it
     /// is found in PATH. The first word that is not an option is the program.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     pub command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_of_an_address_in_the_help_is_one() {
+        for form in BIND_FORMS.replace("or passed to the master: ", "").split(", ") {
+            let address = form
+                .replace("ADDRESS", ":PORT")
+                .replace("IP", "127.0.0.1")
+                .replace("V6", "::1")
+                .replace("PORT", "80")
+                .replace("fd:N", "fd:3");
+            assert!(address.parse::<BindSpec>().is_ok(), "{form}, as {address}");
+        }
+    }
 }

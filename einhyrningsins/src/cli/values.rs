@@ -1,10 +1,23 @@
 //! Parsers of option values.
 
+use std::error::Error;
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use einhorn_proto::{SecondsError, parse_seconds, parse_size};
+use einhorn_proto::{SecondsError, WORKERS_MAX, parse_seconds, parse_size};
 use serde::{Deserialize, Serialize};
+
+use crate::listen::BindSpec;
+
+/// What `-n` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumberArg {
+    /// As many as there are CPUs for them.
+    Auto,
+    /// So many.
+    Count(u32),
+}
 
 /// What `--ack-mode` takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +55,22 @@ pub(super) fn parse_size_above_zero(text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok(0) => Err("must be above 0".to_owned()),
         result => result.map_err(|error| error.to_string()),
+    }
+}
+
+pub(super) fn parse_number(text: &str) -> Result<NumberArg, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(NumberArg::Auto),
+        Ok(count) if (1..=WORKERS_MAX).contains(&count) => Ok(NumberArg::Count(count)),
+        _ => Err(format!("must be a whole number from 1 to {WORKERS_MAX}, or \"auto\"")),
+    }
+}
+
+/// Reads a `-b`, which is text although other arguments need not be.
+pub(super) fn parse_bind(text: &OsStr) -> Result<BindSpec, Box<dyn Error + Send + Sync>> {
+    match text.to_str() {
+        Some(text) => Ok(text.parse::<BindSpec>()?),
+        None => Err("an address must be UTF-8".into()),
     }
 }
 

@@ -8,12 +8,13 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use einhorn_proto::{Severity, WORKERS_MAX, default_path, einhorns_directory};
 use einhyrningsins_supervisor::Retries;
 
-use crate::cli::{Answer, LogFormat, NiceArg, SharedArgs, parse_nice};
+use crate::cli::{Answer, LogFormat, NiceArg, NumberArg, SharedArgs, parse_nice};
 use crate::config::{CommandLine, Dialect};
 use crate::listen::BindSpec;
 
@@ -128,9 +129,9 @@ impl Args {
             return Ok(args);
         }
         if args.shared.command.is_empty() {
-            return Err(Answer::complaint(USAGE.to_owned(), 1));
+            return Err(Answer::wanted(USAGE.to_owned(), 1));
         }
-        if args.shared.number == 0 {
+        if args.shared.number == NumberArg::Count(0) {
             let text = "einhorn: cannot run 0 workers: --number must be 1 or more\n";
             return Err(Answer::complaint(text.to_owned(), 0));
         }
@@ -174,7 +175,8 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
         .into_iter()
         .fold(parser, |parser, (name, help)| parser.mut_arg(name, |arg| arg.help(help)))
         .mut_arg("number", |arg| {
-            arg.value_name("N").value_parser(clap::value_parser!(u32).range(0..=i64::from(WORKERS_MAX)))
+            let count = clap::value_parser!(u32).range(0..=i64::from(WORKERS_MAX)).map(NumberArg::Count);
+            arg.value_name("N").value_parser(count).help("Number of workers")
         })
         .mut_arg("bind", |arg| {
             arg.value_name("HOST:PORT[,FLAG...]").value_parser(BindSpec::parse_ignoring_unknown_options).help(
@@ -205,6 +207,7 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
         .mut_arg("log_format", |arg| {
             arg.default_value(None).help("Form of the log on standard error [default: einhorn's]")
         })
+        .mut_arg("version", |arg| arg.short(None))
         .mut_arg("help", |arg| arg.action(ArgAction::HelpLong).help("Print this help; the exit code is 1"))
         .mut_arg("command", |arg| arg.hide(true))
 }
@@ -290,7 +293,10 @@ mod tests {
     #[test]
     fn the_defaults_are_einhorns() {
         let args = shared("server");
-        assert_eq!((args.number, args.backlog, args.seconds), (1, Some(100), Duration::from_secs(1)));
+        assert_eq!(
+            (args.number, args.backlog, args.seconds),
+            (NumberArg::Count(1), Some(100), Duration::from_secs(1))
+        );
         assert_eq!(args.ack_mode, AckModeArg::Seconds(Duration::from_secs(1)));
         assert_eq!((args.ack_timeout, args.retries, args.log_format), (None, None, None));
     }
@@ -306,7 +312,7 @@ mod tests {
         assert_eq!(args.shared.command, ["server", "-n", "4", "--bogus"]);
         assert_eq!(
             (args.shared.number, args.shared.backlog, args.shared.ack_mode),
-            (3, Some(7), AckModeArg::Manual)
+            (NumberArg::Count(3), Some(7), AckModeArg::Manual)
         );
         assert!(
             args.shared.bind.len() == 2
@@ -323,7 +329,7 @@ mod tests {
 
     #[test]
     fn an_option_that_is_given_again_counts_as_given_last() {
-        assert_eq!(shared("-n 2 --number 5 server").number, 5);
+        assert_eq!(shared("-n 2 --number 5 server").number, NumberArg::Count(5));
     }
 
     #[test]
@@ -333,7 +339,10 @@ mod tests {
         assert!(args.is_err(), "an abbreviation is a beginning");
         let args =
             shared("--num 3 --ack manual --lo l --pid p --back 9 --reexec x --seco=2 --command-so server");
-        assert_eq!((args.number, args.ack_mode, args.backlog), (3, AckModeArg::Manual, Some(9)));
+        assert_eq!(
+            (args.number, args.ack_mode, args.backlog),
+            (NumberArg::Count(3), AckModeArg::Manual, Some(9))
+        );
         assert_eq!((args.lockfile, args.pidfile), (Some("l".into()), Some("p".into())));
         assert!(args.handover.reexec_as.is_some() && args.command_socket_as_fd);
         let args = shared("--ack-t 5 --retr 4 server");

@@ -32,7 +32,7 @@ pub use bind::{Backlog, BindError, Family, bind, bind_twin, set_options, take_ov
 pub use exports::exports;
 pub use listener::{AdoptError, Listener, ListenerQueue, ListenerRecord, take_address_again};
 pub use passed::{Passed, PassedError};
-pub use spec::{BindAddress, BindSpec, Origin, Place};
+pub use spec::{BindAddress, BindOption, BindSpec, Origin, Place};
 
 /// How long a service manager may take to drop a socket.
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);

@@ -15,6 +15,12 @@ pub struct BindSpecError {
 pub enum BindSpecErrorKind {
     #[error("it is empty; give ADDR:PORT, or :PORT for every address")]
     Empty,
+    /// An address as other programs write it.
+    #[error("did you mean {}?", .form.escape_debug())]
+    OtherForm {
+        /// The same address as `-b` takes it.
+        form: String,
+    },
     /// There is no colon, or nothing after it.
     #[error("the port is missing; give ADDR:PORT, or :PORT for every address")]
     NoPort,

@@ -171,9 +171,9 @@ impl BindOption {
         }
     }
 
-    /// The option with its value and its other names, for a list.
-    fn usage(self) -> String {
-        let value = match self {
+    /// The form of its value, with what joins it to the name.
+    fn value(self) -> &'static str {
+        match self {
             Self::Name | Self::Device => "=NAME",
             Self::Backlog | Self::Mark => "=N",
             Self::FastOpen => "[=N]",
@@ -182,11 +182,31 @@ impl BindOption {
             Self::User => "=USER",
             Self::Group => "=GROUP",
             _ => "",
-        };
+        }
+    }
+
+    /// The option with its value and its other names, for a list.
+    fn usage(self) -> String {
+        let value = self.value();
         match self.names() {
             [name, other, ..] => format!("{name}{value} (or {other})"),
             names => format!("{}{value}", names.concat()),
         }
+    }
+
+    /// Every option with its value, for the help of `-b`.
+    #[must_use]
+    pub fn help() -> String {
+        let described = |option: Self| {
+            let note = match option {
+                Self::NonBlocking => " (O_NONBLOCK)",
+                Self::ReuseAddress => " (SO_REUSEADDR, which is always set)",
+                Self::ReusePort => " (a socket for each slot)",
+                _ => "",
+            };
+            format!("{}{}{note}", option.names()[0], option.value())
+        };
+        Self::ALL.map(described).join(", ")
     }
 
     /// Finds an option by name, case-insensitively.

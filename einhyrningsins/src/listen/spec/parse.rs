@@ -51,8 +51,11 @@ enum Unknown {
 }
 
 fn parse(spec: &str, unknown: Unknown) -> Result<BindSpec, BindSpecErrorKind> {
-    let (address, written) = split(spec);
-    let address = parse_address(address)?;
+    let (text, written) = split(spec);
+    let address = parse_address(text).map_err(|kind| match meant(text) {
+        Some(form) => BindSpecErrorKind::OtherForm { form },
+        None => kind,
+    })?;
     let origin = address.origin();
     let mut options = BindOptions::default();
     for text in written.into_iter().flat_map(|text| text.split(',')) {
@@ -118,6 +121,27 @@ fn parse_address(text: &str) -> Result<BindAddress, BindSpecErrorKind> {
     }
     let (host, port) = parse_inet(text)?;
     Ok(BindAddress::Tcp { host, port })
+}
+
+/// The form that an address in the manner of other programs has here: a bare port, a path, or a URL.
+fn meant(text: &str) -> Option<String> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest.split('/').next().unwrap_or_default()),
+        None => match text.split_once(':') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tcp") => ("tcp".to_owned(), rest),
+            _ if !text.contains(':') && text.contains('/') => return Some(format!("unix:{text}")),
+            _ => (String::new(), text),
+        },
+    };
+    let forms = match scheme.as_str() {
+        "" => vec![format!(":{rest}")],
+        "http" => vec![rest.to_owned(), format!("{rest}:80")],
+        "https" => vec![rest.to_owned(), format!("{rest}:443")],
+        "tcp" | "tcp4" | "tcp6" => vec![rest.to_owned(), format!(":{rest}")],
+        "udp" => vec![format!("udp:{rest}")],
+        _ => Vec::new(),
+    };
+    forms.into_iter().find(|form| parse_address(form).is_ok())
 }
 
 fn parse_place(kind: &'static str, text: &str) -> Result<Place, BindSpecErrorKind> {

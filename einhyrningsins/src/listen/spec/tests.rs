@@ -118,14 +118,38 @@ fn only_unknown_options_may_be_ignored() {
 }
 
 #[test]
+fn the_forms_of_other_programs_lead_to_ours() {
+    for (text, form) in [
+        ("8000", ":8000"),
+        ("8000,n", ":8000"),
+        ("/run/web.sock", "unix:/run/web.sock"),
+        ("./web.sock", "unix:./web.sock"),
+        ("tcp://127.0.0.1:80", "127.0.0.1:80"),
+        ("TCP://:80", ":80"),
+        ("tcp:127.0.0.1:80", "127.0.0.1:80"),
+        ("tcp://[::1]:80/", "[::1]:80"),
+        ("udp://:53", "udp::53"),
+        ("http://localhost:8000/", "localhost:8000"),
+        ("http://0.0.0.0", "0.0.0.0:80"),
+        ("https://0.0.0.0", "0.0.0.0:443"),
+    ] {
+        let message = format!("bad bind address {text:?}: did you mean {form}?");
+        assert_eq!(read(text).unwrap_err(), message);
+    }
+    for text in ["80000", "ftp://x:1", "http://a b", "x", "-1"] {
+        assert!(!read(text).unwrap_err().contains("did you mean"), "for {text}");
+    }
+}
+
+#[test]
 fn each_mistake_is_named() {
     let long_name = format!(":80,name={}", "x".repeat(256));
     for (text, message) in [
         ("", r#"bad bind address "": it is empty; give ADDR:PORT, or :PORT for every address"#),
         (",n", r#"bad bind address ",n": it is empty; give ADDR:PORT, or :PORT for every address"#),
         (
-            "8080",
-            r#"bad bind address "8080": the port is missing; give ADDR:PORT, or :PORT for every address"#,
+            "localhost",
+            r#"bad bind address "localhost": the port is missing; give ADDR:PORT, or :PORT for every address"#,
         ),
         (
             "127.0.0.1:",
