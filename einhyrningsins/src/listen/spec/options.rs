@@ -57,44 +57,60 @@ pub enum FastOpen {
     Pending(u32),
 }
 
-/// An option of `-b`.
+/// An option of `-b`; [`OPTIONS`] describes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindOption {
-    /// `n`, `o_nonblock`.
     NonBlocking,
-    /// `r`, `so_reuseaddr`.
     ReuseAddress,
-    /// `name=NAME`.
     Name,
-    /// `backlog=N`.
     Backlog,
-    /// `nodelay`.
     NoDelay,
-    /// `defer`.
     Defer,
-    /// `fastopen[=N]`.
     FastOpen,
-    /// `freebind`.
     FreeBind,
-    /// `mark=N`.
     Mark,
-    /// `device=NAME`.
     Device,
-    /// `reuseport`, `so_reuseport`.
     ReusePort,
-    /// `rcvbuf=BYTES`.
     ReceiveBuffer,
-    /// `sndbuf=BYTES`.
     SendBuffer,
-    /// `keepalive`.
     KeepAlive,
-    /// `mode=MODE`.
     Mode,
-    /// `user=USER`, `owner=USER`.
     User,
-    /// `group=GROUP`.
     Group,
 }
+
+/// The sockets that an option applies to.
+#[derive(Debug, Clone, Copy)]
+enum Fitting {
+    Any,
+    WithConnections,
+    Tcp,
+    BoundTcp,
+    Inet,
+    BoundInet,
+    File,
+}
+
+/// Every option, in the order of messages: its names, the usual one first, its value, and the sockets that it is for.
+const OPTIONS: [(BindOption, &[&str], &str, Fitting); 17] = [
+    (BindOption::NonBlocking, &["n", "o_nonblock"], "", Fitting::Any),
+    (BindOption::ReuseAddress, &["r", "so_reuseaddr"], "", Fitting::BoundTcp),
+    (BindOption::Name, &["name"], "=NAME", Fitting::Any),
+    (BindOption::Backlog, &["backlog"], "=N", Fitting::WithConnections),
+    (BindOption::NoDelay, &["nodelay"], "", Fitting::Tcp),
+    (BindOption::Defer, &["defer"], "", Fitting::Tcp),
+    (BindOption::FastOpen, &["fastopen"], "[=N]", Fitting::Tcp),
+    (BindOption::FreeBind, &["freebind"], "", Fitting::BoundInet),
+    (BindOption::Mark, &["mark"], "=N", Fitting::Inet),
+    (BindOption::Device, &["device"], "=NAME", Fitting::BoundInet),
+    (BindOption::ReusePort, &["reuseport", "so_reuseport"], "", Fitting::BoundInet),
+    (BindOption::ReceiveBuffer, &["rcvbuf"], "=BYTES", Fitting::Any),
+    (BindOption::SendBuffer, &["sndbuf"], "=BYTES", Fitting::Any),
+    (BindOption::KeepAlive, &["keepalive"], "", Fitting::Tcp),
+    (BindOption::Mode, &["mode"], "=MODE", Fitting::File),
+    (BindOption::User, &["user", "owner"], "=USER", Fitting::File),
+    (BindOption::Group, &["group"], "=GROUP", Fitting::File),
+];
 
 /// Where a socket comes from, as far as options depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,129 +141,74 @@ impl Origin {
     }
 }
 
+impl Fitting {
+    fn includes(self, origin: Origin) -> bool {
+        let (kind, is_file) = match origin {
+            Origin::Bound(kind) => (Some(kind), !kind.is_inet()),
+            Origin::Passed => (None, false),
+            Origin::PassedAs(kind) | Origin::Abstract(kind) => (Some(kind), false),
+        };
+        let is_tcp = kind.is_none_or(|kind| kind == SocketKind::Tcp);
+        let is_inet = kind.is_none_or(SocketKind::is_inet);
+        match self {
+            Self::Any => true,
+            Self::WithConnections => kind.is_none_or(SocketKind::has_connections),
+            Self::Tcp => is_tcp,
+            Self::BoundTcp => is_tcp && !origin.is_passed(),
+            Self::Inet => is_inet,
+            Self::BoundInet => is_inet && !origin.is_passed(),
+            Self::File => is_file,
+        }
+    }
+
+    fn described(self) -> &'static str {
+        match self {
+            Self::Any => "any socket",
+            Self::WithConnections => "sockets that accept connections",
+            Self::Tcp => "TCP",
+            Self::BoundTcp => "TCP sockets that the master binds",
+            Self::Inet => "TCP and UDP",
+            Self::BoundInet => "TCP and UDP sockets that the master binds",
+            Self::File => "unix:PATH and seqpacket:PATH",
+        }
+    }
+}
+
 impl BindOption {
-    /// Every option, in the order of messages.
-    pub const ALL: [Self; 17] = [
-        Self::NonBlocking,
-        Self::ReuseAddress,
-        Self::Name,
-        Self::Backlog,
-        Self::NoDelay,
-        Self::Defer,
-        Self::FastOpen,
-        Self::FreeBind,
-        Self::Mark,
-        Self::Device,
-        Self::ReusePort,
-        Self::ReceiveBuffer,
-        Self::SendBuffer,
-        Self::KeepAlive,
-        Self::Mode,
-        Self::User,
-        Self::Group,
-    ];
-
     /// The names of the option, the usual one first.
-    #[must_use]
-    pub fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::NonBlocking => &["n", "o_nonblock"],
-            Self::ReuseAddress => &["r", "so_reuseaddr"],
-            Self::Name => &["name"],
-            Self::Backlog => &["backlog"],
-            Self::NoDelay => &["nodelay"],
-            Self::Defer => &["defer"],
-            Self::FastOpen => &["fastopen"],
-            Self::FreeBind => &["freebind"],
-            Self::Mark => &["mark"],
-            Self::Device => &["device"],
-            Self::ReusePort => &["reuseport", "so_reuseport"],
-            Self::ReceiveBuffer => &["rcvbuf"],
-            Self::SendBuffer => &["sndbuf"],
-            Self::KeepAlive => &["keepalive"],
-            Self::Mode => &["mode"],
-            Self::User => &["user", "owner"],
-            Self::Group => &["group"],
-        }
+    fn names(self) -> &'static [&'static str] {
+        OPTIONS[self as usize].1
     }
 
-    /// The form of its value, with what joins it to the name.
-    fn value(self) -> &'static str {
-        match self {
-            Self::Name | Self::Device => "=NAME",
-            Self::Backlog | Self::Mark => "=N",
-            Self::FastOpen => "[=N]",
-            Self::ReceiveBuffer | Self::SendBuffer => "=BYTES",
-            Self::Mode => "=MODE",
-            Self::User => "=USER",
-            Self::Group => "=GROUP",
-            _ => "",
-        }
-    }
-
-    /// The option with its value and its other names, for a list.
-    fn usage(self) -> String {
-        let value = self.value();
-        match self.names() {
-            [name, other, ..] => format!("{name}{value} (or {other})"),
-            names => format!("{}{value}", names.concat()),
-        }
+    fn fitting(self) -> Fitting {
+        OPTIONS[self as usize].3
     }
 
     /// Every option with its value, for the help of `-b`.
     #[must_use]
     pub fn help() -> String {
-        let described = |option: Self| {
+        let described = |(option, names, value, _): (Self, &[&str], &str, Fitting)| {
             let note = match option {
                 Self::NonBlocking => " (O_NONBLOCK)",
                 Self::ReuseAddress => " (SO_REUSEADDR, which is always set)",
                 Self::ReusePort => " (a socket for each slot)",
                 _ => "",
             };
-            format!("{}{}{note}", option.names()[0], option.value())
+            format!("{}{value}{note}", names[0])
         };
-        Self::ALL.map(described).join(", ")
+        OPTIONS.map(described).join(", ")
     }
 
     /// Finds an option by name, case-insensitively.
     pub(super) fn find(name: &str) -> Option<Self> {
-        let is_it = |option: &Self| option.names().iter().any(|other| other.eq_ignore_ascii_case(name));
-        Self::ALL.into_iter().find(is_it)
+        let is_it = |names: &[&str]| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        OPTIONS.into_iter().find_map(|(option, names, ..)| is_it(names).then_some(option))
     }
 
     /// Whether the option applies to such a socket.
     #[must_use]
     pub fn fits(self, origin: Origin) -> bool {
-        let (kind, is_file) = match origin {
-            Origin::Bound(kind) => (Some(kind), !kind.is_inet()),
-            Origin::Passed => (None, false),
-            Origin::PassedAs(kind) | Origin::Abstract(kind) => (Some(kind), false),
-        };
-        let is = |fits: fn(SocketKind) -> bool| kind.is_none_or(fits);
-        match self {
-            Self::NonBlocking | Self::Name | Self::ReceiveBuffer | Self::SendBuffer => true,
-            Self::Backlog => is(SocketKind::has_connections),
-            Self::NoDelay | Self::Defer | Self::FastOpen | Self::KeepAlive => {
-                is(|kind| kind == SocketKind::Tcp)
-            }
-            Self::Mark => is(SocketKind::is_inet),
-            Self::ReuseAddress => !origin.is_passed() && is(|kind| kind == SocketKind::Tcp),
-            Self::FreeBind | Self::Device | Self::ReusePort => !origin.is_passed() && is(SocketKind::is_inet),
-            Self::Mode | Self::User | Self::Group => is_file,
-        }
-    }
-
-    /// The sockets that the option applies to.
-    fn fitting(self) -> &'static str {
-        match self {
-            Self::NonBlocking | Self::Name | Self::ReceiveBuffer | Self::SendBuffer => "any socket",
-            Self::Backlog => "sockets that accept connections",
-            Self::NoDelay | Self::Defer | Self::FastOpen | Self::KeepAlive => "TCP",
-            Self::ReuseAddress => "TCP sockets that the master binds",
-            Self::Mark => "TCP and UDP",
-            Self::FreeBind | Self::Device | Self::ReusePort => "TCP and UDP sockets that the master binds",
-            Self::Mode | Self::User | Self::Group => "unix:PATH and seqpacket:PATH",
-        }
+        self.fitting().includes(origin)
     }
 
     /// The error that the option does not apply to such a socket.
@@ -255,14 +216,19 @@ impl BindOption {
         BindSpecErrorKind::Misplaced {
             option: self.names()[0],
             socket: origin.described(),
-            fitting: self.fitting(),
+            fitting: self.fitting().described(),
         }
     }
 
-    /// The options that apply to such a socket, as a list.
+    /// The options that apply to such a socket, with their values and other names, as a list.
     pub(super) fn list(origin: Origin) -> String {
-        let fitting = Self::ALL.into_iter().filter(|option| option.fits(origin));
-        let mut usages: Vec<_> = fitting.map(Self::usage).collect();
+        let fitting = OPTIONS.into_iter().filter(|(.., fitting)| fitting.includes(origin));
+        let mut usages: Vec<_> = fitting
+            .map(|(_, names, value, _)| match names {
+                [name, other, ..] => format!("{name}{value} (or {other})"),
+                names => format!("{}{value}", names.concat()),
+            })
+            .collect();
         let last = usages.pop().unwrap_or_default();
         format!("{} and {last}", usages.join(", "))
     }
@@ -329,7 +295,8 @@ impl BindOptions {
     /// The first given option that does not apply to such a socket.
     #[must_use]
     pub fn first_misfit(&self, origin: Origin) -> Option<BindOption> {
-        BindOption::ALL.into_iter().find(|option| self.written(*option).is_some() && !option.fits(origin))
+        let mut misfits = OPTIONS.into_iter().filter(|(.., fitting)| !fitting.includes(origin));
+        misfits.find_map(|(option, ..)| self.written(option).is_some().then_some(option))
     }
 
     /// The canonical form of `option` as given; `None` if it was not given.
@@ -366,7 +333,7 @@ impl BindOptions {
 
 impl fmt::Display for BindOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut written = BindOption::ALL.into_iter().filter_map(|option| self.written(option));
+        let mut written = OPTIONS.into_iter().filter_map(|(option, ..)| self.written(option));
         written.try_for_each(|option| write!(f, ",{option}"))
     }
 }
