@@ -55,10 +55,10 @@ pub struct Config {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
     /// The command line, with the name of the program first.
-    #[serde(with = "forms::words")]
+    #[serde(with = "forms::written")]
     pub argv: Vec<OsString>,
     /// The directory that it was started in, as the shell names it.
-    #[serde(with = "forms::path")]
+    #[serde(with = "forms::written")]
     pub start_directory: PathBuf,
     /// Whether `--chdir` was given.
     pub directory_given: bool,
@@ -68,21 +68,21 @@ pub struct Identity {
 pub struct Control {
     pub name: Option<String>,
     /// Absolute.
-    #[serde(with = "forms::path")]
+    #[serde(with = "forms::written")]
     pub socket: PathBuf,
     /// Whether each worker gets a connection to the control socket (`-g`).
     pub socket_as_fd: bool,
-    #[serde(with = "forms::path_option")]
+    #[serde(with = "forms::written")]
     pub pidfile: Option<PathBuf>,
     /// Locked for life, or in einhorn's dialect while the control socket is made.
-    #[serde(with = "forms::path_option")]
+    #[serde(with = "forms::written")]
     pub lockfile: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HandoverSettings {
     /// The command of the new program; `None` for the program as it was called.
-    #[serde(with = "forms::words_option")]
+    #[serde(with = "forms::written")]
     pub as_command: Option<Vec<OsString>>,
     pub check_timeout: Duration,
 }

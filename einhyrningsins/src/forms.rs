@@ -3,14 +3,16 @@
 //!
 //! Every module that has a state uses this one.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::collections::VecDeque;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::Severity;
 use einhyrningsins_supervisor::{Moment, Pid, Signal};
 use nix::time::{ClockId, clock_gettime};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The time of the clock that the core uses. It means the same to every process of this boot.
@@ -20,44 +22,17 @@ pub fn now() -> Moment {
     Moment::from_clock(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from))
 }
 
-/// This process's clock and the core's, read together, to convert between their times.
-///
-/// An [`Instant`] cannot be serialised, and its origin is unspecified.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    now: Instant,
-    moment: Moment,
+/// Converts from the core's time. An [`Instant`] cannot be serialised, and its origin is unspecified. A time that cannot
+/// be represented becomes now.
+#[must_use]
+pub fn instant(moment: Moment) -> Instant {
+    instant_by(Instant::now(), now(), moment)
 }
 
-impl Clock {
-    /// Reads both clocks.
-    #[must_use]
-    pub fn read() -> Self {
-        Self::new(Instant::now(), now())
-    }
-
-    /// The clock of a process whose `now` is `moment`.
-    #[must_use]
-    pub fn new(now: Instant, moment: Moment) -> Self {
-        Self { now, moment }
-    }
-
-    /// Converts to the core's time.
-    #[must_use]
-    pub fn moment(&self, at: Instant) -> Moment {
-        self.moment + at.saturating_duration_since(self.now) - self.now.saturating_duration_since(at)
-    }
-
-    /// Converts from the core's time. A time that cannot be represented becomes now.
-    #[must_use]
-    pub fn instant(&self, moment: Moment) -> Instant {
-        let instant = if moment < self.moment {
-            self.now.checked_sub(self.moment - moment)
-        } else {
-            self.now.checked_add(moment - self.moment)
-        };
-        instant.unwrap_or(self.now)
-    }
+/// The same for a process whose clock shows `here` when the core's shows `now`.
+fn instant_by(here: Instant, now: Moment, moment: Moment) -> Instant {
+    let instant = if moment < now { here.checked_sub(now - moment) } else { here.checked_add(moment - now) };
+    instant.unwrap_or(here)
 }
 
 /// Converts to the core's pid.
@@ -121,24 +96,6 @@ impl Bytes {
             Self::Raw(bytes) => bytes,
         }
     }
-
-    #[must_use]
-    pub fn into_os_string(self) -> OsString {
-        OsString::from_vec(self.into_vec())
-    }
-
-    #[must_use]
-    pub fn into_path(self) -> PathBuf {
-        self.into_os_string().into()
-    }
-
-    /// A C string. It ends at the first NUL, which none of ours contains.
-    #[must_use]
-    pub fn into_c_string(self) -> CString {
-        let mut bytes = self.into_vec();
-        bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
-        CString::new(bytes).unwrap_or_default()
-    }
 }
 
 impl From<&[u8]> for Bytes {
@@ -147,18 +104,6 @@ impl From<&[u8]> for Bytes {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Raw(bytes.to_owned()),
         }
-    }
-}
-
-impl From<&OsStr> for Bytes {
-    fn from(text: &OsStr) -> Self {
-        text.as_bytes().into()
-    }
-}
-
-impl From<&Path> for Bytes {
-    fn from(path: &Path) -> Self {
-        path.as_os_str().into()
     }
 }
 
@@ -181,126 +126,118 @@ macro_rules! as_text {
 }
 pub(crate) use as_text;
 
-/// Generates a module for `#[serde(with)]` that writes a type of the system, or a container of it, as
-/// [`Bytes`].
-macro_rules! as_bytes {
-    ($(#[$doc:meta])* $module:ident, $type:ty, $written:ty, $write:expr, $read:expr) => {
-        $(#[$doc])*
-        pub(crate) mod $module {
-            #[allow(unused_imports)]
-            use super::*;
-            use serde::{Deserializer, Serializer};
+/// What is written instead of a type that serde cannot handle.
+pub(crate) trait Written: Sized {
+    type As: Serialize + DeserializeOwned;
 
-            pub(crate) fn serialize<S: Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
+    fn write(&self) -> Result<Self::As, String>;
+
+    fn read(written: Self::As) -> Result<Self, String>;
+}
+
+/// For `#[serde(with)]`: a type that is [`Written`] as another one.
+pub(crate) mod written {
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Written;
+
+    pub(crate) fn serialize<T: Written, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        value.write().map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: Written, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        T::read(T::As::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl<T: Written> Written for Option<T> {
+    type As = Option<T::As>;
+
+    fn write(&self) -> Result<Self::As, String> {
+        self.as_ref().map(T::write).transpose()
+    }
+
+    fn read(written: Self::As) -> Result<Self, String> {
+        written.map(T::read).transpose()
+    }
+}
+
+impl<T: Written> Written for Vec<T> {
+    type As = Vec<T::As>;
+
+    fn write(&self) -> Result<Self::As, String> {
+        self.iter().map(T::write).collect()
+    }
+
+    fn read(written: Self::As) -> Result<Self, String> {
+        written.into_iter().map(T::read).collect()
+    }
+}
+
+macro_rules! written {
+    ($($type:ty as $written:ty: $write:expr, $read:expr;)*) => {
+        $(impl Written for $type {
+            type As = $written;
+
+            fn write(&self) -> Result<$written, String> {
                 let write: fn(&$type) -> $written = $write;
-                write(value).serialize(serializer)
+                Ok(write(self))
             }
 
-            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
-                let read: fn($written) -> $type = $read;
-                <$written>::deserialize(deserializer).map(read)
+            fn read(written: $written) -> Result<Self, String> {
+                let read: fn($written) -> Result<$type, String> = $read;
+                read(written)
             }
-        }
+        })*
     };
 }
 
-as_bytes!(path, PathBuf, Bytes, |path| path.as_path().into(), Bytes::into_path);
-as_bytes!(path_option, Option<PathBuf>, Option<Bytes>, |path| path.as_deref().map(Bytes::from), |path| path
-    .map(Bytes::into_path));
-as_bytes!(
-    words,
-    Vec<OsString>,
-    Vec<Bytes>,
-    |words| words.iter().map(|word| word.as_os_str().into()).collect(),
-    |words| words.into_iter().map(Bytes::into_os_string).collect()
-);
-as_bytes!(
-    words_option,
-    Option<Vec<OsString>>,
-    Option<Vec<Bytes>>,
-    |words| words.as_ref().map(|words| words.iter().map(|word| word.as_os_str().into()).collect()),
-    |words| words.map(|words| words.into_iter().map(Bytes::into_os_string).collect())
-);
-as_bytes!(
-    os_string_option,
-    Option<OsString>,
-    Option<Bytes>,
-    |text| text.as_deref().map(Bytes::from),
-    |text| text.map(Bytes::into_os_string)
-);
-as_bytes!(c_string, CString, Bytes, |text| text.to_bytes().into(), Bytes::into_c_string);
-as_bytes!(
-    c_strings,
-    Vec<CString>,
-    Vec<Bytes>,
-    |texts| texts.iter().map(|text| text.to_bytes().into()).collect(),
-    |texts| texts.into_iter().map(Bytes::into_c_string).collect()
-);
-as_bytes!(bytes, Vec<u8>, Bytes, |bytes| bytes.as_slice().into(), Bytes::into_vec);
-
-/// A pid as a number.
-pub(crate) mod pid {
-    use nix::unistd::Pid;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(pid: &Pid, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i32(pid.as_raw())
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pid, D::Error> {
-        i32::deserialize(deserializer).map(Pid::from_raw)
-    }
+written! {
+    Vec<u8> as Bytes: |bytes| bytes.as_slice().into(), |bytes| Ok(bytes.into_vec());
+    VecDeque<u8> as Bytes: |bytes| bytes.clone().make_contiguous()[..].into(), |bytes| Ok(bytes.into_vec().into());
+    OsString as Bytes: |text| text.as_bytes().into(), |bytes| Ok(OsString::from_vec(bytes.into_vec()));
+    PathBuf as Bytes: |path| path.as_os_str().as_bytes().into(), |bytes| OsString::read(bytes).map(PathBuf::from);
+    CString as Bytes: |text| text.to_bytes().into(), |bytes| CString::new(bytes.into_vec()).map_err(in_words);
+    nix::unistd::Pid as i32: |pid| pid.as_raw(), |pid| Ok(nix::unistd::Pid::from_raw(pid));
+    nix::sys::signal::Signal as String: |signal| signal.to_string(), |name| name.parse().map_err(in_words);
 }
 
-/// An optional pid as a number.
-pub(crate) mod pid_option {
-    use nix::unistd::Pid;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(pid: &Option<Pid>, serializer: S) -> Result<S::Ok, S::Error> {
-        pid.map(Pid::as_raw).serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pid>, D::Error> {
-        Ok(Option::<i32>::deserialize(deserializer)?.map(Pid::from_raw))
-    }
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn in_words(error: impl ToString) -> String {
+    error.to_string()
 }
 
-/// An optional signal by its name.
-pub(crate) mod signal_name_option {
-    use nix::sys::signal::Signal;
+/// For `#[serde(with)]`: a map as the list of its values, which contain their keys.
+pub(crate) mod values {
+    use std::collections::BTreeMap;
+
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[derive(Serialize, Deserialize)]
-    struct Named(#[serde(with = "super::signal_name")] Signal);
+    use super::Keyed;
 
-    pub(crate) fn serialize<S: Serializer>(
-        signal: &Option<Signal>,
+    pub(crate) fn serialize<K, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        signal.map(Named).serialize(serializer)
+        serializer.collect_seq(map.values())
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Signal>, D::Error> {
-        Ok(Option::<Named>::deserialize(deserializer)?.map(|Named(signal)| signal))
+    pub(crate) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Ord,
+        V: Deserialize<'de> + Keyed<K>,
+        D: Deserializer<'de>,
+    {
+        let values = Vec::<V>::deserialize(deserializer)?;
+        Ok(values.into_iter().map(|value| (value.key(), value)).collect())
     }
 }
 
-/// A signal by its name.
-pub(crate) mod signal_name {
-    use nix::sys::signal::Signal;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(signal.as_str())
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Signal, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        name.parse().map_err(|_| serde::de::Error::custom(format!("unknown signal {name}")))
-    }
+/// A value that contains its key in a map.
+pub(crate) trait Keyed<K> {
+    fn key(&self) -> K;
 }
 
 #[cfg(test)]
@@ -310,15 +247,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_means_the_same_to_a_process_that_started_later() {
+    fn a_moment_becomes_an_instant_of_this_process() {
         let seconds = |count| Moment::from_clock(Duration::from_secs(count));
-        let one = Clock::new(Instant::now(), seconds(1000));
-        let moment = one.moment(one.now + Duration::from_secs(5));
-        // Three seconds later by the kernel's clock, in a process with unrelated instants.
-        let other = Clock::new(one.now + Duration::from_secs(77), seconds(1003));
-        assert_eq!(other.instant(moment), other.now + Duration::from_secs(2));
-        let past = one.moment(one.now - Duration::from_secs(4));
-        assert_eq!(other.instant(past), other.now - Duration::from_secs(7));
+        let (here, now) = (Instant::now(), seconds(1003));
+        assert_eq!(instant_by(here, now, seconds(1005)), here + Duration::from_secs(2));
+        assert_eq!(instant_by(here, now, seconds(996)), here - Duration::from_secs(7));
     }
 
     #[test]
@@ -331,8 +264,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_moment_is_some_instant(ns in any::<i64>(), monotonic in any::<u64>()) {
-            let clock = Clock::new(Instant::now(), Moment::from_clock(Duration::from_nanos(monotonic)));
-            let _ = clock.instant(serde_json::from_value(ns.into()).unwrap());
+            let now = Moment::from_clock(Duration::from_nanos(monotonic));
+            let _ = instant_by(Instant::now(), now, serde_json::from_value(ns.into()).unwrap());
         }
 
         #[test]

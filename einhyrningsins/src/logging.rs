@@ -18,6 +18,7 @@ use einhorn_proto::{Notice, Severity};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, send};
+use serde::{Deserialize, Serialize};
 use syslog::{Facility, Formatter3164, LogFormat as _};
 
 use crate::cli::LogFormat;
@@ -38,16 +39,18 @@ const STDERR_PATH: &str = "/proc/self/fd/2";
 const PROGRAM: &str = "einhyrningsins";
 
 /// The master's log.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Log {
     config: LogConfig,
-    verbosity: Severity,
-    format: LogFormat,
-    sink: Sink,
+    #[serde(with = "forms::written")]
     pending: VecDeque<u8>,
     /// Lines dropped since the reader stopped.
     lost: u64,
+    #[serde(skip)]
+    sink: Sink,
+    #[serde(skip)]
     syslog: Option<Syslog>,
+    #[serde(skip, default = "std::process::id")]
     pid: u32,
 }
 
@@ -57,18 +60,19 @@ struct Syslog {
     formatter: Formatter3164,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Sink {
     /// A second, non-blocking open file for the same pipe or terminal.
     Reopened(File),
     /// Standard error is a socket.
     Socket,
     /// Standard error is a regular file, which has no reader to wait for.
+    #[default]
     Direct,
 }
 
 /// A log line in JSON.
-#[derive(serde::Serialize)]
+#[derive(Serialize)]
 struct JsonLine<'a> {
     time: String,
     level: &'a str,
@@ -79,30 +83,27 @@ struct JsonLine<'a> {
 }
 
 impl Log {
-    /// Opens the log. A missing syslog is a warning, not an error.
+    /// Opens the log.
     #[must_use]
     pub fn open(config: LogConfig) -> Self {
-        let mut log = Self::to(Sink::of_stderr(), config);
-        if config.syslog {
-            match Syslog::connect() {
-                Ok(syslog) => log.syslog = Some(syslog),
-                Err(error) => log.warn(format_args!("cannot log to syslog at {SYSLOG_SOCKET}: {error}")),
-            }
-        }
+        let mut log = Self::to(Sink::default(), config);
+        log.connect();
         log
     }
 
-    fn to(sink: Sink, config: LogConfig) -> Self {
-        Self {
-            config,
-            verbosity: config.verbosity,
-            format: config.format,
-            sink,
-            pending: VecDeque::new(),
-            lost: 0,
-            syslog: None,
-            pid: std::process::id(),
+    /// Opens a log that was read from a state. A missing syslog is a warning, not an error.
+    pub fn connect(&mut self) {
+        self.sink = Sink::of_stderr();
+        if self.config.syslog {
+            match Syslog::connect() {
+                Ok(syslog) => self.syslog = Some(syslog),
+                Err(error) => self.warn(format_args!("cannot log to syslog at {SYSLOG_SOCKET}: {error}")),
+            }
         }
+    }
+
+    fn to(sink: Sink, config: LogConfig) -> Self {
+        Self { config, sink, pending: VecDeque::new(), lost: 0, syslog: None, pid: std::process::id() }
     }
 
     /// Logs an error: it should wake somebody.
@@ -124,7 +125,7 @@ impl Log {
 
     /// Logs an event of the pool.
     pub fn notice(&mut self, notice: &Notice) {
-        match einhorn::words(notice).filter(|_| self.format == LogFormat::Einhorn) {
+        match einhorn::words(notice).filter(|_| self.config.format == LogFormat::Einhorn) {
             Some(words) => self.write(notice.severity(), &words, Some(notice)),
             None => self.write(notice.severity(), notice, Some(notice)),
         }
@@ -143,12 +144,12 @@ impl Log {
     /// The lowest severity that is logged.
     #[must_use]
     pub fn verbosity(&self) -> Severity {
-        self.verbosity
+        self.config.verbosity
     }
 
     /// Sets the lowest severity that is logged.
     pub fn set_verbosity(&mut self, verbosity: Severity) {
-        self.verbosity = verbosity;
+        self.config.verbosity = verbosity;
     }
 
     /// The descriptor to wait on for the reader; `None` if there is none.
@@ -188,7 +189,7 @@ impl Log {
     }
 
     fn write(&mut self, severity: Severity, message: &dyn Display, notice: Option<&Notice>) {
-        if severity > self.verbosity {
+        if severity > self.config.verbosity {
             return;
         }
         if severity <= Severity::Warn
@@ -207,7 +208,7 @@ impl Log {
 
     fn line(&self, severity: Severity, message: &dyn Display, notice: Option<&Notice>) -> String {
         let time = humantime::format_rfc3339_millis(SystemTime::now());
-        match self.format {
+        match self.config.format {
             LogFormat::Text => {
                 let name = severity_name(severity).to_ascii_uppercase();
                 format!("{time} {PROGRAM}[{}] {name}: {message}\n", self.pid)
@@ -228,33 +229,6 @@ impl Log {
                 serde_json::to_string(&line).unwrap_or_default() + "\n"
             }
         }
-    }
-}
-
-/// The state of a [`Log`], with its unwritten lines.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct LogRecord {
-    config: LogConfig,
-    #[serde(with = "forms::bytes")]
-    pending: Vec<u8>,
-    lost: u64,
-}
-
-impl Log {
-    /// Its state for a handover.
-    #[must_use]
-    pub fn record(&self) -> LogRecord {
-        let pending = self.pending.iter().copied().collect();
-        LogRecord { config: LogConfig { verbosity: self.verbosity, ..self.config }, pending, lost: self.lost }
-    }
-
-    /// Opens the log from its state.
-    #[must_use]
-    pub fn adopt(record: LogRecord) -> Self {
-        let mut log = Self::open(record.config);
-        log.pending.extend(record.pending);
-        log.lost = record.lost;
-        log
     }
 }
 

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::forms;
-use crate::sys::inherit::{Fd, Inherited, NotInherited};
-use crate::sys::lock_file::{Holder, LockError, LockFile, LockRecord};
+use crate::sys::inherit::heir;
+use crate::sys::lock_file::{Holder, LockError, LockFile};
 use crate::sys::peer::credentials;
 use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};
 
@@ -31,8 +31,9 @@ pub const PATH_BYTES_MAX: usize = 107;
 
 /// A path that we own, with its lock. Dropping it removes the lock file, and the socket's file as [`BoundFile`]
 /// does; a forked child that drops it changes nothing. `std::process::exit` and exec do not drop it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SocketPlace {
+    #[serde(flatten)]
     file: BoundFile,
     /// The last field: the lock is released after the socket's file is gone.
     lock: LockFile,
@@ -40,13 +41,17 @@ pub struct SocketPlace {
 
 /// The file of a socket that this process bound. Dropping it removes the file if it still belongs to that
 /// socket; a forked child that drops it changes nothing.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BoundFile {
+    #[serde(with = "forms::written")]
     path: PathBuf,
     /// Device and inode of the socket's file when it was bound.
+    #[serde(flatten)]
     file: SocketFile,
+    #[serde(skip, default = "heir")]
     owner: Pid,
     /// Whether dropping this leaves the file.
+    #[serde(skip)]
     stays: bool,
 }
 
@@ -223,61 +228,6 @@ impl Unmasked {
 impl Drop for Unmasked {
     fn drop(&mut self) {
         umask(self.0);
-    }
-}
-
-/// The saved form of a [`SocketPlace`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlaceRecord {
-    #[serde(flatten)]
-    file: BoundFileRecord,
-    lock: LockRecord,
-}
-
-/// The saved form of a [`BoundFile`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BoundFileRecord {
-    #[serde(with = "forms::path")]
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl PlaceRecord {
-    #[must_use]
-    pub fn descriptor(&self) -> Fd {
-        self.lock.fd
-    }
-}
-
-impl SocketPlace {
-    /// Saves it for the next image.
-    #[must_use]
-    pub fn record(&self) -> PlaceRecord {
-        PlaceRecord { file: self.file.record(), lock: self.lock.record() }
-    }
-
-    /// Restores a saved place.
-    ///
-    /// # Errors
-    /// If the descriptor of its lock was not inherited.
-    pub fn adopt(record: PlaceRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        Ok(Self { file: BoundFile::adopt(record.file), lock: LockFile::adopt(record.lock, inherited)? })
-    }
-}
-
-impl BoundFile {
-    /// Saves it for the next image.
-    #[must_use]
-    pub fn record(&self) -> BoundFileRecord {
-        BoundFileRecord { path: self.path.clone(), device: self.file.device, inode: self.file.inode }
-    }
-
-    /// Restores a saved file.
-    #[must_use]
-    pub fn adopt(record: BoundFileRecord) -> Self {
-        let BoundFileRecord { path, device, inode } = record;
-        Self { path, file: SocketFile { device, inode }, owner: getpid(), stays: false }
     }
 }
 

@@ -100,11 +100,11 @@ fn run(config: Config) -> Result<u8, Failure> {
         ping_timeout: config.policy.recycling.ping_timeout,
         process: config.process,
     };
-    let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
+    let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let mut parts = Parts {
         dialect: config.dialect,
         core: Supervisor::new(config.policy),
-        workers: Workers::new(config.recipe, spawner, options),
+        workers: Workers::new(config.recipe, options),
         listeners,
         captures: Captures::default(),
         notify: Notify::new(notify),
@@ -116,13 +116,13 @@ fn run(config: Config) -> Result<u8, Failure> {
         pidfile: None,
     };
     const FIRST: Generation = Generation(1);
-    parts.resolve(FIRST).map_err(|error| unresolved(&error))?;
+    parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
     if let Some(path) = notify_path
-        && let Err(error) = parts.workers.may_write(FIRST, &path)
+        && let Err(error) = parts.workers.may_write(&mut spawner, FIRST, &path)
     {
         let why = format!("workers (--user, --group) may not reach {}: {error}", path.display());
         parts.notify = Notify::new(notify_without_file(&why, &mut parts.log)?);
-        parts.resolve(FIRST).map_err(|error| unresolved(&error))?;
+        parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
     }
     warn_of_deaf_workers(&mut parts);
     let settings = parts.control.settings();
@@ -136,7 +136,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     }
     let socket = parts.control.settings().socket.display();
     parts.log.info(format_args!("einhyrningsins {VERSION} started, control socket {socket}"));
-    let mut master = Master::new(Master::poll()?, parts, signals);
+    let mut master = Master::new(Master::poll()?, parts, spawner, signals);
     master.register()?;
     Ok(master.run()?)
 }

@@ -79,10 +79,8 @@ impl SocketKind {
 
 /// The address and the kind of a socket. It is written in the form that `-b` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "AddressRecord", into = "AddressRecord")]
+#[serde(rename_all = "snake_case")]
 pub enum Address {
-    /// Of a TCP socket.
-    Tcp(SocketAddr),
     /// Of a UDP socket.
     Udp(SocketAddr),
     /// Of a Unix stream socket.
@@ -91,6 +89,9 @@ pub enum Address {
     Seqpacket(UnixName),
     /// Of a Unix datagram socket.
     UnixDatagram(UnixName),
+    /// Of a TCP socket. In a state it is bare, as before there were other kinds.
+    #[serde(untagged)]
+    Tcp(SocketAddr),
 }
 
 /// The name of a Unix socket.
@@ -98,9 +99,9 @@ pub enum Address {
 #[serde(rename_all = "snake_case")]
 pub enum UnixName {
     /// The path of a file.
-    Path(#[serde(with = "forms::path")] PathBuf),
+    Path(#[serde(with = "forms::written")] PathBuf),
     /// A name that exists only in the kernel, without its leading NUL.
-    Abstract(#[serde(with = "forms::bytes")] Vec<u8>),
+    Abstract(#[serde(with = "forms::written")] Vec<u8>),
     /// Not bound to a name.
     Unnamed,
 }
@@ -208,47 +209,6 @@ impl fmt::Display for UnixName {
             Self::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
             Self::Unnamed => f.write_str("(no name)"),
         }
-    }
-}
-
-/// The saved form of an [`Address`]. That of a TCP socket is bare, as before there were other kinds.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum AddressRecord {
-    Tcp(SocketAddr),
-    Other(OtherAddress),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum OtherAddress {
-    Udp(SocketAddr),
-    Unix(UnixName),
-    Seqpacket(UnixName),
-    UnixDatagram(UnixName),
-}
-
-impl From<AddressRecord> for Address {
-    fn from(record: AddressRecord) -> Self {
-        match record {
-            AddressRecord::Tcp(address) => Self::Tcp(address),
-            AddressRecord::Other(OtherAddress::Udp(address)) => Self::Udp(address),
-            AddressRecord::Other(OtherAddress::Unix(name)) => Self::Unix(name),
-            AddressRecord::Other(OtherAddress::Seqpacket(name)) => Self::Seqpacket(name),
-            AddressRecord::Other(OtherAddress::UnixDatagram(name)) => Self::UnixDatagram(name),
-        }
-    }
-}
-
-impl From<Address> for AddressRecord {
-    fn from(address: Address) -> Self {
-        Self::Other(match address {
-            Address::Tcp(address) => return Self::Tcp(address),
-            Address::Udp(address) => OtherAddress::Udp(address),
-            Address::Unix(name) => OtherAddress::Unix(name),
-            Address::Seqpacket(name) => OtherAddress::Seqpacket(name),
-            Address::UnixDatagram(name) => OtherAddress::UnixDatagram(name),
-        })
     }
 }
 

@@ -8,18 +8,20 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use super::bind::set_options;
-use super::spec::{BindSpec, BindSpecError};
+use super::spec::BindSpec;
 use super::{Address, BindError, SocketKind};
-use crate::socket_place::{PlaceRecord, SocketPlace};
-use crate::sys::inherit::{Fd, Inherited, NotInherited};
+use crate::socket_place::SocketPlace;
+use crate::sys::inherit::Kept;
 use crate::sys::queue::{Queue, tcp_queue, udp_queue};
 use crate::sys::unix_diag;
 
 /// A listening or datagram socket for workers. It is close-on-exec; workers get copies. Dropping it closes it,
 /// and removes its file if this master created one.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Listener {
+    pub fd: Kept<OwnedFd>,
     /// The `-b` that it was opened for.
+    #[serde(rename = "bind")]
     pub spec: BindSpec,
     /// The address that it is bound to.
     pub address: Address,
@@ -27,8 +29,9 @@ pub struct Listener {
     /// datagram sockets.
     pub backlog: u32,
     /// The name that socket activation passed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_name: Option<String>,
-    pub fd: OwnedFd,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<SocketPlace>,
 }
 
@@ -134,71 +137,6 @@ pub fn take_address_again(socket: &SockRef<'_>, address: &Address) -> io::Result
     match socket.bind(&address.into()) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         result => result,
-    }
-}
-
-/// The saved form of a [`Listener`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ListenerRecord {
-    fd: Fd,
-    bind: String,
-    address: Address,
-    backlog: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    passed_name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    place: Option<PlaceRecord>,
-}
-
-impl ListenerRecord {
-    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
-        std::iter::once(self.fd).chain(self.place.as_ref().map(PlaceRecord::descriptor))
-    }
-}
-
-/// A saved listener cannot be restored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AdoptError {
-    /// Its descriptor was not inherited.
-    #[error(transparent)]
-    NotInherited(#[from] NotInherited),
-    /// This version cannot parse its `-b`.
-    #[error(transparent)]
-    Spec(#[from] BindSpecError),
-    /// A `-b` with listeners per slot has none.
-    #[error("an address has no listener")]
-    Empty,
-}
-
-impl Listener {
-    /// Saves it for the next image.
-    #[must_use]
-    pub fn record(&self) -> ListenerRecord {
-        ListenerRecord {
-            fd: Fd::of(&self.fd),
-            bind: self.spec.to_string(),
-            address: self.address.clone(),
-            backlog: self.backlog,
-            passed_name: self.passed_name.clone(),
-            place: self.place.as_ref().map(SocketPlace::record),
-        }
-    }
-
-    /// Restores a saved listener.
-    ///
-    /// # Errors
-    /// [`AdoptError`].
-    pub fn adopt(record: &ListenerRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
-        let place = record.place.clone().map(|place| SocketPlace::adopt(place, inherited)).transpose()?;
-        Ok(Self {
-            spec: record.bind.parse()?,
-            address: record.address.clone(),
-            backlog: record.backlog,
-            passed_name: record.passed_name.clone(),
-            fd: inherited.take(record.fd.0)?,
-            place,
-        })
     }
 }
 

@@ -6,10 +6,9 @@
 //! for the master's own, and never blocks a worker. But a worker that writes without pause keeps waking the
 //! master, and one that outlives the master gets SIGPIPE or EPIPE; hence this is an option.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use anyhow::Context;
@@ -21,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::Part;
 use super::ready::{CAPTURES, Ready};
-use crate::forms::{self, core_pid, pid_option};
+use crate::forms::{self, Keyed, core_pid, values};
 use crate::logging::Log;
-use crate::sys::inherit::{Fd, Inherited};
+use crate::sys::inherit::Kept;
 
 /// Limits of what is kept until the ack.
 const TAIL_LINES_MAX: usize = 20;
@@ -48,46 +47,48 @@ const READS_OF_THE_DEAD: usize = 64;
 type Sink<'a> = dyn FnMut(&[u8]) + 'a;
 
 /// The captured standard error of a worker. Numbers are never reused while the master lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Capture(pub(super) usize);
 
 /// All captured standard errors.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Captures {
-    streams: HashMap<Capture, Stream>,
+    #[serde(with = "values")]
+    streams: BTreeMap<Capture, Stream>,
+    #[serde(skip)]
     next: usize,
 }
 
-/// The state of a capture.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct CaptureRecord {
-    id: usize,
-    fd: Fd,
-    #[serde(with = "pid_option")]
-    worker: Option<Pid>,
-    #[serde(with = "forms::bytes")]
-    partial: Vec<u8>,
-    tail: Option<Vec<String>>,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Stream {
-    pipe: File,
+    id: Capture,
+    #[serde(rename = "fd")]
+    pipe: Kept<File>,
     /// `None` once the worker is gone and only descendants write.
+    #[serde(with = "forms::written")]
     worker: Option<Pid>,
     /// The beginning of an unfinished line.
+    #[serde(with = "forms::written")]
     partial: Vec<u8>,
     /// `None` once the worker has acked.
     tail: Option<Tail>,
 }
 
 /// The last lines of a worker that has not acked.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 struct Tail {
     lines: VecDeque<String>,
-    bytes: usize,
-    /// Whether the core does not know the newest lines yet.
-    is_news: bool,
+    /// Whether the core knows the newest lines.
+    #[serde(skip)]
+    is_known: bool,
+}
+
+impl Keyed<Capture> for Stream {
+    fn key(&self) -> Capture {
+        self.id
+    }
 }
 
 impl Captures {
@@ -96,16 +97,15 @@ impl Captures {
     /// # Errors
     /// If it cannot be registered. The pipe is closed, and writes of the worker fail.
     pub(super) fn add(&mut self, registry: &Registry, pipe: OwnedFd, worker: Pid) -> io::Result<()> {
-        let capture = Capture(self.next);
-        register(registry, capture, pipe.as_raw_fd())?;
+        // Those of an earlier image may have the next numbers.
+        while self.streams.contains_key(&Capture(self.next)) {
+            self.next += 1;
+        }
+        let id = Capture(self.next);
+        register(registry, id, pipe.as_raw_fd())?;
         self.next += 1;
-        let stream = Stream {
-            pipe: File::from(pipe),
-            worker: Some(worker),
-            partial: Vec::new(),
-            tail: Some(Tail::default()),
-        };
-        self.streams.insert(capture, stream);
+        let (pipe, tail) = (Kept::Open(File::from(pipe)), Some(Tail::default()));
+        self.streams.insert(id, Stream { id, pipe, worker: Some(worker), partial: Vec::new(), tail });
         Ok(())
     }
 
@@ -189,34 +189,6 @@ fn register(registry: &Registry, capture: Capture, fd: RawFd) -> io::Result<()> 
 }
 
 impl Part for Captures {
-    type State = Vec<CaptureRecord>;
-
-    fn record(&self) -> anyhow::Result<Self::State> {
-        let streams = self.streams.iter().map(|(capture, stream)| CaptureRecord {
-            id: capture.0,
-            fd: Fd::of(&stream.pipe),
-            worker: stream.worker,
-            partial: stream.partial.clone(),
-            tail: stream.tail.as_ref().map(|tail| tail.lines.iter().cloned().collect()),
-        });
-        Ok(streams.collect())
-    }
-
-    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
-        let mut captures = ManuallyDrop::new(Self::default());
-        for CaptureRecord { id, fd, worker, partial, tail } in state {
-            let pipe = File::from(inherited.take(fd.0)?);
-            captures.next = captures.next.max(id + 1);
-            let tail = tail.as_deref().map(Tail::of);
-            captures.streams.insert(Capture(id), Stream { pipe, worker, partial, tail });
-        }
-        Ok(ManuallyDrop::into_inner(captures))
-    }
-
-    fn descriptors(state: &Self::State) -> Vec<Fd> {
-        state.iter().map(|capture| capture.fd).collect()
-    }
-
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
         for (capture, stream) in &self.streams {
             register(registry, *capture, stream.pipe.as_raw_fd())
@@ -291,26 +263,18 @@ impl Stream {
     fn take_news(&mut self) -> Option<Vec<String>> {
         let tail = self.tail.as_mut()?;
         let partial = (!self.partial.is_empty()).then(|| text(&self.partial));
-        let is_news = std::mem::take(&mut tail.is_news) || partial.is_some();
-        is_news.then(|| tail.lines.iter().cloned().chain(partial).collect())
+        let is_known = std::mem::replace(&mut tail.is_known, true) || tail.lines.is_empty();
+        (!is_known || partial.is_some()).then(|| tail.lines.iter().cloned().chain(partial).collect())
     }
 }
 
 impl Tail {
-    fn of(lines: &[String]) -> Self {
-        let mut tail = Self::default();
-        lines.iter().for_each(|line| tail.push(line.as_bytes()));
-        tail
-    }
-
     fn push(&mut self, line: &[u8]) {
-        let line = text(line);
-        self.bytes += line.len();
-        self.lines.push_back(line);
-        self.is_news = true;
-        while self.lines.len() > TAIL_LINES_MAX || self.bytes > TAIL_BYTES_MAX {
-            let Some(oldest) = self.lines.pop_front() else { return };
-            self.bytes -= oldest.len();
+        self.lines.push_back(text(line));
+        self.is_known = false;
+        let bytes = |lines: &VecDeque<String>| lines.iter().map(String::len).sum::<usize>();
+        while self.lines.len() > TAIL_LINES_MAX || bytes(&self.lines) > TAIL_BYTES_MAX {
+            self.lines.pop_front();
         }
     }
 }

@@ -30,6 +30,7 @@ use nix::unistd::Pid;
 
 use crate::forms::{self, core_pid, system_pid};
 use crate::sys::signals::Signals;
+use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, SpawnFailure};
 
 pub(crate) use captures::Captures;
@@ -57,6 +58,7 @@ const EVENTS_MAX: usize = 256;
 pub(crate) struct Master {
     poll: Poll,
     parts: Parts,
+    spawner: Spawner,
     signals: Signals,
     children: Children,
     sampling: Sampling,
@@ -70,10 +72,11 @@ impl Master {
         Poll::new().context("cannot make an epoll descriptor")
     }
 
-    pub(crate) fn new(poll: Poll, parts: Parts, signals: Signals) -> Self {
+    pub(crate) fn new(poll: Poll, parts: Parts, spawner: Spawner, signals: Signals) -> Self {
         let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
         let ready = Ready { children: true, ..Ready::default() };
-        Self { poll, parts, signals, children: Children::default(), sampling, ready, exit: None }
+        let children = Children::default();
+        Self { poll, parts, spawner, signals, children, sampling, ready, exit: None }
     }
 
     /// Begins to wait for everything.
@@ -119,7 +122,8 @@ impl Master {
                 self.perform(failed);
                 continue;
             }
-            match self.poll.poll(&mut events, self.time_to_wait()) {
+            let wait = self.time_to_wait();
+            match self.poll.poll(&mut events, wait) {
                 Ok(()) => self.turn(&mut events),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot wait for events"),
@@ -128,7 +132,7 @@ impl Master {
     }
 
     /// How long to wait for events; `None` for ever.
-    fn time_to_wait(&self) -> Option<Duration> {
+    fn time_to_wait(&mut self) -> Option<Duration> {
         if self.ready.is_any_left() {
             return Some(Duration::ZERO);
         }
@@ -218,7 +222,7 @@ impl Master {
     }
 
     fn hand_over(&mut self, then: Then) {
-        let actions = Handover::begin(&mut self.parts, self.poll.registry(), then);
+        let actions = Handover::begin(&mut self.parts, &mut self.spawner, self.poll.registry(), then);
         self.perform(actions);
     }
 
@@ -280,8 +284,9 @@ impl Master {
         match action {
             Action::Spawn { worker, slot, index, generation } => {
                 let sockets = parts.listeners.for_slot(slot);
-                let spawned =
-                    sockets.and_then(|sockets| parts.workers.spawn(slot, index, generation, &sockets));
+                let spawned = sockets.and_then(|sockets| {
+                    parts.workers.spawn(&mut self.spawner, slot, index, generation, &sockets)
+                });
                 return Some(match spawned {
                     Ok(spawned) => {
                         let registry = self.poll.registry();
@@ -305,7 +310,7 @@ impl Master {
             }
             Action::Signal { pid, signal } => self.children.signal(system_pid(pid), signal, &mut parts.log),
             Action::ResolveRelease { generation } => {
-                return Some(match parts.resolve(generation) {
+                return Some(match parts.resolve(&mut self.spawner, generation) {
                     Ok(()) => Event::ReleaseResolved { generation },
                     Err(error) => Event::ReleaseFailed { generation, reason: error.in_words() },
                 });
@@ -328,10 +333,14 @@ impl Master {
 
 impl Parts {
     /// Resolves the release of `generation`, with the variables that the parts have for its workers.
-    pub(crate) fn resolve(&mut self, generation: Generation) -> Result<(), ResolveError> {
+    pub(crate) fn resolve(
+        &mut self,
+        spawner: &mut Spawner,
+        generation: Generation,
+    ) -> Result<(), ResolveError> {
         let mut exported = self.listeners.exports(generation);
         exported.extend(self.control.exports());
         exported.extend(self.notify.exports());
-        self.workers.resolve(generation, exported)
+        self.workers.resolve(spawner, generation, exported)
     }
 }

@@ -1,16 +1,9 @@
-//! The parts of a master that outlive its handover. This is the one list of them: the struct, the state of a handover,
-//! and what is done with each part in turn follow from it.
+//! The parts of a master that outlive its handover. Their state is derived from them.
 
-use std::fmt::Debug;
-use std::mem::ManuallyDrop;
-use std::os::fd::RawFd;
-use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
-use einhyrningsins_supervisor::{Moment, Supervisor, Tables};
+use einhyrningsins_supervisor::{Supervisor, Tables};
 use mio::Registry;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::captures::Captures;
@@ -20,28 +13,14 @@ use super::listeners::Listeners;
 use super::notify::Notify;
 use super::service::Service;
 use crate::config::Dialect;
-use crate::forms::{self, Bytes, Clock};
+use crate::forms::{self, Written};
 use crate::logging::Log;
-use crate::sys::inherit::{Fd, Inherited};
-use crate::sys::lock_file::{LockFile, LockRecord};
+use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::workers::Workers;
 
 /// A part: it owns its descriptors and its state, and knows nothing of the others. What it reads is its own `turn`.
-pub(super) trait Part: Sized {
-    /// What it hands over.
-    type State: Debug + Clone + Serialize + DeserializeOwned;
-
-    fn record(&self) -> anyhow::Result<Self::State>;
-
-    /// Continues from a state. On an error it must not drop what it took from `inherited`: the old program needs it.
-    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self>;
-
-    /// The descriptors that a state names.
-    fn descriptors(_state: &Self::State) -> Vec<Fd> {
-        Vec::new()
-    }
-
+pub(super) trait Part {
     /// Registers what it reads with epoll.
     fn register(&mut self, _registry: &Registry) -> anyhow::Result<()> {
         Ok(())
@@ -53,147 +32,63 @@ pub(super) trait Part: Sized {
     }
 }
 
-macro_rules! parts {
-    ($($(#[$doc:meta])* $name:ident: $part:ty = $what:literal,)*) => {
-        /// Every part, in the order in which they are dropped.
-        #[derive(Debug)]
-        pub(crate) struct Parts {
-            $($(#[$doc])* pub(crate) $name: $part,)*
-        }
-
-        /// The state of a master.
-        #[derive(Debug, Clone, Serialize, Deserialize)]
-        pub(super) struct MasterState {
-            pub(super) version: String,
-            pub(super) pid: i32,
-            pub(super) written_at: Moment,
-            $(pub(super) $name: <$part as Part>::State,)*
-        }
-
-        impl Parts {
-            pub(super) fn record(&self) -> anyhow::Result<MasterState> {
-                Ok(MasterState {
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    pid: std::process::id().cast_signed(),
-                    written_at: forms::now(),
-                    $($name: Part::record(&self.$name)?,)*
-                })
-            }
-
-            /// On an error, parts that were resumed before it are not dropped.
-            pub(super) fn resume(state: MasterState, inherited: &mut Inherited) -> anyhow::Result<Self> {
-                $(let $name = <$part>::resume(state.$name, inherited);
-                let $name = ManuallyDrop::new($name.context(concat!("cannot take over ", $what))?);)*
-                Ok(Self { $($name: ManuallyDrop::into_inner($name),)* })
-            }
-
-            pub(super) fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
-                $(self.$name.register(registry)?;)*
-                Ok(())
-            }
-
-            pub(super) fn deadline(&self) -> Option<Instant> {
-                [$(self.$name.deadline(),)*].into_iter().flatten().min()
-            }
-        }
-
-        impl MasterState {
-            /// Every descriptor that it names; an exec must leave these open.
-            pub(super) fn descriptors(&self) -> Vec<RawFd> {
-                let mut fds = Vec::new();
-                $(fds.extend(<$part as Part>::descriptors(&self.$name).into_iter().map(|fd| fd.0));)*
-                fds
-            }
-        }
-    };
-}
-
-parts! {
-    dialect: Dialect = "the dialect",
-    core: Supervisor = "the pool",
-    workers: Workers = "what workers need",
-    listeners: Listeners = "the listeners",
-    captures: Captures = "the standard errors of workers",
+/// Every part, in the order in which they are dropped.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    pub(crate) dialect: Dialect,
+    #[serde(with = "forms::written")]
+    pub(crate) core: Supervisor,
+    pub(crate) workers: Workers,
+    pub(crate) listeners: Listeners,
+    pub(crate) captures: Captures,
     /// Dropped before the control socket, whose lock keeps other masters from its file.
-    notify: Notify = "the notify socket",
-    control: Control = "the control socket",
-    handover: Handover = "the handover",
-    service: Service = "the service manager",
-    log: Log = "the log",
+    pub(crate) notify: Notify,
+    pub(crate) control: Control,
+    pub(crate) handover: Handover,
+    #[serde(with = "forms::written")]
+    pub(crate) service: Service,
+    pub(crate) log: Log,
     /// The lock of `--lockfile`.
-    lockfile: Option<LockFile> = "the lock file",
+    pub(crate) lockfile: Option<LockFile>,
     /// Removed when the master ends.
-    pidfile: Option<PidFile> = "the pid file",
+    pub(crate) pidfile: Option<PidFile>,
 }
 
-impl Part for Dialect {
-    type State = Self;
-
-    fn record(&self) -> anyhow::Result<Self> {
-        Ok(*self)
+impl Parts {
+    /// Those that wait for something.
+    fn waiting(&mut self) -> [&mut dyn Part; 7] {
+        let Self { core, captures, notify, control, handover, service, log, .. } = self;
+        [core, captures, notify, control, handover, service, log]
     }
 
-    fn resume(state: Self, _inherited: &mut Inherited) -> anyhow::Result<Self> {
-        Ok(state)
+    pub(super) fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
+        self.waiting().into_iter().try_for_each(|part| part.register(registry))
+    }
+
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        self.waiting().into_iter().filter_map(|part| part.deadline()).min()
+    }
+}
+
+impl Written for Supervisor {
+    type As = Tables;
+
+    fn write(&self) -> Result<Tables, String> {
+        self.tables().cloned().map_err(|error| error.to_string())
+    }
+
+    fn read(tables: Tables) -> Result<Self, String> {
+        Self::restore(tables).map_err(|error| error.to_string())
     }
 }
 
 impl Part for Supervisor {
-    type State = Tables;
-
-    fn record(&self) -> anyhow::Result<Tables> {
-        Ok(self.tables()?.clone())
-    }
-
-    fn resume(state: Tables, _inherited: &mut Inherited) -> anyhow::Result<Self> {
-        Ok(Self::restore(state)?)
-    }
-
     fn deadline(&self) -> Option<Instant> {
-        self.next_deadline().map(|at| Clock::read().instant(at))
-    }
-}
-
-impl Part for Option<LockFile> {
-    type State = Option<LockRecord>;
-
-    fn record(&self) -> anyhow::Result<Self::State> {
-        Ok(self.as_ref().map(LockFile::record))
-    }
-
-    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
-        Ok(state.map(|lock| LockFile::adopt(lock, inherited)).transpose()?)
-    }
-
-    fn descriptors(state: &Self::State) -> Vec<Fd> {
-        state.iter().map(|lock| lock.fd).collect()
-    }
-}
-
-/// By its path.
-impl Part for Option<PidFile> {
-    type State = Option<Bytes>;
-
-    fn record(&self) -> anyhow::Result<Self::State> {
-        Ok(self.as_ref().map(|file| Bytes::from(file.path())))
-    }
-
-    fn resume(state: Self::State, _inherited: &mut Inherited) -> anyhow::Result<Self> {
-        Ok(state.map(|path| PidFile::adopt(PathBuf::from(path.into_os_string()))))
+        self.next_deadline().map(forms::instant)
     }
 }
 
 impl Part for Log {
-    type State = crate::logging::LogRecord;
-
-    fn record(&self) -> anyhow::Result<Self::State> {
-        Ok(self.record())
-    }
-
-    fn resume(state: Self::State, _inherited: &mut Inherited) -> anyhow::Result<Self> {
-        Ok(Self::adopt(state))
-    }
-
     /// Without the registration the log still works: it writes when there is something to write.
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
         let Some(fd) = self.descriptor() else { return Ok(()) };
@@ -202,21 +97,5 @@ impl Part for Log {
             self.debug(format_args!("cannot wait for the reader of standard error: {error}"));
         }
         Ok(())
-    }
-}
-
-impl Part for Workers {
-    type State = crate::workers::WorkersRecord;
-
-    fn record(&self) -> anyhow::Result<Self::State> {
-        Ok(self.record())
-    }
-
-    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
-        Self::resume(state, inherited)
-    }
-
-    fn descriptors(state: &Self::State) -> Vec<Fd> {
-        state.descriptors().collect()
     }
 }

@@ -29,10 +29,9 @@ use serde::{Deserialize, Serialize};
 use self::env_file::Variable;
 pub use self::env_file::{EnvFileError, LineFault};
 pub use self::program::Program;
-use self::program::ProgramRecord;
 use crate::forms;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};
-use crate::sys::inherit::{Fd, Inherited, NotInherited};
+use crate::sys::inherit::Kept;
 
 /// Variables that passed sockets or expectations to the *master*, which its workers would take for their own.
 /// An entry that ends in `_` covers every variable with that prefix.
@@ -52,10 +51,10 @@ const NOT_INHERITED: &[&str] = &[
 /// The options from which a [`Release`] is resolved, again at each upgrade.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recipe {
-    #[serde(with = "forms::words")]
+    #[serde(with = "forms::written")]
     pub command: Vec<OsString>,
     /// The path of the directory, which may lead elsewhere at the next upgrade.
-    #[serde(with = "forms::path")]
+    #[serde(with = "forms::written")]
     pub directory: PathBuf,
     /// Inherited variables that workers must not get.
     pub dropped: Vec<String>,
@@ -67,7 +66,7 @@ pub struct Recipe {
     pub absolute_argv0: bool,
     /// The path of a file of variables. A relative path starts at `directory`, so that a release can bring its
     /// own.
-    #[serde(with = "forms::path_option")]
+    #[serde(with = "forms::written")]
     pub env_file: Option<PathBuf>,
     /// The user and group of the workers.
     #[serde(default)]
@@ -75,20 +74,27 @@ pub struct Recipe {
 }
 
 /// What the workers of one generation run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Release {
+    pub generation: Generation,
     pub program: Program,
     /// The arguments, starting with the program's name.
+    #[serde(with = "forms::written")]
     pub argv: Vec<CString>,
     /// Variables as `NAME=value`.
+    #[serde(with = "forms::written")]
     pub env: Vec<CString>,
     /// The path of the directory as configured.
+    #[serde(with = "forms::written")]
     pub directory_path: PathBuf,
     /// The same path without symbolic links, as it was resolved.
+    #[serde(with = "forms::written")]
     pub real_directory: PathBuf,
+    /// The pinned directory: it stays the same, whatever happens to its path.
+    pub directory: Kept<OwnedFd>,
     /// The user and groups of the workers; `None` for the master's.
+    #[serde(default)]
     pub credentials: Option<Credentials>,
-    directory: OwnedFd,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -164,11 +170,16 @@ impl ReleaseError {
 }
 
 impl Recipe {
-    /// Resolves everything as it is now. `exported` are the variables that the master gives to each worker.
+    /// Resolves everything as it is now, for `generation`. `exported` are the variables that the master gives to each
+    /// worker.
     ///
     /// # Errors
     /// [`ReleaseError`]; nothing was started or changed.
-    pub fn resolve(&self, exported: &[(String, String)]) -> Result<Release, ReleaseError> {
+    pub fn resolve(
+        &self,
+        generation: Generation,
+        exported: &[(String, String)],
+    ) -> Result<Release, ReleaseError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(&self.directory, flags, Mode::empty())
             .map_err(|source| ReleaseError::Directory { directory: self.directory.clone(), source })?;
@@ -178,13 +189,14 @@ impl Recipe {
         let account =
             account.map_err(|source| ReleaseError::Account { account: self.account.clone(), source })?;
         Ok(Release {
+            generation,
             argv: self.argv(&program)?,
             program,
             env: self.environment(self.read_env_file(directory.as_fd())?, &account, exported)?,
             credentials: (!account.credentials.are_own()).then_some(account.credentials),
             real_directory: program::path_of(directory.as_fd()).unwrap_or_else(|| self.directory.clone()),
             directory_path: self.directory.clone(),
-            directory,
+            directory: Kept::Open(directory),
         })
     }
 
@@ -239,74 +251,13 @@ impl Recipe {
     }
 }
 
-/// The saved form of a [`Release`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReleaseRecord {
-    pub generation: Generation,
-    program: ProgramRecord,
-    #[serde(with = "forms::c_strings")]
-    argv: Vec<CString>,
-    #[serde(with = "forms::c_strings")]
-    env: Vec<CString>,
-    #[serde(with = "forms::path")]
-    directory_path: PathBuf,
-    #[serde(with = "forms::path")]
-    real_directory: PathBuf,
-    directory: Fd,
-    #[serde(default)]
-    credentials: Option<Credentials>,
-}
-
-impl ReleaseRecord {
-    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
-        self.program.executable.into_iter().chain([self.directory])
-    }
-}
-
 impl Release {
-    /// Saves it as the release of `generation`.
+    /// Describes it for status.
     #[must_use]
-    pub fn record(&self, generation: Generation) -> ReleaseRecord {
-        ReleaseRecord {
-            generation,
-            program: self.program.record(),
-            argv: self.argv.clone(),
-            env: self.env.clone(),
-            directory_path: self.directory_path.clone(),
-            real_directory: self.real_directory.clone(),
-            directory: Fd::of(&self.directory),
-            credentials: self.credentials.clone(),
-        }
-    }
-
-    /// Restores a saved release.
-    ///
-    /// # Errors
-    /// If one of its descriptors was not inherited.
-    pub fn adopt(record: ReleaseRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        Ok(Self {
-            program: Program::adopt(record.program, inherited)?,
-            argv: record.argv,
-            env: record.env,
-            directory_path: record.directory_path,
-            real_directory: record.real_directory,
-            credentials: record.credentials,
-            directory: inherited.take(record.directory.0)?,
-        })
-    }
-
-    /// The pinned directory: it stays the same, whatever happens to its path.
-    #[must_use]
-    pub fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
-
-    /// Describes it for status, as the release of `generation`.
-    #[must_use]
-    pub fn status(&self, generation: Generation) -> ReleaseStatus {
+    pub fn status(&self) -> ReleaseStatus {
         let file = self.program.file();
         ReleaseStatus {
-            generation: generation.0,
+            generation: self.generation.0,
             directory: self.directory_path.display().to_string(),
             real_directory: self.real_directory.display().to_string(),
             program: file.path.display().to_string(),

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ReleaseError, c_string};
 use crate::forms;
-use crate::sys::inherit::{Fd, Inherited, NotInherited};
+use crate::sys::inherit::Kept;
 
 /// Where a program without a slash is looked up if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH` of
 /// glibc.
@@ -30,10 +30,11 @@ const SCRIPT_MARK: &[u8] = b"#!";
 /// 9999-12-31T23:59:59Z, in seconds since 1970. Source: RFC 3339 has four digits for the year.
 const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Program {
+    #[serde(with = "forms::written")]
     path: CString,
-    executable: Option<OwnedFd>,
+    executable: Option<Kept<OwnedFd>>,
     file: ProgramFile,
 }
 
@@ -41,7 +42,7 @@ pub struct Program {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramFile {
     /// The path without symbolic links.
-    #[serde(with = "forms::path")]
+    #[serde(with = "forms::written")]
     pub path: PathBuf,
     /// The device of the file.
     pub device: u64,
@@ -49,15 +50,6 @@ pub struct ProgramFile {
     pub inode: u64,
     /// The time of the last write, clamped to the years 1970 to 9999.
     pub modified: SystemTime,
-}
-
-/// The saved form of a [`Program`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct ProgramRecord {
-    #[serde(with = "forms::c_string")]
-    path: CString,
-    pub(super) executable: Option<Fd>,
-    file: ProgramFile,
 }
 
 impl ProgramFile {
@@ -69,16 +61,6 @@ impl ProgramFile {
 }
 
 impl Program {
-    pub(super) fn record(&self) -> ProgramRecord {
-        let executable = self.executable.as_ref().map(Fd::of);
-        ProgramRecord { path: self.path.clone(), executable, file: self.file.clone() }
-    }
-
-    pub(super) fn adopt(record: ProgramRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        let executable = record.executable.map(|fd| inherited.take(fd.0)).transpose()?;
-        Ok(Self { path: record.path, executable, file: record.file })
-    }
-
     /// Finds `name`: as a path that starts at `directory` if it contains a slash, otherwise in `PATH`.
     pub(crate) fn find(
         name: &OsStr,
@@ -125,7 +107,7 @@ impl Program {
             inode: stat.st_ino,
             modified: modified(stat),
         };
-        let executable = (!is_script(pinned.as_fd())).then_some(pinned);
+        let executable = (!is_script(pinned.as_fd())).then_some(Kept::Open(pinned));
         Self { path, executable, file }
     }
 

@@ -19,7 +19,7 @@ fn recipe(directory: &Path, program: &str) -> Recipe {
 }
 
 fn fault(recipe: &Recipe) -> String {
-    recipe.resolve(&[]).map(|_| ()).unwrap_err().in_words()
+    recipe.resolve(Generation(7), &[]).map(|_| ()).unwrap_err().in_words()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_program_with_a_slash_starts_at_the_release_directory() {
         "{message}"
     );
     fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(recipe.resolve(&[]).unwrap().program.path(), c"./server");
+    assert_eq!(recipe.resolve(Generation(7), &[]).unwrap().program.path(), c"./server");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn missing_files_are_named() {
 
 #[test]
 fn a_plain_name_is_looked_up_in_path() {
-    let release = recipe(Path::new("/"), "sh").resolve(&[]).unwrap();
+    let release = recipe(Path::new("/"), "sh").resolve(Generation(7), &[]).unwrap();
     assert!(release.program.path().to_str().unwrap().ends_with("/sh"));
     assert_eq!(release.argv, [c"sh".to_owned()]);
 }
@@ -79,7 +79,7 @@ fn variables_of_the_file_override_inherited_ones_and_occur_once() {
     let inherited = env::var("PATH").unwrap();
     let (_directory, mut recipe) = with_variables("PATH=/somewhere\nHOME=\nNEW=1\n");
     recipe.dropped = vec!["NEW".into(), "CARGO_MANIFEST_DIR".into()];
-    let release = recipe.resolve(&[("EINHORN_FD_COUNT".into(), "0".into())]).unwrap();
+    let release = recipe.resolve(Generation(7), &[("EINHORN_FD_COUNT".into(), "0".into())]).unwrap();
     let values = |name: &str| -> Vec<_> {
         let text = |variable: &CString| variable.to_str().unwrap().to_owned();
         let all = release.env.iter().map(text);
@@ -99,7 +99,12 @@ fn dropping_variables_may_wait_for_a_new_master() {
     let kept = |drops_at_start| {
         let dropped = vec!["PATH".into()];
         let recipe = Recipe { dropped, drops_at_start, ..recipe(Path::new("/"), "sh") };
-        recipe.resolve(&[]).unwrap().env.iter().any(|variable| variable.to_bytes().starts_with(b"PATH="))
+        recipe
+            .resolve(Generation(7), &[])
+            .unwrap()
+            .env
+            .iter()
+            .any(|variable| variable.to_bytes().starts_with(b"PATH="))
     };
     assert!(!kept(true));
     assert!(kept(false));
@@ -112,7 +117,7 @@ fn the_first_argument_may_be_the_absolute_path_of_the_program() {
     let absolute = directory.path().join("server");
     let first = |program: &str, absolute_argv0| {
         let recipe = Recipe { absolute_argv0, ..recipe(directory.path(), program) };
-        recipe.resolve(&[]).unwrap().argv[0].to_str().unwrap().to_owned()
+        recipe.resolve(Generation(7), &[]).unwrap().argv[0].to_str().unwrap().to_owned()
     };
     assert_eq!(first("./server", true), absolute.to_str().unwrap());
     assert_eq!(first("./server", false), "./server");
@@ -148,11 +153,14 @@ fn a_binary_is_pinned_and_a_script_is_not() {
     let server = directory.path().join("server");
     let recipe = recipe(directory.path(), "./server");
     fs::copy("/bin/true", &server).unwrap();
-    assert!(recipe.resolve(&[]).unwrap().program.executable().is_some());
+    assert!(recipe.resolve(Generation(7), &[]).unwrap().program.executable().is_some());
     fs::write(&server, "#!/bin/sh\n").unwrap();
-    assert!(recipe.resolve(&[]).unwrap().program.executable().is_none());
+    assert!(recipe.resolve(Generation(7), &[]).unwrap().program.executable().is_none());
     fs::write(&server, "#").unwrap();
-    assert!(recipe.resolve(&[]).unwrap().program.executable().is_some(), "too short to be a script");
+    assert!(
+        recipe.resolve(Generation(7), &[]).unwrap().program.executable().is_some(),
+        "too short to be a script"
+    );
 }
 
 #[test]
@@ -175,7 +183,7 @@ fn the_status_identifies_the_file_whatever_its_timestamp() {
         if set.is_err() || fs::metadata(&server).unwrap().modified().unwrap() != modified {
             continue;
         }
-        let status = recipe.resolve(&[]).unwrap().status(Generation(7));
+        let status = recipe.resolve(Generation(7), &[]).unwrap().status();
         assert_eq!((status.generation, status.modified.as_str()), (7, text));
         let metadata = fs::metadata(&server).unwrap();
         assert_eq!((status.device, status.inode), (metadata.dev(), metadata.ino()));

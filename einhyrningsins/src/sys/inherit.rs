@@ -1,25 +1,100 @@
 //! Descriptors that cross an exec: one image of the master leaves them open, the next takes each over once.
+//!
+//! A part of the master holds such a descriptor in a [`Kept`], which is written into the state as its number: an exec
+//! does not change it. A state is read twice: first without descriptors, which changes nothing and shows whether it can
+//! be read, then within [`Inherited::lend`], which opens them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
-use serde::{Deserialize, Serialize};
+use nix::unistd::{Pid, getpid};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The first descriptor that can be taken; below are standard input, output and error.
 const FIRST: RawFd = 3;
 
-/// The number of a descriptor. An exec does not change it, so it can be written into the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Fd(pub RawFd);
+thread_local! {
+    /// What a [`Kept`] that is being read takes its descriptor from.
+    static LENT: RefCell<Option<Inherited>> = const { RefCell::new(None) };
+    /// The descriptors of each [`Kept`] that was read or written since [`naming`] began.
+    static NAMED: RefCell<Vec<RawFd>> = const { RefCell::new(Vec::new()) };
+}
 
-impl Fd {
-    /// The number of an open descriptor.
-    pub fn of(fd: &impl AsFd) -> Self {
-        Self(fd.as_fd().as_raw_fd())
+/// The owner of a descriptor that the next image inherits.
+#[derive(Debug)]
+pub enum Kept<T> {
+    Open(T),
+    /// From a state that was read without descriptors.
+    Named(RawFd),
+}
+
+impl<T> Deref for Kept<T> {
+    type Target = T;
+
+    /// # Panics
+    /// If the state was read without descriptors: such a state is only looked at.
+    fn deref(&self) -> &T {
+        match self {
+            Self::Open(owner) => owner,
+            Self::Named(fd) => panic!("descriptor {fd} was not taken over"),
+        }
     }
+}
+
+impl<T> DerefMut for Kept<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match self {
+            Self::Open(owner) => owner,
+            Self::Named(fd) => panic!("descriptor {fd} was not taken over"),
+        }
+    }
+}
+
+impl<T: AsFd> AsFd for Kept<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        (**self).as_fd()
+    }
+}
+
+impl<T: AsFd> Serialize for Kept<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fd = match self {
+            Self::Open(owner) => owner.as_fd().as_raw_fd(),
+            Self::Named(fd) => *fd,
+        };
+        NAMED.with_borrow_mut(|named| named.push(fd));
+        serializer.serialize_i32(fd)
+    }
+}
+
+impl<'de, T: From<OwnedFd>> Deserialize<'de> for Kept<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fd = RawFd::deserialize(deserializer)?;
+        NAMED.with_borrow_mut(|named| named.push(fd));
+        LENT.with_borrow_mut(|lent| match lent {
+            Some(inherited) => inherited.take(fd).map(|fd| Self::Open(fd.into())).map_err(D::Error::custom),
+            None => Ok(Self::Named(fd)),
+        })
+    }
+}
+
+/// The descriptors that are read or written by `action`, beside its result.
+pub fn naming<R>(action: impl FnOnce() -> R) -> (R, Vec<RawFd>) {
+    NAMED.take();
+    let result = action();
+    (result, NAMED.take())
+}
+
+/// The owner of a file that is read from a state: this process. Nobody, if the state is read without descriptors: then
+/// dropping it removes no file.
+pub fn heir() -> Pid {
+    LENT.with_borrow(|lent| if lent.is_some() { getpid() } else { Pid::from_raw(0) })
 }
 
 /// The descriptors that the previous image left open for this one. Each can be taken once.
@@ -61,6 +136,23 @@ impl Inherited {
         // SAFETY: it was open before anything in this process opened a descriptor, so nothing here owns it, and
         // it has just been removed from the set, so nothing here can take it again.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Checks that each of `fds` can be taken.
+    ///
+    /// # Errors
+    /// [`NotInherited`], for the first that cannot.
+    pub fn check(&self, fds: &[RawFd]) -> Result<(), NotInherited> {
+        let mut left = self.left.clone();
+        fds.iter().find(|fd| !left.remove(fd)).map_or(Ok(()), |fd| Err(NotInherited(*fd)))
+    }
+
+    /// Each [`Kept`] that `read` reads takes its descriptor.
+    pub fn lend<R>(self, read: impl FnOnce() -> R) -> R {
+        LENT.set(Some(self));
+        let result = read();
+        LENT.take();
+        result
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +10,7 @@ use nix::libc;
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
-use super::inherit::Fd;
-use super::inherit::{Inherited, NotInherited};
+use super::inherit::{Kept, heir};
 use super::pid_file::parse_pid;
 use crate::forms;
 
@@ -27,10 +25,13 @@ const CONTENT_BYTES_MAX: u64 = 32;
 ///
 /// The lock is that of `flock(2)`: it ends with the process, however the process dies, and it survives an exec
 /// if the descriptor does.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LockFile {
+    #[serde(rename = "fd")]
+    file: Kept<File>,
+    #[serde(with = "forms::written")]
     path: PathBuf,
-    file: File,
+    #[serde(skip, default = "heir")]
     owner: Pid,
 }
 
@@ -96,7 +97,7 @@ impl LockFile {
             if !content.is_empty() && parse_pid(&content).is_none() {
                 return Err(LockError::NotALockFile { path, why: "it holds more than a pid" });
             }
-            let lock = Self { path, file, owner: getpid() };
+            let lock = Self { path, file: Kept::Open(file), owner: getpid() };
             // The pid is only for messages; on a full disk the lock works without it.
             let _ = lock.write_owner();
             return Ok(lock);
@@ -105,41 +106,10 @@ impl LockFile {
     }
 
     fn write_owner(&self) -> io::Result<()> {
-        let mut file = &self.file;
+        let mut file: &File = &self.file;
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(format!("{}\n", self.owner).as_bytes())
-    }
-}
-
-/// The saved form of a [`LockFile`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LockRecord {
-    /// The descriptor that holds the lock.
-    pub fd: Fd,
-    #[serde(with = "forms::path")]
-    path: PathBuf,
-}
-
-impl LockFile {
-    /// Saves it for the next image.
-    #[must_use]
-    pub fn record(&self) -> LockRecord {
-        LockRecord { fd: Fd::of(&self.file), path: self.path.clone() }
-    }
-
-    /// Restores a saved lock file, still locked, because an exec keeps the lock.
-    ///
-    /// # Errors
-    /// If the descriptor was not inherited.
-    pub fn adopt(record: LockRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        Ok(Self { path: record.path, file: File::from(inherited.take(record.fd.0)?), owner: getpid() })
-    }
-}
-
-impl AsFd for LockFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }
 

@@ -6,15 +6,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Pid, getpid};
+use serde::{Deserialize, Serialize};
 
+use super::inherit::heir;
 use super::process::is_alive;
+use crate::forms;
 
 /// A file that holds this process's pid. Dropping it removes the file if it still holds our pid; a forked child
 /// that drops it changes nothing.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct PidFile {
+    #[serde(with = "forms::written")]
     path: PathBuf,
+    #[serde(skip, default = "heir")]
     owner: Pid,
+    #[serde(skip)]
     replaced: Option<Pid>,
 }
 
@@ -62,22 +69,10 @@ impl PidFile {
         }
     }
 
-    /// The file at `path` that an earlier image wrote for this process.
-    #[must_use]
-    pub fn adopt(path: PathBuf) -> Self {
-        Self { path, owner: getpid(), replaced: None }
-    }
-
     /// The live process that the file named before we replaced it.
     #[must_use]
     pub fn replaced(&self) -> Option<Pid> {
         self.replaced
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 

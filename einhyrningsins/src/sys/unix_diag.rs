@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 
 use nix::libc;
 use nix::sys::stat::fstat;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
@@ -36,7 +37,7 @@ const MESSAGE_BYTES: usize = 16;
 const ANSWER_BYTES_MAX: usize = 32 * 1024;
 
 /// The identity of a socket file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketFile {
     /// The device, as `stat(2)` returns it.
     pub device: u64,

@@ -4,17 +4,14 @@
 //! The master's loop calls it to carry out `Spawn`, `ResolveRelease` and `ForgetRelease`; it calls
 //! `sys::spawn`.
 
-use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -23,9 +20,8 @@ use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
 
 use crate::forms;
-use crate::release::{Recipe, Release, ReleaseError, ReleaseRecord, variable};
+use crate::release::{Recipe, Release, ReleaseError, variable};
 use crate::sys::account::Credentials;
-use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
@@ -36,12 +32,13 @@ mod status;
 pub(crate) use hint::spawn_hint;
 pub use process::ProcessOptions;
 
-/// Everything that a spawn needs.
-#[derive(Debug)]
+/// Everything that a spawn needs, except the spawner.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Workers {
-    recipe: Recipe,
-    releases: HashMap<Generation, Release>,
-    spawner: Spawner,
+    /// The options that releases are resolved from.
+    pub recipe: Recipe,
+    /// Those that a worker may still be made of: two or three.
+    releases: Vec<Release>,
     options: WorkerOptions,
 }
 
@@ -51,7 +48,7 @@ pub struct WorkerOptions {
     /// The nice value, from -20 to 19; `None` for the master's.
     pub nice: Option<i32>,
     /// The signal that a worker gets when the master dies.
-    #[serde(with = "forms::signal_name_option")]
+    #[serde(with = "forms::written")]
     pub parent_death_signal: Option<Signal>,
     /// The limit on open files, if the master has raised its own.
     pub open_files: Option<OpenFilesLimit>,
@@ -65,21 +62,6 @@ pub struct WorkerOptions {
     /// Other attributes of a worker's process.
     #[serde(default)]
     pub process: ProcessOptions,
-}
-
-/// The saved form of [`Workers`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct WorkersRecord {
-    /// The options that releases are resolved from.
-    pub recipe: Recipe,
-    releases: Vec<ReleaseRecord>,
-    options: WorkerOptions,
-}
-
-impl WorkersRecord {
-    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
-        self.releases.iter().flat_map(ReleaseRecord::descriptors)
-    }
 }
 
 /// A spawn that worked.
@@ -139,8 +121,8 @@ pub(crate) struct SpawnFailure {
 
 impl Workers {
     /// Prepares for spawning.
-    pub fn new(recipe: Recipe, spawner: Spawner, options: WorkerOptions) -> Self {
-        Self { recipe, releases: HashMap::new(), spawner, options }
+    pub fn new(recipe: Recipe, options: WorkerOptions) -> Self {
+        Self { recipe, releases: Vec::new(), options }
     }
 
     /// Whether workers of `generation` may write to the file at the absolute `path`. Workers with the master's
@@ -148,36 +130,15 @@ impl Workers {
     ///
     /// # Errors
     /// The error that such a worker gets from the kernel.
-    pub fn may_write(&mut self, generation: Generation, path: &Path) -> io::Result<()> {
+    pub fn may_write(&self, spawner: &mut Spawner, generation: Generation, path: &Path) -> io::Result<()> {
         let path = CString::new(path.as_os_str().as_bytes())?;
-        let Some(release) = self.releases.get(&generation).filter(|release| release.credentials.is_some())
-        else {
-            return Ok(());
-        };
+        let release = self.release(generation).filter(|release| release.credentials.is_some());
+        let Some(release) = release else { return Ok(()) };
         let spec = SpawnSpec { writes_to: Some(&path), ..spec(&self.options, release, SlotNumber(0)) };
-        match self.spawner.rehearse(&spec) {
+        match spawner.rehearse(&spec) {
             Err(SpawnError { stage: Stage::WritesTo, errno, .. }) => Err(errno.into()),
             _ => Ok(()),
         }
-    }
-
-    pub(crate) fn record(&self) -> WorkersRecord {
-        WorkersRecord {
-            recipe: self.recipe.clone(),
-            releases: self.releases.iter().map(|(generation, release)| release.record(*generation)).collect(),
-            options: self.options.clone(),
-        }
-    }
-
-    /// Continues from a handover. On an error what was taken stays open: the old image needs it.
-    pub(crate) fn resume(record: WorkersRecord, inherited: &mut Inherited) -> anyhow::Result<Self> {
-        let spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
-        let mut workers = ManuallyDrop::new(Self::new(record.recipe, spawner, record.options));
-        for release in record.releases {
-            let generation = release.generation;
-            workers.releases.insert(generation, Release::adopt(release, inherited)?);
-        }
-        Ok(ManuallyDrop::into_inner(workers))
     }
 
     /// Looks up what `generation` runs, checks that a worker can be made of it, and keeps it until [`Self::forget`].
@@ -187,23 +148,25 @@ impl Workers {
     /// [`ResolveError`] says what is missing.
     pub fn resolve(
         &mut self,
+        spawner: &mut Spawner,
         generation: Generation,
         mut exported: Vec<(String, String)>,
     ) -> Result<(), ResolveError> {
         exported.push(("EINHORN_GENERATION".to_owned(), generation.to_string()));
-        let release = self.recipe.resolve(&exported)?;
-        self.rehearse(&release)?;
-        self.releases.insert(generation, release);
+        let release = self.recipe.resolve(generation, &exported)?;
+        self.rehearse(spawner, &release)?;
+        self.forget(generation);
+        self.releases.push(release);
         Ok(())
     }
 
     /// Checks that a worker of `release` can be spawned.
-    fn rehearse(&mut self, release: &Release) -> Result<(), SpawnError> {
+    fn rehearse(&self, spawner: &mut Spawner, release: &Release) -> Result<(), SpawnError> {
         let WorkerOptions { nice, process, .. } = &self.options;
         if release.credentials.is_none() && nice.is_none() && *process == ProcessOptions::default() {
             return Ok(());
         }
-        match self.spawner.rehearse(&spec(&self.options, release, SlotNumber(0))) {
+        match spawner.rehearse(&spec(&self.options, release, SlotNumber(0))) {
             // The shortage may be over when there is something to spawn.
             Err(error) if error.is_transient() => Ok(()),
             result => result,
@@ -211,17 +174,18 @@ impl Workers {
     }
 
     pub(crate) fn forget(&mut self, generation: Generation) {
-        self.releases.remove(&generation);
+        self.releases.retain(|release| release.generation != generation);
     }
 
     pub(crate) fn spawn(
-        &mut self,
+        &self,
+        spawner: &mut Spawner,
         slot: SlotNumber,
         index: u32,
         generation: Generation,
         sockets: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnFailure> {
-        let Some(release) = self.releases.get(&generation) else {
+        let Some(release) = self.release(generation) else {
             // The supervisor only uses releases that were reported to it, so this is a bug.
             let reason = format!("the release of generation {generation} is not known");
             return Err(SpawnFailure { reason, transient: false });
@@ -257,7 +221,7 @@ impl Workers {
             stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()),
             ..spec(&self.options, release, slot)
         };
-        match self.spawner.spawn(&spec) {
+        match spawner.spawn(&spec) {
             Ok(pid) => Ok(Spawned {
                 pid,
                 control: control.map(|(ours, _)| ours),
@@ -267,15 +231,6 @@ impl Workers {
         }
     }
 
-    /// Spawns processes that are not workers.
-    pub(crate) fn spawner(&mut self) -> &mut Spawner {
-        &mut self.spawner
-    }
-
-    pub(crate) fn recipe(&self) -> &Recipe {
-        &self.recipe
-    }
-
     /// The credentials of `generation`, if they differ from the master's.
     pub fn credentials(&self, generation: Generation) -> Option<&Credentials> {
         self.release(generation)?.credentials.as_ref()
@@ -283,7 +238,7 @@ impl Workers {
 
     /// The release of `generation`, while it is kept.
     pub(crate) fn release(&self, generation: Generation) -> Option<&Release> {
-        self.releases.get(&generation)
+        self.releases.iter().find(|release| release.generation == generation)
     }
 }
 
@@ -291,7 +246,7 @@ impl Workers {
 fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
     let process = &options.process;
     SpawnSpec {
-        directory: Some(release.directory()),
+        directory: Some(release.directory.as_fd()),
         executable: release.program.executable(),
         nice: options.nice,
         umask: process.umask(),

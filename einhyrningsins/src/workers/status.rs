@@ -5,6 +5,7 @@ use einhyrningsins_supervisor::Generation;
 use serde_json::Value;
 
 use super::Workers;
+use crate::release::Release;
 
 impl Workers {
     /// The process attributes of `generation`, for the `state` command.
@@ -14,8 +15,7 @@ impl Workers {
 
     /// Every kept release, oldest first.
     pub(crate) fn release_statuses(&self) -> Vec<ReleaseStatus> {
-        let mut statuses: Vec<_> =
-            self.releases.iter().map(|(generation, release)| release.status(*generation)).collect();
+        let mut statuses: Vec<_> = self.releases.iter().map(Release::status).collect();
         statuses.sort_by_key(|status| status.generation);
         statuses
     }

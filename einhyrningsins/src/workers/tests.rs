@@ -18,6 +18,7 @@ const SECOND: Generation = Generation(2);
 struct Site {
     root: tempfile::TempDir,
     workers: Workers,
+    spawner: Spawner,
 }
 
 impl Site {
@@ -43,8 +44,8 @@ impl Site {
             process: ProcessOptions::default(),
         };
         let spawner = Spawner::new().unwrap();
-        let workers = Workers::new(recipe, spawner, options);
-        Self { root, workers }
+        let workers = Workers::new(recipe, options);
+        Self { root, workers, spawner }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -71,7 +72,7 @@ impl Site {
     }
 
     fn resolve(&mut self, generation: Generation) {
-        self.workers.resolve(generation, Vec::new()).unwrap();
+        self.workers.resolve(&mut self.spawner, generation, Vec::new()).unwrap();
     }
 
     /// Spawns a worker of `generation` and returns its exit status. Retries while a file that was just written
@@ -79,7 +80,7 @@ impl Site {
     fn run(&mut self, generation: Generation) -> Result<i32, SpawnFailure> {
         let deadline = Instant::now() + PATIENCE;
         let spawned = loop {
-            match self.workers.spawn(SlotNumber(0), 0, generation, &[]) {
+            match self.workers.spawn(&mut self.spawner, SlotNumber(0), 0, generation, &[]) {
                 Err(failure) if failure.transient && Instant::now() < deadline => {}
                 result => break result?,
             }
@@ -110,7 +111,10 @@ fn a_respawn_runs_its_generations_binary_after_a_rename_over_it() {
     fs::remove_file(site.path("server")).unwrap();
     site.check(FIRST, 0);
     site.check(SECOND, 1);
-    assert!(site.workers.resolve(Generation(3), Vec::new()).is_err(), "there is nothing to upgrade to");
+    assert!(
+        site.workers.resolve(&mut site.spawner, Generation(3), Vec::new()).is_err(),
+        "there is nothing to upgrade to"
+    );
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn a_deleted_release_still_runs_a_binary_and_is_named_for_a_script() {
         format!("cannot execute ./server: its directory {} has been deleted", deleted.display())
     );
     assert!(!failure.transient);
-    let error = site.workers.resolve(Generation(3), Vec::new()).unwrap_err().in_words();
+    let error = site.workers.resolve(&mut site.spawner, Generation(3), Vec::new()).unwrap_err().in_words();
     assert!(error.starts_with("cannot run in ") && error.contains("No such file"), "{error}");
     site.check(FIRST, 0);
 }
@@ -191,7 +195,7 @@ fn each_generation_has_the_variables_of_its_release() {
     site.check(FIRST, 11);
     site.check(SECOND, 12);
     site.link("current", "releases/3");
-    let error = site.workers.resolve(Generation(3), Vec::new()).unwrap_err().in_words();
+    let error = site.workers.resolve(&mut site.spawner, Generation(3), Vec::new()).unwrap_err().in_words();
     assert!(error.contains("app.env") && error.contains("line 1: it has no \"=\""), "{error}");
     site.check(SECOND, 12);
 }

@@ -21,6 +21,7 @@ pub use error::BindError;
 use super::spec::{BindAddress, BindOption, BindOptions, BindSpec, FastOpen, Host, Place};
 use super::{Address, Listener, PassedError, SocketKind, UnixName};
 use crate::socket_place::{PlaceError, SocketPlace, Unmasked};
+use crate::sys::inherit::Kept;
 use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
 
 /// The system's limit on a listener's queue.
@@ -207,7 +208,7 @@ fn finish(
         address: Address::of(&socket, address.kind()).unwrap_or_else(|_| address.clone()),
         backlog: if address.kind().has_connections() { backlog.effective } else { 0 },
         passed_name: None,
-        fd: socket.into(),
+        fd: Kept::Open(socket.into()),
         place,
     })
 }

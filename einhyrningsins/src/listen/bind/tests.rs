@@ -9,7 +9,7 @@ use nix::sys::stat::umask;
 use socket2::SockRef;
 
 use super::*;
-use crate::listen::listener::ListenerRecord;
+use crate::sys::inherit::naming;
 use crate::sys::testing::{PATIENCE, eventually, isolated};
 
 fn bound(spec: &str, family: Family) -> Listener {
@@ -355,12 +355,14 @@ fn an_abstract_name_is_bound_and_leaves_no_file() {
 fn a_saved_listener_names_the_descriptors_to_hand_over() {
     let (_directory, path) = place();
     let listener = bound(&format!("unix:{},name=web", path.display()), Family::Any);
-    let record = listener.record();
-    let json = serde_json::to_string(&record).unwrap();
-    assert_eq!(serde_json::from_str::<ListenerRecord>(&json).unwrap(), record);
-    assert_eq!(record.descriptors().count(), 2, "the socket and the lock of its path");
+    let (json, written) = naming(|| serde_json::to_string(&listener).unwrap());
+    let (again, read) = naming(|| serde_json::from_str::<Listener>(&json).unwrap());
+    assert_eq!(serde_json::to_string(&again).unwrap(), json);
+    drop(again);
+    assert!(path.exists(), "a listener that is only looked at removes nothing");
+    assert_eq!((written.len(), &read), (2, &written), "the socket and the lock of its path");
     let inode = std::fs::metadata(&path).unwrap().ino();
     assert!(json.contains(&format!(r#""inode":{inode},"#)), "{json}");
     let old = r#"{"fd":7,"bind":"127.0.0.1:80,n","address":"127.0.0.1:80","backlog":5}"#;
-    assert_eq!(serde_json::from_str::<ListenerRecord>(old).unwrap().descriptors().count(), 1);
+    assert_eq!(naming(|| serde_json::from_str::<Listener>(old).unwrap()).1, [7]);
 }

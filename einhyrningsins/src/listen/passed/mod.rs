@@ -15,7 +15,7 @@ use socket2::{SockRef, Socket};
 use super::bind::{Backlog, set_options};
 use super::spec::{BindAddress, BindSpec, BindSpecErrorKind, Origin, is_socket_name};
 use super::{Address, BindError, Listener, SocketKind};
-use crate::sys::inherit::{Inherited, set_close_on_exec};
+use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
 
 /// The first descriptor of socket activation.
 const FIRST: RawFd = 3;
@@ -145,12 +145,12 @@ impl Passed {
 
     /// Takes the sockets with one of these names; `-b` does not see them.
     #[must_use]
-    pub fn take_named(&mut self, is_one: impl Fn(&str) -> bool) -> Vec<(String, OwnedFd)> {
+    pub fn take_named(&mut self, is_one: impl Fn(&str) -> bool) -> Vec<(String, Kept<OwnedFd>)> {
         let Ok(activated) = &mut self.activated else { return Vec::new() };
         let is_one = |socket: &mut Activated| socket.name.as_deref().is_some_and(&is_one);
         let named: Vec<_> = activated.extract_if(.., is_one).collect();
         let named = named.into_iter();
-        named.filter_map(|Activated { fd, name }| Some((name?, self.claim(fd).ok()?))).collect()
+        named.filter_map(|Activated { fd, name }| Some((name?, Kept::Open(self.claim(fd).ok()?)))).collect()
     }
 
     /// Takes the sockets that `spec` asks for. A plain `systemd` takes only sockets that no other of `binds`
@@ -319,8 +319,8 @@ fn listener(
     }
     let backlog = asked.unwrap_or_else(|| Backlog::new(None)).effective;
     set_options(&socket, &address, &spec.options, backlog)?;
-    let mut listener =
-        Listener { spec: spec.clone(), address, backlog: 0, passed_name, fd: socket.into(), place: None };
+    let fd = Kept::Open(socket.into());
+    let mut listener = Listener { fd, spec: spec.clone(), address, backlog: 0, passed_name, place: None };
     if kind.has_connections() {
         listener.backlog = listener.queue().map_or(backlog, |queue| queue.limit);
     }

@@ -16,6 +16,7 @@ pub(super) use options::is_socket_name;
 pub use options::{BindOption, BindOptions, FastOpen, Origin};
 
 use super::SocketKind;
+use crate::forms::as_text;
 
 /// One `-b`: one or more sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,8 @@ impl BindSpec {
         self
     }
 }
+
+as_text!(BindSpec);
 
 impl BindAddress {
     /// Where the socket comes from, as far as options depend on it.

@@ -1,12 +1,14 @@
 //! Requests that wait for an answer, and its form.
 
+use std::collections::BTreeMap;
+
 use einhorn_proto::{Language, Notice, RequestId};
 use einhyrningsins_supervisor::RequestKey;
 use serde::{Deserialize, Serialize};
 
 use super::{ClientId, Control, View};
 use crate::config::Dialect;
-use crate::forms;
+use crate::forms::{self, Written};
 
 /// A client that waits for the answer to one request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +19,18 @@ pub(super) struct Asker {
     pub(super) dialect: Dialect,
     /// The name of the command.
     pub(super) command: String,
+}
+
+impl Written for BTreeMap<RequestKey, Asker> {
+    type As = Vec<(RequestKey, Asker)>;
+
+    fn write(&self) -> Result<Self::As, String> {
+        Ok(self.iter().map(|(request, asker)| (*request, asker.clone())).collect())
+    }
+
+    fn read(written: Self::As) -> Result<Self, String> {
+        Ok(written.into_iter().collect())
+    }
 }
 
 impl Asker {

@@ -4,9 +4,8 @@
 //! pushed lines (events, progress) pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other
 //! clients.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
@@ -18,9 +17,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::forms::{self, pid, pid_option};
+use crate::forms::{self, Bytes, Keyed, Written, values};
 use crate::master::ready::CLIENTS;
-use crate::sys::inherit::{Fd, Inherited};
+use crate::sys::inherit::Kept;
 use crate::sys::peer;
 
 /// Clients at a time, not counting workers' own connections. Source: this and the next two, einhorn-control(7),
@@ -51,47 +50,21 @@ pub(in crate::master) struct ClientId(pub(in crate::master) usize);
 pub(super) enum Peer {
     /// The process that connected to the socket's path, by its pid at that time; `None` if it is not visible
     /// here.
-    Connected(#[serde(with = "pid_option")] Option<Pid>),
+    Connected(#[serde(with = "forms::written")] Option<Pid>),
     /// The worker that got this connection from us (`-g`), or its descendants.
-    Worker(#[serde(with = "pid")] Pid),
+    Worker(#[serde(with = "forms::written")] Pid),
 }
 
-/// The state of the clients in a handover.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct ClientsRecord {
-    clients: Vec<ClientRecord>,
-    next: usize,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct ClientRecord {
-    id: usize,
-    fd: Fd,
-    peer: Peer,
-    #[serde(with = "forms::bytes")]
-    input: Vec<u8>,
-    #[serde(with = "forms::bytes")]
-    output: Vec<u8>,
-    has_ended: bool,
-    is_leaving: bool,
-    is_deaf: bool,
-    follows: Option<Follower>,
-}
-
-impl ClientsRecord {
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = Fd> {
-        self.clients.iter().map(|client| client.fd)
-    }
-}
-
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Client {
-    stream: UnixStream,
+    id: ClientId,
+    #[serde(rename = "fd")]
+    stream: Kept<UnixStream>,
     peer: Peer,
+    #[serde(with = "forms::written")]
     input: LineBuffer,
-    output: Vec<u8>,
-    /// How much of `output` has been sent.
-    sent: usize,
+    #[serde(with = "forms::written")]
+    output: VecDeque<u8>,
     /// It has closed its sending side.
     has_ended: bool,
     /// It is closed once its queued replies are sent.
@@ -100,6 +73,7 @@ struct Client {
     /// has acked.
     is_deaf: bool,
     /// The connection is broken.
+    #[serde(skip)]
     is_broken: bool,
     /// Set if it follows events.
     follows: Option<Follower>,
@@ -122,28 +96,38 @@ pub(super) enum Input {
 }
 
 /// All control clients.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Clients {
-    clients: HashMap<ClientId, Client>,
+    #[serde(with = "values")]
+    clients: BTreeMap<ClientId, Client>,
     next: usize,
     /// Clients with something to send, or whose end must be checked.
+    #[serde(skip)]
     dirty: BTreeSet<ClientId>,
+    #[serde(skip)]
     followers: BTreeSet<ClientId>,
     /// Set while accepting is paused: the end of the pause, and the length of the next one.
+    #[serde(skip)]
     pause: Option<(Instant, Duration)>,
-    buffer: Box<[u8]>,
 }
 
-impl Default for Clients {
-    fn default() -> Self {
-        Self {
-            clients: HashMap::new(),
-            next: 0,
-            dirty: BTreeSet::new(),
-            followers: BTreeSet::new(),
-            pause: None,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
-        }
+impl Keyed<ClientId> for Client {
+    fn key(&self) -> ClientId {
+        self.id
+    }
+}
+
+impl Written for LineBuffer {
+    type As = Bytes;
+
+    fn write(&self) -> Result<Bytes, String> {
+        Ok(self.rest().into())
+    }
+
+    fn read(written: Bytes) -> Result<Self, String> {
+        let mut buffer = Self::default();
+        buffer.push(&written.into_vec());
+        Ok(buffer)
     }
 }
 
@@ -193,52 +177,15 @@ impl Clients {
         let id = ClientId(self.next);
         register(registry, id, &mut stream)?;
         self.next += 1;
-        self.clients.insert(id, Client::new(stream, peer));
+        self.clients.insert(id, Client::new(id, stream, peer));
         Ok(id)
     }
 
-    /// The state of every client that still has something to send or to receive.
-    pub(super) fn record(&self) -> ClientsRecord {
-        let left = self.clients.iter().filter(|(_, client)| !client.is_broken);
-        let clients = left.map(|(id, client)| ClientRecord {
-            id: id.0,
-            fd: Fd::of(&client.stream),
-            peer: client.peer,
-            input: client.input.rest().to_vec(),
-            output: client.output[client.sent..].to_vec(),
-            has_ended: client.has_ended,
-            is_leaving: client.is_leaving,
-            is_deaf: client.is_deaf,
-            follows: client.follows.clone(),
-        });
-        ClientsRecord { clients: clients.collect(), next: self.next }
-    }
-
-    /// Continues from a handover.
-    ///
-    /// # Errors
-    /// If a descriptor was not inherited. Those that were taken stay open: the old image needs them.
-    pub(super) fn resume(record: ClientsRecord, inherited: &mut Inherited) -> io::Result<Self> {
-        let mut clients = ManuallyDrop::new(Self { next: record.next, ..Self::default() });
-        for record in record.clients {
-            let id = ClientId(record.id);
-            let fd = inherited.take(record.fd.0).map_err(io::Error::other)?;
-            let mut client = Client::new(UnixStream::from_std(StdUnixStream::from(fd)), record.peer);
-            client.input.push(&record.input);
-            client.output = record.output;
-            client.has_ended = record.has_ended;
-            client.is_leaving = record.is_leaving;
-            client.is_deaf = record.is_deaf;
-            client.follows = record.follows;
-            clients.followers.extend(client.follows.is_some().then_some(id));
-            clients.dirty.insert(id);
-            clients.clients.insert(id, client);
-        }
-        Ok(ManuallyDrop::into_inner(clients))
-    }
-
-    /// Registers all of them with epoll.
+    /// Registers all of them with epoll. Those of an earlier image may have something to send.
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        self.dirty.extend(self.clients.keys());
+        let following = self.clients.values().filter(|client| client.follows.is_some());
+        self.followers.extend(following.map(|client| client.id));
         self.clients.iter_mut().try_for_each(|(id, client)| register(registry, *id, &mut client.stream))
     }
 
@@ -272,9 +219,10 @@ impl Clients {
                 self.dirty.insert(id);
                 return rest.map_or(Input::Nothing, Input::Line);
             }
-            match client.stream.read(&mut self.buffer) {
+            let mut buffer = [0; READ_BYTES];
+            match client.stream.read(&mut buffer) {
                 Ok(0) => client.has_ended = true,
-                Ok(count) => client.input.push(&self.buffer[..count]),
+                Ok(count) => client.input.push(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Input::Nothing,
                 Err(_) => {
@@ -288,10 +236,12 @@ impl Clients {
 
     pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        if client.output.len() - client.sent > OUTPUT_BYTES_MAX {
+        if client.output.len() > OUTPUT_BYTES_MAX {
             client.is_broken = true;
         } else if !client.is_deaf {
-            reply.write_in(language, &mut client.output);
+            let mut line = Vec::new();
+            reply.write_in(language, &mut line);
+            client.output.extend(line);
         }
         self.dirty.insert(id);
     }
@@ -370,22 +320,17 @@ impl Clients {
     pub(super) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
-        while client.sent < client.output.len() {
-            match client.stream.write(&client.output[client.sent..]) {
-                Ok(count) => client.sent += count,
+        while !client.output.is_empty() {
+            match client.stream.write(client.output.as_slices().0) {
+                Ok(count) => drop(client.output.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => client.become_deaf(),
             }
         }
-        if client.sent == client.output.len() {
-            client.output.clear();
+        if client.output.is_empty() {
             // One long reply must not keep its memory for as long as the client stays.
             client.output.shrink_to(READ_BYTES);
-            client.sent = 0;
-        } else if client.sent > OUTPUT_BYTES_FULL {
-            client.output.drain(..client.sent);
-            client.sent = 0;
         }
         was_full && !client.is_full()
     }
@@ -413,13 +358,13 @@ fn register(registry: &Registry, id: ClientId, stream: &mut UnixStream) -> io::R
 }
 
 impl Client {
-    fn new(stream: UnixStream, peer: Peer) -> Self {
+    fn new(id: ClientId, stream: UnixStream, peer: Peer) -> Self {
         Self {
-            stream,
+            id,
+            stream: Kept::Open(stream),
             peer,
             input: LineBuffer::default(),
-            output: Vec::new(),
-            sent: 0,
+            output: VecDeque::new(),
             has_ended: false,
             is_leaving: false,
             is_deaf: false,
@@ -430,12 +375,11 @@ impl Client {
 
     fn become_deaf(&mut self) {
         self.is_deaf = true;
-        self.output = Vec::new();
-        self.sent = 0;
+        self.output = VecDeque::new();
     }
 
     fn is_full(&self) -> bool {
-        self.output.len() - self.sent > OUTPUT_BYTES_FULL
+        self.output.len() > OUTPUT_BYTES_FULL
     }
 
     fn is_listened_to(&self) -> bool {

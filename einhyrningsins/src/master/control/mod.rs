@@ -10,7 +10,7 @@ mod requests;
 mod socket;
 mod status;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -25,16 +25,15 @@ use super::listeners::Listeners;
 use super::parts::Part;
 use super::ready::{self, Ready};
 use crate::config::{Control as Settings, Dialect};
-use crate::forms::{Clock, core_pid};
+use crate::forms::{self, core_pid};
 use crate::logging::Log;
-use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::peer;
 use crate::workers::Workers;
 
 use answers::Asker;
 pub(super) use clients::ClientId;
-use clients::{CLIENTS_MAX, Clients, ClientsRecord, Input, Peer};
-pub use socket::{ControlSocket, ControlSocketRecord};
+use clients::{CLIENTS_MAX, Clients, Input, Peer};
+pub use socket::ControlSocket;
 
 /// Requests read from one client in one round, so that a busy one does not starve the rest.
 const REQUESTS_PER_ROUND: usize = 64;
@@ -57,20 +56,24 @@ pub(super) enum Request {
     Reload(RequestKey),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Control {
     settings: Settings,
     socket: ControlSocket,
     clients: Clients,
     /// Clients that wait for a last reply.
-    requests: HashMap<RequestKey, Asker>,
+    #[serde(with = "forms::written")]
+    requests: BTreeMap<RequestKey, Asker>,
     next_request: u64,
+    #[serde(skip)]
     serving: Option<Serving>,
     /// A request to join an upgrade, fed to the core since the last turn.
+    #[serde(skip)]
     joining: Option<RequestKey>,
     /// Whether clients that hung up were dropped before the next accept.
+    #[serde(skip)]
     has_made_room: bool,
-    started: Instant,
+    started_at: Moment,
 }
 
 #[derive(Debug)]
@@ -82,29 +85,18 @@ struct Serving {
     is_last: bool,
 }
 
-/// The state of [`Control`] in a handover.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ControlState {
-    pub(super) settings: Settings,
-    socket: ControlSocketRecord,
-    clients: ClientsRecord,
-    requests: Vec<(RequestKey, Asker)>,
-    next_request: u64,
-    started_at: Moment,
-}
-
 impl Control {
     pub(crate) fn new(settings: Settings, socket: ControlSocket) -> Self {
         Self {
             settings,
             socket,
             clients: Clients::default(),
-            requests: HashMap::new(),
+            requests: BTreeMap::new(),
             next_request: 0,
             serving: None,
             joining: None,
             has_made_room: false,
-            started: Instant::now(),
+            started_at: forms::now(),
         }
     }
 
@@ -338,39 +330,9 @@ impl Serving {
 }
 
 impl Part for Control {
-    type State = ControlState;
-
-    fn record(&self) -> anyhow::Result<ControlState> {
-        Ok(ControlState {
-            settings: self.settings.clone(),
-            socket: self.socket.record(),
-            clients: self.clients.record(),
-            requests: self.requests.iter().map(|(request, asker)| (*request, asker.clone())).collect(),
-            next_request: self.next_request,
-            started_at: Clock::read().moment(self.started),
-        })
-    }
-
-    fn resume(state: ControlState, inherited: &mut Inherited) -> anyhow::Result<Self> {
-        let clients = Clients::resume(state.clients, inherited)?;
-        let clients = std::mem::ManuallyDrop::new(clients);
-        let socket = ControlSocket::resume(state.socket, inherited)?;
-        Ok(Self {
-            clients: std::mem::ManuallyDrop::into_inner(clients),
-            requests: state.requests.into_iter().collect(),
-            next_request: state.next_request,
-            started: Clock::read().instant(state.started_at),
-            ..Self::new(state.settings, socket)
-        })
-    }
-
-    fn descriptors(state: &ControlState) -> Vec<Fd> {
-        state.socket.descriptors().into_iter().chain(state.clients.descriptors()).collect()
-    }
-
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
         registry
-            .register(&mut self.socket.listener, ready::CONTROL, Interest::READABLE)
+            .register(&mut *self.socket.listener, ready::CONTROL, Interest::READABLE)
             .context("cannot wait for control clients")?;
         self.clients.register(registry).context("cannot take over the control clients")
     }

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
 use mio::net::UnixListener;
@@ -13,15 +12,17 @@ use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use crate::socket_place::{PlaceError, PlaceRecord, Remedy, SocketPlace};
-use crate::sys::inherit::{Fd, Inherited, NotInherited};
+use crate::socket_place::{PlaceError, Remedy, SocketPlace};
+use crate::sys::inherit::Kept;
 
 /// The listening control socket and its path. Dropping it removes the socket and its lock file, if they are
 /// still ours.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ControlSocket {
     /// Accepts clients; non-blocking and close-on-exec, like the connections that it returns.
-    pub listener: UnixListener,
+    #[serde(rename = "fd")]
+    pub listener: Kept<UnixListener>,
+    #[serde(flatten)]
     place: SocketPlace,
 }
 
@@ -63,8 +64,7 @@ impl ControlSocket {
         let socket = socket()?;
         // The longest queue that the system allows: every worker of a large pool may ack at the same time.
         let place = SocketPlace::take(path, &socket, |_| socket.listen(i32::MAX))?;
-        let listener = StdUnixListener::from(OwnedFd::from(socket));
-        Ok(Self { listener: UnixListener::from_std(listener), place })
+        Ok(Self { listener: Kept::Open(OwnedFd::from(socket).into()), place })
     }
 
     /// The absolute path of the socket.
@@ -80,41 +80,6 @@ fn socket() -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     Ok(socket)
-}
-
-/// The state of a [`ControlSocket`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ControlSocketRecord {
-    fd: Fd,
-    #[serde(flatten)]
-    place: PlaceRecord,
-}
-
-impl ControlSocketRecord {
-    #[must_use]
-    pub fn descriptors(&self) -> [Fd; 2] {
-        [self.fd, self.place.descriptor()]
-    }
-}
-
-impl ControlSocket {
-    /// Its state for a handover.
-    #[must_use]
-    pub fn record(&self) -> ControlSocketRecord {
-        ControlSocketRecord { fd: Fd::of(&self.listener), place: self.place.record() }
-    }
-
-    /// Continues from a handover: clients in the queue are still there.
-    ///
-    /// # Errors
-    /// If a descriptor was not inherited.
-    pub fn resume(record: ControlSocketRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        let listener = StdUnixListener::from(inherited.take(record.fd.0)?);
-        Ok(Self {
-            listener: UnixListener::from_std(listener),
-            place: SocketPlace::adopt(record.place, inherited)?,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -202,7 +167,7 @@ mod tests {
     fn a_socket_in_use_without_our_lock_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("einhorn.sock");
-        let other = StdUnixListener::bind(&path).unwrap();
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let (message, _) = refusal(&path);
         assert!(message.ends_with(&format!("process {} is listening there", getpid())), "{message}");
         UnixStream::connect(&path).unwrap();
@@ -223,7 +188,7 @@ mod tests {
     fn a_stale_socket_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("einhorn.sock");
-        drop(StdUnixListener::bind(&path).unwrap());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         fs::write(directory.path().join("einhorn.sock.lock"), "2147483646\n").unwrap();
         // A child that another test is spawning may hold a copy until its exec.
         eventually("the socket to be stale", || UnixStream::connect(&path).is_err());

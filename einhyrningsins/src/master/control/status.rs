@@ -1,7 +1,5 @@
 //! What `status` and `state` show.
 
-use std::time::Instant;
-
 use einhorn_proto::{MasterStatus, Severity, Status};
 use einhyrningsins_supervisor::Generation;
 use serde_json::{Value, json};
@@ -13,7 +11,7 @@ use crate::manners::{Facts, Manners, VERSION};
 impl Control {
     pub(super) fn status(&self, view: &View<'_>) -> Status {
         let pool = view.core.snapshot(forms::now());
-        let recipe = view.workers.recipe();
+        let recipe = &view.workers.recipe;
         let release = view.workers.release(pool.generation);
         let directory = release.map_or(&recipe.directory, |release| &release.directory_path);
         Status {
@@ -22,7 +20,7 @@ impl Control {
                 version: VERSION.to_owned(),
                 name: self.settings.name.clone(),
                 state: pool.state,
-                age_ms: milliseconds(Instant::now() - self.started),
+                age_ms: milliseconds(forms::now() - self.started_at),
                 generation: pool.generation.0,
                 command: recipe.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
                 directory: directory.display().to_string(),

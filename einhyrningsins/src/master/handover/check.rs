@@ -17,9 +17,8 @@ use super::{Candidate, environment, format};
 use crate::config::HandoverSettings;
 use crate::master::parts::Parts;
 use crate::master::ready::CHECK;
-use crate::sys::inherit::Fd;
 use crate::sys::memory_file::{content, memory_file};
-use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec};
+use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec, Spawner};
 use crate::workers::pipe_for_reading;
 
 /// How many bytes of its standard error are kept: the end, where the reason is.
@@ -47,15 +46,19 @@ impl Check {
     ///
     /// # Errors
     /// If there is no candidate, or the child cannot be started; the master stays as it is.
-    pub(super) fn begin(parts: &mut Parts, registry: &Registry) -> anyhow::Result<Self> {
+    pub(super) fn begin(
+        parts: &mut Parts,
+        spawner: &mut Spawner,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
         let candidate = parts.handover.candidate()?;
-        let state = format::to_bytes(Fd(-1), &parts.record()?)?;
+        let state = format::to_bytes(-1, parts)?;
         let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
         let (stderr, theirs) =
             pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;
         let options = ["--upgrade-check".into(), "--with-state-fd".into(), FIRST_SOCKET.to_string().into()];
         let argv = candidate.arguments(&options, parts)?;
-        let env = environment(parts.workers.recipe(), &parts.handover.identity.start_directory)?;
+        let env = environment(&parts.workers.recipe, &parts.handover.identity.start_directory)?;
         let directory = parts.handover.start_directory();
         let spec = SpawnSpec {
             executable: candidate.program.executable(),
@@ -64,7 +67,7 @@ impl Check {
             stderr: Some(theirs.as_fd()),
             ..SpawnSpec::new(candidate.program.path(), &argv, &env)
         };
-        let pid = parts.workers.spawner().spawn(&spec)?;
+        let pid = spawner.spawn(&spec)?;
         drop(theirs);
         registry
             .register(&mut SourceFd(&stderr.as_raw_fd()), CHECK, Interest::READABLE)

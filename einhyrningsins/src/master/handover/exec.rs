@@ -17,7 +17,7 @@ use nix::unistd::{execve, fchdir};
 
 use super::{Candidate, DIRECTORY, Handover, SELF, environment, format};
 use crate::master::parts::Parts;
-use crate::sys::inherit::{Fd, set_close_on_exec};
+use crate::sys::inherit::{naming, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
 
 impl Handover {
@@ -33,9 +33,8 @@ fn execute(parts: &mut Parts, candidate: &Candidate) -> anyhow::Result<Infallibl
     let image = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
         .context("cannot open the program that runs, to go back to")?;
-    let record = parts.record()?;
-    let state = sealed_file("state", &format::to_bytes(Fd::of(&image), &record)?)
-        .context("cannot make a file in memory for the state")?;
+    let (bytes, mut kept) = naming(|| format::to_bytes(image.as_raw_fd(), parts));
+    let state = sealed_file("state", &bytes?).context("cannot make a file in memory for the state")?;
     let options = ["--with-state-fd".into(), state.as_raw_fd().to_string().into()];
     let argv = candidate.arguments(&options, parts)?;
     let here = open(".", DIRECTORY, Mode::empty()).map_err(io::Error::from);
@@ -44,8 +43,7 @@ fn execute(parts: &mut Parts, candidate: &Candidate) -> anyhow::Result<Infallibl
         Some(directory) if fchdir(&directory).is_ok() => parts.handover.identity.start_directory.clone(),
         _ => env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
     };
-    let env = environment(parts.workers.recipe(), &directory)?;
-    let mut kept = record.descriptors();
+    let env = environment(&parts.workers.recipe, &directory)?;
     kept.extend([image.as_raw_fd(), state.as_raw_fd()]);
     parts.log.flush();
     let error = become_program(candidate, &argv, &env, &kept);

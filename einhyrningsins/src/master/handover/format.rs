@@ -8,16 +8,17 @@
 //! The format has a version, [`FORMAT`]. A new field has a default, so that older states can be read. A change
 //! that an older master must not miss raises the version, and that master refuses it with a message.
 //!
-//! The object is a [`MasterState`], which contains the state of each part.
+//! The object has the fields of an [`Origin`] and of [`Parts`].
 
 use std::io;
+use std::os::fd::RawFd;
 
-use einhyrningsins_supervisor::Contradiction;
-use serde::Serialize;
+use einhyrningsins_supervisor::Moment;
+use serde::{Deserialize, Serialize};
 
 use super::format_1;
-use crate::master::parts::MasterState;
-use crate::sys::inherit::Fd;
+use crate::forms;
+use crate::master::parts::Parts;
 
 /// The version that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 2;
@@ -36,7 +37,15 @@ const HEADER_BYTES_MAX: usize = 128;
 pub struct Header {
     pub format: u32,
     /// The executable that wrote the state.
-    pub image: Fd,
+    pub image: RawFd,
+}
+
+/// Who wrote the state, and when.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Origin {
+    pub version: String,
+    pub pid: i32,
+    pub written_at: Moment,
 }
 
 /// A master cannot continue from the state.
@@ -59,9 +68,6 @@ pub enum HandoverError {
     /// The state belongs to another process.
     #[error("the state belongs to process {0}, not to this one")]
     OtherProcess(i32),
-    /// The tables of the pool contradict each other.
-    #[error(transparent)]
-    Contradiction(#[from] Contradiction),
 }
 
 impl Header {
@@ -84,37 +90,41 @@ impl Header {
         if words.next()? != MARK {
             return None;
         }
-        let header = Self { format: words.next()?.parse().ok()?, image: Fd(words.next()?.parse().ok()?) };
+        let header = Self { format: words.next()?.parse().ok()?, image: words.next()?.parse().ok()? };
         Some((header, &state[end + 1..]))
     }
-}
-
-/// Reads a state.
-///
-/// # Errors
-/// [`HandoverError`].
-pub fn read(state: &[u8]) -> Result<(Header, MasterState), HandoverError> {
-    let (header, body) = Header::parse(state)?;
-    Ok((header, parse(header, body)?))
 }
 
 /// Reads the part of a state after the header.
 ///
 /// # Errors
 /// [`HandoverError::Json`].
-pub fn parse(header: Header, body: &[u8]) -> Result<MasterState, HandoverError> {
-    Ok(match header.format {
-        1 => format_1::parse(body)?,
-        _ => serde_json::from_slice(body)?,
-    })
+pub fn parse(header: Header, body: &[u8]) -> Result<(Origin, Parts), HandoverError> {
+    if header.format == 1 {
+        let state = format_1::convert(body)?;
+        return Ok((Origin::deserialize(&state)?, Parts::deserialize(&state)?));
+    }
+    Ok((serde_json::from_slice(body)?, serde_json::from_slice(body)?))
 }
 
 /// Writes a state; `image` is the executable of the writer.
 ///
 /// # Errors
-/// None known: a state contains nothing that JSON cannot express.
-pub fn to_bytes(image: Fd, record: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    let mut bytes = format!("{MARK} {FORMAT} {}\n", image.0).into_bytes();
-    serde_json::to_writer(&mut bytes, record)?;
+/// If the core waits for an action that is being carried out.
+pub fn to_bytes(image: RawFd, parts: &Parts) -> Result<Vec<u8>, serde_json::Error> {
+    #[derive(Serialize)]
+    struct State<'a> {
+        #[serde(flatten)]
+        origin: Origin,
+        #[serde(flatten)]
+        parts: &'a Parts,
+    }
+    let origin = Origin {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id().cast_signed(),
+        written_at: forms::now(),
+    };
+    let mut bytes = format!("{MARK} {FORMAT} {image}\n").into_bytes();
+    serde_json::to_writer(&mut bytes, &State { origin, parts })?;
     Ok(bytes)
 }

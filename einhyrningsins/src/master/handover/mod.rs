@@ -39,7 +39,7 @@ use crate::config::{HandoverSettings, Identity};
 use crate::logging::Log;
 use crate::manners::Manners;
 use crate::release::{Program, Recipe, variable};
-use crate::sys::inherit::Inherited;
+use crate::sys::spawn::Spawner;
 
 use check::Check;
 pub use takeover::take_over;
@@ -59,21 +59,15 @@ pub(super) enum Then {
     Upgrade { request: Option<RequestKey>, plan: UpgradePlan },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Handover {
     identity: Identity,
     settings: HandoverSettings,
+    #[serde(skip)]
     check: Option<Check>,
     /// The check has passed; the exec is next.
+    #[serde(skip)]
     checked: Option<Candidate>,
-    then: Vec<Then>,
-}
-
-/// The state of [`Handover`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct HandoverState {
-    identity: Identity,
-    settings: HandoverSettings,
     then: Vec<Then>,
 }
 
@@ -111,7 +105,12 @@ impl Handover {
     }
 
     /// Begins with the check, or joins the one that runs.
-    pub(super) fn begin(parts: &mut Parts, registry: &Registry, then: Then) -> Vec<Action> {
+    pub(super) fn begin(
+        parts: &mut Parts,
+        spawner: &mut Spawner,
+        registry: &Registry,
+        then: Then,
+    ) -> Vec<Action> {
         if parts.core.is_stopping() {
             return Vec::from_iter(then.refuse(&Refusal::Stopping.to_string(), &mut parts.log));
         }
@@ -128,7 +127,7 @@ impl Handover {
         if parts.handover.checked.is_some() {
             return Vec::new();
         }
-        match Check::begin(parts, registry) {
+        match Check::begin(parts, spawner, registry) {
             Ok(check) => {
                 let notice = check.candidate.notice();
                 parts.handover.check = Some(check);
@@ -222,7 +221,7 @@ impl Candidate {
 
     /// The command line: the words of the command, the options of this exec, and what there was before.
     fn arguments(&self, options: &[OsString], parts: &Parts) -> anyhow::Result<Vec<CString>> {
-        let command = &parts.workers.recipe().command;
+        let command = &parts.workers.recipe.command;
         let rest = parts.dialect.manners().rest_of_line(&parts.handover.identity.argv, command);
         c_strings(self.words.iter().chain(options).cloned().chain(rest))
     }
@@ -266,20 +265,6 @@ impl Then {
 }
 
 impl Part for Handover {
-    type State = HandoverState;
-
-    fn record(&self) -> anyhow::Result<HandoverState> {
-        let (identity, settings) = (self.identity.clone(), self.settings.clone());
-        Ok(HandoverState { identity, settings, then: self.then.clone() })
-    }
-
-    fn resume(
-        HandoverState { identity, settings, then }: HandoverState,
-        _: &mut Inherited,
-    ) -> anyhow::Result<Self> {
-        Ok(Self { then, ..Self::new(identity, settings) })
-    }
-
     /// The deadline of the check.
     fn deadline(&self) -> Option<Instant> {
         self.check.as_ref().filter(|check| !check.is_late).map(|check| check.deadline)

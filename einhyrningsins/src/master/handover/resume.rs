@@ -2,20 +2,21 @@
 //! was for.
 
 use einhorn_proto::{Done, LastReply, Notice, Termination};
-use einhyrningsins_supervisor::{Action, Event, Moment, PoolCommand};
+use einhyrningsins_supervisor::{Action, Event, PoolCommand};
 
 use super::Then;
+use super::format::Origin;
 use crate::forms::{self, milliseconds};
 use crate::master::Master;
 
 impl Master {
-    /// Resumes after another image left its state at `written_at`; `version` is that image's version.
-    pub(in crate::master) fn on_replaced(&mut self, written_at: Moment, version: String) {
+    /// Resumes from the state that another image left.
+    pub(in crate::master) fn on_replaced(&mut self, origin: Origin) {
         let notice = Notice::MasterReplaced {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            from_version: version,
+            from_version: origin.version,
             workers: u32::try_from(self.parts.core.live()).unwrap_or(u32::MAX),
-            took_ms: milliseconds(forms::now() - written_at),
+            took_ms: milliseconds(forms::now() - origin.written_at),
         };
         let then = std::mem::take(&mut self.parts.handover.then);
         let upgrades = then.iter().filter(|then| matches!(then, Then::Upgrade { .. }));

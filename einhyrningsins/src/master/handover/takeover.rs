@@ -3,6 +3,8 @@
 //! It changes nothing until it has taken everything over: no worker is touched, and descriptors stay as they
 //! are. Any failure until then returns to the old program (`sys/go_back.rs`), whose state is still true. Only
 //! then do descriptors become close-on-exec again, the return is disarmed, and the loop starts.
+//!
+//! The state is read twice: without descriptors, to see whether it can be read, and with them.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -11,20 +13,20 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic;
 
 use anyhow::{Context, anyhow};
-use einhyrningsins_supervisor::Supervisor;
 
 use super::check::PROOF;
 use super::format::{self, HandoverError, Header};
 use crate::cli::Takeover;
 use crate::config;
 use crate::failure::Failure;
-use crate::master::parts::{MasterState, Parts};
+use crate::master::parts::Parts;
 use crate::master::{HANDLED_SIGNALS, Master};
 use crate::sys::go_back::{self, GoBack};
-use crate::sys::inherit::{Inherited, set_close_on_exec};
+use crate::sys::inherit::{Inherited, naming, set_close_on_exec};
 use crate::sys::memory_file::content;
 use crate::sys::process;
 use crate::sys::signals::Signals;
+use crate::sys::spawn::Spawner;
 
 /// Takes over from another master, or checks whether this program could; returns the exit code.
 ///
@@ -53,8 +55,8 @@ pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
 /// Proves that this program can take over from the state in `file`, by appending to it.
 fn check(file: OwnedFd) -> anyhow::Result<u8> {
     let bytes = content(&file).map_err(HandoverError::Read)?;
-    let (_, state) = format::read(&bytes)?;
-    Supervisor::restore(state.core).map_err(HandoverError::from)?;
+    let (header, body) = Header::parse(&bytes)?;
+    format::parse(header, body)?;
     let proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
     // The position is at the end, where the writer stopped.
     File::from(file).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
@@ -113,22 +115,25 @@ fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> any
     // Read first, because the header says where the old image is.
     let bytes = content(&file).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
-    let guard = Guard::arm(header.image.0, file.as_raw_fd(), returned)?;
-    let mut state = guard.must(format::parse(header, body), "cannot continue from the state");
-    if state.pid != std::process::id().cast_signed() {
-        guard.must::<(), _>(Err(HandoverError::OtherProcess(state.pid)), "cannot continue from the state");
+    let guard = Guard::arm(header.image, file.as_raw_fd(), returned)?;
+    let (state, mut taken) = naming(|| format::parse(header, body));
+    let (origin, _) = guard.must(state, "cannot continue from the state");
+    if origin.pid != std::process::id().cast_signed() {
+        guard.must::<(), _>(Err(HandoverError::OtherProcess(origin.pid)), "cannot continue from the state");
     }
-    let image = guard.must(inherited.take(header.image.0), "cannot hold the old program");
-    let mut taken = state.descriptors();
-    taken.extend([image.as_raw_fd(), file.as_raw_fd()]);
-    follow_directory(&mut state);
-    let (version, written_at) = (state.version.clone(), state.written_at);
+    let image = guard.must(inherited.take(header.image), "cannot hold the old program");
+    guard.must(inherited.check(&taken), "cannot continue from the state");
     let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
     let poll = guard.must(Master::poll(), "cannot start the loop");
-    let parts = guard.must(Parts::resume(state, &mut inherited), "cannot continue from the state");
-    let mut master = Master::new(poll, parts, signals);
+    let spawner = guard.must(Spawner::new(), "cannot get memory for the stack of new processes");
+    let state = inherited.lend(|| format::parse(header, body));
+    let (_, mut parts) = guard.must(state, "cannot continue from the state");
+    follow_directory(&mut parts);
+    parts.log.connect();
+    let mut master = Master::new(poll, parts, spawner, signals);
     guard.must(master.register(), "cannot start the loop");
     // From here on this program is the master, and may change the world.
+    taken.extend([image.as_raw_fd(), file.as_raw_fd()]);
     set_close_on_exec(&taken, true);
     guard.disarm();
     drop((image, file));
@@ -137,18 +142,18 @@ fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> any
     }
     match returned {
         Some(why) => master.on_returned(why),
-        None => master.on_replaced(written_at, version),
+        None => master.on_replaced(origin),
     }
     master.go_on()
 }
 
 /// A program that ran in between may have changed the directory; workers then run there, unless `--chdir` is
 /// given.
-fn follow_directory(state: &mut MasterState) {
+fn follow_directory(parts: &mut Parts) {
     if let Ok(directory) = config::start_directory() {
-        if !state.handover.identity.directory_given {
-            state.workers.recipe.directory.clone_from(&directory);
+        if !parts.handover.identity.directory_given {
+            parts.workers.recipe.directory.clone_from(&directory);
         }
-        state.handover.identity.start_directory = directory;
+        parts.handover.identity.start_directory = directory;
     }
 }

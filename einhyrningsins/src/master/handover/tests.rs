@@ -8,10 +8,10 @@ use einhyrningsins_supervisor::Supervisor;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::format::{self, FORMAT, HandoverError, Header, to_bytes};
+use super::format::{self, FORMAT, HandoverError, Header, Origin, to_bytes};
 use crate::forms;
-use crate::master::parts::MasterState;
-use crate::sys::inherit::Fd;
+use crate::master::parts::Parts;
+use crate::sys::inherit::naming;
 
 /// The state of a master with everything in progress, as it wrote it: canaries in their soak, two draining
 /// workers, a booting one, a slot that waits for its next try, clients of each kind. Paths were changed, the
@@ -22,9 +22,24 @@ const FORMAT_1: &[u8] = include_bytes!("format-1.state");
 /// The same state, as this program writes it after it has read that of format 1.
 const FORMAT_2: &[u8] = include_bytes!("format-2.state");
 
-fn fixture() -> MasterState {
-    let (header, state) = format::read(FORMAT_1).unwrap();
-    assert_eq!(header, Header { format: 1, image: Fd(30) });
+fn state_of(bytes: &[u8], format: u32) -> (Origin, Parts) {
+    let (header, body) = Header::parse(bytes).unwrap();
+    assert_eq!(header, Header { format, image: 30 });
+    format::parse(header, body).unwrap()
+}
+
+/// A state as this program writes it.
+fn written(parts: &Parts) -> Value {
+    let bytes = to_bytes(30, parts).unwrap();
+    let (header, body) = Header::parse(&bytes).unwrap();
+    assert_eq!((header.format, header.image), (FORMAT, 30));
+    serde_json::from_slice(body).unwrap()
+}
+
+/// The state that another writer would have written.
+fn with_origin(mut state: Value, origin: &Origin) -> Value {
+    let fields = serde_json::to_value(origin).unwrap();
+    state.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     state
 }
 
@@ -51,6 +66,13 @@ const MOVED: [(&str, &str); 19] = [
     ("/service", "/service"),
 ];
 
+/// The order of what has a number does not matter.
+fn sorted(list: &[Value]) -> Vec<&Value> {
+    let mut list: Vec<_> = list.iter().collect();
+    list.sort_by_key(|value| value.get("id").and_then(Value::as_u64));
+    list
+}
+
 /// Asserts that everything in `before` is in `after`, which may have newer fields.
 fn assert_kept(before: &Value, after: &Value, path: &str) {
     match (before, after) {
@@ -60,7 +82,7 @@ fn assert_kept(before: &Value, after: &Value, path: &str) {
             }
         }
         (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
-            for (at, (before, after)) in before.iter().zip(after).enumerate() {
+            for (at, (before, after)) in sorted(before).into_iter().zip(sorted(after)).enumerate() {
                 assert_kept(before, after, &format!("{path}/{at}"));
             }
         }
@@ -103,15 +125,10 @@ fn assert_all_kept(old: &Value, new: &Value) {
 
 #[test]
 fn every_field_of_format_1_is_read() {
-    let record = fixture();
+    let ((origin, parts), mut fds) = naming(|| state_of(FORMAT_1, 1));
     let (_, body) = Header::parse(FORMAT_1).unwrap();
-    let written: Value = serde_json::from_slice(body).unwrap();
-    assert_all_kept(&written, &serde_json::to_value(&record).unwrap());
-    let bytes = to_bytes(Fd(30), &record).unwrap();
-    let (header, body) = Header::parse(&bytes).unwrap();
-    assert_eq!((header.format, header.image), (FORMAT, Fd(30)));
-    assert_all_kept(&written, &serde_json::from_slice(body).unwrap());
-    let mut fds = record.descriptors();
+    let old: Value = serde_json::from_slice(body).unwrap();
+    assert_all_kept(&old, &with_origin(written(&parts), &origin));
     fds.sort_unstable();
     let listed =
         [4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
@@ -120,22 +137,20 @@ fn every_field_of_format_1_is_read() {
 
 #[test]
 fn format_2_is_read_to_the_last_field() {
-    let (header, record) = format::read(FORMAT_2).unwrap();
-    assert_eq!(header, Header { format: 2, image: Fd(30) });
+    let (origin, parts) = state_of(FORMAT_2, 2);
     let (_, body) = Header::parse(FORMAT_2).unwrap();
-    let written: Value = serde_json::from_slice(body).unwrap();
-    assert_kept(&written, &serde_json::to_value(&record).unwrap(), "");
-    assert_eq!(record.core, fixture().core);
+    let old: Value = serde_json::from_slice(body).unwrap();
+    assert_kept(&old, &with_origin(written(&parts), &origin), "");
+    assert_eq!(parts.core.tables().unwrap(), state_of(FORMAT_1, 1).1.core.tables().unwrap());
 }
 
 #[test]
 fn the_pool_of_format_1_is_as_it_was() {
-    let record = fixture();
-    let supervisor = Supervisor::restore(record.core.clone()).unwrap();
-    let again = serde_json::to_value(supervisor.tables().unwrap()).unwrap();
-    assert_eq!(again, serde_json::to_value(&record.core).unwrap());
+    let (origin, Parts { core: supervisor, .. }) = state_of(FORMAT_1, 1);
+    let again = Supervisor::restore(supervisor.tables().unwrap().clone()).unwrap();
+    assert_eq!(again.tables().unwrap(), supervisor.tables().unwrap());
 
-    let now = record.written_at;
+    let now = origin.written_at;
     let pool = supervisor.snapshot(now);
     assert_eq!((pool.state, pool.wanted), (Stage::Upgrading, 4));
     assert_eq!((pool.up, pool.starting, pool.draining), (2, 1, 2));
@@ -180,19 +195,21 @@ fn a_newer_format_and_other_files_are_refused_with_a_message() {
         assert_eq!(refusal(state), "not the state of a master");
     }
     for state in ["einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}", "einhyrningsins-state 2 9\n{}"] {
-        let error = format::read(state.as_bytes()).unwrap_err();
+        let error = read(state.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the state of the master");
     }
 }
 
 /// Everything that a new master does with a state before it acts on it.
 fn read(state: &[u8]) -> Result<(), HandoverError> {
-    let (_, record) = format::read(state)?;
-    let supervisor = Supervisor::restore(record.core.clone())?;
+    let (header, body) = Header::parse(state)?;
+    let (_, parts) = format::parse(header, body)?;
     // A state that was read can be shown and written again.
-    let _ = (supervisor.snapshot(forms::now()), supervisor.next_deadline(), record.descriptors());
-    format::read(&to_bytes(Fd(3), &record).unwrap())?;
-    supervisor.tables().unwrap();
+    let _ = (parts.core.snapshot(forms::now()), parts.core.next_deadline());
+    let bytes = to_bytes(3, &parts).unwrap();
+    let (header, body) = Header::parse(&bytes)?;
+    format::parse(header, body)?;
+    parts.core.tables().unwrap();
     Ok(())
 }
 

@@ -5,27 +5,17 @@ use std::os::fd::BorrowedFd;
 use einhyrningsins_supervisor::SlotNumber;
 use serde::{Deserialize, Serialize};
 
-use super::per_slot::{PerSlot, PerSlotRecord};
-use crate::listen::{AdoptError, BindError, Listener, ListenerRecord};
-use crate::sys::inherit::{Fd, Inherited};
+use super::per_slot::PerSlot;
+use crate::listen::{BindError, Listener};
 
 /// The listeners of one `-b`.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Bound {
     /// One listener; every worker gets a copy of its descriptor.
     Shared(Box<Listener>),
     /// One listener per slot (`reuseport`).
     PerSlot(PerSlot),
-}
-
-/// The state of [`Bound`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum BoundRecord {
-    /// Untagged, as before there were listeners per slot.
-    Shared(Box<ListenerRecord>),
-    /// A group of listeners.
-    PerSlot(PerSlotRecord),
 }
 
 impl Bound {
@@ -86,37 +76,6 @@ impl Bound {
     pub fn settle(&mut self) {
         if let Self::Shared(listener) = self {
             listener.settle();
-        }
-    }
-
-    /// Its state for a handover.
-    pub fn record(&self) -> BoundRecord {
-        match self {
-            Self::Shared(listener) => BoundRecord::Shared(Box::new(listener.record())),
-            Self::PerSlot(group) => BoundRecord::PerSlot(group.record()),
-        }
-    }
-
-    /// Continues from a handover.
-    ///
-    /// # Errors
-    /// [`AdoptError`].
-    pub fn resume(record: &BoundRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
-        match record {
-            BoundRecord::Shared(listener) => {
-                Listener::adopt(listener, inherited).map(|listener| Self::Shared(Box::new(listener)))
-            }
-            BoundRecord::PerSlot(group) => PerSlot::resume(group, inherited).map(Self::PerSlot),
-        }
-    }
-}
-
-impl BoundRecord {
-    /// The descriptors of all of them.
-    pub fn descriptors(&self) -> Vec<Fd> {
-        match self {
-            Self::Shared(listener) => listener.descriptors().collect(),
-            Self::PerSlot(group) => group.descriptors().collect(),
         }
     }
 }

@@ -12,36 +12,32 @@ mod steering;
 
 use std::error::Error;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
-use super::parts::Part;
 use crate::failure::Failure;
 use crate::listen::{self, BindError, Passed, Sockets, exports};
 use crate::logging::Log;
-use crate::sys::inherit::{Fd, Inherited};
 use crate::workers::SpawnFailure;
 
-use bound::{Bound, BoundRecord};
+use bound::Bound;
 use kept::KeptListeners;
 use steering::Steering;
 
 /// All listeners of the master.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Listeners {
     /// One entry per `-b`, in that order.
     bound: Vec<Bound>,
+    #[serde(skip)]
     steering: Steering,
 }
 
 impl Listeners {
-    fn new(bound: Vec<Bound>) -> Self {
-        Self { bound, steering: Steering::new() }
-    }
-
     /// Opens every `-b`: on a socket that the service manager stored, if one fits, otherwise a new one. In
     /// between, it calls `let_go` with the names that the manager keeps for this master, and those that it must
     /// drop, because others may need their addresses.
@@ -79,7 +75,7 @@ impl Listeners {
             }
         }
         passed.leftovers().into_iter().for_each(|leftover| log.warn(leftover));
-        Ok(Self::new(bound))
+        Ok(Self { bound, steering: Steering::default() })
     }
 
     /// The variables that describe them to workers of `generation`.
@@ -124,24 +120,4 @@ impl Listeners {
 /// Whether the error is a passing shortage.
 fn is_shortage(errno: i32) -> bool {
     matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
-}
-
-impl Part for Listeners {
-    type State = Vec<BoundRecord>;
-
-    fn record(&self) -> anyhow::Result<Self::State> {
-        Ok(self.bound.iter().map(Bound::record).collect())
-    }
-
-    fn resume(state: Self::State, inherited: &mut Inherited) -> anyhow::Result<Self> {
-        let mut bound = ManuallyDrop::new(Vec::new());
-        for record in &state {
-            bound.push(Bound::resume(record, inherited)?);
-        }
-        Ok(Self::new(ManuallyDrop::into_inner(bound)))
-    }
-
-    fn descriptors(state: &Self::State) -> Vec<Fd> {
-        state.iter().flat_map(BoundRecord::descriptors).collect()
-    }
 }

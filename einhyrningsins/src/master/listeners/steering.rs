@@ -26,7 +26,7 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A listener: the number of its `-b`, and its slot, if it has one.
 type Whose = (usize, Option<SlotNumber>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Steering {
     /// Listeners whose shutdown epoll reports, by token.
     watched: HashMap<usize, Whose>,
@@ -40,12 +40,22 @@ pub(super) struct Steering {
     tell_not_before: Option<Instant>,
 }
 
-impl Steering {
+impl Default for Steering {
     /// Nothing is watched yet, and the pool may be running already.
-    pub(super) fn new() -> Self {
-        Self { is_stale: true, is_any_new: true, ..Self::default() }
+    fn default() -> Self {
+        Self {
+            watched: HashMap::new(),
+            tokens: HashMap::new(),
+            next_token: 0,
+            orders: HashMap::new(),
+            is_stale: true,
+            is_any_new: true,
+            tell_not_before: None,
+        }
     }
+}
 
+impl Steering {
     /// Registers a listener so that epoll reports its shutdown, at no cost until then: for room to write, which
     /// listeners never have. Not for priority data: a new connection would wake the master for that too
     /// (`sock_def_readable` of the kernel).

@@ -14,16 +14,16 @@ use einhyrningsins_supervisor::{Event, Report, Supervisor};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::parts::Part;
 use super::ready::{self, Ready};
 use crate::forms::core_pid;
 use crate::logging::Log;
-use crate::sys::inherit::{Fd, Inherited};
 use crate::sys::notify::NotifyMessage;
 use crate::sys::peer;
 
-pub use socket::{NotifyRecord, NotifySocket};
+pub use socket::NotifySocket;
 
 /// Messages read in one round, so that a flood does not starve the rest.
 const MESSAGES_PER_ROUND: usize = 256;
@@ -33,9 +33,11 @@ const STRANGERS_MAX: usize = 256;
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Notify {
     socket: NotifySocket,
+    #[serde(skip)]
     strangers: Strangers,
 }
 
@@ -107,20 +109,6 @@ impl Notify {
 }
 
 impl Part for Notify {
-    type State = NotifyRecord;
-
-    fn record(&self) -> anyhow::Result<NotifyRecord> {
-        Ok(self.socket.record())
-    }
-
-    fn resume(state: NotifyRecord, inherited: &mut Inherited) -> anyhow::Result<Self> {
-        Ok(Self::new(NotifySocket::resume(state, inherited)?))
-    }
-
-    fn descriptors(state: &NotifyRecord) -> Vec<Fd> {
-        vec![state.fd]
-    }
-
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
         let source = &mut SourceFd(&self.socket.as_raw_fd());
         registry.register(source, ready::NOTIFY, Interest::READABLE).context("cannot wait for notifications")

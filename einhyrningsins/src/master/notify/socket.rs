@@ -17,8 +17,8 @@ use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
-use crate::socket_place::{BoundFile, BoundFileRecord, PlaceError, Unmasked};
-use crate::sys::inherit::{Fd, Inherited, NotInherited};
+use crate::socket_place::{BoundFile, PlaceError, Unmasked};
+use crate::sys::inherit::Kept;
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
 
 /// Appended to the path of the control socket.
@@ -26,10 +26,12 @@ const SUFFIX: &str = ".notify";
 
 /// The socket to which workers report. Dropping it removes its file if the file still belongs to it. Drop it
 /// before the control socket, whose lock keeps other masters away from the file.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct NotifySocket {
-    receiver: NotifyReceiver,
+    #[serde(rename = "fd")]
+    receiver: Kept<NotifyReceiver>,
     address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<BoundFile>,
 }
 
@@ -60,7 +62,7 @@ impl NotifySocket {
         let unmasked = Unmasked::begin();
         let file = BoundFile::bind(path, &SockRef::from(&receiver), |_| Ok(()))?;
         drop(unmasked);
-        Ok(Self { receiver, address: address.to_owned(), file: Some(file) })
+        Ok(Self { receiver: Kept::Open(receiver), address: address.to_owned(), file: Some(file) })
     }
 
     /// Creates the socket with an abstract name.
@@ -70,7 +72,7 @@ impl NotifySocket {
     pub fn without_file() -> Result<Self, Errno> {
         let receiver = NotifyReceiver::new()?;
         let name = receiver.bind_to_any_name()?;
-        Ok(Self { receiver, address: format!("@{name}"), file: None })
+        Ok(Self { receiver: Kept::Open(receiver), address: format!("@{name}"), file: None })
     }
 
     /// The value of `NOTIFY_SOCKET`: the path, or `@` and the abstract name.
@@ -100,39 +102,6 @@ fn path_beside(control: &Path) -> PathBuf {
     name.into()
 }
 
-/// The state of a [`NotifySocket`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NotifyRecord {
-    pub fd: Fd,
-    address: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    file: Option<BoundFileRecord>,
-}
-
-impl NotifySocket {
-    /// Its state for a handover.
-    #[must_use]
-    pub fn record(&self) -> NotifyRecord {
-        NotifyRecord {
-            fd: Fd::of(&self.receiver),
-            address: self.address.clone(),
-            file: self.file.as_ref().map(BoundFile::record),
-        }
-    }
-
-    /// Continues from a handover: workers keep sending to the same address, even an abstract one.
-    ///
-    /// # Errors
-    /// If its descriptor was not inherited.
-    pub fn resume(record: NotifyRecord, inherited: &mut Inherited) -> Result<Self, NotInherited> {
-        Ok(Self {
-            receiver: inherited.take(record.fd.0)?.into(),
-            address: record.address,
-            file: record.file.map(BoundFile::adopt),
-        })
-    }
-}
-
 impl AsRawFd for NotifySocket {
     fn as_raw_fd(&self) -> RawFd {
         self.receiver.as_fd().as_raw_fd()
@@ -154,6 +123,7 @@ mod tests {
     use super::*;
     use crate::master::ControlSocket;
     use crate::socket_place::PATH_BYTES_MAX;
+    use crate::sys::inherit::{Inherited, naming};
     use crate::sys::testing::{eventually, isolated};
 
     /// A control socket with this file name, in a temporary directory.
@@ -257,14 +227,13 @@ mod tests {
                 [NotifySocket::beside(control.path()).unwrap(), NotifySocket::without_file().unwrap()]
             {
                 let path = socket.path().map(Path::to_owned);
-                let json = serde_json::to_string(&socket.record()).unwrap();
-                let mut record: NotifyRecord = serde_json::from_str(&json).unwrap();
-                assert_eq!(record, socket.record());
+                let mut state = serde_json::to_value(&socket).unwrap();
                 // As over an exec: the descriptor stays open and nothing is dropped.
-                let copy = dup(&socket.receiver).unwrap();
-                record.fd = Fd(copy.as_raw_fd());
+                let copy = dup(&*socket.receiver).unwrap();
+                state["fd"] = copy.as_raw_fd().into();
                 std::mem::forget((socket, copy));
-                let mut after = NotifySocket::resume(record, &mut Inherited::new().unwrap()).unwrap();
+                let resume = || serde_json::from_value::<NotifySocket>(state).unwrap();
+                let mut after = Inherited::new().unwrap().lend(resume);
                 receives(&mut after);
                 drop(after);
                 assert!(path.is_none_or(|path| !path.exists()));
@@ -274,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_socket_from_an_older_state_keeps_its_abstract_name() {
-        let record: NotifyRecord = serde_json::from_str(r#"{"fd":9,"address":"@27bef"}"#).unwrap();
-        assert_eq!((record.fd, record.address.as_str(), &record.file), (Fd(9), "@27bef", &None));
+        let old = r#"{"fd":9,"address":"@27bef"}"#;
+        let (socket, fds) = naming(|| serde_json::from_str::<NotifySocket>(old).unwrap());
+        assert_eq!((fds, socket.address(), socket.path()), (vec![9], "@27bef", None));
     }
 }

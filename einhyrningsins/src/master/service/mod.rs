@@ -19,11 +19,10 @@ use einhyrningsins_supervisor::{AckMode, Policy, Summary, Supervisor};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::forms;
+use crate::forms::{self, Written};
 use crate::logging::Log;
 
 use super::parts::Part;
-use crate::sys::inherit::Inherited;
 use protocol::Outbox;
 pub use protocol::ServiceSettings;
 use store::Store;
@@ -94,7 +93,25 @@ struct Condition {
 
 impl Service {
     pub fn new(settings: ServiceSettings) -> Self {
-        Self::from(ServiceRecord { settings, ..ServiceRecord::default() })
+        Self::from_record(ServiceRecord { settings, ..ServiceRecord::default() })
+    }
+
+    fn from_record(record: ServiceRecord) -> Self {
+        let ServiceRecord { settings, told, unsent, remark, is_stored, stored } = record;
+        let outbox = Outbox::new(&settings, unsent);
+        let watchdog = settings.watchdog.filter(|_| outbox.is_on());
+        Self {
+            watchdog_at: watchdog.map(|within| Instant::now() + within / 2),
+            store: Store::new(settings.kept_fds_max, stored, !is_stored),
+            settings,
+            outbox,
+            told,
+            status_not_before: None,
+            extend_at: None,
+            reload_asked: false,
+            upgrade_begun: false,
+            remark,
+        }
     }
 
     /// These listeners are stored already: they were passed to this process.
@@ -237,30 +254,10 @@ impl Service {
     }
 }
 
-impl From<ServiceRecord> for Service {
-    fn from(record: ServiceRecord) -> Self {
-        let ServiceRecord { settings, told, unsent, remark, is_stored, stored } = record;
-        let outbox = Outbox::new(&settings, unsent);
-        let watchdog = settings.watchdog.filter(|_| outbox.is_on());
-        Self {
-            watchdog_at: watchdog.map(|within| Instant::now() + within / 2),
-            store: Store::new(settings.kept_fds_max, stored, !is_stored),
-            settings,
-            outbox,
-            told,
-            status_not_before: None,
-            extend_at: None,
-            reload_asked: false,
-            upgrade_begun: false,
-            remark,
-        }
-    }
-}
+impl Written for Service {
+    type As = ServiceRecord;
 
-impl Part for Service {
-    type State = ServiceRecord;
-
-    fn record(&self) -> anyhow::Result<ServiceRecord> {
+    fn write(&self) -> Result<ServiceRecord, String> {
         let (stored, is_stored) = self.store.record(&self.outbox);
         let unsent = self.outbox.queue.iter().filter(|message| message.fd.is_none());
         Ok(ServiceRecord {
@@ -273,13 +270,15 @@ impl Part for Service {
         })
     }
 
-    fn resume(state: ServiceRecord, _inherited: &mut Inherited) -> anyhow::Result<Self> {
-        let service = Self::from(state);
+    fn read(state: ServiceRecord) -> Result<Self, String> {
+        let service = Self::from_record(state);
         // The check and the exec have taken their time.
         let watchdog_at = service.watchdog_at.map(|_| Instant::now());
         Ok(Self { watchdog_at, ..service })
     }
+}
 
+impl Part for Service {
     fn deadline(&self) -> Option<Instant> {
         let status = self.status_not_before;
         [self.outbox.retry_at, self.watchdog_at, self.extend_at, status].into_iter().flatten().min()

@@ -27,7 +27,7 @@ pub(super) const QUEUE_MAX: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSettings {
     /// The manager's socket (`NOTIFY_SOCKET`).
-    #[serde(with = "forms::os_string_option")]
+    #[serde(with = "forms::written")]
     pub notify: Option<OsString>,
     /// The longest time between two `WATCHDOG=1` (`WATCHDOG_USEC`).
     pub watchdog: Option<Duration>,

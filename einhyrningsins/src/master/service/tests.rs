@@ -231,7 +231,7 @@ fn messages_to_a_full_manager_are_sent_later_in_order() {
     service.tell(now, &condition(MasterState::Running, 4), &mut log);
     assert!(service.deadline().unwrap() <= now + RETRY_EVERY);
     // The next image goes on with it.
-    let mut service = Service::resume(service.record().unwrap(), &mut Inherited::default()).unwrap();
+    let mut service = Service::read(service.write().unwrap()).unwrap();
     let heard = manager.heard();
     assert!(heard.iter().all(|text| text == "X=1"), "{heard:?}");
     service.tell(now + RETRY_EVERY, &condition(MasterState::Running, 4), &mut log);
@@ -293,7 +293,7 @@ fn listeners_not_stored_before_the_exec_are_stored_after_it() {
     keep(&manager, &mut service, &names(0..1));
     service.outbox.flush(Instant::now(), &mut log);
     keep(&manager, &mut service, &names(0..2));
-    let mut service = Service::resume(service.record().unwrap(), &mut Inherited::default()).unwrap();
+    let mut service = Service::read(service.write().unwrap()).unwrap();
     assert!(service.store.is_behind());
     keep(&manager, &mut service, &names(0..2));
     service.outbox.flush(Instant::now(), &mut log);

@@ -6,11 +6,10 @@ mod core;
 use serde::de::Error;
 use serde_json::{Map, Value, json};
 
-use crate::master::parts::MasterState;
 use crate::master::service::ServiceRecord;
 
-/// Reads a state of format 1.
-pub(super) fn parse(body: &[u8]) -> Result<MasterState, serde_json::Error> {
+/// Turns a state of format 1 into the present format.
+pub(super) fn convert(body: &[u8]) -> Result<Value, serde_json::Error> {
     let mut old: Map<String, Value> = serde_json::from_slice(body)?;
     let service = match old.remove("service") {
         Some(service) => service,
@@ -24,7 +23,7 @@ pub(super) fn parse(body: &[u8]) -> Result<MasterState, serde_json::Error> {
     let core = core.ok_or_else(|| serde_json::Error::custom("the core is not of format 1"))?;
     let settings = take(&mut old, "control");
     let identity = take(&mut old, "identity");
-    serde_json::from_value(json!({
+    Ok(json!({
         "version": take(&mut old, "version"),
         "pid": take(&mut old, "pid"),
         "written_at": take(&mut old, "written_at"),

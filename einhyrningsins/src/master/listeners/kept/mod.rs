@@ -22,6 +22,7 @@ use crate::listen::{
     set_options, take_address_again, take_over_place,
 };
 use crate::socket_place::SocketPlace;
+use crate::sys::inherit::Kept;
 use crate::sys::steering::has_left_group;
 
 /// The prefix of a listener's name in the store, which may hold other descriptors too.
@@ -33,7 +34,7 @@ const NAME_BYTES_MAX: usize = 255;
 /// Listeners that were stored for this process and not taken yet.
 #[derive(Debug, Default)]
 pub struct KeptListeners {
-    left: Vec<(String, OwnedFd)>,
+    left: Vec<(String, Kept<OwnedFd>)>,
 }
 
 impl KeptListeners {
@@ -81,7 +82,7 @@ impl KeptListeners {
         let (address, place) = prepare(&self.left[at].1, kind, spec, backlog)?;
         let (_, fd) = self.left.remove(at);
         let backlog = if kind.has_connections() { backlog.effective } else { 0 };
-        Some(Listener { spec: spec.clone(), address, backlog, passed_name: None, fd, place })
+        Some(Listener { fd, spec: spec.clone(), address, backlog, passed_name: None, place })
     }
 
     /// Takes a whole group or nothing.

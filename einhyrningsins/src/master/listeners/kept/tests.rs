@@ -20,11 +20,11 @@ fn spec(text: &str) -> BindSpec {
 const SLOTS: u32 = 4;
 
 /// The manager's copy: a name and a descriptor.
-fn copy((name, fd): (String, BorrowedFd<'_>)) -> (String, OwnedFd) {
-    (name, fd.try_clone_to_owned().unwrap())
+fn copy((name, fd): (String, BorrowedFd<'_>)) -> (String, Kept<OwnedFd>) {
+    (name, Kept::Open(fd.try_clone_to_owned().unwrap()))
 }
 
-fn passed(listener: &Listener) -> (String, OwnedFd) {
+fn passed(listener: &Listener) -> (String, Kept<OwnedFd>) {
     copy(listener.to_keep().unwrap())
 }
 

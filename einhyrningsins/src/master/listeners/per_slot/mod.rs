@@ -12,35 +12,43 @@ use std::net::Shutdown;
 
 use einhyrningsins_supervisor::{SlotNumber, Slots};
 use nix::libc;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use socket2::{SockFilter, SockRef};
 
-use crate::listen::{Address, AdoptError, BindError, Listener, ListenerRecord, SocketKind, bind_twin};
-use crate::sys::inherit::{Fd, Inherited};
+use crate::listen::{Address, BindError, Listener, SocketKind, bind_twin};
 use crate::sys::steering::{Spread, leave_group, steer};
 
 /// A socket filter that accepts no byte of any packet.
 const TAKE_NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
 
 /// The listeners of one `-b`, one per slot; never empty.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PerSlot {
-    /// In the kernel's order.
+    /// In the kernel's order, if that is known.
+    #[serde(rename = "slots", deserialize_with = "not_empty")]
     members: Vec<Member>,
     /// The program that the kernel has now, if known.
+    #[serde(skip)]
     told: Option<Told>,
     /// Whether the order of `members` is that of the kernel.
     is_order_known: bool,
     /// Whether the kernel refused the last program.
+    #[serde(skip)]
     is_refused: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Member {
     pub(super) slot: SlotNumber,
-    pub(super) listener: Listener,
     /// Whether it gets new connections, by the last decision.
     is_live: bool,
+    pub(super) listener: Listener,
+}
+
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Member>, D::Error> {
+    let members = Vec::deserialize(deserializer)?;
+    if members.is_empty() { Err(D::Error::custom("an address has no listener")) } else { Ok(members) }
 }
 
 impl Member {
@@ -54,21 +62,6 @@ impl Member {
 struct Told {
     size: usize,
     live: Vec<usize>,
-}
-
-/// The saved form of [`PerSlot`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PerSlotRecord {
-    /// In the kernel's order, if that is known.
-    slots: Vec<MemberRecord>,
-    is_order_known: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct MemberRecord {
-    slot: SlotNumber,
-    is_live: bool,
-    listener: ListenerRecord,
 }
 
 impl PerSlot {
@@ -285,25 +278,6 @@ impl PerSlot {
     pub fn address(&self) -> &Address {
         &self.any().address
     }
-
-    pub(super) fn record(&self) -> PerSlotRecord {
-        let members = self.members.iter();
-        let record = |member: &Member| MemberRecord {
-            slot: member.slot,
-            is_live: member.is_live,
-            listener: member.listener.record(),
-        };
-        PerSlotRecord { slots: members.map(record).collect(), is_order_known: self.is_order_known }
-    }
-
-    pub(super) fn resume(record: &PerSlotRecord, inherited: &mut Inherited) -> Result<Self, AdoptError> {
-        let adopt = |member: &MemberRecord| {
-            let listener = Listener::adopt(&member.listener, inherited)?;
-            Ok(Member { is_live: member.is_live, ..Member::new(member.slot, listener) })
-        };
-        let members = record.slots.iter().map(adopt).collect::<Result<_, AdoptError>>()?;
-        Self::new(members, record.is_order_known).ok_or(AdoptError::Empty)
-    }
 }
 
 /// Whether the remaining members of a group of `size` end up in the same order whichever of the positions
@@ -322,12 +296,6 @@ fn leave(listener: &Listener) {
         SocketKind::Udp => leave_group(listener),
         _ => SockRef::from(listener).shutdown(Shutdown::Both),
     };
-}
-
-impl PerSlotRecord {
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = Fd> {
-        self.slots.iter().flat_map(|member| member.listener.descriptors())
-    }
 }
 
 #[cfg(test)]

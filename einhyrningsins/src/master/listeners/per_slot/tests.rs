@@ -263,7 +263,7 @@ fn several_shutdowns_in_unknown_order_end_the_steering() {
     let _clients = connect(&group, 200);
     assert_eq!(taken(&group).len(), 4, "rather all than a wrong one");
     // This survives a save and a restore, and ends when only one listener is left.
-    assert!(!group.record().is_order_known);
+    assert!(!group.is_order_known);
     for slot in 1..4 {
         group.close(SlotNumber(slot));
     }
