@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use einhorn_proto::QueueStatus;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
@@ -12,7 +13,7 @@ use super::spec::BindSpec;
 use super::{Address, BindError, SocketKind};
 use crate::socket_place::SocketPlace;
 use crate::sys::inherit::Kept;
-use crate::sys::queue::{Queue, tcp_queue, udp_queue};
+use crate::sys::queue::{tcp_queue, udp_queue};
 use crate::sys::unix_diag;
 
 /// A listening or datagram socket for workers. It is close-on-exec; workers get copies. Dropping it closes it,
@@ -33,17 +34,6 @@ pub struct Listener {
     pub passed_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<SocketPlace>,
-}
-
-/// The queue of a [`Listener`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListenerQueue {
-    /// Connections, or bytes of packets, that wait in it.
-    pub length: u32,
-    /// The most that it takes, in the same unit.
-    pub limit: u32,
-    /// Connections or packets that found no room, if the kernel counts them.
-    pub drops: Option<u32>,
 }
 
 impl Listener {
@@ -69,15 +59,11 @@ impl Listener {
 
     /// How full its queue is now; `None` if the kernel does not say. Takes one or two system calls.
     #[must_use]
-    pub fn queue(&self) -> Option<ListenerQueue> {
-        let counted = |Queue { length, limit, drops }| ListenerQueue { length, limit, drops: Some(drops) };
+    pub fn queue(&self) -> Option<QueueStatus> {
         match self.kind() {
-            SocketKind::Tcp => tcp_queue(self).ok().map(counted),
-            SocketKind::Udp => udp_queue(self).ok().map(counted),
-            // A client that finds no room waits or gets an error: nothing is dropped silently.
-            SocketKind::Unix | SocketKind::Seqpacket => unix_diag::queue(self)
-                .ok()
-                .map(|queue| ListenerQueue { length: queue.length, limit: queue.limit, drops: None }),
+            SocketKind::Tcp => tcp_queue(self).ok(),
+            SocketKind::Udp => udp_queue(self).ok(),
+            SocketKind::Unix | SocketKind::Seqpacket => unix_diag::queue(self).ok(),
             SocketKind::UnixDatagram => None,
         }
     }

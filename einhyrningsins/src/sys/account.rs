@@ -69,7 +69,7 @@ impl AccountSpec {
     /// # Errors
     /// [`AccountError`].
     pub fn look_up(&self) -> Result<Account, AccountError> {
-        let gid = self.group.as_deref().map(find_group).transpose()?;
+        let gid = self.group.as_deref().map(group_id).transpose()?;
         let Some(user) = &self.user else {
             return Ok(Account {
                 credentials: Credentials { gid, ..Credentials::default() },
@@ -174,7 +174,19 @@ fn find_user(text: &str) -> Result<(u32, Option<User>), AccountError> {
     }
 }
 
-fn find_group(text: &str) -> Result<u32, AccountError> {
+/// The id of a user, by name or number.
+///
+/// # Errors
+/// [`AccountError`].
+pub fn user_id(text: &str) -> Result<u32, AccountError> {
+    find_user(text).map(|(uid, _)| uid)
+}
+
+/// The id of a group, by name or number.
+///
+/// # Errors
+/// [`AccountError`].
+pub fn group_id(text: &str) -> Result<u32, AccountError> {
     let unknown = || AccountError::UnknownGroup(text.to_owned());
     match number(text) {
         Some(NOBODY_AT_ALL) => Err(unknown()),

@@ -6,6 +6,7 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 
+use einhorn_proto::QueueStatus;
 use nix::errno::Errno;
 use nix::libc;
 
@@ -17,17 +18,6 @@ mod meminfo {
     pub(super) const COUNT: usize = 9;
 }
 
-/// How full a queue is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Queue {
-    /// Connections, or bytes of packets, that wait in it.
-    pub length: u32,
-    /// How much the queue takes, in the same unit.
-    pub limit: u32,
-    /// Connections or packets that were dropped since the socket was created; wraps at 2^32.
-    pub drops: u32,
-}
-
 /// The accept queue of a listening TCP socket: connections that finished their handshake and were not accepted.
 /// `drops` counts handshakes that were not begun or not finished because the queue was full or memory ran out;
 /// most clients retry.
@@ -37,10 +27,10 @@ pub struct Queue {
 ///
 /// # Source
 /// `tcp_get_info` of the kernel: for a listener, `tcpi_unacked` is the length and `tcpi_sacked` the limit.
-pub fn tcp_queue(socket: &impl AsFd) -> io::Result<Queue> {
+pub fn tcp_queue(socket: &impl AsFd) -> io::Result<QueueStatus> {
     let info: libc::tcp_info = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
-    let drops = memory(socket)?[meminfo::DROPS];
-    Ok(Queue { length: info.tcpi_unacked, limit: info.tcpi_sacked, drops })
+    let drops = Some(memory(socket)?[meminfo::DROPS]);
+    Ok(QueueStatus { length: info.tcpi_unacked, limit: info.tcpi_sacked, drops })
 }
 
 /// The receive queue of a UDP socket, in bytes as the kernel counts them, overhead included: a packet of a few
@@ -48,12 +38,12 @@ pub fn tcp_queue(socket: &impl AsFd) -> io::Result<Queue> {
 ///
 /// # Errors
 /// None known for a socket.
-pub fn udp_queue(socket: &impl AsFd) -> io::Result<Queue> {
+pub fn udp_queue(socket: &impl AsFd) -> io::Result<QueueStatus> {
     let memory = memory(socket)?;
-    Ok(Queue {
+    Ok(QueueStatus {
         length: memory[meminfo::RECEIVED],
         limit: memory[meminfo::RECEIVE_BUFFER],
-        drops: memory[meminfo::DROPS],
+        drops: Some(memory[meminfo::DROPS]),
     })
 }
 
@@ -108,12 +98,12 @@ mod tests {
     #[test]
     fn waiting_and_dropped_connections_are_counted() {
         let (socket, address) = listener(1);
-        assert_eq!(tcp_queue(&socket).unwrap(), Queue { length: 0, limit: 1, drops: 0 });
+        assert_eq!(tcp_queue(&socket).unwrap(), QueueStatus { length: 0, limit: 1, drops: Some(0) });
         // The kernel queues one more than the limit.
         let _waiting = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
         eventually("two in the queue", || tcp_queue(&socket).unwrap().length == 2);
         assert!(TcpStream::connect_timeout(&address, Duration::from_millis(50)).is_err());
-        assert!(tcp_queue(&socket).unwrap().drops > 0, "{:?}", tcp_queue(&socket));
+        assert!(tcp_queue(&socket).unwrap().drops > Some(0), "{:?}", tcp_queue(&socket));
     }
 
     #[test]
@@ -121,13 +111,13 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket2::SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
         let empty = udp_queue(&socket).unwrap();
-        assert_eq!((empty.length, empty.drops), (0, 0));
+        assert_eq!((empty.length, empty.drops), (0, Some(0)));
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..100 {
             sender.send_to(&[0; 100], socket.local_addr().unwrap()).unwrap();
         }
         let full = udp_queue(&socket).unwrap();
-        assert!(full.length > 0 && full.limit == empty.limit && full.drops > 0, "{full:?}");
+        assert!(full.length > 0 && full.limit == empty.limit && full.drops > Some(0), "{full:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
+use einhorn_proto::QueueStatus;
 use nix::libc;
 use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
@@ -45,24 +46,16 @@ pub struct SocketFile {
     pub inode: u64,
 }
 
-/// The queue of a listening socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnixQueue {
-    /// Connections that wait in it.
-    pub length: u32,
-    /// Connections that it takes at most.
-    pub limit: u32,
-}
-
-/// The queue of a listening Unix socket of this process.
+/// The queue of a listening Unix socket of this process. A client that finds no room waits or gets an error: nothing is
+/// dropped silently.
 ///
 /// # Errors
 /// If the kernel was built without `CONFIG_UNIX_DIAG`, or denies the query.
-pub fn queue(socket: &impl AsFd) -> io::Result<UnixQueue> {
+pub fn queue(socket: &impl AsFd) -> io::Result<QueueStatus> {
     let mut found = None;
     ask(Some(socket_inode(socket)?), SHOW_QUEUE, |attribute, [length, limit]| {
         if attribute == ATTRIBUTE_QUEUE {
-            found = Some(UnixQueue { length, limit });
+            found = Some(QueueStatus { length, limit, drops: None });
         }
     })?;
     found.ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -201,9 +194,9 @@ mod tests {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         socket.listen(7).unwrap();
-        assert_eq!(queue(&socket).unwrap(), UnixQueue { length: 0, limit: 7 });
+        assert_eq!(queue(&socket).unwrap(), QueueStatus { length: 0, limit: 7, drops: None });
         let _waiting = [UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap()];
-        assert_eq!(queue(&socket).unwrap(), UnixQueue { length: 2, limit: 7 });
+        assert_eq!(queue(&socket).unwrap(), QueueStatus { length: 2, limit: 7, drops: None });
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{Family, read_number};
 use crate::listen::spec::BindAddress;
 use crate::listen::{Address, PassedError, SocketKind};
 use crate::socket_place::{PlaceError, Remedy};
+use crate::sys::account::AccountError;
 
 /// The lowest port that any user may bind.
 const UNPRIVILEGED_PORT_FILE: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
@@ -30,14 +31,9 @@ pub enum BindError {
         option: String,
         source: io::Error,
     },
-    /// The owner of a Unix socket's file does not exist.
-    #[error("no such {kind}: {name}")]
-    NoAccount {
-        /// `user` or `group`.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
+    /// The owner of a Unix socket's file is unknown.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The family of the address is excluded.
     #[error("cannot bind {address}: only {} is allowed", .family.described())]
     WrongFamily { address: BindAddress, family: Family },
@@ -58,7 +54,7 @@ impl BindError {
             Self::Bind { address, source } => return bind_hint(address, source),
             Self::Place { source, .. } => place_hint(source.remedy()?),
             Self::Option { option, source, .. } => return option_hint(option, source),
-            Self::NoAccount { .. } => "give a name from getent passwd or getent group, or a number",
+            Self::Account(_) => "give a name from getent passwd or getent group, or a number",
             Self::WrongFamily { .. } | Self::NoAddress { .. } => {
                 "leave out -4 or -6, or give an address of that family"
             }

@@ -13,7 +13,7 @@ use nix::fcntl::AtFlags;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, Group, Uid, User, fchownat};
+use nix::unistd::{Gid, Uid, fchownat};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 pub use error::BindError;
@@ -21,6 +21,7 @@ pub use error::BindError;
 use super::spec::{BindAddress, BindOption, BindOptions, BindSpec, FastOpen, Host, Place};
 use super::{Address, Listener, PassedError, SocketKind, UnixName};
 use crate::socket_place::{PlaceError, SocketPlace, Unmasked};
+use crate::sys::account;
 use crate::sys::inherit::Kept;
 use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
 
@@ -338,25 +339,9 @@ pub fn take_over_place(
 
 /// The owner and group for a socket's file.
 fn owner(options: &BindOptions) -> Result<(Option<Uid>, Option<Gid>), BindError> {
-    let user = options.user.as_deref().map(user_id).transpose()?;
-    let group = options.group.as_deref().map(group_id).transpose()?;
-    Ok((user, group))
-}
-
-fn user_id(user: &str) -> Result<Uid, BindError> {
-    if let Ok(id) = user.parse() {
-        return Ok(Uid::from_raw(id));
-    }
-    let found = User::from_name(user).ok().flatten();
-    found.map(|user| user.uid).ok_or_else(|| BindError::NoAccount { kind: "user", name: user.to_owned() })
-}
-
-fn group_id(group: &str) -> Result<Gid, BindError> {
-    if let Ok(id) = group.parse() {
-        return Ok(Gid::from_raw(id));
-    }
-    let found = Group::from_name(group).ok().flatten();
-    found.map(|group| group.gid).ok_or_else(|| BindError::NoAccount { kind: "group", name: group.to_owned() })
+    let user = options.user.as_deref().map(account::user_id).transpose()?;
+    let group = options.group.as_deref().map(account::group_id).transpose()?;
+    Ok((user.map(Uid::from_raw), group.map(Gid::from_raw)))
 }
 
 /// The length of a listener's queue.

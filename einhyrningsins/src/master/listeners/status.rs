@@ -5,7 +5,6 @@ use einhorn_proto::{ListenerStatus, QueueStatus, SlotListenerStatus, WORKERS_MAX
 use super::Listeners;
 use super::bound::Bound;
 use super::per_slot::PerSlot;
-use crate::listen::ListenerQueue;
 use crate::sys::spawn::FIRST_SOCKET;
 
 impl Listeners {
@@ -26,7 +25,7 @@ impl Listeners {
                 family: any.address.family_name().to_owned(),
                 backlog: any.backlog,
                 queue: match bound {
-                    Bound::Shared(listener) => listener.queue().map(queue_status),
+                    Bound::Shared(listener) => listener.queue(),
                     Bound::PerSlot(_) => sum(slots.iter().filter_map(|slot| slot.queue)),
                 },
                 slots,
@@ -41,13 +40,9 @@ fn slot_statuses(group: &PerSlot) -> Vec<SlotListenerStatus> {
     let statuses = slots.map(|(slot, listener, is_live)| SlotListenerStatus {
         slot: slot.0,
         live: is_live,
-        queue: listener.queue().map(queue_status),
+        queue: listener.queue(),
     });
     statuses.collect()
-}
-
-fn queue_status(queue: ListenerQueue) -> QueueStatus {
-    QueueStatus { length: queue.length, limit: queue.limit, drops: queue.drops }
 }
 
 /// The sum over all queues; `None` if there are none.
