@@ -5,7 +5,6 @@
 
 pub mod account;
 pub mod cpus;
-pub mod go_back;
 pub mod inherit;
 pub mod limits;
 pub mod lock_file;
@@ -17,6 +16,7 @@ pub mod pid_file;
 pub mod process;
 pub mod queue;
 pub mod reap;
+pub mod rollback;
 pub mod signals;
 pub mod spawn;
 pub mod steering;

@@ -1,14 +1,13 @@
 //! The handover: another program takes the master's place, in the same process.
 //!
-//! The program is started first as a child, with the state as it is then, and says whether it can read that
-//! (`check.rs`). The master runs on meanwhile. Then the state is written once more and the program is executed
-//! (`exec.rs`). On the other side, `takeover.rs` takes over what the state names, and `resume.rs` continues what was
-//! under way. Whatever fails up to the exec leaves the master as it was; what fails behind it, up to the end of the
-//! takeover, brings the old program back (`sys/go_back.rs`). `format.rs` has the form of the state, `format_1.rs` reads
-//! the states of the first one.
+//! `reload` starts one; an upgrade starts with one if the program on disk is not the one that runs. The new program runs
+//! first as a child with a copy of the state, and reports whether it can read it (`check.rs`); the master keeps running.
+//! Then the state is written again and the program is executed (`exec.rs`). In the new image, `takeover.rs` takes over
+//! what the state names, and `resume.rs` continues what was in progress. A failure before the exec leaves the master
+//! unchanged; a failure after it, until the takeover is complete, executes the old program again (`sys/rollback.rs`).
+//! `format.rs` has the form of the state, `format_1/` reads the first one.
 //!
-//! `reload` starts a handover; an upgrade starts with one where the program on disk is another than the one that runs.
-//! This is the one part that sees all others, because it hands them over.
+//! This is the only part that sees all others, because it hands them over.
 
 mod check;
 mod exec;

@@ -1,8 +1,8 @@
 //! The takeover: the new image continues from the state that the old one left.
 //!
 //! It changes nothing until it has taken everything over: no worker is touched, and descriptors stay as they
-//! are. Any failure until then returns to the old program (`sys/go_back.rs`), whose state is still true. Only
-//! then do descriptors become close-on-exec again, the return is disarmed, and the loop starts.
+//! are. Any failure until then executes the old program again (`sys/rollback.rs`), whose state is still true. Only
+//! then do descriptors become close-on-exec again, the rollback is disarmed, and the loop starts.
 //!
 //! The state is read twice: without descriptors, to see whether it can be read, and with them.
 
@@ -21,10 +21,10 @@ use crate::config;
 use crate::failure::Failure;
 use crate::master::parts::Parts;
 use crate::master::{HANDLED_SIGNALS, Master};
-use crate::sys::go_back::{self, GoBack};
 use crate::sys::inherit::{Inherited, naming, set_close_on_exec};
 use crate::sys::memory_file::content;
 use crate::sys::process;
+use crate::sys::rollback::{self, Rollback};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 
@@ -66,21 +66,21 @@ fn check(file: OwnedFd) -> anyhow::Result<u8> {
 /// What must be undone if something fails.
 struct Guard {
     /// `None` in an image that was returned to: two images that fail must not alternate.
-    way_back: Option<GoBack>,
+    rollback: Option<Rollback>,
 }
 
 impl Guard {
     fn arm(image: RawFd, state: RawFd, returned: Option<&str>) -> anyhow::Result<Self> {
         if returned.is_some() {
-            return Ok(Self { way_back: None });
+            return Ok(Self { rollback: None });
         }
-        let way_back = GoBack::arm(image, state).context("cannot arm the return to the old program")?;
+        let rollback = Rollback::arm(image, state).context("cannot arm the rollback to the old program")?;
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             before(info);
-            go_back::go_now(&format!("panic: {info}"));
+            rollback::run_armed(&format!("panic: {info}"));
         }));
-        Ok(Self { way_back: Some(way_back) })
+        Ok(Self { rollback: Some(rollback) })
     }
 
     /// The value, or the end of this image. What has been taken over is not dropped, because the old image
@@ -90,12 +90,12 @@ impl Guard {
             Ok(value) => value,
             Err(error) => {
                 let why = format!("{what}: {error:#}");
-                let Some(way_back) = &self.way_back else {
+                let Some(rollback) = &self.rollback else {
                     eprintln!("einhyrningsins: {why}; the workers are left on their own");
                     std::process::exit(1);
                 };
                 eprintln!("einhyrningsins: {why}; returning to the old program");
-                let errno = way_back.go(&why);
+                let errno = rollback.run(&why);
                 eprintln!(
                     "einhyrningsins: cannot return to it either: {errno}; the workers are left on their own"
                 );
@@ -105,7 +105,7 @@ impl Guard {
     }
 
     fn disarm(self) {
-        if self.way_back.is_some() {
+        if self.rollback.is_some() {
             drop(panic::take_hook());
         }
     }

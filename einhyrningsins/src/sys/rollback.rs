@@ -3,7 +3,7 @@
 //! Between its exec and the moment when it has taken everything over, a new image changes nothing. The state
 //! that the old image left is still true, and every descriptor is still open and inheritable. A crash in that
 //! time can therefore be undone by executing the old image in the same process; it finds its own state and
-//! continues. A handler does so for the signals of a crash, and [`GoBack::go`] for failures that the program
+//! continues. A handler does so for the signals of a crash, and [`Rollback::run`] for failures that the program
 //! itself detects.
 //!
 //! It works once. The image that was returned to arms nothing, so two images that both crash do not alternate;
@@ -55,12 +55,12 @@ static PLAN: AtomicPtr<Plan> = AtomicPtr::new(ptr::null_mut());
 
 /// An armed rollback. Dropping it disarms the handler.
 #[derive(Debug)]
-pub struct GoBack {
+pub struct Rollback {
     before: Vec<(Signal, SigAction)>,
     stack_before: libc::stack_t,
 }
 
-impl GoBack {
+impl Rollback {
     /// From now on, a crash executes `image` again. The old image gets the environment of this process, its
     /// name, and the two options that it needs: `--returned=SIGNAL` and `--with-state-fd=STATE`. Other
     /// arguments are left out, because only the new program may understand them.
@@ -91,14 +91,14 @@ impl GoBack {
         Ok(armed)
     }
 
-    /// Returns to the old image now and passes it the reason. Returns only if the exec fails.
-    pub fn go(&self, why: &str) -> Errno {
-        go_now(why)
+    /// Rolls back now and passes the old image the reason. Returns only if the exec fails.
+    pub fn run(&self, why: &str) -> Errno {
+        run_armed(why)
     }
 }
 
-/// Returns to the old image if a rollback is armed. If this function returns, its result says why it did not.
-pub fn go_now(why: &str) -> Errno {
+/// Rolls back if a rollback is armed. If this function returns, its result says why it did not.
+pub fn run_armed(why: &str) -> Errno {
     let plan = PLAN.swap(ptr::null_mut(), Ordering::SeqCst);
     // SAFETY: null, or made by `Box::into_raw` in `arm`; it is never freed, and by the swap it is ours alone.
     match unsafe { plan.as_ref() } {
@@ -107,7 +107,7 @@ pub fn go_now(why: &str) -> Errno {
     }
 }
 
-impl Drop for GoBack {
+impl Drop for Rollback {
     fn drop(&mut self) {
         PLAN.store(ptr::null_mut(), Ordering::SeqCst);
         for (signal, before) in &self.before {
@@ -183,14 +183,19 @@ mod tests {
     /// Runs the test `name` in its own process, which crashes by `how`, and returns how the process ended.
     fn crash(name: &str, how: &str) -> Output {
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args([&format!("sys::go_back::tests::{name}"), "--exact", "--nocapture", "--test-threads=1"]);
+        command.args([
+            &format!("sys::rollback::tests::{name}"),
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
         command.env(MARKER, how).env("KEPT", "as it was").output().unwrap()
     }
 
     /// In the process that will crash: arms a rollback to a shell, which prints its arguments.
-    fn armed() -> GoBack {
+    fn armed() -> Rollback {
         let image = File::open("/bin/sh").unwrap();
-        let armed = GoBack::arm(image.as_raw_fd(), 0).unwrap();
+        let armed = Rollback::arm(image.as_raw_fd(), 0).unwrap();
         std::mem::forget(image);
         armed
     }
@@ -238,11 +243,11 @@ mod tests {
     #[test]
     fn a_return_without_a_crash_reports_its_failure() {
         if env::var_os(MARKER).is_some() {
-            let armed = GoBack::arm(12_345, 0).unwrap();
-            assert_eq!(armed.go("there is no such descriptor"), Errno::EBADF);
-            assert_eq!(armed.go("once is enough"), Errno::ENOENT);
+            let armed = Rollback::arm(12_345, 0).unwrap();
+            assert_eq!(armed.run("there is no such descriptor"), Errno::EBADF);
+            assert_eq!(armed.run("once is enough"), Errno::ENOENT);
             drop(armed);
-            let _never_returns = self::armed().go("because");
+            let _never_returns = self::armed().run("because");
             unreachable!();
         }
         let output = crash("a_return_without_a_crash_reports_its_failure", "go");
