@@ -16,7 +16,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The time of the clock that the core uses. It means the same to every process of this boot.
-#[must_use]
 pub fn now() -> Moment {
     // Fails only for clocks that a kernel lacks, and every Linux has this one.
     Moment::from_clock(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from))
@@ -24,7 +23,6 @@ pub fn now() -> Moment {
 
 /// Converts from the core's time. An [`Instant`] cannot be serialised, and its origin is unspecified. A time that cannot
 /// be represented becomes now.
-#[must_use]
 pub fn instant(moment: Moment) -> Instant {
     instant_by(Instant::now(), now(), moment)
 }
@@ -36,13 +34,11 @@ fn instant_by(here: Instant, now: Moment, moment: Moment) -> Instant {
 }
 
 /// Converts to the core's pid.
-#[must_use]
 pub fn core_pid(pid: nix::unistd::Pid) -> Pid {
     Pid::from_raw(pid.as_raw())
 }
 
 /// Converts from the core's pid.
-#[must_use]
 pub fn system_pid(pid: Pid) -> nix::unistd::Pid {
     nix::unistd::Pid::from_raw(pid.as_raw())
 }
@@ -51,13 +47,11 @@ pub fn system_pid(pid: Pid) -> nix::unistd::Pid {
 ///
 /// # Panics
 /// Never: the core knows every signal of the system.
-#[must_use]
 pub fn core_signal(signal: nix::sys::signal::Signal) -> Signal {
     Signal::from_name(signal.as_str()).expect("the core has a name for every signal")
 }
 
 /// Converts from the core's signal; `None` for one that this architecture lacks.
-#[must_use]
 pub fn system_signal(signal: Signal) -> Option<nix::sys::signal::Signal> {
     signal.as_str().parse().ok()
 }
@@ -68,7 +62,6 @@ pub(crate) fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// The name of a severity, in the log and in replies.
-#[must_use]
 pub fn severity_name(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
@@ -89,7 +82,6 @@ pub enum Bytes {
 }
 
 impl Bytes {
-    #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         match self {
             Self::Text(text) => text.into_bytes(),

@@ -84,7 +84,6 @@ struct JsonLine<'a> {
 
 impl Log {
     /// Opens the log.
-    #[must_use]
     pub fn open(config: LogConfig) -> Self {
         let mut log = Self::to(Sink::default(), config);
         log.connect();
@@ -142,7 +141,6 @@ impl Log {
     }
 
     /// The lowest severity that is logged.
-    #[must_use]
     pub fn verbosity(&self) -> Severity {
         self.config.verbosity
     }
@@ -153,7 +151,6 @@ impl Log {
     }
 
     /// The descriptor to wait on for the reader; `None` if there is none.
-    #[must_use]
     pub fn descriptor(&self) -> Option<RawFd> {
         match &self.sink {
             Sink::Reopened(file) => Some(file.as_raw_fd()),

@@ -92,7 +92,6 @@ pub enum Remedy {
 }
 
 impl PlaceError {
-    #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         match self {
             Self::Held(_) | Self::Bound => Some(Remedy::OtherPath),
@@ -111,9 +110,6 @@ impl PlaceError {
 
 impl SocketPlace {
     /// Locks `path`, binds `socket` to it and calls `finish`, which should make it listen.
-    ///
-    /// # Errors
-    /// As [`BoundFile::bind`].
     pub fn take(
         path: &Path,
         socket: &Socket,
@@ -156,7 +152,6 @@ impl SocketPlace {
     }
 
     /// The absolute path of the socket.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -186,7 +181,6 @@ impl BoundFile {
     }
 
     /// The absolute path of the socket.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -29,7 +29,6 @@ pub enum SocketKind {
 
 impl SocketKind {
     /// The name in status: `tcp`, `udp`, `unix`, `seqpacket`, `unix-datagram`.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -41,7 +40,6 @@ impl SocketKind {
     }
 
     /// The kind with its article, for use in a sentence.
-    #[must_use]
     pub fn described(self) -> &'static str {
         match self {
             Self::Tcp => "a TCP socket",
@@ -53,13 +51,11 @@ impl SocketKind {
     }
 
     /// Whether clients connect to it, so that it must listen.
-    #[must_use]
     pub fn has_connections(self) -> bool {
         matches!(self, Self::Tcp | Self::Unix | Self::Seqpacket)
     }
 
     /// Whether its addresses are IPv4 or IPv6.
-    #[must_use]
     pub fn is_inet(self) -> bool {
         matches!(self, Self::Tcp | Self::Udp)
     }
@@ -125,7 +121,6 @@ impl Address {
     }
 
     /// The kind of socket that the address belongs to.
-    #[must_use]
     pub fn kind(&self) -> SocketKind {
         match self {
             Self::Tcp(_) => SocketKind::Tcp,
@@ -137,7 +132,6 @@ impl Address {
     }
 
     /// IP address and port of a TCP or UDP socket.
-    #[must_use]
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) | Self::Udp(address) => Some(*address),
@@ -146,7 +140,6 @@ impl Address {
     }
 
     /// The path, if the socket is a file.
-    #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Unix(UnixName::Path(path))
@@ -157,7 +150,6 @@ impl Address {
     }
 
     /// The address family, as in `EINHORN_FD_FAMILY_n` and in status.
-    #[must_use]
     pub fn family_name(&self) -> &'static str {
         match self.inet() {
             Some(SocketAddr::V4(_)) => "AF_INET",

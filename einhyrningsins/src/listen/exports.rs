@@ -10,7 +10,6 @@ use crate::sys::spawn::FIRST_SOCKET;
 ///
 /// Server::Starter knows TCP ports, Unix stream sockets by path and, since version 0.35, UDP ports, marked with
 /// a `u`. Its variable leaves out other sockets.
-#[must_use]
 pub fn exports<'a>(listeners: impl ExactSizeIterator<Item = &'a Listener>) -> Vec<(String, String)> {
     let mut variables = vec![("EINHORN_FD_COUNT".to_owned(), listeners.len().to_string())];
     if listeners.len() == 0 {

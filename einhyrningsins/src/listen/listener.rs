@@ -37,13 +37,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    #[must_use]
     pub fn kind(&self) -> SocketKind {
         self.address.kind()
     }
 
     /// Its name in `LISTEN_FDNAMES` as listener number `index`, from 0.
-    #[must_use]
     pub fn name_at(&self, index: usize) -> String {
         let given = self.spec.options.name.as_ref().or(self.passed_name.as_ref());
         given.cloned().unwrap_or_else(|| format!("socket-{index}"))
@@ -58,7 +56,6 @@ impl Listener {
     }
 
     /// How full its queue is now; `None` if the kernel does not say. Takes one or two system calls.
-    #[must_use]
     pub fn queue(&self) -> Option<QueueStatus> {
         match self.kind() {
             SocketKind::Tcp => tcp_queue(self).ok(),
@@ -70,7 +67,6 @@ impl Listener {
 
     /// Whether a process has called `shutdown(2)` on it, which ends it for all holders. Only a TCP listener can
     /// be revived, so others are not reported.
-    #[must_use]
     pub fn is_broken(&self) -> bool {
         self.kind() == SocketKind::Tcp && SockRef::from(self).is_listener().is_ok_and(|listens| !listens)
     }
@@ -92,7 +88,6 @@ impl Listener {
     }
 
     /// Options that the system granted only in part, as lines for the log.
-    #[must_use]
     pub fn shortfalls(&self) -> Vec<String> {
         let socket = SockRef::from(self);
         let options = &self.spec.options;

@@ -44,9 +44,6 @@ const LET_GO_EVERY: Duration = Duration::from_millis(5);
 /// no other of `binds` names. If the service manager `may_hold` the address, it gets time to drop the socket:
 /// the address of a UDP socket is in use as long as anybody holds it, and a shutdown, which frees that of a TCP
 /// socket, does not free it.
-///
-/// # Errors
-/// [`BindError`].
 pub fn open(
     spec: &BindSpec,
     Sockets { binds, family, backlog }: &Sockets,

@@ -126,7 +126,6 @@ pub enum ReleaseError {
 }
 
 impl ReleaseError {
-    #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Directory { .. } => Some("give --chdir a directory that the master may enter"),
@@ -153,7 +152,6 @@ impl ReleaseError {
     }
 
     /// The error and its causes on one line.
-    #[must_use]
     pub fn in_words(&self) -> String {
         let mut words = self.to_string();
         let mut cause = self.source();
@@ -253,7 +251,6 @@ impl Recipe {
 
 impl Release {
     /// Describes it for status.
-    #[must_use]
     pub fn status(&self) -> ReleaseStatus {
         let file = self.program.file();
         ReleaseStatus {

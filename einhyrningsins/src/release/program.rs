@@ -54,7 +54,6 @@ pub struct ProgramFile {
 
 impl ProgramFile {
     /// Whether `metadata` belongs to this file.
-    #[must_use]
     pub fn is(&self, metadata: &fs::Metadata) -> bool {
         (self.device, self.inode) == (metadata.dev(), metadata.ino())
     }
@@ -112,20 +111,17 @@ impl Program {
     }
 
     /// The path to execute; a relative one starts at the release's directory.
-    #[must_use]
     pub fn path(&self) -> &CStr {
         &self.path
     }
 
     /// The descriptor to execute, whatever the path leads to by now; `None` for a script, because its
     /// interpreter opens it by path.
-    #[must_use]
     pub fn executable(&self) -> Option<BorrowedFd<'_>> {
         self.executable.as_ref().map(AsFd::as_fd)
     }
 
     /// The identity of the file when it was found.
-    #[must_use]
     pub fn file(&self) -> &ProgramFile {
         &self.file
     }

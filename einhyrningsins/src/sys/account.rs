@@ -65,9 +65,6 @@ impl AccountSpec {
     ///
     /// A user brings its supplementary groups, as `initgroups(3)` finds them. A group alone leaves the
     /// master's.
-    ///
-    /// # Errors
-    /// [`AccountError`].
     pub fn look_up(&self) -> Result<Account, AccountError> {
         let gid = self.group.as_deref().map(group_id).transpose()?;
         let Some(user) = &self.user else {
@@ -175,17 +172,11 @@ fn find_user(text: &str) -> Result<(u32, Option<User>), AccountError> {
 }
 
 /// The id of a user, by name or number.
-///
-/// # Errors
-/// [`AccountError`].
 pub fn user_id(text: &str) -> Result<u32, AccountError> {
     find_user(text).map(|(uid, _)| uid)
 }
 
 /// The id of a group, by name or number.
-///
-/// # Errors
-/// [`AccountError`].
 pub fn group_id(text: &str) -> Result<u32, AccountError> {
     let unknown = || AccountError::UnknownGroup(text.to_owned());
     match number(text) {

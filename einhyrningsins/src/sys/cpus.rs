@@ -25,9 +25,6 @@ pub struct CpuSet(BTreeSet<u32>);
 impl CpuSet {
     /// The CPUs that this process may run on.
     ///
-    /// # Errors
-    /// None known; passes on what the kernel returns.
-    ///
     /// # Source
     /// `sched_getaffinity(2)`, called directly: the C library's type has room for only 1,024 CPUs.
     pub fn available() -> Result<Self, Errno> {
@@ -41,13 +38,11 @@ impl CpuSet {
     }
 
     /// One set per CPU.
-    #[must_use]
     pub fn one_by_one(&self) -> Vec<Self> {
         self.0.iter().map(|cpu| Self([*cpu].into())).collect()
     }
 
     /// The CPUs that are not in `other`; `None` if all are.
-    #[must_use]
     pub fn not_in(&self, other: &Self) -> Option<Self> {
         let difference: BTreeSet<u32> = self.0.difference(&other.0).copied().collect();
         (!difference.is_empty()).then_some(Self(difference))

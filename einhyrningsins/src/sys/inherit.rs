@@ -111,9 +111,6 @@ pub struct NotInherited(pub RawFd);
 impl Inherited {
     /// Collects the descriptors that are open. Call it before anything is opened: whatever is open then was
     /// inherited and has no owner in this process.
-    ///
-    /// # Errors
-    /// If `/proc` cannot be read.
     pub fn new() -> std::io::Result<Self> {
         let mut left = BTreeSet::new();
         for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -126,9 +123,6 @@ impl Inherited {
     }
 
     /// Takes ownership of `fd` and leaves its close-on-exec flag as it is.
-    ///
-    /// # Errors
-    /// [`NotInherited`].
     pub fn take(&mut self, fd: RawFd) -> Result<OwnedFd, NotInherited> {
         if !self.left.remove(&fd) {
             return Err(NotInherited(fd));

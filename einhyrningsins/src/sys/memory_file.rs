@@ -14,9 +14,6 @@ const CONTENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Creates a close-on-exec file that holds `content`. `name` appears only in `/proc/PID/fd`.
 ///
-/// # Errors
-/// EMFILE, ENFILE or ENOMEM.
-///
 /// # Source
 /// `memfd_create(2)`.
 pub fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
@@ -27,9 +24,6 @@ pub fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
 }
 
 /// Like [`memory_file`], and sealed: nobody can change it any more.
-///
-/// # Errors
-/// As [`memory_file`].
 pub fn sealed_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     let fd = memory_file(name, content)?;
     let seals =

@@ -79,9 +79,6 @@ impl fmt::Display for Sender {
 impl NotifyReceiver {
     /// Creates the socket without an address: close-on-exec, non-blocking, passing credentials.
     ///
-    /// # Errors
-    /// EMFILE, ENFILE, ENOMEM.
-    ///
     /// # Source
     /// `unix(7)`, `SO_PASSCRED`.
     pub fn new() -> Result<Self, Errno> {

@@ -44,7 +44,6 @@ pub fn credentials(socket: &impl AsFd) -> Result<Credentials, Errno> {
 }
 
 /// Whether `pid` is `ancestor` or one of its descendants; `false` if it has exited.
-#[must_use]
 pub fn is_self_or_descendant(pid: Pid, ancestor: Pid) -> bool {
     ancestor_among(pid, |pid| pid == ancestor).is_some()
 }

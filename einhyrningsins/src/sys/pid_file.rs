@@ -70,7 +70,6 @@ impl PidFile {
     }
 
     /// The live process that the file named before we replaced it.
-    #[must_use]
     pub fn replaced(&self) -> Option<Pid> {
         self.replaced
     }

@@ -35,9 +35,6 @@ pub fn tcp_queue(socket: &impl AsFd) -> io::Result<QueueStatus> {
 
 /// The receive queue of a UDP socket, in bytes as the kernel counts them, overhead included: a packet of a few
 /// bytes takes several hundred. `drops` counts packets.
-///
-/// # Errors
-/// None known for a socket.
 pub fn udp_queue(socket: &impl AsFd) -> io::Result<QueueStatus> {
     let memory = memory(socket)?;
     Ok(QueueStatus {

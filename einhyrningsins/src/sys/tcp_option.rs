@@ -28,9 +28,6 @@ pub fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
 /// Lets clients send data with their first packet, with at most `pending` such connections in progress. It
 /// takes effect if bit 2 of `net.ipv4.tcp_fastopen` is set.
 ///
-/// # Errors
-/// As [`set_defer_accept`].
-///
 /// # Source
 /// `TCP_FASTOPEN` in `tcp(7)`.
 pub fn set_fastopen(socket: &impl AsFd, pending: u32) -> io::Result<()> {

@@ -62,9 +62,6 @@ pub fn queue(socket: &impl AsFd) -> io::Result<QueueStatus> {
 }
 
 /// Whether any process has a socket that is bound to `file`. Searches all Unix sockets.
-///
-/// # Errors
-/// As [`queue`].
 pub fn is_bound(file: SocketFile) -> io::Result<bool> {
     find_file(None, file)
 }

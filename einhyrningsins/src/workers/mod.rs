@@ -143,9 +143,6 @@ impl Workers {
 
     /// Looks up what `generation` runs, checks that a worker can be made of it, and keeps it until [`Self::forget`].
     /// Its workers get the variables in `exported`.
-    ///
-    /// # Errors
-    /// [`ResolveError`] says what is missing.
     pub fn resolve(
         &mut self,
         spawner: &mut Spawner,

@@ -48,7 +48,6 @@ pub enum BindError {
 }
 
 impl BindError {
-    #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Bind { address, source } => return bind_hint(address, source),

@@ -144,9 +144,6 @@ fn choose(found: &[IpAddr], family: Family) -> Option<IpAddr> {
 }
 
 /// Binds one socket to `address`, with the options of `spec`, and listens if it takes connections.
-///
-/// # Errors
-/// [`BindError`] names the address.
 pub fn bind_at(
     spec: &BindSpec,
     address: &Address,

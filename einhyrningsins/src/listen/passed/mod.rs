@@ -109,7 +109,6 @@ impl fmt::Display for Names<'_> {
 }
 
 impl PassedError {
-    #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotActivated => {
@@ -132,9 +131,6 @@ impl PassedError {
 impl Passed {
     /// Collects the sockets that this process was started with, if `binds` or its variables mention any. Call
     /// it before anything is opened.
-    ///
-    /// # Errors
-    /// If `/proc` cannot be read.
     pub fn of_process(binds: &[BindSpec]) -> io::Result<Self> {
         let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let activated = activated(variable, std::process::id());

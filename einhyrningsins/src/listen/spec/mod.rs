@@ -77,7 +77,6 @@ pub enum Place {
 
 impl BindSpec {
     /// Makes a relative path absolute, starting at `start`.
-    #[must_use]
     pub fn counted_from(mut self, start: &Path) -> Self {
         if let BindAddress::Unix(Place::Path(path)) | BindAddress::Seqpacket(Place::Path(path)) =
             &mut self.address
@@ -92,7 +91,6 @@ as_text!(BindSpec);
 
 impl BindAddress {
     /// Where the socket comes from, as far as options depend on it.
-    #[must_use]
     pub fn origin(&self) -> Origin {
         match self {
             Self::Tcp { .. } => Origin::Bound(SocketKind::Tcp),

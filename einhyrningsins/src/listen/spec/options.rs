@@ -127,7 +127,6 @@ pub enum Origin {
 
 impl Origin {
     /// The origin with its article, for use in a sentence.
-    #[must_use]
     pub fn described(self) -> &'static str {
         match self {
             Self::Bound(kind) | Self::PassedAs(kind) => kind.described(),
@@ -206,7 +205,6 @@ impl BindOption {
     }
 
     /// Whether the option applies to such a socket.
-    #[must_use]
     pub fn fits(self, origin: Origin) -> bool {
         self.fitting().includes(origin)
     }
@@ -293,14 +291,12 @@ impl BindOptions {
     }
 
     /// The first given option that does not apply to such a socket.
-    #[must_use]
     pub fn first_misfit(&self, origin: Origin) -> Option<BindOption> {
         let mut misfits = OPTIONS.into_iter().filter(|(.., fitting)| !fitting.includes(origin));
         misfits.find_map(|(option, ..)| self.written(option).is_some().then_some(option))
     }
 
     /// The canonical form of `option` as given; `None` if it was not given.
-    #[must_use]
     pub fn written(&self, option: BindOption) -> Option<String> {
         let name = option.names()[0];
         let flag = |is_set: bool| is_set.then(|| name.to_owned());

@@ -25,9 +25,6 @@ impl FromStr for BindSpec {
     /// `seqpacket:` and a path, or `@` and a name; `fd:` and a number; `systemd`, or `systemd:` and a name. In
     /// a path, `\,` is a comma and `\\` a backslash. Options ([`BindOption`]) and the words before a colon are
     /// case-insensitive.
-    ///
-    /// # Errors
-    /// [`BindSpecError`], for the first fault.
     fn from_str(spec: &str) -> Result<Self, BindSpecError> {
         parse(spec, Unknown::Refused).map_err(|kind| BindSpecError { spec: spec.to_owned(), kind })
     }
@@ -35,9 +32,6 @@ impl FromStr for BindSpec {
 
 impl BindSpec {
     /// Like [`from_str`](Self::from_str), but skips unknown options, as einhorn does.
-    ///
-    /// # Errors
-    /// [`BindSpecError`], for the first other fault.
     pub fn parse_ignoring_unknown_options(spec: &str) -> Result<Self, BindSpecError> {
         parse(spec, Unknown::Ignored).map_err(|kind| BindSpecError { spec: spec.to_owned(), kind })
     }

@@ -36,7 +36,6 @@ pub struct ControlSocketError {
 
 impl ControlSocketError {
     /// A next step for the reader.
-    #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self.source.remedy()? {
             Remedy::OtherPath => "give this master another name (-c NAME) or socket (-d PATH)",
@@ -68,7 +67,6 @@ impl ControlSocket {
     }
 
     /// The absolute path of the socket.
-    #[must_use]
     pub fn path(&self) -> &Path {
         self.place.path()
     }

@@ -96,9 +96,6 @@ impl Header {
 }
 
 /// Reads the part of a state after the header.
-///
-/// # Errors
-/// [`HandoverError::Json`].
 pub fn parse(header: Header, body: &[u8]) -> Result<(Origin, Parts), HandoverError> {
     if header.format == 1 {
         let state = format_1::convert(body)?;

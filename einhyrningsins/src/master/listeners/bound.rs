@@ -20,9 +20,6 @@ pub enum Bound {
 
 impl Bound {
     /// Turns `listener` into what its options ask for: itself, or one for each of the first `slots` slots.
-    ///
-    /// # Errors
-    /// As [`PerSlot::begin`].
     pub fn new(listener: Listener, slots: u32) -> Result<Self, BindError> {
         if listener.spec.options.reuseport {
             PerSlot::begin(listener, slots).map(Self::PerSlot)

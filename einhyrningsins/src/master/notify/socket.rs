@@ -76,21 +76,16 @@ impl NotifySocket {
     }
 
     /// The value of `NOTIFY_SOCKET`: the path, or `@` and the abstract name.
-    #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
     /// The path of its file, if it has one.
-    #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(BoundFile::path)
     }
 
     /// The next message; see [`NotifyReceiver::receive`].
-    ///
-    /// # Errors
-    /// [`NotifyError`].
     pub fn receive(&mut self) -> Result<Option<NotifyMessage>, NotifyError> {
         self.receiver.receive()
     }

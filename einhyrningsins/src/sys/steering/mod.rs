@@ -49,7 +49,6 @@ impl Spread {
     }
 
     /// How many of `wanted` positions can be left out of a group of `size`.
-    #[must_use]
     pub fn can_leave_out(self, wanted: usize, size: usize) -> usize {
         let named = wanted.min(size.saturating_sub(wanted));
         if named <= self.named_max() { wanted } else { self.named_max() }
@@ -86,7 +85,6 @@ pub fn leave_group(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Whether [`leave_group`] was called on this socket.
-#[must_use]
 pub fn has_left_group(socket: &impl AsFd) -> bool {
     getsockopt(socket, BindToInterface) == Ok(NOWHERE)
 }

@@ -73,9 +73,6 @@ impl PerSlot {
 
     /// Starts with `first`, which belongs to slot 0, and binds one more for each other of the first `slots`
     /// slots. All of them get connections from now on.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
     pub fn begin(first: Listener, slots: u32) -> Result<Self, BindError> {
         let others = (1..slots).map(|slot| Ok(Member::new(SlotNumber(slot), bind_twin(&first)?)));
         let mut members = others.collect::<Result<Vec<_>, BindError>>()?;
