@@ -42,7 +42,9 @@ pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
 pub use notice::{AckSource, Notice, Progress, Severity};
-pub use reason::{DrainReason, ExitReason, Ignored, MISSED_BOOT_DEADLINE, NextStep, Serving, UpgradeFailure};
+pub use reason::{
+    DrainReason, ExitReason, Ignored, MISSED_BOOT_DEADLINE, NextStep, Serving, SignalReason, UpgradeFailure,
+};
 pub use recycling::{RecycleReason, Recycled};
 pub use refusal::{Done, LastReply, Refusal};
 pub use reply::{Reply, Resized};
@@ -50,7 +52,7 @@ pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};
 pub use status::{
     ListenerStatus, MasterState, MasterStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, SlotStatus,
-    Status, WorkerState, WorkerStatus,
+    Status, StopSignalStatus, WorkerState, WorkerStatus,
 };
 pub use upgrade::{Counts, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
 pub use values::{

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Death, Seconds};
 
 /// Why a worker is asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DrainReason {
     /// Its successor has acked.
     Succeeded {
@@ -19,6 +20,7 @@ pub enum DrainReason {
     /// It did not ack in time.
     MissedBootDeadline,
     /// Its slot was closed.
+    #[default]
     FewerWorkers,
     /// It was brought by an upgrade that failed.
     UpgradeFailed,
@@ -48,6 +50,40 @@ impl fmt::Display for DrainReason {
         })
     }
 }
+
+/// Why a worker is asked to stop with this signal and no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalReason {
+    /// An option, a command or a signal to the master names it.
+    Set,
+    /// This server drains on it.
+    Server(String),
+    /// The worker has sent `worker:ack`, so it knows einhorn's convention.
+    WorkerAck,
+    /// The worker has a handler for USR2 and none for TERM.
+    Handlers,
+    /// Other workers of its release are asked with it, and this one has never acked.
+    Release,
+    /// Nothing says otherwise.
+    Default,
+}
+
+impl fmt::Display for SignalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Set => "it was set",
+            Self::Server(name) => return write!(f, "{name} drains on it"),
+            Self::WorkerAck => "they send worker:ack",
+            Self::Handlers => "they have a handler for it and none for SIGTERM",
+            Self::Release => "other workers of the release get it",
+            Self::Default => "nothing says otherwise",
+        })
+    }
+}
+
+/// Stands for the name of the signal where each worker gets that of its own convention.
+pub(crate) const OWN_SIGNAL: &str = "its own stop signal";
 
 /// The reason in the [`Death`] of a worker that did not ack in time.
 pub const MISSED_BOOT_DEADLINE: &str = "missed its boot deadline (--ack-timeout)";
@@ -206,6 +242,8 @@ impl fmt::Display for Serving {
 pub enum ExitReason {
     /// A stop was requested, and the last worker is gone.
     LastWorkerGone,
+    /// A stop was requested, and the master may not signal these workers, which are the last.
+    WorkersLeft(Vec<i32>),
     /// An exit without waiting for the workers was requested, for this reason.
     AtOnce(String),
     /// Every slot was given up.
@@ -223,6 +261,10 @@ impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LastWorkerGone => f.write_str("the last worker has gone"),
+            Self::WorkersLeft(pids) => {
+                let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
+                write!(f, "workers are left that the master may not signal: {}", pids.join(", "))
+            }
             Self::AtOnce(why) => f.write_str(why),
             Self::NoWorkerStaysUp { program, slot, death } => {
                 let hint = match (death.pid, &death.termination) {
@@ -286,6 +328,20 @@ pub enum Ignored {
         /// What it is doing.
         state: &'static str,
     },
+    /// A stop signal was sent to a worker that was not to get one.
+    StopSent {
+        /// Its pid.
+        pid: i32,
+        /// The name of the signal.
+        signal: &'static str,
+    },
+    /// A step of a stop came just after another one.
+    StopStep {
+        /// Who asked for it.
+        why: String,
+        /// The time since the step before, in milliseconds.
+        since_ms: u64,
+    },
     /// A release was resolved, or was not, that no upgrade waits for.
     Release {
         /// Its generation.
@@ -311,6 +367,16 @@ impl fmt::Display for Ignored {
             }
             Self::PidTaken { pid } => write!(f, "ignored: a spawn, because {pid} is another worker's pid"),
             Self::Ack { pid, state } => write!(f, "ack of worker {pid} ignored: it is {state}"),
+            Self::StopSent { pid, signal } => {
+                write!(f, "ignored: {signal} was sent to worker {pid}, which is not stopping")
+            }
+            Self::StopStep { why, since_ms } => {
+                let since = Seconds(*since_ms);
+                write!(
+                    f,
+                    "ignored: {why}, {since} after the last step of the stop; again a second after it or later"
+                )
+            }
             Self::Release { generation } => {
                 write!(f, "ignored: the release of generation {generation}, because no upgrade waits for it")
             }

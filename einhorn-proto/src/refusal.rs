@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::reason::OWN_SIGNAL;
 use crate::{Notice, Resized, UpgradeReport, UpgradeStage, UpgradeStatus, WORKERS_MAX, Workers};
 
 /// The last answer to a command.
@@ -44,9 +45,14 @@ pub enum Done {
     },
     /// `die`: the master exits once its workers have.
     Stopping {
-        /// The name of the signal for the workers.
-        signal: &'static str,
+        /// The name of the signal for the workers; `None` if each gets its own stop signal.
+        signal: Option<&'static str>,
         /// How many workers there are.
+        workers: u32,
+    },
+    /// `die`, and the master was stopping already.
+    StopsAlready {
+        /// How many workers are left.
         workers: u32,
     },
     /// The master exits without waiting for its workers.
@@ -140,7 +146,10 @@ impl fmt::Display for Done {
             Self::Signalled { signals, workers } => {
                 write!(f, "sent {} to {}", signals.join(", "), Workers(*workers))
             }
-            Self::Stopping { signal, workers } => write!(f, "stopping: {signal} to {}", Workers(*workers)),
+            Self::Stopping { signal, workers } => {
+                write!(f, "stopping: {} to {}", signal.unwrap_or(OWN_SIGNAL), Workers(*workers))
+            }
+            Self::StopsAlready { workers } => write!(f, "stopping already; {} left", Workers(*workers)),
             Self::Exiting => f.write_str("exiting at once"),
             Self::Reloaded(notice) => notice.fmt(f),
         }

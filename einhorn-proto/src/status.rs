@@ -147,6 +147,18 @@ pub struct ReleaseStatus {
     pub inode: u64,
     /// When that file was last modified, in UTC: `2026-11-22T08:35:29Z`.
     pub modified: String,
+    /// The signals with which its workers are asked to stop, as far as that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop_signals: Vec<StopSignalStatus>,
+}
+
+/// A signal with which workers of a release are asked to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopSignalStatus {
+    /// The name of the signal.
+    pub signal: String,
+    /// Why that one, for people.
+    pub why: String,
 }
 
 /// A slot of the pool.
@@ -208,4 +220,7 @@ pub struct WorkerStatus {
     /// Its last status text (`STATUS=`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// Whether a signal such as SIGSTOP suspended it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
 }

@@ -176,7 +176,7 @@ impl Config {
                 retries: args.retries.map_or(line.retries, Retries::always),
                 unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
                 upgrade_additional_max: args.max_upgrade_additional,
-                graceful_signal: core_signal(args.graceful_signal),
+                graceful_signal: args.graceful_signal.map(core_signal),
                 grace: args.signal_timeout,
                 shrink_grace: args
                     .bind
@@ -202,7 +202,9 @@ impl Config {
             nice: args.nice.unwrap_or(NiceArg { master: None, worker: None }),
             process,
             capture_startup: args.capture_startup,
-            parent_death_signal: args.kill_children_on_exit.then_some(args.graceful_signal),
+            parent_death_signal: args
+                .kill_children_on_exit
+                .then_some(args.graceful_signal.unwrap_or(Signal::SIGTERM)),
             handover: HandoverSettings {
                 as_command: args.handover.reexec_as.map(|CommandWords(words)| words),
                 check_timeout: args.handover.reexec_timeout,

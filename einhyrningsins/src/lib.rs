@@ -15,6 +15,7 @@ mod logging;
 mod manners;
 mod master;
 mod release;
+mod servers;
 mod socket_place;
 mod start;
 mod sys;

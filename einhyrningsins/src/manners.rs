@@ -114,8 +114,7 @@ pub trait Manners: Debug {
         let stop = |how| PoolCommand::Stop { how, why: why.to_owned() };
         Some(match signal {
             Signal::SIGINT => stop(Stop::Escalating),
-            Signal::SIGUSR2 => stop(Stop::Gracefully),
-            Signal::SIGTERM => stop(Stop::With(core_signal(signal))),
+            Signal::SIGUSR2 | Signal::SIGTERM => stop(Stop::Gracefully),
             Signal::SIGQUIT => stop(Stop::AtOnce(core_signal(signal))),
             Signal::SIGHUP => PoolCommand::Upgrade(UpgradePlan::default()),
             Signal::SIGTTIN => PoolCommand::Inc(1),

@@ -37,6 +37,7 @@ mod signals;
 mod slot_faults;
 mod sockets;
 mod spawn;
+mod stopping;
 
 use std::process::ExitCode;
 
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         slot_faults::trials(),
         sockets::trials(),
         spawn::trials(),
+        stopping::trials(),
     ];
     tests::needs::run(topics.into_iter().flatten().collect())
 }

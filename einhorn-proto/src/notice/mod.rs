@@ -73,6 +73,10 @@ pub enum Notice {
         /// How long it still serves.
         for_ms: u64,
     },
+    /// It was found out with which signal workers of a generation are asked to stop.
+    StopSignal { generation: u64, signal: String, why: String },
+    /// The kernel refused to send a signal to a worker.
+    SignalRefused { slot: u32, pid: i32, generation: u64, signal: String, reason: String },
     /// A worker was asked to stop.
     Draining { slot: u32, pid: i32, generation: u64, signal: String, why: String },
     /// A worker exited after it had been asked to stop.
@@ -178,8 +182,9 @@ pub enum Notice {
     Stopping { slot: u32, pid: i32 },
     /// The master is stopping.
     MasterStopping {
-        /// The signal for the workers.
-        signal: String,
+        /// The signal for the workers; `None` if each gets its own stop signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<String>,
         /// The number of live workers.
         workers: u32,
         why: String,
@@ -230,7 +235,10 @@ impl Notice {
             | Self::MasterKept { .. } => Severity::Error,
             Self::MasterExiting { code, .. } if *code != 0 => Severity::Error,
             Self::Recycling { reason: RecycleReason::PingTimeout, .. } => Severity::Warn,
-            Self::Died { .. } | Self::Escalated { .. } | Self::Refused { .. } => Severity::Warn,
+            Self::Died { .. }
+            | Self::Escalated { .. }
+            | Self::SignalRefused { .. }
+            | Self::Refused { .. } => Severity::Warn,
             Self::Decided { .. } | Self::StatusText { .. } => Severity::Debug,
             _ => Severity::Info,
         }

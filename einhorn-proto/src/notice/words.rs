@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{AckSource, Notice};
+use crate::reason::OWN_SIGNAL;
 use crate::{Seconds, UpgradeStage, UpgradeStatus, Workers};
 
 impl fmt::Display for Notice {
@@ -26,6 +27,15 @@ impl fmt::Display for Notice {
                     f,
                     "slot {slot}: worker {pid} (generation {generation}) gets nothing new, and is asked to stop in \
                      {time}"
+                )
+            }
+            Self::StopSignal { generation, signal, why } => {
+                write!(f, "workers of generation {generation} are asked to stop with {signal}: {why}")
+            }
+            Self::SignalRefused { slot, pid, generation, signal, reason } => {
+                write!(
+                    f,
+                    "slot {slot}: cannot send {signal} to worker {pid} (generation {generation}): {reason}"
                 )
             }
             Self::Draining { slot, pid, generation, signal, why } => {
@@ -94,6 +104,7 @@ impl fmt::Display for Notice {
                 write!(f, "slot {slot}: worker {pid} reports that it is stopping")
             }
             Self::MasterStopping { signal, workers, why } => {
+                let signal = signal.as_deref().unwrap_or(OWN_SIGNAL);
                 write!(f, "stopping ({why}): {signal} to {}", Workers(*workers))
             }
             Self::MasterExiting { code: 0, why } => write!(f, "exiting: {why}"),
@@ -215,7 +226,7 @@ mod tests {
         };
         assert_eq!(began(1), "upgrade to generation 2 of 1 worker began");
         assert_eq!(began(4), "upgrade to generation 2 of 4 workers began");
-        let (signal, why) = ("SIGUSR2".to_owned(), "die".to_owned());
+        let (signal, why) = (Some("SIGUSR2".to_owned()), "die".to_owned());
         let stopping = Notice::MasterStopping { signal, workers: 1, why };
         assert_eq!(stopping.to_string(), "stopping (die): SIGUSR2 to 1 worker");
     }

@@ -6,7 +6,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use super::{Answer, SharedArgs};
+use super::{Answer, SharedArgs, stop_signal};
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
@@ -20,11 +20,12 @@ use super::{Answer, SharedArgs};
     disable_version_flag = true,
     version,
     // A new master finds the program in the state that it takes over.
+    mut_arg("graceful_signal", |arg| arg.help(stop_signal::help() + " [default: each worker's own convention]")),
     mut_arg("command", |command| command.required_unless_present_any(["with_state_fd", "upgrade_check"])),
     override_usage = "einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...\n       \
                       einhyrningsins -b :8080 -n 4 ./server --options-of-its-own",
     after_long_help = "A time is seconds, or has units: 500ms, 1m30s, 1h, 2d.\n\
-                       Signals: INT, USR2 stop gracefully; TERM stops; QUIT exits at once; HUP upgrades; TTIN adds a \
+                       Signals: INT, USR2, TERM stop gracefully; QUIT exits at once; HUP upgrades; TTIN adds a \
                        worker, TTOU removes one; USR1 goes to every worker.\n\
                        Exit codes: 0 done, 1 failed, 2 bad usage."
 )]

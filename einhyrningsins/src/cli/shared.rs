@@ -79,9 +79,9 @@ pub struct SharedArgs {
     pub seconds: Duration,
 
     /// Signal that asks a worker to stop.
-    #[arg(long, alias = "stop-signal", value_name = "SIGNAL|SERVER", default_value = "USR2",
+    #[arg(long, alias = "stop-signal", value_name = "SIGNAL|SERVER",
           value_parser = parse_stop_signal, help = stop_signal::help(), help_heading = "Workers")]
-    pub graceful_signal: nix::sys::signal::Signal,
+    pub graceful_signal: Option<nix::sys::signal::Signal>,
 
     /// Show the last words of a worker that fails
     ///

@@ -2,33 +2,8 @@
 
 use nix::sys::signal::Signal;
 
+use crate::servers::{SERVERS, Server};
 use crate::sys::signals::parse_signal;
-
-/// Servers, and the signal on which each stops accepting, finishes its requests, and exits.
-const SERVERS: &[(&str, Signal)] = &[
-    // httpd.apache.org, "Stopping and Restarting": graceful-stop, with -D FOREGROUND.
-    ("apache", Signal::SIGWINCH),
-    // docs.gunicorn.org, "Signal Handling": graceful shutdown; QUIT and INT are quick.
-    ("gunicorn", Signal::SIGTERM),
-    // HAProxy's management guide, "Stopping and restarting HAProxy": graceful stop; TERM is hard.
-    ("haproxy", Signal::SIGUSR1),
-    // hypercorn.readthedocs.io, "Configuring": graceful_timeout, after SIGTERM.
-    ("hypercorn", Signal::SIGTERM),
-    // nginx.org, "Controlling nginx": graceful shutdown; TERM and INT are fast.
-    ("nginx", Signal::SIGQUIT),
-    // php-fpm(8), "SIGNALS": graceful stop; TERM and INT are immediate.
-    ("php-fpm", Signal::SIGQUIT),
-    // puma's docs/signals.md: TERM finishes requests; USR2 restarts it.
-    ("puma", Signal::SIGTERM),
-    // Plack::Handler::Starlet is written for Server::Starter, which sends TERM.
-    ("starlet", Signal::SIGTERM),
-    // starman(1), "SIGNALS": QUIT is its graceful stop; TERM is not.
-    ("starman", Signal::SIGQUIT),
-    // unicorn's SIGNALS: QUIT waits for requests; TERM and INT do not, and USR2 executes it anew.
-    ("unicorn", Signal::SIGQUIT),
-    // www.uvicorn.org, "Server behavior", "Graceful process shutdown".
-    ("uvicorn", Signal::SIGTERM),
-];
 
 /// Neither a signal nor a server that is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +18,8 @@ pub struct UnknownStopSignal;
 /// # Errors
 /// [`UnknownStopSignal`], whose message lists the known servers.
 pub fn parse_stop_signal(text: &str) -> Result<Signal, UnknownStopSignal> {
-    let server = SERVERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
-    match server {
-        Some(&(_, signal)) => Ok(signal),
+    match Server::by_name(text.trim()) {
+        Some(server) => Ok(server.stop_signal),
         None => parse_signal(text).map_err(|_| UnknownStopSignal),
     }
 }
@@ -60,7 +34,7 @@ pub(super) fn help() -> String {
 }
 
 fn known_servers() -> String {
-    SERVERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    SERVERS.iter().map(|server| server.name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -83,7 +57,7 @@ mod tests {
 
     #[test]
     fn no_server_is_called_as_a_signal_is() {
-        for (name, _) in SERVERS {
+        for Server { name, .. } in SERVERS {
             assert!(parse_signal(name).is_err(), "for {name}");
         }
     }
@@ -92,8 +66,8 @@ mod tests {
     fn the_page_has_each_server_with_its_signal() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/man/einhyrningsins.1");
         let page = std::fs::read_to_string(page).unwrap();
-        for (name, signal) in SERVERS {
-            let signal = einhorn_proto::short_signal_name(signal.as_str());
+        for Server { name, stop_signal, .. } in SERVERS {
+            let signal = einhorn_proto::short_signal_name(stop_signal.as_str());
             assert!(
                 page.contains(&format!(".Cm {name}\n.Pq {signal} ")),
                 "{name} {signal} is not in the page"
@@ -104,7 +78,7 @@ mod tests {
     #[test]
     fn what_is_neither_is_told_the_servers_that_are_known() {
         let message = parse_stop_signal("ngnix").unwrap_err().to_string();
-        for (name, _) in SERVERS {
+        for Server { name, .. } in SERVERS {
             assert!(message.contains(name), "{name} is not in: {message}");
         }
     }

@@ -189,6 +189,7 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
                 .value_parser(clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))
                 .help("Length of the queue of connections that wait for a worker")
         })
+        .mut_arg("graceful_signal", |arg| arg.default_value("USR2"))
         .mut_arg("ack_mode", |arg| arg.short('m'))
         .mut_arg("ack_timeout", |arg| {
             arg.default_value(None).help("In manual mode: how long a worker may take to ack [default: no limit]")

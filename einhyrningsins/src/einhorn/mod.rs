@@ -162,7 +162,9 @@ impl Manners for Einhorn {
     fn meaning(&self, signal: Signal, why: &str, policy: &Policy) -> Option<PoolCommand> {
         let stop = |how| Some(PoolCommand::Stop { how, why: why.to_owned() });
         match signal {
-            Signal::SIGINT | Signal::SIGUSR2 => stop(Stop::Repeating(policy.graceful_signal)),
+            Signal::SIGINT | Signal::SIGUSR2 => {
+                stop(policy.graceful_signal.map_or(Stop::Gracefully, Stop::Repeating))
+            }
             Signal::SIGTERM => stop(Stop::Repeating(core_signal(signal))),
             Signal::SIGALRM => Some(PoolCommand::Upgrade(UpgradePlan::default())),
             signal => Native.meaning(signal, why, policy),

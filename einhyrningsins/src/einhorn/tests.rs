@@ -27,7 +27,7 @@ fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
 
 #[test]
 fn last_replies_use_einhorns_words() {
-    let stopping = || LastReply::Done(Done::Stopping { signal: "SIGUSR2", workers: 2 });
+    let stopping = || LastReply::Done(Done::Stopping { signal: Some("SIGUSR2"), workers: 2 });
     let why = || "why".to_owned();
     let cases = [
         ("inc", resized(1, 2), "Incrementing number of workers from 1 -> 2"),

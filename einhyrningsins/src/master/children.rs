@@ -3,15 +3,23 @@
 use std::collections::HashSet;
 use std::io;
 
-use einhorn_proto::Termination;
-use einhyrningsins_supervisor::{Signal, Supervisor};
+use einhorn_proto::SignalReason;
+use einhyrningsins_supervisor::{Ask, Event, Report, Shows, Signal, Supervisor};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use super::ready::Ready;
-use crate::forms::{system_pid, system_signal};
+use crate::forms::{core_pid, system_pid, system_signal};
 use crate::logging::Log;
-use crate::sys::reap::{is_child, reap_one};
+use crate::sys::reap::{Change, is_child, next_change};
+use crate::workers::Shown;
+
+/// Changes of children taken up in one round of the loop. A child that is suspended and resumed all the time has no end of
+/// them.
+const CHANGES_MAX: usize = 512;
+
+/// Stop signals after which a process is not resumed: it is to stay suspended, or cannot stay.
+const WITHOUT_CONT: &[Signal] = &[Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGKILL];
 
 #[derive(Debug, Default)]
 pub(super) struct Children {
@@ -20,13 +28,13 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Reaps the children that have exited. None of them gets a signal any more; call [`Self::are_seen`] once the core
-    /// knows of all.
-    pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Vec<(Pid, Termination)> {
-        let mut reaped = Vec::new();
-        while ready.children {
-            match reap_one() {
-                Ok(Some(child)) => reaped.push(child),
+    /// Takes up what has become of children, a bounded number of changes. Those that have ended get no signal any more;
+    /// call [`Self::are_seen`] once the core knows of all.
+    pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Vec<(Pid, Change)> {
+        let mut changes = Vec::new();
+        while ready.children && changes.len() < CHANGES_MAX {
+            match next_change() {
+                Ok(Some(change)) => changes.push(change),
                 Ok(None) => ready.children = false,
                 Err(errno) => {
                     log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
@@ -34,19 +42,34 @@ impl Children {
                 }
             }
         }
-        self.unseen.extend(reaped.iter().map(|(pid, _)| pid));
-        reaped
+        let ended = changes.iter().filter(|(_, change)| matches!(change, Change::Ended(_)));
+        self.unseen.extend(ended.map(|(pid, _)| pid));
+        changes
     }
 
-    /// Sends a signal to a worker, unless its pid may have been reused.
-    pub(super) fn signal(&self, pid: Pid, signal: Signal, log: &mut Log) {
+    /// Asks a worker to stop, unless its pid may have been reused, and says what came of it.
+    pub(super) fn stop(&self, pid: Pid, ask: Ask, process: &Shown<'_>) -> Option<Event> {
+        let (signal, reason) = match ask {
+            Ask::With(signal) => (signal, SignalReason::Set),
+            Ask::ByConvention(convention) => convention.choose(process),
+        };
+        let is_caught = process.catches(signal);
+        let failed = self.signal(pid, signal);
+        if failed.is_none() && !WITHOUT_CONT.contains(&signal) {
+            // One that is suspended would hear of it only when somebody else resumes it.
+            let _ = self.signal(pid, Signal::SIGCONT);
+        }
+        failed.or_else(|| Some(heard(pid, Report::StopSent { signal, reason, is_caught })))
+    }
+
+    /// Sends a signal to a worker, unless its pid may have been reused, and says so if that fails.
+    pub(super) fn signal(&self, pid: Pid, signal: Signal) -> Option<Event> {
         if self.unseen.contains(&pid) {
-            return;
+            return None;
         }
-        if let Err(errno) = kill(pid, system_signal(signal)) {
-            let why = io::Error::from(errno);
-            log.warn(format_args!("cannot send {signal} to worker {pid}: {why}"));
-        }
+        let errno = kill(pid, system_signal(signal)).err()?;
+        let reason = io::Error::from(errno).to_string();
+        Some(heard(pid, Report::SignalFailed { signal, reason }))
     }
 
     /// Workers that another program reaped while it ran between two images. The consequences of the first death
@@ -60,4 +83,9 @@ impl Children {
     pub(super) fn are_seen(&mut self) {
         self.unseen.clear();
     }
+}
+
+/// What was heard of a worker, for the core.
+pub(super) fn heard(pid: Pid, report: Report) -> Event {
+    Event::Heard { pid: core_pid(pid), report }
 }

@@ -23,18 +23,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use einhorn_proto::{Notice, Termination};
-use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, RequestKey, UpgradePlan};
+use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, Report, RequestKey, UpgradePlan};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::unistd::Pid;
 
 use crate::forms::{self, core_pid, system_pid};
+use crate::sys::reap::Change;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, SpawnFailure};
 
 pub(crate) use captures::Captures;
-use children::Children;
+use children::{Children, heard};
 pub(crate) use control::{Control, ControlSocket};
 use control::{Request, View};
 pub(crate) use handover::Handover;
@@ -148,8 +149,8 @@ impl Master {
         self.ready.begin_round();
         events.iter().for_each(|event| self.ready.add(event));
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
-        let dead = self.children.turn(&mut self.ready, &mut self.parts.log);
-        if !dead.is_empty() && self.poll.poll(events, Some(Duration::ZERO)).is_ok() {
+        let changes = self.children.turn(&mut self.ready, &mut self.parts.log);
+        if !changes.is_empty() && self.poll.poll(events, Some(Duration::ZERO)).is_ok() {
             events.iter().for_each(|event| self.ready.add(event));
         }
         if std::mem::take(&mut self.ready.log) {
@@ -172,8 +173,12 @@ impl Master {
             }
             self.command(None, command);
         }
-        for (pid, termination) in dead {
-            self.bury(pid, termination);
+        for (pid, change) in changes {
+            match change {
+                Change::Ended(termination) => self.bury(pid, termination),
+                Change::Suspended => self.feed(heard(pid, Report::Suspended(true))),
+                Change::Resumed => self.feed(heard(pid, Report::Suspended(false))),
+            }
         }
         self.children.are_seen();
         for event in self.sampling.turn(&self.parts.core, now) {
@@ -256,6 +261,9 @@ impl Master {
 
     fn steer(&mut self) {
         let Parts { core, listeners, service, log, .. } = &mut self.parts;
+        if core.is_stopping() && !service.keeps_listeners() {
+            listeners.close(self.poll.registry());
+        }
         if listeners.follow(&mut self.ready, core, self.poll.registry(), log) {
             service.on_listeners_changed();
         }
@@ -308,7 +316,15 @@ impl Master {
                     }
                 });
             }
-            Action::Signal { pid, signal } => self.children.signal(system_pid(pid), signal, &mut parts.log),
+            Action::Recognise { pid, generation, convention } => {
+                let (signal, reason) = convention.choose(&parts.workers.shown(system_pid(pid), generation));
+                return Some(Event::Heard { pid, report: Report::Convention(signal, reason) });
+            }
+            Action::Stop { pid, generation, ask } => {
+                let pid = system_pid(pid);
+                return self.children.stop(pid, ask, &parts.workers.shown(pid, generation));
+            }
+            Action::Signal { pid, signal } => return self.children.signal(system_pid(pid), signal),
             Action::ResolveRelease { generation } => {
                 return Some(match parts.resolve(&mut self.spawner, generation) {
                     Ok(()) => Event::ReleaseResolved { generation },

@@ -261,6 +261,7 @@ impl Release {
             device: file.device,
             inode: file.inode,
             modified: humantime::format_rfc3339_seconds(file.modified).to_string(),
+            stop_signals: Vec::new(),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod process;
 pub mod queue;
 pub mod reap;
 pub mod rollback;
+pub mod shown;
 pub mod signals;
 pub mod spawn;
 pub mod steering;

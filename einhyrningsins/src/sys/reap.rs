@@ -1,4 +1,4 @@
-//! Reaping: collects children that have exited.
+//! Children: reaps those that have exited, and sees which are suspended.
 
 use einhorn_proto::Termination;
 use nix::errno::Errno;
@@ -8,28 +8,40 @@ use nix::unistd::Pid;
 
 use super::signals::SignalNumber;
 
-/// Reaps one child; `None` if none has exited. Never blocks.
+/// What has become of a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It has ended and was reaped.
+    Ended(Termination),
+    /// A signal such as SIGSTOP suspended it.
+    Suspended,
+    /// SIGCONT resumed it.
+    Resumed,
+}
+
+/// Takes up the next change of a child, and reaps one that has ended; `None` if there is none. Never blocks.
 ///
-/// Two deaths may raise a single SIGCHLD, so call it until it returns `None`. Call it once at the start too,
-/// for children that exited before SIGCHLD was handled. As PID 1 or a subreaper, the master also reaps
-/// processes that it did not spawn.
+/// Two changes may raise a single SIGCHLD, so call it until it returns `None`. Call it once at the start too, for what
+/// changed before SIGCHLD was handled. As PID 1 or a subreaper, the master also gets the changes of processes that it did
+/// not spawn.
 ///
 /// # Errors
 /// None known; passes on what the kernel returns.
 ///
 /// # Source
-/// `waitpid(2)` with WNOHANG. `nix`'s version returns an error for a child that died of a realtime signal,
-/// after its pid is gone.
-pub fn reap_one() -> Result<Option<(Pid, Termination)>, Errno> {
+/// `waitpid(2)` with WNOHANG, WUNTRACED and WCONTINUED. `nix`'s version returns an error for a child that died of a
+/// realtime signal, after its pid is gone.
+pub fn next_change() -> Result<Option<(Pid, Change)>, Errno> {
+    let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
     loop {
         let mut status: c_int = 0;
         // SAFETY: writes the status to a live integer of the right type.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
         match Errno::result(pid) {
             Ok(0) | Err(Errno::ECHILD) => return Ok(None),
             Ok(pid) => {
-                if let Some(termination) = decode(status) {
-                    return Ok(Some((Pid::from_raw(pid), termination)));
+                if let Some(change) = decode(status) {
+                    return Ok(Some((Pid::from_raw(pid), change)));
                 }
             }
             Err(Errno::EINTR) => {}
@@ -48,13 +60,17 @@ pub fn is_child(pid: Pid) -> bool {
     waitid(Id::Pid(pid), flags) != Err(Errno::ECHILD)
 }
 
-/// How a child ended; `None` for one that only stopped, which is reported to a tracer.
-fn decode(status: c_int) -> Option<Termination> {
+/// What a status says; `None` for one that means nothing here.
+fn decode(status: c_int) -> Option<Change> {
     if libc::WIFEXITED(status) {
-        Some(Termination::Exited(libc::WEXITSTATUS(status)))
+        Some(Change::Ended(Termination::Exited(libc::WEXITSTATUS(status))))
     } else if libc::WIFSIGNALED(status) {
         let signal = SignalNumber(libc::WTERMSIG(status)).to_string();
-        Some(Termination::Killed { signal, core_dumped: libc::WCOREDUMP(status) })
+        Some(Change::Ended(Termination::Killed { signal, core_dumped: libc::WCOREDUMP(status) }))
+    } else if libc::WIFSTOPPED(status) {
+        Some(Change::Suspended)
+    } else if libc::WIFCONTINUED(status) {
+        Some(Change::Resumed)
     } else {
         None
     }
@@ -65,6 +81,8 @@ mod tests {
     use std::collections::HashMap;
     use std::process::Command;
 
+    use nix::sys::signal::{Signal, kill};
+
     use super::*;
     use crate::sys::testing::{eventually, isolated};
 
@@ -72,44 +90,50 @@ mod tests {
         Command::new("/bin/sh").args(["-c", script]).spawn().unwrap().id() as i32
     }
 
-    fn killed(signal: &str) -> Termination {
-        Termination::Killed { signal: signal.into(), core_dumped: false }
+    fn killed(signal: &str) -> Change {
+        Change::Ended(Termination::Killed { signal: signal.into(), core_dumped: false })
+    }
+
+    fn exited(code: i32) -> Change {
+        Change::Ended(Termination::Exited(code))
     }
 
     #[test]
-    fn every_kind_of_exit_is_distinguished() {
-        isolated("sys::reap::tests::every_kind_of_exit_is_distinguished", || {
-            assert_eq!(reap_one(), Ok(None), "without children");
+    fn every_kind_of_change_is_distinguished() {
+        isolated("sys::reap::tests::every_kind_of_change_is_distinguished", || {
+            assert_eq!(next_change(), Ok(None), "without children");
             let realtime = libc::SIGRTMIN() + 3;
             let mut expected = HashMap::from([
-                (shell("exit 0"), Termination::Exited(0)),
-                (shell("exit 137"), Termination::Exited(137)),
+                (shell("exit 0"), exited(0)),
+                (shell("exit 137"), exited(137)),
                 (shell("kill -KILL $$"), killed("SIGKILL")),
                 (shell(&format!("kill -{realtime} $$")), killed("SIGRTMIN+3")),
             ]);
             let asleep = shell("exec sleep 60");
             eventually("four deaths", || {
-                while let Some((pid, termination)) = reap_one().unwrap() {
-                    assert_eq!(expected.remove(&pid.as_raw()), Some(termination));
+                while let Some((pid, change)) = next_change().unwrap() {
+                    assert_eq!(expected.remove(&pid.as_raw()), Some(change));
                 }
                 expected.is_empty()
             });
-            assert_eq!(reap_one(), Ok(None), "with a child that lives");
-            nix::sys::signal::kill(Pid::from_raw(asleep), nix::sys::signal::Signal::SIGTERM).unwrap();
-            eventually("the last death", || {
-                reap_one().unwrap() == Some((Pid::from_raw(asleep), killed("SIGTERM")))
-            });
+            assert_eq!(next_change(), Ok(None), "with a child that lives");
+            let pid = Pid::from_raw(asleep);
+            for (signal, change) in [(Signal::SIGSTOP, Change::Suspended), (Signal::SIGCONT, Change::Resumed)]
+            {
+                kill(pid, signal).unwrap();
+                eventually("a change", || next_change().unwrap() == Some((pid, change.clone())));
+            }
+            kill(pid, Signal::SIGTERM).unwrap();
+            eventually("the last death", || next_change().unwrap() == Some((pid, killed("SIGTERM"))));
         });
     }
 
     #[test]
-    fn statuses_are_decoded_with_the_core_dump_and_stops_are_none() {
-        assert_eq!(decode(0x0100), Some(Termination::Exited(1)));
-        assert_eq!(
-            decode(11 | 0x80),
-            Some(Termination::Killed { signal: "SIGSEGV".into(), core_dumped: true })
-        );
-        assert_eq!(decode(0x137f), None);
-        assert_eq!(decode(0xffff), None);
+    fn statuses_are_decoded_with_the_core_dump() {
+        assert_eq!(decode(0x0100), Some(exited(1)));
+        let dumped = Termination::Killed { signal: "SIGSEGV".into(), core_dumped: true };
+        assert_eq!(decode(11 | 0x80), Some(Change::Ended(dumped)));
+        assert_eq!(decode(0x137f), Some(Change::Suspended));
+        assert_eq!(decode(0xffff), Some(Change::Resumed));
     }
 }

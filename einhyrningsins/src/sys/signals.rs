@@ -33,19 +33,18 @@ impl Signals {
     ///
     /// The signals get their default disposition, because an ignored signal stays ignored across exec and never
     /// arrives. A shell without job control ignores SIGINT and SIGQUIT for background commands, nohup ignores
-    /// SIGHUP, and with SIGCHLD ignored the kernel reaps our children itself. Children that stop or continue
-    /// are not reported.
+    /// SIGHUP, and with SIGCHLD ignored the kernel reaps our children itself.
     ///
     /// # Errors
     /// EMFILE, ENFILE or ENOMEM.
     ///
     /// # Source
-    /// `signalfd(2)`; `sigaction(2)` on SA_NOCLDSTOP.
+    /// `signalfd(2)`; `sigaction(2)`.
     pub fn new(handled: &[Signal]) -> Result<Self, Errno> {
         let set: SigSet = handled.iter().copied().collect();
         // Block first: with its default disposition, a signal that arrives now would end the master.
         set.thread_block()?;
-        let action = SigAction::new(SigHandler::SigDfl, SaFlags::SA_NOCLDSTOP, SigSet::empty());
+        let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         for &signal in handled.iter().chain(&[Signal::SIGCHLD]) {
             // SAFETY: the default disposition runs no code of ours.
             unsafe { sigaction(signal, &action) }?;
@@ -211,14 +210,15 @@ mod tests {
         kill(pid, Signal::SIGSTOP).unwrap();
         let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED));
         assert_eq!(stopped, Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
-        assert_eq!(signals.drain(), Ok(vec![]), "a stop must not be reported");
-        kill(pid, Signal::SIGKILL).unwrap();
+        let expected = Received { signal: Signal::SIGCHLD, sender: Some(pid) };
         let mut poll = Poll::new().unwrap();
         let source = &mut SourceFd(&signals.as_raw_fd());
         poll.registry().register(source, Token(0), Interest::READABLE).unwrap();
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-        let expected = Received { signal: Signal::SIGCHLD, sender: Some(pid) };
+        assert_eq!(signals.drain().unwrap(), [expected], "a stop is reported");
+        kill(pid, Signal::SIGKILL).unwrap();
+        poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
         assert_eq!(signals.drain().unwrap(), [expected]);
         drop(killed_in_any_case);
     }

@@ -25,10 +25,12 @@ use crate::sys::account::Credentials;
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
+mod convention;
 mod hint;
 mod process;
 mod status;
 
+pub(crate) use convention::Shown;
 pub(crate) use hint::spawn_hint;
 pub use process::ProcessOptions;
 

@@ -1,12 +1,14 @@
 //! What people ask for: each command changes the plan, the policy or the number of slots, or is refused.
 
+use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Done, DrainReason, ExitReason, LastReply, Notice, Outcome, Refusal, Resized, UpgradeFailure, WORKERS_MAX,
+    Done, DrainReason, ExitReason, Ignored, LastReply, Notice, Outcome, Refusal, Resized, UpgradeFailure,
+    WORKERS_MAX,
 };
 
 use super::Supervisor;
@@ -17,6 +19,10 @@ use super::policy::PolicyChange;
 use super::signal::Signal;
 use super::tables::count;
 use super::worker::{Drain, Next, Process, State, Worker};
+
+/// A second press of Ctrl-C within this time of the last step of a stop is taken for part of the first. Source: this
+/// program; einhyrningsins(1), "SIGNALS".
+const STEP_MIN: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(crate) fn on_command(&mut self, request: Option<RequestKey>, command: PoolCommand) {
@@ -178,8 +184,8 @@ impl Supervisor {
         let process = self.tables.pool.worker(id).and_then(Worker::process);
         match (self.tables.policy.shrink_grace, process) {
             (Some(grace), Some(Process { slot, pid, generation, .. })) => {
-                let signal = self.tables.policy.graceful_signal;
-                self.tables.pool.drain(id, Drain::unasked(self.now, signal, self.now + grace));
+                let drain = Drain::unasked(self.now, DrainReason::FewerWorkers, self.now + grace);
+                self.tables.pool.drain(id, drain);
                 let (slot, pid, generation) = (slot.0, pid.as_raw(), generation.0);
                 self.tell(Notice::Retiring { slot, pid, generation, for_ms: milliseconds(grace) });
             }
@@ -202,18 +208,25 @@ impl Supervisor {
 impl Supervisor {
     fn on_stop(&mut self, request: Option<RequestKey>, how: Stop, why: String) {
         let signal = match how {
-            Stop::Gracefully => self.tables.policy.graceful_signal,
-            Stop::With(signal) => signal,
+            Stop::Gracefully | Stop::Escalating if self.is_draining() => {
+                if how == Stop::Escalating {
+                    self.press(&why);
+                }
+                let workers = count(self.tables.pool.live());
+                return self.reply(request, LastReply::Done(Done::StopsAlready { workers }));
+            }
+            Stop::Gracefully | Stop::Escalating => None,
+            Stop::With(signal) => Some(signal),
             Stop::Repeating(signal) => {
                 self.repeat(signal);
-                signal
+                Some(signal)
             }
-            Stop::Escalating => self.next_escalation(),
             Stop::AtOnce(signal) => return self.stop_at_once(request, signal, why),
         };
         let workers = count(self.tables.pool.live());
         self.begin_stop(signal, why, None);
-        self.reply(request, LastReply::Done(Done::Stopping { signal: signal.as_str(), workers }));
+        let signal = signal.or(self.tables.policy.graceful_signal).map(Signal::as_str);
+        self.reply(request, LastReply::Done(Done::Stopping { signal, workers }));
     }
 
     fn is_draining(&self) -> bool {
@@ -224,24 +237,31 @@ impl Supervisor {
     fn repeat(&mut self, signal: Signal) {
         if self.is_draining() {
             let has_had = |worker: &&Worker| worker.drain().is_some_and(|drain| drain.has_had(signal));
-            let pids = self.tables.pool.workers().filter(has_had).filter_map(|worker| worker.pid);
-            self.actions.extend(pids.map(|pid| Action::Signal { pid, signal }));
+            let ids: Vec<_> = self.tables.pool.workers().filter(has_had).map(|worker| worker.id).collect();
+            ids.into_iter().for_each(|id| self.send_stop(id, Some(signal)));
         }
     }
 
-    /// One step harder than what the hardest-pressed worker has had.
-    fn next_escalation(&self) -> Signal {
-        if !self.is_draining() {
-            return self.tables.policy.graceful_signal;
+    /// Takes a stop one step further, unless its last step was just now: a person may press Ctrl-C twice.
+    fn press(&mut self, why: &str) {
+        let Plan::Stopping { stepped_at, .. } = &mut self.tables.plan else { return };
+        let since = self.now - *stepped_at;
+        if since < STEP_MIN {
+            return self.ignore(&Ignored::StopStep { why: why.to_owned(), since_ms: milliseconds(since) });
         }
-        let has_had_term =
-            |worker: &Worker| worker.drain().is_some_and(|drain| drain.has_had(Signal::SIGTERM));
-        if self.tables.pool.workers().all(has_had_term) { Signal::SIGKILL } else { Signal::SIGTERM }
+        *stepped_at = self.now;
+        let next = |worker: &Worker| Some((worker.process()?, worker.drain()?.next_signal()?));
+        for (process, signal) in self.tables.pool.workers().filter_map(next).collect::<Vec<_>>() {
+            match signal {
+                Signal::SIGKILL => self.kill(process),
+                signal => self.send_stop(process.id, Some(signal)),
+            }
+        }
     }
 
     fn stop_at_once(&mut self, request: Option<RequestKey>, signal: Signal, why: String) {
-        let pids: Vec<_> = self.pids().collect();
-        self.actions.extend(pids.into_iter().map(|pid| Action::Signal { pid, signal }));
+        let ids: Vec<_> = self.tables.pool.workers().map(|worker| worker.id).collect();
+        ids.into_iter().for_each(|id| self.send_stop(id, Some(signal)));
         self.reply(request, LastReply::Done(Done::Exiting));
         for waiter in self.tables.plan.take_rollout().iter().flat_map(super::plan::Rollout::requests) {
             self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
@@ -249,29 +269,39 @@ impl Supervisor {
         self.exit(1, &ExitReason::AtOnce(why));
     }
 
-    /// Ends respawning and sends `signal` to every worker that has not had it. Again with another signal, that one
-    /// goes out too; the first grace period stands. A `failure` is what the master exits with in the end.
-    pub(crate) fn begin_stop(&mut self, signal: Signal, why: String, failure: Option<(u8, ExitReason)>) {
+    /// Ends respawning and asks every worker to stop that was not asked yet, with `signal` or in its own convention.
+    /// Again with a signal, that goes to every worker that has not had it; the first grace period stands. A `failure` is
+    /// what the master exits with in the end.
+    pub(crate) fn begin_stop(
+        &mut self,
+        signal: Option<Signal>,
+        why: String,
+        failure: Option<(u8, ExitReason)>,
+    ) {
         let workers = count(self.tables.pool.live());
-        self.tell(Notice::MasterStopping { signal: signal.as_str().into(), workers, why });
+        let named = signal.or(self.tables.policy.graceful_signal);
+        self.tell(Notice::MasterStopping {
+            signal: named.map(|signal| signal.as_str().into()),
+            workers,
+            why,
+        });
         if !self.is_draining() {
             self.end_rollout_at_stop();
             self.tables.recycling.stop();
             let (code, why) = failure.unwrap_or((0, ExitReason::LastWorkerGone));
-            self.tables.plan = Plan::Stopping { code, why };
+            self.tables.plan = Plan::Stopping { code, why, stepped_at: self.now };
         }
         let workers = self.tables.pool.workers().map(|worker| (worker.id, worker.state, worker.process()));
         for (id, state, process) in workers.collect::<Vec<_>>() {
-            match (state, process) {
-                (State::Draining(drain), Some(process)) if !drain.is_asked() => {
+            match (state, process, signal) {
+                (State::Draining(drain), Some(process), _) if !drain.is_asked() => {
                     self.ask(process, signal, DrainReason::MasterStopping);
                 }
-                (State::Draining(drain), _) if drain.has_had(signal) => {}
-                (State::Draining(drain), process) => {
-                    self.tables.pool.drain(id, drain.with(signal));
-                    self.actions.extend(process.map(|process| Action::Signal { pid: process.pid, signal }));
+                (State::Draining(drain), _, Some(signal)) if !drain.has_had(signal) => {
+                    self.send_stop(id, Some(signal));
                 }
-                (State::Spawning | State::Starting(_) | State::Up { .. }, _) => {
+                (State::Draining(_), ..) => {}
+                (State::Spawning | State::Starting(_) | State::Up { .. }, ..) => {
                     self.drain(id, signal, DrainReason::MasterStopping);
                 }
             }

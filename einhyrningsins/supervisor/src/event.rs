@@ -7,9 +7,10 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Counts, LastReply, Notice, Termination};
+use einhorn_proto::{AckSource, Counts, LastReply, Notice, SignalReason, Termination};
 use serde::{Deserialize, Serialize};
 
+use super::convention::Convention;
 use super::policy::PolicyChange;
 
 /// One worker, from the decision to spawn it until it is reaped. Never reused.
@@ -112,6 +113,26 @@ pub enum Report {
     LastWords(Vec<String>),
     /// It is stopping.
     Stopping,
+    /// The answer to [`Action::Recognise`]: the signal that would ask it to stop now, and why that one.
+    Convention(Signal, SignalReason),
+    /// A [`Action::Stop`] worked.
+    StopSent {
+        /// The signal that was sent.
+        signal: Signal,
+        /// Why that one.
+        reason: SignalReason,
+        /// Whether the worker had a handler for it.
+        is_caught: bool,
+    },
+    /// A [`Action::Stop`] or an [`Action::Signal`] did not work.
+    SignalFailed {
+        /// The signal that was not sent.
+        signal: Signal,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Whether it is suspended, as by SIGSTOP, rather than running.
+    Suspended(bool),
 }
 
 /// A command that the pool carries out.
@@ -162,16 +183,27 @@ pub struct UpgradePlan {
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// The graceful signal to all; wait for them.
+    /// Ask each worker in its own convention, and wait for them. Again, it changes nothing.
     Gracefully,
     /// This signal to all; wait for them.
     With(Signal),
     /// This signal to all, and each time it is asked again to all once more; wait for them. So does einhorn.
     Repeating(Signal),
-    /// As [`Stop::Gracefully`]; then, each time it is asked again, one step harder: TERM, KILL.
+    /// As [`Stop::Gracefully`]; again, a second after the last step or later, one step harder: each worker gets the next
+    /// of TERM and KILL that it has not had.
     Escalating,
     /// This signal to all, and exit 1 without waiting.
     AtOnce(Signal),
+}
+
+/// How a worker is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// With the signal of its convention: [`Convention::choose`], with what its process shows at that moment.
+    ByConvention(Convention),
+    /// With this signal.
+    With(Signal),
 }
 
 /// Something that the shell must now do.
@@ -188,7 +220,26 @@ pub enum Action {
         /// Whose release it runs.
         generation: Generation,
     },
-    /// Send a signal to a worker. It has not been reaped.
+    /// Find out how a worker that has acked would be asked to stop, and answer with [`Report::Convention`]. It may have
+    /// died since.
+    Recognise {
+        /// This process.
+        pid: Pid,
+        /// Whose release it runs.
+        generation: Generation,
+        /// What decides, apart from what the process shows.
+        convention: Convention,
+    },
+    /// Ask a worker to stop and answer with [`Report::StopSent`] or [`Report::SignalFailed`]. It has not been reaped.
+    Stop {
+        /// This process.
+        pid: Pid,
+        /// Whose release it runs.
+        generation: Generation,
+        /// How.
+        ask: Ask,
+    },
+    /// Send a signal to a worker, and answer with [`Report::SignalFailed`] if that fails. It has not been reaped.
     Signal {
         /// To this process.
         pid: Pid,

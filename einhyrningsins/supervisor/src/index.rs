@@ -23,6 +23,8 @@ pub(crate) struct Index {
     /// The undrained workers.
     undrained: Undrained,
     by_generation: BTreeMap<Generation, Undrained>,
+    /// Draining workers about which the master can do no more.
+    pub(crate) out_of_reach: BTreeSet<WorkerId>,
     /// Empty slots by the time from which on they may be filled.
     empty: BTreeSet<(Moment, SlotNumber)>,
     pub(crate) given_up: BTreeSet<SlotNumber>,
@@ -83,6 +85,7 @@ impl Index {
         for deadline in worker.deadlines() {
             put(&mut self.deadlines, deadline, is_there);
         }
+        put(&mut self.out_of_reach, worker.id, is_there && worker.is_out_of_reach());
         self.undrained.count(worker, is_there);
         let of_generation = self.by_generation.entry(worker.generation).or_default();
         of_generation.count(worker, is_there);

@@ -9,7 +9,6 @@ use super::event::Event;
 use super::pacing::BACKOFF_MAX;
 use super::plan::{Plan, Rollout};
 use super::policy::AckMode;
-use super::signal::Signal;
 use super::slot::Holder;
 use super::worker::{Boot, Drain, Next, State, Worker};
 use super::{Supervisor, WorkerId};
@@ -123,9 +122,8 @@ impl Supervisor {
         let policy = &self.tables.policy;
         for worker in self.tables.pool.workers() {
             match worker.state {
-                State::Draining(Drain { next: Next::Nothing, signal, .. }) => {
-                    let may_linger =
-                        policy.grace.is_none() || worker.pid.is_none() || signal == Signal::SIGKILL;
+                State::Draining(Drain { next: Next::Nothing, .. }) => {
+                    let may_linger = policy.grace.is_none() || worker.pid.is_none();
                     debug_assert!(may_linger, "worker {:?} would linger", worker.id);
                 }
                 State::Starting(Boot::Unlimited) => debug_assert_eq!(

@@ -35,6 +35,7 @@
 extern crate alloc;
 
 mod commands;
+mod convention;
 mod event;
 mod index;
 mod invariants;
@@ -69,8 +70,9 @@ use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 use einhorn_proto::{LastReply, Notice, Severity};
 
+pub use convention::{Convention, Shows};
 pub use event::{
-    Action, Event, Generation, PoolCommand, Report, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
+    Action, Ask, Event, Generation, PoolCommand, Report, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
 pub use moment::Moment;
 pub use policy::{AckMode, MaxAge, Policy, PolicyChange, RecyclingLimits, Retries};

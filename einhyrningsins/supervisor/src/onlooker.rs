@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, LastReply, Notice, Outcome, Termination, UpgradeReport};
+use einhorn_proto::{AckSource, LastReply, Notice, Outcome, SignalReason, Termination, UpgradeReport};
 
 use super::plan::{Plan, Stage};
 use super::worker::{State, Worker};
@@ -24,6 +24,10 @@ pub(super) const BYSTANDER: Signal = Signal::SIGWINCH;
 pub(super) struct Onlooker {
     /// Processes that were not reaped yet, and the stop signals that each got, in order.
     pub(super) processes: BTreeMap<Pid, Vec<Signal>>,
+    /// Those of them that the master may not signal.
+    pub(super) refusing: BTreeSet<Pid>,
+    /// Those of them that a stop signal has reached.
+    pub(super) heard: BTreeSet<Pid>,
     /// Requests without a last reply.
     pub(super) pending: BTreeSet<RequestKey>,
     /// Releases asked for and not answered.
@@ -69,6 +73,11 @@ impl Onlooker {
             }
             Event::Exited { pid, .. } => {
                 self.processes.remove(pid);
+                self.refusing.remove(pid);
+                self.heard.remove(pid);
+            }
+            Event::Heard { pid, report: Report::StopSent { .. } } => {
+                self.heard.insert(*pid);
             }
             Event::ReleaseResolved { generation } | Event::ReleaseFailed { generation, .. } => {
                 self.resolving.retain(|resolving| resolving != generation);
@@ -90,12 +99,17 @@ impl Onlooker {
         match action {
             Action::Spawn { .. } => assert!(!self.is_stopping, "I8: spawned after the stop"),
             Action::Signal { pid, signal } => {
+                assert!(self.processes.contains_key(pid), "I5: {signal} to {pid}, which was reaped");
+            }
+            Action::Recognise { pid, .. } => {
+                assert!(self.processes.contains_key(pid), "I5: a look at {pid}, which was reaped");
+            }
+            Action::Stop { pid, ask, .. } => {
+                let signal = signal_of(*ask);
                 let stops = self.processes.get_mut(pid);
                 let stops = stops.unwrap_or_else(|| panic!("I5: {signal} to {pid}, which was reaped"));
-                if *signal != BYSTANDER {
-                    assert!(!stops.contains(signal), "I6: {signal} to {pid} twice");
-                    stops.push(*signal);
-                }
+                assert!(!stops.contains(&signal), "I6: {signal} to {pid} twice");
+                stops.push(signal);
             }
             Action::ResolveRelease { generation } => self.resolving.push(*generation),
             Action::Reply { request, answer } => {
@@ -106,7 +120,11 @@ impl Onlooker {
             }
             Action::Exit { code } => {
                 assert_eq!(self.exit.replace(*code), None, "I8: exits twice");
-                assert!(self.is_stopped_at_once || self.processes.is_empty(), "I8: exits before its workers");
+                let is_in_vain = self.processes.keys().all(|pid| self.refusing.contains(pid));
+                assert!(
+                    self.is_stopped_at_once || self.processes.is_empty() || (is_in_vain && *code == 1),
+                    "I8: exits before its workers"
+                );
             }
             Action::Notice { notice: Notice::MasterStopping { .. }, .. } => self.is_stopping = true,
             Action::Notice { notice: Notice::RollbackStarted { generation, .. }, .. } => {
@@ -181,21 +199,66 @@ impl Onlooker {
     }
 }
 
-/// What happens next, and when, in a world where nothing fails: whoever starts acks, whoever was asked to stop
-/// goes, releases are there, and somebody ends a soak that has no end. `None` if there is nothing left to do.
+/// The signal that a process of tests gets: one that sends no `worker:ack` and is no server that is known.
+fn signal_of(ask: Ask) -> Signal {
+    match ask {
+        Ask::With(signal) => signal,
+        Ask::ByConvention(convention) => convention.choose(&Plain).0,
+    }
+}
+
+/// A process that shows nothing of itself.
+pub(super) struct Plain;
+
+impl Shows for Plain {
+    fn server(&self) -> Option<(&str, Signal)> {
+        None
+    }
+
+    fn catches(&self, _signal: Signal) -> bool {
+        false
+    }
+}
+
+/// What a shell answers at once; `refusing` are the processes that it may not signal.
+pub(super) fn answer(action: &Action, refusing: &BTreeSet<Pid>) -> Option<Event> {
+    let (pid, report) = match *action {
+        Action::Recognise { pid, convention, .. } => {
+            let (signal, reason) = convention.choose(&Plain);
+            (pid, Report::Convention(signal, reason))
+        }
+        Action::Stop { pid, ask, .. } if refusing.contains(&pid) => {
+            (pid, Report::SignalFailed { signal: signal_of(ask), reason: String::new() })
+        }
+        Action::Stop { pid, ask, .. } => {
+            let (signal, reason) = match ask {
+                Ask::With(signal) => (signal, SignalReason::Set),
+                Ask::ByConvention(convention) => convention.choose(&Plain),
+            };
+            (pid, Report::StopSent { signal, reason, is_caught: true })
+        }
+        _ => return None,
+    };
+    Some(Event::Heard { pid, report })
+}
+
+/// What happens next, and when, in a world where nothing fails: whoever starts acks, whoever was asked to stop and heard
+/// it goes, releases are there, and somebody ends a soak that has no end. `None` if there is nothing left to do.
 ///
 /// Spawns that are not answered yet are the caller's, who knows the next pid.
 pub(super) fn good_event(
     supervisor: &Supervisor,
     now: Moment,
-    resolving: &[Generation],
+    onlooker: &Onlooker,
 ) -> Option<(Moment, Event)> {
-    if let Some(&generation) = resolving.first() {
+    if let Some(&generation) = onlooker.resolving.first() {
         return Some((now, Event::ReleaseResolved { generation }));
     }
     for worker in supervisor.tables.pool.workers() {
         let Some(pid) = worker.pid else { continue };
         match worker.state {
+            // It never hears of it.
+            State::Draining(_) if onlooker.refusing.contains(&pid) && !onlooker.heard.contains(&pid) => {}
             State::Draining(_) => {
                 return Some((now, Event::Exited { pid, termination: Termination::Exited(0) }));
             }
@@ -222,7 +285,8 @@ pub(super) fn check_rest(supervisor: &Supervisor) {
         Plan::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
         Plan::Steady | Plan::Rolling(_) => {
             assert_eq!(pool.up() + pool.given_up.len(), pool.size(), "I8: at rest, and not steady");
-            assert_eq!(pool.live(), pool.up(), "I8: at rest, and somebody drains");
+            let out_of_reach = pool.workers().filter(|worker| worker.is_out_of_reach()).count();
+            assert_eq!(pool.live(), pool.up() + out_of_reach, "I8: at rest, and somebody drains");
             assert!(*plan == Plan::Steady, "I8: at rest in the middle of a rollout: {plan:?}, {pool:?}");
         }
     }

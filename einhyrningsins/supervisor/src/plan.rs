@@ -26,7 +26,13 @@ pub(crate) enum Plan {
     /// Every slot is to run another generation.
     Rolling(Rollout),
     /// The master exits once its last worker has gone.
-    Stopping { code: u8, why: ExitReason },
+    Stopping {
+        code: u8,
+        why: ExitReason,
+        /// When it began, or was last taken a step further.
+        #[serde(default)]
+        stepped_at: Moment,
+    },
     /// It has exited.
     Exited,
 }

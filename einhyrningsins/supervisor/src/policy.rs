@@ -24,8 +24,8 @@ pub struct Policy {
     /// How many workers an upgrade may have above the number asked for; at least 1. `None` for no bound but
     /// `unacked_max`.
     pub upgrade_additional_max: Option<u32>,
-    /// The signal that asks a worker to stop.
-    pub graceful_signal: Signal,
+    /// The signal that asks a worker to stop; `None` for its own convention.
+    pub graceful_signal: Option<Signal>,
     /// How long a worker has to stop before SIGKILL; `None` for ever.
     pub grace: Option<Duration>,
     /// How long a worker whose slot is taken away goes on before it is asked to stop; `None` if it is asked at once.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Action, Generation, SlotNumber, WorkerId};
 use super::index::Index;
 use super::moment::{Moment, milliseconds};
-use super::signal::Pid;
+use super::signal::{Pid, Signal};
 use super::slot::{Attempts, Holder, Slot};
 use super::worker::{Boot, Drain, Next, Process, State, Worker};
 use crate::Contradiction;
@@ -107,6 +107,40 @@ impl Pool {
         if let Some(number) = slot {
             self.change_slot(number, |slot| slot.attempts = Attempts::default());
         }
+    }
+
+    /// A worker has sent `worker:ack`.
+    pub(crate) fn spoke_einhorn(&mut self, id: WorkerId) {
+        self.change_worker(id, |worker| worker.speaks_einhorn = true);
+    }
+
+    /// A worker was sent a stop signal.
+    pub(crate) fn stop_sent(&mut self, id: WorkerId, signal: Signal) {
+        self.change_worker(id, |worker| {
+            worker.is_unsignallable = false;
+            if let State::Draining(drain) = &mut worker.state {
+                *drain = drain.with(signal);
+            }
+        });
+    }
+
+    /// A draining worker is sent SIGKILL, after which nothing more comes.
+    pub(crate) fn end(&mut self, id: WorkerId) {
+        self.change_worker(id, |worker| {
+            if let State::Draining(drain) = &mut worker.state {
+                drain.next = Next::End;
+            }
+        });
+    }
+
+    /// The master may not signal a worker.
+    pub(crate) fn unsignallable(&mut self, id: WorkerId) {
+        self.change_worker(id, |worker| worker.is_unsignallable = true);
+    }
+
+    /// A worker was stopped by a signal such as SIGSTOP, or continued.
+    pub(crate) fn suspended(&mut self, id: WorkerId, is_suspended: bool) {
+        self.change_worker(id, |worker| worker.is_suspended = is_suspended);
     }
 
     pub(crate) fn pinged(&mut self, id: WorkerId, now: Moment, word: Option<String>, due: Option<Moment>) {
@@ -267,6 +301,9 @@ impl Pool {
             pid: None,
             spawned_at: now,
             acked_at: None,
+            speaks_einhorn: false,
+            is_suspended: false,
+            is_unsignallable: false,
             pinged_at: None,
             ping_due: None,
             ping_word: None,
@@ -396,6 +433,11 @@ impl Pool {
     /// How many workers there are, draining ones too.
     pub(crate) fn live(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Whether nobody is left whom the master could stop.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.live() == self.index.out_of_reach.len()
     }
 
     /// How many are draining.

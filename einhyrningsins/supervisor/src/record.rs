@@ -6,7 +6,7 @@
 use alloc::string::{String, ToString};
 use core::time::Duration;
 
-use einhorn_proto::{AckSource, Ignored, Notice, RecycleReason, Termination, UpgradeFailure};
+use einhorn_proto::{AckSource, Ignored, Notice, RecycleReason, SignalReason, Termination, UpgradeFailure};
 
 use super::Supervisor;
 use super::event::{Action, Event, Generation, Report, RequestKey, WorkerId};
@@ -14,9 +14,9 @@ use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Stage};
 use super::policy::AckMode;
 use super::pool::Cause;
-use super::signal::Pid;
+use super::signal::{Pid, Signal};
 use super::tables::count;
-use super::worker::{Boot, State};
+use super::worker::{Boot, Drain, State};
 
 impl Supervisor {
     /// Notes an event.
@@ -42,7 +42,7 @@ impl Supervisor {
     }
 
     /// An event makes no sense, and changes nothing.
-    fn ignore(&mut self, what: &Ignored) {
+    pub(crate) fn ignore(&mut self, what: &Ignored) {
         let message = what.to_string();
         let is_odd = matches!(what, Ignored::StrayAck { .. } | Ignored::PidTaken { .. });
         self.tell(if is_odd { Notice::Refused { message } } else { Notice::Decided { message } });
@@ -85,7 +85,7 @@ impl Supervisor {
                 let kill_at = self.tables.policy.grace.map(|grace| self.now + grace);
                 self.tables.pool.spawned_draining(id, pid, self.now, kill_at);
                 self.tell_spawned(id, pid);
-                self.actions.push(Action::Signal { pid, signal: drain.signal });
+                self.send_stop(id, drain.signal);
             }
             Some((state @ (State::Starting(_) | State::Up { .. } | State::Draining(_)), _)) => {
                 self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: Some(state.name()) });
@@ -136,8 +136,10 @@ impl Supervisor {
             });
         };
         let (id, slot, state, pid) = (worker.id, worker.slot.0, worker.state, pid.as_raw());
+        let generation = worker.generation;
         match (report, state) {
             (Report::Ack(source), State::Starting(_)) => self.ack(id, source),
+            (Report::Ack(AckSource::Control), State::Up { .. }) => self.tables.pool.spoke_einhorn(id),
             (Report::Ack(_), State::Spawning | State::Up { .. } | State::Draining(_)) => {
                 self.ignore(&Ignored::Ack { pid, state: state.name() });
             }
@@ -159,7 +161,47 @@ impl Supervisor {
                 self.tell(Notice::StatusText { slot, pid, text });
             }
             (Report::LastWords(lines), _) => self.tables.pool.wrote(id, lines),
+            (Report::Convention(signal, reason), _) => self.note_convention(generation, signal, &reason),
+            (Report::StopSent { signal, reason, .. }, State::Draining(drain)) => {
+                self.tables.pool.stop_sent(id, signal);
+                self.tell_stop_sent((slot, pid, generation), drain, signal, &reason);
+            }
+            (Report::StopSent { signal, .. }, State::Spawning | State::Starting(_) | State::Up { .. }) => {
+                self.ignore(&Ignored::StopSent { pid, signal: signal.as_str() });
+            }
+            (Report::SignalFailed { signal, reason }, _) => {
+                self.tables.pool.unsignallable(id);
+                let (generation, signal) = (generation.0, signal.as_str().into());
+                self.tell(Notice::SignalRefused { slot, pid, generation, signal, reason });
+            }
+            (Report::Suspended(is_suspended), _) => self.tables.pool.suspended(id, is_suspended),
             (Report::Stopping, _) => self.tell(Notice::Stopping { slot, pid }),
+        }
+    }
+
+    fn note_convention(&mut self, generation: Generation, signal: Signal, reason: &SignalReason) {
+        if self.tables.releases.note_convention(generation, signal, reason) && *reason != SignalReason::Set {
+            let signal = signal.as_str().into();
+            self.tell(Notice::StopSignal { generation: generation.0, signal, why: format!("{reason}") });
+        }
+    }
+
+    /// A worker was sent a stop signal: its first one, or a harder one. One that it had before is no news.
+    fn tell_stop_sent(
+        &mut self,
+        (slot, pid, generation): (u32, i32, Generation),
+        drain: Drain,
+        signal: Signal,
+        reason: &SignalReason,
+    ) {
+        let (is_first, name) = (drain.signals().is_empty(), signal.as_str().into());
+        if is_first && signal != Signal::SIGKILL {
+            self.note_convention(generation, signal, reason);
+            let (generation, why) = (generation.0, format!("{}", drain.why));
+            self.tell(Notice::Draining { slot, pid, generation, signal: name, why });
+        } else if !drain.signals().contains(&signal) {
+            let (generation, after_ms) = (generation.0, milliseconds(self.now - drain.since));
+            self.tell(Notice::Escalated { slot, pid, generation, signal: name, after_ms });
         }
     }
 
@@ -167,9 +209,16 @@ impl Supervisor {
     pub(crate) fn ack(&mut self, id: WorkerId, source: AckSource) {
         let old_at = self.tables.policy.recycling.max_age.map(|max_age| self.now + max_age.of(id));
         self.tables.pool.acked(id, self.now, old_at);
+        if source == AckSource::Control {
+            self.tables.pool.spoke_einhorn(id);
+        }
         let Some(worker) = self.tables.pool.worker(id) else { return };
         let generation = worker.generation;
         self.tables.releases.prove(generation);
+        if self.tables.releases.conventions(generation).is_empty() {
+            let convention = self.convention(worker);
+            self.actions.extend(worker.pid.map(|pid| Action::Recognise { pid, generation, convention }));
+        }
         let notice = Notice::Acked {
             slot: worker.slot.0,
             pid: worker.pid.map_or(0, Pid::as_raw),
@@ -233,6 +282,10 @@ impl Report {
             Self::Status(_) => "status",
             Self::LastWords(_) => "last words",
             Self::Stopping => "stop",
+            Self::Convention(..) => "convention",
+            Self::StopSent { .. } => "stop signal",
+            Self::SignalFailed { .. } => "failed signal",
+            Self::Suspended(_) => "suspension",
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Generations: which one serves, which can be rolled back to, which have proved that they can come up, and which
 //! releases the shell holds.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use einhorn_proto::SignalReason;
 use serde::{Deserialize, Serialize};
 
 use super::event::Generation;
+use super::signal::Signal;
 
 /// The generations that matter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub(crate) struct Releases {
     proven: BTreeSet<Generation>,
     /// Generations whose release the shell holds.
     held: BTreeSet<Generation>,
+    /// The signals with which workers of a generation were asked to stop, or will be, and why.
+    #[serde(default)]
+    conventions: BTreeMap<Generation, Vec<(Signal, SignalReason)>>,
 }
 
 impl Releases {
@@ -33,6 +38,7 @@ impl Releases {
             previous: None,
             proven: BTreeSet::new(),
             held: BTreeSet::from([first]),
+            conventions: BTreeMap::new(),
         }
     }
 
@@ -85,6 +91,29 @@ impl Releases {
         self.previous = previous;
     }
 
+    /// Workers of `generation` are asked to stop with `signal`. Whether that is new.
+    pub(crate) fn note_convention(
+        &mut self,
+        generation: Generation,
+        signal: Signal,
+        reason: &SignalReason,
+    ) -> bool {
+        if !self.held.contains(&generation) {
+            return false;
+        }
+        let known = self.conventions.entry(generation).or_default();
+        let is_new = !known.iter().any(|known| (known.0, &known.1) == (signal, reason));
+        if is_new {
+            known.push((signal, reason.clone()));
+        }
+        is_new
+    }
+
+    /// How workers of `generation` are asked to stop, as far as that is known.
+    pub(crate) fn conventions(&self, generation: Generation) -> &[(Signal, SignalReason)] {
+        self.conventions.get(&generation).map_or(&[], Vec::as_slice)
+    }
+
     /// Names the releases that are neither in `used` nor kept here, and forgets them.
     pub(crate) fn forget_unused(&mut self, mut used: BTreeSet<Generation>) -> Vec<Generation> {
         used.insert(self.serving);
@@ -93,6 +122,7 @@ impl Releases {
         for generation in &unused {
             self.held.remove(generation);
             self.proven.remove(generation);
+            self.conventions.remove(generation);
         }
         unused
     }

@@ -18,7 +18,7 @@ use super::Pid;
 use super::Signal;
 use einhorn_proto::{AckSource, Termination};
 
-use super::onlooker::{BYSTANDER, Onlooker, check_rest, good_event};
+use super::onlooker::{BYSTANDER, Onlooker, answer, check_rest, good_event};
 use super::*;
 
 /// Seconds in a debug build; a sweep takes more by `EINHYRNINGSINS_SEEDS`.
@@ -64,7 +64,7 @@ impl World {
             retries: if dice.bool() { Retries::always(dice.u32(1..5)) } else { Retries::DEFAULT },
             unacked_max: dice.u32(1..5),
             upgrade_additional_max: dice.bool().then(|| dice.u32(1..4)),
-            graceful_signal: Signal::SIGUSR2,
+            graceful_signal: dice.bool().then_some(Signal::SIGUSR2),
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             shrink_grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             upgrade_restarts: dice.bool(),
@@ -99,7 +99,9 @@ impl World {
         if !matches!(action, Action::Notice { .. }) {
             self.log.push(format!("    {action:?}"));
         }
-        let &Action::Spawn { worker, .. } = action else { return None };
+        let &Action::Spawn { worker, .. } = action else {
+            return answer(action, &self.onlooker.refusing);
+        };
         if self.dice.u32(..100) < self.trouble {
             let transient = self.dice.bool();
             return Some(Event::SpawnFailed { worker, reason: "trouble".into(), transient });
@@ -171,7 +173,7 @@ impl World {
     }
 
     fn random_step(&mut self) {
-        match self.dice.u32(..29) {
+        match self.dice.u32(..30) {
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
@@ -207,6 +209,12 @@ impl World {
                 self.command(command);
             }
             25 | 26 => self.hand_over(),
+            29 => {
+                let pid = Pid::from_raw(self.any_pid());
+                if self.dice.u32(..8) == 0 && self.onlooker.processes.contains_key(&pid) {
+                    self.onlooker.refusing.insert(pid);
+                }
+            }
             27 => {
                 let change = self.change();
                 self.command(PoolCommand::Configure(change));
@@ -224,6 +232,8 @@ impl World {
                     let rss_bytes = self.dice.u64(..30);
                     self.feed(Event::Heard { pid, report: Report::Rss(rss_bytes) });
                     self.feed(Event::Heard { pid, report: Report::Ping(None) });
+                    let report = Report::Suspended(self.dice.bool());
+                    self.feed(Event::Heard { pid, report });
                 }
             },
         }
@@ -282,7 +292,7 @@ impl World {
         // Who has a limit reaches it; who comes has none, or there would be no end.
         self.supervisor.tables.policy.recycling = RecyclingLimits::default();
         for _ in 0..4000 {
-            let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker.resolving) else {
+            let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker) else {
                 return check_rest(&self.supervisor);
             };
             if self.onlooker.exit.is_some() {

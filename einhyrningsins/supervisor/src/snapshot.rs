@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Counts, MasterState, Recycled, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    Counts, MasterState, Recycled, SignalReason, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState,
+    WorkerStatus,
 };
 
 use super::moment::{Moment, milliseconds};
@@ -115,6 +116,12 @@ impl Supervisor {
     /// The pids of all live workers.
     pub fn pids(&self) -> impl Iterator<Item = Pid> {
         self.tables.pool.workers().filter_map(|worker| worker.pid)
+    }
+
+    /// How workers of `generation` are asked to stop, as far as that is known.
+    #[must_use]
+    pub fn stop_signals(&self, generation: Generation) -> &[(Signal, SignalReason)] {
+        self.tables.releases.conventions(generation)
     }
 
     /// How many workers live, draining ones too.
@@ -243,5 +250,6 @@ fn status_of(worker: &Worker, now: Moment) -> Option<WorkerStatus> {
         boot_ms: worker.acked_at.map(|at| milliseconds(at - worker.spawned_at)),
         pinged_ms: worker.pinged_at.map(|at| milliseconds(now - at)),
         text: worker.text.clone(),
+        stopped: worker.is_suspended,
     })
 }

@@ -1,6 +1,7 @@
 //! The steps that rules name, taken: the tables change, and the shell is told what to do.
 
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
@@ -9,12 +10,13 @@ use einhorn_proto::{
 };
 
 use super::Supervisor;
-use super::event::{Action, WorkerId};
+use super::convention::Convention;
+use super::event::{Action, Ask, WorkerId};
 use super::moment::{Moment, milliseconds};
 use super::plan::Plan;
 use super::pool::{Loss, Pass, Role};
 use super::rules::{Fate, Step};
-use super::signal::Signal;
+use super::signal::{Pid, Signal};
 use super::worker::{Drain, Process, Worker};
 
 /// The grace period of a worker that missed its boot deadline, or fell silent, where the policy sets none: it hangs,
@@ -35,10 +37,8 @@ impl Supervisor {
             }
             Step::CountAsAcked(worker) => self.ack(worker, AckSource::Timer),
             Step::MissBoot(process) => self.miss_boot(process),
-            Step::Kill(process, drain) => self.kill(process, drain),
-            Step::Ask(process) => {
-                self.ask(process, self.tables.policy.graceful_signal, DrainReason::FewerWorkers);
-            }
+            Step::Kill(process) => self.kill(process),
+            Step::Ask(process) => self.ask(process, None, DrainReason::FewerWorkers),
             Step::GrowOld(worker) => {
                 self.tables.pool.grown_old(worker);
                 self.tables.recycling.enqueue(worker, RecycleReason::MaxAge);
@@ -84,9 +84,14 @@ impl Supervisor {
     }
 
     fn exit_after_stop(&mut self) {
-        if let Plan::Stopping { code, why } = &self.tables.plan {
-            let (code, why) = (*code, why.clone());
-            self.exit(code, &why);
+        let left: Vec<_> = self.pids().map(Pid::as_raw).collect();
+        match &self.tables.plan {
+            _ if !left.is_empty() => self.exit(1, &ExitReason::WorkersLeft(left)),
+            Plan::Stopping { code, why, .. } => {
+                let (code, why) = (*code, why.clone());
+                self.exit(code, &why);
+            }
+            Plan::Waiting | Plan::Steady | Plan::Rolling(_) | Plan::Exited => {}
         }
     }
 
@@ -106,7 +111,7 @@ impl Supervisor {
             death: death.clone(),
         });
         let why = failure.as_ref().map(ExitReason::to_string).unwrap_or_default();
-        self.begin_stop(self.tables.policy.graceful_signal, why, failure.map(|why| (1, why)));
+        self.begin_stop(None, why, failure.map(|why| (1, why)));
     }
 
     fn decide(&mut self, fate: Fate, loss: &Loss) {
@@ -175,60 +180,58 @@ impl Supervisor {
 
     fn miss_boot(&mut self, process: Process) {
         let grace = self.tables.policy.grace.unwrap_or(HANGING_GRACE);
-        let signal = self.tables.policy.graceful_signal;
-        let drain = Drain::asked(self.now, signal, Some(self.now + grace));
+        let drain = Drain::asked(self.now, None, DrainReason::MissedBootDeadline, Some(self.now + grace));
         self.tables.pool.hangs(process.id, self.now, MISSED_BOOT_DEADLINE.into(), drain);
-        self.send_stop(process, signal, DrainReason::MissedBootDeadline);
+        self.send_stop(process.id, None);
     }
 
-    fn kill(&mut self, Process { id, slot, pid, generation }: Process, drain: Drain) {
-        let signal = Signal::SIGKILL;
-        self.tables.pool.drain(id, drain.with(signal));
-        self.actions.push(Action::Signal { pid, signal });
-        self.tell(Notice::Escalated {
-            slot: slot.0,
-            pid: pid.as_raw(),
-            generation: generation.0,
-            signal: signal.as_str().into(),
-            after_ms: milliseconds(self.now - drain.since),
-        });
+    pub(crate) fn kill(&mut self, process: Process) {
+        self.tables.pool.end(process.id);
+        self.send_stop(process.id, Some(Signal::SIGKILL));
     }
 
     /// Asks an undrained worker to stop, as soon as it has a pid.
     pub(crate) fn cull(&mut self, id: WorkerId, why: DrainReason) {
-        self.drain(id, self.tables.policy.graceful_signal, why);
+        self.drain(id, None, why);
     }
 
-    /// The same, with this signal.
-    pub(crate) fn drain(&mut self, id: WorkerId, signal: Signal, why: DrainReason) {
+    /// The same, with this signal; `None` for that of its convention.
+    pub(crate) fn drain(&mut self, id: WorkerId, signal: Option<Signal>, why: DrainReason) {
         let silent = self.tables.recycling.is_silent(id).then_some(HANGING_GRACE);
         let grace = self.tables.policy.grace.or(silent);
-        let process = self.tables.pool.worker(id).and_then(Worker::process);
-        let kill_at = grace.filter(|_| process.is_some()).map(|grace| self.now + grace);
-        self.tables.pool.drain(id, Drain::asked(self.now, signal, kill_at));
-        if let Some(process) = process {
-            self.send_stop(process, signal, why);
-        }
+        let has_pid = self.tables.pool.worker(id).is_some_and(|worker| worker.pid.is_some());
+        let kill_at = grace.filter(|_| has_pid).map(|grace| self.now + grace);
+        self.tables.pool.drain(id, Drain::asked(self.now, signal, why, kill_at));
+        self.send_stop(id, signal);
     }
 
     /// Asks a worker to stop that drains and was not asked yet.
-    pub(crate) fn ask(&mut self, process: Process, signal: Signal, why: DrainReason) {
+    pub(crate) fn ask(&mut self, process: Process, signal: Option<Signal>, why: DrainReason) {
         let kill_at = self.tables.policy.grace.map(|grace| self.now + grace);
-        self.tables.pool.drain(process.id, Drain::asked(self.now, signal, kill_at));
-        self.send_stop(process, signal, why);
+        self.tables.pool.drain(process.id, Drain::asked(self.now, signal, why, kill_at));
+        self.send_stop(process.id, signal);
     }
 
-    /// Sends the first stop signal to a worker whose state has it already.
-    fn send_stop(&mut self, process: Process, signal: Signal, why: DrainReason) {
-        let Process { slot, pid, generation, .. } = process;
-        self.actions.push(Action::Signal { pid, signal });
-        self.tell(Notice::Draining {
-            slot: slot.0,
-            pid: pid.as_raw(),
-            generation: generation.0,
-            signal: signal.as_str().into(),
-            why: format!("{why}"),
-        });
+    /// Has a stop signal sent to a worker: this one, or that of its convention. One without a pid gets it with that.
+    pub(crate) fn send_stop(&mut self, id: WorkerId, signal: Option<Signal>) {
+        if let Some(worker) = self.tables.pool.worker(id)
+            && let Some(pid) = worker.pid
+        {
+            let ask = signal.map_or_else(|| Ask::ByConvention(self.convention(worker)), Ask::With);
+            let generation = worker.generation;
+            self.actions.push(Action::Stop { pid, generation, ask });
+        }
+    }
+
+    /// What decides how `worker` is asked to stop.
+    pub(crate) fn convention(&self, worker: &Worker) -> Convention {
+        let of_release = self.tables.releases.conventions(worker.generation).last();
+        match self.tables.policy.graceful_signal {
+            Some(signal) => Convention::Set(signal),
+            None if worker.speaks_einhorn => Convention::Einhorn,
+            None if worker.acked_at.is_some() => Convention::Acked,
+            None => Convention::Unacked(of_release.map(|(signal, _)| *signal)),
+        }
     }
 
     pub(crate) fn pass(&mut self, pass: Pass) {

@@ -13,6 +13,8 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use einhorn_proto::DrainReason;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, SlotNumber, WorkerId};
@@ -33,6 +35,15 @@ pub(crate) struct Worker {
     /// When the spawn was asked for, and from its answer on when that came.
     pub(crate) spawned_at: Moment,
     pub(crate) acked_at: Option<Moment>,
+    /// Whether it has sent `worker:ack`, at any time. A master that did not note it took every worker for one that had.
+    #[serde(default = "assumed")]
+    pub(crate) speaks_einhorn: bool,
+    /// Whether it was stopped, as by SIGSTOP, and not continued.
+    #[serde(default)]
+    pub(crate) is_suspended: bool,
+    /// Whether the master may not signal it.
+    #[serde(default)]
+    pub(crate) is_unsignallable: bool,
     pub(crate) pinged_at: Option<Moment>,
     /// When it counts as silent. Only a worker that has pinged, and that is not draining, is expected to.
     pub(crate) ping_due: Option<Moment>,
@@ -83,27 +94,31 @@ pub(crate) enum Boot {
 }
 
 /// A stop in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Drain {
     /// When it was asked, or its slot was closed.
     pub(crate) since: Moment,
-    /// The last stop signal that it got, or gets next.
-    pub(crate) signal: Signal,
-    /// All that it got, a bit for each signal.
+    /// The signal that asks it first; `None` for that of its own convention.
+    pub(crate) signal: Option<Signal>,
+    #[serde(default)]
+    pub(crate) why: DrainReason,
+    /// The stop signals that it got, a bit for each.
     pub(crate) sent: u64,
     pub(crate) next: Next,
 }
 
 /// What a draining worker gets next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Next {
-    /// Nothing: it may take as long as it likes, or has no pid yet, or got SIGKILL.
+    /// Nothing: it may take as long as it likes, or has no pid yet.
     Nothing,
     /// Its first stop signal, at this time.
     Ask(Moment),
     /// SIGKILL, at this time.
     Kill(Moment),
+    /// Nothing: SIGKILL was sent.
+    End,
 }
 
 impl Worker {
@@ -136,6 +151,12 @@ impl Worker {
         self.pid.map(|pid| Process { id, slot, pid, generation })
     }
 
+    /// Whether it drains and the master can do no more about it: it may not signal the worker.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        let is_at_end = self.drain().is_some_and(|drain| matches!(drain.next, Next::Nothing | Next::End));
+        self.is_unsignallable && is_at_end
+    }
+
     /// What is to happen to it, and when.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Step)> {
         let (id, process) = (self.id, self.process());
@@ -143,15 +164,15 @@ impl Worker {
             State::Spawning
             | State::Starting(Boot::Unlimited)
             | State::Up { old_at: None }
-            | State::Draining(Drain { next: Next::Nothing, .. }) => None,
+            | State::Draining(Drain { next: Next::Nothing | Next::End, .. }) => None,
             State::Starting(Boot::AckedAt(at)) => Some((at, Step::CountAsAcked(id))),
             State::Starting(Boot::AckBy(at)) => process.map(|process| (at, Step::MissBoot(process))),
             State::Up { old_at: Some(at) } => Some((at, Step::GrowOld(id))),
             State::Draining(Drain { next: Next::Ask(at), .. }) => {
                 process.map(|process| (at, Step::Ask(process)))
             }
-            State::Draining(drain @ Drain { next: Next::Kill(at), .. }) => {
-                process.map(|process| (at, Step::Kill(process, drain)))
+            State::Draining(Drain { next: Next::Kill(at), .. }) => {
+                process.map(|process| (at, Step::Kill(process)))
             }
         };
         // One that has not acked has its boot deadline.
@@ -174,35 +195,49 @@ impl State {
 
 impl Drain {
     /// One that begins with `signal`, and ends with SIGKILL where there is a time for that.
-    pub(crate) fn asked(since: Moment, signal: Signal, kill_at: Option<Moment>) -> Self {
-        Self { since, signal, sent: bit(signal), next: kill_at.map_or(Next::Nothing, Next::Kill) }
+    pub(crate) fn asked(
+        since: Moment,
+        signal: Option<Signal>,
+        why: DrainReason,
+        kill_at: Option<Moment>,
+    ) -> Self {
+        Self { since, signal, why, sent: 0, next: kill_at.map_or(Next::Nothing, Next::Kill) }
     }
 
-    /// One that begins with time to finish: `signal` comes at `ask_at`.
-    pub(crate) fn unasked(since: Moment, signal: Signal, ask_at: Moment) -> Self {
-        Self { since, signal, sent: 0, next: Next::Ask(ask_at) }
+    /// One that begins with time to finish: the stop signal comes at `ask_at`.
+    pub(crate) fn unasked(since: Moment, why: DrainReason, ask_at: Moment) -> Self {
+        Self { since, signal: None, why, sent: 0, next: Next::Ask(ask_at) }
     }
 
-    /// Whether the worker got a signal, or gets one as soon as it has a pid.
+    /// Whether the worker was sent a stop signal, or gets one as soon as it has a pid.
     pub(crate) fn is_asked(self) -> bool {
-        self.sent != 0
-    }
-
-    /// The stop after `signal` too.
-    pub(crate) fn with(self, signal: Signal) -> Self {
-        let next = if signal == Signal::SIGKILL { Next::Nothing } else { self.next };
-        Self { signal, sent: self.sent | bit(signal), next, ..self }
+        !matches!(self.next, Next::Ask(_))
     }
 
     /// Whether the worker has had `signal`, or SIGKILL, after which there is nothing to add.
     pub(crate) fn has_had(self, signal: Signal) -> bool {
-        self.sent & (bit(signal) | bit(Signal::SIGKILL)) != 0
+        self.next == Next::End || self.sent & bit(signal) != 0
+    }
+
+    /// The stop after `signal` was sent too.
+    pub(crate) fn with(self, signal: Signal) -> Self {
+        Self { sent: self.sent | bit(signal), ..self }
+    }
+
+    /// The next step of a stop that takes too long: of TERM and KILL the one that the worker has not had.
+    pub(crate) fn next_signal(self) -> Option<Signal> {
+        [Signal::SIGTERM, Signal::SIGKILL].into_iter().find(|signal| !self.has_had(*signal))
     }
 
     /// All the stop signals that the worker got.
     pub(crate) fn signals(self) -> Vec<Signal> {
         Signal::ALL.iter().copied().filter(|signal| self.sent & bit(*signal) != 0).collect()
     }
+}
+
+/// What is assumed of a worker of which a state does not say whether it has sent `worker:ack`.
+fn assumed() -> bool {
+    true
 }
 
 fn bit(signal: Signal) -> u64 {

@@ -1,12 +1,26 @@
 //! What `status` and `state` show.
 
-use einhorn_proto::{MasterStatus, Severity, Status};
-use einhyrningsins_supervisor::Generation;
+use einhorn_proto::{MasterStatus, ReleaseStatus, Severity, Status, StopSignalStatus};
+use einhyrningsins_supervisor::{Generation, Signal};
 use serde_json::{Value, json};
 
 use super::{Control, View};
 use crate::forms::{self, milliseconds, severity_name};
 use crate::manners::{Facts, Manners, VERSION};
+
+/// The releases, and how their workers are asked to stop.
+fn releases(view: &View<'_>) -> Vec<ReleaseStatus> {
+    let mut releases = view.workers.release_statuses();
+    for release in &mut releases {
+        let signals = view.core.stop_signals(Generation(release.generation)).iter();
+        let signals = signals.map(|(signal, why)| StopSignalStatus {
+            signal: signal.as_str().to_owned(),
+            why: why.to_string(),
+        });
+        release.stop_signals = signals.collect();
+    }
+    releases
+}
 
 impl Control {
     pub(super) fn status(&self, view: &View<'_>) -> Status {
@@ -33,7 +47,7 @@ impl Control {
             listeners: view.listeners.statuses(),
             slots: pool.slots,
             workers: pool.workers,
-            releases: view.workers.release_statuses(),
+            releases: releases(view),
             recycled: pool.recycled,
             upgrade: pool.upgrade,
         }
@@ -66,7 +80,7 @@ impl Control {
                 },
                 "max_unacked": policy.unacked_max,
                 "max_upgrade_additional": policy.upgrade_additional_max,
-                "graceful_signal": policy.graceful_signal.as_str(),
+                "graceful_signal": policy.graceful_signal.map(Signal::as_str),
                 "signal_timeout": policy.grace.map(|grace| grace.as_secs_f64()),
                 "max_age": policy.recycling.max_age.map(|max_age| max_age.age.as_secs_f64()),
                 "max_age_jitter": policy.recycling.max_age.map(|max_age| max_age.jitter.as_secs_f64()),

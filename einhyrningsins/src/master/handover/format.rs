@@ -16,12 +16,12 @@ use std::os::fd::RawFd;
 use einhyrningsins_supervisor::Moment;
 use serde::{Deserialize, Serialize};
 
-use super::format_1;
+use super::{format_1, format_2};
 use crate::forms;
 use crate::master::parts::Parts;
 
 /// The version that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The oldest format that it reads.
 pub const FORMAT_OLDEST: u32 = 1;
@@ -97,11 +97,12 @@ impl Header {
 
 /// Reads the part of a state after the header.
 pub fn parse(header: Header, body: &[u8]) -> Result<(Origin, Parts), HandoverError> {
-    if header.format == 1 {
-        let state = format_1::convert(body)?;
-        return Ok((Origin::deserialize(&state)?, Parts::deserialize(&state)?));
-    }
-    Ok((serde_json::from_slice(body)?, serde_json::from_slice(body)?))
+    let state = match header.format {
+        1 => format_2::convert(format_1::convert(body)?),
+        2 => format_2::convert(serde_json::from_slice(body)?),
+        _ => return Ok((serde_json::from_slice(body)?, serde_json::from_slice(body)?)),
+    };
+    Ok((Origin::deserialize(&state)?, Parts::deserialize(&state)?))
 }
 
 /// Writes a state; `image` is the executable of the writer.

@@ -13,6 +13,7 @@ mod check;
 mod exec;
 mod format;
 mod format_1;
+mod format_2;
 mod resume;
 mod takeover;
 

@@ -53,6 +53,16 @@ impl Bound {
         shared.into_iter().chain(group.into_iter().map(|(slot, listener, _)| (Some(slot), listener)))
     }
 
+    /// The same, by value.
+    pub fn into_each(self) -> Vec<(Option<SlotNumber>, Listener)> {
+        match self {
+            Self::Shared(listener) => vec![(None, *listener)],
+            Self::PerSlot(group) => {
+                group.into_members().map(|(slot, listener)| (Some(slot), listener)).collect()
+            }
+        }
+    }
+
     /// The names and descriptors to store with the service manager; empty if they cannot be stored.
     pub fn to_keep(&self) -> Vec<(String, BorrowedFd<'_>)> {
         match self {

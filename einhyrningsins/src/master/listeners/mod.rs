@@ -15,12 +15,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use einhyrningsins_supervisor::{Generation, SlotNumber};
+use mio::Registry;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::listen::{self, BindError, Passed, Sockets, exports};
 use crate::logging::Log;
+use crate::socket_place::SocketPlace;
 use crate::workers::SpawnFailure;
 
 use bound::Bound;
@@ -35,6 +37,9 @@ pub(crate) struct Listeners {
     bound: Vec<Bound>,
     #[serde(skip)]
     steering: Steering,
+    /// The files of sockets that were closed. They go with the master.
+    #[serde(skip)]
+    files: Vec<SocketPlace>,
 }
 
 impl Listeners {
@@ -75,7 +80,7 @@ impl Listeners {
             }
         }
         passed.leftovers().into_iter().for_each(|leftover| log.warn(leftover));
-        Ok(Self { bound, steering: Steering::default() })
+        Ok(Self { bound, steering: Steering::default(), files: Vec::new() })
     }
 
     /// The variables that describe them to workers of `generation`.
@@ -104,6 +109,18 @@ impl Listeners {
     /// For each `-b`, the listeners to store with the service manager, with their names there.
     pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
         self.bound.iter().map(Bound::to_keep)
+    }
+
+    /// Closes the master's copies, because the pool has come to its end. Connections are refused as soon as no worker
+    /// listens any more, instead of waiting for nobody. Nothing is shut down: workers that still listen go on.
+    pub(super) fn close(&mut self, registry: &Registry) {
+        for (number, bound) in std::mem::take(&mut self.bound).into_iter().enumerate() {
+            for (slot, listener) in bound.into_each() {
+                // Closing alone does not end it: epoll keeps a socket of which workers have copies.
+                self.steering.forget(registry, (number, slot), &listener);
+                self.files.extend(listener.place);
+            }
+        }
     }
 
     /// The names of stored listeners whose files go with this master.

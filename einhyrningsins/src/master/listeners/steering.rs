@@ -72,7 +72,7 @@ impl Steering {
         Ok(())
     }
 
-    fn forget(&mut self, registry: &Registry, whose: Whose, listener: &Listener) {
+    pub(super) fn forget(&mut self, registry: &Registry, whose: Whose, listener: &Listener) {
         if let Some(token) = self.tokens.remove(&whose) {
             self.watched.remove(&token);
             let fd = listener.as_fd().as_raw_fd();

@@ -177,6 +177,11 @@ impl Service {
         self.tell(now, &Condition { pool, is_replacing, is_bounded }, log);
     }
 
+    /// Whether the service manager keeps listeners for the next master.
+    pub(super) fn keeps_listeners(&self) -> bool {
+        self.outbox.is_on() && self.settings.kept_fds_max > 0
+    }
+
     /// The master ends. Listeners whose files go with it are removed from the store; the others may stay for a
     /// restart, with the connections that wait in them.
     pub(super) fn leave(&mut self, with_files: &[String], log: &mut Log) {

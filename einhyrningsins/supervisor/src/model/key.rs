@@ -86,13 +86,17 @@ impl<'a> Writer<'a> {
 
     fn plan(&mut self) {
         let Tables { plan, was_ready, .. } = &self.supervisor.tables;
-        let plan = match plan {
+        let kind = match plan {
             Plan::Waiting => [0, 0],
             Plan::Steady | Plan::Rolling(_) => [1, u8::from(*was_ready)],
             Plan::Stopping { code, .. } => [2, *code],
             Plan::Exited => [3, 0],
         };
-        self.bytes.extend(plan);
+        self.bytes.extend(kind);
+        if let Plan::Stopping { stepped_at, .. } = plan {
+            // Until then it is not taken a step further.
+            self.time((self.world.now - *stepped_at).min(Duration::from_secs(1)));
+        }
         // Whether time has passed that it was not told of.
         self.small(usize::from(self.supervisor.now < self.world.now));
     }
@@ -109,10 +113,15 @@ impl<'a> Writer<'a> {
         self.small(self.workers.len());
         for worker in self.workers.clone() {
             self.small(usize::from(worker.pid.is_some()));
+            self.small(usize::from(worker.is_unsignallable));
+            let onlooker = &self.world.onlooker;
+            let is_in = |pids: &BTreeSet<Pid>| worker.pid.is_some_and(|pid| pids.contains(&pid));
+            let (refuses, heard) = (is_in(&onlooker.refusing), is_in(&onlooker.heard));
+            self.bytes.extend([u8::from(refuses), u8::from(heard)]);
             match worker.state {
                 State::Draining(drain) => {
-                    let place = STOPS.iter().position(|stop| *stop == drain.signal);
-                    self.small(10 + place.expect("a stop signal of the model"));
+                    let place = STOPS.iter().position(|stop| Some(*stop) == drain.signal);
+                    self.small(10 + place.unwrap_or(STOPS.len()));
                     let had = STOPS.map(|stop| usize::from(drain.has_had(stop)));
                     had.into_iter().for_each(|had| self.small(had));
                     let seen = worker.pid.and_then(|pid| self.world.onlooker.processes.get(&pid));
@@ -122,6 +131,7 @@ impl<'a> Writer<'a> {
                         Next::Nothing => self.until(0, None),
                         Next::Ask(at) => self.until(1, Some(at)),
                         Next::Kill(at) => self.until(2, Some(at)),
+                        Next::End => self.small(3),
                     }
                     continue;
                 }

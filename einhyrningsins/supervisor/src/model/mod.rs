@@ -56,18 +56,21 @@ struct Means {
     lates: u8,
     /// A worker holds more memory than it may.
     swells: u8,
+    /// A worker becomes another user, whom the master may not signal.
+    hardens: u8,
 }
 
 impl Means {
-    fn each(self) -> [u8; 9] {
-        let Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells } = self;
-        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells]
+    fn each(self) -> [u8; 10] {
+        let Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens } =
+            self;
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens]
     }
 
     fn from_each(
-        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells]: [u8; 9],
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens]: [u8; 10],
     ) -> Self {
-        Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells }
+        Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens }
     }
 
     /// Whether there is no more of anything than in `other`.
@@ -251,6 +254,20 @@ fn stops_hold() {
             [Stop::Gracefully, Stop::With(Signal::SIGTERM), Stop::Escalating, Stop::AtOnce(Signal::SIGQUIT)];
         scope.commands.extend(ways.map(stop));
         scope.means = Means { upgrades: 1, stops: 2, abandons: 1, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn workers_out_of_reach_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("out of reach", workers);
+        scope.policy.grace = (workers != 2).then_some(3 * SECOND);
+        scope.commands = vec![SMOOTH, PoolCommand::Inc(1), PoolCommand::Dec(1)];
+        scope.commands.extend([Stop::Gracefully, Stop::Escalating].map(stop));
+        let upgrades = u8::from(workers < 3);
+        scope.means =
+            Means { deaths: 1, upgrades, resizes: 1, stops: 2, hardens: few(workers), ..Means::default() };
         scope
     }));
 }

@@ -7,7 +7,7 @@
 use super::super::rules::{Fate, Step};
 use super::search::explore;
 use super::*;
-use einhorn_proto::{DrainReason, LastReply};
+use einhorn_proto::{DrainReason, LastReply, SignalReason};
 
 /// A bug that a supervisor of the tests can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) enum Sabotage {
     ForgetWaiter,
     /// The end of a soak starts nobody.
     SleepAfterSoak,
+    /// A signal that was refused counts as sent.
+    BelieveInSignals,
 }
 
 /// Far beyond every wait of the model.
@@ -48,6 +50,12 @@ impl Sabotage {
             if self == Self::ForgetWaiter {
                 *request = None;
             }
+        }
+        if self == Self::BelieveInSignals
+            && let Event::Heard { report, .. } = &mut event
+            && let Report::SignalFailed { signal, .. } = *report
+        {
+            *report = Report::StopSent { signal, reason: SignalReason::Set, is_caught: true };
         }
         self.change_bounds(supervisor, 1);
         let was_rolling_back = is_rolling_back(supervisor);
@@ -87,16 +95,21 @@ impl Sabotage {
     }
 
     fn extra_signals(self, supervisor: &Supervisor, event: &Event) -> Vec<Action> {
+        let again = |pid, signal| {
+            let generation = supervisor.tables.releases.serving();
+            Action::Stop { pid, generation, ask: Ask::With(signal) }
+        };
         let draining = |worker: &worker::Worker| Some((worker.pid?, worker.drain()?));
         let pool = &supervisor.tables.pool;
         match (self, event) {
             (Self::SignalAfterReap, Event::Exited { pid, .. }) => {
                 let drained = pool.by_pid(*pid).and_then(draining);
-                drained.map(|(pid, _)| Action::Signal { pid, signal: Signal::SIGKILL }).into_iter().collect()
+                drained.map(|(pid, _)| again(pid, Signal::SIGKILL)).into_iter().collect()
             }
             (Self::SignalTwice, Event::Command { command: PoolCommand::Stop { .. }, .. }) => {
-                let again = pool.workers().filter_map(draining);
-                again.map(|(pid, drain)| Action::Signal { pid, signal: drain.signal }).collect()
+                let drains = pool.workers().filter_map(draining);
+                let had = drains.filter_map(|(pid, drain)| Some((pid, *drain.signals().first()?)));
+                had.map(|(pid, signal)| again(pid, signal)).collect()
             }
             _ => Vec::new(),
         }
@@ -197,4 +210,13 @@ fn a_pool_that_falls_asleep_is_found() {
     let commands = vec![canary(1, None), PoolCommand::Continue];
     let means = Means { upgrades: 1, turns: 1, ..Means::default() };
     find(Sabotage::SleepAfterSoak, "I8:", &Scope { commands, means, ..Scope::steady("sabotage", 2) });
+}
+
+#[test]
+fn a_wait_for_a_worker_out_of_reach_is_found() {
+    let commands = vec![stop(Stop::Gracefully)];
+    let means = Means { stops: 1, hardens: 1, ..Means::default() };
+    let mut scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
+    scope.policy.grace = Some(SECOND);
+    find(Sabotage::BelieveInSignals, "I8:", &scope);
 }

@@ -7,7 +7,7 @@ use super::Moment;
 use super::Pid;
 use einhorn_proto::{AckSource, Termination};
 
-use super::super::onlooker::{Onlooker, check_rest, good_event};
+use super::super::onlooker::{Onlooker, answer, check_rest, good_event};
 use super::super::rules;
 use super::super::worker::{State, Worker};
 use super::super::*;
@@ -25,6 +25,8 @@ pub(super) enum Step {
     Acks(Pid),
     /// It is measured, and holds more than it may.
     Swells(Pid),
+    /// It becomes another user, whom the master may not signal.
+    Hardens(Pid),
     /// The clock jumps to the next deadline, and the supervisor hears of it.
     Deadline,
     /// The clock jumps to the next deadline, and something else is heard first.
@@ -76,12 +78,20 @@ impl World {
         self.feed_at(self.now, event)
     }
 
+    /// Feeds an event, and what a shell answers at once.
     fn feed_at(&mut self, now: Moment, event: Event) -> Vec<Action> {
         let sabotage = self.sabotage;
-        self.onlooker.feed_by(&mut self.supervisor, event, |supervisor, event| match sabotage {
-            None => supervisor.handle(now, event),
-            Some(sabotage) => sabotage.handle(supervisor, now, event),
-        })
+        let mut actions =
+            self.onlooker.feed_by(&mut self.supervisor, event, |supervisor, event| match sabotage {
+                None => supervisor.handle(now, event),
+                Some(sabotage) => sabotage.handle(supervisor, now, event),
+            });
+        let answers: Vec<_> =
+            actions.iter().filter_map(|action| answer(action, &self.onlooker.refusing)).collect();
+        for event in answers {
+            actions.extend(self.feed_at(now, event));
+        }
+        actions
     }
 
     fn spawning(&self) -> impl Iterator<Item = &Worker> {
@@ -111,6 +121,9 @@ impl World {
             }
             if means.swells > 0 {
                 steps.push(Step::Swells(*pid));
+            }
+            if means.hardens > 0 && !self.onlooker.refusing.contains(pid) {
+                steps.push(Step::Hardens(*pid));
             }
         }
         match self.supervisor.next_deadline() {
@@ -184,6 +197,7 @@ impl World {
             }
             Step::Late => Means { lates: 1, ..none },
             Step::Swells(_) => Means { swells: 1, ..none },
+            Step::Hardens(_) => Means { hardens: 1, ..none },
             Step::Abandon(_) => Means { abandons: 1, ..none },
             Step::Command(command) => match command {
                 PoolCommand::Upgrade(_) => Means { upgrades: 1, ..none },
@@ -210,6 +224,10 @@ impl World {
             }
             &Step::Dies(pid) => self.feed(Event::Exited { pid, termination: Termination::Exited(1) }),
             &Step::Swells(pid) => self.feed(Event::Heard { pid, report: Report::Rss(u64::MAX) }),
+            &Step::Hardens(pid) => {
+                self.onlooker.refusing.insert(pid);
+                Vec::new()
+            }
             &Step::Acks(pid) => self.feed(Event::Heard { pid, report: Report::Ack(AckSource::Control) }),
             Step::Deadline => {
                 self.now = self.supervisor.next_deadline().map_or(self.now, |at| at.max(self.now));
@@ -247,7 +265,7 @@ impl World {
             self.feed(Event::Spawned { worker, pid: Pid::from_raw(self.pids) });
             return true;
         }
-        let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker.resolving) else {
+        let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker) else {
             check_rest(&self.supervisor);
             return false;
         };

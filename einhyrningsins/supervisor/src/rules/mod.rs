@@ -29,7 +29,7 @@ use super::moment::Moment;
 use super::pool::Pass;
 use super::slot::Attempts;
 use super::tables::Tables;
-use super::worker::{Drain, Process};
+use super::worker::Process;
 
 /// The rules in order of precedence.
 const RULES: [fn(&View<'_>) -> Option<Step>; 7] =
@@ -63,7 +63,7 @@ pub(crate) enum Step {
     /// The worker has missed its boot deadline: it drains, and is a loss to its slot.
     MissBoot(Process),
     /// The worker's grace period is over: SIGKILL.
-    Kill(Process, Drain),
+    Kill(Process),
     /// The worker, whose slot was closed, gets its stop signal.
     Ask(Process),
     /// The worker has reached its greatest age, and waits to be replaced.

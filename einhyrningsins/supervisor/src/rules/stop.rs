@@ -6,7 +6,7 @@ use crate::plan::Plan;
 pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     let pool = &view.tables.pool;
     match view.tables.plan {
-        Plan::Stopping { .. } => (pool.live() == 0).then_some(Step::Exit),
+        Plan::Stopping { .. } => pool.is_left_alone().then_some(Step::Exit),
         Plan::Steady | Plan::Rolling(_) => {
             let is_hopeless = pool.size() > 0 && pool.given_up.len() == pool.size();
             // Losses first: the last one has yet to be told.

@@ -1,7 +1,7 @@
 //! What scripts play: a supervisor on a virtual clock, and a shell that is as good or as bad as they say.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::Moment;
 
@@ -9,6 +9,7 @@ use super::Pid;
 use super::Signal;
 use einhorn_proto::{AckSource, LastReply, Notice, Termination};
 
+use super::super::onlooker::answer;
 use super::super::*;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -23,6 +24,8 @@ pub(super) struct Play {
     /// Reasons for which the next spawns fail.
     pub(super) failures: VecDeque<(&'static str, bool)>,
     pub(super) resolves: bool,
+    /// The processes that the master may not signal.
+    pub(super) refusing: BTreeSet<Pid>,
     /// What was spawned: pid, slot, index, generation.
     pub(super) spawned: Vec<(i32, u32, u32, u64)>,
     pub(super) signals: Vec<(i32, Signal)>,
@@ -42,7 +45,7 @@ pub(in super::super) fn plain_policy(workers: u32) -> Policy {
         retries: Retries::DEFAULT,
         unacked_max: 2,
         upgrade_additional_max: None,
-        graceful_signal: Signal::SIGUSR2,
+        graceful_signal: Some(Signal::SIGUSR2),
         grace: None,
         shrink_grace: None,
         upgrade_restarts: false,
@@ -59,6 +62,7 @@ impl Play {
             next_request: 0,
             failures: VecDeque::new(),
             resolves: true,
+            refusing: BTreeSet::new(),
             spawned: Vec::new(),
             signals: Vec::new(),
             replies: Vec::new(),
@@ -105,6 +109,13 @@ impl Play {
                 Action::Signal { pid, signal } => {
                     self.signals.push((pid.as_raw(), signal));
                     None
+                }
+                Action::Stop { .. } | Action::Recognise { .. } => {
+                    let answer = answer(&action, &self.refusing);
+                    if let Some(Event::Heard { pid, report: Report::StopSent { signal, .. } }) = answer {
+                        self.signals.push((pid.as_raw(), signal));
+                    }
+                    answer
                 }
                 Action::Notice { notice, .. } => {
                     self.notices.push(notice);

@@ -55,7 +55,7 @@ fn render(status: &Status) -> Vec<Line> {
     lines.extend(recycled_line(status.recycled));
     lines.push(fact("runs", &shell_words::join(&status.master.command)));
     lines.push(fact("in", &status.master.directory));
-    lines.extend(status.releases.iter().map(release_line));
+    lines.extend(status.releases.iter().flat_map(release_lines));
     lines.push(fact("control", &status.master.socket));
     lines.extend(status.listeners.iter().map(listener_line));
     lines.push(Line::new());
@@ -133,14 +133,19 @@ fn recycled_line(recycled: Recycled) -> Option<Line> {
     (!text.is_empty()).then(|| fact("recycled", &text))
 }
 
-/// The release of a generation. Its directory comes first, because it distinguishes deploys.
-fn release_line(release: &ReleaseStatus) -> Line {
+/// The release of a generation, and how its workers are asked to stop. Its directory comes first, because it distinguishes
+/// deploys.
+fn release_lines(release: &ReleaseStatus) -> Vec<Line> {
     let ReleaseStatus { generation, real_directory, program, device, inode, modified, .. } = release;
     let inside = program.strip_prefix(real_directory.as_str()).and_then(|rest| rest.strip_prefix('/'));
     let program = inside.unwrap_or(program);
     let text =
         format!("{generation}: {real_directory}, {program} of {modified} (device {device}, inode {inode})");
-    fact("release", &text)
+    let stops = release
+        .stop_signals
+        .iter()
+        .map(|stop| fact("", &format!("{generation}: stops on {}: {}", stop.signal, stop.why)));
+    std::iter::once(fact("release", &text)).chain(stops).collect()
 }
 
 fn worker_table(status: &Status) -> Table {
@@ -202,13 +207,15 @@ fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus
         WorkerState::Up => ("up", Style::Good),
         WorkerState::Draining => ("draining", Style::Faint),
     };
+    let (state, style) =
+        if worker.stopped { (format!("{state}, stopped"), Style::Bad) } else { (state.to_owned(), style) };
     let [restarts, death] = of_slot(slot);
     table.row(vec![
         number(worker.slot),
         number(worker.index),
         number(worker.pid),
         number(worker.generation),
-        Span::new(state, style),
+        Span::new(&state, style),
         Span::plain(&age(worker.age_ms)),
         restarts,
         death,
@@ -273,6 +280,7 @@ mod tests {
             boot_ms: Some(5),
             pinged_ms: None,
             text: None,
+            stopped: false,
         }
     }
 
@@ -297,6 +305,7 @@ mod tests {
             device: 2049,
             inode: 77,
             modified: "2026-11-22T08:35:29Z".into(),
+            stop_signals: Vec::new(),
         }
     }
 

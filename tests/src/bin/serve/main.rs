@@ -63,8 +63,7 @@ fn main() -> io::Result<()> {
         });
     }
     let open = accept(service, &listeners, knobs.greedy)?;
-    // Nobody else accepts from a socket of its own, so none is to wait there. What others hold does no harm.
-    let kept = (knobs.own.is_none() || service.stop.is_parked()).then_some(listeners);
+    let kept = service.stop.is_parked().then_some(listeners);
     open.wait_none();
     if service.stop.is_parked() {
         ack::status("parked")?;

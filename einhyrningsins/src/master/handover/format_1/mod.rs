@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::master::service::ServiceRecord;
 
-/// Turns a state of format 1 into the present format.
+/// Turns a state of format 1 into one of format 2.
 pub(super) fn convert(body: &[u8]) -> Result<Value, serde_json::Error> {
     let mut old: Map<String, Value> = serde_json::from_slice(body)?;
     let service = match old.remove("service") {

@@ -111,6 +111,11 @@ impl PerSlot {
         slots
     }
 
+    /// The members themselves.
+    pub fn into_members(self) -> impl Iterator<Item = (SlotNumber, Listener)> {
+        self.members.into_iter().map(|member| (member.slot, member.listener))
+    }
+
     /// The slots of the members, in the kernel's order.
     pub fn order(&self) -> Vec<SlotNumber> {
         self.members.iter().map(|member| member.slot).collect()

@@ -1,0 +1,85 @@
+//! What `/proc` shows of a process: the program that it runs, and the signals that it catches.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// What the kernel appends to the path of a program whose file was removed or replaced.
+const DELETED: &[u8] = b" (deleted)";
+
+/// Signals, as a bit for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalMask(u64);
+
+impl SignalMask {
+    #[must_use]
+    pub fn contains(self, signal: Signal) -> bool {
+        self.0 & (1 << (signal as i32 - 1)) != 0
+    }
+}
+
+/// The signals for which a process has a handler.
+///
+/// # Errors
+/// ENOENT or ESRCH if it has gone.
+///
+/// # Source
+/// `SigCgt` in `proc_pid_status(5)`: hexadecimal, the lowest bit is signal 1. Everybody may read it, unless `/proc` is
+/// mounted with `hidepid`.
+pub fn caught_signals(pid: Pid) -> io::Result<SignalMask> {
+    let status = fs::read(format!("/proc/{pid}/status"))?;
+    let mask = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok());
+    mask.map(SignalMask).ok_or_else(|| io::Error::other("its status has no SigCgt"))
+}
+
+/// The names under which a process may be known: that of the file that it executes, and the one that it has given itself
+/// or, for a script, the script's. Empty if it has gone.
+///
+/// # Source
+/// `proc_pid_exe(5)`, which only the same user and root may read; `proc_pid_comm(5)`, at most 15 bytes, which everybody
+/// may.
+#[must_use]
+pub fn program_names(pid: Pid) -> Vec<String> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().and_then(|path| {
+        let name = path.file_name()?.as_bytes();
+        Some(String::from_utf8_lossy(name.strip_suffix(DELETED).unwrap_or(name)).into_owned())
+    });
+    let comm = fs::read(format!("/proc/{pid}/comm")).ok();
+    let comm = comm.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
+    exe.into_iter().chain(comm).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_shows_its_names_and_its_handlers() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("server");
+        fs::copy("/bin/sh", &program).unwrap();
+        let script = "trap : USR2; echo ready; read line";
+        let mut child = Command::new(&program);
+        child.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid = Pid::from_raw(child.id() as i32);
+        let caught = caught_signals(pid).unwrap();
+        assert!(caught.contains(Signal::SIGUSR2) && !caught.contains(Signal::SIGTERM), "{caught:?}");
+        assert_eq!(program_names(pid), ["server", "server"]);
+        fs::remove_file(&program).unwrap();
+        assert_eq!(program_names(pid), ["server", "server"], "with its file removed");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(program_names(pid), Vec::<String>::new());
+        assert!(caught_signals(pid).is_err());
+    }
+}
