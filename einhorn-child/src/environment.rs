@@ -45,6 +45,8 @@ pub(crate) struct Environment {
     /// Valid only if `sockets` is empty.
     pub(crate) no_sockets: NoSockets,
     pub(crate) master_pid: Result<Option<u32>, BadVariable>,
+    /// Whether systemd, or whoever does as it does, passed sockets to this very process.
+    is_activated: bool,
     pub(crate) control_fd: Result<Option<InheritedFd>, BadVariable>,
     pub(crate) control_path: Option<PathBuf>,
     pub(crate) notify_socket: Option<OsString>,
@@ -72,10 +74,12 @@ impl Environment {
         };
         let watched =
             number::<u32>(get, "WATCHDOG_PID").is_ok_and(|watched| watched.is_none_or(|it| it == pid));
+        let is_activated = get("LISTEN_FDS").is_some() && number(get, "LISTEN_PID") == Ok(Some(pid));
         Self {
             sockets,
             no_sockets,
             master_pid: number(get, "EINHORN_MASTER_PID"),
+            is_activated,
             control_fd: number(get, "EINHORN_SOCK_FD").map(|fd| fd.map(InheritedFd::named_by_variable)),
             control_path: get("EINHORN_SOCK_PATH").filter(|path| !path.is_empty()).map(PathBuf::from),
             notify_socket: get("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
@@ -89,6 +93,21 @@ impl Environment {
                 .map(Duration::from_micros),
         }
     }
+
+    /// See [`is_supervised`]; `parent` is the parent of this process.
+    fn is_supervised(&self, parent: u32) -> bool {
+        match self.master_pid {
+            Ok(Some(master)) => is_or_may_be(parent, master),
+            Ok(None) => self.is_activated,
+            Err(_) => false,
+        }
+    }
+}
+
+/// Whether `parent` is `master`, or may be: a process whose parent is outside its pid namespace sees 0 for it
+/// (`getppid(2)`). The master asks the kernel who sends a message, so nothing depends on this guess.
+pub(crate) fn is_or_may_be(parent: u32, master: u32) -> bool {
+    parent == master || parent == 0
 }
 
 /// The sockets of the first source that has any, or why there are none.
@@ -203,8 +222,8 @@ fn bad(name: &str, value: &str, why: &str) -> BadVariable {
 
 /// The pid of the master that started this process or one of its ancestors (`EINHORN_MASTER_PID`).
 ///
-/// `None` without a master. Descendants of a worker inherit the variable; [`is_supervised`] tells whether this
-/// process is itself a worker.
+/// `None` without a master, under systemd's socket activation too. Descendants of a worker inherit the variable;
+/// [`is_supervised`] tells whether this process is itself a worker.
 ///
 /// ```
 /// match einhorn_child::master_pid() {
@@ -217,10 +236,15 @@ pub fn master_pid() -> Option<u32> {
     environment().master_pid.clone().ok().flatten()
 }
 
-/// Whether this process is a worker of a running master: `EINHORN_MASTER_PID` is its parent.
+/// Whether somebody holds sockets for this process and starts its successor: a master, or systemd.
 ///
-/// False in a child of a worker, and once the master is gone. Only a worker's own [`ack`] and [`ping`] reach a
-/// master's control socket.
+/// - Under a master: `EINHORN_MASTER_PID` is the parent of this process. False in a child of a worker, and once
+///   the master is gone. In a pid namespace of its own, a worker cannot see its parent, and counts as supervised.
+/// - Under systemd's socket activation: `LISTEN_PID` is this process. Here [`master_pid`], [`slot`] and the like
+///   return `None`.
+///
+/// It decides nothing in this crate: [`take`], [`inherit_or_bind`] and [`ack`] look at the variables that they
+/// need, and work in both cases.
 ///
 /// ```
 /// if !einhorn_child::is_supervised() {
@@ -229,17 +253,18 @@ pub fn master_pid() -> Option<u32> {
 /// ```
 ///
 /// [`ack`]: crate::ack
-/// [`ping`]: crate::ping
+/// [`take`]: crate::take
+/// [`inherit_or_bind`]: crate::inherit_or_bind
 #[must_use]
 pub fn is_supervised() -> bool {
-    master_pid() == Some(std::os::unix::process::parent_id())
+    environment().is_supervised(std::os::unix::process::parent_id())
 }
 
 /// This worker's index (`EINHORN_CHILD_INDEX`): the lowest number that no other live worker had when it was
 /// spawned.
 ///
 /// During an upgrade, while old and new workers run side by side, the index exceeds the number of workers. Use
-/// it to tell live workers apart, and [`slot`] to divide work among them.
+/// it for what no two live workers may share, and [`slot`] for what a worker leaves to its successor.
 ///
 /// ```
 /// let log = format!("server.{}.log", einhorn_child::index().unwrap_or(0));
@@ -250,14 +275,18 @@ pub fn index() -> Option<u64> {
     environment().index
 }
 
-/// This worker's slot (`EINHORN_SLOT`): its position in the pool. A pool that only grew has the slots 0 to N-1.
+/// This worker's slot (`EINHORN_SLOT`): its position in the pool, from 0.
 ///
-/// A successor has the slot of the worker that it replaces, so for a while two workers have the same one.
+/// No two workers have the same one, except a worker and its successor for a while.
+///
+/// The slots may have gaps: when the pool shrinks, the slots of the youngest workers go, whichever they are, and a
+/// slot whose workers keep failing is left empty. So a slot may be as large as the number of workers or larger,
+/// and slot 0 need not exist. Do not use it as a share of work ("the n-th of N") or for a job that exactly one
+/// worker must do; for a file or a port of the worker's own it is right.
 ///
 /// ```
-/// if einhorn_child::slot() == Some(0) {
-///     println!("it falls to me to run the nightly job");
-/// }
+/// let cache = format!("cache-{}.db", einhorn_child::slot().unwrap_or(0));
+/// # assert!(cache.ends_with(".db"));
 /// ```
 #[must_use]
 pub fn slot() -> Option<u64> {
@@ -281,19 +310,27 @@ pub fn generation() -> Option<u64> {
 /// How long the master waits for a [`ping`](crate::ping) before it considers this worker hung (`WATCHDOG_USEC`,
 /// as in `sd_watchdog_enabled(3)`); `None` if it expects none.
 ///
-/// Ping about twice as often. `WATCHDOG_PID`, if set, must name this process.
+/// Ping two or three times within it, from the loop that does the work. A thread that does nothing but ping goes
+/// on when the rest of the worker hangs, and the master never notices. `WATCHDOG_PID`, if set, must name this
+/// process.
 ///
 /// ```
-/// if let Some(timeout) = einhorn_child::ping_timeout() {
-///     std::thread::spawn(move || {
-///         loop {
-///             std::thread::sleep(timeout / 2);
-///             if let Err(error) = einhorn_child::ping() {
-///                 eprintln!("{error}");
-///             }
-///         }
-///     });
+/// use std::sync::mpsc::{RecvTimeoutError, channel};
+/// use std::time::Duration;
+///
+/// let (sender, jobs) = channel::<String>();
+/// # sender.send("a job".into())?;
+/// # drop(sender);
+/// let pause = einhorn_child::ping_timeout().map_or(Duration::MAX, |timeout| timeout / 3);
+/// loop {
+///     match jobs.recv_timeout(pause) {
+///         Ok(job) => println!("{job}"),
+///         Err(RecvTimeoutError::Timeout) => {}
+///         Err(RecvTimeoutError::Disconnected) => break,
+///     }
+///     einhorn_child::ping()?; // after each job too: a queue that never empties is no reason to be silent
 /// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
 pub fn ping_timeout() -> Option<Duration> {
@@ -424,6 +461,27 @@ mod tests {
         assert_eq!(names(&named("web")), [None, None]);
         let elsewhere = [("EINHORN_FDS", "4 5"), ("LISTEN_FDNAMES", "web:admin")];
         assert_eq!(names(&elsewhere), [None, None]);
+    }
+
+    #[test]
+    fn a_worker_and_an_activated_process_are_supervised_and_their_children_are_not() {
+        let master = ("EINHORN_MASTER_PID", "7");
+        let activation = [("LISTEN_FDS", "1"), ("LISTEN_PID", "4711")];
+        for (variables, parent, supervised) in [
+            (&[master][..], 7, true),
+            // In a pid namespace of its own.
+            (&[master], 0, true),
+            // A child of the worker; a worker of a dead master.
+            (&[master], 8, false),
+            (&[master, activation[0], activation[1]], 1, false),
+            (&activation, 1, true),
+            (&[activation[0], ("LISTEN_PID", "1")], 1, false),
+            (&activation[1..], 1, false),
+            (&[("NOTIFY_SOCKET", "/run/notify")], 1, false),
+            (&[], 1, false),
+        ] {
+            assert_eq!(read(variables).is_supervised(parent), supervised, "{variables:?} below {parent}");
+        }
     }
 
     #[test]

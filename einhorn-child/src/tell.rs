@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::environment::{Environment, environment};
+use crate::environment::{Environment, environment, is_or_may_be};
 use crate::sockets::{SocketKind, kind_of};
 use crate::sys::{Absent, InheritedFd};
 use crate::{BadVariable, sockets};
@@ -120,9 +120,16 @@ impl Error for TellError {}
 /// manual ack mode, an upgrade waits for the ack before it stops an old worker. Repeating it is harmless.
 ///
 /// The ack goes over the master's control socket (`EINHORN_SOCK_FD`, else `EINHORN_SOCK_PATH`), else over
-/// `NOTIFY_SOCKET` as `READY=1`, which systemd reads too. If one way fails, the next is tried. Without any of
-/// them nothing is sent, and that is not an error, so the same program runs by hand. Each way may block for 5 s
-/// at most. The master sends no answer, and has the ack even if it reads it after this process has exited.
+/// `NOTIFY_SOCKET` as `READY=1`. If one way fails, the next is tried. Without any of them nothing is sent, and
+/// that is not an error, so the same program runs by hand. Each way may block for 5 s at most. The master sends
+/// no answer, and has the ack even if it reads it after this process has exited.
+///
+/// Under systemd without a master, `READY=1` is sent if the unit asks for it (`Type=notify`), and nothing if it
+/// does not.
+///
+/// In a pid namespace of its own (`unshare --pid`, a sandbox), a worker acks too: the master asks the kernel who
+/// sent the ack. This process must then be the first one of the namespace; below another one, which the sandbox
+/// runs as its init, it cannot be told from a child of the worker, and gets an error.
 ///
 /// ```
 /// if einhorn_child::ack()? == einhorn_child::Told::Nobody {
@@ -230,7 +237,7 @@ fn tell(message: &Message<'_>) -> Result<Told, TellError> {
     let master = environment.master_pid.clone().map_err(TellError::BadVariable)?;
     if let Some(master) = master {
         let parent = std::os::unix::process::parent_id();
-        if master != parent {
+        if !is_or_may_be(parent, master) {
             return Err(TellError::NotItsWorker { master, parent });
         }
     }
