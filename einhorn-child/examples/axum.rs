@@ -32,9 +32,7 @@ const LINGER: Duration = Duration::from_secs(5);
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let stop = Stop::install()?;
-    let listener = einhorn_child::inherit_or_bind("127.0.0.1:8000")?;
-    listener.set_nonblocking(true)?; // shared by all holders; every event loop wants it
-    let listener = TcpListener::from_std(listener)?;
+    let listener: TcpListener = einhorn_child::inherit_or_bind("127.0.0.1:8000")?;
 
     let (open, mut all_closed) = mpsc::channel(1);
     let listener = UntilStop { listener, stopped: stop.future()?, open: Some(open) };

@@ -8,10 +8,11 @@
 //! # A worker
 //! ```no_run
 //! use std::io::Write;
+//! use std::net::TcpListener;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let stop = einhorn_child::Stop::install()?;
-//!     let listener = einhorn_child::inherit_or_bind("127.0.0.1:8000")?;
+//!     let listener: TcpListener = einhorn_child::inherit_or_bind("127.0.0.1:8000")?;
 //!     einhorn_child::ack()?;
 //!     while let Some((mut stream, _)) = stop.accept(&listener)? {
 //!         let _ = stream.write_all(b"hello\n");
@@ -21,6 +22,14 @@
 //! ```
 //! Without a master, the same program binds its own socket, and `ack` does nothing. The examples `hello`
 //! (threads and the standard library) and `axum` are complete HTTP servers.
+//!
+//! # Under systemd
+//! Socket activation without a master works too, with all functions of this crate: [`take`] and
+//! [`inherit_or_bind`] find the sockets of a `.socket` unit, by number in the order of its `ListenStream=`,
+//! `ListenDatagram=` and so on, or by their `FileDescriptorName=`, and [`is_supervised`] returns `true`. There are
+//! no slots, indexes and generations. [`ack`] sends `READY=1` if the unit has `Type=notify`, else nothing;
+//! [`ping_timeout`] returns its `WatchdogSec=`. The request to stop is SIGTERM. With `Accept=yes`, systemd passes
+//! a connection instead of a listener: take it as [`OwnedFd`](std::os::fd::OwnedFd).
 //!
 //! # What keeps an upgrade from losing requests
 //! - All holders share the queue of an inherited listener. A worker that stops only needs to stop accepting;
@@ -37,9 +46,11 @@
 //! Everything can be used from any thread.
 //!
 //! # Features
-//! `tokio`: `Stop::future`, the stop as a future.
+//! `tokio`: [`take`] and [`inherit_or_bind`] return the sockets of `tokio::net` as well, ready to use, and
+//! `Stop::future` is the stop as a future.
 
 mod accept;
+mod bind;
 mod environment;
 mod error;
 #[cfg(feature = "tokio")]
@@ -48,8 +59,11 @@ mod sockets;
 mod stop;
 mod sys;
 mod tell;
+#[cfg(feature = "tokio")]
+mod tokio_sockets;
 
 pub use accept::Acceptor;
+pub use bind::Bind;
 pub use environment::{generation, index, is_supervised, master_pid, ping_timeout, scrub, slot};
 pub use error::{BadVariable, NoSockets, TakeError};
 #[cfg(feature = "tokio")]

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use socket2::{Domain, SockRef, Type};
 
+use crate::bind::Bind;
 use crate::environment::{HandedSocket, environment};
 use crate::sys::Absent;
 use crate::{NoSockets, TakeError};
@@ -111,7 +112,9 @@ impl fmt::Display for Which {
 /// A type that an inherited socket can be taken as.
 ///
 /// [`TcpListener`], [`UdpSocket`], [`UnixListener`] and [`UnixDatagram`] require a socket of their kind.
-/// [`OwnedFd`] accepts any socket, including kinds that the standard library has no type for.
+/// [`OwnedFd`] accepts any socket, including kinds that the standard library has no type for. With the feature
+/// `tokio`, the types of the same names in `tokio::net` are there too; they become non-blocking and belong to the
+/// current runtime.
 ///
 /// ```
 /// use einhorn_child::{Inherit, SocketKind};
@@ -119,12 +122,15 @@ impl fmt::Display for Which {
 ///
 /// assert_eq!(<UdpSocket as Inherit>::KIND, Some(SocketKind::UdpSocket));
 /// ```
-pub trait Inherit: From<OwnedFd> + sealed::Sealed {
+pub trait Inherit: Sized + sealed::Sealed {
     /// The kind of socket that the type requires; `None` for any.
     const KIND: Option<SocketKind>;
+
+    #[doc(hidden)]
+    fn adopt(fd: OwnedFd) -> io::Result<Self>;
 }
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
@@ -133,6 +139,10 @@ macro_rules! inherit {
         impl sealed::Sealed for $type {}
         impl Inherit for $type {
             const KIND: Option<SocketKind> = $kind;
+
+            fn adopt(fd: OwnedFd) -> io::Result<Self> {
+                Ok(fd.into())
+            }
         }
     )*};
 }
@@ -157,7 +167,7 @@ inherit! {
 /// that was closed or is something else is refused.
 ///
 /// All holders of a socket share its `O_NONBLOCK` flag, including other workers and predecessors, so it may be
-/// set or not. Set it to what your server needs; [`Stop::accept`] does so itself.
+/// set or not. Set it to what your server needs; [`Stop::accept`] and the types of tokio do so themselves.
 ///
 /// ```no_run
 /// use std::net::{TcpListener, UdpSocket};
@@ -169,6 +179,9 @@ inherit! {
 ///
 /// # Errors
 /// [`TakeError`], whose text names the variable or the socket, and says what to do.
+///
+/// # Panics
+/// If `T` is a type of tokio, outside a tokio runtime or in one without I/O (`enable_io`).
 ///
 /// [`Stop::accept`]: crate::Stop::accept
 pub fn take<T: Inherit>(which: impl Into<Which>) -> Result<T, TakeError> {
@@ -189,44 +202,63 @@ pub fn take<T: Inherit>(which: impl Into<Which>) -> Result<T, TakeError> {
         });
     }
     for (number, socket) in found {
-        match claim(socket, T::KIND) {
+        match take_as(socket) {
             Err(Refusal::Absent(Absent::Taken)) => {}
-            claimed => return claimed.map(T::from).map_err(|refusal| refusal.explain(number, socket)),
+            taken => return taken.map_err(|refusal| refusal.explain(number, socket)),
         }
     }
     Err(TakeError::AlreadyTaken { socket: which })
 }
 
-/// Takes the next TCP listener; without a master, binds `address` instead.
+/// Takes the next inherited socket of the type `T`; without a master or systemd, binds `address` instead.
 ///
-/// The same program then runs under a master, under systemd and by hand. A listener that is bound here has
-/// `SO_REUSEADDR`, so that lingering connections of its predecessor do not block a restart. `address` is not
-/// compared with what the master bound.
+/// The same program then runs under a master, under systemd and by hand. `T` decides what an address is:
 ///
-/// Each call takes the next listener: a server with two ports calls it twice, in the order of the master's
-/// `-b`. A worker that asks for more sockets than it got fails rather than binds, because two workers cannot
-/// bind one address, and an upgrade would fail later and worse.
+/// | `T` | `address` |
+/// |---|---|
+/// | [`TcpListener`], [`UdpSocket`] | what the standard library takes for one: `"127.0.0.1:8000"`, `("::", 53)` |
+/// | [`UnixListener`], [`UnixDatagram`] | a path, or `@` and an abstract name |
+/// | the same types in `tokio::net` (feature `tokio`) | the same |
+///
+/// `address` is not compared with what the master bound. Each call takes the next socket of its type: a server
+/// with two ports calls it twice, in the order of the master's `-b` or of systemd's `ListenStream=`. A worker
+/// that asks for more sockets than it got fails rather than binds, because two workers cannot bind one address,
+/// and an upgrade would fail later and worse.
+///
+/// Of the sockets that are bound here, a TCP listener has `SO_REUSEADDR`, so that lingering connections of its
+/// predecessor do not block a restart. A Unix socket replaces the file that a predecessor left at its path, and
+/// nothing else: not a file of another kind, and not a socket that somebody has open.
 ///
 /// ```
-/// let listener = einhorn_child::inherit_or_bind("127.0.0.1:0")?;
+/// use std::net::{TcpListener, UdpSocket};
+///
+/// let listener: TcpListener = einhorn_child::inherit_or_bind("127.0.0.1:0")?;
 /// println!("listening on {}", listener.local_addr()?);
+/// let socket: UdpSocket = einhorn_child::inherit_or_bind(("127.0.0.1", 0))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
 /// [`TakeError::Bind`] if binding failed; otherwise as [`take`].
-pub fn inherit_or_bind(address: impl ToSocketAddrs) -> Result<TcpListener, TakeError> {
+///
+/// # Panics
+/// As [`take`].
+pub fn inherit_or_bind<T: Bind<A>, A>(address: A) -> Result<T, TakeError> {
     let sockets = match handed_sockets() {
         Ok(sockets) => sockets,
         Err(TakeError::NoSockets(NoSockets::Unsupervised | NoSockets::OtherProcess { .. })) => {
-            return bind(address);
+            return T::bind_here(address).and_then(|fd| {
+                let unfit =
+                    |error| TakeError::System { socket: "the socket that was bound here".into(), error };
+                T::adopt(fd).map_err(unfit)
+            });
         }
         Err(error) => return Err(error),
     };
     let mut passed_over = None;
     for (number, socket) in sockets.iter().enumerate() {
-        match claim(socket, TcpListener::KIND) {
-            Ok(fd) => return Ok(fd.into()),
+        match take_as(socket) {
+            Ok(taken) => return Ok(taken),
             Err(Refusal::Absent(Absent::Taken)) => {}
             Err(refusal @ Refusal::WrongKind { .. }) => {
                 passed_over.get_or_insert_with(|| refusal.explain(number, socket));
@@ -235,16 +267,6 @@ pub fn inherit_or_bind(address: impl ToSocketAddrs) -> Result<TcpListener, TakeE
         }
     }
     Err(passed_over.unwrap_or(TakeError::NoneLeft { count: sockets.len() }))
-}
-
-fn bind(address: impl ToSocketAddrs) -> Result<TcpListener, TakeError> {
-    let failed = |address: String, error| TakeError::Bind { address, error };
-    let addresses: Vec<_> =
-        address.to_socket_addrs().map_err(|error| failed("the given address".into(), error))?.collect();
-    TcpListener::bind(addresses.as_slice()).map_err(|error| {
-        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        failed(addresses.join(" or "), error)
-    })
 }
 
 /// One of the inherited sockets: see [`inherited`].
@@ -337,6 +359,10 @@ impl Refusal {
             Self::System(error) => TakeError::System { socket: label, error },
         }
     }
+}
+
+fn take_as<T: Inherit>(socket: &HandedSocket) -> Result<T, Refusal> {
+    T::adopt(claim(socket, T::KIND)?).map_err(Refusal::System)
 }
 
 /// Takes `socket` if it is as described and `wanted`, and marks it close-on-exec.

@@ -24,17 +24,17 @@ fn worker() {
         let result = match verb {
             "tcp" => take::<TcpListener>(which, &mut taken, |it| it.local_addr().unwrap().to_string()),
             "udp" => take::<UdpSocket>(which, &mut taken, |it| it.local_addr().unwrap().to_string()),
-            "unix" => take::<UnixListener>(which, &mut taken, |it| abstract_name(&it.local_addr().unwrap())),
-            "datagram" => {
-                take::<UnixDatagram>(which, &mut taken, |it| abstract_name(&it.local_addr().unwrap()))
-            }
+            "unix" => take::<UnixListener>(which, &mut taken, |it| name(&it.local_addr().unwrap())),
+            "datagram" => take::<UnixDatagram>(which, &mut taken, |it| name(&it.local_addr().unwrap())),
             "any" => take::<OwnedFd>(which, &mut taken, |_| "some socket".to_owned()),
             "race" => Ok(race(&mut taken)),
-            "bind" => einhorn_child::inherit_or_bind(which).map(|listener| {
-                let address = listener.local_addr().unwrap();
-                taken.push(listener.into());
-                address.to_string()
-            }),
+            "bind" => bind::<TcpListener>(which, &mut taken, |it| it.local_addr().unwrap().to_string()),
+            "bind-udp" => bind::<UdpSocket>(which, &mut taken, |it| it.local_addr().unwrap().to_string()),
+            "bind-unix" => bind::<UnixListener>(which, &mut taken, |it| name(&it.local_addr().unwrap())),
+            "bind-datagram" => bind::<UnixDatagram>(which, &mut taken, |it| name(&it.local_addr().unwrap())),
+            #[cfg(feature = "tokio")]
+            "tokio" => Ok(in_tokio()),
+            "supervised" => Ok(format!("{} {:?}", einhorn_child::is_supervised(), einhorn_child::slot())),
             "list" => einhorn_child::inherited().map(|sockets| {
                 let of = |it: einhorn_child::InheritedSocket| {
                     format!("{} {:?} {} {} {:?}", it.number, it.name, it.fd, it.taken, it.kind)
@@ -66,6 +66,47 @@ where
     Ok(text)
 }
 
+fn bind<T>(
+    address: &str,
+    taken: &mut Vec<OwnedFd>,
+    describe: impl FnOnce(&T) -> String,
+) -> Result<String, TakeError>
+where
+    T: for<'a> einhorn_child::Bind<&'a str>,
+    OwnedFd: From<T>,
+{
+    let socket: T = einhorn_child::inherit_or_bind(address)?;
+    let text = describe(&socket);
+    taken.push(socket.into());
+    Ok(text)
+}
+
+/// Takes a socket of each kind as tokio has it, uses it, and returns what came.
+#[cfg(feature = "tokio")]
+fn in_tokio() -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let tcp: net::TcpListener = einhorn_child::inherit_or_bind("127.0.0.1:0").unwrap();
+        let unix: net::UnixListener = einhorn_child::inherit_or_bind("@nowhere").unwrap();
+        let udp: net::UdpSocket = einhorn_child::take("udp").unwrap();
+        let datagram: net::UnixDatagram = einhorn_child::take(3).unwrap();
+        let mut buffer = [0; 9];
+        let mut said = String::new();
+        let (mut client, _) = tcp.accept().await.unwrap();
+        client.write_all(b"from tokio").await.unwrap();
+        client.read_to_string(&mut said).await.unwrap();
+        let (mut client, _) = unix.accept().await.unwrap();
+        client.read_to_string(&mut said).await.unwrap();
+        for length in [udp.recv(&mut buffer).await, datagram.recv(&mut buffer[3..]).await] {
+            assert_eq!(length.unwrap(), 3);
+        }
+        said + std::str::from_utf8(&buffer[..6]).unwrap()
+    })
+}
+
 /// Takes socket 0 in eight threads and returns how many got it.
 fn race(taken: &mut Vec<OwnedFd>) -> String {
     let results: Vec<_> = std::thread::scope(|scope| {
@@ -84,8 +125,10 @@ fn held_by_a_program(fds: &str) -> String {
     String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn abstract_name(address: &SocketAddr) -> String {
-    String::from_utf8(address.as_abstract_name().unwrap().to_vec()).unwrap()
+/// An abstract name, or a path.
+fn name(address: &SocketAddr) -> String {
+    let path = || address.as_pathname().unwrap().to_str().unwrap().to_owned();
+    address.as_abstract_name().map_or_else(path, |name| String::from_utf8(name.to_vec()).unwrap())
 }
 
 fn tcp() -> (TcpListener, String) {
@@ -157,6 +200,19 @@ fn systemd_socket_activation_is_understood() {
     let worker = Worker::activated("tcp admin; tcp 0").fd(&web).fd(&admin);
     let said = worker.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "web:admin").run();
     assert_eq!(said, [admin_address, web_address]);
+}
+
+#[test]
+fn inherit_or_bind_takes_the_sockets_of_systemd_and_is_supervised_by_it() {
+    let (web, web_address) = tcp();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let worker = Worker::activated("bind-udp 127.0.0.1:0; bind 127.0.0.1:0; bind 127.0.0.1:0; supervised");
+    let said = worker.fd(&web).fd(&udp).env("LISTEN_FDS", "2").run();
+    assert_eq!(said[..2], [udp.local_addr().unwrap().to_string(), web_address]);
+    assert!(said[2].starts_with("all 2 sockets that were passed have been taken"), "{}", said[2]);
+    assert_eq!(said[3], "true None");
+    let said = Worker::new("supervised").fd(&web).env("LISTEN_FDS", "1").env("LISTEN_PID", "1").run();
+    assert_eq!(said, ["false None"]);
 }
 
 #[test]
@@ -294,6 +350,84 @@ fn inherit_or_bind_takes_the_tcp_listeners_in_order() {
             "0 None 3 true None, 1 None 4 false Some(UnixListener), 2 None 5 true None".to_owned(),
         ]
     );
+}
+
+#[test]
+fn inherit_or_bind_takes_the_next_socket_of_each_kind() {
+    let (web, web_address) = tcp();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (address, unix_name_) = unix_name("next");
+    let unix = UnixListener::bind_addr(&address).unwrap();
+    let (address, datagram_name) = unix_name("next-datagram");
+    let datagram = UnixDatagram::bind_addr(&address).unwrap();
+    let said =
+        Worker::new("bind-datagram @x; bind-unix @x; bind-udp 127.0.0.1:0; bind 127.0.0.1:0; bind-unix @x")
+            .fd(&web)
+            .fd(&udp)
+            .fd(&unix)
+            .fd(&datagram)
+            .numbered()
+            .run();
+    let udp_address = udp.local_addr().unwrap().to_string();
+    assert_eq!(said[..4], [datagram_name, unix_name_, udp_address, web_address]);
+    assert!(said[4].starts_with("all 4 sockets"), "{}", said[4]);
+}
+
+#[test]
+fn without_a_master_each_kind_of_socket_is_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let [unix, datagram] = ["unix", "datagram"].map(|name| directory.path().join(name).display().to_string());
+    let (_, name) = unix_name("alone");
+    let role = format!("bind-udp 127.0.0.1:0; bind-unix {unix}; bind-datagram {datagram}; bind-unix @{name}");
+    let said = Worker::new(&role).run();
+    assert!(said[0].starts_with("127.0.0.1:"), "{}", said[0]);
+    assert_eq!(said[1..], [unix, datagram, name]);
+}
+
+/// As `SO_REUSEADDR` does for TCP: a server that was killed does not keep its successor from starting.
+#[test]
+fn the_file_that_a_unix_socket_left_is_replaced_and_nothing_else_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sock");
+    let path = path.to_str().unwrap();
+    let in_use = format!("cannot bind {path}: Address already in use (os error 98)");
+    for (step, other) in [("bind-unix", "bind-datagram"), ("bind-datagram", "bind-unix")] {
+        let role = format!("{step} {path}; {step} {path}; {other} {path}");
+        // The second process finds the file of the first.
+        for _ in 0..2 {
+            assert_eq!(Worker::new(&role).run(), [path, &in_use, &in_use], "{role}");
+        }
+    }
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, "precious").unwrap();
+    assert_eq!(Worker::new(&format!("bind-unix {path}")).run(), [&*in_use]);
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn each_kind_of_socket_is_ready_in_tokio() {
+    use std::io::{Read, Write};
+
+    let (tcp, address) = tcp();
+    let (unix_address, _) = unix_name("tokio");
+    let unix = UnixListener::bind_addr(&unix_address).unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (datagram_address, _) = unix_name("tokio-datagram");
+    let datagram = UnixDatagram::bind_addr(&datagram_address).unwrap();
+    // Blocking, as a master passes them.
+    let worker = Worker::new("tokio").fd(&tcp).fd(&unix).fd(&udp).fd(&datagram).numbered();
+    let worker = worker.env("LISTEN_FDNAMES", "tcp:unix:udp:datagram").spawn();
+    let mut client = TcpStream::connect(address).unwrap();
+    let mut greeting = [0; 10];
+    client.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"from tokio");
+    client.write_all(b"tcp ").unwrap();
+    drop(client);
+    std::os::unix::net::UnixStream::connect_addr(&unix_address).unwrap().write_all(b"unix ").unwrap();
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"udp", udp.local_addr().unwrap()).unwrap();
+    UnixDatagram::unbound().unwrap().send_to_addr(b"dgm", &datagram_address).unwrap();
+    assert_eq!(worker.finish(), ["tcp unix udpdgm"]);
 }
 
 #[test]
