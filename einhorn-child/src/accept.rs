@@ -98,9 +98,7 @@ impl Stop {
             match listener.accept_now() {
                 Ok(accepted) => return Ok(Some(accepted)),
                 Err(error) => match Trouble::of(&error) {
-                    Trouble::NothingThere => {
-                        sys::wait_readable([self.as_fd(), listener.as_fd()], None)?;
-                    }
+                    Trouble::NothingThere => _ = self.wait_readable(listener)?,
                     Trouble::OfTheConnection => {}
                     Trouble::Shortage => {
                         let _ = self.wait_timeout(SHORTAGE_PAUSE);
@@ -110,6 +108,45 @@ impl Stop {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until `fd` is readable, can be accepted from, has ended or has an error; returns `false` once the
+    /// worker is asked to stop, even if `fd` is readable too.
+    ///
+    /// For what [`accept`](Self::accept) does not cover: a UDP socket, several listeners in an epoll descriptor, a
+    /// connection that is idle. Several workers share an inherited socket, and another may be faster, so make it
+    /// non-blocking and expect `WouldBlock` after `true`.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::net::UdpSocket;
+    ///
+    /// let stop = einhorn_child::Stop::install()?;
+    /// let socket: UdpSocket = einhorn_child::inherit_or_bind("127.0.0.1:0")?;
+    /// socket.set_nonblocking(true)?;
+    /// # socket.send_to(b"ping", socket.local_addr()?)?;
+    /// let mut packet = [0; 1500];
+    /// while stop.wait_readable(&socket)? {
+    ///     match socket.recv_from(&mut packet) {
+    ///         Ok((length, sender)) => _ = socket.send_to(&packet[..length], sender)?,
+    ///         Err(error) if error.kind() == ErrorKind::WouldBlock => {} // another worker was faster
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    ///     # stop.request();
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// ENOMEM: the system has no memory for the wait.
+    ///
+    /// # Source
+    /// `poll(2)` with `POLLIN`.
+    pub fn wait_readable(self, fd: &impl AsFd) -> io::Result<bool> {
+        if !self.is_requested() {
+            sys::wait_readable([self.as_fd(), fd.as_fd()], None)?;
+        }
+        Ok(!self.is_requested())
     }
 }
 

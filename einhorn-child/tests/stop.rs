@@ -5,7 +5,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
@@ -57,6 +57,7 @@ fn worker() {
         }
         #[cfg(feature = "tokio")]
         "future" => in_tokio(stop),
+        "readable" => receive(stop),
         "accept" => accept(stop),
         "shortage" => return accept_without_descriptors(stop),
         _ => panic!("no such role: {role}"),
@@ -76,6 +77,17 @@ fn in_tokio(stop: Stop) {
         other.await.unwrap();
         stop.future().unwrap().await;
     });
+}
+
+/// Prints what socket 0 receives.
+fn receive(stop: Stop) {
+    let socket: UdpSocket = einhorn_child::take(0).unwrap();
+    let mut packet = [0; 9];
+    while stop.wait_readable(&socket).unwrap() {
+        let length = socket.recv(&mut packet).unwrap();
+        say(String::from_utf8_lossy(&packet[..length]));
+    }
+    assert!(!stop.wait_readable(&socket).unwrap(), "once asked, asked for good");
 }
 
 /// Sends one byte to each connection of sockets 0 and 1.
@@ -223,6 +235,20 @@ fn workers_on_one_listener_stop_even_if_another_takes_each_connection() {
     check(Box::new(TcpStream::connect(address).unwrap()), "t");
     second.signal(Sent::SIGUSR2);
     second.finish();
+}
+
+#[test]
+fn a_wait_for_a_socket_ends_when_it_is_readable_and_when_the_worker_is_to_stop() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut worker = Worker::new("readable").fd(&socket).numbered().spawn();
+    worker.hear("ready");
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for packet in ["one", "two"] {
+        client.send_to(packet.as_bytes(), socket.local_addr().unwrap()).unwrap();
+        worker.hear(packet);
+    }
+    worker.signal(Sent::SIGTERM);
+    assert_eq!(worker.finish(), ["ready", "one", "two", "asked 1 times, first by SIGTERM"]);
 }
 
 #[test]
