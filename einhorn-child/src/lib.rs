@@ -38,7 +38,7 @@
 //! - Connections that this worker has accepted belong to it alone: answer them before the process exits.
 //! - A kept-alive HTTP connection may carry the client's next request at any moment. Answer it with
 //!   `Connection: close` instead of closing the connection. The graceful shutdown of most libraries does not do
-//!   this; the example `axum` shows a way.
+//!   this. For axum there is `serve`, with the feature `axum`; the example `hello` shows how to do it by hand.
 //!
 //! # Environment
 //! The variables are read once, at the first call. This crate never changes the environment; [`scrub`] removes
@@ -46,8 +46,9 @@
 //! Everything can be used from any thread.
 //!
 //! # Features
-//! `tokio`: [`take`] and [`inherit_or_bind`] return the sockets of `tokio::net` as well, ready to use, and
-//! `Stop::future` is the stop as a future.
+//! - `tokio`: [`take`] and [`inherit_or_bind`] return the sockets of `tokio::net` as well, ready to use, and
+//!   `Stop::future` is the stop as a future.
+//! - `axum`, which includes `tokio`: `serve` runs an axum application and loses no request when it stops.
 
 mod accept;
 mod bind;
@@ -55,6 +56,8 @@ mod environment;
 mod error;
 #[cfg(feature = "tokio")]
 mod future;
+#[cfg(feature = "axum")]
+mod serve;
 mod sockets;
 mod stop;
 mod sys;
@@ -68,6 +71,8 @@ pub use environment::{generation, index, is_supervised, master_pid, ping_timeout
 pub use error::{BadVariable, NoSockets, TakeError};
 #[cfg(feature = "tokio")]
 pub use future::StopFuture;
+#[cfg(feature = "axum")]
+pub use serve::{Serve, serve};
 pub use sockets::{Inherit, InheritedSocket, SocketKind, Which, inherit_or_bind, inherited, take};
 pub use stop::{Signal, Stop};
 pub use tell::{TellError, Told, ack, ping, status, stopping};

@@ -52,16 +52,25 @@ impl Client {
         Ok(answer)
     }
 
-    /// Reads a whole answer.
-    pub(crate) fn answer(&mut self) -> io::Result<Answer> {
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
+    }
+
+    /// Reads the head of an answer, in lower case.
+    pub(crate) fn head(&mut self) -> io::Result<String> {
         let end = loop {
             if let Some(at) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
             self.receive()?;
         };
-        let head: Vec<u8> = self.received.drain(..end).collect();
-        let head = String::from_utf8(head).map_err(io::Error::other)?.to_ascii_lowercase();
+        let head = self.received.drain(..end).collect();
+        Ok(String::from_utf8(head).map_err(io::Error::other)?.to_ascii_lowercase())
+    }
+
+    /// Reads a whole answer.
+    pub(crate) fn answer(&mut self) -> io::Result<Answer> {
+        let head = self.head()?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         let header = |name: &str| {
             let mut lines = head.lines().filter_map(|line| line.split_once(':'));
