@@ -23,10 +23,16 @@ pub fn worker(name: &str) -> PathBuf {
     built().join(name)
 }
 
-/// The example `hello` of `einhorn-child`, the worker of the README.
+/// An example of `einhorn-child`.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    built().join("examples").join(name)
+}
+
+/// The example `hello` of `einhorn-child`, with which the README begins.
 #[must_use]
 pub fn hello() -> PathBuf {
-    built().join("examples/hello")
+    example("hello")
 }
 
 /// A directory for what tests install and build, kept from run to run: `target/tmp`.

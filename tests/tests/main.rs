@@ -38,6 +38,7 @@ mod slot_faults;
 mod sockets;
 mod spawn;
 mod stopping;
+mod worker_library;
 
 use std::process::ExitCode;
 
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         sockets::trials(),
         spawn::trials(),
         stopping::trials(),
+        worker_library::trials(),
     ];
     tests::needs::run(topics.into_iter().flatten().collect())
 }

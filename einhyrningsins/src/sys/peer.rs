@@ -43,11 +43,6 @@ pub fn credentials(socket: &impl AsFd) -> Result<Credentials, Errno> {
     })
 }
 
-/// Whether `pid` is `ancestor` or one of its descendants; `false` if it has exited.
-pub fn is_self_or_descendant(pid: Pid, ancestor: Pid) -> bool {
-    ancestor_among(pid, |pid| pid == ancestor).is_some()
-}
-
 /// The first process of `pid`, its parent, its grandparent and so on for which `is_wanted` holds. `None` if
 /// there is none, or if one of them exited: an orphan is nobody's descendant.
 pub fn ancestor_among(pid: Pid, is_wanted: impl Fn(Pid) -> bool) -> Option<Pid> {
@@ -119,6 +114,7 @@ mod tests {
     fn a_grandchild_is_a_descendant_and_a_stranger_is_not() {
         let (mut outer, inner) = shell_in_shell();
         let outer_pid = Pid::from_raw(outer.id() as i32);
+        let is_self_or_descendant = |pid, ancestor| ancestor_among(pid, |pid| pid == ancestor).is_some();
         assert_ne!(outer_pid, inner);
         for pid in [inner, outer_pid, getpid()] {
             assert!(is_self_or_descendant(pid, getpid()), "{pid}");

@@ -144,8 +144,9 @@ impl Control {
         self.clients.follow(asker.client, asker.id.clone(), asker.language);
     }
 
-    /// Checks that an ack or a ping for `pid` comes from that worker or a descendant. A connection to the socket's
-    /// path is closed without an answer, as einhorn does; one that was made for the worker (`-g`) stays open.
+    /// The worker that an ack or a ping for `pid` comes from, itself or through a descendant. `pid` must be that
+    /// worker, or none: in a pid namespace of its own, a worker knows itself by another pid. A connection to the
+    /// socket's path is closed without an answer, as einhorn does; one that was made for the worker (`-g`) stays open.
     fn speaks_for(
         &mut self,
         client: ClientId,
@@ -155,15 +156,24 @@ impl Control {
         log: &mut Log,
     ) -> Option<Pid> {
         let pid = Pid::from_raw(pid);
+        let is_worker = |pid: Pid| core.is_worker(core_pid(pid));
         let sender = self.clients.peer(client);
         if let Some(Peer::Connected(_)) = sender {
             self.clients.leave(client);
         }
+        let worker = match sender {
+            Some(Peer::Worker(owner)) => Some(owner).filter(|owner| is_worker(*owner)),
+            Some(Peer::Connected(Some(peer))) => peer::ancestor_among(peer, is_worker),
+            Some(Peer::Connected(None)) | None => None,
+        };
+        if let Some(worker) = worker
+            && (worker == pid || !is_worker(pid))
+        {
+            return Some(worker);
+        }
         let refusal = match sender {
-            _ if !core.is_worker(core_pid(pid)) => format!("{pid} is no worker"),
-            Some(Peer::Worker(owner)) if owner == pid => return Some(pid),
+            _ if !is_worker(pid) => format!("{pid} is no worker"),
             Some(Peer::Worker(owner)) => format!("it came from worker {owner}"),
-            Some(Peer::Connected(Some(peer))) if peer::is_self_or_descendant(peer, pid) => return Some(pid),
             Some(Peer::Connected(Some(peer))) => {
                 format!("it came from process {peer}, which is neither that worker nor descends from it")
             }
