@@ -143,11 +143,14 @@ fn a_kept_connection_that_ends_unannounced_is_cut() {
 }
 
 fn a_kept_connection_that_ends_as_announced_is_no_loss() {
-    let address =
-        answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\nX-Worker: 4711 7\r\n\r\nyes");
-    let report = five(address, true);
-    assert_eq!((report.requests, report.failed(), report.connections), (5, 0, 5), "{report}");
-    assert_eq!(report.generations(), [7].into());
+    for text in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\nX-Worker: 4711 7\r\n\r\nyes",
+        "HTTP/1.0 200 OK\r\nContent-Length: 3\r\nX-Worker: 4711 7\r\n\r\nyes",
+    ] {
+        let report = five(answering(text), true);
+        assert_eq!((report.requests, report.failed(), report.connections), (5, 0, 5), "{report}");
+        assert_eq!(report.generations(), [7].into());
+    }
 }
 
 fn no_answer_by_the_deadline_is_late() {

@@ -1,4 +1,4 @@
-//! Reading one HTTP/1.1 answer, and telling in how many ways it can go wrong.
+//! Reading one answer of HTTP/1.1 or 1.0, and telling in how many ways it can go wrong.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -192,9 +192,12 @@ impl Head {
     fn parse(text: &str) -> Result<Self, Fault> {
         let mut lines = text.split("\r\n");
         let first = lines.next().unwrap_or_default();
-        let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let (version, rest) = first.split_once(' ').unwrap_or_default();
+        let status = rest.get(..3).and_then(|status| status.parse().ok());
+        let status = status.filter(|_| ["HTTP/1.0", "HTTP/1.1"].contains(&version));
         let status = status.ok_or_else(|| Fault::Wrong(format!("begins with {first:?}")))?;
-        let (mut worker, mut close, mut length) = (None, false, None);
+        // HTTP/1.0 keeps a connection only if the client asks for that.
+        let (mut worker, mut close, mut length) = (None, version == "HTTP/1.0", None);
         for line in lines.filter(|line| !line.is_empty()) {
             let (name, value) =
                 line.split_once(':').ok_or_else(|| Fault::Wrong(format!("header {line:?}")))?;
