@@ -21,7 +21,7 @@
 //! }
 //! ```
 //! Without a master, the same program binds its own socket, and `ack` does nothing. The examples `hello`
-//! (threads and the standard library) and `axum` are complete HTTP servers.
+//! (threads and the standard library) and `axum` are complete HTTP servers, and `worker` is a short one.
 //!
 //! # Under systemd
 //! Socket activation without a master works too, with all functions of this crate: [`take`] and

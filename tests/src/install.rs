@@ -38,10 +38,19 @@ fn package_directory(need: &str) -> PathBuf {
 /// If it does not build.
 #[must_use]
 pub fn go_program(name: &str) -> PathBuf {
+    go_build(&servers().join(name).with_extension("go"))
+}
+
+/// Builds a program of one file, which uses Go's own library only.
+///
+/// # Panics
+/// If it does not build, or the file has no name.
+#[must_use]
+pub fn go_build(source: &Path) -> PathBuf {
     let directory = binaries::installed_directory();
-    let program = directory.join(name);
+    let program = directory.join(source.file_stem().expect("a file with a name"));
     let mut command = Command::new("go");
-    command.args(["build", "-o"]).arg(&program).arg(servers().join(name).with_extension("go"));
+    command.args(["build", "-o"]).arg(&program).arg(source);
     // Nothing is fetched, and nothing is left in the home of whoever runs the tests.
     command.envs([("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GO111MODULE", "off")]);
     command.env("GOCACHE", directory.join("go-cache"));

@@ -22,11 +22,12 @@ tests::trials! {
     every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page,
     the_workers_of_the_readme_are_those_of_the_workers_page,
     the_readmes_test_command_is_what_ci_runs,
+    every_page_names_the_rust_that_cargo_asks_for,
     the_manual_pages_pass_the_lint_of_mandoc needs "mandoc",
 }
 
 /// Reads a file of the repository.
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let path = top.join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
@@ -311,7 +312,7 @@ fn every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protoc
 }
 
 /// The text between a line that is `open` and the next one that is `close`, after the line `heading`.
-fn block<'a>(text: &'a str, heading: &str, open: &str, close: &str) -> Vec<&'a str> {
+pub(crate) fn block<'a>(text: &'a str, heading: &str, open: &str, close: &str) -> Vec<&'a str> {
     let mut lines =
         text.lines().skip_while(|line| *line != heading).skip_while(|line| !line.starts_with(open));
     assert!(lines.next().is_some(), "there is no \"{open}\" after a line \"{heading}\"");
@@ -343,4 +344,20 @@ fn the_readmes_test_command_is_what_ci_runs() {
     let [command] = commands.as_slice() else { panic!("not one command: {commands:?}") };
     assert_eq!(*command, "tests/run --install");
     assert!(ci.lines().any(|line| line == *command), "{command} is not in .ci/run:\n{ci}");
+}
+
+fn every_page_names_the_rust_that_cargo_asks_for() {
+    let workspace = read("Cargo.toml");
+    let version = workspace.lines().find_map(|line| line.strip_prefix("rust-version = "));
+    let version = version.expect("rust-version").trim_matches('"');
+    for page in ["README.md", "CONTRIBUTING.md", "einhorn-child/README.md"] {
+        assert!(read(page).contains(&format!("Rust {version} or newer")), "{page}: Rust {version}");
+    }
+    assert!(read(".github/workflows/ci.yml").contains(&format!("\"{version}\"")), "ci.yml: Rust {version}");
+    for package in ["einhorn-child", "einhorn-proto", "einhyrningsins", "einhyrningsinsctl"] {
+        assert!(
+            read(&format!("{package}/Cargo.toml")).contains("rust-version.workspace = true"),
+            "{package}"
+        );
+    }
 }

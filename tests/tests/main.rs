@@ -23,6 +23,7 @@ mod per_slot_sockets;
 mod per_slot_steering;
 mod pid_one;
 mod process;
+mod readme_workers;
 mod real_servers;
 mod reexec;
 mod reexec_clients;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         per_slot_steering::trials(),
         pid_one::trials(),
         process::trials(),
+        readme_workers::trials(),
         real_servers::trials(),
         reexec::trials(),
         reexec_clients::trials(),

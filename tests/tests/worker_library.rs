@@ -109,7 +109,7 @@ impl Drop for Activated {
 
 /// On an address that it could not bind: `127.0.0.1:8000`, which it would, is none of the test's.
 fn a_server_that_systemd_activates_takes_the_socket_and_stops_on_term() {
-    for program in [binaries::hello(), binaries::example("axum")] {
+    for program in [binaries::hello(), binaries::example("worker"), binaries::example("axum")] {
         let mut server = Activated::start(program);
         let report = Plan { requests_max: 200, ..Plan::new(server.address) }.start().run_to_end();
         assert_eq!((report.requests, report.failed()), (200, 0), "{report}{}", server.output.text());
