@@ -15,6 +15,7 @@ tests::trials! {
     an_option_overrides_each_convention,
     a_suspended_worker_is_shown_and_hears_that_it_is_to_stop,
     connections_are_refused_once_no_worker_of_a_stopping_pool_listens,
+    processes_that_a_worker_leaves_behind_are_reported,
 }
 
 /// A shell that runs `script`, taken as up at once.
@@ -114,4 +115,15 @@ fn connections_are_refused_once_no_worker_of_a_stopping_pool_listens() {
     gate.open();
     assert_eq!(load.run_to_end().failed(), 0, "{master}");
     master.wait_exit_code(0);
+}
+
+fn processes_that_a_worker_leaves_behind_are_reported() {
+    // A wrapper that does not exec: the stop signal reaches the shell alone.
+    let mut master = shell(Master::builder(), "sleep 1000 & wait");
+    wait_asleep(&mut master);
+    let left = master.workers_up()[0].children()[0];
+    master.signal(Signal::SIGHUP);
+    let told = format!("left processes behind: {}; they hold a listener", left.pid());
+    master.wait_log(&told);
+    assert!(left.signal(Signal::SIGKILL));
 }

@@ -77,6 +77,16 @@ pub enum Notice {
     StopSignal { generation: u64, signal: String, why: String },
     /// The kernel refused to send a signal to a worker.
     SignalRefused { slot: u32, pid: i32, generation: u64, signal: String, reason: String },
+    /// A worker exited and left processes of its group behind.
+    LeftBehind {
+        slot: u32,
+        pid: i32,
+        generation: u64,
+        /// The pids of some of them.
+        members: Vec<i32>,
+        /// Whether one of those holds a listener of the pool.
+        listens: bool,
+    },
     /// A worker was asked to stop.
     Draining { slot: u32, pid: i32, generation: u64, signal: String, why: String },
     /// A worker exited after it had been asked to stop.
@@ -238,6 +248,7 @@ impl Notice {
             Self::Died { .. }
             | Self::Escalated { .. }
             | Self::SignalRefused { .. }
+            | Self::LeftBehind { .. }
             | Self::Refused { .. } => Severity::Warn,
             Self::Decided { .. } | Self::StatusText { .. } => Severity::Debug,
             _ => Severity::Info,

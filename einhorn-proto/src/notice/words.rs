@@ -38,6 +38,17 @@ impl fmt::Display for Notice {
                     "slot {slot}: cannot send {signal} to worker {pid} (generation {generation}): {reason}"
                 )
             }
+            Self::LeftBehind { slot, pid, generation, members, listens } => {
+                let members: Vec<_> = members.iter().map(ToString::to_string).collect();
+                let members = members.join(", ");
+                write!(
+                    f,
+                    "slot {slot}: worker {pid} (generation {generation}) left processes behind: {members}"
+                )?;
+                let end =
+                    if *listens { "; they hold a listener and may still serve the old release" } else { "" };
+                f.write_str(end)
+            }
             Self::Draining { slot, pid, generation, signal, why } => {
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) draining with {signal}: {why}")
             }

@@ -29,6 +29,7 @@ use mio::{Events, Interest, Poll};
 use nix::unistd::Pid;
 
 use crate::forms::{self, core_pid, system_pid};
+use crate::sys::group;
 use crate::sys::reap::Change;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
@@ -242,6 +243,15 @@ impl Master {
         let Parts { captures, log, .. } = &mut self.parts;
         if let Some(last_words) = captures.on_reaped(pid, self.poll.registry(), log) {
             self.feed(last_words);
+        }
+        if self.parts.core.is_worker(core_pid(pid)) && group::has_members(pid) {
+            let members = group::members(pid);
+            let inodes = self.parts.listeners.inodes();
+            let listens = members.iter().any(|member| group::holds_any(*member, &inodes));
+            let members: Vec<_> = members.into_iter().map(core_pid).collect();
+            if !members.is_empty() {
+                self.feed(heard(pid, Report::LeftBehind { members, listens }));
+            }
         }
         self.feed(Event::Exited { pid: core_pid(pid), termination });
     }

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod cpus;
+pub mod group;
 pub mod inherit;
 pub mod limits;
 pub mod lock_file;

@@ -131,6 +131,13 @@ pub enum Report {
         /// Why, in words.
         reason: String,
     },
+    /// It has exited, and left processes of its group behind.
+    LeftBehind {
+        /// Some of them.
+        members: Vec<Pid>,
+        /// Whether one of those holds a listener of the pool: it may accept connections.
+        listens: bool,
+    },
     /// Whether it is suspended, as by SIGSTOP, rather than running.
     Suspended(bool),
 }

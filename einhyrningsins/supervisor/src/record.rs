@@ -174,6 +174,10 @@ impl Supervisor {
                 let (generation, signal) = (generation.0, signal.as_str().into());
                 self.tell(Notice::SignalRefused { slot, pid, generation, signal, reason });
             }
+            (Report::LeftBehind { members, listens }, _) => {
+                let members = members.into_iter().map(Pid::as_raw).collect();
+                self.tell(Notice::LeftBehind { slot, pid, generation: generation.0, members, listens });
+            }
             (Report::Suspended(is_suspended), _) => self.tables.pool.suspended(id, is_suspended),
             (Report::Stopping, _) => self.tell(Notice::Stopping { slot, pid }),
         }
@@ -285,6 +289,7 @@ impl Report {
             Self::Convention(..) => "convention",
             Self::StopSent { .. } => "stop signal",
             Self::SignalFailed { .. } => "failed signal",
+            Self::LeftBehind { .. } => "leftovers",
             Self::Suspended(_) => "suspension",
         }
     }

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use mio::Registry;
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -109,6 +110,12 @@ impl Listeners {
     /// For each `-b`, the listeners to store with the service manager, with their names there.
     pub(super) fn to_keep(&self) -> impl Iterator<Item = Vec<(String, BorrowedFd<'_>)>> {
         self.bound.iter().map(Bound::to_keep)
+    }
+
+    /// The inodes of their sockets.
+    pub(super) fn inodes(&self) -> Vec<u64> {
+        let listeners = self.bound.iter().flat_map(Bound::each);
+        listeners.filter_map(|(_, listener)| Some(fstat(listener).ok()?.st_ino)).collect()
     }
 
     /// Closes the master's copies, because the pool has come to its end. Connections are refused as soon as no worker
