@@ -18,6 +18,9 @@ pub enum Termination {
         signal: String,
         /// Whether the kernel wrote a core dump.
         core_dumped: bool,
+        /// Whether the kernel killed it because its cgroup was out of memory.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        out_of_memory: bool,
     },
     /// It ended while another program ran in the master's place, during a re-exec; that program got its exit status.
     Unseen,
@@ -27,8 +30,14 @@ impl fmt::Display for Termination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(status) => write!(f, "exited with status {status}"),
-            Self::Killed { signal, core_dumped: false } => write!(f, "was killed by {signal}"),
-            Self::Killed { signal, core_dumped: true } => write!(f, "was killed by {signal} (core dumped)"),
+            Self::Killed { signal, core_dumped, out_of_memory } => {
+                write!(f, "was killed by {signal}")?;
+                f.write_str(match (out_of_memory, core_dumped) {
+                    (true, _) => " (out of memory)",
+                    (false, true) => " (core dumped)",
+                    (false, false) => "",
+                })
+            }
             Self::Unseen => f.write_str("ended while the master was being replaced"),
         }
     }

@@ -205,7 +205,8 @@ fn a_frozen_worker_is_replaced_and_then_killed(ack: &str) {
         onlooker.next();
     }
     assert!(onlooker.turns.contains(&(victim.pid(), RecycleReason::PingTimeout)), "{onlooker:?}");
-    let killed = Termination::Killed { signal: "SIGKILL".to_owned(), core_dumped: false };
+    let killed =
+        Termination::Killed { signal: "SIGKILL".to_owned(), core_dumped: false, out_of_memory: false };
     assert!(onlooker.gone.contains(&(victim.pid(), killed)), "{onlooker:?}");
     load.wait_for_answers(200);
     let report = load.stop();

@@ -266,7 +266,11 @@ mod tests {
             slot: 0,
             pid: 5,
             generation: 2,
-            termination: Termination::Killed { signal: "SIGSEGV".into(), core_dumped: true },
+            termination: Termination::Killed {
+                signal: "SIGSEGV".into(),
+                core_dumped: true,
+                out_of_memory: false,
+            },
             took_ms: 3,
         };
         let json = serde_json::to_string(&notice).unwrap();

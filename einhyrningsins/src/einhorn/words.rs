@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn a_line_begins_like_einhorns_and_adds_what_einhorn_does_not_report() {
-        let killed = Termination::Killed { signal: "SIGSEGV".into(), core_dumped: false };
+        let killed =
+            Termination::Killed { signal: "SIGSEGV".into(), core_dumped: false, out_of_memory: false };
         for (notice, line) in [
             (Notice::Spawned { slot: 1, index: 4, pid: 42, generation: 2 }, "===> Launched 42 (index: 4)"),
             (

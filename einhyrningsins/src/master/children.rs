@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 
-use einhorn_proto::SignalReason;
+use einhorn_proto::{SignalReason, Termination};
 use einhyrningsins_supervisor::{Ask, Event, Report, Shows, Signal, Supervisor};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use super::ready::Ready;
 use crate::forms::{core_pid, system_pid, system_signal};
 use crate::logging::Log;
+use crate::sys::oom::OomKills;
 use crate::sys::reap::{Change, is_child, next_change};
 use crate::workers::Shown;
 
@@ -21,20 +22,30 @@ const CHANGES_MAX: usize = 512;
 /// Stop signals after which a process is not resumed: it is to stay suspended, or cannot stay.
 const WITHOUT_CONT: &[Signal] = &[Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGKILL];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Children {
+    oom_kills: OomKills,
+    /// Those that were sent SIGKILL.
+    killed: HashSet<Pid>,
     /// Children that are gone, and that the core does not know to be gone.
     unseen: HashSet<Pid>,
 }
 
 impl Children {
+    pub(super) fn new() -> Self {
+        Self { oom_kills: OomKills::new(), killed: HashSet::new(), unseen: HashSet::new() }
+    }
+
     /// Takes up what has become of children, a bounded number of changes. Those that have ended get no signal any more;
     /// call [`Self::are_seen`] once the core knows of all.
     pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Vec<(Pid, Change)> {
         let mut changes = Vec::new();
         while ready.children && changes.len() < CHANGES_MAX {
             match next_change() {
-                Ok(Some(change)) => changes.push(change),
+                Ok(Some((pid, mut change))) => {
+                    self.account_for(pid, &mut change);
+                    changes.push((pid, change));
+                }
                 Ok(None) => ready.children = false,
                 Err(errno) => {
                     log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
@@ -47,8 +58,20 @@ impl Children {
         changes
     }
 
+    /// Notes whether the kernel killed a child for want of memory.
+    fn account_for(&mut self, pid: Pid, change: &mut Change) {
+        let Change::Ended(termination) = change else { return };
+        let was_killed = self.killed.remove(&pid);
+        if let Termination::Killed { signal, out_of_memory, .. } = termination
+            && signal == Signal::SIGKILL.as_str()
+            && !was_killed
+        {
+            *out_of_memory = self.oom_kills.take_one();
+        }
+    }
+
     /// Asks a worker to stop, unless its pid may have been reused, and says what came of it.
-    pub(super) fn stop(&self, pid: Pid, ask: Ask, process: &Shown<'_>) -> Option<Event> {
+    pub(super) fn stop(&mut self, pid: Pid, ask: Ask, process: &Shown<'_>) -> Option<Event> {
         let (signal, reason) = match ask {
             Ask::With(signal) => (signal, SignalReason::Set),
             Ask::ByConvention(convention) => convention.choose(process),
@@ -63,9 +86,12 @@ impl Children {
     }
 
     /// Sends a signal to a worker, unless its pid may have been reused, and says so if that fails.
-    pub(super) fn signal(&self, pid: Pid, signal: Signal) -> Option<Event> {
+    pub(super) fn signal(&mut self, pid: Pid, signal: Signal) -> Option<Event> {
         if self.unseen.contains(&pid) {
             return None;
+        }
+        if signal == Signal::SIGKILL {
+            self.killed.insert(pid);
         }
         let errno = kill(pid, system_signal(signal)).err()?;
         let reason = io::Error::from(errno).to_string();

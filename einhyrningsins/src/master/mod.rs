@@ -77,7 +77,7 @@ impl Master {
     pub(crate) fn new(poll: Poll, parts: Parts, spawner: Spawner, signals: Signals) -> Self {
         let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
         let ready = Ready { children: true, ..Ready::default() };
-        let children = Children::default();
+        let children = Children::new();
         Self { poll, parts, spawner, signals, children, sampling, ready, exit: None }
     }
 

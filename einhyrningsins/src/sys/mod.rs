@@ -12,6 +12,7 @@ pub mod lock_file;
 pub mod manager;
 pub mod memory_file;
 pub mod notify;
+pub mod oom;
 pub mod peer;
 pub mod pid_file;
 pub mod process;

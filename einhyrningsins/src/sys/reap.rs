@@ -66,7 +66,11 @@ fn decode(status: c_int) -> Option<Change> {
         Some(Change::Ended(Termination::Exited(libc::WEXITSTATUS(status))))
     } else if libc::WIFSIGNALED(status) {
         let signal = SignalNumber(libc::WTERMSIG(status)).to_string();
-        Some(Change::Ended(Termination::Killed { signal, core_dumped: libc::WCOREDUMP(status) }))
+        Some(Change::Ended(Termination::Killed {
+            signal,
+            core_dumped: libc::WCOREDUMP(status),
+            out_of_memory: false,
+        }))
     } else if libc::WIFSTOPPED(status) {
         Some(Change::Suspended)
     } else if libc::WIFCONTINUED(status) {
@@ -91,7 +95,7 @@ mod tests {
     }
 
     fn killed(signal: &str) -> Change {
-        Change::Ended(Termination::Killed { signal: signal.into(), core_dumped: false })
+        Change::Ended(Termination::Killed { signal: signal.into(), core_dumped: false, out_of_memory: false })
     }
 
     fn exited(code: i32) -> Change {
@@ -131,7 +135,8 @@ mod tests {
     #[test]
     fn statuses_are_decoded_with_the_core_dump() {
         assert_eq!(decode(0x0100), Some(exited(1)));
-        let dumped = Termination::Killed { signal: "SIGSEGV".into(), core_dumped: true };
+        let dumped =
+            Termination::Killed { signal: "SIGSEGV".into(), core_dumped: true, out_of_memory: false };
         assert_eq!(decode(11 | 0x80), Some(Change::Ended(dumped)));
         assert_eq!(decode(0x137f), Some(Change::Suspended));
         assert_eq!(decode(0xffff), Some(Change::Resumed));

@@ -136,7 +136,11 @@ impl World {
         let termination = if self.dice.bool() {
             Termination::Exited(self.dice.i32(0..256))
         } else {
-            Termination::Killed { signal: "SIGSEGV".into(), core_dumped: self.dice.bool() }
+            Termination::Killed {
+                signal: "SIGSEGV".into(),
+                core_dumped: self.dice.bool(),
+                out_of_memory: false,
+            }
         };
         self.feed(Event::Exited { pid: Pid::from_raw(pid), termination });
     }

@@ -254,8 +254,9 @@ fn short_reason(death: &Death) -> String {
     match &death.termination {
         Some(termination) if termination.to_string() == death.reason => match termination {
             Termination::Exited(status) => format!("exit {status}"),
-            Termination::Killed { signal, core_dumped: false } => signal.clone(),
-            Termination::Killed { signal, core_dumped: true } => format!("{signal} (core dumped)"),
+            Termination::Killed { signal, out_of_memory: true, .. } => format!("{signal} (out of memory)"),
+            Termination::Killed { signal, core_dumped: false, .. } => signal.clone(),
+            Termination::Killed { signal, core_dumped: true, .. } => format!("{signal} (core dumped)"),
             Termination::Unseen => "unseen".to_owned(),
         },
         _ => death.reason.clone(),
@@ -465,7 +466,8 @@ mod tests {
 
     #[test]
     fn a_reason_that_says_more_than_the_exit_is_kept() {
-        let killed = Termination::Killed { signal: "SIGKILL".into(), core_dumped: false };
+        let killed =
+            Termination::Killed { signal: "SIGKILL".into(), core_dumped: false, out_of_memory: false };
         let mut death = Death {
             pid: Some(1),
             generation: 1,
