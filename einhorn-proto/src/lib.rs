@@ -29,6 +29,7 @@ mod reply;
 mod request;
 mod settings;
 mod status;
+mod target;
 mod upgrade;
 mod values;
 mod yaml;
@@ -54,6 +55,7 @@ pub use status::{
     ListenerStatus, MasterState, MasterStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, SlotStatus,
     Status, StopSignalStatus, WorkerState, WorkerStatus,
 };
+pub use target::Target;
 pub use upgrade::{Counts, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
 pub use values::{
     DEFAULT_DIRECTORY, SecondsError, SizeError, default_path, einhorns_directory, parse_master_name,

@@ -14,6 +14,8 @@ pub enum RecycleReason {
     MaxRss,
     /// It has stopped pinging (`--ping-timeout`).
     PingTimeout,
+    /// Somebody asked for it (`replace`).
+    Asked,
 }
 
 impl fmt::Display for RecycleReason {
@@ -22,6 +24,7 @@ impl fmt::Display for RecycleReason {
             Self::MaxAge => "it has reached the maximum age (--max-age)",
             Self::MaxRss => "it uses more memory than allowed (--max-rss)",
             Self::PingTimeout => "it has stopped pinging (--ping-timeout)",
+            Self::Asked => "a client asked for it",
         })
     }
 }
@@ -35,6 +38,9 @@ pub struct Recycled {
     pub max_rss: u64,
     /// For missing pings (`--ping-timeout`).
     pub ping_timeout: u64,
+    /// By request (`replace`).
+    #[serde(default)]
+    pub asked: u64,
 }
 
 impl Recycled {
@@ -44,6 +50,7 @@ impl Recycled {
             RecycleReason::MaxAge => &mut self.max_age,
             RecycleReason::MaxRss => &mut self.max_rss,
             RecycleReason::PingTimeout => &mut self.ping_timeout,
+            RecycleReason::Asked => &mut self.asked,
         } += 1;
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::reason::OWN_SIGNAL;
-use crate::{Notice, Resized, UpgradeReport, UpgradeStage, UpgradeStatus, WORKERS_MAX, Workers};
+use crate::{Notice, Resized, Target, UpgradeReport, UpgradeStage, UpgradeStatus, WORKERS_MAX, Workers};
 
 /// The last answer to a command.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +42,13 @@ pub enum Done {
         signals: Vec<&'static str>,
         /// How many workers there were to send them to.
         workers: u32,
+    },
+    /// `replace`: a worker waits to be replaced.
+    Replacing {
+        /// Its slot.
+        slot: u32,
+        /// Its pid.
+        pid: i32,
     },
     /// `die`: the master exits once its workers have.
     Stopping {
@@ -89,6 +96,12 @@ pub enum Refusal {
         /// How many more there may be.
         additional_max: u32,
     },
+    /// No worker is the one, or one of those, that a command names.
+    NoWorker(Target),
+    /// The worker that was to be replaced does not serve.
+    NotServing(Target),
+    /// Nothing is replaced beside this upgrade.
+    NotBeside(UpgradeStatus),
     /// No upgrade runs that could be joined or aborted.
     NoUpgrade,
     /// No upgrade is in its soak; one may run that is at something else.
@@ -146,6 +159,9 @@ impl fmt::Display for Done {
             Self::Signalled { signals, workers } => {
                 write!(f, "sent {} to {}", signals.join(", "), Workers(*workers))
             }
+            Self::Replacing { slot, pid } => {
+                write!(f, "slot {slot}: worker {pid} will be replaced, its successor first")
+            }
             Self::Stopping { signal, workers } => {
                 write!(f, "stopping: {} to {}", signal.unwrap_or(OWN_SIGNAL), Workers(*workers))
             }
@@ -177,6 +193,9 @@ impl fmt::Display for Refusal {
                 "fleet upgrade refused: it needs {wanted} workers more at a time, and --max-upgrade-additional \
                  allows {additional_max}"
             ),
+            Self::NoWorker(target) => write!(f, "refused: no worker {target}"),
+            Self::NotServing(target) => write!(f, "replace refused: no worker that is up {target}"),
+            Self::NotBeside(upgrade) => write!(f, "replace refused: {}", Progress(upgrade)),
             Self::NoUpgrade => f.write_str("no upgrade runs"),
             Self::NothingToContinue(None) => write!(f, "nothing to continue: {}", Self::NoUpgrade),
             Self::NothingToContinue(Some(upgrade)) => write!(f, "nothing to continue: {}", Progress(upgrade)),

@@ -170,6 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn signals_go_to_all_workers_or_to_some() {
+        let signals = || vec![proto::SignalName::new("USR1")];
+        let only = |target| Ok(proto::Command::SignalOnly { signals: signals(), target });
+        for (line, command) in [
+            ("signal USR1", Ok(proto::Command::Signal { signals: signals() })),
+            ("signal --slot 2 USR1", only(proto::Target::Slot(2))),
+            ("signal USR1 --pid 7", only(proto::Target::Pid(7))),
+            ("signal --draining USR1", only(proto::Target::Draining)),
+            ("replace --pid 7", Ok(proto::Command::Replace { target: proto::Target::Pid(7) })),
+            ("signal 10", Ok(proto::Command::Signal { signals: vec![proto::SignalName::new("10")] })),
+        ] {
+            assert_eq!(request(line), command, "for {line}");
+        }
+    }
+
+    #[test]
     fn contradictory_options_are_refused() {
         use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
         for (line, kind) in [
@@ -183,6 +199,11 @@ mod tests {
             ("upgrade --soak 5", MissingRequiredArgument),
             ("upgrade --canary 0", ValueValidation),
             ("upgrade --canary 1 --soak soon", ValueValidation),
+            ("signal USR1 17", ValueValidation),
+            ("signal --slot 1 --pid 2 USR1", ArgumentConflict),
+            ("signal --slot 1", MissingRequiredArgument),
+            ("replace", MissingRequiredArgument),
+            ("replace --slot 1 --pid 2", ArgumentConflict),
         ] {
             assert_eq!(request(line), Err(kind), "for {line}");
         }
@@ -193,6 +214,7 @@ mod tests {
         for info in proto::COMMANDS.iter().filter(|info| info.is_typed()) {
             let argument = match info.name {
                 "help" => "--master",
+                "replace" => "--slot=3",
                 _ if info.usage().contains("COUNT") => "3",
                 _ if info.usage().contains("SIGNAL") => "TERM",
                 _ => "",

@@ -54,6 +54,26 @@ impl Session {
         self.converse(ask, timeout, &mut |_| Ok(Next::Leave))
     }
 
+    /// Waits until the master that answered `ask` has closed the connection, as it does when it exits.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] or [`Error::Interrupted`].
+    pub(crate) fn await_end(&mut self, ask: &dyn Ask, timeout: Option<Duration>) -> Result<(), Error> {
+        let interrupts = Interrupts::watch().map_err(Error::Watch)?;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let wait = Wait { deadline, interrupts: &interrupts };
+        let Some(mut connection) = self.connection.take() else { return Ok(()) };
+        let id = connection.next_id();
+        self.is_lost = true;
+        loop {
+            match connection.next_reply(&id, &wait) {
+                Ok(_) => {}
+                Err(Fault::Closed | Fault::Broken(_)) => return Ok(()),
+                Err(fault) => return Err(self.explain(Failure::Answer(fault), ask, timeout)),
+            }
+        }
+    }
+
     fn converse(
         &mut self,
         ask: &dyn Ask,

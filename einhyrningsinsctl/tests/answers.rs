@@ -367,7 +367,7 @@ fn state_is_indented_json() {
 #[test]
 fn version_shows_client_and_master() {
     let master = Master::answering(true, "einhyrningsins 9.9.9", Value::Null);
-    let client = format!("einhyrningsinsctl {} (protocol 2)", env!("CARGO_PKG_VERSION"));
+    let client = format!("einhyrningsinsctl {} (protocol 3)", env!("CARGO_PKG_VERSION"));
     master.client(&["version"]).finish().expect(0, &format!("{client}\neinhyrningsins 9.9.9\n"), "");
 }
 

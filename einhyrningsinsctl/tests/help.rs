@@ -80,6 +80,7 @@ fn of_the_program() {
       set_workers    Set the number of workers
       respawn        Fill empty slots now, including those that were given up
       signal         Send signals to every worker; without any, list the signals
+      replace        Replace one worker, its successor first
       die            Stop the workers gracefully, then the master
       reload         Replace the master itself and keep the workers
       events         Show events as they happen
@@ -179,6 +180,7 @@ fn of_the_prompt() {
       respawn             Fill empty slots now, including those that were given up
       signal [SIGNAL...]  Send signals to every worker; without any, list the
                           signals
+      replace             Replace one worker, its successor first
       die [SIGNAL]        Stop the workers gracefully, then the master
       reload              Replace the master itself and keep the workers
       events              Show events as they happen
@@ -399,16 +401,47 @@ fn of_respawn() {
 
 #[test]
 fn of_signal() {
-    assert_snapshot!(help("signal"), @r"
+    assert_snapshot!(help("signal"), @r#"
     Send signals to every worker; without any, list the signals
+
+    A number is taken only alone: in "signal USR1 17" it may stand for a slot, a pid or SIGCHLD.
 
     Usage: einhyrningsinsctl signal [OPTIONS] [SIGNAL]...
 
     Arguments:
-      [SIGNAL]...  Names or numbers of signals, in any case, with or without SIG
+      [SIGNAL]...
+              Names of signals, in any case, with or without SIG; a number only alone
 
     Options:
-    ");
+          --slot <SLOT>
+              Only to the worker that has this slot
+
+          --pid <PID>
+              Only to the worker with this pid
+
+          --draining
+              Only to workers that are draining
+    "#);
+}
+
+#[test]
+fn of_replace() {
+    assert_snapshot!(help("replace"), @r#"
+    Replace one worker, its successor first
+
+    A successor from the same release takes the slot when it acks, and the worker before it drains, as
+    with --max-age. One worker is replaced at a time, and none while an upgrade runs. Returns as soon as
+    the worker is in line; "status" shows the rest.
+
+    Usage: einhyrningsinsctl replace [OPTIONS] <--slot <SLOT>|--pid <PID>>
+
+    Options:
+          --slot <SLOT>
+              The worker that has this slot
+
+          --pid <PID>
+              The worker with this pid
+    "#);
 }
 
 #[test]
@@ -416,12 +449,17 @@ fn of_die() {
     assert_snapshot!(help("die"), @r"
     Stop the workers gracefully, then the master
 
+    Returns when the master has begun to stop; with --wait, when it is gone.
+
     Usage: einhyrningsinsctl die [OPTIONS] [SIGNAL]
 
     Arguments:
-      [SIGNAL]  The signal to stop the workers with [default: the master's graceful signal]
+      [SIGNAL]
+              The signal to stop the workers with [default: the master's graceful signal]
 
     Options:
+          --wait
+              Return when the master is gone
     ");
 }
 
@@ -532,6 +570,7 @@ fn of_every_command_is_above() {
         "set_workers",
         "respawn",
         "signal",
+        "replace",
         "die",
         "reload",
         "events",

@@ -125,6 +125,23 @@ fn a_master_that_hangs_up_before_its_answer_is_exit_code_4() {
 }
 
 #[test]
+fn die_waits_for_the_end_of_the_master_if_it_is_asked_to() {
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("die");
+        peer.last(&request, true, "stopping", &Value::Null);
+    });
+    master.client(&["die", "--wait"]).finish().expect(0, "stopping\n", "");
+    let master = Master::once(|mut peer| {
+        let request = peer.expect("die");
+        peer.last(&request, true, "stopping", &Value::Null);
+        peer.await_end();
+    });
+    let outcome = master.client(&["die", "--wait", "--timeout", "0.2s"]).finish();
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(4), "stopping\n"));
+    assert!(outcome.stderr.contains("no answer to \"die\""), "{}", outcome.stderr);
+}
+
+#[test]
 fn events_that_break_off_are_exit_code_4() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("events");

@@ -20,6 +20,8 @@ tests::trials! {
     the_pool_is_resized_by_position_or_by_name,
     dec_drains_unacked_workers_first,
     a_signal_reaches_every_worker,
+    a_signal_reaches_some_workers_only,
+    a_worker_is_replaced_by_request_its_successor_first,
     die_answers_stops_the_workers_and_ends_the_master,
     an_ack_counts_though_its_sender_has_hung_up,
     a_request_counts_though_its_sender_has_hung_up,
@@ -191,6 +193,33 @@ fn a_signal_reaches_every_worker() {
         assert_eq!(death.reason, "was killed by SIGUSR1");
     }
     master.wait_up(2);
+}
+
+fn a_signal_reaches_some_workers_only() {
+    let mut master = Master::builder().workers(2).start();
+    let before = master.workers_up();
+    let refused = master.ctl(["signal", "USR1", "--slot", "7"]);
+    refused.assert_code(1).assert_says("no worker is in slot 7");
+    master.ctl(["signal", "USR1", "17"]).assert_code(2).assert_says("\"17\" is a number");
+    master.ctl(["signal", "NOPE"]).assert_code(1).assert_says("\"signal\" alone to list them");
+    master.ctl(["signal", "--slot", "1", "USR1"]).assert_code(0);
+    master.wait_reaped(&before[1..]);
+    master.wait_up(2);
+    assert_eq!(master.workers_up()[0], before[0], "{master}");
+}
+
+fn a_worker_is_replaced_by_request_its_successor_first() {
+    let mut master = Master::builder().workers(2).start();
+    let before = master.workers_up();
+    let reply = master.ctl(["replace", "--slot", "0"]);
+    reply.assert_code(0);
+    assert!(reply.stdout.contains("will be replaced, its successor first"), "{reply}");
+    master.wait_reaped(&before[..1]);
+    master.wait_up(2);
+    let status = master.status();
+    assert_eq!((status.recycled.asked, status.slots[0].restarts), (1, 0), "{master}");
+    assert_eq!(master.workers_up()[1], before[1], "{master}");
+    master.ctl(["replace", "--pid", "1"]).assert_code(1).assert_says("no worker that is up has pid 1");
 }
 
 fn die_answers_stops_the_workers_and_ends_the_master() {

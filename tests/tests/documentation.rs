@@ -189,7 +189,8 @@ fn einhorns_page_has_the_options_of_its_help_with_their_values_and_defaults() {
 }
 
 fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    let options = options_of(&binaries::einhyrningsinsctl(), &["status", "upgrade", "rollback"]);
+    let options =
+        options_of(&binaries::einhyrningsinsctl(), &["status", "upgrade", "rollback", "signal", "die"]);
     assert_same_options(&options, "man/einhyrningsinsctl.1");
 }
 

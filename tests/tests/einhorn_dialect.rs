@@ -90,7 +90,7 @@ fn version_help_and_usage_are_as_einhorns() {
     for line in [&[][..], &["-n", "2"], &["--"]] {
         let (usage, files) = bare(line);
         usage.assert_code(1);
-        assert!(usage.stderr.starts_with("## Usage\n") && !usage.stderr.contains("--ack-mode"), "{usage}");
+        assert!(usage.stdout.starts_with("## Usage\n") && !usage.stdout.contains("--ack-mode"), "{usage}");
         assert_eq!(files, [""; 0], "{usage}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Command, CommandInfo, Place, SignalName};
-use crate::{RequestErrorKind, SecondsError, Settings, VERBOSITY_MAX, WORKERS_MAX, parse_seconds};
+use crate::{RequestErrorKind, SecondsError, Settings, Target, VERBOSITY_MAX, WORKERS_MAX, parse_seconds};
 
 /// The arguments of a request: a field by name wins over the positional one.
 pub(super) struct Arguments<'a> {
@@ -169,7 +169,40 @@ impl<'a> Arguments<'a> {
     pub(super) fn signals(&self, name: &str) -> Result<Vec<SignalName>, RequestErrorKind> {
         let by_name = self.text(name)?.into_iter().map(Ok);
         let rest = self.positional.iter().map(|value| self.text_of(name, value));
-        by_name.chain(rest).map(|signal| Ok(SignalName::new(&signal?))).collect()
+        let signals = by_name.chain(rest).map(|signal| Ok(SignalName::new(&signal?)));
+        let signals: Vec<_> = signals.collect::<Result<_, RequestErrorKind>>()?;
+        let is_number = |signal: &&SignalName| signal.as_str().bytes().all(|byte| byte.is_ascii_digit());
+        match signals.iter().find(is_number) {
+            // "signal USR1 17" may mean a slot, a pid or SIGCHLD.
+            Some(number) if signals.len() > 1 => {
+                let why = format!(
+                    "must be names if there are several, and \"{}\" is a number; a slot or a pid is given by name, as \
+                     --slot or --pid",
+                    number.as_str()
+                );
+                Err(bad(self.info, name, &why))
+            }
+            _ => Ok(signals),
+        }
+    }
+
+    /// The workers that the request names, by exactly one field.
+    pub(super) fn target(&self) -> Result<Target, RequestErrorKind> {
+        let slot = self.text("slot")?.map(|text| {
+            let slot = text.trim().parse().ok().filter(|slot| *slot < WORKERS_MAX);
+            slot.ok_or_else(|| {
+                bad(self.info, "slot", &format!("must be the number of a slot, not \"{text}\""))
+            })
+        });
+        let named = [
+            slot.transpose()?.map(Target::Slot),
+            self.pid("pid")?.map(Target::Pid),
+            self.flag("draining")?.then_some(Target::Draining),
+        ];
+        match named.into_iter().flatten().collect::<Vec<_>>()[..] {
+            [target] => Ok(target),
+            _ => Err(bad(self.info, "workers", "must be named by one of \"slot\", \"pid\" and \"draining\"")),
+        }
     }
 
     /// Reads the argument `name` as `read` does; it must be there.
@@ -179,6 +212,11 @@ impl<'a> Arguments<'a> {
         read: impl Fn(&Self, &str) -> Result<Option<T>, RequestErrorKind>,
     ) -> Result<T, RequestErrorKind> {
         read(self, name)?.ok_or_else(|| bad(self.info, name, "is missing"))
+    }
+
+    /// The error that an argument cannot be as it is.
+    pub(super) fn refused(&self, argument: &str, why: &str) -> RequestErrorKind {
+        bad(self.info, argument, why)
     }
 
     pub(super) fn check_surplus(&self) -> Result<(), RequestErrorKind> {

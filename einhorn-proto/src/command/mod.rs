@@ -13,8 +13,8 @@ pub use self::table::{
     Argument, Audience, COMMANDS, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, command_elsewhere,
     command_info,
 };
-use crate::RequestErrorKind;
 use crate::settings::Settings;
+use crate::{RequestErrorKind, Target};
 
 /// One command, its arguments checked.
 ///
@@ -80,6 +80,23 @@ pub enum Command {
         /// In the order in which they are sent.
         #[serde(rename = "args", skip_serializing_if = "Vec::is_empty")]
         signals: Vec<SignalName>,
+    },
+    /// Sends signals to some workers.
+    ///
+    /// It is no field of `signal`: a master ignores unknown fields, so an older one would signal every worker.
+    SignalOnly {
+        /// In the order in which they are sent; at least one.
+        #[serde(rename = "args")]
+        signals: Vec<SignalName>,
+        /// Which workers.
+        #[serde(flatten)]
+        target: Target,
+    },
+    /// Replaces a serving worker: a successor first.
+    Replace {
+        /// Which worker; not [`Target::Draining`].
+        #[serde(flatten)]
+        target: Target,
     },
     /// Stops the workers, then the master.
     Die {

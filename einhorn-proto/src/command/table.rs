@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::arguments::Arguments;
 use super::{Command, SignalName};
-use crate::RequestErrorKind;
+use crate::{RequestErrorKind, Target};
 
 /// The version of the control protocol that this crate speaks.
 ///
@@ -16,7 +16,8 @@ use crate::RequestErrorKind;
 ///
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
-pub const PROTOCOL_VERSION: u32 = 2;
+/// 3. `signal_only` and `replace`; `ack_mode` in a status; `hint` in the report of a rollout.
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What a command is for, which decides what a client does when its answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,10 @@ impl CommandInfo {
         Self { arguments, ..self }
     }
 
+    const fn since(self, since: u32) -> Self {
+        Self { since, ..self }
+    }
+
     const fn typed_by(self, audience: Audience) -> Self {
         Self { audience, ..self }
     }
@@ -149,15 +154,18 @@ const fn named(field: &'static str, usage: &'static str, help: &'static str) -> 
 
 const BY: Argument = next("by", "[COUNT]", "How many");
 const CANARY: Argument = named("canary", "COUNT", "How many workers to replace before the soak");
+const DRAINING: Argument = named("draining", "BOOL", "Every draining worker");
 const FLEET: Argument = named("fleet", "BOOL", "Whether to start all new workers at once");
 const NUMBER: Argument = next("count", "COUNT", "The new number of workers");
 const OPTIONS: Argument = rest("options", "[OPTIONS]", "A map of options in YAML");
+const OF_PID: Argument = named("pid", "PID", "The worker with this pid");
+const OF_SLOT: Argument = named("slot", "SLOT", "The worker that has this slot");
 const PID: Argument = next("pid", "PID", "The worker's pid");
 const REQUEST_ID: Argument = next("request_id", "[REQUEST_ID]", "The worker's own name for the ping");
 const SIGNAL: Argument =
     next("signal", "[SIGNAL]", "The signal to stop the workers with [default: the master's graceful signal]");
 const SIGNALS: Argument =
-    rest("signal", "[SIGNAL...]", "Names or numbers of signals, in any case, with or without SIG");
+    rest("signal", "[SIGNAL...]", "Names of signals, in any case, with or without SIG; a number only alone");
 const SOAK: Argument = named("soak", "SECONDS", "How long the soak lasts");
 const USER: Argument = next("user", "[USER]", "Who connects");
 
@@ -266,6 +274,16 @@ table! {
     )
     .elsewhere(&["kill"])
     .takes(&[SIGNALS]),
+    Command::Replace { .. } => change(
+        "replace",
+        "Replace one worker, its successor first",
+        |args| match args.target()? {
+            Target::Draining => Err(args.refused("draining", "are replaced already")),
+            target => Ok(Command::Replace { target }),
+        },
+    )
+    .takes(&[OF_SLOT, OF_PID])
+    .since(3),
     Command::Die { .. } => change(
         "die",
         "Stop the workers gracefully, then the master",
@@ -307,6 +325,17 @@ table! {
     )
     .takes(&[USER])
     .typed_by(Audience::Programs),
+    Command::SignalOnly { .. } => change(
+        "signal_only",
+        "Send signals to some workers",
+        |args| match args.signals("signal")? {
+            signals if signals.is_empty() => Err(args.refused("signal", "is missing")),
+            signals => Ok(Command::SignalOnly { signals, target: args.target()? }),
+        },
+    )
+    .takes(&[SIGNALS, OF_SLOT, OF_PID, DRAINING])
+    .typed_by(Audience::Programs)
+    .since(3),
     Command::WorkerAck { .. } => worker(
         "worker:ack",
         "Report that a worker takes traffic",
@@ -406,6 +435,7 @@ mod tests {
         set_workers COUNT      Set the number of workers
         respawn                Fill empty slots now, including those that were given up
         signal [SIGNAL...]     Send signals to every worker; without any, list the signals
+        replace                Replace one worker, its successor first
         die [SIGNAL]           Stop the workers gracefully, then the master
         reload                 Replace the master itself and keep the workers
         events                 Show events as they happen
@@ -418,6 +448,7 @@ mod tests {
         insta::assert_snapshot!(help(|info| !info.is_typed()), @r"
         config [OPTIONS]       Change options of the running master; OPTIONS is a map in YAML
         ehlo [USER]            Greet the master
+        signal_only [SIGNAL...] Send signals to some workers
         worker:ack PID         Report that a worker takes traffic
         worker:ping PID [REQUEST_ID] Report that a worker is still healthy
         ");

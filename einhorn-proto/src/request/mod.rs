@@ -194,6 +194,17 @@ mod tests {
             ("{}", "no \"command\" parameter provided; not sure what you want me to do"),
             (r#"{"command":7}"#, "no \"command\" parameter provided; not sure what you want me to do"),
             (r#"{"command":"x"}"#, "unrecognized command: \"x\"; \"help\" lists the commands"),
+            (
+                r#"{"command":"signal","args":["USR1","17"]}"#,
+                "signal: signal must be names if there are several, and \"17\" is a number; a slot or a pid is given by \
+                 name, as --slot or --pid",
+            ),
+            (
+                r#"{"command":"signal_only","args":["USR1"],"slot":1,"pid":2}"#,
+                "signal_only: workers must be named by one of \"slot\", \"pid\" and \"draining\"",
+            ),
+            (r#"{"command":"signal_only","slot":1}"#, "signal_only: signal is missing"),
+            (r#"{"command":"replace","slot":-1}"#, "replace: slot must be the number of a slot, not \"-1\""),
             (r#"{"command":"restart"}"#, "unrecognized command: \"restart\"; did you mean \"upgrade\"?"),
             (r#"{"command":"status","id":[]}"#, "\"id\" must be a number or a string"),
             (r#"{"command":"worker:ack"}"#, "worker:ack: pid is missing"),

@@ -21,6 +21,7 @@ fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
         wanted: 2,
         draining: 0,
         took_ms: 1,
+        hint: None,
     };
     LastReply::Upgrade { ok: true, report, notice: notice() }
 }

@@ -7,11 +7,10 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Done, DrainReason, ExitReason, Ignored, LastReply, Notice, Outcome, Refusal, Resized, UpgradeFailure,
-    WORKERS_MAX,
+    Done, DrainReason, ExitReason, Ignored, LastReply, Notice, Outcome, RecycleReason, Refusal, Resized, Target,
+    UpgradeFailure, WORKERS_MAX,
 };
 
-use super::Supervisor;
 use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, WorkerId};
 use super::moment::milliseconds;
 use super::plan::{Plan, Stage};
@@ -19,6 +18,7 @@ use super::policy::PolicyChange;
 use super::signal::Signal;
 use super::tables::count;
 use super::worker::{Drain, Next, Process, State, Worker};
+use super::{Pid, Supervisor};
 
 /// A second press of Ctrl-C within this time of the last step of a stop is taken for part of the first. Source: this
 /// program; einhyrningsins(1), "SIGNALS".
@@ -28,13 +28,18 @@ impl Supervisor {
     pub(crate) fn on_command(&mut self, request: Option<RequestKey>, command: PoolCommand) {
         let answer = match command {
             PoolCommand::Stop { how, why } => return self.on_stop(request, how, why),
-            PoolCommand::Signal(signals) => Ok(self.signal_all(&signals)),
+            PoolCommand::Signal(signals) => {
+                let pids: Vec<_> = self.pids().collect();
+                Ok(self.send(&signals, &pids))
+            }
+            PoolCommand::SignalOnly(signals, target) => self.signal_only(&signals, target),
             _ if !self.tables.plan.is_running() => Err(Refusal::Stopping),
             PoolCommand::Inc(by) => self.resize(self.tables.wanted().saturating_add(by)),
             PoolCommand::Dec(by) => self.shrink_by(by),
             PoolCommand::SetWorkers(count) => self.resize(count),
             PoolCommand::Configure(change) => self.configure(change),
             PoolCommand::Respawn => Ok(self.respawn()),
+            PoolCommand::Replace(target) => self.replace(target),
             PoolCommand::Upgrade(plan) => match self.upgrade_refusal(plan) {
                 Some(refusal) => Err(refusal),
                 None => return self.begin_upgrade(plan, request),
@@ -76,8 +81,32 @@ impl Supervisor {
         self.reply(request, answer.map_or_else(LastReply::Refused, LastReply::Done));
     }
 
-    fn signal_all(&mut self, signals: &[Signal]) -> Done {
-        let pids: Vec<_> = self.pids().collect();
+    fn signal_only(&mut self, signals: &[Signal], target: Target) -> Result<Done, Refusal> {
+        let pids: Vec<_> = self.targets(target).filter_map(|worker| worker.pid).collect();
+        if pids.is_empty() { Err(Refusal::NoWorker(target)) } else { Ok(self.send(signals, &pids)) }
+    }
+
+    /// The workers that a command names.
+    fn targets(&self, target: Target) -> impl Iterator<Item = &Worker> {
+        self.tables.pool.workers().filter(move |worker| match target {
+            Target::Slot(slot) => worker.slot.0 == slot && worker.drain().is_none(),
+            Target::Pid(pid) => worker.pid.is_some_and(|own| own.as_raw() == pid),
+            Target::Draining => worker.drain().is_some(),
+        })
+    }
+
+    /// Puts a serving worker in line for a turn of recycling.
+    fn replace(&mut self, target: Target) -> Result<Done, Refusal> {
+        if let Some(upgrade) = self.upgrade_status(self.now) {
+            return Err(Refusal::NotBeside(upgrade));
+        }
+        let serving = self.targets(target).find(|worker| worker.is_up()).and_then(Worker::process);
+        let Some(Process { id, slot, pid, .. }) = serving else { return Err(Refusal::NotServing(target)) };
+        self.tables.recycling.enqueue(id, RecycleReason::Asked);
+        Ok(Done::Replacing { slot: slot.0, pid: pid.as_raw() })
+    }
+
+    fn send(&mut self, signals: &[Signal], pids: &[Pid]) -> Done {
         for &signal in signals {
             self.actions.extend(pids.iter().map(|&pid| Action::Signal { pid, signal }));
         }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Counts, LastReply, Notice, SignalReason, Termination};
+use einhorn_proto::{AckSource, Counts, LastReply, Notice, SignalReason, Target, Termination};
 use serde::{Deserialize, Serialize};
 
 use super::convention::Convention;
@@ -167,6 +167,10 @@ pub enum PoolCommand {
     Respawn,
     /// Send these to every worker.
     Signal(Vec<Signal>),
+    /// Send these to some workers.
+    SignalOnly(Vec<Signal>, Target),
+    /// Replace a serving worker, as recycling does.
+    Replace(Target),
     /// Stop all workers, and then the master.
     Stop {
         /// How.

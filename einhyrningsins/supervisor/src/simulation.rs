@@ -16,7 +16,7 @@ use super::Moment;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Termination};
+use einhorn_proto::{AckSource, Target, Termination};
 
 use super::onlooker::{BYSTANDER, Onlooker, answer, check_rest, good_event};
 use super::*;
@@ -204,7 +204,17 @@ impl World {
                 self.command(PoolCommand::Upgrade(plan));
             }
             20 => self.command(PoolCommand::Respawn),
-            21 => self.command(PoolCommand::Signal(vec![BYSTANDER])),
+            21 => {
+                let target = match self.dice.u32(..3) {
+                    0 => Target::Slot(self.dice.u32(..6)),
+                    1 => Target::Pid(self.any_pid()),
+                    _ => Target::Draining,
+                };
+                let some = PoolCommand::SignalOnly(vec![BYSTANDER], target);
+                let commands = [PoolCommand::Signal(vec![BYSTANDER]), some, PoolCommand::Replace(target)];
+                let command = commands[self.dice.usize(..3)].clone();
+                self.command(command);
+            }
             22 | 23 => self.resolve(),
             24 => {
                 let command =

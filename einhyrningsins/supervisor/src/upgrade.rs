@@ -250,6 +250,7 @@ impl Supervisor {
             wanted: self.tables.wanted(),
             draining: count(self.tables.pool.draining()),
             took_ms: rollout.since().map_or(0, |since| milliseconds(self.now - since)),
+            hint: None,
         }
     }
 

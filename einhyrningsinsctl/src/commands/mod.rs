@@ -4,10 +4,13 @@
 //! options or shows its answer in a way of its own; any other is sent as it was typed, and its answer printed.
 
 mod bar;
+mod die;
 mod events;
 mod help;
 mod plain;
 mod ready;
+mod replace;
+mod signal;
 mod state;
 mod status;
 mod upgrade;
@@ -73,9 +76,12 @@ impl Reader {
 
     fn of_command(info: &CommandInfo) -> Self {
         match info.name {
+            "die" => Self::of::<die::Die>(die::DETAILS),
             "events" => Self::of::<events::Events>(events::DETAILS),
             "help" => Self::of::<help::Help>(help::DETAILS),
             "reload" => plain::reader(RELOAD_DETAILS),
+            "replace" => replace::reader(),
+            "signal" => signal::reader(),
             "state" => Self::of::<state::State>(""),
             "status" => Self::of::<status::Args>(status::DETAILS),
             "upgrade" => Self::of::<upgrade::Args>(upgrade::DETAILS),

@@ -34,13 +34,18 @@ fn definition(argument: &'static Argument) -> Arg {
 /// The command that was typed, read by the table.
 pub(super) fn request(info: &CommandInfo, matches: &ArgMatches) -> Result<proto::Command, clap::Error> {
     let words = positional(info).filter_map(|argument| matches.get_many::<String>(argument.field));
-    let words: Vec<&str> = words.flatten().map(String::as_str).collect();
-    proto::Command::from_words(info.name, &words)
+    checked(info, &words.flatten().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The command with these positional arguments.
+pub(super) fn checked(info: &CommandInfo, words: &[&str]) -> Result<proto::Command, clap::Error> {
+    proto::Command::from_words(info.name, words)
         .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))
 }
 
+/// A command whose answer is printed.
 #[derive(Debug)]
-struct Plain(proto::Command);
+pub(super) struct Plain(pub(super) proto::Command);
 
 impl Typed for Plain {
     fn request(&self) -> Option<proto::Command> {

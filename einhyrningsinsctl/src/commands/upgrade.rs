@@ -157,7 +157,10 @@ fn show_end(context: &Context<'_>, reply: Reply, request: &proto::Command) -> Re
     context.print_last(reply, request).map_err(|error| match (error, data) {
         (Error::Refused { message, .. }, Some(data)) if !context.answer.json => {
             let report = typed::<UpgradeReport>(&data);
-            let details = report.map(|report| [vec![what_was_done(&report)], last_words(&report)].concat());
+            let details = report.map(|report| {
+                let hint = report.hint.iter().map(|hint| format!("hint: {hint}")).collect();
+                [vec![what_was_done(&report)], last_words(&report), hint].concat()
+            });
             Error::Refused { message, details: details.unwrap_or_default() }
         }
         (error, _) => error,

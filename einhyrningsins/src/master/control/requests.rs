@@ -214,6 +214,11 @@ fn pool_command(
         Command::Signal { signals } => {
             PoolCommand::Signal(signals.iter().map(|name| signal(name.as_str())).collect::<Result<_, _>>()?)
         }
+        Command::SignalOnly { signals, target } => PoolCommand::SignalOnly(
+            signals.iter().map(|name| signal(name.as_str())).collect::<Result<_, _>>()?,
+            *target,
+        ),
+        Command::Replace { target } => PoolCommand::Replace(*target),
         Command::Die { signal: name } => {
             let how = match name {
                 Some(name) => Stop::With(signal(name.as_str())?),

@@ -43,6 +43,7 @@ impl Control {
                 up: pool.up,
                 starting: pool.starting,
                 draining: pool.draining,
+                ack_mode: Some(view.core.policy().ack.in_words().0.to_owned()),
             },
             listeners: view.listeners.statuses(),
             slots: pool.slots,

@@ -1,6 +1,6 @@
 //! Recycling: workers that serve: who is replaced, in which order, and what may come between.
 
-use einhorn_proto::{RecycleReason, Recycled, WorkerState};
+use einhorn_proto::{RecycleReason, Recycled, Target, WorkerState};
 
 use super::*;
 
@@ -66,6 +66,27 @@ impl Play {
 }
 
 #[test]
+fn a_worker_is_replaced_by_request_once_and_not_beside_an_upgrade() {
+    let mut play = Play::new(plain_policy(2));
+    play.advance(SECOND);
+    play.ack(100);
+    play.ack(101);
+    play.take_spawned();
+    let replace = |target| PoolCommand::Replace(target);
+    play.command(replace(Target::Slot(7)));
+    play.command(replace(Target::Pid(101)));
+    play.command(replace(Target::Slot(1)));
+    assert_eq!(play.turns(), [(101, RecycleReason::Asked)], "asked for twice, replaced once");
+    assert_eq!(play.spawned.len(), 1);
+    play.ack(102);
+    play.exit(101);
+    assert_eq!(play.recycled().asked, 1);
+    play.upgrade();
+    play.command(replace(Target::Slot(0)));
+    assert_eq!(play.turns(), []);
+}
+
+#[test]
 fn a_worker_is_replaced_at_its_age_and_its_successor_at_its_own() {
     let mut play = Play::new(Policy { workers: 1, ..by_age(HOUR, Duration::ZERO) });
     play.advance(SECOND);
@@ -89,7 +110,7 @@ fn a_worker_is_replaced_at_its_age_and_its_successor_at_its_own() {
     assert_eq!(play.take_spawned(), [101]);
     play.advance(SECOND);
     assert_eq!(play.take_spawned(), [102]);
-    assert_eq!(play.recycled(), Recycled { max_age: 1, max_rss: 0, ping_timeout: 0 });
+    assert_eq!(play.recycled(), Recycled { max_age: 1, max_rss: 0, ping_timeout: 0, asked: 0 });
 }
 
 #[test]
@@ -139,7 +160,7 @@ fn all_over_the_limit_at_once_are_replaced_one_after_the_other_and_nobody_is_mis
         play.exit(old);
     }
     assert!(play.spawned.is_empty());
-    assert_eq!(play.recycled(), Recycled { max_age: 0, max_rss: 4, ping_timeout: 0 });
+    assert_eq!(play.recycled(), Recycled { max_age: 0, max_rss: 4, ping_timeout: 0, asked: 0 });
     assert_eq!(play.supervisor.next_deadline(), None);
 }
 

@@ -20,6 +20,9 @@ pub(super) const DETAILS: &str = "\
 Shows the cause and age of a slot's last death, and when an empty slot is filled again. Long causes are cut to the \
 width of the terminal; a pipe gets them whole.";
 
+/// From when on a worker without an ack is pointed out.
+const ACK_PATIENCE_MS: u64 = 5_000;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print nothing; exit with 0 if every slot has a worker up and the master is not stopping, else with 1 and the
@@ -126,8 +129,9 @@ fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
 
 /// How many serving workers were replaced, if any were.
 fn recycled_line(recycled: Recycled) -> Option<Line> {
-    let Recycled { max_age, max_rss, ping_timeout } = recycled;
-    let counts = [(max_age, "for age"), (max_rss, "for memory"), (ping_timeout, "for silence")];
+    let Recycled { max_age, max_rss, ping_timeout, asked } = recycled;
+    let counts =
+        [(max_age, "for age"), (max_rss, "for memory"), (ping_timeout, "for silence"), (asked, "by request")];
     let counts = counts.into_iter().filter(|(count, _)| *count > 0);
     let text = counts.map(|(count, why)| format!("{count} {why}")).collect::<Vec<_>>().join(", ");
     (!text.is_empty()).then(|| fact("recycled", &text))
@@ -159,28 +163,29 @@ fn worker_table(status: &Status) -> Table {
         ("RESTARTS", Align::Right),
         ("LAST DEATH", Align::Left),
     ]);
+    let is_manual = status.master.ack_mode.as_deref() == Some("manual");
     let mut workers = status.workers.as_slice();
     for slot in &status.slots {
         let others = workers.partition_point(|worker| worker.slot <= slot.slot);
         let (of_slot, rest) = workers.split_at(others);
-        add_slot(&mut table, slot, of_slot);
+        add_slot(&mut table, slot, of_slot, is_manual);
         workers = rest;
     }
     // Workers of removed slots, which still finish their requests.
     for worker in workers {
-        add_worker(&mut table, worker, None);
+        add_worker(&mut table, worker, None, is_manual);
     }
     table
 }
 
 /// Adds a row for each worker of the slot, and one for the slot itself if no worker fills it. The last row has the
 /// facts about the slot.
-fn add_slot(table: &mut Table, slot: &SlotStatus, workers: &[WorkerStatus]) {
+fn add_slot(table: &mut Table, slot: &SlotStatus, workers: &[WorkerStatus], is_manual: bool) {
     let vacancy = vacancy(slot, workers);
     let last = workers.len().saturating_sub(1);
     for (at, worker) in workers.iter().enumerate() {
         let slot = Some(slot).filter(|_| at == last && vacancy.is_none());
-        add_worker(table, worker, slot);
+        add_worker(table, worker, slot, is_manual);
     }
     if let Some(state) = vacancy {
         let none = || Span::plain("");
@@ -201,7 +206,7 @@ fn vacancy(slot: &SlotStatus, workers: &[WorkerStatus]) -> Option<Span> {
     }
 }
 
-fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus>) {
+fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus>, is_manual: bool) {
     let (state, style) = match worker.state {
         WorkerState::Starting => ("starting", Style::Busy),
         WorkerState::Up => ("up", Style::Good),
@@ -220,6 +225,11 @@ fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus
         restarts,
         death,
     ]);
+    if is_manual && worker.state == WorkerState::Starting && worker.age_ms >= ACK_PATIENCE_MS {
+        let text =
+            format!("      no ack for {}: it is up once it sends worker:ack or READY=1", age(worker.age_ms));
+        table.note(vec![Span::new(&text, Style::Busy)]);
+    }
     if let Some(text) = &worker.text {
         table.note(vec![Span::new(&format!("      says: {text}"), Style::Faint)]);
     }
@@ -346,6 +356,7 @@ mod tests {
                 up: 2,
                 starting: 1,
                 draining: 1,
+                ack_mode: Some("manual".into()),
             },
             listeners: vec![ListenerStatus {
                 index: 0,
@@ -387,7 +398,7 @@ mod tests {
                 release(7, "/srv/web/releases/41", "/usr/bin/python3.13"),
                 release(8, "/srv/web/releases/42", "/srv/web/releases/42/bin/server"),
             ],
-            recycled: Recycled { max_age: 3, max_rss: 0, ping_timeout: 1 },
+            recycled: Recycled { max_age: 3, max_rss: 0, ping_timeout: 1, asked: 0 },
             upgrade: Some(UpgradeStatus {
                 kind: RolloutKind::Upgrade,
                 stage: UpgradeStage::Replacing,
@@ -480,6 +491,18 @@ mod tests {
         assert_eq!(death_text(&death, None), "SIGKILL after 1m00s (pid 1, generation 1)");
         death.reason = "did not ack within 60s and was killed by SIGKILL".into();
         assert!(death_text(&death, Some(9)).starts_with("0s ago: did not ack within 60s and was killed by"));
+    }
+
+    #[test]
+    fn a_worker_whose_ack_is_missing_says_what_it_waits_for() {
+        let mut status = status();
+        status.workers =
+            vec![WorkerStatus { age_ms: 12_000, ..worker(1, 4, 4721, 8, WorkerState::Starting) }];
+        let shown = |status: &Status| paint(&render(status), None, false);
+        let note = "      no ack for 12s: it is up once it sends worker:ack or READY=1\n";
+        assert!(shown(&status).contains(note), "{}", shown(&status));
+        status.master.ack_mode = Some("timer".into());
+        assert!(!shown(&status).contains("no ack"));
     }
 
     #[test]

@@ -1,0 +1,31 @@
+//! `die`: stops the master, and waits for its end if asked to.
+
+use einhorn_proto::{self as proto, SignalName};
+
+use super::{Context, Typed};
+use crate::error::Error;
+
+pub(super) const DETAILS: &str = "Returns when the master has begun to stop; with --wait, when it is gone.";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Die {
+    /// The signal to stop the workers with [default: the master's graceful signal]
+    #[arg(value_name = "SIGNAL")]
+    signal: Option<String>,
+
+    /// Return when the master is gone
+    #[arg(long)]
+    wait: bool,
+}
+
+impl Typed for Die {
+    fn request(&self) -> Option<proto::Command> {
+        Some(proto::Command::Die { signal: self.signal.as_deref().map(SignalName::new) })
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        let Some(request) = self.request() else { return Ok(()) };
+        context.print(&request)?;
+        if self.wait { context.session.await_end(&request, context.answer.timeout) } else { Ok(()) }
+    }
+}
