@@ -47,6 +47,8 @@ pub struct Config {
     pub capture_startup: bool,
     pub process: ProcessOptions,
     pub handover: HandoverSettings,
+    /// Whether to find out only what would be wrong at a start.
+    pub dry_run: bool,
     /// For the log: options that were accepted and have no effect.
     pub warnings: Vec<String>,
 }
@@ -113,12 +115,13 @@ pub struct CommandLine {
     pub lockfile: Option<PathBuf>,
     pub verbosity: Severity,
     pub log_format: LogFormat,
+    pub dry_run: bool,
     pub warnings: Vec<String>,
 }
 
 /// Our own command line.
 impl From<Args> for CommandLine {
-    fn from(Args { shared: args, manual, .. }: Args) -> Self {
+    fn from(Args { shared: args, manual, dry_run, .. }: Args) -> Self {
         let name = args.command_name.as_deref();
         let socket = args.socket_path.clone();
         Self {
@@ -133,6 +136,7 @@ impl From<Args> for CommandLine {
             lockfile: args.lockfile.clone(),
             verbosity: verbosity(args.verbose, args.quiet),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
+            dry_run,
             warnings: Vec::new(),
             args,
         }
@@ -210,6 +214,7 @@ impl Config {
                 check_timeout: args.handover.reexec_timeout,
             },
             dialect: line.dialect,
+            dry_run: line.dry_run,
             identity: Identity {
                 argv,
                 start_directory: start.clone(),

@@ -124,6 +124,11 @@ pub trait Manners: Debug {
         })
     }
 
+    /// Whether the log names workers that have run for a while without an ack.
+    fn names_missing_acks(&self) -> bool {
+        true
+    }
+
     /// Whether every upgrade begins with a handover.
     fn always_hands_over(&self) -> bool {
         false

@@ -89,6 +89,8 @@ pub enum Remedy {
     MakeDirectory,
     /// Use a path in a directory that this user may write to.
     OwnPath,
+    /// Use a path on a file system that is not read-only.
+    WritablePath,
 }
 
 impl PlaceError {
@@ -101,6 +103,7 @@ impl PlaceError {
             Self::Lock(LockError::Io { source, .. }) | Self::Io(source) => match source.kind() {
                 io::ErrorKind::NotFound => Some(Remedy::MakeDirectory),
                 io::ErrorKind::PermissionDenied => Some(Remedy::OwnPath),
+                io::ErrorKind::ReadOnlyFilesystem => Some(Remedy::WritablePath),
                 _ => None,
             },
             Self::Lock(_) => None,

@@ -226,6 +226,13 @@ fn of_the_native_command_line() {
       -V, --version
               Print the version
 
+          --dry-run
+              Find what would be wrong at a start, and spawn nothing
+
+              Exit code 0, or the error that a start would end with. Addresses and files of a master
+              that runs at the same control socket count as free. TCP addresses are bound and never
+              listened on; UDP and reuseport ones are only looked up.
+
           --color <WHEN>
               When to use colours
 
@@ -274,6 +281,7 @@ fn of_the_native_command_line_in_short() {
     Others:
       -h, --help     Print help (-h: the usual options, --help: all)
       -V, --version  Print the version
+          --dry-run  Find what would be wrong at a start, and spawn nothing
     ");
 }
 

@@ -26,6 +26,12 @@ tests::trials! {
     a_control_path_that_is_no_socket_is_refused_and_left_alone,
     a_control_path_that_is_too_long_is_named_with_its_limit,
     a_control_path_in_a_missing_directory_is_named,
+    a_command_of_the_client_is_pointed_out,
+    too_few_descriptors_are_pointed_out,
+    a_start_without_an_address_or_with_npm_warns,
+    a_missing_ack_is_named_in_the_log_and_in_status,
+    a_dry_run_finds_what_is_wrong_and_leaves_nothing_behind,
+    a_dry_run_beside_the_master_that_runs_finds_nothing_wrong,
 }
 
 /// Each option with a value that it cannot take, and what the message must name.
@@ -236,4 +242,80 @@ fn a_control_path_that_is_too_long_is_named_with_its_limit() {
 fn a_control_path_in_a_missing_directory_is_named() {
     let builder = Master::builder().without_socket().options(["-d", "/no/such/directory/einhorn.sock"]);
     refused(&builder.run_to_end(), 1, &["/no/such/directory", "No such file"]);
+}
+
+fn a_command_of_the_client_is_pointed_out() {
+    let builder = Master::builder().program(["status"]);
+    refused(&builder.run_to_end(), 1, &["status", "that is a command of einhyrningsinsctl"]);
+}
+
+fn too_few_descriptors_are_pointed_out() {
+    let builder = Master::builder().under(["prlimit", "--nofile=8:8"]);
+    refused(&builder.run_to_end(), 1, &["Too many open files", "hint: raise the limit on open files"]);
+}
+
+fn a_start_without_an_address_or_with_npm_warns() {
+    let mut master = Master::builder().without_bind().start();
+    master.wait_log("no -b: the workers get no socket");
+    let builder = Master::builder();
+    let npm = builder.file("npm");
+    std::os::unix::fs::symlink(binaries::worker("serve"), &npm).expect("a link");
+    let mut master = builder.program([&npm]).start();
+    master.wait_log("npm does not pass the sockets on");
+    let mut master = Master::builder().start();
+    master.assert_well(1);
+    assert!(!master.to_string().contains("no -b"), "{master}");
+}
+
+fn a_missing_ack_is_named_in_the_log_and_in_status() {
+    let mut master = Master::builder().program(["sleep", "1000"]).start_unready();
+    master.wait_log("has not acked after 5.");
+    let status = master.ctl(["status"]);
+    status.assert_code(0);
+    assert!(status.stdout.contains("it is up once it sends worker:ack or READY=1"), "{status}");
+}
+
+fn dry_run(builder: MasterBuilder) -> Finished {
+    builder.option("--dry-run").run_to_end()
+}
+
+fn a_dry_run_finds_what_is_wrong_and_leaves_nothing_behind() {
+    let finished = dry_run(Master::builder().workers(3).options(["-b", "systemd", "-e", "/tmp/none.pid"]));
+    finished.assert_code(0);
+    for line in ["a start would run 3 workers of ", "not checked: -b systemd, since no socket was passed"] {
+        assert!(finished.stdout.contains(line), "{finished}");
+    }
+
+    let builder = Master::builder();
+    let (socket, unix) = (builder.file("einhorn.sock"), builder.file("web.sock"));
+    let bind = format!("unix:{}", unix.display());
+    let directory = socket.parent().expect("a directory").to_owned();
+    let builder = builder.options(["-b", &bind, "-e"]).option(directory.join("pid"));
+    // The directory goes with the builder.
+    let builder = builder.option("--dry-run");
+    builder.run_to_end().assert_code(0);
+    assert_eq!(fs::read_dir(&directory).expect("the directory").count(), 0);
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address").to_string();
+    refused(&dry_run(Master::builder().options(["-b", &address])), 1, &["cannot bind", &address, "in use"]);
+    refused(&dry_run(Master::builder().program(["no-program-has-this-name"])), 1, &["in PATH"]);
+    refused(
+        &dry_run(Master::builder().options(["-e", "/no/such/directory/pid"])),
+        1,
+        &["/no/such/directory/pid"],
+    );
+    refused(&dry_run(Master::builder().options(["--user", "no-such-user"])), 1, &["no-such-user"]);
+}
+
+fn a_dry_run_beside_the_master_that_runs_finds_nothing_wrong() {
+    let mut master = Master::builder().workers(2).start();
+    let address = master.status().listeners[0].address.clone();
+    let beside = || Master::builder().without_socket().without_bind().option("-d").option(master.socket());
+    let builder = beside().options(["-b", &address]);
+    dry_run(builder).assert_code(0);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let other = listener.local_addr().expect("its address").to_string();
+    refused(&dry_run(beside().options(["-b", &other])), 1, &["cannot bind", &other]);
+    master.assert_well(2);
 }

@@ -40,13 +40,21 @@ pub struct Args {
     #[arg(short = 'm', long, conflicts_with = "ack_mode", help_heading = "Workers")]
     pub manual: bool,
 
+    /// Find what would be wrong at a start, and spawn nothing
+    ///
+    /// Exit code 0, or the error that a start would end with. Addresses and files of a master that runs at the same
+    /// control socket count as free. TCP addresses are bound and never listened on; UDP and reuseport ones are only
+    /// looked up.
+    #[arg(long, help_heading = "Others")]
+    pub dry_run: bool,
+
     /// When to use colours
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = "Others")]
     pub color: ColorChoice,
 }
 
 /// The options that `-h` shows.
-const USUAL: [&str; 9] = [
+const USUAL: [&str; 10] = [
     "bind",
     "number",
     "manual",
@@ -54,6 +62,7 @@ const USUAL: [&str; 9] = [
     "capture_startup",
     "command_name",
     "socket_path",
+    "dry_run",
     "help",
     "version",
 ];

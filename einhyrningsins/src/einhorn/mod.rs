@@ -171,6 +171,10 @@ impl Manners for Einhorn {
         }
     }
 
+    fn names_missing_acks(&self) -> bool {
+        false
+    }
+
     fn always_hands_over(&self) -> bool {
         true
     }

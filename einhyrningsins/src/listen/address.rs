@@ -139,6 +139,13 @@ impl Address {
         }
     }
 
+    pub fn to_sockaddr(&self) -> io::Result<SockAddr> {
+        match self {
+            Self::Tcp(to) | Self::Udp(to) => Ok(SockAddr::from(*to)),
+            Self::Unix(name) | Self::Seqpacket(name) | Self::UnixDatagram(name) => name.to_sockaddr(),
+        }
+    }
+
     /// The path, if the socket is a file.
     pub fn path(&self) -> Option<&Path> {
         match self {

@@ -15,6 +15,7 @@ mod ready;
 mod sampling;
 mod service;
 mod signals;
+mod unacked;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +23,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{Notice, Termination};
+use einhorn_proto::{LastReply, Notice, Termination};
 use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, Report, RequestKey, UpgradePlan};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
@@ -51,6 +52,7 @@ use ready::Ready;
 use sampling::Sampling;
 pub(crate) use service::{Service, ServiceSettings};
 pub(crate) use signals::HANDLED_SIGNALS;
+use unacked::Unacked;
 
 /// Events taken up by one wait.
 const EVENTS_MAX: usize = 256;
@@ -64,6 +66,7 @@ pub(crate) struct Master {
     signals: Signals,
     children: Children,
     sampling: Sampling,
+    unacked: Unacked,
     ready: Ready,
     exit: Option<u8>,
 }
@@ -77,8 +80,8 @@ impl Master {
     pub(crate) fn new(poll: Poll, parts: Parts, spawner: Spawner, signals: Signals) -> Self {
         let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
         let ready = Ready { children: true, ..Ready::default() };
-        let children = Children::new();
-        Self { poll, parts, spawner, signals, children, sampling, ready, exit: None }
+        let (children, unacked) = (Children::new(), Unacked::default());
+        Self { poll, parts, spawner, signals, children, sampling, unacked, ready, exit: None }
     }
 
     /// Begins to wait for everything.
@@ -138,7 +141,8 @@ impl Master {
         if self.ready.is_any_left() {
             return Some(Duration::ZERO);
         }
-        let earliest = [self.parts.deadline(), self.sampling.deadline()].into_iter().flatten().min()?;
+        let deadlines = [self.parts.deadline(), self.sampling.deadline(), self.unacked.deadline()];
+        let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
     }
 
@@ -185,6 +189,7 @@ impl Master {
         for event in self.sampling.turn(&self.parts.core, now) {
             self.feed(event);
         }
+        self.unacked.turn(now, self.parts.core.policy().ack, &mut self.parts.log);
         if self.parts.core.next_deadline().is_some_and(|at| at <= forms::now()) {
             self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
             self.feed(Event::DeadlineReached);
@@ -347,10 +352,18 @@ impl Master {
                     parts.captures.on_acked(Pid::from_raw(pid));
                 }
                 parts.log.notice(&notice);
+                if parts.dialect.manners().names_missing_acks() {
+                    self.unacked.on_notice(&notice, parts.core.policy().ack);
+                }
                 parts.service.on_notice(&notice);
                 parts.control.publish(&notice, &progress_of, counts);
             }
-            Action::Reply { request, answer } => parts.control.reply(request, answer),
+            Action::Reply { request, mut answer } => {
+                if let LastReply::Upgrade { report, .. } = &mut answer {
+                    parts.workers.explain(report);
+                }
+                parts.control.reply(request, answer);
+            }
             Action::Exit { code } => self.exit = Some(code),
         }
         None

@@ -16,14 +16,16 @@ use std::error::Error;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
-use std::{env, io};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
-use einhorn_proto::ReleaseStatus;
+use einhorn_proto::{CommandInfo, ReleaseStatus, command_info};
 use einhyrningsins_supervisor::Generation;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::{Deserialize, Serialize};
 
 use self::env_file::Variable;
@@ -90,8 +92,9 @@ pub struct Release {
     /// The same path without symbolic links, as it was resolved.
     #[serde(with = "forms::written")]
     pub real_directory: PathBuf,
-    /// The pinned directory: it stays the same, whatever happens to its path.
-    pub directory: Kept<OwnedFd>,
+    /// The pinned directory: it stays the same, whatever happens to its path. `None` for the current directory of the
+    /// master, which it may not enter again.
+    pub directory: Option<Kept<OwnedFd>>,
     /// The user and groups of the workers; `None` for the master's.
     #[serde(default)]
     pub credentials: Option<Credentials>,
@@ -110,7 +113,12 @@ pub enum ReleaseError {
         source: Errno,
     },
     #[error("cannot find {program} in PATH ({path})", program = .program.display())]
-    NotInPath { program: PathBuf, path: String },
+    NotInPath {
+        program: PathBuf,
+        path: String,
+        /// The directory that a relative path starts at.
+        directory: PathBuf,
+    },
     #[error("cannot use the variables of {file}, looked up from {directory}",
             file = .file.display(), directory = .directory.display())]
     EnvFile {
@@ -126,14 +134,27 @@ pub enum ReleaseError {
 }
 
 impl ReleaseError {
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub fn hint(&self) -> Option<String> {
+        if let Self::Program { source, .. } | Self::Directory { source, .. } = self
+            && matches!(source, Errno::EMFILE | Errno::ENFILE)
+        {
+            return Some("raise the limit on open files (ulimit -n, LimitNOFILE=)".to_owned());
+        }
+        if let Self::Program { program, directory, .. } | Self::NotInPath { program, directory, .. } = self
+            && let Some(words) = several_words(program, directory)
+        {
+            return Some(format!("the program and its arguments must be separate words: {words}"));
+        }
+        let hint = match self {
             Self::Directory { .. } => Some("give --chdir a directory that the master may enter"),
-            Self::Program { source: Errno::EACCES, .. } => {
-                Some("check that it is a file with its executable bit set (chmod +x)")
+            Self::Program { program, directory, source: Errno::EACCES } => {
+                Some(why_not_executable(&directory.join(program)))
             }
             Self::Program { .. } => {
                 Some("a program with a slash is a path that starts at the directory of --chdir")
+            }
+            Self::NotInPath { program, .. } if is_command(program) => {
+                Some("that is a command of einhyrningsinsctl")
             }
             Self::NotInPath { .. } => Some("give a path with a slash, such as ./server"),
             Self::EnvFile { source: EnvFileError::Read(_), .. } => {
@@ -148,7 +169,8 @@ impl ReleaseError {
                 AccountError::Lookup { .. } => "does \"getent passwd\" answer?",
             }),
             Self::EnvFile { .. } | Self::Nul => None,
-        }
+        };
+        hint.map(str::to_owned)
     }
 
     /// The error and its causes on one line.
@@ -167,6 +189,36 @@ impl ReleaseError {
     }
 }
 
+/// `./server --foo` as one word: what it is as several, if its first word is a file.
+fn several_words(program: &Path, directory: &Path) -> Option<String> {
+    let (first, _) = program.to_str()?.split_once(' ')?;
+    let is_found = match first.contains('/') {
+        true => directory.join(first).is_file(),
+        false => env::split_paths(&env::var_os("PATH")?).any(|entry| entry.join(first).is_file()),
+    };
+    is_found.then(|| program.display().to_string())
+}
+
+/// Whether it is the name of a command that people type at the client.
+fn is_command(program: &Path) -> bool {
+    let name = program.to_str().unwrap_or_default();
+    command_info(name).is_some_and(CommandInfo::is_typed)
+}
+
+fn why_not_executable(path: &Path) -> &'static str {
+    let found = fs::metadata(path);
+    let is_noexec = || statvfs(path).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC));
+    match found {
+        Ok(found) if found.is_dir() => "that is a directory; give a program in it",
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            "check that it is a file with its executable bit set (chmod +x)"
+        }
+        Ok(_) if is_noexec() => "its file system is mounted noexec: move it to another one",
+        Ok(_) => "the master's user may not execute it; its mode and owner decide who may",
+        Err(_) => "the master's user may not enter a directory on the way to it",
+    }
+}
+
 impl Recipe {
     /// Resolves everything as it is now, for `generation`. `exported` are the variables that the master gives to each
     /// worker.
@@ -179,10 +231,15 @@ impl Recipe {
         exported: &[(String, String)],
     ) -> Result<Release, ReleaseError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = open(&self.directory, flags, Mode::empty())
-            .map_err(|source| ReleaseError::Directory { directory: self.directory.clone(), source })?;
+        let pinned = match open(&self.directory, flags, Mode::empty()) {
+            Ok(directory) => Some(directory),
+            // As after "sudo -u app" in /root: a program that is found elsewhere runs there all the same.
+            Err(Errno::EACCES) if env::current_dir().is_ok_and(|current| current == self.directory) => None,
+            Err(source) => return Err(ReleaseError::Directory { directory: self.directory.clone(), source }),
+        };
+        let directory = pinned.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
         let name = self.command.first().map_or(OsStr::new(""), OsString::as_os_str);
-        let program = Program::find(name, directory.as_fd(), &self.directory)?;
+        let program = Program::find(name, directory, &self.directory)?;
         let account = self.account.look_up();
         let account =
             account.map_err(|source| ReleaseError::Account { account: self.account.clone(), source })?;
@@ -190,11 +247,14 @@ impl Recipe {
             generation,
             argv: self.argv(&program)?,
             program,
-            env: self.environment(self.read_env_file(directory.as_fd())?, &account, exported)?,
+            env: self.environment(self.read_env_file(directory)?, &account, exported)?,
             credentials: (!account.credentials.are_own()).then_some(account.credentials),
-            real_directory: program::path_of(directory.as_fd()).unwrap_or_else(|| self.directory.clone()),
+            real_directory: pinned
+                .as_ref()
+                .and_then(|directory| program::path_of(directory.as_fd()))
+                .unwrap_or_else(|| self.directory.clone()),
             directory_path: self.directory.clone(),
-            directory: Kept::Open(directory),
+            directory: pinned.map(Kept::Open),
         })
     }
 

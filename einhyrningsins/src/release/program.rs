@@ -95,6 +95,7 @@ impl Program {
         Err(better_fault.unwrap_or_else(|| ReleaseError::NotInPath {
             program: name.into(),
             path: path.to_string_lossy().into_owned(),
+            directory: directory_path.to_owned(),
         }))
     }
 

@@ -50,6 +50,26 @@ fn missing_files_are_named() {
 }
 
 #[test]
+fn hints_name_the_true_cause() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "x").unwrap();
+    for (program, hint) in [
+        ("status", "that is a command of einhyrningsinsctl"),
+        ("set-workers", "that is a command of einhyrningsinsctl"),
+        ("no-such-program-anywhere", "give a path with a slash, such as ./server"),
+        ("./file --foo", "the program and its arguments must be separate words: ./file --foo"),
+        ("sh -c true", "the program and its arguments must be separate words: sh -c true"),
+        ("./file", "check that it is a file with its executable bit set (chmod +x)"),
+        ("/usr", "that is a directory; give a program in it"),
+        ("./gone", "a program with a slash is a path that starts at the directory of --chdir"),
+    ] {
+        let error = recipe(directory.path(), program).resolve(Generation(7), &[]).map(|_| ()).unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some(hint), "for {program}");
+    }
+}
+
+#[test]
 fn a_plain_name_is_looked_up_in_path() {
     let release = recipe(Path::new("/"), "sh").resolve(Generation(7), &[]).unwrap();
     assert!(release.program.path().to_str().unwrap().ends_with("/sh"));

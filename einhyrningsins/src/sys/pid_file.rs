@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Pid, getpid};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, Pid, faccessat, getpid};
 use serde::{Deserialize, Serialize};
 
 use super::inherit::heir;
@@ -67,6 +68,21 @@ impl PidFile {
             Ok(()) => Ok(Self { path, owner, replaced }),
             Err(source) => Err(PidFileError::Io { path, source }),
         }
+    }
+
+    /// Checks that [`Self::write`] would work, and leaves what is there.
+    ///
+    /// # Errors
+    /// [`PidFileError`].
+    pub fn check(path: &Path) -> Result<(), PidFileError> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        match fs::symlink_metadata(&path) {
+            Ok(found) if !found.is_file() => return Err(PidFileError::NotAFile { path }),
+            _ => {}
+        }
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        faccessat(AT_FDCWD, directory, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS)
+            .map_err(|errno| PidFileError::Io { path: path.clone(), source: errno.into() })
     }
 
     /// The live process that the file named before we replaced it.

@@ -43,6 +43,14 @@ pub(crate) fn spawn_hint(error: &SpawnError) -> Option<String> {
         (Stage::Hung, ..) => {
             "is the file system that the program lies on slow to answer, or the system out of memory?".into()
         }
+        (Stage::Directory, _, Some(ExecFault::NotSearchable { directory, .. })) => {
+            format!(
+                "give a directory that the workers' user may enter (--chdir DIR), or chmod a+x {directory}"
+            )
+        }
+        (_, _, Some(ExecFault::MountedNoexec)) => {
+            "move it to a file system that is not mounted noexec".into()
+        }
         (_, _, Some(ExecFault::NotSearchable { directory, .. })) => {
             format!("chmod a+x {directory}, or give it to the user or one of its groups")
         }

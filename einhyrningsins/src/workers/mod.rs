@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use einhorn_proto::{Death, UpgradeReport};
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -96,7 +97,7 @@ impl ResolveError {
 
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Release(error) => error.hint().map(str::to_owned),
+            Self::Release(error) => error.hint(),
             Self::Process(error) => spawn_hint(error),
         }
     }
@@ -169,6 +170,15 @@ impl Workers {
             // The shortage may be over when there is something to spawn.
             Err(error) if error.is_transient() => Ok(()),
             result => result,
+        }
+    }
+
+    /// Adds to the report of a rollout what would have shown why a worker died.
+    pub(crate) fn explain(&self, report: &mut UpgradeReport) {
+        let is_mute = |death: &Death| death.pid.is_some() && death.stderr_tail.is_empty();
+        if !self.options.capture_startup && report.death.as_ref().is_some_and(is_mute) {
+            let hint = "with --capture-startup, the master shows what a worker wrote before it died";
+            report.hint = Some(hint.to_owned());
         }
     }
 
@@ -245,7 +255,7 @@ impl Workers {
 fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
     let process = &options.process;
     SpawnSpec {
-        directory: Some(release.directory.as_fd()),
+        directory: release.directory.as_ref().map(AsFd::as_fd),
         executable: release.program.executable(),
         nice: options.nice,
         umask: process.umask(),

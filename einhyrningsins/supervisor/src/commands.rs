@@ -7,8 +7,8 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Done, DrainReason, ExitReason, Ignored, LastReply, Notice, Outcome, RecycleReason, Refusal, Resized, Target,
-    UpgradeFailure, WORKERS_MAX,
+    Done, DrainReason, ExitReason, Ignored, LastReply, Notice, Outcome, RecycleReason, Refusal, Resized,
+    Target, UpgradeFailure, WORKERS_MAX,
 };
 
 use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, WorkerId};

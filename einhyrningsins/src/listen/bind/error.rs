@@ -1,7 +1,10 @@
 //! Errors of opening a socket, with hints.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use nix::libc;
 
 use super::{Family, read_number};
 use crate::listen::spec::BindAddress;
@@ -48,6 +51,19 @@ pub enum BindError {
 }
 
 impl BindError {
+    /// The address that another process has, if that is the reason.
+    pub fn address_in_use(&self) -> Option<String> {
+        match self {
+            Self::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some(address.to_string())
+            }
+            Self::Place { address, source: PlaceError::Held(_) | PlaceError::Bound } => {
+                Some(address.to_string())
+            }
+            _ => None,
+        }
+    }
+
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Bind { address, source } => return bind_hint(address, source),
@@ -71,6 +87,7 @@ fn place_hint(remedy: Remedy) -> &'static str {
         Remedy::MoveLockAway => "move it away",
         Remedy::ShorterPath => "give a shorter path",
         Remedy::MakeDirectory => "make the directory, or give another path",
+        Remedy::WritablePath => "its file system is read-only: give a path on another one, such as in /run",
         Remedy::OwnPath => "give a path in a directory that this user may write to",
     }
 }
@@ -91,6 +108,12 @@ fn bind_hint(address: &Address, source: &io::Error) -> Option<String> {
         let is_taken = source.kind() == io::ErrorKind::AddrInUse;
         return is_taken.then(|| place_hint(Remedy::OtherPath).to_owned());
     };
+    if inet.is_ipv6() && is_missing(source) && !has_ipv6() {
+        let port = inet.port();
+        return Some(format!(
+            "this machine has no IPv6, or net.ipv6.conf.all.disable_ipv6 is set; give :{port} or 0.0.0.0:{port}"
+        ));
+    }
     match source.kind() {
         io::ErrorKind::PermissionDenied => {
             let lowest = read_number(UNPRIVILEGED_PORT_FILE).unwrap_or(1024);
@@ -103,6 +126,16 @@ fn bind_hint(address: &Address, source: &io::Error) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether the kernel knows no such address, or no such family.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// Whether any interface has an IPv6 address. Without IPv6 the file is missing or empty.
+fn has_ipv6() -> bool {
+    fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.is_empty())
 }
 
 fn in_use(kind: SocketKind, address: SocketAddr) -> String {

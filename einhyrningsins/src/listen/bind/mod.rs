@@ -10,11 +10,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::fcntl::AtFlags;
-use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, fchownat};
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 pub use error::BindError;
 
@@ -84,6 +83,36 @@ pub fn bind(spec: &BindSpec, family: Family, backlog: Option<u32>) -> Result<Lis
     }
 }
 
+/// Checks what `spec` asks for and lets it go. A TCP or Unix socket is bound, and never listens; where others may join,
+/// and for UDP, whose packets would be lost, the address is only looked up.
+///
+/// # Errors
+/// As [`bind`].
+pub fn try_bind(spec: &BindSpec, family: Family) -> Result<(), BindError> {
+    let at = |address: &Address| try_at(spec, address, family);
+    match &spec.address {
+        BindAddress::Tcp { host, port } => bind_host(spec, host, *port, family, |to| at(&Address::Tcp(to))),
+        BindAddress::Udp { host, port } => bind_host(spec, host, *port, family, |to| at(&Address::Udp(to))),
+        BindAddress::Unix(place) => at(&Address::Unix(place.name())),
+        BindAddress::Seqpacket(place) => at(&Address::Seqpacket(place.name())),
+        BindAddress::Fd(_) | BindAddress::Systemd(_) => Ok(()),
+    }
+}
+
+fn try_at(spec: &BindSpec, address: &Address, family: Family) -> Result<(), BindError> {
+    let options = &spec.options;
+    if options.reuseport || address.kind() == SocketKind::Udp {
+        return Ok(());
+    }
+    let failed = |source| BindError::Bind { address: address.clone(), source };
+    let socket = new_socket(address, family == Family::V6).map_err(failed)?;
+    set_options(&socket, address, options, Backlog::new(options.backlog).effective)?;
+    match address.path() {
+        Some(path) => take_place(path, &socket, address, options, || Ok(())).map(drop),
+        None => address.to_sockaddr().and_then(|bound| socket.bind(&bound)).map_err(failed),
+    }
+}
+
 impl Place {
     fn name(&self) -> UnixName {
         match self {
@@ -93,13 +122,13 @@ impl Place {
     }
 }
 
-fn bind_host(
+fn bind_host<T>(
     spec: &BindSpec,
     host: &Host,
     port: u16,
     family: Family,
-    bind_to: impl Fn(SocketAddr) -> Result<Listener, BindError>,
-) -> Result<Listener, BindError> {
+    bind_to: impl Fn(SocketAddr) -> Result<T, BindError>,
+) -> Result<T, BindError> {
     let at = |ip: IpAddr| bind_to(SocketAddr::new(ip, port));
     match host {
         Host::Any => match family {
@@ -121,11 +150,7 @@ fn prefer_ipv6<T>(
     ipv4: impl FnOnce() -> Result<T, BindError>,
 ) -> Result<T, BindError> {
     match ipv6() {
-        Err(BindError::Bind { source, .. })
-            if matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
-        {
-            ipv4()
-        }
+        Err(BindError::Bind { source, .. }) if error::is_missing(&source) => ipv4(),
         result => result,
     }
 }
@@ -191,12 +216,7 @@ fn finish(
     let place = match address.path() {
         Some(path) => Some(take_place(path, &socket, address, options, listen)?),
         None => {
-            let bound = match address {
-                Address::Tcp(to) | Address::Udp(to) => Ok(SockAddr::from(*to)),
-                Address::Unix(name) | Address::Seqpacket(name) | Address::UnixDatagram(name) => {
-                    name.to_sockaddr()
-                }
-            };
+            let bound = address.to_sockaddr();
             bound.and_then(|bound| socket.bind(&bound)).and_then(|()| listen()).map_err(failed)?;
             None
         }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::libc;
 use nix::sys::stat::umask;
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef};
 
 use super::*;
 use crate::sys::inherit::naming;

@@ -43,6 +43,9 @@ impl ControlSocketError {
             Remedy::MoveLockAway => "move it away",
             Remedy::ShorterPath => "give a shorter path (-d PATH)",
             Remedy::MakeDirectory => "make the directory, or give another path (-d PATH)",
+            Remedy::WritablePath => {
+                "its file system is read-only: give a path on another one, such as in /run (-d PATH)"
+            }
             Remedy::OwnPath => "give a path in a directory that this user may write to (-d PATH)",
         })
     }

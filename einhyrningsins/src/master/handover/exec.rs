@@ -32,7 +32,7 @@ impl Handover {
 fn execute(parts: &mut Parts, candidate: &Candidate) -> anyhow::Result<Infallible> {
     let image = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
-        .context("cannot open the program that runs, to go back to")?;
+        .context("cannot open /proc/self/exe, the program that runs, to go back to (is /proc mounted?)")?;
     let (bytes, mut kept) = naming(|| format::to_bytes(image.as_raw_fd(), parts));
     let state = sealed_file("state", &bytes?).context("cannot make a file in memory for the state")?;
     let options = ["--with-state-fd".into(), state.as_raw_fd().to_string().into()];

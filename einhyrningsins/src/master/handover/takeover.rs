@@ -35,7 +35,8 @@ use crate::sys::spawn::Spawner;
 /// # Errors
 /// [`Failure`] if this program cannot continue from the state, and there is no old image to return to.
 pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
-    let mut inherited = Inherited::new().context("cannot look at the descriptors of this process")?;
+    let mut inherited = Inherited::new()
+        .context("cannot read the descriptors of this process in /proc/self/fd (is /proc mounted?)")?;
     let state = takeover.state_fd.map(|fd| inherited.take(fd)).transpose().map_err(|error| {
         let hint =
             "--with-state-fd is what a master tells the program that takes its place; nobody else needs it";

@@ -1,5 +1,7 @@
 //! From the command line to the loop. Every problem is found before the first spawn.
 
+mod dry_run;
+
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -8,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use einhyrningsins_supervisor::{AckMode, Generation, Supervisor};
+use nix::errno::Errno;
 
 use crate::config::{Config, Dialect};
 use crate::failure::Failure;
@@ -20,10 +23,13 @@ use crate::master::{
 };
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError};
-use crate::sys::process;
+use crate::sys::process::{self, OpenFilesLimit};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, WorkerOptions, Workers};
+
+/// Programs of Node that start another program, with standard input, output and error only: libuv closes the rest.
+const CLOSE_SOCKETS: [&str; 5] = ["npm", "npx", "nodemon", "pnpm", "yarn"];
 
 /// The program: reads the command line, starts a master or takes over from one, and returns the exit code.
 ///
@@ -46,7 +52,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(Failure { error, hint }) => {
             eprintln!("{}: {error:#}", manners.program());
-            if let Some(hint) = hint {
+            if let Some(hint) = hint.or_else(|| shortage_hint(&error)) {
                 eprintln!("  hint: {hint}");
             }
             ExitCode::FAILURE
@@ -60,10 +66,16 @@ fn run(config: Config) -> Result<u8, Failure> {
     // First: what is open now was passed to this process.
     let passed = Passed::of_process(&config.sockets.binds);
     let passed = passed.context("cannot look at the descriptors of this process")?;
+    if config.dry_run {
+        return dry_run::dry_run(config, passed);
+    }
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let mut log = Log::open(config.log);
     for warning in &config.warnings {
         log.warn(warning);
+    }
+    if config.dialect == Dialect::Native {
+        warn_of_lost_sockets(&config, &mut log);
     }
     if let Some(nice) = config.nice.master {
         process::set_nice(nice).with_context(|| format!("cannot set the nice value to {nice} (--nice)"))?;
@@ -91,15 +103,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         Err(error) => notify_without_file(&format!("{:#}", anyhow::Error::from(error)), &mut log)?,
     };
     let notify_path = notify.path().map(Path::to_owned);
-    let options = WorkerOptions {
-        nice: config.nice.worker,
-        parent_death_signal: config.parent_death_signal,
-        open_files,
-        control_as_fd: config.control.socket_as_fd,
-        capture_startup: config.capture_startup,
-        ping_timeout: config.policy.recycling.ping_timeout,
-        process: config.process,
-    };
+    let options = worker_options(&config, open_files);
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let mut parts = Parts {
         dialect: config.dialect,
@@ -139,6 +143,45 @@ fn run(config: Config) -> Result<u8, Failure> {
     let mut master = Master::new(Master::poll()?, parts, spawner, signals);
     master.register()?;
     Ok(master.run()?)
+}
+
+fn worker_options(config: &Config, open_files: Option<OpenFilesLimit>) -> WorkerOptions {
+    WorkerOptions {
+        nice: config.nice.worker,
+        parent_death_signal: config.parent_death_signal,
+        open_files,
+        control_as_fd: config.control.socket_as_fd,
+        capture_startup: config.capture_startup,
+        ping_timeout: config.policy.recycling.ping_timeout,
+        process: config.process.clone(),
+    }
+}
+
+/// What to do where descriptors ran out, whatever they were needed for.
+fn shortage_hint(error: &anyhow::Error) -> Option<String> {
+    let errno = |cause: &(dyn std::error::Error + 'static)| {
+        let of_io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        of_io.map(Errno::from_raw).or_else(|| cause.downcast_ref::<Errno>().copied())
+    };
+    error.chain().find_map(errno).and_then(|errno| match errno {
+        Errno::EMFILE => Some("raise the limit on open files (ulimit -n, LimitNOFILE=)".to_owned()),
+        Errno::ENFILE => Some("raise the system's limit on open files (fs.file-max)".to_owned()),
+        _ => None,
+    })
+}
+
+/// Warns about workers that cannot get the sockets.
+fn warn_of_lost_sockets(config: &Config, log: &mut Log) {
+    let program = config.recipe.command.first().map(Path::new).and_then(Path::file_name);
+    let program = program.and_then(|name| name.to_str()).unwrap_or_default();
+    if config.sockets.binds.is_empty() {
+        log.warn("no -b: the workers get no socket, and connections may be lost when they are replaced");
+    } else if CLOSE_SOCKETS.contains(&program) {
+        log.warn(format_args!(
+            "{program} does not pass the sockets on to the program that it starts; hint: run what {program} would \
+             run, such as \"node server.js\""
+        ));
+    }
 }
 
 /// Warns about workers that must ack but cannot open the control socket.
@@ -188,6 +231,9 @@ fn pidfile_failure(error: PidFileError) -> Failure {
 fn file_hint(error: &io::Error, option: &str) -> Option<String> {
     match error.kind() {
         ErrorKind::NotFound => Some(format!("make the directory, or give another path ({option} FILE)")),
+        ErrorKind::ReadOnlyFilesystem => Some(format!(
+            "its file system is read-only: give a path on another one, such as in /run ({option} FILE)"
+        )),
         ErrorKind::PermissionDenied => {
             Some(format!("is it another user's? give a path of your own ({option} FILE)"))
         }
