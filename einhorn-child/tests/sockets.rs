@@ -419,6 +419,7 @@ fn each_kind_of_socket_is_ready_in_tokio() {
     let worker = Worker::new("tokio").fd(&tcp).fd(&unix).fd(&udp).fd(&datagram).numbered();
     let worker = worker.env("LISTEN_FDNAMES", "tcp:unix:udp:datagram").spawn();
     let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(common::PATIENCE)).unwrap();
     let mut greeting = [0; 10];
     client.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"from tokio");
