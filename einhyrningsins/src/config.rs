@@ -89,11 +89,14 @@ pub struct HandoverSettings {
     pub check_timeout: Duration,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogConfig {
     pub verbosity: Severity,
     pub format: LogFormat,
     pub syslog: bool,
+    /// The file of `--log-file`, absolute; `None` for standard error.
+    #[serde(default, with = "forms::written")]
+    pub file: Option<PathBuf>,
 }
 
 /// A command line, with the defaults of its dialect.
@@ -195,7 +198,12 @@ impl Config {
                 family,
                 backlog: args.backlog,
             },
-            log: LogConfig { verbosity: line.verbosity, format: line.log_format, syslog: args.syslog },
+            log: LogConfig {
+                verbosity: line.verbosity,
+                format: line.log_format,
+                syslog: args.syslog,
+                file: args.log_file.map(|path| start.join(path)),
+            },
             control: Control {
                 name: args.command_name,
                 socket: start.join(line.socket),

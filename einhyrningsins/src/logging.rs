@@ -1,4 +1,7 @@
-//! The log: lines on standard error, and warnings and errors to syslog.
+//! The log: lines on standard error or in a file, and warnings and errors to syslog.
+//!
+//! The journal adds a time, a name and a pid to each line, so there a line has a priority instead. On a terminal it has
+//! the time of day and a colour. The file is opened again on request, after another program has moved it away.
 //!
 //! A reader that stops reading must not stop the master, so no write blocks. A pipe or a terminal is opened a
 //! second time with O_NONBLOCK, because the flag belongs to the open file and the workers share ours. A socket
@@ -6,6 +9,7 @@
 //! counted, and the count is logged when the reader is back.
 
 use std::collections::VecDeque;
+use std::env;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -14,10 +18,12 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::time::SystemTime;
 
+use anyhow::{Context, bail};
 use einhorn_proto::{Notice, Severity};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, send};
+use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 use syslog::{Facility, Formatter3164, LogFormat as _};
 
@@ -25,6 +31,8 @@ use crate::cli::LogFormat;
 use crate::config::LogConfig;
 use crate::einhorn;
 use crate::forms::{self, severity_name};
+use crate::sys::inherit::Kept;
+use crate::sys::local_time::time_of_day;
 
 /// How many bytes wait for the reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
@@ -46,8 +54,13 @@ pub struct Log {
     pending: VecDeque<u8>,
     /// Lines dropped since the reader stopped.
     lost: u64,
+    /// The file of `--log-file`, once it is open. The log then goes there instead of to standard error.
+    #[serde(default)]
+    file: Option<Kept<File>>,
     #[serde(skip)]
     sink: Sink,
+    #[serde(skip)]
+    dress: Dress,
     #[serde(skip)]
     syslog: Option<Syslog>,
     #[serde(skip, default = "std::process::id")]
@@ -69,6 +82,18 @@ enum Sink {
     /// Standard error is a regular file, which has no reader to wait for.
     #[default]
     Direct,
+}
+
+/// What a line of text has beside its message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Dress {
+    /// Time, name, pid and level.
+    #[default]
+    Full,
+    /// A priority, as in `sd-daemon(3)`.
+    Journal,
+    /// The time of day, and the level.
+    Terminal { has_colours: bool },
 }
 
 /// A log line in JSON.
@@ -93,6 +118,7 @@ impl Log {
     /// Opens a log that was read from a state. A missing syslog is a warning, not an error.
     pub fn connect(&mut self) {
         self.sink = Sink::of_stderr();
+        self.dress = Dress::of_stderr();
         if self.config.syslog {
             match Syslog::connect() {
                 Ok(syslog) => self.syslog = Some(syslog),
@@ -101,8 +127,35 @@ impl Log {
         }
     }
 
+    /// Opens the file of `--log-file`, again if it is open, and returns where the log goes now.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be opened. The log then stays where it is.
+    pub fn reopen(&mut self) -> anyhow::Result<String> {
+        let Some(path) = &self.config.file else {
+            bail!(
+                "the log goes to standard error; start the master with --log-file FILE to have it in a file"
+            );
+        };
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let opened =
+            options.open(path).with_context(|| format!("cannot open the log file {}", path.display()));
+        self.file = Some(Kept::Open(opened?));
+        Ok(format!("the log goes to {}", path.display()))
+    }
+
     fn to(sink: Sink, config: LogConfig) -> Self {
-        Self { config, sink, pending: VecDeque::new(), lost: 0, syslog: None, pid: std::process::id() }
+        Self {
+            config,
+            pending: VecDeque::new(),
+            lost: 0,
+            file: None,
+            sink,
+            dress: Dress::default(),
+            syslog: None,
+            pid: std::process::id(),
+        }
     }
 
     /// Logs an error: it should wake somebody.
@@ -153,6 +206,7 @@ impl Log {
     /// The descriptor to wait on for the reader; `None` if there is none.
     pub fn descriptor(&self) -> Option<RawFd> {
         match &self.sink {
+            _ if self.file.is_some() => None,
             Sink::Reopened(file) => Some(file.as_raw_fd()),
             Sink::Socket => Some(libc::STDERR_FILENO),
             Sink::Direct => None,
@@ -169,7 +223,11 @@ impl Log {
     pub fn flush(&mut self) {
         while !self.pending.is_empty() {
             let (bytes, _) = self.pending.as_slices();
-            match self.sink.write(bytes) {
+            let written = match &self.file {
+                Some(file) => nix::unistd::write(file, bytes),
+                None => self.sink.write(bytes),
+            };
+            match written {
                 Ok(count) => drop(self.pending.drain(..count)),
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::EINTR) => {}
@@ -208,7 +266,17 @@ impl Log {
         match self.config.format {
             LogFormat::Text => {
                 let name = severity_name(severity).to_ascii_uppercase();
-                format!("{time} {PROGRAM}[{}] {name}: {message}\n", self.pid)
+                match self.dress {
+                    Dress::Journal if self.file.is_none() => {
+                        format!("<{}>{message}\n", syslog_severity(severity) as u8)
+                    }
+                    Dress::Terminal { has_colours } if self.file.is_none() => {
+                        let colour = if has_colours { colour_of(severity) } else { "" };
+                        let end = if colour.is_empty() { "" } else { "\x1b[0m" };
+                        format!("{} {colour}{name}{end}: {message}\n", time_of_day())
+                    }
+                    _ => format!("{time} {PROGRAM}[{}] {name}: {message}\n", self.pid),
+                }
             }
             LogFormat::Einhorn => {
                 let name = severity_name(severity).to_ascii_uppercase();
@@ -226,6 +294,38 @@ impl Log {
                 serde_json::to_string(&line).unwrap_or_default() + "\n"
             }
         }
+    }
+}
+
+impl Dress {
+    fn of_stderr() -> Self {
+        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        if is_journal(env::var("JOURNAL_STREAM").ok().as_deref()) {
+            Self::Journal
+        } else if io::stderr().is_terminal() {
+            Self::Terminal {
+                has_colours: !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb"),
+            }
+        } else {
+            Self::Full
+        }
+    }
+}
+
+/// Whether standard error is the stream that `JOURNAL_STREAM` names, by device and inode. A process that has only
+/// inherited the variable may have another. Source: `systemd.exec(5)`.
+fn is_journal(stream: Option<&str>) -> bool {
+    let named = stream.and_then(|stream| stream.split_once(':'));
+    let named = named.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    fstat(io::stderr()).is_ok_and(|found| named == Some((found.st_dev, found.st_ino)))
+}
+
+fn colour_of(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "\x1b[31m",
+        Severity::Warn => "\x1b[33m",
+        Severity::Info => "",
+        Severity::Debug => "\x1b[2m",
     }
 }
 
@@ -258,6 +358,15 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
+fn syslog_severity(severity: Severity) -> syslog::Severity {
+    match severity {
+        Severity::Error => syslog::Severity::LOG_ERR,
+        Severity::Warn => syslog::Severity::LOG_WARNING,
+        Severity::Info => syslog::Severity::LOG_INFO,
+        Severity::Debug => syslog::Severity::LOG_DEBUG,
+    }
+}
+
 impl Syslog {
     fn connect() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
@@ -274,14 +383,8 @@ impl Syslog {
 
     /// Sends a line, or drops it if syslog does not take it at once.
     fn send(&mut self, severity: Severity, message: &dyn Display) {
-        let severity = match severity {
-            Severity::Error => syslog::Severity::LOG_ERR,
-            Severity::Warn => syslog::Severity::LOG_WARNING,
-            Severity::Info => syslog::Severity::LOG_INFO,
-            Severity::Debug => syslog::Severity::LOG_DEBUG,
-        };
         let mut datagram = Vec::new();
-        if self.formatter.format(&mut datagram, severity, message).is_ok()
+        if self.formatter.format(&mut datagram, syslog_severity(severity), message).is_ok()
             && self.socket.send(&datagram).is_err()
         {
             // syslogd was restarted, so its socket is a new one.
@@ -299,7 +402,8 @@ mod tests {
 
     use super::*;
 
-    const CONFIG: LogConfig = LogConfig { verbosity: Severity::Info, format: LogFormat::Text, syslog: false };
+    const CONFIG: LogConfig =
+        LogConfig { verbosity: Severity::Info, format: LogFormat::Text, syslog: false, file: None };
 
     /// A log into a pipe that nobody reads yet.
     fn log_to_pipe(config: LogConfig) -> (Log, File) {

@@ -216,6 +216,10 @@ fn of_the_native_command_line() {
 
               [default: text]
 
+          --log-file <FILE>
+              File for the log, instead of standard error; "einhyrningsinsctl
+              reopen" opens it again
+
           --syslog
               Send warnings and errors to syslog too
 
@@ -485,6 +489,10 @@ fn of_einhorns_command_line() {
               Possible values:
               - text: A line for people
               - json: A JSON object per line
+
+          --log-file <FILE>
+              File for the log, instead of standard error; "einhyrningsinsctl
+              reopen" opens it again
 
           --syslog
               Send warnings and errors to syslog too

@@ -87,6 +87,7 @@ fn of_the_program() {
       state          Show the master's whole state, for programs and bug reports
       louder         Make the master's log say more
       quieter        Make the master's log say less
+      reopen         Open the log file again, after a rotation
       version        Show the versions of the master and the protocol
       help           List the commands
 
@@ -188,6 +189,7 @@ fn of_the_prompt() {
                           reports
       louder              Make the master's log say more
       quieter             Make the master's log say less
+      reopen              Open the log file again, after a rotation
       version             Show the versions of the master and the protocol
       help                List the commands
 

@@ -15,6 +15,7 @@ mod einhorn_wire;
 mod faults;
 mod hostile_clients;
 mod load_client;
+mod logs;
 mod nothing_is_dropped;
 mod notify;
 mod options;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         faults::trials(),
         hostile_clients::trials(),
         load_client::trials(),
+        logs::trials(),
         nothing_is_dropped::trials(),
         notify::trials(),
         options::trials(),

@@ -114,6 +114,8 @@ pub enum Command {
     Louder,
     /// Makes the master's log say less.
     Quieter,
+    /// Opens the master's log file again, after another program has moved it away.
+    Reopen,
     /// Streams events, as [`crate::Notice`], until the client disconnects.
     Events,
     /// Reports that a worker takes traffic.

@@ -16,7 +16,7 @@ use crate::{RequestErrorKind, Target};
 ///
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
-/// 3. `signal_only` and `replace`; `ack_mode` in a status; `hint` in the report of a rollout.
+/// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout.
 pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What a command is for, which decides what a client does when its answer is lost.
@@ -107,12 +107,12 @@ impl CommandInfo {
         Self { elsewhere, ..self }
     }
 
-    const fn takes(self, arguments: &'static [Argument]) -> Self {
-        Self { arguments, ..self }
-    }
-
     const fn since(self, since: u32) -> Self {
         Self { since, ..self }
+    }
+
+    const fn takes(self, arguments: &'static [Argument]) -> Self {
+        Self { arguments, ..self }
     }
 
     const fn typed_by(self, audience: Audience) -> Self {
@@ -305,6 +305,7 @@ table! {
     ),
     Command::Louder => change("louder", "Make the master's log say more", |_| Ok(Command::Louder)),
     Command::Quieter => change("quieter", "Make the master's log say less", |_| Ok(Command::Quieter)),
+    Command::Reopen => change("reopen", "Open the log file again, after a rotation", |_| Ok(Command::Reopen)).since(3),
     Command::Version => question(
         "version",
         "Show the versions of the master and the protocol",
@@ -442,6 +443,7 @@ mod tests {
         state                  Show the master's whole state, for programs and bug reports
         louder                 Make the master's log say more
         quieter                Make the master's log say less
+        reopen                 Open the log file again, after a rotation
         version                Show the versions of the master and the protocol
         help                   List the commands
         ");

@@ -177,6 +177,10 @@ pub struct SharedArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", help_heading = "Log")]
     pub log_format: Option<LogFormat>,
 
+    /// File for the log, instead of standard error; "einhyrningsinsctl reopen" opens it again
+    #[arg(long, value_name = "FILE", help_heading = "Log")]
+    pub log_file: Option<PathBuf>,
+
     /// Send warnings and errors to syslog too
     #[arg(long, help_heading = "Log")]
     pub syslog: bool,

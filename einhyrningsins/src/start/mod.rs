@@ -70,7 +70,11 @@ fn run(config: Config) -> Result<u8, Failure> {
         return dry_run::dry_run(config, passed);
     }
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
-    let mut log = Log::open(config.log);
+    let log_file = config.log.file.is_some();
+    let mut log = Log::open(config.log.clone());
+    if log_file {
+        log.reopen().map_err(log_failure)?;
+    }
     for warning in &config.warnings {
         log.warn(warning);
     }
@@ -218,6 +222,11 @@ fn lock_failure(error: LockError) -> Failure {
         LockError::Io { source, .. } => file_hint(source, "-f"),
     };
     Failure { error: error.into(), hint }
+}
+
+fn log_failure(error: anyhow::Error) -> Failure {
+    let hint = error.downcast_ref().and_then(|error| file_hint(error, "--log-file"));
+    Failure { error, hint }
 }
 
 fn pidfile_failure(error: PidFileError) -> Failure {

@@ -8,6 +8,7 @@ pub mod cpus;
 pub mod group;
 pub mod inherit;
 pub mod limits;
+pub mod local_time;
 pub mod lock_file;
 pub mod manager;
 pub mod memory_file;

@@ -89,6 +89,10 @@ impl Control {
                 let data = json!({ "verbosity": severity_name(log.verbosity()) });
                 self.answer_with(&asker, true, manners.verbosity_set(log.verbosity()), data);
             }
+            Command::Reopen => match log.reopen() {
+                Ok(message) => self.answer(&asker, true, message),
+                Err(error) => self.answer(&asker, false, format!("{error:#}")),
+            },
             Command::Events => self.on_events(&asker),
             Command::WorkerAck { pid } => {
                 let pid = self.speaks_for(client, pid, "worker:ack", view.core, log)?;

@@ -1,0 +1,147 @@
+//! Where the log goes, and what its lines look like there: the journal, a terminal, a file that is rotated.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use nix::sys::stat::fstat;
+use tests::{Master, MasterBuilder, process};
+
+tests::trials! {
+    in_the_journal_a_line_begins_with_its_priority_and_has_nothing_else,
+    a_standard_error_that_is_not_the_journals_is_logged_to_as_elsewhere,
+    on_a_terminal_a_line_has_a_short_time_and_a_colour needs "util-linux",
+    a_log_file_that_was_rotated_is_opened_again,
+    a_new_master_goes_on_in_the_same_file,
+    a_log_file_that_cannot_be_opened_keeps_the_master_from_starting,
+}
+
+/// A master whose standard error is a socket, and the socket's other end.
+fn logging_to_socket(name_it: impl FnOnce(&OwnedFd) -> String) -> (Master, BufReader<UnixStream>) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let theirs = OwnedFd::from(theirs);
+    let builder = Master::builder().env("JOURNAL_STREAM", name_it(&theirs));
+    (builder.stderr(theirs.into()).start(), BufReader::new(ours))
+}
+
+fn stream_of(fd: &OwnedFd) -> String {
+    let found = fstat(fd).expect("its inode");
+    format!("{}:{}", found.st_dev, found.st_ino)
+}
+
+fn in_the_journal_a_line_begins_with_its_priority_and_has_nothing_else() {
+    let (mut master, mut log) = logging_to_socket(stream_of);
+    let mut control = master.control();
+    // Odd, so a warning.
+    control.send(r#"{"command":"worker:ack","pid":1}"#);
+    control.read_to_end();
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    while log.read_line(&mut line).expect("a line") > 0 {
+        lines.push(std::mem::take(&mut line));
+    }
+    assert!(lines.iter().any(|line| line.starts_with("<6>listening on ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("<4>worker:ack for 1 refused: ")), "{lines:?}");
+    let is_plain = |line: &String| !line.contains("INFO") && !line.contains("einhyrningsins[");
+    assert!(lines.iter().all(|line| line.starts_with('<') && is_plain(line)), "{lines:?}");
+}
+
+fn a_standard_error_that_is_not_the_journals_is_logged_to_as_elsewhere() {
+    let (_master, mut log) = logging_to_socket(|_| "1:1".to_owned());
+    let mut line = String::new();
+    log.read_line(&mut line).expect("a line");
+    assert!(line.contains(" einhyrningsins[") && line.contains(" INFO: "), "{line}");
+}
+
+/// What a master writes to a terminal that gives up its only slot.
+fn on_terminal(prepare: impl FnOnce(MasterBuilder) -> MasterBuilder) -> String {
+    let builder = Master::builder().options(["--retries", "1"]).program(["/bin/sh", "-c", "exit 3"]);
+    let builder = prepare(builder.env_remove("NO_COLOR").env("TERM", "xterm"));
+    let command = builder.command();
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let quoted = words.map(|word| format!("'{}'", word.to_str().expect("text")));
+    let mut script = Command::new("script");
+    script.args(["-qec", &quoted.collect::<Vec<_>>().join(" "), "/dev/null"]);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    let finished = process::run(script);
+    assert!(finished.stdout.contains("given up"), "{finished}");
+    finished.stdout
+}
+
+fn on_a_terminal_a_line_has_a_short_time_and_a_colour() {
+    let is_time = |text: &str| text.len() == 8 && text.split(':').all(|part| part.parse::<u8>().is_ok());
+    for (text, level) in [
+        (on_terminal(|builder| builder), "\u{1b}[31mERROR\u{1b}[0m: "),
+        (on_terminal(|builder| builder.env("NO_COLOR", "1")), "ERROR: "),
+        (on_terminal(|builder| builder.env("TERM", "dumb")), "ERROR: "),
+    ] {
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.split(' ').next().is_some_and(is_time)), "{text}");
+        let message = lines.iter().find(|line| line.contains("given up")).expect("the last slot");
+        assert_eq!(message.split_once(' ').map(|(_, rest)| rest.starts_with(level)), Some(true), "{text}");
+    }
+}
+
+/// A master with a log file.
+fn with_file() -> (Master, std::path::PathBuf) {
+    let builder = Master::builder().workers(2);
+    let file = builder.file("log");
+    (builder.option("--log-file").option(&file).start(), file)
+}
+
+#[track_caller]
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).expect("a log file")
+}
+
+fn a_log_file_that_was_rotated_is_opened_again() {
+    let (mut master, file) = with_file();
+    assert!(read(&file).contains(" INFO: listening on "), "{}", read(&file));
+    assert_eq!(master.log(), "", "the log is in the file alone");
+    let rotated = master.file("log.1");
+    fs::rename(&file, &rotated).expect("a rotation");
+    let finished = master.ctl(["reopen"]);
+    assert_eq!(
+        (finished.code(), finished.stdout.trim()),
+        (0, &*format!("the log goes to {}", file.display()))
+    );
+    let before = read(&rotated);
+    master.upgrade();
+    assert!(read(&file).contains("upgrade to generation 2 done"), "{}", read(&file));
+    assert_eq!(read(&rotated), before, "nothing more goes to the old file");
+
+    let elsewhere = Master::builder().start();
+    let finished = elsewhere.ctl(["reopen"]);
+    assert_eq!(finished.code(), 1, "{finished}");
+    assert!(finished.stderr.contains("--log-file FILE"), "{finished}");
+}
+
+fn a_new_master_goes_on_in_the_same_file() {
+    let (master, file) = with_file();
+    let rotated = master.file("log.1");
+    fs::rename(&file, &rotated).expect("a rotation");
+    assert_eq!(master.ctl(["reload"]).code(), 0, "{master}");
+    assert!(read(&rotated).contains("the master replaced itself"), "{}", read(&rotated));
+    assert_eq!(master.ctl(["reopen"]).code(), 0, "{master}");
+    assert!(file.exists());
+}
+
+fn a_log_file_that_cannot_be_opened_keeps_the_master_from_starting() {
+    let finished = Master::builder().options(["--log-file", "/no/such/directory/log"]).run_to_end();
+    assert_eq!(finished.code(), 1);
+    let message =
+        "einhyrningsins: cannot open the log file /no/such/directory/log: No such file or directory";
+    assert!(finished.stderr.starts_with(message), "{finished}");
+    assert!(finished.stderr.contains("--log-file FILE"), "{finished}");
+}
