@@ -129,6 +129,11 @@ pub trait Manners: Debug {
         true
     }
 
+    /// Whether USR1 to the master goes only to workers that expect it, and not to those that it would kill.
+    fn spares_workers_from_usr1(&self) -> bool {
+        true
+    }
+
     /// Whether every upgrade begins with a handover.
     fn always_hands_over(&self) -> bool {
         false

@@ -18,6 +18,8 @@ tests::trials! {
     a_log_file_that_was_rotated_is_opened_again,
     a_new_master_goes_on_in_the_same_file,
     a_log_file_that_cannot_be_opened_keeps_the_master_from_starting,
+    usr1_spares_workers_that_it_would_kill_and_names_reopen,
+    in_the_dialect_usr1_goes_to_every_worker,
 }
 
 /// A master whose standard error is a socket, and the socket's other end.
@@ -144,4 +146,23 @@ fn a_log_file_that_cannot_be_opened_keeps_the_master_from_starting() {
         "einhyrningsins: cannot open the log file /no/such/directory/log: No such file or directory";
     assert!(finished.stderr.starts_with(message), "{finished}");
     assert!(finished.stderr.contains("--log-file FILE"), "{finished}");
+}
+
+fn usr1_spares_workers_that_it_would_kill_and_names_reopen() {
+    let mut master = Master::builder().workers(2).serve(["ack=control"]).start();
+    let workers = master.workers_up();
+    master.signal(Signal::SIGUSR1);
+    master.wait_log("einhyrningsinsctl reopen");
+    assert_eq!(master.log().matches("einhyrningsinsctl reopen").count(), 1, "{master}");
+    assert_eq!(master.workers_up(), workers, "{master}");
+    master.assert_well(2);
+}
+
+fn in_the_dialect_usr1_goes_to_every_worker() {
+    let mut master = Master::builder().einhorn().start();
+    let worker = master.workers_up()[0];
+    master.signal(Signal::SIGUSR1);
+    master.wait_reaped(&[worker]);
+    assert!(!master.log().contains("reopen"), "{master}");
+    master.wait_up(1);
 }

@@ -175,6 +175,10 @@ impl Manners for Einhorn {
         false
     }
 
+    fn spares_workers_from_usr1(&self) -> bool {
+        false
+    }
+
     fn always_hands_over(&self) -> bool {
         true
     }

@@ -23,15 +23,17 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{LastReply, Notice, Termination};
+use einhorn_proto::{LastReply, Notice, Termination, Workers};
 use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, Report, RequestKey, UpgradePlan};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::forms::{self, core_pid, system_pid};
+use crate::forms::{self, core_pid, core_signal, system_pid};
 use crate::sys::group;
 use crate::sys::reap::Change;
+use crate::sys::shown::expected_signals;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, SpawnFailure};
@@ -173,6 +175,10 @@ impl Master {
             let Parts { dialect, core, log, service, .. } = &mut self.parts;
             let Some(command) = dialect.manners().meaning(signal, &why, core.policy()) else { continue };
             log.debug(&why);
+            if signal == Signal::SIGUSR1 && dialect.manners().spares_workers_from_usr1() {
+                self.pass_on_usr1();
+                continue;
+            }
             if matches!(command, PoolCommand::Upgrade(_)) {
                 service.on_hangup();
             }
@@ -193,6 +199,26 @@ impl Master {
         if self.parts.core.next_deadline().is_some_and(|at| at <= forms::now()) {
             self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
             self.feed(Event::DeadlineReached);
+        }
+    }
+
+    /// Passes USR1 on to the workers that expect it. It would kill the others, although it is meant as a request to open
+    /// log files again.
+    fn pass_on_usr1(&mut self) {
+        let expects =
+            |pid: &Pid| expected_signals(*pid).is_ok_and(|signals| signals.contains(Signal::SIGUSR1));
+        let (expecting, spared): (Vec<_>, Vec<_>) = self.parts.core.pids().map(system_pid).partition(expects);
+        for pid in expecting {
+            if let Some(failed) = self.children.signal(pid, core_signal(Signal::SIGUSR1)) {
+                self.feed(failed);
+            }
+        }
+        if !spared.is_empty() {
+            self.parts.log.warn(format_args!(
+                "SIGUSR1 was not passed on to {}, which it would kill; \"einhyrningsinsctl reopen\" opens the master's \
+                 log file again",
+                Workers(u32::try_from(spared.len()).unwrap_or(u32::MAX))
+            ));
         }
     }
 

@@ -30,10 +30,31 @@ impl SignalMask {
 /// `SigCgt` in `proc_pid_status(5)`: hexadecimal, the lowest bit is signal 1. Everybody may read it, unless `/proc` is
 /// mounted with `hidepid`.
 pub fn caught_signals(pid: Pid) -> io::Result<SignalMask> {
+    signals_in(pid, &["SigCgt"])
+}
+
+/// The signals that a process catches, ignores, or blocks to read them in another way: they do it no harm.
+///
+/// # Errors
+/// As [`caught_signals`].
+///
+/// # Source
+/// `SigIgn` and `SigBlk` beside `SigCgt`. `SigBlk` is the main thread's.
+pub fn expected_signals(pid: Pid) -> io::Result<SignalMask> {
+    signals_in(pid, &["SigCgt", "SigIgn", "SigBlk"])
+}
+
+/// All signals of these masks.
+fn signals_in(pid: Pid, masks: &[&str]) -> io::Result<SignalMask> {
     let status = fs::read(format!("/proc/{pid}/status"))?;
-    let mask = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigCgt:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok());
-    mask.map(SignalMask).ok_or_else(|| io::Error::other("its status has no SigCgt"))
+    let status = String::from_utf8_lossy(&status);
+    let lines = status.lines().filter_map(|line| line.split_once(':'));
+    let found = lines.filter(|(name, _)| masks.contains(name));
+    let found: Vec<_> = found.filter_map(|(_, mask)| u64::from_str_radix(mask.trim(), 16).ok()).collect();
+    if found.len() != masks.len() {
+        return Err(io::Error::other("its status lacks a mask of signals"));
+    }
+    Ok(SignalMask(found.into_iter().fold(0, |all, mask| all | mask)))
 }
 
 /// The names under which a process may be known: that of the file that it executes, and the one that it has given itself
@@ -65,7 +86,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("server");
         fs::copy("/bin/sh", &program).unwrap();
-        let script = "trap : USR2; echo ready; read line";
+        let script = "trap : USR2; trap '' HUP; echo ready; read line";
         let mut child = Command::new(&program);
         child.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = child.spawn().unwrap();
@@ -74,6 +95,9 @@ mod tests {
         let pid = Pid::from_raw(child.id() as i32);
         let caught = caught_signals(pid).unwrap();
         assert!(caught.contains(Signal::SIGUSR2) && !caught.contains(Signal::SIGTERM), "{caught:?}");
+        let expected = expected_signals(pid).unwrap();
+        let of_interest = [Signal::SIGUSR2, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1];
+        assert_eq!(of_interest.map(|signal| expected.contains(signal)), [true, true, false, false]);
         assert_eq!(program_names(pid), ["server", "server"]);
         fs::remove_file(&program).unwrap();
         assert_eq!(program_names(pid), ["server", "server"], "with its file removed");
