@@ -217,8 +217,7 @@ fn of_the_native_command_line() {
               [default: text]
 
           --log-file <FILE>
-              File for the log, instead of standard error; "einhyrningsinsctl
-              reopen" opens it again
+              File for the log, instead of standard error; "einhyrningsinsctl reopen" opens it again
 
           --syslog
               Send warnings and errors to syslog too
@@ -491,8 +490,7 @@ fn of_einhorns_command_line() {
               - json: A JSON object per line
 
           --log-file <FILE>
-              File for the log, instead of standard error; "einhyrningsinsctl
-              reopen" opens it again
+              File for the log, instead of standard error; "einhyrningsinsctl reopen" opens it again
 
           --syslog
               Send warnings and errors to syslog too
