@@ -117,10 +117,38 @@ pub enum Refusal {
     },
     /// The master exits before the upgrade has ended.
     MasterExits,
+    /// The upgrade was to wait for the one that runs, and as many as can wait already.
+    QueueFull {
+        /// How many.
+        waiting_max: usize,
+    },
+    /// The upgrade waited for another one, and will not begin.
+    NotStarted(NotStarted),
     /// `reload`: the master was not replaced, for this reason.
     NotReloaded(String),
     /// An upgrade that begins with the master has not begun, because the master was not replaced, for this reason.
     NotBegun(String),
+}
+
+/// Why an upgrade that waited will not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStarted {
+    /// The running upgrade was aborted.
+    Aborted,
+    /// A rollback was requested.
+    RolledBack,
+    /// The master is stopping.
+    Stopping,
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aborted => "the running upgrade was aborted",
+            Self::RolledBack => "a rollback was requested",
+            Self::Stopping => "the master is stopping",
+        })
+    }
 }
 
 impl LastReply {
@@ -207,6 +235,10 @@ impl fmt::Display for Refusal {
                 write!(f, "overtaken: generation {by} takes the place of generation {generation}")
             }
             Self::MasterExits => f.write_str("upgrade failed: the master exits"),
+            Self::QueueFull { waiting_max } => {
+                write!(f, "upgrade refused: {waiting_max} upgrades are already waiting")
+            }
+            Self::NotStarted(why) => write!(f, "upgrade not started: {why}"),
             Self::NotReloaded(reason) => write!(f, "not reloaded: {reason}"),
             Self::NotBegun(reason) => {
                 write!(f, "upgrade failed before it began, and nothing was changed: {reason}")

@@ -25,6 +25,13 @@ pub struct Status {
     /// The running rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
+    /// How many upgrades wait until that has ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What the master is doing.

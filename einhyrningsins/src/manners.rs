@@ -116,7 +116,7 @@ pub trait Manners: Debug {
             Signal::SIGINT => stop(Stop::Escalating),
             Signal::SIGUSR2 | Signal::SIGTERM => stop(Stop::Gracefully),
             Signal::SIGQUIT => stop(Stop::AtOnce(core_signal(signal))),
-            Signal::SIGHUP => PoolCommand::Upgrade(UpgradePlan::default()),
+            Signal::SIGHUP => PoolCommand::Hangup,
             Signal::SIGTTIN => PoolCommand::Inc(1),
             Signal::SIGTTOU => PoolCommand::Dec(1),
             Signal::SIGUSR1 => PoolCommand::Signal(vec![core_signal(signal)]),

@@ -143,6 +143,13 @@ pub enum Notice {
     },
     /// The state of a rollout, for a client that joined it; no other client gets this.
     UpgradeJoined(UpgradeStatus),
+    /// An upgrade waits until the running one has ended.
+    UpgradeQueued {
+        /// The generation of the running upgrade.
+        generation: u64,
+        /// How many upgrades wait, this one included.
+        waiting: u32,
+    },
     /// A rollout ended, and every worker runs the new release.
     UpgradeDone {
         kind: RolloutKind,

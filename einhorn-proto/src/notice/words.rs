@@ -86,6 +86,10 @@ impl fmt::Display for Notice {
                 write!(f, "{kind} to generation {generation} of {} began", Workers(*workers))
             }
             Self::UpgradeJoined(upgrade) => write_joined(f, upgrade),
+            Self::UpgradeQueued { generation, waiting } => {
+                let upgrades = if *waiting == 1 { "upgrade waits" } else { "upgrades wait" };
+                write!(f, "upgrade queued: {waiting} {upgrades} for the end of generation {generation}'s")
+            }
             Self::SoakStarted { generation, workers, soak_ms } => {
                 let workers = Workers(*workers);
                 write!(f, "{workers} of generation {generation} up; {}", Soak(*soak_ms))

@@ -115,6 +115,9 @@ impl Master {
         loop {
             let refused = self.parts.handover.yield_to_stop(&self.parts.core, &mut self.parts.log);
             self.perform(refused);
+            for _ in 0..self.parts.handover.take_given_up() {
+                self.feed(Event::UpgradeNotPrepared);
+            }
             self.settle();
             if let Some(code) = self.exit {
                 let with_files = self.parts.listeners.kept_with_files();
@@ -179,10 +182,10 @@ impl Master {
                 self.pass_on_usr1();
                 continue;
             }
-            if matches!(command, PoolCommand::Upgrade(_)) {
+            if matches!(command, PoolCommand::Upgrade(_) | PoolCommand::Hangup) {
                 service.on_hangup();
             }
-            self.command(None, command);
+            self.feed(Event::Command { request: None, command });
         }
         for (pid, change) in changes {
             match change {
@@ -229,7 +232,6 @@ impl Master {
             let view = View { dialect: *dialect, core, workers, listeners };
             match control.turn(&mut self.ready, self.poll.registry(), &view, log) {
                 None => return,
-                Some(Request::Event(Event::Command { request, command })) => self.command(request, command),
                 Some(Request::Event(event)) => self.feed(event),
                 Some(Request::Reload(request)) => self.hand_over(Then::Reload { request }),
             }
@@ -238,24 +240,15 @@ impl Master {
         }
     }
 
-    /// A command of a client or a signal. An upgrade may begin with a handover.
-    fn command(&mut self, request: Option<RequestKey>, command: PoolCommand) {
-        match command {
-            PoolCommand::Upgrade(plan) if self.parts.core.upgrade_refusal(plan).is_none() => {
-                self.upgrade(request, plan);
-            }
-            command => self.feed(Event::Command { request, command }),
-        }
-    }
-
-    fn upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+    /// An upgrade is about to begin, perhaps with a handover.
+    fn prepare_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) -> Option<Event> {
         let Parts { control, handover, dialect, .. } = &mut self.parts;
         let request = request.and_then(|request| control.open_upgrade(request, plan));
         if handover.precedes_upgrades(dialect.manners()) {
             self.hand_over(Then::Upgrade { request, plan });
-        } else {
-            self.feed(Event::Command { request, command: PoolCommand::Upgrade(plan) });
+            return None;
         }
+        Some(Event::UpgradePrepared { request, plan })
     }
 
     fn hand_over(&mut self, then: Then) {
@@ -366,6 +359,7 @@ impl Master {
                 return self.children.stop(pid, ask, &parts.workers.shown(pid, generation));
             }
             Action::Signal { pid, signal } => return self.children.signal(system_pid(pid), signal),
+            Action::PrepareUpgrade { request, plan } => return self.prepare_upgrade(request, plan),
             Action::ResolveRelease { generation } => {
                 return Some(match parts.resolve(&mut self.spawner, generation) {
                     Ok(()) => Event::ReleaseResolved { generation },

@@ -7,8 +7,8 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Done, DrainReason, ExitReason, Ignored, LastReply, Notice, Outcome, RecycleReason, Refusal, Resized,
-    Target, UpgradeFailure, WORKERS_MAX,
+    Done, DrainReason, ExitReason, Ignored, LastReply, NotStarted, Notice, Outcome, RecycleReason, Refusal,
+    Resized, Target, UpgradeFailure, WORKERS_MAX,
 };
 
 use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, WorkerId};
@@ -40,10 +40,9 @@ impl Supervisor {
             PoolCommand::Configure(change) => self.configure(change),
             PoolCommand::Respawn => Ok(self.respawn()),
             PoolCommand::Replace(target) => self.replace(target),
-            PoolCommand::Upgrade(plan) => match self.upgrade_refusal(plan) {
-                Some(refusal) => Err(refusal),
-                None => return self.begin_upgrade(plan, request),
-            },
+            PoolCommand::Upgrade(plan) => return self.on_upgrade(request, plan),
+            PoolCommand::QueueUpgrade(plan) => return self.on_queue_upgrade(request, plan),
+            PoolCommand::Hangup => return self.on_hangup(),
             PoolCommand::Continue => match self.tables.plan.rollout_mut() {
                 Some(rollout) if matches!(rollout.stage(), Stage::Soaking { .. }) => {
                     rollout.join(request, Outcome::Done);
@@ -58,6 +57,7 @@ impl Supervisor {
             PoolCommand::Abort => match self.tables.plan.rollout_mut() {
                 Some(rollout) => {
                     rollout.join(request, Outcome::RolledBack);
+                    self.empty_queue(NotStarted::Aborted);
                     return self.turn_back(UpgradeFailure::Aborted);
                 }
                 None => Err(Refusal::NoUpgrade),
@@ -67,9 +67,11 @@ impl Supervisor {
                 match (self.tables.plan.rollout_mut(), self.tables.releases.previous()) {
                     (Some(rollout), _) => {
                         rollout.join(request, Outcome::RolledBack);
+                        self.empty_queue(NotStarted::RolledBack);
                         return self.turn_back(UpgradeFailure::RolledBack);
                     }
                     (None, Some(previous)) => {
+                        self.empty_queue(NotStarted::RolledBack);
                         self.begin_rollback(previous, request);
                         self.begin_replacing();
                         return self.forget_releases();
@@ -295,6 +297,7 @@ impl Supervisor {
         for waiter in self.tables.plan.take_rollout().iter().flat_map(super::plan::Rollout::requests) {
             self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
         }
+        self.empty_queue(NotStarted::Stopping);
         self.exit(1, &ExitReason::AtOnce(why));
     }
 

@@ -82,6 +82,15 @@ pub enum Event {
         /// The request.
         request: RequestKey,
     },
+    /// The upgrade of a [`Action::PrepareUpgrade`] can begin.
+    UpgradePrepared {
+        /// The request of the action, or none if that was answered already.
+        request: Option<RequestKey>,
+        /// The plan of the action.
+        plan: UpgradePlan,
+    },
+    /// The upgrade of a [`Action::PrepareUpgrade`] will not begin, and its request was answered.
+    UpgradeNotPrepared,
     /// A [`Action::ResolveRelease`] worked.
     ReleaseResolved {
         /// The generation of the action.
@@ -153,8 +162,12 @@ pub enum PoolCommand {
     SetWorkers(u32),
     /// Change options.
     Configure(PolicyChange),
-    /// Replace every worker.
+    /// Replace every worker; refused while that is being done.
     Upgrade(UpgradePlan),
+    /// Replace every worker once the upgrades that run and wait have ended.
+    QueueUpgrade(UpgradePlan),
+    /// SIGHUP: replace every worker, now or after the upgrades that run and wait. Several merge into one.
+    Hangup,
     /// End the soak of the upgrade that runs.
     Continue,
     /// End the upgrade that runs, and go back.
@@ -256,6 +269,14 @@ pub enum Action {
         pid: Pid,
         /// This signal.
         signal: Signal,
+    },
+    /// Replace the master first where an upgrade begins with that, and answer with [`Event::UpgradePrepared`] or
+    /// [`Event::UpgradeNotPrepared`], perhaps from the next image.
+    PrepareUpgrade {
+        /// Who asked.
+        request: Option<RequestKey>,
+        /// How to upgrade.
+        plan: UpgradePlan,
     },
     /// Resolve what this generation will run and answer with [`Event::ReleaseResolved`] or
     /// [`Event::ReleaseFailed`].

@@ -44,6 +44,7 @@ mod pacing;
 mod plan;
 mod policy;
 mod pool;
+mod queue;
 mod record;
 mod recycling;
 mod releases;
@@ -94,6 +95,9 @@ pub struct Supervisor {
     /// The time of the last [`Event::DeadlineReached`].
     reached: Moment,
     actions: Vec<Action>,
+    /// The master was replaced for an upgrade that has not begun yet: slots that lost their worker meanwhile wait for
+    /// its release.
+    is_held_for_upgrade: bool,
 }
 
 impl Supervisor {
@@ -104,7 +108,9 @@ impl Supervisor {
     }
 
     fn with(tables: Tables) -> Self {
-        Self { tables, now: Moment::default(), reached: Moment::default(), actions: Vec::new() }
+        let is_held_for_upgrade = tables.queue.is_preparing();
+        let (now, reached) = (Moment::default(), Moment::default());
+        Self { tables, now, reached, actions: Vec::new(), is_held_for_upgrade }
     }
 
     /// Makes the supervisor that has written these tables down. It continues where that one stopped.
@@ -143,7 +149,9 @@ impl Supervisor {
 
     /// What the rules want done next.
     fn next_step(&self) -> Option<rules::Step> {
-        rules::next_step(&View { tables: &self.tables, now: self.now, reached: self.reached })
+        let Self { tables, now, reached, is_held_for_upgrade, .. } = self;
+        let (now, reached, is_held_for_upgrade) = (*now, *reached, *is_held_for_upgrade);
+        rules::next_step(&View { tables, now, reached, is_held_for_upgrade })
     }
 
     fn take_actions(&mut self) -> Vec<Action> {

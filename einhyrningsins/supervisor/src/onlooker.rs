@@ -6,7 +6,7 @@
 //! master spawns nothing and goes with its last worker (I8), and that the report of an upgrade is the truth.
 
 use super::Moment;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Pid;
 use super::Signal;
@@ -32,6 +32,12 @@ pub(super) struct Onlooker {
     pub(super) pending: BTreeSet<RequestKey>,
     /// Releases asked for and not answered.
     pub(super) resolving: Vec<Generation>,
+    /// Upgrades that are being prepared.
+    pub(super) preparing: VecDeque<(Option<RequestKey>, UpgradePlan)>,
+    /// SIGHUP came, and no upgrade has begun for it.
+    is_hung_up: bool,
+    /// The generation that was to be replaced when the master was; nothing is spawned from it until the upgrade begins.
+    pub(super) held: Option<Generation>,
     /// Rollouts that were turned around after they had begun to replace workers.
     turned: BTreeSet<u64>,
     /// The exit code, once the master has ended.
@@ -54,11 +60,18 @@ impl Onlooker {
         handle: impl FnOnce(&mut Supervisor, Event) -> Vec<Action>,
     ) -> Vec<Action> {
         self.hear(supervisor, &event);
+        let is_prepared = matches!(event, Event::UpgradePrepared { .. });
         let actions = handle(supervisor, event);
+        // The upgrade may be refused after all.
+        let resolves = |action: &Action| matches!(action, Action::ResolveRelease { .. });
+        self.held.take_if(|_| is_prepared && !actions.iter().any(resolves));
         let mut reports = Vec::new();
         for action in &actions {
             self.see(action, &mut reports);
         }
+        // SIGHUP comes last of those that wait.
+        let is_begun = |action: &Action| matches!(action, Action::PrepareUpgrade { request: None, .. });
+        self.is_hung_up &= supervisor.tables.queue.len() > 0 || !actions.iter().any(is_begun);
         reports.into_iter().for_each(|(ok, report)| self.check_report(supervisor, ok, &report));
         self.check(supervisor);
         actions
@@ -79,11 +92,30 @@ impl Onlooker {
             Event::Heard { pid, report: Report::StopSent { .. } } => {
                 self.heard.insert(*pid);
             }
+            Event::UpgradePrepared { request, .. } => {
+                self.preparing.pop_front();
+                self.pending.extend(request);
+            }
+            Event::UpgradeNotPrepared => {
+                let prepared = self.preparing.pop_front();
+                self.held = None;
+                // The shell answers it.
+                prepared.and_then(|(request, _)| request).map(|request| self.pending.remove(&request));
+            }
             Event::ReleaseResolved { generation } | Event::ReleaseFailed { generation, .. } => {
                 self.resolving.retain(|resolving| resolving != generation);
             }
             Event::Command { request, command } => {
                 self.pending.extend(request);
+                self.is_hung_up |= *command == PoolCommand::Hangup && supervisor.tables.plan.is_running();
+                let Tables { plan, releases, .. } = &supervisor.tables;
+                match command {
+                    PoolCommand::Abort => self.is_hung_up &= plan.rollout().is_none(),
+                    PoolCommand::Rollback => {
+                        self.is_hung_up &= plan.rollout().is_none() && releases.previous().is_none();
+                    }
+                    _ => {}
+                }
                 if let PoolCommand::Stop { how: Stop::AtOnce(_), .. } = command {
                     self.is_stopped_at_once = true;
                 }
@@ -97,7 +129,13 @@ impl Onlooker {
 
     fn see(&mut self, action: &Action, reports: &mut Vec<(bool, UpgradeReport)>) {
         match action {
-            Action::Spawn { .. } => assert!(!self.is_stopping, "I8: spawned after the stop"),
+            Action::Spawn { generation, .. } => {
+                assert!(!self.is_stopping, "I8: spawned after the stop");
+                assert_ne!(self.held, Some(*generation), "a slot is filled again before the upgrade begins");
+            }
+            Action::PrepareUpgrade { request, plan } => {
+                self.preparing.push_back((*request, *plan));
+            }
             Action::Signal { pid, signal } => {
                 assert!(self.processes.contains_key(pid), "I5: {signal} to {pid}, which was reaped");
             }
@@ -126,7 +164,13 @@ impl Onlooker {
                     "I8: exits before its workers"
                 );
             }
-            Action::Notice { notice: Notice::MasterStopping { .. }, .. } => self.is_stopping = true,
+            Action::Notice { notice: Notice::MasterStopping { .. }, .. } => {
+                self.is_stopping = true;
+                self.is_hung_up = false;
+            }
+            Action::Notice {
+                notice: Notice::UpgradeStarted { .. } | Notice::UpgradeFailed { .. }, ..
+            } => self.held = None,
             Action::Notice { notice: Notice::RollbackStarted { generation, .. }, .. } => {
                 self.turned.insert(*generation);
             }
@@ -162,12 +206,21 @@ impl Onlooker {
 
     fn check(&self, supervisor: &Supervisor) {
         if supervisor.tables.plan == Plan::Exited {
-            assert!(self.pending.is_empty(), "I7: the master has gone without a reply to {:?}", self.pending);
+            // Those whose upgrade is being prepared get theirs from the shell.
+            let preparing: BTreeSet<_> = self.preparing.iter().filter_map(|(request, _)| *request).collect();
+            let forgotten: Vec<_> = self.pending.difference(&preparing).collect();
+            assert!(forgotten.is_empty(), "I7: the master has gone without a reply to {forgotten:?}");
             return;
         }
-        let waiting =
-            supervisor.tables.plan.rollout().map_or(Vec::new(), Rollout::requests).into_iter().collect();
+        let Tables { plan, queue, .. } = &supervisor.tables;
+        let mut waiting: BTreeSet<_> =
+            plan.rollout().map_or(Vec::new(), Rollout::requests).into_iter().collect();
+        waiting.extend(queue.requests());
+        // Somebody who has left is remembered in what is being prepared.
+        let preparing = self.preparing.iter().filter_map(|(request, _)| *request);
+        waiting.extend(preparing.filter(|request| self.pending.contains(request)));
         assert_eq!(self.pending, waiting, "I7: who waits for a last reply, and who will get one");
+        assert_eq!(self.is_hung_up, queue.is_hung_up(), "I7: SIGHUP is forgotten, or has had its upgrade");
         let mut processes = 0;
         for worker in supervisor.tables.pool.workers() {
             let Some(pid) = worker.pid else { continue };
@@ -180,6 +233,11 @@ impl Onlooker {
         }
         assert_eq!(processes, self.processes.len(), "a process that is no worker");
         self.check_slots(supervisor);
+    }
+
+    /// The master is replaced by another image.
+    pub(super) fn hand_over(&mut self, supervisor: &Supervisor) {
+        self.held = (!self.preparing.is_empty()).then(|| supervisor.tables.releases.serving());
     }
 
     /// What is told of the slots' sockets: somebody gets what is new, whoever serves does, and nobody's is closed who
@@ -251,6 +309,9 @@ pub(super) fn good_event(
     now: Moment,
     onlooker: &Onlooker,
 ) -> Option<(Moment, Event)> {
+    if let Some(&(request, plan)) = onlooker.preparing.front() {
+        return Some((now, Event::UpgradePrepared { request, plan }));
+    }
     if let Some(&generation) = onlooker.resolving.first() {
         return Some((now, Event::ReleaseResolved { generation }));
     }
@@ -279,7 +340,7 @@ pub(super) fn good_event(
 /// I8: with nothing left to do, every slot serves or was given up, and no rollout runs; a master that was told
 /// to stop has exited.
 pub(super) fn check_rest(supervisor: &Supervisor) {
-    let Tables { pool, plan, .. } = &supervisor.tables;
+    let Tables { pool, plan, queue, .. } = &supervisor.tables;
     match plan {
         Plan::Waiting | Plan::Exited => {}
         Plan::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
@@ -287,6 +348,7 @@ pub(super) fn check_rest(supervisor: &Supervisor) {
             assert_eq!(pool.up() + pool.given_up.len(), pool.size(), "I8: at rest, and not steady");
             let out_of_reach = pool.workers().filter(|worker| worker.is_out_of_reach()).count();
             assert_eq!(pool.live(), pool.up() + out_of_reach, "I8: at rest, and somebody drains");
+            assert_eq!(queue.len(), 0, "I8: at rest, and an upgrade waits");
             assert!(*plan == Plan::Steady, "I8: at rest in the middle of a rollout: {plan:?}, {pool:?}");
         }
     }

@@ -35,6 +35,8 @@ impl Supervisor {
             Event::Heard { pid, report } => self.on_heard(pid, report),
             Event::Command { request, command } => self.on_command(request, command),
             Event::RequestAbandoned { request } => self.on_request_abandoned(request),
+            Event::UpgradePrepared { request, plan } => self.on_upgrade_prepared(request, plan),
+            Event::UpgradeNotPrepared => self.on_upgrade_not_prepared(),
             Event::ReleaseResolved { generation } => self.on_release_resolved(generation),
             Event::ReleaseFailed { generation, reason } => self.on_release_failed(generation, reason),
             Event::DeadlineReached => self.reached = now,
@@ -245,7 +247,7 @@ impl Supervisor {
     }
 
     fn on_request_abandoned(&mut self, request: RequestKey) {
-        // Only a rollout has requests that wait.
+        self.tables.queue.abandon(request);
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             rollout.abandon(request);
         }

@@ -64,9 +64,14 @@ impl Releases {
         self.proven.iter().copied()
     }
 
+    /// The number that [`Self::next`] gives out.
+    pub(crate) fn upcoming(&self) -> Generation {
+        Generation(self.last.0 + 1)
+    }
+
     /// Gives out the number of a new generation. It is never used again.
     pub(crate) fn next(&mut self) -> Generation {
-        self.last.0 += 1;
+        self.last = self.upcoming();
         self.last
     }
 

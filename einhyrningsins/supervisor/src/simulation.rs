@@ -99,6 +99,12 @@ impl World {
         if !matches!(action, Action::Notice { .. }) {
             self.log.push(format!("    {action:?}"));
         }
+        if let Action::PrepareUpgrade { .. } = action
+            && self.dice.bool()
+        {
+            // No handover comes first.
+            return self.prepared();
+        }
         let &Action::Spawn { worker, .. } = action else {
             return answer(action, &self.onlooker.refusing);
         };
@@ -177,7 +183,7 @@ impl World {
     }
 
     fn random_step(&mut self) {
-        match self.dice.u32(..30) {
+        match self.dice.u32(..34) {
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
@@ -214,6 +220,16 @@ impl World {
                 let commands = [PoolCommand::Signal(vec![BYSTANDER]), some, PoolCommand::Replace(target)];
                 let command = commands[self.dice.usize(..3)].clone();
                 self.command(command);
+            }
+            33 => {
+                let plan = self.plan();
+                self.command(PoolCommand::QueueUpgrade(plan));
+            }
+            30 => self.feed(Event::Command { request: None, command: PoolCommand::Hangup }),
+            31 | 32 => {
+                if let Some(event) = self.prepared() {
+                    self.feed(event);
+                }
             }
             22 | 23 => self.resolve(),
             24 => {
@@ -260,6 +276,7 @@ impl World {
         self.log.push("    handed over".to_owned());
         let took = Duration::from_millis(self.dice.u64(..3000));
         let read = serde_json::from_str(&json).unwrap();
+        self.onlooker.hand_over(&self.supervisor);
         self.supervisor = Supervisor::restore(read).unwrap();
         assert_eq!(self.supervisor.tables(), Ok(&tables), "what was read is what was written");
         self.now += took;
@@ -282,6 +299,13 @@ impl World {
         } else {
             self.feed(Event::ReleaseResolved { generation });
         }
+    }
+
+    /// The upgrade that is being prepared can begin, or cannot.
+    fn prepared(&mut self) -> Option<Event> {
+        let &(request, plan) = self.onlooker.preparing.front()?;
+        let is_refused = self.dice.u32(..100) < self.trouble;
+        Some(if is_refused { Event::UpgradeNotPrepared } else { Event::UpgradePrepared { request, plan } })
     }
 
     fn abandon(&mut self) {

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Counts, MasterState, Recycled, SignalReason, SlotStatus, UpgradeStage, UpgradeStatus, WorkerState,
-    WorkerStatus,
+    Counts, MasterState, Recycled, RolloutKind, SignalReason, SlotStatus, UpgradeStage, UpgradeStatus,
+    WorkerState, WorkerStatus,
 };
 
 use super::moment::{Moment, milliseconds};
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub recycled: Recycled,
     /// The upgrade that runs.
     pub upgrade: Option<UpgradeStatus>,
+    /// How many upgrades wait for its end.
+    pub queued: u32,
 }
 
 /// How the pool is, in numbers.
@@ -61,6 +63,8 @@ pub struct Summary {
     pub given_up: u32,
     /// The upgrade that runs.
     pub upgrade: Option<UpgradeStatus>,
+    /// How many upgrades wait for its end.
+    pub queued: u32,
 }
 
 /// What is told of a worker to einhorn's clients and to nobody else.
@@ -95,6 +99,7 @@ impl Supervisor {
             workers,
             recycled: self.tables.recycling.counts(),
             upgrade: self.upgrade_status(now),
+            queued: count(self.tables.queue.len()),
         }
     }
 
@@ -110,6 +115,7 @@ impl Supervisor {
             live: count(self.tables.pool.live()),
             given_up: count(self.tables.pool.given_up.len()),
             upgrade: self.upgrade_status(now),
+            queued: count(self.tables.queue.len()),
         }
     }
 
@@ -221,6 +227,23 @@ impl Supervisor {
             wanted: self.tables.wanted(),
             starting: count(self.tables.pool.unacked_of(rollout.to())),
             age_ms: rollout.since().map_or(0, |since| milliseconds(now - since)),
+        })
+    }
+}
+
+impl Supervisor {
+    /// The upgrade that the shell prepares.
+    pub(crate) fn prepared_status(&self) -> Option<UpgradeStatus> {
+        self.tables.queue.is_preparing().then(|| UpgradeStatus {
+            kind: RolloutKind::Upgrade,
+            stage: UpgradeStage::Resolving,
+            generation: self.tables.releases.upcoming().0,
+            from: self.tables.releases.serving().0,
+            soak_left_ms: None,
+            upgraded: 0,
+            wanted: self.tables.wanted(),
+            starting: 0,
+            age_ms: 0,
         })
     }
 }

@@ -79,6 +79,7 @@ impl Supervisor {
             Step::BeginSoak => self.begin_soak(),
             Step::FinishRollout => self.end_rollout(Outcome::Done),
             Step::FinishRollback => self.end_rollout(Outcome::RolledBack),
+            Step::BeginQueued => self.begin_queued(),
             Step::BeginTurn(process, reason) => self.begin_turn(process, reason),
         }
     }

@@ -10,6 +10,7 @@ use super::moment::Moment;
 use super::plan::{Plan, Stage};
 use super::policy::Policy;
 use super::pool::Pool;
+use super::queue::Queue;
 use super::recycling::Recycling;
 use super::releases::Releases;
 
@@ -21,6 +22,9 @@ pub struct Tables {
     pub(crate) pool: Pool,
     pub(crate) releases: Releases,
     pub(crate) recycling: Recycling,
+    /// Upgrades that have not begun; a master of format 2 knows none.
+    #[serde(default)]
+    pub(crate) queue: Queue,
     pub(crate) started_at: Option<Moment>,
     /// Whether the pool was once full. Until then spawns are not paced.
     pub(crate) was_ready: bool,
@@ -45,6 +49,7 @@ impl Tables {
             pool: Pool::default(),
             releases: Releases::first(),
             recycling: Recycling::default(),
+            queue: Queue::default(),
             started_at: None,
             was_ready: false,
         }

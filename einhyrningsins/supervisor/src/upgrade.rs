@@ -6,33 +6,32 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use einhorn_proto::{
-    Death, DrainReason, LastReply, Notice, Outcome, Refusal, RolloutKind, Serving, UpgradeFailure,
-    UpgradeReport,
+    Death, DrainReason, LastReply, NotStarted, Notice, Outcome, Refusal, RolloutKind, Serving,
+    UpgradeFailure, UpgradeReport,
 };
 
 use super::Supervisor;
 use super::event::{Action, Generation, RequestKey, SlotNumber, UpgradePlan};
 use super::moment::milliseconds;
 use super::plan::{Canary, Plan, Rollout, Stage};
+use super::policy::Policy;
 use super::slot::{Attempts, Holder};
 use super::tables::count;
 use super::worker::Worker;
 
 impl Supervisor {
-    /// Why an upgrade by this plan would be refused now.
-    #[must_use]
-    pub fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<Refusal> {
+    /// Why an upgrade by this plan cannot begin now.
+    pub(crate) fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<Refusal> {
+        let Policy { upgrade_additional_max, upgrade_restarts, .. } = self.tables.policy;
+        let wanted = self.tables.wanted();
         if !self.tables.plan.is_running() {
             return Some(Refusal::Stopping);
         }
-        if let Some(upgrade) = self.upgrade_status(self.now).filter(|_| !self.tables.policy.upgrade_restarts)
-        {
-            return Some(Refusal::UpgradeRuns(upgrade));
+        if let Some(additional_max) = upgrade_additional_max.filter(|max| plan.is_fleet && *max < wanted) {
+            return Some(Refusal::FleetTooLarge { wanted, additional_max });
         }
-        let wanted = self.tables.wanted();
-        let additional_max = self.tables.policy.upgrade_additional_max?;
-        (plan.is_fleet && additional_max < wanted)
-            .then_some(Refusal::FleetTooLarge { wanted, additional_max })
+        let running = self.upgrade_status(self.now).or_else(|| self.prepared_status());
+        running.filter(|_| !upgrade_restarts).map(Refusal::UpgradeRuns)
     }
 
     /// Begins an upgrade for `request`, in the place of the one that runs if there is one, by asking for its release.
@@ -86,6 +85,7 @@ impl Supervisor {
 
     /// The release is there. Every slot gets another chance, and empty ones get the new release first.
     pub(crate) fn begin_replacing(&mut self) {
+        self.is_held_for_upgrade = false;
         let interrupted = self.tables.recycling.interrupt();
         let successor = interrupted.and_then(|slot| self.tables.pool.slot(slot)?.successor());
         if let Some(successor) = successor {
@@ -187,6 +187,7 @@ impl Supervisor {
 
     /// The master stops: the rollout ends where it is.
     pub(crate) fn end_rollout_at_stop(&mut self) {
+        self.empty_queue(NotStarted::Stopping);
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             let outcome = if rollout.is_untouched() { Outcome::RolledBack } else { Outcome::Failed };
             if !rollout.is_rolling_back() {
@@ -198,6 +199,7 @@ impl Supervisor {
 
     /// Ends the rollout, informs everybody, and forgets what it was about.
     pub(crate) fn end_rollout(&mut self, outcome: Outcome) {
+        self.is_held_for_upgrade = false;
         if let Some(rollout) = self.tables.plan.take_rollout() {
             let report = self.report(&rollout, outcome);
             let notice = if outcome == Outcome::Done {

@@ -51,6 +51,7 @@ impl Control {
             releases: releases(view),
             recycled: pool.recycled,
             upgrade: pool.upgrade,
+            queued: pool.queued,
         }
     }
 

@@ -69,6 +69,9 @@ pub(crate) struct Handover {
     #[serde(skip)]
     checked: Option<Candidate>,
     then: Vec<Then>,
+    /// Upgrades that will not begin, because the master was not replaced; the core has yet to hear of them.
+    #[serde(skip)]
+    given_up: usize,
 }
 
 /// The program that is to take the master's place.
@@ -81,7 +84,7 @@ struct Candidate {
 
 impl Handover {
     pub(crate) fn new(identity: Identity, settings: HandoverSettings) -> Self {
-        Self { identity, settings, check: None, checked: None, then: Vec::new() }
+        Self { identity, settings, check: None, checked: None, then: Vec::new(), given_up: 0 }
     }
 
     /// Whether an upgrade begins with one: if the manners or an option ask for it, or if the path of the program leads
@@ -111,11 +114,12 @@ impl Handover {
         registry: &Registry,
         then: Then,
     ) -> Vec<Action> {
-        if parts.core.is_stopping() {
-            return Vec::from_iter(then.refuse(&Refusal::Stopping.to_string(), &mut parts.log));
-        }
         let request = then.request();
+        let is_stopping = parts.core.is_stopping();
         parts.handover.then.push(then);
+        if is_stopping {
+            return parts.handover.refuse(&Refusal::Stopping.to_string(), &mut parts.log);
+        }
         if let Some(check) = &parts.handover.check {
             // The next progress may be far off.
             if let Some(request) = request {
@@ -159,8 +163,7 @@ impl Handover {
             check.end();
         }
         self.checked = None;
-        let reason = Refusal::Stopping.to_string();
-        self.then.drain(..).filter_map(|then| then.refuse(&reason, log)).collect()
+        self.refuse(&Refusal::Stopping.to_string(), log)
     }
 
     /// A child has ended. `None` if it was not the check.
@@ -190,8 +193,19 @@ impl Handover {
     fn give_up(&mut self, reason: &str, log: &mut Log) -> Vec<Action> {
         let notice = Notice::MasterKept { reason: reason.to_owned() };
         let mut actions = vec![Action::Notice { notice, progress_of: Vec::new(), counts: None }];
-        actions.extend(self.then.drain(..).filter_map(|then| then.refuse(reason, log)));
+        actions.extend(self.refuse(reason, log));
         actions
+    }
+
+    /// Answers every request with the reason.
+    fn refuse(&mut self, reason: &str, log: &mut Log) -> Vec<Action> {
+        self.given_up += self.then.iter().filter(|then| matches!(then, Then::Upgrade { .. })).count();
+        self.then.drain(..).filter_map(|then| then.refuse(reason, log)).collect()
+    }
+
+    /// How many upgrades were given up since this was last asked.
+    pub(super) fn take_given_up(&mut self) -> usize {
+        std::mem::take(&mut self.given_up)
     }
 
     /// The program to execute, as it is on disk now.

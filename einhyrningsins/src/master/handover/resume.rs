@@ -2,7 +2,7 @@
 //! was for.
 
 use einhorn_proto::{Done, LastReply, Notice, Termination};
-use einhyrningsins_supervisor::{Action, Event, PoolCommand};
+use einhyrningsins_supervisor::{Action, Event};
 
 use super::Then;
 use super::format::Origin;
@@ -32,7 +32,7 @@ impl Master {
                     self.perform([Action::Reply { request, answer }]);
                 }
                 Then::Upgrade { request, plan } => {
-                    self.feed(Event::Command { request, command: PoolCommand::Upgrade(plan) });
+                    self.feed(Event::UpgradePrepared { request, plan });
                 }
             }
         }

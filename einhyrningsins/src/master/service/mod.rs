@@ -205,7 +205,7 @@ impl Service {
     fn tell_changes(&mut self, now: Instant, condition: &Condition) {
         let pool = &condition.pool;
         let is_stopping = pool.state == MasterState::Stopping;
-        let is_busy = pool.upgrade.is_some() || condition.is_replacing;
+        let is_busy = pool.upgrade.is_some() || pool.queued > 0 || condition.is_replacing;
         let is_hung_up = std::mem::take(&mut self.reload_asked);
         let has_begun = std::mem::take(&mut self.upgrade_begun);
         let status = text(condition, self.remark.as_deref());

@@ -65,6 +65,7 @@ fn condition(state: MasterState, up: u32) -> Condition {
         live: up,
         given_up: 0,
         upgrade: None,
+        queued: 0,
     };
     Condition { pool, is_replacing: false, is_bounded: true }
 }

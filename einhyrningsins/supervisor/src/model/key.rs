@@ -30,6 +30,7 @@ pub(super) fn key_of(world: &World, age_max: Duration) -> Key {
     writer.generations();
     writer.rollout();
     writer.recycling();
+    writer.queue();
     writer.bytes.into_boxed_slice()
 }
 
@@ -217,6 +218,15 @@ impl<'a> Writer<'a> {
             }
             None => self.small(0),
         }
+    }
+
+    fn queue(&mut self) {
+        let queue = &self.supervisor.tables.queue;
+        self.small(queue.len() + 16 * self.world.onlooker.preparing.len());
+        self.small(queue.requests().count());
+        let is_held = self.supervisor.is_held_for_upgrade;
+        self.bytes.extend([is_held, self.world.onlooker.held.is_some()].map(u8::from));
+        self.bytes.push(u8::from(queue.is_hung_up()));
     }
 
     fn rollout(&mut self) {

@@ -27,6 +27,8 @@ use search::explore;
 
 const SECOND: Duration = Duration::from_secs(1);
 const SMOOTH: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: false, canary: None, soak: None });
+const LATER: PoolCommand =
+    PoolCommand::QueueUpgrade(UpgradePlan { is_fleet: false, canary: None, soak: None });
 const FLEET: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, canary: None, soak: None });
 
 fn canary(slots: u32, soak: Option<Duration>) -> PoolCommand {
@@ -58,19 +60,44 @@ struct Means {
     swells: u8,
     /// A worker becomes another user, whom the master may not signal.
     hardens: u8,
+    /// The master is replaced.
+    handovers: u8,
 }
 
 impl Means {
-    fn each(self) -> [u8; 10] {
-        let Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens } =
-            self;
-        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens]
+    fn each(self) -> [u8; 11] {
+        let Self {
+            deaths,
+            failures,
+            upgrades,
+            resizes,
+            turns,
+            stops,
+            abandons,
+            lates,
+            swells,
+            hardens,
+            handovers,
+        } = self;
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens, handovers]
     }
 
     fn from_each(
-        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens]: [u8; 10],
+        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens, handovers]: [u8; 11],
     ) -> Self {
-        Self { deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens }
+        Self {
+            deaths,
+            failures,
+            upgrades,
+            resizes,
+            turns,
+            stops,
+            abandons,
+            lates,
+            swells,
+            hardens,
+            handovers,
+        }
     }
 
     /// Whether there is no more of anything than in `other`.
@@ -101,6 +128,8 @@ struct Scope {
     /// Whether spawns are answered, in order, before anything else is heard, as the master does. If not,
     /// anything may be heard first: the core promises to bear that too.
     spawns_at_once: bool,
+    /// Whether anything may happen before an upgrade begins, because the master is replaced first.
+    hands_over: bool,
     commands: Vec<PoolCommand>,
     means: Means,
 }
@@ -110,7 +139,8 @@ impl Scope {
         let ack = AckMode::Manual(Some(10 * SECOND));
         let policy = Policy { ack, unacked_max: 1, ..plain_policy(workers) };
         let (commands, means) = (Vec::new(), Means::default());
-        Self { name, policy, is_steady_at_first: false, spawns_at_once: true, commands, means }
+        let (is_steady_at_first, spawns_at_once, hands_over) = (false, true, false);
+        Self { name, policy, is_steady_at_first, spawns_at_once, hands_over, commands, means }
     }
 
     fn steady(name: &'static str, workers: u32) -> Self {
@@ -306,6 +336,39 @@ fn upgrades_that_take_each_others_place_hold() {
         scope.commands = vec![SMOOTH, FLEET, PoolCommand::Abort];
         scope.means = Means { deaths: 1, upgrades: 2, turns: 1, ..Means::default() };
         scope
+    }));
+}
+
+#[test]
+fn queued_upgrades_hold() {
+    check(sizes(|workers| Scope {
+        commands: vec![SMOOTH, LATER, PoolCommand::Hangup, PoolCommand::Abort, stop(Stop::Gracefully)],
+        means: Means {
+            deaths: u8::from(workers < 3),
+            failures: u8::from(workers < 2),
+            upgrades: if workers < 3 { 3 } else { 2 },
+            turns: 1,
+            stops: u8::from(workers < 3),
+            ..Means::default()
+        },
+        ..Scope::steady("queue", workers)
+    }));
+}
+
+#[test]
+fn upgrades_that_begin_with_a_handover_hold() {
+    check(sizes(|workers| Scope {
+        commands: vec![SMOOTH, PoolCommand::Hangup, PoolCommand::Abort, PoolCommand::Rollback],
+        hands_over: true,
+        means: Means {
+            deaths: if workers == 1 { 2 } else { 1 },
+            failures: u8::from(workers < 2),
+            upgrades: few(workers),
+            turns: u8::from(workers < 3),
+            handovers: 1,
+            ..Means::default()
+        },
+        ..Scope::steady("handover", workers)
     }));
 }
 

@@ -34,6 +34,10 @@ pub(super) enum Sabotage {
     SleepAfterSoak,
     /// A signal that was refused counts as sent.
     BelieveInSignals,
+    /// SIGHUP during an upgrade is forgotten.
+    ForgetHangup,
+    /// A slot that lost its worker during a handover is filled from the old release.
+    FillBeforeUpgrade,
 }
 
 /// Far beyond every wait of the model.
@@ -56,6 +60,12 @@ impl Sabotage {
             && let Report::SignalFailed { signal, .. } = *report
         {
             *report = Report::StopSent { signal, reason: SignalReason::Set, is_caught: true };
+        }
+        if self == Self::ForgetHangup
+            && supervisor.upgrade_refusal(UpgradePlan::default()).is_some()
+            && let Event::Command { command: command @ PoolCommand::Hangup, .. } = &mut event
+        {
+            *command = PoolCommand::Signal(Vec::new());
         }
         self.change_bounds(supervisor, 1);
         let was_rolling_back = is_rolling_back(supervisor);
@@ -219,4 +229,19 @@ fn a_wait_for_a_worker_out_of_reach_is_found() {
     let mut scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
     scope.policy.grace = Some(SECOND);
     find(Sabotage::BelieveInSignals, "I8:", &scope);
+}
+
+#[test]
+fn a_forgotten_hangup_is_found() {
+    let commands = vec![SMOOTH, PoolCommand::Hangup];
+    let means = Means { upgrades: 2, ..Means::default() };
+    find(Sabotage::ForgetHangup, "I7:", &Scope { commands, means, ..Scope::steady("sabotage", 1) });
+}
+
+#[test]
+fn a_slot_filled_from_the_old_release_after_a_handover_is_found() {
+    let means = Means { deaths: 1, upgrades: 1, handovers: 1, ..Means::default() };
+    let commands = vec![SMOOTH];
+    let scope = Scope { commands, means, hands_over: true, ..Scope::steady("sabotage", 1) };
+    find(Sabotage::FillBeforeUpgrade, "before the upgrade begins", &scope);
 }

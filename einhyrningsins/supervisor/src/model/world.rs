@@ -33,6 +33,11 @@ pub(super) enum Step {
     Late,
     /// No deadline is near, and everybody grows old.
     Idle,
+    /// The upgrade can begin that was being prepared.
+    Prepared,
+    NotPrepared,
+    /// The master is replaced for that upgrade.
+    HandsOver,
     Resolves(Generation),
     CannotResolve(Generation),
     Command(PoolCommand),
@@ -112,6 +117,19 @@ impl World {
                 return steps;
             }
         }
+        if !self.onlooker.preparing.is_empty() {
+            steps.push(Step::Prepared);
+            if means.failures > 0 {
+                steps.push(Step::NotPrepared);
+            }
+            if !scope.hands_over {
+                // Nor does it listen to anybody else here.
+                return steps;
+            }
+            if means.handovers > 0 && self.supervisor.tables().is_ok() {
+                steps.push(Step::HandsOver);
+            }
+        }
         for (pid, stops) in &self.onlooker.processes {
             if means.deaths > 0 || !stops.is_empty() {
                 steps.push(Step::Dies(*pid));
@@ -189,18 +207,23 @@ impl World {
     fn price(&self, step: &Step) -> Means {
         let none = Means::default();
         match step {
-            Step::SpawnFails { .. } | Step::CannotResolve(_) => Means { failures: 1, ..none },
+            Step::SpawnFails { .. } | Step::CannotResolve(_) | Step::NotPrepared => {
+                Means { failures: 1, ..none }
+            }
             Step::Dies(pid) if self.onlooker.processes[pid].is_empty() => Means { deaths: 1, ..none },
             Step::Deadline => {
                 let at = self.supervisor.next_deadline();
                 Means { deaths: at.map_or(0, |at| self.boots_missed(at)), ..none }
             }
+            Step::HandsOver => Means { handovers: 1, ..none },
             Step::Late => Means { lates: 1, ..none },
             Step::Swells(_) => Means { swells: 1, ..none },
             Step::Hardens(_) => Means { hardens: 1, ..none },
             Step::Abandon(_) => Means { abandons: 1, ..none },
             Step::Command(command) => match command {
-                PoolCommand::Upgrade(_) => Means { upgrades: 1, ..none },
+                PoolCommand::Upgrade(_) | PoolCommand::QueueUpgrade(_) | PoolCommand::Hangup => {
+                    Means { upgrades: 1, ..none }
+                }
                 PoolCommand::Inc(_) | PoolCommand::Dec(_) | PoolCommand::SetWorkers(_) => {
                     Means { resizes: 1, ..none }
                 }
@@ -241,13 +264,28 @@ impl World {
                 self.now += scope.age_max();
                 Vec::new()
             }
+            Step::Prepared => match self.onlooker.preparing.front() {
+                Some(&(request, plan)) => self.feed(Event::UpgradePrepared { request, plan }),
+                None => Vec::new(),
+            },
+            Step::NotPrepared => self.feed(Event::UpgradeNotPrepared),
+            Step::HandsOver => {
+                self.onlooker.hand_over(&self.supervisor);
+                let mut successor = Supervisor::restore(self.supervisor.tables.clone()).unwrap();
+                (successor.now, successor.reached) = (self.supervisor.now, self.supervisor.reached);
+                self.supervisor = successor;
+                if self.sabotage == Some(Sabotage::FillBeforeUpgrade) {
+                    self.supervisor.is_held_for_upgrade = false;
+                }
+                Vec::new()
+            }
             &Step::Resolves(generation) => self.feed(Event::ReleaseResolved { generation }),
             &Step::CannotResolve(generation) => {
                 self.feed(Event::ReleaseFailed { generation, reason: String::new() })
             }
             Step::Command(command) => {
                 self.requests += 1;
-                let request = Some(RequestKey(self.requests));
+                let request = (*command != PoolCommand::Hangup).then_some(RequestKey(self.requests));
                 self.feed(Event::Command { request, command: command.clone() })
             }
             &Step::Abandon(request) => self.feed(Event::RequestAbandoned { request }),

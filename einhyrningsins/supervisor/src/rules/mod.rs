@@ -10,13 +10,15 @@
 //! 4. [`passing`]: a successor that has acked takes its slot, and the worker before it drains; a fleet waits for all.
 //! 5. [`refill`]: the pool is full for the first time; a slot that is due is filled, if there is room.
 //! 6. [`rollout`]: an upgrade or a rollback takes the next slot, soaks, or ends.
-//! 7. [`recycling`]: one worker that is too old, too large or silent is replaced, if nothing else goes on.
+//! 7. [`queue`]: an upgrade that waited begins, if none runs.
+//! 8. [`recycling`]: one worker that is too old, too large or silent is replaced, if nothing else goes on.
 //!
 //! To add a rule is to write one and to put it in its place here.
 
 mod clock;
 mod loss;
 mod passing;
+mod queue;
 mod recycling;
 mod refill;
 mod rollout;
@@ -32,8 +34,16 @@ use super::tables::Tables;
 use super::worker::Process;
 
 /// The rules in order of precedence.
-const RULES: [fn(&View<'_>) -> Option<Step>; 7] =
-    [stop::rule, loss::rule, clock::rule, passing::rule, refill::rule, rollout::rule, recycling::rule];
+const RULES: [fn(&View<'_>) -> Option<Step>; 8] = [
+    stop::rule,
+    loss::rule,
+    clock::rule,
+    passing::rule,
+    refill::rule,
+    rollout::rule,
+    queue::rule,
+    recycling::rule,
+];
 
 /// What the first rule that applies wants done.
 pub(crate) fn next_step(view: &View<'_>) -> Option<Step> {
@@ -47,6 +57,15 @@ pub(crate) struct View<'a> {
     /// The time up to which deadlines are heeded. It lags behind `now` where the shell has yet to say what came
     /// before a deadline: a worker's last words are read before its missed boot deadline is.
     pub(crate) reached: Moment,
+    /// Nobody is spawned before the upgrade begins for which the master was replaced.
+    pub(crate) is_held_for_upgrade: bool,
+}
+
+impl View<'_> {
+    /// Whether one more worker may be spawned.
+    fn may_spawn(&self) -> bool {
+        self.tables.may_spawn() && !self.is_held_for_upgrade
+    }
 }
 
 /// One thing to do, with what the rule has found. Taking it changes the tables so that no rule asks for it again.
@@ -94,6 +113,8 @@ pub(crate) enum Step {
     FinishRollout,
     /// Every slot has what was there before the rollout.
     FinishRollback,
+    /// The next upgrade that waits begins.
+    BeginQueued,
     /// The turn of the worker to be replaced begins.
     BeginTurn(Process, RecycleReason),
 }

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     let tables = view.tables;
     let is_calm = tables.plan == Plan::Steady && tables.was_ready && tables.serves_everywhere();
-    if !is_calm || !tables.recycling.is_free(view.reached) || !tables.may_spawn() {
+    if !is_calm || !tables.recycling.is_free(view.reached) || !view.may_spawn() {
         return None;
     }
     tables.recycling.queue().find_map(|(id, reason)| {

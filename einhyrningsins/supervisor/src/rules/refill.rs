@@ -10,7 +10,7 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     if let Some(slot) = pool.given_up.iter().find(|slot| is_proven(view, **slot)) {
         return Some(Step::Revive(*slot));
     }
-    let slot = pool.due_slot(view.now).filter(|_| view.tables.may_spawn())?;
+    let slot = pool.due_slot(view.now).filter(|_| view.may_spawn())?;
     Some(Step::Fill(slot, pool.slot(slot)?.generation))
 }
 

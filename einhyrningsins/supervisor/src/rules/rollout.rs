@@ -25,7 +25,7 @@ fn replace(view: &View<'_>, rollout: &Rollout, slot: SlotNumber) -> Option<Step>
     let (target, current) = (rollout.target(), pool.slot(slot)?.current());
     // A successor leaves room for the slots that wait for a worker of their own.
     let needs = current.map_or(1, |_| 1 + pool.vacancies());
-    if view.tables.may_spawn() && view.tables.has_room_for(needs) {
+    if view.may_spawn() && view.tables.has_room_for(needs) {
         return Some(match current {
             Some(worker) => Step::Replace(slot, worker, target),
             None => Step::Reassign(slot, target),

@@ -2,6 +2,7 @@
 
 mod pings;
 mod play;
+mod queue;
 mod recycling;
 mod retiring;
 mod stop;

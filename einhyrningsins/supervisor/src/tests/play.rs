@@ -26,6 +26,8 @@ pub(super) struct Play {
     pub(super) resolves: bool,
     /// The processes that the master may not signal.
     pub(super) refusing: BTreeSet<Pid>,
+    /// Whether upgrades begin at once, without a handover.
+    pub(super) prepares: bool,
     /// What was spawned: pid, slot, index, generation.
     pub(super) spawned: Vec<(i32, u32, u32, u64)>,
     pub(super) signals: Vec<(i32, Signal)>,
@@ -63,6 +65,7 @@ impl Play {
             failures: VecDeque::new(),
             resolves: true,
             refusing: BTreeSet::new(),
+            prepares: true,
             spawned: Vec::new(),
             signals: Vec::new(),
             replies: Vec::new(),
@@ -132,7 +135,10 @@ impl Play {
                     self.exit = Some(code);
                     None
                 }
-                Action::ForgetRelease { .. } => None,
+                Action::PrepareUpgrade { request, plan } if self.prepares => {
+                    Some(Event::UpgradePrepared { request, plan })
+                }
+                Action::PrepareUpgrade { .. } | Action::ForgetRelease { .. } => None,
             };
             if let Some(outcome) = outcome {
                 queue.extend(self.supervisor.handle(self.now, outcome));

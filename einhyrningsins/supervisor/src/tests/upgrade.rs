@@ -135,6 +135,8 @@ fn a_fleet_without_room_for_a_second_try_goes_on_smoothly() {
     let fleet = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..UpgradePlan::default() });
     let request = Some(RequestKey(77));
     let actions = play.supervisor.handle(play.now, Event::Command { request, command: fleet });
+    let [Action::PrepareUpgrade { request, plan }] = actions[..] else { panic!("{actions:?}") };
+    let actions = play.supervisor.handle(play.now, Event::UpgradePrepared { request, plan });
     assert_eq!(actions, [Action::ResolveRelease { generation: Generation(2) }]);
     play.command(PoolCommand::Inc(1));
     play.feed(Event::ReleaseResolved { generation: Generation(2) });

@@ -55,6 +55,7 @@ impl Typed for Args {
 fn render(status: &Status) -> Vec<Line> {
     let mut lines = master_lines(status);
     lines.extend(status.upgrade.as_ref().map(upgrade_line));
+    lines.extend(queue_line(status.queued));
     lines.extend(recycled_line(status.recycled));
     lines.push(fact("runs", &shell_words::join(&status.master.command)));
     lines.push(fact("in", &status.master.directory));
@@ -125,6 +126,15 @@ fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
         RolloutKind::Rollback => "rollback",
     };
     vec![heading(kind), Span::new(&progress, style)]
+}
+
+/// How many upgrades wait, if any do.
+fn queue_line(queued: u32) -> Option<Line> {
+    match queued {
+        0 => None,
+        1 => Some(fact("queue", "1 more upgrade waits")),
+        count => Some(fact("queue", &format!("{count} more upgrades wait"))),
+    }
 }
 
 /// How many serving workers were replaced, if any were.
@@ -410,6 +420,7 @@ mod tests {
                 starting: 1,
                 age_ms: 3_210,
             }),
+            queued: 0,
         }
     }
 

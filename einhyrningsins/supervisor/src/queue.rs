@@ -1,0 +1,145 @@
+//! Upgrades that were asked for and have not begun: those that the shell prepares, and those that wait for the one
+//! that runs.
+//!
+//! They wait first come, first served. SIGHUP has no client that could try again, so it always waits: any number of
+//! them merge into one, which comes last. When the next one begins is decided in `rules/queue.rs`.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use einhorn_proto::{LastReply, NotStarted, Notice, Refusal, UpgradeStatus};
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::event::{Action, RequestKey, UpgradePlan};
+
+/// How many upgrades may wait, SIGHUP not counted. Source: this program; einhyrningsinsctl(1), `upgrade --wait`.
+const WAITING_MAX: usize = 16;
+
+/// Upgrades that have not begun.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Queue {
+    /// How many the shell prepares: it may replace the master first.
+    preparing: u32,
+    waiting: VecDeque<(Option<RequestKey>, UpgradePlan)>,
+    /// Whether SIGHUP asked for one.
+    is_hung_up: bool,
+}
+
+impl Queue {
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.preparing > 0
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.is_hung_up)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_hung_up(&self) -> bool {
+        self.is_hung_up
+    }
+
+    /// The requests of those that wait.
+    #[cfg(test)]
+    pub(crate) fn requests(&self) -> impl Iterator<Item = RequestKey> {
+        self.waiting.iter().filter_map(|(request, _)| *request)
+    }
+
+    /// Nobody waits for the answer to `request` any more. What it asked for still counts.
+    pub(crate) fn abandon(&mut self, request: RequestKey) {
+        for (waiting, _) in &mut self.waiting {
+            waiting.take_if(|waiting| *waiting == request);
+        }
+    }
+
+    /// The shell has prepared an upgrade, or cannot.
+    pub(crate) fn prepared(&mut self) {
+        self.preparing = self.preparing.saturating_sub(1);
+    }
+
+    fn take_next(&mut self) -> Option<(Option<RequestKey>, UpgradePlan)> {
+        let hangup =
+            |is_hung_up: &mut bool| core::mem::take(is_hung_up).then_some((None, UpgradePlan::default()));
+        self.waiting.pop_front().or_else(|| hangup(&mut self.is_hung_up))
+    }
+}
+
+impl Supervisor {
+    /// Begins an upgrade, or says why not.
+    pub(crate) fn on_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+        match self.upgrade_refusal(plan) {
+            Some(refusal) => self.reply(request, LastReply::Refused(refusal)),
+            None => self.prepare(request, plan),
+        }
+    }
+
+    /// The same, once the upgrades that run and wait have ended.
+    pub(crate) fn on_queue_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+        match self.upgrade_refusal(plan) {
+            Some(Refusal::UpgradeRuns(_)) if self.tables.queue.waiting.len() >= WAITING_MAX => {
+                self.reply(request, LastReply::Refused(Refusal::QueueFull { waiting_max: WAITING_MAX }));
+            }
+            Some(Refusal::UpgradeRuns(upgrade)) => {
+                self.tables.queue.waiting.push_back((request, plan));
+                self.tell_queued(&upgrade, request);
+            }
+            _ => self.on_upgrade(request, plan),
+        }
+    }
+
+    /// SIGHUP: an upgrade that is remembered if it cannot begin yet.
+    pub(crate) fn on_hangup(&mut self) {
+        match self.upgrade_refusal(UpgradePlan::default()) {
+            Some(Refusal::UpgradeRuns(upgrade)) => {
+                self.tables.queue.is_hung_up = true;
+                self.tell_queued(&upgrade, None);
+            }
+            _ => self.on_upgrade(None, UpgradePlan::default()),
+        }
+    }
+
+    fn tell_queued(&mut self, behind: &UpgradeStatus, request: Option<RequestKey>) {
+        let waiting = super::tables::count(self.tables.queue.len());
+        let notice = Notice::UpgradeQueued { generation: behind.generation, waiting };
+        let progress_of = request.into_iter().collect();
+        self.actions.push(Action::Notice { notice, progress_of, counts: self.counts() });
+    }
+
+    fn prepare(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+        self.tables.queue.preparing += 1;
+        self.actions.push(Action::PrepareUpgrade { request, plan });
+    }
+
+    /// The next one that waits begins.
+    pub(crate) fn begin_queued(&mut self) {
+        if let Some((request, plan)) = self.tables.queue.take_next() {
+            self.on_upgrade(request, plan);
+        }
+    }
+
+    pub(crate) fn on_upgrade_prepared(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
+        self.tables.queue.prepared();
+        match self.upgrade_refusal(plan) {
+            Some(refusal) => {
+                self.is_held_for_upgrade = false;
+                self.reply(request, LastReply::Refused(refusal));
+            }
+            None => self.begin_upgrade(plan, request),
+        }
+    }
+
+    pub(crate) fn on_upgrade_not_prepared(&mut self) {
+        self.tables.queue.prepared();
+        self.is_held_for_upgrade = false;
+    }
+
+    /// Nothing that waits begins any more.
+    pub(crate) fn empty_queue(&mut self, why: NotStarted) {
+        let waiting: Vec<_> = core::iter::from_fn(|| self.tables.queue.take_next()).collect();
+        for (request, _) in waiting {
+            self.reply(request, LastReply::Refused(Refusal::NotStarted(why)));
+        }
+    }
+}
