@@ -81,8 +81,11 @@ impl Tables {
     }
 
     /// How many workers may live at a time, draining ones counted.
+    ///
+    /// One that cannot be signalled may never go: it takes nobody's place, or a rollout would wait for it for ever.
     pub(crate) fn live_max(&self) -> Option<usize> {
-        self.policy.upgrade_additional_max.map(|more| self.pool.size() + more as usize)
+        let bound = self.pool.size() + self.pool.out_of_reach.len();
+        self.policy.upgrade_additional_max.map(|more| bound + more as usize)
     }
 
     /// Whether `additional` workers more stay within that.
