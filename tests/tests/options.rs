@@ -58,7 +58,7 @@ fn what_it_is_held_to_without_options_is_as_documented() {
         "retries": { "unproven": 3, "upgrade": 3, "proven": null },
         "max_unacked": cpus,
         "max_upgrade_additional": null,
-        "graceful_signal": "SIGUSR2",
+        "graceful_signal": null,
         "signal_timeout": null,
         "max_age": null,
         "max_age_jitter": null,

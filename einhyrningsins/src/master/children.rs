@@ -76,6 +76,9 @@ impl Children {
             Ask::With(signal) => (signal, SignalReason::Set),
             Ask::ByConvention(convention) => convention.choose(process),
         };
+        if self.unseen.contains(&pid) {
+            return None;
+        }
         let is_caught = process.catches(signal);
         let failed = self.signal(pid, signal);
         if failed.is_none() && !WITHOUT_CONT.contains(&signal) {

@@ -25,6 +25,8 @@ pub(crate) struct Index {
     by_generation: BTreeMap<Generation, Undrained>,
     /// Draining workers about which the master can do no more.
     pub(crate) out_of_reach: BTreeSet<WorkerId>,
+    /// Draining workers of which the shell has not said whether they were asked.
+    pub(crate) answers_due: BTreeSet<WorkerId>,
     /// Empty slots by the time from which on they may be filled.
     empty: BTreeSet<(Moment, SlotNumber)>,
     pub(crate) given_up: BTreeSet<SlotNumber>,
@@ -85,6 +87,7 @@ impl Index {
         for deadline in worker.deadlines() {
             put(&mut self.deadlines, deadline, is_there);
         }
+        put(&mut self.answers_due, worker.id, is_there && worker.is_answer_due());
         put(&mut self.out_of_reach, worker.id, is_there && worker.is_out_of_reach());
         self.undrained.count(worker, is_there);
         let of_generation = self.by_generation.entry(worker.generation).or_default();

@@ -157,6 +157,12 @@ impl Worker {
         self.is_unsignallable && is_at_end
     }
 
+    /// Whether it was asked to stop, and the shell has not said what came of that.
+    pub(crate) fn is_answer_due(&self) -> bool {
+        let is_asked = self.drain().is_some_and(|drain| drain.is_asked() && drain.sent == 0);
+        self.pid.is_some() && is_asked && !self.is_unsignallable
+    }
+
     /// What is to happen to it, and when.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Step)> {
         let (id, process) = (self.id, self.process());

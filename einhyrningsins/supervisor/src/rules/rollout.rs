@@ -57,10 +57,10 @@ fn are_canaries_placed(view: &View<'_>, rollout: &Rollout) -> bool {
     !rollout.is_rolling_back() && rollout.canary().is_some_and(|canary| placed >= canary.slots as usize)
 }
 
-/// Nothing is left to begin; the stage ends when all that has begun has acked.
+/// Nothing is left to begin; the stage ends when all that has begun has acked, and whoever goes was asked.
 fn finish_stage(view: &View<'_>, rollout: &Rollout) -> Option<Step> {
     let pool = &view.tables.pool;
-    if pool.unacked() > 0 {
+    if pool.unacked() > 0 || !pool.answers_due.is_empty() {
         return None;
     }
     let upgraded = pool.up_of(rollout.to());
