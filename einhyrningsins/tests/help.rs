@@ -86,8 +86,7 @@ fn of_the_native_command_line() {
           --graceful-signal <SIGNAL|SERVER>
               Signal that asks a worker to stop, or the name of a server, for the signal on which that
               drains: apache, gunicorn, haproxy, hypercorn, nginx, php-fpm, puma, starlet, starman,
-              unicorn, uvicorn. --stop-signal is the same option [default: each worker's own
-              convention]
+              unicorn, uvicorn. --stop-signal is the same option [default: each worker's own convention]
 
           --capture-startup
               Show the last words of a worker that fails
@@ -243,8 +242,8 @@ fn of_the_native_command_line() {
               [possible values: auto, always, never]
 
     A time is seconds, or has units: 500ms, 1m30s, 1h, 2d.
-    Signals: INT, USR2, TERM stop gracefully; QUIT exits at once; HUP upgrades; TTIN adds a
-    worker, TTOU removes one; USR1 goes to every worker.
+    Signals: INT, USR2, TERM stop gracefully; QUIT exits at once; HUP upgrades; TTIN adds a worker, TTOU
+    removes one; USR1 goes to every worker.
     Exit codes: 0 done, 1 failed, 2 bad usage.
     "#);
 }
