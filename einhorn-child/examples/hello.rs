@@ -53,7 +53,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let stop = Stop::install()?;
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8000".to_owned());
+    // Not `args`, which panics if any word, the program's own path too, is not UTF-8.
+    let address = std::env::args_os().nth(1);
+    let address = address.map_or("127.0.0.1:8000".into(), |address| address.to_string_lossy().into_owned());
     let listener = einhorn_child::inherit_or_bind(address.as_str())?;
     einhorn_child::ack()?;
 

@@ -27,9 +27,11 @@ tests::trials! {
     a_control_path_that_is_too_long_is_named_with_its_limit,
     a_control_path_in_a_missing_directory_is_named,
     a_command_of_the_client_is_pointed_out,
-    too_few_descriptors_are_pointed_out,
+    too_few_descriptors_are_pointed_out needs "util-linux",
     a_start_without_an_address_or_with_npm_warns,
     a_missing_ack_is_named_in_the_log_and_in_status,
+    what_a_mount_or_the_network_lacks_is_named needs "root",
+    a_program_found_elsewhere_runs_in_a_directory_that_the_master_may_not_enter needs "root",
     a_dry_run_finds_what_is_wrong_and_leaves_nothing_behind,
     a_dry_run_beside_the_master_that_runs_finds_nothing_wrong,
 }
@@ -318,4 +320,50 @@ fn a_dry_run_beside_the_master_that_runs_finds_nothing_wrong() {
     let other = listener.local_addr().expect("its address").to_string();
     refused(&dry_run(beside().options(["-b", &other])), 1, &["cannot bind", &other]);
     master.assert_well(2);
+}
+
+/// Starts the master in a `namespace` of its own, after `script` has changed that. `$D` is the directory of the test.
+fn within(namespace: &str, builder: MasterBuilder, script: &str) -> MasterBuilder {
+    let directory = builder.file("").display().to_string();
+    let script = format!("D={directory}; {script}; exec \"$@\"");
+    builder.under(["unshare", namespace, "sh", "-e", "-c", &script, "sh"])
+}
+
+fn what_a_mount_or_the_network_lacks_is_named() {
+    let builder = Master::builder();
+    let program = builder.file("mnt/serve");
+    let script = format!(
+        "mkdir $D/mnt; mount -t tmpfs -o noexec none $D/mnt; cp {} $D/mnt/serve",
+        binaries::worker("serve").display()
+    );
+    let noexec = within("--mount", builder.program([&program]), &script);
+    refused(&noexec.run_to_end(), 1, &["Permission denied", "mounted noexec: move it to another one"]);
+
+    let script = "mkdir $D/mnt; mount -t tmpfs -o ro none $D/mnt";
+    for option in ["-d", "-e", "-f"] {
+        let builder = Master::builder().without_socket();
+        let path = builder.file("mnt/x");
+        let read_only = within("--mount", builder.option(option).option(&path), script);
+        let finished = read_only.run_to_end();
+        refused(&finished, 1, &["Read-only file system", "its file system is read-only", option]);
+    }
+
+    let script = "for f in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > $f; done";
+    let without_ipv6 =
+        within("--net", Master::builder().without_bind().options(["-b", "[::1]:8000"]), script);
+    refused(&without_ipv6.run_to_end(), 1, &["[::1]:8000", "this machine has no IPv6", "0.0.0.0:8000"]);
+}
+
+/// As after "sudo -u app" in /root.
+fn a_program_found_elsewhere_runs_in_a_directory_that_the_master_may_not_enter() {
+    let builder = Master::builder();
+    let closed = builder.file("closed");
+    fs::create_dir(&closed).expect("a directory");
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("a mode");
+    fs::set_permissions(builder.file(""), Permissions::from_mode(0o777)).expect("a mode");
+    let builder = builder.current_dir(&closed);
+    let mut master =
+        builder.under(["setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups"]).start();
+    master.assert_well(1);
+    master.upgrade();
 }

@@ -191,6 +191,7 @@ mod tests {
     fn values_in_the_manner_of_other_programs_are_explained() {
         for (line, words) in [
             ("-b 8000 server", "did you mean :8000?"),
+            ("-d @web server", "for a file, give ./@web"),
             ("--max-rss 512MB server", "may mean 1000 or 1024: give 512M or 512MiB"),
             ("--max-age 1e19 server", "at most 36500d"),
             ("-n some server", "must be a whole number from 1 to 10000, or \"auto\""),

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgAction;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use einhorn_proto::{WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds_above_zero};
 
 use super::recycling::RecyclingArgs;
 use super::stop_signal::{self, parse_stop_signal};
 use super::values::{
     AckModeArg, LogFormat, NiceArg, NumberArg, parse_ack_mode, parse_bind, parse_nice, parse_number,
-    parse_variable,
+    parse_socket_path, parse_variable,
 };
 use super::{HandoverArgs, ProcessArgs};
 use crate::listen::{BindOption, BindSpec};
@@ -146,7 +146,8 @@ pub struct SharedArgs {
     pub command_name: Option<String>,
 
     /// Control socket [default: /tmp/einhorn.sock]
-    #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control")]
+    #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control",
+          value_parser = PathBufValueParser::new().try_map(parse_socket_path))]
     pub socket_path: Option<PathBuf>,
 
     /// File to write the master's pid to

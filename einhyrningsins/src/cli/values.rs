@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -72,6 +74,17 @@ pub(super) fn parse_bind(text: &OsStr) -> Result<BindSpec, Box<dyn Error + Send 
         Some(text) => Ok(text.parse::<BindSpec>()?),
         None => Err("an address must be UTF-8".into()),
     }
+}
+
+/// Refuses an abstract name, which would have no owner: any user could connect and control the master.
+pub(super) fn parse_socket_path(path: PathBuf) -> Result<PathBuf, String> {
+    if path.as_os_str().as_bytes().starts_with(b"@") {
+        let path = path.display();
+        return Err(format!(
+            "must be a path, since everybody may connect to an abstract name; for a file, give ./{path}"
+        ));
+    }
+    Ok(path)
 }
 
 pub(super) fn parse_ack_mode(text: &str) -> Result<AckModeArg, String> {

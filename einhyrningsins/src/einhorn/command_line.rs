@@ -209,6 +209,7 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
             arg.default_value(None).help("Form of the log on standard error [default: einhorn's]")
         })
         .mut_arg("version", |arg| arg.short(None))
+        .mut_arg("socket_path", |arg| arg.value_parser(clap::value_parser!(PathBuf)))
         .mut_arg("help", |arg| arg.action(ArgAction::HelpLong).help("Print this help; the exit code is 1"))
         .mut_arg("command", |arg| arg.hide(true))
 }
