@@ -23,9 +23,10 @@ use std::{env, fs, io};
 use einhorn_proto::{CommandInfo, ReleaseStatus, command_info};
 use einhyrningsins_supervisor::Generation;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, faccessat};
 use serde::{Deserialize, Serialize};
 
 use self::env_file::Variable;
@@ -231,12 +232,20 @@ impl Recipe {
         exported: &[(String, String)],
     ) -> Result<Release, ReleaseError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let pinned = match open(&self.directory, flags, Mode::empty()) {
-            Ok(directory) => Some(directory),
-            // As after "sudo -u app" in /root: a program that is found elsewhere runs there all the same.
-            Err(Errno::EACCES) if env::current_dir().is_ok_and(|current| current == self.directory) => None,
-            Err(source) => return Err(ReleaseError::Directory { directory: self.directory.clone(), source }),
-        };
+        // As after "sudo -u app" in /root: a program that is found elsewhere runs there all the same.
+        let may_enter = faccessat(AT_FDCWD, &self.directory, AccessFlags::X_OK, AtFlags::AT_EACCESS);
+        let stays = may_enter == Err(Errno::EACCES)
+            && env::current_dir().is_ok_and(|current| current == self.directory);
+        let pinned =
+            if stays {
+                None
+            } else {
+                let opened = open(&self.directory, flags, Mode::empty());
+                Some(opened.map_err(|source| ReleaseError::Directory {
+                    directory: self.directory.clone(),
+                    source,
+                })?)
+            };
         let directory = pinned.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
         let name = self.command.first().map_or(OsStr::new(""), OsString::as_os_str);
         let program = Program::find(name, directory, &self.directory)?;
