@@ -109,11 +109,9 @@ impl<'a> Arguments<'a> {
                 self.options(&words.join(" "))?
             }
         };
-        for name in Settings::NAMES {
-            if let Some(value) = self.fields.get(name) {
-                options.insert(name.to_owned(), value.clone());
-            }
-        }
+        let by_name =
+            self.fields.iter().filter(|(name, _)| !["command", "id", "args"].contains(&name.as_str()));
+        options.extend(by_name.map(|(name, value)| (name.clone(), value.clone())));
         if let Some(name) = options.keys().find(|name| !Settings::NAMES.contains(&name.as_str())) {
             let why = format!("is not an option; valid options: {}", Settings::NAMES.join(", "));
             return Err(bad(self.info, &format!("\"{name}\""), &why));

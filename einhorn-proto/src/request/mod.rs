@@ -281,6 +281,11 @@ mod tests {
             (r#"{"command":"config","args":["7",7]}"#, "config: args must be a map of options in YAML"),
             (r#"{"command":"config","args":[{"seconds":0}]}"#, "config: seconds must be > 0"),
             (
+                r#"{"command":"config","number":2,"bogus":1}"#,
+                "config: \"bogus\" is not an option; valid options: number, seconds, max_unacked, \
+                 max_upgrade_additional, signal_timeout, verbosity",
+            ),
+            (
                 r#"{"command":"config","args":[{"verbosity":3}]}"#,
                 "config: verbosity must be 0 (debug), 1 (info) or 2 (error)",
             ),
