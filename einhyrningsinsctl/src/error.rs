@@ -203,6 +203,10 @@ pub(crate) fn report(program: Program, error: &Error) {
     }
     if let Error::Clap(error) = error {
         let _ = error.print();
+        // A message of ours has no newline of its own, and the prompt would overwrite its last line.
+        if !error.render().to_string().ends_with('\n') {
+            let _ = writeln!(io::stderr());
+        }
         return;
     }
     let mut text = error.to_string();

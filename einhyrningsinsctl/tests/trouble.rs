@@ -61,6 +61,14 @@ fn what_is_no_socket_is_named_as_what_it_is() {
 }
 
 #[test]
+fn each_message_ends_its_line() {
+    for line in ["inc 0", "stauts", "signal USR1 17", "upgrade --soak x"] {
+        let stderr = run(&["-e", line]).stderr;
+        assert!(stderr.ends_with('\n') && !stderr.ends_with("\n\n"), "{line}: {stderr:?}");
+    }
+}
+
+#[test]
 fn a_script_on_standard_input_names_the_line_of_its_error() {
     let master = Master::once(|mut peer| {
         let request = peer.expect("inc");
