@@ -526,6 +526,17 @@ fn of_quieter() {
 }
 
 #[test]
+fn of_reopen() {
+    assert_snapshot!(help("reopen"), @r"
+    Open the log file again, after a rotation
+
+    Usage: einhyrningsinsctl reopen [OPTIONS]
+
+    Options:
+    ");
+}
+
+#[test]
 fn of_version() {
     assert_snapshot!(help("version"), @r"
     Show the versions of the master and the protocol
@@ -579,6 +590,7 @@ fn of_every_command_is_above() {
         "state",
         "louder",
         "quieter",
+        "reopen",
         "version",
         "help",
     ];

@@ -14,6 +14,7 @@ tests::trials! {
     a_canary_goes_on_by_itself_when_its_soak_is_over,
     a_second_client_follows_and_both_are_told_of_the_end,
     a_second_upgrade_is_refused_and_told_how_far_the_first_is,
+    hangups_during_an_upgrade_begin_one_more_when_it_has_ended,
     an_upgrade_goes_on_without_its_client,
     an_upgrade_goes_back_without_its_client,
     fifty_upgrades_a_third_of_them_broken_lose_nothing_and_leave_nothing,
@@ -136,9 +137,6 @@ fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {
         let upgrade = deploy.begin(way);
         let second = deploy.master.ctl(["upgrade"]);
         second.assert_code(1).assert_says("upgrade refused: generation 2").assert_says(progress);
-        // The same by signal, which has nobody to answer but the log.
-        deploy.master.signal(Signal::SIGHUP);
-        deploy.master.wait_log("upgrade refused: generation 2");
         deploy.gate.open();
         if way == CANARY {
             deploy.master.ctl(["upgrade", "--continue"]).assert_code(0);
@@ -148,6 +146,21 @@ fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {
         assert_eq!(status.master.generation, 2, "{status:?}");
         deploy.assert_all_run(2);
     }
+}
+
+fn hangups_during_an_upgrade_begin_one_more_when_it_has_ended() {
+    let mut deploy = Deploy::new();
+    let upgrade = deploy.begin(SMOOTH);
+    for _ in 0..3 {
+        deploy.master.signal(Signal::SIGHUP);
+        deploy.master.wait_status("an upgrade that waits", |status| status.queued == 1);
+    }
+    deploy.gate.open();
+    finished(upgrade).assert_code(0);
+    deploy.master.wait_status("the end of both", |status| {
+        (status.master.generation, status.queued) == (3, 0) && status.upgrade.is_none()
+    });
+    deploy.assert_all_run(2);
 }
 
 fn an_upgrade_goes_on_without_its_client() {

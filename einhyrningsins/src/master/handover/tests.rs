@@ -185,18 +185,18 @@ fn a_newer_format_and_other_files_are_refused_with_a_message() {
     let refusal = |state: &[u8]| Header::parse(state).unwrap_err().to_string();
     let program = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        refusal(b"einhyrningsins-state 3 9\n{}"),
-        format!("handover refused: format 3 is newer than this program ({program}) reads (1 to 2)")
+        refusal(b"einhyrningsins-state 4 9\n{}"),
+        format!("handover refused: format 4 is newer than this program ({program}) reads (1 to 3)")
     );
     assert_eq!(
         refusal(b"einhyrningsins-state 0 9\n{}"),
-        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 2)")
+        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 3)")
     );
     let long = [b"einhyrningsins-state 1 ", "9".repeat(200).as_bytes(), b"\n{}"].concat();
     for state in [&b""[..], b"{}", b"einhyrningsins-state 1\n{}", b"einhyrningsins-state x 9\n", &long] {
         assert_eq!(refusal(state), "not the state of a master");
     }
-    for state in ["einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}", "einhyrningsins-state 2 9\n{}"] {
+    for state in ["einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}", "einhyrningsins-state 3 9\n{}"] {
         let error = read(state.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the state of the master");
     }
