@@ -298,6 +298,7 @@ impl Supervisor {
             self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
         }
         self.empty_queue(NotStarted::Stopping);
+        self.tables.pool.close_all();
         self.exit(1, &ExitReason::AtOnce(why));
     }
 

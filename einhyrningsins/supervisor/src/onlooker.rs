@@ -146,7 +146,9 @@ impl Onlooker {
                 let signal = signal_of(*ask);
                 let stops = self.processes.get_mut(pid);
                 let stops = stops.unwrap_or_else(|| panic!("I5: {signal} to {pid}, which was reaped"));
-                assert!(!stops.contains(&signal), "I6: {signal} to {pid} twice");
+                // What was refused may be tried again.
+                let is_new = !stops.contains(&signal) || self.refusing.contains(pid);
+                assert!(is_new, "I6: {signal} to {pid} twice");
                 stops.push(signal);
             }
             Action::ResolveRelease { generation } => self.resolving.push(*generation),
@@ -173,6 +175,7 @@ impl Onlooker {
             } => self.held = None,
             Action::Notice { notice: Notice::RollbackStarted { generation, .. }, .. } => {
                 self.turned.insert(*generation);
+                self.held = None;
             }
             Action::Notice { .. } | Action::ForgetRelease { .. } => {}
         }

@@ -28,6 +28,7 @@ use einhorn_proto::RecycleReason;
 
 use super::event::{Generation, SlotNumber, WorkerId};
 use super::moment::Moment;
+use super::plan::{Rollout, Stage};
 use super::pool::Pass;
 use super::slot::Attempts;
 use super::tables::Tables;
@@ -64,7 +65,10 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// Whether one more worker may be spawned.
     fn may_spawn(&self) -> bool {
-        self.tables.may_spawn() && !self.is_held_for_upgrade
+        let is_resolving = |rollout: &Rollout| *rollout.stage() == Stage::Resolving;
+        let is_ahead =
+            self.tables.queue.is_preparing() || self.tables.plan.rollout().is_some_and(is_resolving);
+        self.tables.may_spawn() && !(self.is_held_for_upgrade && is_ahead)
     }
 }
 
