@@ -77,7 +77,7 @@ pub use sockets::{Inherit, InheritedSocket, SocketKind, Which, inherit_or_bind, 
 pub use stop::{Signal, Stop};
 pub use tell::{TellError, Told, ack, ping, status, stopping};
 
-/// Compiles the examples in the README.
-#[cfg(doctest)]
+/// Compiles the examples in the README, one of which needs the feature `axum`.
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
