@@ -46,8 +46,8 @@ const IMPATIENCE_CHECK: Duration = Duration::from_millis(100);
 ///
 /// HTTP has no way to close an idle connection so that a request cannot cross it. A client that sends one in the
 /// instant in which step 3 closes the connection gets no answer, as with any server's idle timeout, and HTTP
-/// clients send such a request again. A client that is told (`Keep-Alive: timeout=4`, in a header that `app` sets)
-/// does not get there.
+/// clients send such a request again. To avoid it, let `app` set the header `Keep-Alive: timeout=4`: clients that
+/// follow it close idle connections first.
 ///
 /// `listener` is a [`TcpListener`](tokio::net::TcpListener) or [`UnixListener`](tokio::net::UnixListener) of tokio,
 /// or any other [`Listener`]. `app` is a [`Router`](axum::Router), or anything else that [`axum::serve()`] accepts;

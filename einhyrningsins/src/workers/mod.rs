@@ -251,7 +251,8 @@ impl Workers {
     }
 }
 
-/// A worker of `release` in `slot`, but for what it shares with the master or has for itself.
+/// What all spawns of `release` in `slot` have in common: everything except sockets, control connection, standard error
+/// and variables of the single worker.
 fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
     let process = &options.process;
     SpawnSpec {

@@ -1,9 +1,8 @@
-//! Who stands beside a supervisor and writes down what was really sent: for the simulation and the model.
+//! An independent observer of a supervisor, for the simulation and the model: it records what was really sent.
 //!
-//! The core checks I1 to I5, and I9, of itself after every event. What it cannot see of itself is seen here: that no
-//! signal goes to a reaped process (I5), that each worker that drains was told so and hears no stop signal
-//! twice (I6), that each request waits for an end that will come and gets one last reply (I7), that a stopped
-//! master spawns nothing and goes with its last worker (I8), and that the report of an upgrade is the truth.
+//! The core checks I1 to I5, and I9, after every event. This module checks what the core cannot: no signal goes to a
+//! reaped process (I5); each draining worker was asked to stop, once per signal (I6); each request gets exactly one last
+//! reply (I7); a stopped master spawns nothing and exits with its last worker (I8); the report of an upgrade is true.
 
 use super::Moment;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -231,7 +230,11 @@ impl Onlooker {
                 panic!("I5: {pid} was reaped, and is a worker")
             };
             let is_draining = matches!(worker.state, State::Draining(drain) if drain.is_asked());
-            assert_eq!(is_draining, !stops.is_empty(), "I6: {pid} drains, or was told to, and not both");
+            assert_eq!(
+                is_draining,
+                !stops.is_empty(),
+                "I6: {pid} drains and got no stop signal, or the reverse"
+            );
             processes += 1;
         }
         assert_eq!(processes, self.processes.len(), "a process that is no worker");
@@ -243,8 +246,8 @@ impl Onlooker {
         self.held = (!self.preparing.is_empty()).then(|| supervisor.tables.releases.serving());
     }
 
-    /// What is told of the slots' sockets: somebody gets what is new, whoever serves does, and nobody's is closed who
-    /// lives.
+    /// Checks the state of the slots' sockets: some slot gets new connections, each serving slot does, and the socket of a
+    /// live worker is not closed.
     fn check_slots(&self, supervisor: &Supervisor) {
         let open = supervisor.slots();
         let mut slots = supervisor.tables.pool.slots().map(|(number, _)| number);
@@ -340,8 +343,8 @@ pub(super) fn good_event(
     matches!(rollout.stage(), Stage::Soaking { .. }).then_some((now, event))
 }
 
-/// I8: with nothing left to do, every slot serves or was given up, and no rollout runs; a master that was told
-/// to stop has exited.
+/// I8: with nothing left to do, every slot serves or was given up, and no rollout runs. A master that was asked to stop
+/// has exited.
 pub(super) fn check_rest(supervisor: &Supervisor) {
     let Tables { pool, plan, queue, .. } = &supervisor.tables;
     match plan {

@@ -435,7 +435,7 @@ impl Pool {
         self.workers.len()
     }
 
-    /// Whether nobody is left whom the master could stop.
+    /// Whether no worker is left that the master could still stop.
     pub(crate) fn is_left_alone(&self) -> bool {
         self.live() == self.index.out_of_reach.len()
     }

@@ -77,7 +77,7 @@ impl Recycling {
         self.reason_for(worker) == Some(RecycleReason::PingTimeout)
     }
 
-    /// Why `worker` is to be replaced, or is being.
+    /// The reason for which `worker` waits to be replaced, or is being replaced.
     fn reason_for(&self, worker: WorkerId) -> Option<RecycleReason> {
         let turn = self.turn.iter().map(|turn| (turn.old, turn.reason));
         turn.chain(self.queue.iter().copied()).find(|(id, _)| *id == worker).map(|(_, reason)| reason)

@@ -67,7 +67,7 @@ pub struct Summary {
     pub queued: u32,
 }
 
-/// What is told of a worker to einhorn's clients and to nobody else.
+/// Details of a worker that only einhorn's clients get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerDetail {
     /// Its pid.

@@ -1,4 +1,4 @@
-//! The steps that rules name, taken: the tables change, and the shell is told what to do.
+//! Carries out the steps that the rules name: changes the tables and tells the shell what to do.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;

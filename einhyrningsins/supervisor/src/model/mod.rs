@@ -58,7 +58,7 @@ struct Means {
     lates: u8,
     /// A worker holds more memory than it may.
     swells: u8,
-    /// A worker becomes another user, whom the master may not signal.
+    /// A worker changes to another user, so the master may not signal it any more.
     hardens: u8,
     /// The master is replaced.
     handovers: u8,

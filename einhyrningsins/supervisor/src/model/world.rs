@@ -25,7 +25,7 @@ pub(super) enum Step {
     Acks(Pid),
     /// It is measured, and holds more than it may.
     Swells(Pid),
-    /// It becomes another user, whom the master may not signal.
+    /// It changes to another user, so the master may not signal it any more.
     Hardens(Pid),
     /// The clock jumps to the next deadline, and the supervisor hears of it.
     Deadline,
