@@ -47,7 +47,7 @@ pub use reason::{
     DrainReason, ExitReason, Ignored, MISSED_BOOT_DEADLINE, NextStep, Serving, SignalReason, UpgradeFailure,
 };
 pub use recycling::{RecycleReason, Recycled};
-pub use refusal::{Done, LastReply, NotStarted, Refusal};
+pub use refusal::{Done, LastReply, NotStarted, Refusal, RefusalKind};
 pub use reply::{Reply, Resized};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};

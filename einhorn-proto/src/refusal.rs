@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::reason::OWN_SIGNAL;
 use crate::{Notice, Resized, Target, UpgradeReport, UpgradeStage, UpgradeStatus, WORKERS_MAX, Workers};
 
@@ -148,6 +150,44 @@ impl fmt::Display for NotStarted {
             Self::RolledBack => "a rollback was requested",
             Self::Stopping => "the master is stopping",
         })
+    }
+}
+
+/// A reason for a refusal on which programs act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// Another rollout runs.
+    RolloutRuns,
+    /// A reason that this version of the crate does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl Refusal {
+    /// The reason, if programs act on it.
+    #[must_use]
+    pub fn kind(&self) -> Option<RefusalKind> {
+        match self {
+            Self::UpgradeRuns(_) | Self::NotBeside(_) | Self::QueueFull { .. } | Self::Superseded { .. } => {
+                Some(RefusalKind::RolloutRuns)
+            }
+            Self::Stopping
+            | Self::TooManyWorkers { .. }
+            | Self::LastWorker
+            | Self::TooFewWorkers { .. }
+            | Self::FleetTooLarge { .. }
+            | Self::NoWorker(_)
+            | Self::NotServing(_)
+            | Self::NoUpgrade
+            | Self::NothingToContinue(_)
+            | Self::NothingToRollBackTo
+            | Self::MasterExits
+            | Self::NotStarted(_)
+            | Self::NotReloaded(_)
+            | Self::NotBegun(_) => None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
 use crate::yaml::{escape_into, yaml_scalar};
-use crate::{Language, RequestId};
+use crate::{Language, RefusalKind, RequestId};
 
 /// One line of the master's answer to a request.
 ///
@@ -24,6 +24,9 @@ pub struct Reply<D = serde_json::Value> {
     /// In the last line: whether the command did what was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ok: Option<bool>,
+    /// In the last line of a refusal: its reason, where programs act on that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusalKind>,
     /// For programs; its type depends on the command: [`crate::Status`] for `status`, [`Resized`] for `inc`,
     /// `dec` and `set_workers`, [`crate::Notice`] in events, [`crate::Progress`] while a rollout runs and
     /// [`crate::UpgradeReport`] at its end.
@@ -44,12 +47,12 @@ impl<D: Serialize> Reply<D> {
         message: impl Into<String>,
         data: Option<D>,
     ) -> Self {
-        Self { message: message.into(), request_id, wait: false, ok: Some(ok), data }
+        Self { message: message.into(), request_id, wait: false, ok: Some(ok), refused: None, data }
     }
 
     /// A line that is not the last.
     pub fn progress(request_id: Option<RequestId>, message: impl Into<String>, data: Option<D>) -> Self {
-        Self { message: message.into(), request_id, wait: true, ok: None, data }
+        Self { message: message.into(), request_id, wait: true, ok: None, refused: None, data }
     }
 
     /// Appends the reply to `out` as one line, with its newline, in `language`.

@@ -51,7 +51,8 @@ Exit codes:
   1  refused or failed
   2  bad usage
   3  no master there
-  4  the connection broke or --timeout passed before the answer";
+  4  the connection broke or --timeout passed before the answer
+  5  refused, because another upgrade or rollback runs";
 
 /// How to wait for an answer and show it.
 #[derive(Debug, Clone, Copy, Default, Args)]

@@ -173,7 +173,7 @@ fn parse(line: &[u8]) -> Result<Reply, Fault> {
         let start = String::from_utf8_lossy(line);
         Fault::Garbage(format!("\"{}\" is no reply: {why}", crate::text::cut(&start, 40)))
     })?;
-    let einhorn_proto::Reply { message, request_id, wait, ok, data } = reply;
+    let einhorn_proto::Reply { message, request_id, wait, ok, refused, data } = reply;
     let data = data.and_then(|data| to_raw_value(&data).ok());
-    Ok(Reply { message, request_id, wait, ok, data })
+    Ok(Reply { message, request_id, wait, ok, refused, data })
 }

@@ -18,6 +18,8 @@ use crate::text::clean;
 pub(crate) enum Kind {
     /// The master refused or failed, or the answer could not be printed.
     Failed,
+    /// The master refused, because another rollout runs.
+    Busy,
     /// The command line or a typed line is invalid.
     Usage,
     /// No master listens there.
@@ -38,6 +40,7 @@ impl Kind {
             Self::Usage => 2,
             Self::NoMaster => 3,
             Self::Unanswered => 4,
+            Self::Busy => 5,
             // As a shell reports death by SIGPIPE and SIGINT.
             Self::OutputClosed => 141,
             Self::Interrupted => 130,
@@ -51,6 +54,9 @@ pub(crate) enum Error {
     /// The master's message, and more lines to print below it.
     #[error("{message}")]
     Refused { message: String, details: Vec<String> },
+    /// The master's message: another rollout runs.
+    #[error("{message}")]
+    Busy { message: String },
     #[error("{}", clap_text(.0))]
     Clap(clap::Error),
     #[error("{0}")]
@@ -89,6 +95,7 @@ impl Error {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Refused { .. } | Self::Input(_) | Self::Editor(_) | Self::Watch(_) => Kind::Failed,
+            Self::Busy { .. } => Kind::Busy,
             Self::Clap(_) | Self::Usage(_) | Self::Quote { .. } | Self::PathTooLong { .. } => Kind::Usage,
             Self::Connect { .. } => Kind::NoMaster,
             Self::InScript { error, .. } => error.kind(),
@@ -122,6 +129,9 @@ impl Error {
             | Self::Broken { command, .. }
             | Self::Interrupted { command } => unanswered_hint(program, command),
             Self::Garbage { .. } => Some("is this the control socket of a master?"),
+            Self::Busy { .. } => {
+                Some("\"upgrade --follow\" waits for its end, \"status\" shows its progress")
+            }
             _ => None,
         }
     }

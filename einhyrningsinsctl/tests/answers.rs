@@ -22,6 +22,32 @@ fn a_refusal_goes_to_standard_error_with_exit_code_1() {
 }
 
 #[test]
+fn a_refusal_because_another_rollout_runs_is_exit_code_5() {
+    let refused = |args: &[&str]| {
+        let master = Master::once(|mut peer| {
+            peer.expect("upgrade");
+            peer.say("{\"message\":\"generation 8 comes up\",\"ok\":false,\"refused\":\"rollout_runs\"}\n");
+        });
+        master.client(args).finish()
+    };
+    let stderr = "einhyrningsinsctl: generation 8 comes up\n  hint: \"upgrade --follow\" waits for its end, \"status\" shows \
+                  its progress\n";
+    refused(&["upgrade"]).expect(5, "", stderr);
+    let json = "{\"message\":\"generation 8 comes up\",\"ok\":false,\"refused\":\"rollout_runs\"}\n";
+    refused(&["--json", "upgrade"]).expect(5, json, stderr);
+    refused(&["-e", "upgrade; inc"]).expect(5, "", stderr);
+}
+
+#[test]
+fn a_reason_for_a_refusal_that_this_client_does_not_know_is_exit_code_1() {
+    let master = Master::once(|mut peer| {
+        peer.expect("inc");
+        peer.say("{\"message\":\"no\",\"ok\":false,\"refused\":\"moon_is_full\"}\n");
+    });
+    master.client(&["inc"]).finish().expect(1, "", "einhyrningsinsctl: no\n");
+}
+
+#[test]
 fn a_reload_shows_its_outcome() {
     for (ok, last, code, stdout, stderr) in [
         (true, "replaced", 0, "checked\nreplaced\n", ""),

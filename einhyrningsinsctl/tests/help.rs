@@ -124,6 +124,7 @@ fn of_the_program() {
       2  bad usage
       3  no master there
       4  the connection broke or --timeout passed before the answer
+      5  refused, because another upgrade or rollback runs
     "#);
 }
 

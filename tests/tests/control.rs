@@ -1,7 +1,8 @@
 //! Each command of the control socket, as a client in any language sees it.
 
 use einhorn_proto::{
-    COMMANDS, MasterState, Notice, Outcome, Reply, RequestId, Resized, UpgradeReport, WorkerState,
+    COMMANDS, MasterState, Notice, Outcome, RefusalKind, Reply, RequestId, Resized, UpgradeReport,
+    WorkerState,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -353,7 +354,7 @@ fn a_second_upgrade_is_refused_and_told_of_the_first() {
     let status = master.wait_status("the upgrade", |status| status.upgrade.is_some());
     assert_eq!(status.master.state, MasterState::Upgrading);
     let second = master.control().ask("upgrade", &[]);
-    assert_eq!(second.ok, Some(false));
+    assert_eq!((second.ok, second.refused), (Some(false), Some(RefusalKind::RolloutRuns)));
     assert!(second.message.contains("generation 2") && second.message.contains("0 of 2"), "{second:?}");
     gate.open();
     assert_eq!(first.replies().last().and_then(|reply| reply.ok), Some(true));

@@ -136,7 +136,16 @@ fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {
         let mut deploy = Deploy::new();
         let upgrade = deploy.begin(way);
         let second = deploy.master.ctl(["upgrade"]);
-        second.assert_code(1).assert_says("upgrade refused: generation 2").assert_says(progress);
+        second.assert_code(5).assert_says("upgrade refused: generation 2").assert_says(progress);
+        second.assert_says("hint: \"upgrade --follow\" waits for its end");
+        deploy
+            .master
+            .ctl(["replace", "--slot", "0"])
+            .assert_code(5)
+            .assert_says("replace refused: generation 2");
+        let told = deploy.master.ctl(["--json", "upgrade_fleet"]);
+        told.assert_code(5);
+        assert!(told.stdout.trim_end().ends_with(r#","ok":false,"refused":"rollout_runs"}"#), "{told}");
         deploy.gate.open();
         if way == CANARY {
             deploy.master.ctl(["upgrade", "--continue"]).assert_code(0);

@@ -116,7 +116,7 @@ proptest! {
         wait: bool,
     ) {
         let wait = wait && id.is_some();
-        let reply: Reply = Reply { message, request_id: id, wait, ok: None, data: None };
+        let reply: Reply = Reply { message, request_id: id, wait, ok: None, refused: None, data: None };
         for language in [Language::Json, Language::Yaml] {
             let line = written(&reply, language);
             prop_assert!(line.ends_with('\n') && !line[..line.len() - 1].contains('\n'));

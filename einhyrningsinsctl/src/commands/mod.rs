@@ -20,7 +20,9 @@ use std::fmt;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches, Subcommand};
-use einhorn_proto::{self as proto, Audience, COMMANDS, CommandClass, CommandInfo, command_info};
+use einhorn_proto::{
+    self as proto, Audience, COMMANDS, CommandClass, CommandInfo, RefusalKind, command_info,
+};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -179,10 +181,13 @@ impl Context<'_> {
 }
 
 fn json_line(reply: &Reply) -> String {
-    match (&reply.data, reply.ok) {
-        (Some(data), _) => format!("{data}\n"),
-        (None, None) => format!("{}\n", json!({ "message": reply.message })),
-        (None, Some(ok)) => format!("{}\n", json!({ "message": reply.message, "ok": ok })),
+    match (&reply.data, reply.ok, reply.refused) {
+        (Some(data), ..) => format!("{data}\n"),
+        (None, None, _) => format!("{}\n", json!({ "message": reply.message })),
+        (None, Some(ok), None) => format!("{}\n", json!({ "message": reply.message, "ok": ok })),
+        (None, Some(ok), Some(refused)) => {
+            format!("{}\n", json!({ "message": reply.message, "ok": ok, "refused": refused }))
+        }
     }
 }
 
@@ -194,7 +199,10 @@ fn accepted(reply: Reply, request: &proto::Command) -> Result<Reply, Error> {
         "" => format!("{} refused; the master gives no reason", request.name()),
         message => message.to_owned(),
     };
-    Err(Error::Refused { message, details: Vec::new() })
+    match reply.refused {
+        Some(RefusalKind::RolloutRuns) => Err(Error::Busy { message }),
+        _ => Err(Error::Refused { message, details: Vec::new() }),
+    }
 }
 
 /// The data as its type; `None` if a master of another version sent something else.

@@ -294,7 +294,12 @@ impl Control {
         match answer {
             LastReply::Done(Done::Resized(data)) => self.answer_with(&asker, ok, message, data),
             LastReply::Upgrade { report, .. } => self.answer_with(&asker, ok, message, report),
-            LastReply::Done(_) | LastReply::Refused(_) => self.answer(&asker, ok, message),
+            LastReply::Done(_) => self.answer(&asker, ok, message),
+            LastReply::Refused(refusal) => {
+                let last = Reply::<()>::last(asker.id.clone(), ok, message, None);
+                let reply = Reply { refused: refusal.kind(), ..last };
+                self.clients.send(asker.client, asker.language, &reply);
+            }
         }
     }
 
