@@ -136,23 +136,34 @@ fn default_in_help(text: &str) -> Option<&str> {
     (!default.contains(' ')).then_some(default)
 }
 
-/// The options of `program`, and of those of its commands that have some of their own.
-fn options_of(program: &Path, commands: &[&str]) -> Options {
-    let mut options = Options::new();
-    for command in [None].into_iter().chain(commands.iter().copied().map(Some)) {
-        let help = help_of(program, command);
-        help.assert_code(0);
-        for (name, option) in options_in_help(&help) {
-            options.entry(name).or_insert(option);
-        }
-    }
-    options
+/// The options of `program`, or of one of its commands.
+fn options_of(program: &Path, command: Option<&str>) -> Options {
+    let help = help_of(program, command);
+    help.assert_code(0);
+    options_in_help(&help)
 }
 
-/// Compares the options of a program's `help` with those of `page`.
-fn assert_same_options(help: &Options, page: &str) {
-    let page_text = read(page);
-    let described = options_in_page(&page_text);
+/// What a page says of the command `name`, or of none.
+fn part_of_page(page: &str, name: Option<&str>) -> String {
+    let mut current = None;
+    let mut part = String::new();
+    for line in page.lines() {
+        if let Some(item) = line.strip_prefix(".It Cm ") {
+            current = item.split_whitespace().next();
+        } else if line.starts_with(".Sh ") {
+            current = None;
+        }
+        if current == name {
+            part.push_str(line);
+            part.push('\n');
+        }
+    }
+    part
+}
+
+/// Compares the options of a program's `help` with those of `page`, or of a part of it.
+fn assert_same_options(help: &Options, page: &str, text: &str) {
+    let described = options_in_page(text);
     let names = |options: &Options| -> BTreeSet<String> {
         options.values().flat_map(|option| option.names.clone()).collect()
     };
@@ -176,7 +187,8 @@ fn assert_same_options(help: &Options, page: &str) {
 }
 
 fn the_daemons_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    assert_same_options(&options_of(&binaries::einhyrningsins(), &[]), "man/einhyrningsins.1");
+    let page = "man/einhyrningsins.1";
+    assert_same_options(&options_of(&binaries::einhyrningsins(), None), page, &read(page));
 }
 
 fn einhorns_page_has_the_options_of_its_help_with_their_values_and_defaults() {
@@ -185,13 +197,24 @@ fn einhorns_page_has_the_options_of_its_help_with_their_values_and_defaults() {
     symlink(binaries::einhyrningsins(), &link).expect("a link");
     let help = help_of(&link, None);
     help.assert_code(1);
-    assert_same_options(&options_in_help(&help), "man/einhorn.1");
+    assert_same_options(&options_in_help(&help), "man/einhorn.1", &read("man/einhorn.1"));
 }
 
 fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults() {
-    let options =
-        options_of(&binaries::einhyrningsinsctl(), &["status", "upgrade", "rollback", "signal", "die"]);
-    assert_same_options(&options, "man/einhyrningsinsctl.1");
+    let (program, page) = (binaries::einhyrningsinsctl(), "man/einhyrningsinsctl.1");
+    let text = read(page);
+    let general = options_of(&program, None);
+    assert_same_options(&general, page, &part_of_page(&text, None));
+    let of_command = |command| {
+        let mut options = options_of(&program, Some(command));
+        options.retain(|name, _| !general.contains_key(name));
+        options
+    };
+    for command in ["status", "upgrade", "signal", "die"] {
+        assert_same_options(&of_command(command), page, &part_of_page(&text, Some(command)));
+    }
+    let upgrade = of_command("upgrade");
+    assert!(of_command("rollback").keys().all(|name| upgrade.contains_key(name)));
 }
 
 /// The words that a page marks as commands, with those that have an item of their own.
