@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_planned_by_options() {
-        let plan = |fleet, canary, soak| Ok(proto::Command::Upgrade { fleet, canary, soak });
+        let plan = |fleet, canary, soak| Ok(proto::Command::Upgrade { fleet, canary, soak, wait: false });
+        let waiting = Ok(proto::Command::Upgrade { fleet: true, canary: None, soak: None, wait: true });
         for (line, command) in [
             ("upgrade", plan(false, None, None)),
             ("upgrade --no-wait", plan(false, None, None)),
@@ -160,6 +161,8 @@ mod tests {
             ("upgrade_fleet --no-wait", plan(true, None, None)),
             ("upgrade --canary 2", plan(false, Some(2), None)),
             ("upgrade --soak 1.5 --canary 2", plan(false, Some(2), Some(Duration::from_millis(1500)))),
+            ("upgrade --wait --fleet", waiting.clone()),
+            ("upgrade --fleet --wait --no-wait", waiting),
             ("upgrade --continue", Ok(proto::Command::UpgradeContinue)),
             ("upgrade --continue --no-wait", Ok(proto::Command::UpgradeContinue)),
             ("upgrade --abort --timeout 9", Ok(proto::Command::UpgradeAbort)),
@@ -197,6 +200,8 @@ mod tests {
             ("upgrade --abort --fleet", ArgumentConflict),
             ("upgrade --continue --canary 1", ArgumentConflict),
             ("upgrade --follow --canary 1 --soak 1", ArgumentConflict),
+            ("upgrade --follow --wait", ArgumentConflict),
+            ("upgrade --wait --abort", ArgumentConflict),
             ("upgrade --soak 5", MissingRequiredArgument),
             ("upgrade --canary 0", ValueValidation),
             ("upgrade --canary 1 --soak soon", ValueValidation),

@@ -54,9 +54,9 @@ pub(crate) enum Error {
     /// The master's message, and more lines to print below it.
     #[error("{message}")]
     Refused { message: String, details: Vec<String> },
-    /// The master's message: another rollout runs.
+    /// The master's message: another rollout runs. Whether `--wait` would wait for its end.
     #[error("{message}")]
-    Busy { message: String },
+    Busy { message: String, may_wait: bool },
     #[error("{}", clap_text(.0))]
     Clap(clap::Error),
     #[error("{0}")]
@@ -129,7 +129,10 @@ impl Error {
             | Self::Broken { command, .. }
             | Self::Interrupted { command } => unanswered_hint(program, command),
             Self::Garbage { .. } => Some("is this the control socket of a master?"),
-            Self::Busy { .. } => {
+            Self::Busy { may_wait: true, .. } => {
+                Some("\"upgrade --wait\" begins when that has ended; \"upgrade --follow\" only waits for it")
+            }
+            Self::Busy { may_wait: false, .. } => {
                 Some("\"upgrade --follow\" waits for its end, \"status\" shows its progress")
             }
             _ => None,

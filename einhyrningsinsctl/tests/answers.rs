@@ -30,12 +30,15 @@ fn a_refusal_because_another_rollout_runs_is_exit_code_5() {
         });
         master.client(args).finish()
     };
-    let stderr = "einhyrningsinsctl: generation 8 comes up\n  hint: \"upgrade --follow\" waits for its end, \"status\" shows \
-                  its progress\n";
+    let stderr = "einhyrningsinsctl: generation 8 comes up\n  hint: \"upgrade --wait\" begins when that has ended; \
+                  \"upgrade --follow\" only waits for it\n";
     refused(&["upgrade"]).expect(5, "", stderr);
     let json = "{\"message\":\"generation 8 comes up\",\"ok\":false,\"refused\":\"rollout_runs\"}\n";
     refused(&["--json", "upgrade"]).expect(5, json, stderr);
     refused(&["-e", "upgrade; inc"]).expect(5, "", stderr);
+    let follow = "einhyrningsinsctl: generation 8 comes up\n  hint: \"upgrade --follow\" waits for its end, \"status\" shows \
+                  its progress\n";
+    refused(&["upgrade", "--wait"]).expect(5, "", follow);
 }
 
 #[test]
@@ -197,6 +200,7 @@ fn the_options_of_an_upgrade_reach_the_master_as_commands_and_fields() {
             json!({ "command": "upgrade_abort", "id": 5 }),
             json!({ "command": "upgrade_follow", "id": 6 }),
             json!({ "command": "rollback", "id": 7 }),
+            json!({ "command": "upgrade_fleet", "wait": true, "id": 8 }),
         ] {
             let request = peer.request().unwrap();
             assert_eq!(request, expected);
@@ -204,8 +208,8 @@ fn the_options_of_an_upgrade_reach_the_master_as_commands_and_fields() {
         }
     });
     let script = "upgrade; upgrade --fleet; upgrade --canary 2 --soak 1.5; upgrade --continue; \
-                  upgrade --abort; upgrade --follow; rollback";
-    master.client(&["-e", script]).finish().expect(0, &"done\n".repeat(7), "");
+                  upgrade --abort; upgrade --follow; rollback; upgrade --wait --fleet";
+    master.client(&["-e", script]).finish().expect(0, &"done\n".repeat(8), "");
     master.finish();
 }
 

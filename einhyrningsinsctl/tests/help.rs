@@ -258,6 +258,12 @@ fn of_upgrade() {
           --soak <SECONDS>
               How long the soak lasts [default: until "upgrade --continue"]
 
+          --wait
+              Begin once the upgrades that run and wait have ended, rather than be refused
+
+              At most 16 upgrades wait, first come, first served. A rollback, an abort and a stop of the
+              master end the wait, with exit code 1; an upgrade that fails does not.
+
           --continue
               End the soak of the running upgrade and replace the rest
 
@@ -268,7 +274,7 @@ fn of_upgrade() {
               Follow the running upgrade until it ends
 
           --no-wait
-              Return as soon as the master has begun
+              Return as soon as the master has begun, or has put the upgrade in line
     "#);
 }
 
@@ -283,7 +289,7 @@ fn of_upgrade_fleet() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun
+              Return as soon as the master has begun, or has put the upgrade in line
     "#);
 }
 
@@ -298,7 +304,7 @@ fn of_upgrade_continue() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun
+              Return as soon as the master has begun, or has put the upgrade in line
     "#);
 }
 
@@ -313,7 +319,7 @@ fn of_upgrade_abort() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun
+              Return as soon as the master has begun, or has put the upgrade in line
     "#);
 }
 
@@ -328,7 +334,7 @@ fn of_upgrade_follow() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun
+              Return as soon as the master has begun, or has put the upgrade in line
     "#);
 }
 
@@ -345,7 +351,7 @@ fn of_rollback() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun
+              Return as soon as the master has begun, or has put the upgrade in line
     "#);
 }
 

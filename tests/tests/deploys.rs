@@ -14,6 +14,10 @@ tests::trials! {
     a_canary_goes_on_by_itself_when_its_soak_is_over,
     a_second_client_follows_and_both_are_told_of_the_end,
     a_second_upgrade_is_refused_and_told_how_far_the_first_is,
+    upgrades_that_wait_begin_in_order_behind_one_that_soaks,
+    an_abort_and_a_rollback_and_a_stop_end_the_wait_of_upgrades,
+    an_upgrade_that_fails_does_not_end_the_wait_of_the_next,
+    the_seventeenth_upgrade_that_would_wait_is_refused,
     hangups_during_an_upgrade_begin_one_more_when_it_has_ended,
     an_upgrade_goes_on_without_its_client,
     an_upgrade_goes_back_without_its_client,
@@ -137,7 +141,7 @@ fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {
         let upgrade = deploy.begin(way);
         let second = deploy.master.ctl(["upgrade"]);
         second.assert_code(5).assert_says("upgrade refused: generation 2").assert_says(progress);
-        second.assert_says("hint: \"upgrade --follow\" waits for its end");
+        second.assert_says("hint: \"upgrade --wait\" begins when that has ended");
         deploy
             .master
             .ctl(["replace", "--slot", "0"])
@@ -155,6 +159,102 @@ fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {
         assert_eq!(status.master.generation, 2, "{status:?}");
         deploy.assert_all_run(2);
     }
+}
+
+/// Puts an upgrade in line behind the one that runs, and waits until `waiting` wait.
+fn queue(deploy: &mut Deploy, options: &[&str], waiting: u32) -> JoinHandle<Finished> {
+    let command = deploy.master.ctl_command(["upgrade", "--wait"].iter().chain(options));
+    let upgrade = thread::spawn(|| process::run(command));
+    deploy.master.wait_status("an upgrade that waits", |status| status.queued == waiting);
+    upgrade
+}
+
+fn upgrades_that_wait_begin_in_order_behind_one_that_soaks() {
+    let mut deploy = Deploy::new();
+    let first = deploy.begin(CANARY);
+    let second = queue(&mut deploy, &["--fleet"], 1);
+    let third = queue(&mut deploy, &["--canary", "1", "--soak", "0.1"], 2);
+    let fourth = deploy.master.ctl(["upgrade", "--wait", "--no-wait"]);
+    fourth.assert_code(0);
+    assert!(fourth.stdout.ends_with("it begins by itself; \"status\" shows how many wait\n"), "{fourth}");
+    deploy.master.ctl(["upgrade", "--continue"]).assert_code(0);
+    let ends = [first, second, third].map(finished);
+    for (end, generation) in ends.iter().zip(2..) {
+        end.assert_code(0);
+        let done = format!("upgrade to generation {generation} done");
+        assert!(end.stdout.contains(&done), "{end}");
+    }
+    assert!(
+        ends[1].stdout.starts_with("upgrade queued: 1 upgrade waits for the end of generation 2's"),
+        "{}",
+        ends[1]
+    );
+    assert!(ends[2].stdout.contains("soaking for 0.1s"), "{}", ends[2]);
+    deploy.master.wait_status("the end of all", |status| {
+        (status.master.generation, status.queued) == (5, 0) && status.upgrade.is_none()
+    });
+    deploy.assert_all_run(2);
+}
+
+fn an_abort_and_a_rollback_and_a_stop_end_the_wait_of_upgrades() {
+    for (end, why) in [
+        (&["upgrade", "--abort"][..], "the running upgrade was aborted"),
+        (&["rollback"], "a rollback was requested"),
+        (&["die"], "the master is stopping"),
+    ] {
+        let mut deploy = Deploy::new();
+        let first = deploy.begin(CANARY);
+        let waiting = [queue(&mut deploy, &[], 1), queue(&mut deploy, &["--fleet"], 2)];
+        deploy.master.ctl(end).assert_code(0);
+        for upgrade in waiting {
+            finished(upgrade).assert_code(1).assert_says(&format!("upgrade not started: {why}"));
+        }
+        finished(first).assert_code(1);
+        if end == ["die"] {
+            deploy.master.wait_exit_code(0);
+        } else {
+            assert_eq!(deploy.master.status().queued, 0);
+            deploy.assert_all_run(1);
+        }
+    }
+}
+
+fn an_upgrade_that_fails_does_not_end_the_wait_of_the_next() {
+    let mut deploy = Deploy::new();
+    deploy.releases.add(3, &format!("{} exit_before_ack=9", deploy.gate.knob()));
+    deploy.releases.add(4, "");
+    deploy.releases.link(3);
+    let first = deploy.begin(FLEET);
+    let second = queue(&mut deploy, &[], 1);
+    deploy.releases.link(4);
+    deploy.gate.open();
+    finished(first).assert_code(1);
+    finished(second).assert_code(0);
+    deploy.assert_all_run(4);
+}
+
+fn the_seventeenth_upgrade_that_would_wait_is_refused() {
+    let mut deploy = Deploy::new();
+    let first = deploy.begin(CANARY);
+    let mut client = deploy.master.control();
+    for waiting in 1..=16 {
+        client.send(&format!(r#"{{"command":"upgrade","wait":true,"id":{waiting}}}"#));
+        assert!(
+            matches!(typed(client.reply()), Notice::UpgradeQueued { waiting: told, .. } if told == waiting)
+        );
+    }
+    let refused = deploy.master.ctl(["upgrade", "--wait"]);
+    refused.assert_code(5).assert_says("upgrade refused: 16 upgrades are already waiting");
+    deploy.master.signal(Signal::SIGHUP);
+    deploy.master.wait_status("the hangup that waits all the same", |status| status.queued == 17);
+    deploy.master.ctl(["upgrade", "--abort"]).assert_code(0);
+    for _ in 1..=16 {
+        let reply = client.reply();
+        assert_eq!((reply.ok, reply.refused), (Some(false), None), "{reply:?}");
+    }
+    finished(first).assert_code(1);
+    assert_eq!(deploy.master.status().queued, 0);
+    deploy.assert_all_run(1);
 }
 
 fn hangups_during_an_upgrade_begin_one_more_when_it_has_ended() {

@@ -72,7 +72,7 @@ impl<'a> Arguments<'a> {
                 "says how long the canaries are watched, so it needs \"canary\"",
             ));
         }
-        Ok(Command::Upgrade { fleet, canary, soak })
+        Ok(Command::Upgrade { fleet, canary, soak, wait: self.flag("wait")? })
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {

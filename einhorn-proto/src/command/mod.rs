@@ -63,6 +63,9 @@ pub enum Command {
         /// How long the soak lasts, if it ends without [`Command::UpgradeContinue`]. In seconds on the wire.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
         soak: Option<Duration>,
+        /// Whether to begin once the upgrades that run and wait have ended, rather than to be refused.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        wait: bool,
     },
     /// Ends the soak of the running upgrade.
     UpgradeContinue,

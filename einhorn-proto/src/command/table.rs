@@ -17,7 +17,7 @@ use crate::{RequestErrorKind, Target};
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
-///    reply.
+///    reply; `wait` in `upgrade`.
 pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What a command is for, which decides what a client does when its answer is lost.
@@ -169,6 +169,8 @@ const SIGNALS: Argument =
     rest("signal", "[SIGNAL...]", "Names of signals, in any case, with or without SIG; a number only alone");
 const SOAK: Argument = named("soak", "SECONDS", "How long the soak lasts");
 const USER: Argument = next("user", "[USER]", "Who connects");
+const WAIT: Argument =
+    named("wait", "BOOL", "Whether to begin once the upgrades that run and wait have ended");
 
 const fn question(name: &'static str, summary: &'static str, read: Read) -> CommandInfo {
     CommandInfo::new(CommandClass::Question, name, summary, read)
@@ -213,7 +215,7 @@ table! {
         |args| args.upgrade(args.flag("fleet")?),
     )
     .elsewhere(&["restart", "restart_all", "reload_all", "deploy"])
-    .takes(&[FLEET, CANARY, SOAK]),
+    .takes(&[FLEET, CANARY, SOAK, WAIT]),
     Command::Upgrade { fleet: true, .. } => rollout(
         "upgrade_fleet",
         "Replace every worker, all new ones at once",

@@ -179,12 +179,14 @@ mod tests {
 
     #[test]
     fn a_fleet_upgrade_is_a_command_or_a_field() {
-        let fleet = Command::Upgrade { fleet: true, canary: None, soak: None };
+        let fleet = Command::Upgrade { fleet: true, canary: None, soak: None, wait: false };
         assert_eq!(read(r#"{"command":"upgrade_fleet"}"#).unwrap().command, fleet);
         assert_eq!(read(r#"{"command":"upgrade","fleet":true}"#).unwrap().command, fleet);
         let canary = read(r#"{"command":"upgrade","canary":2,"soak":"1.5","fleet":false}"#).unwrap();
         let soak = Some(Duration::from_millis(1500));
-        assert_eq!(canary.command, Command::Upgrade { fleet: false, canary: Some(2), soak });
+        assert_eq!(canary.command, Command::Upgrade { fleet: false, canary: Some(2), soak, wait: false });
+        let waiting = read(r#"{"command":"upgrade_fleet","wait":true}"#).unwrap();
+        assert_eq!(waiting.command, Command::Upgrade { fleet: true, canary: None, soak: None, wait: true });
     }
 
     #[test]
@@ -228,6 +230,7 @@ mod tests {
                 "upgrade_fleet: canary comes before the rest, and a fleet comes all at once",
             ),
             (r#"{"command":"upgrade","fleet":1}"#, "upgrade: fleet must be true or false, not 1"),
+            (r#"{"command":"upgrade","wait":"yes"}"#, "upgrade: wait must be true or false, not \"yes\""),
         ] {
             assert_eq!(read(line).unwrap_err(), message, "for {line}");
         }
@@ -243,7 +246,8 @@ mod tests {
     fn a_soak_is_read_to_the_millisecond() {
         // A fast parser of decimals gets 8401268.163 wrong in its last digit.
         let soak = Some(Duration::from_millis(8_401_268_163));
-        let request = Request { id: None, command: Command::Upgrade { fleet: false, canary: Some(1), soak } };
+        let command = Command::Upgrade { fleet: false, canary: Some(1), soak, wait: false };
+        let request = Request { id: None, command };
         assert_eq!(Request::from_json(request.to_json().as_bytes()).unwrap(), request);
     }
 
@@ -309,12 +313,13 @@ mod tests {
             Just(Command::UpgradeAbort),
             Just(Command::UpgradeFollow),
             Just(Command::Rollback),
-            Just(Command::Upgrade { fleet: true, canary: None, soak: None }),
+            any::<bool>().prop_map(|wait| Command::Upgrade { fleet: true, canary: None, soak: None, wait }),
             proptest::option::of((1_u32..=crate::WORKERS_MAX, proptest::option::of(0_u64..1 << 34)))
                 .prop_map(|canary| Command::Upgrade {
                     fleet: false,
                     canary: canary.map(|(slots, _)| slots),
                     soak: canary.and_then(|(_, soak)| soak).map(Duration::from_millis),
+                    wait: false,
                 }),
             proptest::option::of(".{0,20}").prop_map(|user| Command::Ehlo { user }),
             (1_u32..=crate::WORKERS_MAX).prop_map(|by| Command::Inc { by }),

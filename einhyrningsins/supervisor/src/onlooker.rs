@@ -68,9 +68,11 @@ impl Onlooker {
         for action in &actions {
             self.see(action, &mut reports);
         }
-        // SIGHUP comes last of those that wait.
+        // SIGHUP comes last of those that wait, except where it takes the place of the upgrade that runs.
         let is_begun = |action: &Action| matches!(action, Action::PrepareUpgrade { request: None, .. });
-        self.is_hung_up &= supervisor.tables.queue.len() > 0 || !actions.iter().any(is_begun);
+        let Tables { queue, policy, .. } = &supervisor.tables;
+        let is_last = queue.len() == 0 || policy.upgrade_restarts;
+        self.is_hung_up &= !(is_last && actions.iter().any(is_begun));
         reports.into_iter().for_each(|(ok, report)| self.check_report(supervisor, ok, &report));
         self.check(supervisor);
         actions

@@ -77,11 +77,14 @@ impl Supervisor {
 
     /// The same, once the upgrades that run and wait have ended.
     pub(crate) fn on_queue_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
-        match self.upgrade_refusal(plan) {
-            Some(Refusal::UpgradeRuns(_)) if self.tables.queue.waiting.len() >= WAITING_MAX => {
+        match (self.upgrade_refusal(plan), self.running_upgrade()) {
+            (None | Some(Refusal::UpgradeRuns(_)), Some(_))
+                if self.tables.queue.waiting.len() >= WAITING_MAX =>
+            {
                 self.reply(request, LastReply::Refused(Refusal::QueueFull { waiting_max: WAITING_MAX }));
             }
-            Some(Refusal::UpgradeRuns(upgrade)) => {
+            // Also where an upgrade would take the place of the one that runs.
+            (None | Some(Refusal::UpgradeRuns(_)), Some(upgrade)) => {
                 self.tables.queue.waiting.push_back((request, plan));
                 self.tell_queued(&upgrade, request);
             }

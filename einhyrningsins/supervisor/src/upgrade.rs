@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use einhorn_proto::{
     Death, DrainReason, LastReply, NotStarted, Notice, Outcome, Refusal, RolloutKind, Serving,
-    UpgradeFailure, UpgradeReport,
+    UpgradeFailure, UpgradeReport, UpgradeStatus,
 };
 
 use super::Supervisor;
@@ -30,8 +30,12 @@ impl Supervisor {
         if let Some(additional_max) = upgrade_additional_max.filter(|max| plan.is_fleet && *max < wanted) {
             return Some(Refusal::FleetTooLarge { wanted, additional_max });
         }
-        let running = self.upgrade_status(self.now).or_else(|| self.prepared_status());
-        running.filter(|_| !upgrade_restarts).map(Refusal::UpgradeRuns)
+        self.running_upgrade().filter(|_| !upgrade_restarts).map(Refusal::UpgradeRuns)
+    }
+
+    /// The upgrade that runs, or that the shell prepares.
+    pub(crate) fn running_upgrade(&self) -> Option<UpgradeStatus> {
+        self.upgrade_status(self.now).or_else(|| self.prepared_status())
     }
 
     /// Begins an upgrade for `request`, in the place of the one that runs if there is one, by asking for its release.

@@ -200,7 +200,10 @@ fn accepted(reply: Reply, request: &proto::Command) -> Result<Reply, Error> {
         message => message.to_owned(),
     };
     match reply.refused {
-        Some(RefusalKind::RolloutRuns) => Err(Error::Busy { message }),
+        Some(RefusalKind::RolloutRuns) => {
+            let may_wait = matches!(request, proto::Command::Upgrade { wait: false, .. });
+            Err(Error::Busy { message, may_wait })
+        }
         _ => Err(Error::Refused { message, details: Vec::new() }),
     }
 }

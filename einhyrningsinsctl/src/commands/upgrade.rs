@@ -45,6 +45,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", group = "plan", requires = "canary", value_parser = parse_seconds_above_zero)]
     soak: Option<Duration>,
 
+    /// Begin once the upgrades that run and wait have ended, rather than be refused
+    ///
+    /// At most 16 upgrades wait, first come, first served. A rollback, an abort and a stop of the master end the wait,
+    /// with exit code 1; an upgrade that fails does not.
+    #[arg(long, group = "plan")]
+    wait: bool,
+
     /// End the soak of the running upgrade and replace the rest
     #[arg(long = "continue", group = "running")]
     go_on: bool,
@@ -64,19 +71,19 @@ pub(super) struct Args {
 /// Whether to wait for the end.
 #[derive(Debug, clap::Args)]
 struct Leave {
-    /// Return as soon as the master has begun
+    /// Return as soon as the master has begun, or has put the upgrade in line
     #[arg(long)]
     no_wait: bool,
 }
 
 impl Typed for Args {
     fn request(&self) -> Option<proto::Command> {
-        let Self { fleet, canary, soak, .. } = *self;
+        let Self { fleet, canary, soak, wait, .. } = *self;
         Some(match (self.go_on, self.abort, self.follow) {
             (true, _, _) => proto::Command::UpgradeContinue,
             (_, true, _) => proto::Command::UpgradeAbort,
             (_, _, true) => proto::Command::UpgradeFollow,
-            _ => proto::Command::Upgrade { fleet, canary, soak },
+            _ => proto::Command::Upgrade { fleet, canary, soak, wait },
         })
     }
 
@@ -142,13 +149,18 @@ fn follow(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Err
 fn begin(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Error> {
     let reply = context.session.begin_request(request, context.answer.timeout)?;
     let is_over = !reply.wait;
+    let progress = reply.data.as_deref().and_then(typed::<Progress>);
     show_end(context, reply, request)?;
     if is_over || context.answer.json {
         return Ok(());
     }
-    context.output.text(
-        "the upgrade continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows its progress",
-    )
+    context.output.text(match progress.map(|progress| progress.notice) {
+        Some(Notice::UpgradeQueued { .. }) => "it begins by itself; \"status\" shows how many wait",
+        _ => {
+            "the upgrade continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows its \
+             progress"
+        }
+    })
 }
 
 /// Shows the outcome; after a failure also what was done about it, and the last output of the worker that caused it.
@@ -254,9 +266,13 @@ fn lasting(notice: &Notice) -> Option<Style> {
     match (notice.severity(), notice) {
         (Severity::Error, _) => Some(Style::Bad),
         (Severity::Warn, _) => Some(Style::Busy),
-        (_, Notice::SoakStarted { .. } | Notice::SoakOver { .. } | Notice::UpgradeJoined(_)) => {
-            Some(Style::Plain)
-        }
+        (
+            _,
+            Notice::SoakStarted { .. }
+            | Notice::SoakOver { .. }
+            | Notice::UpgradeJoined(_)
+            | Notice::UpgradeQueued { .. },
+        ) => Some(Style::Plain),
         (Severity::Info | Severity::Debug, _) => None,
     }
 }
