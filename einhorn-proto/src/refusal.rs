@@ -128,8 +128,10 @@ pub enum Refusal {
     NotStarted(NotStarted),
     /// `reload`: the master was not replaced, for this reason.
     NotReloaded(String),
-    /// An upgrade that begins with the master has not begun, because the master was not replaced, for this reason.
+    /// An upgrade that begins with the master has not begun, for this reason.
     NotBegun(String),
+    /// The same, because the master could not be replaced, for this reason. The workers could be upgraded without that.
+    MasterKept(String),
 }
 
 /// Why an upgrade that waited will not begin.
@@ -186,7 +188,8 @@ impl Refusal {
             | Self::MasterExits
             | Self::NotStarted(_)
             | Self::NotReloaded(_)
-            | Self::NotBegun(_) => None,
+            | Self::NotBegun(_)
+            | Self::MasterKept(_) => None,
         }
     }
 }
@@ -283,6 +286,11 @@ impl fmt::Display for Refusal {
             Self::NotBegun(reason) => {
                 write!(f, "upgrade failed before it began, and nothing was changed: {reason}")
             }
+            Self::MasterKept(reason) => write!(
+                f,
+                "{}; \"upgrade --keep-master\" upgrades the workers all the same",
+                Self::NotBegun(reason.clone())
+            ),
         }
     }
 }

@@ -152,8 +152,12 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_planned_by_options() {
-        let plan = |fleet, canary, soak| Ok(proto::Command::Upgrade { fleet, canary, soak, wait: false });
-        let waiting = Ok(proto::Command::Upgrade { fleet: true, canary: None, soak: None, wait: true });
+        let (wait, keep_master) = (false, false);
+        let plan =
+            |fleet, canary, soak| Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master });
+        let waiting = |keep_master| {
+            Ok(proto::Command::Upgrade { fleet: true, canary: None, soak: None, wait: true, keep_master })
+        };
         for (line, command) in [
             ("upgrade", plan(false, None, None)),
             ("upgrade --no-wait", plan(false, None, None)),
@@ -161,8 +165,8 @@ mod tests {
             ("upgrade_fleet --no-wait", plan(true, None, None)),
             ("upgrade --canary 2", plan(false, Some(2), None)),
             ("upgrade --soak 1.5 --canary 2", plan(false, Some(2), Some(Duration::from_millis(1500)))),
-            ("upgrade --wait --fleet", waiting.clone()),
-            ("upgrade --fleet --wait --no-wait", waiting),
+            ("upgrade --wait --fleet --keep-master", waiting(true)),
+            ("upgrade --fleet --wait --no-wait", waiting(false)),
             ("upgrade --continue", Ok(proto::Command::UpgradeContinue)),
             ("upgrade --continue --no-wait", Ok(proto::Command::UpgradeContinue)),
             ("upgrade --abort --timeout 9", Ok(proto::Command::UpgradeAbort)),
@@ -202,6 +206,7 @@ mod tests {
             ("upgrade --follow --canary 1 --soak 1", ArgumentConflict),
             ("upgrade --follow --wait", ArgumentConflict),
             ("upgrade --wait --abort", ArgumentConflict),
+            ("upgrade --keep-master --continue", ArgumentConflict),
             ("upgrade --soak 5", MissingRequiredArgument),
             ("upgrade --canary 0", ValueValidation),
             ("upgrade --canary 1 --soak soon", ValueValidation),

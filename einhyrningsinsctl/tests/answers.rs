@@ -200,7 +200,7 @@ fn the_options_of_an_upgrade_reach_the_master_as_commands_and_fields() {
             json!({ "command": "upgrade_abort", "id": 5 }),
             json!({ "command": "upgrade_follow", "id": 6 }),
             json!({ "command": "rollback", "id": 7 }),
-            json!({ "command": "upgrade_fleet", "wait": true, "id": 8 }),
+            json!({ "command": "upgrade_fleet", "wait": true, "keep_master": true, "id": 8 }),
         ] {
             let request = peer.request().unwrap();
             assert_eq!(request, expected);
@@ -208,7 +208,8 @@ fn the_options_of_an_upgrade_reach_the_master_as_commands_and_fields() {
         }
     });
     let script = "upgrade; upgrade --fleet; upgrade --canary 2 --soak 1.5; upgrade --continue; \
-                  upgrade --abort; upgrade --follow; rollback; upgrade --wait --fleet";
+                  upgrade --abort; upgrade --follow; rollback; upgrade --wait --fleet \
+                  --keep-master";
     master.client(&["-e", script]).finish().expect(0, &"done\n".repeat(8), "");
     master.finish();
 }

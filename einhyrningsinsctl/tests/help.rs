@@ -264,6 +264,12 @@ fn of_upgrade() {
               At most 16 upgrades wait, first come, first served. A rollback, an abort and a stop of the
               master end the wait, with exit code 1; an upgrade that fails does not.
 
+          --keep-master
+              Upgrade the workers even if the master cannot be replaced first
+
+              An upgrade replaces the master first if the program on disk has changed. Without this
+              option, the upgrade fails if that program cannot take the master's place.
+
           --continue
               End the soak of the running upgrade and replace the rest
 

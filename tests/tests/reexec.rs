@@ -18,6 +18,7 @@ tests::trials! {
     a_hundred_replacements_with_failures_in_between_lose_nothing,
     an_upgrade_replaces_the_master_if_its_file_was_replaced_and_only_then,
     a_hang_up_signal_replaces_master_and_workers,
+    workers_are_upgraded_under_a_master_that_cannot_be_replaced_if_it_may_stay,
 }
 
 const WORKERS: u32 = 4;
@@ -271,5 +272,38 @@ fn a_hang_up_signal_replaces_master_and_workers() {
     successor.is(Path::new("/bin/false"));
     master.signal(Signal::SIGHUP);
     master.wait_log("upgrade failed before it began");
+    master.wait_log("\"upgrade --keep-master\" upgrades the workers all the same");
+    master.assert_well(2);
+}
+
+fn workers_are_upgraded_under_a_master_that_cannot_be_replaced_if_it_may_stay() {
+    let builder = Master::builder().workers(2).options(["--reexec-timeout", CHECK_SECONDS]);
+    let (link, directory) = (builder.file("successor"), builder.file("broken"));
+    fs::create_dir(&directory).expect("a directory");
+    let successor = Successor::new(link);
+    let mut master = successor.of(builder).start();
+    let (process, image) = (master.process(), file_of(&master));
+    let mut generation = 1;
+    for how in BROKEN {
+        let says = break_successor(&successor, &directory, how);
+        let refused = master.ctl(["upgrade"]);
+        refused
+            .assert_code(1)
+            .assert_says(says)
+            .assert_says("\"upgrade --keep-master\" upgrades the workers");
+        assert_eq!(master.wait_up(2).master.generation, generation, "{how}: {refused}");
+        let upgrade = master.ctl(["upgrade", "--keep-master"]);
+        upgrade.assert_code(0);
+        generation += 1;
+        let kept =
+            upgrade.stdout.lines().find(|line| line.contains("the master was not replaced and continues"));
+        assert!(kept.is_some_and(|line| line.contains(says)), "{how}: {upgrade}");
+        assert_eq!(master.wait_up(2).master.generation, generation, "{how}: {upgrade}");
+    }
+    assert_eq!((process.is_alive(), file_of(&master)), (true, image), "{master}");
+    // Where the master can be replaced, it is.
+    successor.is(&binaries::einhyrningsins());
+    master.ctl(["upgrade", "--keep-master", "--fleet"]).assert_code(0);
+    master.wait_log("the master replaced itself");
     master.assert_well(2);
 }

@@ -72,7 +72,8 @@ impl<'a> Arguments<'a> {
                 "says how long the canaries are watched, so it needs \"canary\"",
             ));
         }
-        Ok(Command::Upgrade { fleet, canary, soak, wait: self.flag("wait")? })
+        let (wait, keep_master) = (self.flag("wait")?, self.flag("keep_master")?);
+        Ok(Command::Upgrade { fleet, canary, soak, wait, keep_master })
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {

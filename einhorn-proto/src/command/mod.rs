@@ -66,6 +66,9 @@ pub enum Command {
         /// Whether to begin once the upgrades that run and wait have ended, rather than to be refused.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         wait: bool,
+        /// Whether to upgrade the workers even if the master, which is to be replaced first, cannot be.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        keep_master: bool,
     },
     /// Ends the soak of the running upgrade.
     UpgradeContinue,

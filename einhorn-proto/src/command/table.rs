@@ -17,7 +17,7 @@ use crate::{RequestErrorKind, Target};
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
-///    reply; `wait` in `upgrade`.
+///    reply; `wait` and `keep_master` in `upgrade`.
 pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What a command is for, which decides what a client does when its answer is lost.
@@ -157,6 +157,11 @@ const BY: Argument = next("by", "[COUNT]", "How many");
 const CANARY: Argument = named("canary", "COUNT", "How many workers to replace before the soak");
 const DRAINING: Argument = named("draining", "BOOL", "Every draining worker");
 const FLEET: Argument = named("fleet", "BOOL", "Whether to start all new workers at once");
+const KEEP_MASTER: Argument = named(
+    "keep_master",
+    "BOOL",
+    "Whether to upgrade the workers even if the master cannot be replaced first",
+);
 const NUMBER: Argument = next("count", "COUNT", "The new number of workers");
 const OPTIONS: Argument = rest("options", "[OPTIONS]", "A map of options in YAML");
 const OF_PID: Argument = named("pid", "PID", "The worker with this pid");
@@ -215,7 +220,7 @@ table! {
         |args| args.upgrade(args.flag("fleet")?),
     )
     .elsewhere(&["restart", "restart_all", "reload_all", "deploy"])
-    .takes(&[FLEET, CANARY, SOAK, WAIT]),
+    .takes(&[FLEET, CANARY, SOAK, WAIT, KEEP_MASTER]),
     Command::Upgrade { fleet: true, .. } => rollout(
         "upgrade_fleet",
         "Replace every worker, all new ones at once",

@@ -177,16 +177,24 @@ mod tests {
         assert_eq!(request.command, Command::Signal { signals });
     }
 
+    fn upgrade(fleet: bool, canary: Option<u32>, soak: Option<Duration>) -> Command {
+        Command::Upgrade { fleet, canary, soak, wait: false, keep_master: false }
+    }
+
     #[test]
     fn a_fleet_upgrade_is_a_command_or_a_field() {
-        let fleet = Command::Upgrade { fleet: true, canary: None, soak: None, wait: false };
+        let fleet = upgrade(true, None, None);
         assert_eq!(read(r#"{"command":"upgrade_fleet"}"#).unwrap().command, fleet);
         assert_eq!(read(r#"{"command":"upgrade","fleet":true}"#).unwrap().command, fleet);
         let canary = read(r#"{"command":"upgrade","canary":2,"soak":"1.5","fleet":false}"#).unwrap();
         let soak = Some(Duration::from_millis(1500));
-        assert_eq!(canary.command, Command::Upgrade { fleet: false, canary: Some(2), soak, wait: false });
-        let waiting = read(r#"{"command":"upgrade_fleet","wait":true}"#).unwrap();
-        assert_eq!(waiting.command, Command::Upgrade { fleet: true, canary: None, soak: None, wait: true });
+        assert_eq!(canary.command, upgrade(false, Some(2), soak));
+        let waiting = read(r#"{"command":"upgrade","wait":true,"keep_master":true}"#).unwrap();
+        let (canary, soak) = (None, None);
+        assert_eq!(
+            waiting.command,
+            Command::Upgrade { fleet: false, canary, soak, wait: true, keep_master: true }
+        );
     }
 
     #[test]
@@ -246,8 +254,7 @@ mod tests {
     fn a_soak_is_read_to_the_millisecond() {
         // A fast parser of decimals gets 8401268.163 wrong in its last digit.
         let soak = Some(Duration::from_millis(8_401_268_163));
-        let command = Command::Upgrade { fleet: false, canary: Some(1), soak, wait: false };
-        let request = Request { id: None, command };
+        let request = Request { id: None, command: upgrade(false, Some(1), soak) };
         assert_eq!(Request::from_json(request.to_json().as_bytes()).unwrap(), request);
     }
 
@@ -313,14 +320,19 @@ mod tests {
             Just(Command::UpgradeAbort),
             Just(Command::UpgradeFollow),
             Just(Command::Rollback),
-            any::<bool>().prop_map(|wait| Command::Upgrade { fleet: true, canary: None, soak: None, wait }),
+            any::<(bool, bool)>().prop_map(|(wait, keep_master)| Command::Upgrade {
+                fleet: true,
+                canary: None,
+                soak: None,
+                wait,
+                keep_master
+            }),
             proptest::option::of((1_u32..=crate::WORKERS_MAX, proptest::option::of(0_u64..1 << 34)))
-                .prop_map(|canary| Command::Upgrade {
-                    fleet: false,
-                    canary: canary.map(|(slots, _)| slots),
-                    soak: canary.and_then(|(_, soak)| soak).map(Duration::from_millis),
-                    wait: false,
-                }),
+                .prop_map(|canary| upgrade(
+                    false,
+                    canary.map(|(slots, _)| slots),
+                    canary.and_then(|(_, soak)| soak).map(Duration::from_millis),
+                )),
             proptest::option::of(".{0,20}").prop_map(|user| Command::Ehlo { user }),
             (1_u32..=crate::WORKERS_MAX).prop_map(|by| Command::Inc { by }),
             (1_u32..=crate::WORKERS_MAX).prop_map(|count| Command::SetWorkers { count }),

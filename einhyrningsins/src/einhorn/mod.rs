@@ -135,7 +135,7 @@ impl Manners for Einhorn {
                 "Can't decrease number of workers (already at 1).  Run kill {} if you really want to kill einhorn.",
                 std::process::id()
             ),
-            (_, LastReply::Refused(Refusal::NotBegun(reason))) => {
+            (_, LastReply::Refused(Refusal::NotBegun(reason) | Refusal::MasterKept(reason))) => {
                 format!("Upgrade failed before it began, and nothing was changed: {reason}")
             }
             ("inc" | "dec" | "set_workers", LastReply::Done(Done::Resized(resized))) => {

@@ -50,7 +50,7 @@ fn last_replies_use_einhorns_words() {
         ("upgrade", LastReply::Refused(Refusal::MasterExits), "Upgrade failed: the master exits"),
         (
             "upgrade",
-            LastReply::Refused(Refusal::NotBegun(why())),
+            LastReply::Refused(Refusal::MasterKept(why())),
             "Upgrade failed before it began, and nothing was changed: why",
         ),
         ("upgrade", LastReply::Refused(Refusal::Stopping), "refused: the master is stopping"),

@@ -115,8 +115,8 @@ impl Master {
         loop {
             let refused = self.parts.handover.yield_to_stop(&self.parts.core, &mut self.parts.log);
             self.perform(refused);
-            for _ in 0..self.parts.handover.take_given_up() {
-                self.feed(Event::UpgradeNotPrepared);
+            for outcome in self.parts.handover.take_outcomes() {
+                self.feed(outcome);
             }
             self.settle();
             if let Some(code) = self.exit {

@@ -202,6 +202,9 @@ pub struct UpgradePlan {
     pub canary: Option<u32>,
     /// How long the soak lasts; `None` until [`PoolCommand::Continue`].
     pub soak: Option<Duration>,
+    /// Whether [`Action::PrepareUpgrade`] may leave the master as it is, if it cannot replace it.
+    #[serde(default)]
+    pub may_keep_master: bool,
 }
 
 /// How to stop.

@@ -164,9 +164,9 @@ impl World {
             0 | 1 => UpgradePlan::default(),
             2 => UpgradePlan { is_fleet: true, ..UpgradePlan::default() },
             _ => UpgradePlan {
-                is_fleet: false,
                 canary: Some(self.dice.u32(1..4)),
                 soak: self.dice.bool().then(|| Duration::from_millis(self.dice.u64(0..3000))),
+                ..UpgradePlan::default()
             },
         }
     }

@@ -52,6 +52,13 @@ pub(super) struct Args {
     #[arg(long, group = "plan")]
     wait: bool,
 
+    /// Upgrade the workers even if the master cannot be replaced first
+    ///
+    /// An upgrade replaces the master first if the program on disk has changed. Without this option, the upgrade fails if
+    /// that program cannot take the master's place.
+    #[arg(long, group = "plan")]
+    keep_master: bool,
+
     /// End the soak of the running upgrade and replace the rest
     #[arg(long = "continue", group = "running")]
     go_on: bool,
@@ -78,12 +85,12 @@ struct Leave {
 
 impl Typed for Args {
     fn request(&self) -> Option<proto::Command> {
-        let Self { fleet, canary, soak, wait, .. } = *self;
+        let Self { fleet, canary, soak, wait, keep_master, .. } = *self;
         Some(match (self.go_on, self.abort, self.follow) {
             (true, _, _) => proto::Command::UpgradeContinue,
             (_, true, _) => proto::Command::UpgradeAbort,
             (_, _, true) => proto::Command::UpgradeFollow,
-            _ => proto::Command::Upgrade { fleet, canary, soak, wait },
+            _ => proto::Command::Upgrade { fleet, canary, soak, wait, keep_master },
         })
     }
 

@@ -203,8 +203,9 @@ fn pool_command(
         Command::Dec { by } => PoolCommand::Dec(*by),
         Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
         Command::Config(settings) => PoolCommand::Configure(policy_change(settings, log)),
-        Command::Upgrade { fleet, canary, soak, wait } => {
-            let plan = UpgradePlan { is_fleet: *fleet, canary: *canary, soak: *soak };
+        Command::Upgrade { fleet, canary, soak, wait, keep_master } => {
+            let plan =
+                UpgradePlan { is_fleet: *fleet, canary: *canary, soak: *soak, may_keep_master: *keep_master };
             if *wait { PoolCommand::QueueUpgrade(plan) } else { PoolCommand::Upgrade(plan) }
         }
         Command::UpgradeContinue => PoolCommand::Continue,

@@ -26,7 +26,7 @@ use std::{env, fs};
 
 use anyhow::{Context, anyhow};
 use einhorn_proto::{LastReply, Notice, Refusal, Termination};
-use einhyrningsins_supervisor::{Action, RequestKey, Supervisor, UpgradePlan};
+use einhyrningsins_supervisor::{Action, Event, RequestKey, Supervisor, UpgradePlan};
 use mio::Registry;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -69,9 +69,9 @@ pub(crate) struct Handover {
     #[serde(skip)]
     checked: Option<Candidate>,
     then: Vec<Then>,
-    /// Upgrades that will not begin, because the master was not replaced; the core has yet to hear of them.
+    /// What becomes of upgrades that were to begin with a handover which has failed; the core has yet to hear it.
     #[serde(skip)]
-    given_up: usize,
+    outcomes: Vec<Event>,
 }
 
 /// The program that is to take the master's place.
@@ -84,7 +84,7 @@ struct Candidate {
 
 impl Handover {
     pub(crate) fn new(identity: Identity, settings: HandoverSettings) -> Self {
-        Self { identity, settings, check: None, checked: None, then: Vec::new(), given_up: 0 }
+        Self { identity, settings, check: None, checked: None, then: Vec::new(), outcomes: Vec::new() }
     }
 
     /// Whether an upgrade begins with one: if the manners or an option ask for it, or if the path of the program leads
@@ -118,7 +118,7 @@ impl Handover {
         let is_stopping = parts.core.is_stopping();
         parts.handover.then.push(then);
         if is_stopping {
-            return parts.handover.refuse(&Refusal::Stopping.to_string(), &mut parts.log);
+            return parts.handover.refuse_at_stop(&mut parts.log);
         }
         if let Some(check) = &parts.handover.check {
             // The next progress may be far off.
@@ -163,7 +163,7 @@ impl Handover {
             check.end();
         }
         self.checked = None;
-        self.refuse(&Refusal::Stopping.to_string(), log)
+        self.refuse_at_stop(log)
     }
 
     /// A child has ended. `None` if it was not the check.
@@ -189,23 +189,37 @@ impl Handover {
         })
     }
 
-    /// The master stays as it is. Answers the requests with the reason.
+    /// The master stays as it is. Upgrades that may do without a new one begin; every other request is answered with
+    /// the reason.
     fn give_up(&mut self, reason: &str, log: &mut Log) -> Vec<Action> {
+        let mut progress_of = Vec::new();
+        for then in self.then.extract_if(.., |then| then.may_keep_master()) {
+            if let Then::Upgrade { request, plan } = then {
+                progress_of.extend(request);
+                self.outcomes.push(Event::UpgradePrepared { request, plan });
+            }
+        }
         let notice = Notice::MasterKept { reason: reason.to_owned() };
-        let mut actions = vec![Action::Notice { notice, progress_of: Vec::new(), counts: None }];
-        actions.extend(self.refuse(reason, log));
+        let mut actions = vec![Action::Notice { notice, progress_of, counts: None }];
+        actions.extend(self.refuse(reason, Refusal::MasterKept, log));
         actions
     }
 
-    /// Answers every request with the reason.
-    fn refuse(&mut self, reason: &str, log: &mut Log) -> Vec<Action> {
-        self.given_up += self.then.iter().filter(|then| matches!(then, Then::Upgrade { .. })).count();
-        self.then.drain(..).filter_map(|then| then.refuse(reason, log)).collect()
+    /// A master that stops is not replaced. Answers every request.
+    fn refuse_at_stop(&mut self, log: &mut Log) -> Vec<Action> {
+        self.refuse(&Refusal::Stopping.to_string(), Refusal::NotBegun, log)
     }
 
-    /// How many upgrades were given up since this was last asked.
-    pub(super) fn take_given_up(&mut self) -> usize {
-        std::mem::take(&mut self.given_up)
+    /// Answers every request with the reason, those for an upgrade in the form of `upgrade`.
+    fn refuse(&mut self, reason: &str, upgrade: fn(String) -> Refusal, log: &mut Log) -> Vec<Action> {
+        let upgrades = self.then.iter().filter(|then| matches!(then, Then::Upgrade { .. }));
+        self.outcomes.extend(upgrades.map(|_| Event::UpgradeNotPrepared));
+        self.then.drain(..).filter_map(|then| then.refuse(reason, upgrade, log)).collect()
+    }
+
+    /// What the core has yet to hear.
+    pub(super) fn take_outcomes(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.outcomes)
     }
 
     /// The program to execute, as it is on disk now.
@@ -262,11 +276,16 @@ impl Then {
         }
     }
 
+    /// Whether it does not need a new master.
+    fn may_keep_master(&self) -> bool {
+        matches!(self, Self::Upgrade { plan, .. } if plan.may_keep_master)
+    }
+
     /// The last reply to the request; without one, a line of the log.
-    fn refuse(&self, reason: &str, log: &mut Log) -> Option<Action> {
+    fn refuse(&self, reason: &str, upgrade: fn(String) -> Refusal, log: &mut Log) -> Option<Action> {
         let refusal = match self {
             Self::Reload { .. } => Refusal::NotReloaded(reason.to_owned()),
-            Self::Upgrade { .. } => Refusal::NotBegun(reason.to_owned()),
+            Self::Upgrade { .. } => upgrade(reason.to_owned()),
         };
         match self.request() {
             Some(request) => Some(Action::Reply { request, answer: LastReply::Refused(refusal) }),

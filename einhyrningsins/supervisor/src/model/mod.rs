@@ -26,13 +26,13 @@ use sabotage::Sabotage;
 use search::explore;
 
 const SECOND: Duration = Duration::from_secs(1);
-const SMOOTH: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: false, canary: None, soak: None });
-const LATER: PoolCommand =
-    PoolCommand::QueueUpgrade(UpgradePlan { is_fleet: false, canary: None, soak: None });
-const FLEET: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, canary: None, soak: None });
+const PLAN: UpgradePlan = UpgradePlan { is_fleet: false, canary: None, soak: None, may_keep_master: false };
+const SMOOTH: PoolCommand = PoolCommand::Upgrade(PLAN);
+const LATER: PoolCommand = PoolCommand::QueueUpgrade(PLAN);
+const FLEET: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..PLAN });
 
 fn canary(slots: u32, soak: Option<Duration>) -> PoolCommand {
-    PoolCommand::Upgrade(UpgradePlan { is_fleet: false, canary: Some(slots), soak })
+    PoolCommand::Upgrade(UpgradePlan { canary: Some(slots), soak, ..PLAN })
 }
 
 fn stop(how: Stop) -> PoolCommand {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::tests::play::Play;
 
-const SMOOTH: UpgradePlan = UpgradePlan { is_fleet: false, canary: None, soak: None };
+const SMOOTH: UpgradePlan = UpgradePlan { is_fleet: false, canary: None, soak: None, may_keep_master: false };
 
 /// A pool of one worker whose upgrade to generation 2 runs; its new worker is 101.
 fn upgrading() -> (Play, u64) {
