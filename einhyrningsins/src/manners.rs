@@ -114,7 +114,11 @@ pub trait Manners: Debug {
         let stop = |how| PoolCommand::Stop { how, why: why.to_owned() };
         Some(match signal {
             Signal::SIGINT => stop(Stop::Escalating),
-            Signal::SIGUSR2 | Signal::SIGTERM => stop(Stop::Gracefully),
+            // In other masters it upgrades.
+            Signal::SIGUSR2 => {
+                PoolCommand::Stop { how: Stop::Gracefully, why: format!("{why}; SIGHUP would upgrade") }
+            }
+            Signal::SIGTERM => stop(Stop::Gracefully),
             Signal::SIGQUIT => stop(Stop::AtOnce(core_signal(signal))),
             Signal::SIGHUP => PoolCommand::Hangup,
             Signal::SIGTTIN => PoolCommand::Inc(1),

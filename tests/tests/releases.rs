@@ -2,12 +2,14 @@
 //! back to, and what becomes of a pool whose files are replaced or deleted under it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use tests::{Master, MasterBuilder, Process, Releases, binaries, place_worker};
 
 tests::trials! {
     an_upgrade_follows_the_link_and_a_rollback_goes_back,
+    a_link_that_was_not_moved_is_pointed_out,
     a_release_deleted_after_a_good_upgrade_is_not_missed,
     a_rollback_to_a_release_that_was_deleted_fails_and_changes_nothing,
     a_release_deleted_while_it_serves_is_told_of_and_the_next_upgrade_mends_it,
@@ -82,6 +84,38 @@ fn an_upgrade_follows_the_link_and_a_rollback_goes_back() {
     master.ctl(["upgrade"]).assert_code(0);
     assert_all_run(&releases, &mut master, 2);
     master.assert_well(WORKERS);
+}
+
+fn a_link_that_was_not_moved_is_pointed_out() {
+    let says = "generation 2 is the same directory and program as generation 1: was the link moved?";
+    let (releases, mut master) = two_releases();
+    let forgotten = master.ctl(["upgrade"]);
+    forgotten.assert_code(0);
+    assert!(forgotten.stdout.contains(says), "{forgotten}");
+    master.wait_log(&format!("INFO: {says}"));
+    releases.link(2);
+    assert!(!master.ctl(["upgrade"]).stdout.contains("was the link moved?"), "{master}");
+    releases.link(1);
+    let back = master.ctl(["upgrade"]);
+    assert!(!back.stdout.contains("was the link moved?"), "a way back: {back}");
+    master.assert_well(WORKERS);
+
+    // A link to the program.
+    let builder = builder();
+    let link = builder.file("current");
+    symlink(binaries::worker("serve"), &link).expect("a link");
+    let master = builder.program([link]).start();
+    assert!(master.ctl(["upgrade"]).stdout.contains(says), "{master}");
+    // No link, or only one of the system's own.
+    for program in [binaries::worker("serve"), "/bin/sh".into()] {
+        let shell = ["-c".into(), format!("exec {}", binaries::worker("serve").display())];
+        let arguments = if program.ends_with("sh") { &shell[..] } else { &[] };
+        let words = [program.clone().into_os_string()].into_iter().chain(arguments.iter().map(Into::into));
+        let master = self::builder().program(words).start();
+        let upgrade = master.ctl(["upgrade"]);
+        upgrade.assert_code(0);
+        assert!(!upgrade.stdout.contains("was the link moved?"), "{}: {upgrade}", program.display());
+    }
 }
 
 fn a_release_deleted_after_a_good_upgrade_is_not_missed() {

@@ -61,6 +61,8 @@ fn int_usr2_and_term_ask_each_worker_in_its_own_convention() {
         master.wait_exit_code(0);
         assert_told(&master, &told, "TERM");
         assert!(!master.socket().exists(), "it left its control socket behind\n{master}");
+        let names_hangup = master.log().contains("; SIGHUP would upgrade): ");
+        assert_eq!(names_hangup, signal == Signal::SIGUSR2, "{master}");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{RequestErrorKind, Target};
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
-///    reply; `wait` and `keep_master` in `upgrade`.
+///    reply; `wait` and `keep_master` in `upgrade`; the event `release_unchanged`.
 pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What a command is for, which decides what a client does when its answer is lost.

@@ -141,6 +141,14 @@ pub enum Notice {
         /// How many workers it replaces.
         workers: u32,
     },
+    /// An upgrade leads to the directory and the program of the previous release, found by a path with a symbolic link
+    /// in it, which a deploy may have forgotten to move.
+    ReleaseUnchanged {
+        /// The new generation.
+        generation: u64,
+        /// The previous generation.
+        from: u64,
+    },
     /// The state of a rollout, for a client that joined it; no other client gets this.
     UpgradeJoined(UpgradeStatus),
     /// An upgrade waits until the running one has ended.

@@ -85,6 +85,10 @@ impl fmt::Display for Notice {
             Self::UpgradeStarted { kind, generation, workers } => {
                 write!(f, "{kind} to generation {generation} of {} began", Workers(*workers))
             }
+            Self::ReleaseUnchanged { generation, from } => write!(
+                f,
+                "generation {generation} is the same directory and program as generation {from}: was the link moved?"
+            ),
             Self::UpgradeJoined(upgrade) => write_joined(f, upgrade),
             Self::UpgradeQueued { generation, waiting } => {
                 let upgrades = if *waiting == 1 { "upgrade waits" } else { "upgrades wait" };

@@ -362,7 +362,10 @@ impl Master {
             Action::PrepareUpgrade { request, plan } => return self.prepare_upgrade(request, plan),
             Action::ResolveRelease { generation } => {
                 return Some(match parts.resolve(&mut self.spawner, generation) {
-                    Ok(()) => Event::ReleaseResolved { generation },
+                    Ok(()) => {
+                        let same_as = parts.workers.same_as(generation);
+                        Event::ReleaseResolved { generation, same_as }
+                    }
                     Err(error) => Event::ReleaseFailed { generation, reason: error.in_words() },
                 });
             }

@@ -51,6 +51,9 @@ const NOT_INHERITED: &[&str] = &[
     "WATCHDOG_USEC",
 ];
 
+/// Where systems keep their own programs, such as interpreters. Links there choose a version, and no deploy moves them.
+const SYSTEM_DIRECTORIES: [&str; 5] = ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin"];
+
 /// The options from which a [`Release`] is resolved, again at each upgrade.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recipe {
@@ -319,6 +322,21 @@ impl Recipe {
 }
 
 impl Release {
+    /// Whether it is what `other` was resolved to, by a path with a symbolic link in it: a deploy may have forgotten to
+    /// move that.
+    pub fn is_unmoved_since(&self, other: &Self) -> bool {
+        let is_same =
+            self.real_directory == other.real_directory && self.program.file() == other.program.file();
+        is_same && self.is_behind_link()
+    }
+
+    fn is_behind_link(&self) -> bool {
+        let program = self.directory_path.join(OsStr::from_bytes(self.program.path().to_bytes()));
+        let directory = self.program.file().path.parent();
+        let is_systems = SYSTEM_DIRECTORIES.iter().any(|systems| directory == Some(Path::new(systems)));
+        has_link(&self.directory_path) || !is_systems && has_link(&program)
+    }
+
     /// Describes it for status.
     pub fn status(&self) -> ReleaseStatus {
         let file = self.program.file();
@@ -333,6 +351,11 @@ impl Release {
             stop_signals: Vec::new(),
         }
     }
+}
+
+/// Whether a symbolic link is in `path`, which is absolute.
+fn has_link(path: &Path) -> bool {
+    path.ancestors().any(Path::is_symlink)
 }
 
 /// Whether the master sets this variable for each worker, or workers must not have it.

@@ -160,6 +160,13 @@ impl Workers {
         Ok(())
     }
 
+    /// The newest generation that runs the same as `generation`, if a deploy would have moved a link that leads there.
+    pub fn same_as(&self, generation: Generation) -> Option<Generation> {
+        let release = self.release(generation)?;
+        let before = self.releases.iter().filter(|other| other.generation < generation);
+        before.filter(|other| release.is_unmoved_since(other)).map(|other| other.generation).max()
+    }
+
     /// Checks that a worker of `release` can be spawned.
     fn rehearse(&self, spawner: &mut Spawner, release: &Release) -> Result<(), SpawnError> {
         let WorkerOptions { nice, process, .. } = &self.options;

@@ -95,6 +95,8 @@ pub enum Event {
     ReleaseResolved {
         /// The generation of the action.
         generation: Generation,
+        /// The newest generation that runs the same, where a deploy would have moved a link that it has not.
+        same_as: Option<Generation>,
     },
     /// A [`Action::ResolveRelease`] did not work.
     ReleaseFailed {

@@ -103,7 +103,7 @@ impl Onlooker {
                 // The shell answers it.
                 prepared.and_then(|(request, _)| request).map(|request| self.pending.remove(&request));
             }
-            Event::ReleaseResolved { generation } | Event::ReleaseFailed { generation, .. } => {
+            Event::ReleaseResolved { generation, .. } | Event::ReleaseFailed { generation, .. } => {
                 self.resolving.retain(|resolving| resolving != generation);
             }
             Event::Command { request, command } => {
@@ -321,7 +321,7 @@ pub(super) fn good_event(
         return Some((now, Event::UpgradePrepared { request, plan }));
     }
     if let Some(&generation) = onlooker.resolving.first() {
-        return Some((now, Event::ReleaseResolved { generation }));
+        return Some((now, Event::ReleaseResolved { generation, same_as: None }));
     }
     for worker in supervisor.tables.pool.workers() {
         let Some(pid) = worker.pid else { continue };

@@ -11,7 +11,7 @@ use einhorn_proto::{AckSource, Ignored, Notice, RecycleReason, SignalReason, Ter
 use super::Supervisor;
 use super::event::{Action, Event, Generation, Report, RequestKey, WorkerId};
 use super::moment::{Moment, milliseconds};
-use super::plan::{Plan, Stage};
+use super::plan::{Plan, Rollout, Stage};
 use super::policy::AckMode;
 use super::pool::Cause;
 use super::signal::{Pid, Signal};
@@ -37,7 +37,7 @@ impl Supervisor {
             Event::RequestAbandoned { request } => self.on_request_abandoned(request),
             Event::UpgradePrepared { request, plan } => self.on_upgrade_prepared(request, plan),
             Event::UpgradeNotPrepared => self.on_upgrade_not_prepared(),
-            Event::ReleaseResolved { generation } => self.on_release_resolved(generation),
+            Event::ReleaseResolved { generation, same_as } => self.on_release_resolved(generation, same_as),
             Event::ReleaseFailed { generation, reason } => self.on_release_failed(generation, reason),
             Event::DeadlineReached => self.reached = now,
         }
@@ -253,10 +253,14 @@ impl Supervisor {
         }
     }
 
-    fn on_release_resolved(&mut self, generation: Generation) {
+    fn on_release_resolved(&mut self, generation: Generation, same_as: Option<Generation>) {
         self.tables.releases.resolved(generation);
         if self.is_resolving(generation) {
             self.begin_replacing();
+            let from = self.tables.plan.rollout().map(Rollout::from);
+            if let Some(from) = from.filter(|from| same_as == Some(*from)) {
+                self.tell(Notice::ReleaseUnchanged { generation: generation.0, from: from.0 });
+            }
         } else {
             self.ignore(&Ignored::Release { generation: generation.0 });
         }

@@ -297,7 +297,7 @@ impl World {
         if self.dice.u32(..100) < self.trouble {
             self.feed(Event::ReleaseFailed { generation, reason: "trouble".into() });
         } else {
-            self.feed(Event::ReleaseResolved { generation });
+            self.feed(Event::ReleaseResolved { generation, same_as: None });
         }
     }
 

@@ -277,6 +277,7 @@ fn lasting(notice: &Notice) -> Option<Style> {
             _,
             Notice::SoakStarted { .. }
             | Notice::SoakOver { .. }
+            | Notice::ReleaseUnchanged { .. }
             | Notice::UpgradeJoined(_)
             | Notice::UpgradeQueued { .. },
         ) => Some(Style::Plain),

@@ -279,7 +279,7 @@ impl World {
                 }
                 Vec::new()
             }
-            &Step::Resolves(generation) => self.feed(Event::ReleaseResolved { generation }),
+            &Step::Resolves(generation) => self.feed(Event::ReleaseResolved { generation, same_as: None }),
             &Step::CannotResolve(generation) => {
                 self.feed(Event::ReleaseFailed { generation, reason: String::new() })
             }

@@ -104,7 +104,7 @@ impl Play {
                     }
                 }),
                 Action::ResolveRelease { generation } if self.resolves => {
-                    Some(Event::ReleaseResolved { generation })
+                    Some(Event::ReleaseResolved { generation, same_as: None })
                 }
                 Action::ResolveRelease { generation } => {
                     Some(Event::ReleaseFailed { generation, reason: "no such program".into() })

@@ -129,6 +129,22 @@ fn more_workers_during_an_upgrade_get_the_new_release() {
 }
 
 #[test]
+fn a_release_that_runs_the_same_as_the_one_that_serves_is_pointed_out() {
+    let unchanged = |same_as| {
+        let mut play = Play::steady(plain_policy(1));
+        let event = Event::UpgradePrepared { request: None, plan: UpgradePlan::default() };
+        let actions = play.supervisor.handle(play.now, event);
+        assert_eq!(actions, [Action::ResolveRelease { generation: Generation(2) }]);
+        play.feed(Event::ReleaseResolved { generation: Generation(2), same_as });
+        let notices = play.notices.iter();
+        notices.filter(|notice| matches!(notice, Notice::ReleaseUnchanged { generation: 2, from: 1 })).count()
+    };
+    assert_eq!(unchanged(Some(Generation(1))), 1);
+    assert_eq!(unchanged(None), 0);
+    assert_eq!(unchanged(Some(Generation(0))), 0, "one that serves no more");
+}
+
+#[test]
 fn a_fleet_without_room_for_a_second_try_goes_on_smoothly() {
     let mut play =
         Play::steady(Policy { upgrade_additional_max: Some(1), unacked_max: 1, ..plain_policy(1) });
@@ -139,7 +155,7 @@ fn a_fleet_without_room_for_a_second_try_goes_on_smoothly() {
     let actions = play.supervisor.handle(play.now, Event::UpgradePrepared { request, plan });
     assert_eq!(actions, [Action::ResolveRelease { generation: Generation(2) }]);
     play.command(PoolCommand::Inc(1));
-    play.feed(Event::ReleaseResolved { generation: Generation(2) });
+    play.feed(Event::ReleaseResolved { generation: Generation(2), same_as: None });
     assert_eq!(play.take_spawned(), [101, 102], "the second slot's first worker, the first slot's successor");
     play.exit(102);
     assert_eq!(play.take_spawned(), [103], "the second slot's successor has taken the room");
