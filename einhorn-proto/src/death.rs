@@ -65,6 +65,21 @@ pub struct Death {
     pub stderr_tail: Vec<String>,
 }
 
+/// What to do about a program that may have put itself into the background.
+///
+/// Sources: nginx.org, "daemon"; httpd(8); php-fpm(8); haproxy(1); the options of gunicorn, starman and unicorn.
+pub const IN_BACKGROUND: &str = "a program that puts itself into the background exits with status 0 like this; run it in \
+    the foreground (nginx -g 'daemon off;', apache2 -D FOREGROUND, php-fpm -F, haproxy -Ws; gunicorn, starman and unicorn \
+    without -D)";
+
+impl Death {
+    /// Whether it is what is seen of a program that puts itself into the background: a child of it goes on elsewhere.
+    #[must_use]
+    pub fn may_be_in_background(&self) -> bool {
+        !self.acked && self.termination == Some(Termination::Exited(0))
+    }
+}
+
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { generation, reason, .. } = self;

@@ -38,7 +38,7 @@ pub use command::{
     Argument, Audience, COMMANDS, Command, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, SignalName,
     command_elsewhere, command_info, short_signal_name,
 };
-pub use death::{Death, Termination};
+pub use death::{Death, IN_BACKGROUND, Termination};
 pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, Seconds};
+use crate::{Death, IN_BACKGROUND, Seconds};
 
 /// Why a worker is asked to stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +268,7 @@ impl fmt::Display for ExitReason {
             Self::AtOnce(why) => f.write_str(why),
             Self::NoWorkerStaysUp { program, slot, death } => {
                 let hint = match (death.pid, &death.termination) {
+                    _ if death.may_be_in_background() => IN_BACKGROUND,
                     (None, _) => "is the program there, and can this machine execute it?",
                     (Some(_), None) => {
                         "with -m a worker must say that it is up, by worker:ack or READY=1; see einhorn-worker(7)"

@@ -124,7 +124,7 @@ pub struct UpgradeReport {
     pub draining: u32,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// What would show more of the reason.
+    /// What to do about it, or what would show more of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }

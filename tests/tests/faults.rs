@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use tests::faults::{Strace, limit_wrapper, prlimit, strace_wrapper};
-use tests::{Control, Finished, Gate, Master, MasterBuilder, Process, binaries, wait};
+use tests::{Control, Finished, Gate, Master, MasterBuilder, Process, Releases, binaries, wait};
 
 tests::trials! {
     an_accept_that_fails_is_tried_again needs "strace",
@@ -20,6 +20,7 @@ tests::trials! {
     all_workers_killed_at_once_come_back,
     a_first_start_whose_workers_crash_gives_up_and_says_why,
     a_first_start_whose_workers_never_ack_gives_up_and_says_why,
+    a_program_that_puts_itself_into_the_background_is_named,
     retries_can_be_chosen,
     a_worker_that_dies_after_its_ack_is_replaced_again_and_again,
     the_last_words_of_a_worker_come_before_its_death,
@@ -166,6 +167,28 @@ fn a_first_start_whose_workers_never_ack_gives_up_and_says_why() {
     let program = binaries::worker("serve").display().to_string();
     assert_last_words(&finished, &[&program, "--ack-timeout", "after ", "worker:ack"]);
     assert_eq!(deaths_before_ack(&finished), 3, "{finished}");
+}
+
+fn a_program_that_puts_itself_into_the_background_is_named() {
+    // Its child is gone when the master is.
+    let child = r#"while [ -S "$EINHORN_SOCK_PATH" ]; do sleep 0.05; done"#;
+    let script = format!("#!/bin/sh\nsetsid sh -c '{child}' & exit 0\n");
+    let hint = "a program that puts itself into the background exits with status 0 like this; run it in the foreground";
+    let builder = Master::builder().workers(2).options(["-s", "0.01"]).timer_acks(30.0);
+    let finished = builder.program(["/bin/sh", "-c", script.as_str()]).run_to_end();
+    assert_last_words(&finished, &["exited with status 0", hint, "php-fpm -F"]);
+    let named = finished.stderr.lines().filter(|line| line.contains("WARN") && line.contains(hint));
+    assert_eq!(named.count(), 1, "{finished}");
+
+    let builder = Master::builder().workers(2).options(["-s", "0.01"]);
+    let releases = Releases::new(builder.file("app"));
+    releases.add_script(2, &script, 0o755);
+    let mut master = releases.run_by(builder).start();
+    releases.link(2);
+    let upgrade = master.ctl(["upgrade"]);
+    upgrade.assert_code(1).assert_says(&format!("hint: {hint}"));
+    assert!(master.log().contains(&format!("(generation 2) has not acked: {hint}")), "{master}");
+    releases.assert_all_run(&mut master, 2, 1);
 }
 
 fn retries_can_be_chosen() {

@@ -377,6 +377,7 @@ impl Master {
                 parts.log.notice(&notice);
                 if parts.dialect.manners().names_missing_acks() {
                     self.unacked.on_notice(&notice, parts.core.policy().ack);
+                    self.unacked.name_background(&notice, &mut parts.log);
                 }
                 parts.service.on_notice(&notice);
                 parts.control.publish(&notice, &progress_of, counts);

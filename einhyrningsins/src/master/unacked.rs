@@ -1,11 +1,12 @@
-//! Workers that have run for a while without the ack that the pool waits for: the log says so once per generation.
+//! Workers that have run for a while without the ack that the pool waits for, and those that exited without one although
+//! they have not failed: the log says so once per generation.
 //!
 //! It follows the notices of the core and decides nothing. The core's own deadline, `--ack-timeout`, may be far off.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use einhorn_proto::Notice;
+use einhorn_proto::{Death, IN_BACKGROUND, Notice};
 use einhyrningsins_supervisor::AckMode;
 
 use crate::logging::Log;
@@ -22,6 +23,8 @@ pub(super) struct Unacked {
     workers: BTreeMap<i32, (u32, u64)>,
     /// The last generation that the log has named.
     named: u64,
+    /// The last generation of which the log has said that its program may put itself into the background.
+    in_background: u64,
 }
 
 impl Unacked {
@@ -36,6 +39,19 @@ impl Unacked {
             }
             Notice::Died { death, .. } => death.pid.into_iter().for_each(|pid| self.forget(pid)),
             _ => {}
+        }
+    }
+
+    /// Names a worker that ended as a program does that puts itself into the background.
+    pub(super) fn name_background(&mut self, notice: &Notice, log: &mut Log) {
+        if let Notice::Died { slot, death: death @ Death { pid: Some(pid), generation, .. }, .. } = notice
+            && death.may_be_in_background()
+            && *generation > self.in_background
+        {
+            self.in_background = *generation;
+            log.warn(format_args!(
+                "slot {slot}: worker {pid} (generation {generation}) has not acked: {IN_BACKGROUND}"
+            ));
         }
     }
 

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use einhorn_proto::{Death, UpgradeReport};
+use einhorn_proto::{IN_BACKGROUND, UpgradeReport};
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -180,10 +180,13 @@ impl Workers {
         }
     }
 
-    /// Adds to the report of a rollout what would have shown why a worker died.
+    /// Adds to the report of a rollout what to do about the death of a worker.
     pub(crate) fn explain(&self, report: &mut UpgradeReport) {
-        let is_mute = |death: &Death| death.pid.is_some() && death.stderr_tail.is_empty();
-        if !self.options.capture_startup && report.death.as_ref().is_some_and(is_mute) {
+        let Some(death) = &report.death else { return };
+        let is_mute = death.pid.is_some() && death.stderr_tail.is_empty();
+        if death.may_be_in_background() {
+            report.hint = Some(IN_BACKGROUND.to_owned());
+        } else if !self.options.capture_startup && is_mute {
             let hint = "with --capture-startup, the master shows what a worker wrote before it died";
             report.hint = Some(hint.to_owned());
         }
