@@ -233,7 +233,8 @@ fn of_the_native_command_line() {
 
               Exit code 0, or the error that a start would end with. Addresses and files of a master
               that runs at the same control socket count as free. TCP addresses are bound and never
-              listened on; UDP and reuseport ones are only looked up.
+              listened on; of UDP and reuseport ones, the host and the options are checked, and not
+              whether the port is free.
 
           --color <WHEN>
               When to use colours

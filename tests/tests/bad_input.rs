@@ -308,6 +308,14 @@ fn a_dry_run_finds_what_is_wrong_and_leaves_nothing_behind() {
         &["/no/such/directory/pid"],
     );
     refused(&dry_run(Master::builder().options(["--user", "no-such-user"])), 1, &["no-such-user"]);
+    let bind = |spec: &str| dry_run(Master::builder().options(["-b", spec]));
+    for address in ["udp:127.0.0.1:0", "127.0.0.1:0,reuseport", &format!("{address},reuseport")] {
+        bind(address).assert_code(0);
+        refused(&bind(&format!("{address},device=no-such")), 1, &["device=no-such", "No such device"]);
+    }
+    for address in ["udp:192.0.2.1:8000", "192.0.2.1:8000,reuseport"] {
+        refused(&bind(address), 1, &["cannot bind", "192.0.2.1:8000", "Cannot assign requested address"]);
+    }
 }
 
 fn a_dry_run_beside_the_master_that_runs_finds_nothing_wrong() {

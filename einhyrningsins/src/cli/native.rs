@@ -43,8 +43,8 @@ pub struct Args {
     /// Find what would be wrong at a start, and spawn nothing
     ///
     /// Exit code 0, or the error that a start would end with. Addresses and files of a master that runs at the same
-    /// control socket count as free. TCP addresses are bound and never listened on; UDP and reuseport ones are only
-    /// looked up.
+    /// control socket count as free. TCP addresses are bound and never listened on; of UDP and reuseport ones, the host
+    /// and the options are checked, and not whether the port is free.
     #[arg(long, help_heading = "Others")]
     pub dry_run: bool,
 

@@ -83,8 +83,8 @@ pub fn bind(spec: &BindSpec, family: Family, backlog: Option<u32>) -> Result<Lis
     }
 }
 
-/// Checks what `spec` asks for and lets it go. A TCP or Unix socket is bound, and never listens; where others may join,
-/// and for UDP, whose packets would be lost, the address is only looked up.
+/// Checks what `spec` asks for and lets it go. A TCP or Unix socket is bound, and never listens. Where others may join,
+/// and for UDP, whose packets would be lost, only the options are set, and the host is bound with any free port.
 ///
 /// # Errors
 /// As [`bind`].
@@ -101,15 +101,16 @@ pub fn try_bind(spec: &BindSpec, family: Family) -> Result<(), BindError> {
 
 fn try_at(spec: &BindSpec, address: &Address, family: Family) -> Result<(), BindError> {
     let options = &spec.options;
-    if options.reuseport || address.kind() == SocketKind::Udp {
-        return Ok(());
-    }
     let failed = |source| BindError::Bind { address: address.clone(), source };
     let socket = new_socket(address, family == Family::V6).map_err(failed)?;
     set_options(&socket, address, options, Backlog::new(options.backlog).effective)?;
-    match address.path() {
-        Some(path) => take_place(path, &socket, address, options, || Ok(())).map(drop),
-        None => address.to_sockaddr().and_then(|bound| socket.bind(&bound)).map_err(failed),
+    let is_shared = options.reuseport || address.kind() == SocketKind::Udp;
+    match (address.path(), address.inet()) {
+        (Some(path), _) => take_place(path, &socket, address, options, || Ok(())).map(drop),
+        (None, Some(bound)) if is_shared => {
+            socket.bind(&SocketAddr::new(bound.ip(), 0).into()).map_err(failed)
+        }
+        (None, _) => address.to_sockaddr().and_then(|bound| socket.bind(&bound)).map_err(failed),
     }
 }
 
