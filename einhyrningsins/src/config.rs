@@ -97,6 +97,9 @@ pub struct LogConfig {
     /// The file of `--log-file`, absolute; `None` for standard error.
     #[serde(default, with = "forms::written")]
     pub file: Option<PathBuf>,
+    /// Whether lines on a terminal have colours; `None` for what the environment asks for.
+    #[serde(default)]
+    pub has_colours: Option<bool>,
 }
 
 /// A command line, with the defaults of its dialect.
@@ -118,13 +121,17 @@ pub struct CommandLine {
     pub lockfile: Option<PathBuf>,
     pub verbosity: Severity,
     pub log_format: LogFormat,
+    /// Whether log lines on a terminal have colours; `None` for what the environment asks for.
+    pub has_colours: Option<bool>,
     pub dry_run: bool,
     pub warnings: Vec<String>,
 }
 
 /// Our own command line.
 impl From<Args> for CommandLine {
-    fn from(Args { shared: args, manual, dry_run, .. }: Args) -> Self {
+    fn from(line: Args) -> Self {
+        let has_colours = line.has_colours();
+        let Args { shared: args, manual, dry_run, .. } = line;
         let name = args.command_name.as_deref();
         let socket = args.socket_path.clone();
         Self {
@@ -139,6 +146,7 @@ impl From<Args> for CommandLine {
             lockfile: args.lockfile.clone(),
             verbosity: verbosity(args.verbose, args.quiet),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
+            has_colours,
             dry_run,
             warnings: Vec::new(),
             args,
@@ -203,6 +211,7 @@ impl Config {
                 format: line.log_format,
                 syslog: args.syslog,
                 file: args.log_file.map(|path| start.join(path)),
+                has_colours: line.has_colours,
             },
             control: Control {
                 name: args.command_name,

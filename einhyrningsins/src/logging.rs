@@ -118,7 +118,7 @@ impl Log {
     /// Opens a log that was read from a state. A missing syslog is a warning, not an error.
     pub fn connect(&mut self) {
         self.sink = Sink::of_stderr();
-        self.dress = Dress::of_stderr();
+        self.dress = Dress::of_stderr(self.config.has_colours);
         if self.config.syslog {
             match Syslog::connect() {
                 Ok(syslog) => self.syslog = Some(syslog),
@@ -298,14 +298,13 @@ impl Log {
 }
 
 impl Dress {
-    fn of_stderr() -> Self {
+    fn of_stderr(has_colours: Option<bool>) -> Self {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         if is_journal(env::var("JOURNAL_STREAM").ok().as_deref()) {
             Self::Journal
         } else if io::stderr().is_terminal() {
-            Self::Terminal {
-                has_colours: !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb"),
-            }
+            let may_have = || !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb");
+            Self::Terminal { has_colours: has_colours.unwrap_or_else(may_have) }
         } else {
             Self::Full
         }
@@ -402,8 +401,13 @@ mod tests {
 
     use super::*;
 
-    const CONFIG: LogConfig =
-        LogConfig { verbosity: Severity::Info, format: LogFormat::Text, syslog: false, file: None };
+    const CONFIG: LogConfig = LogConfig {
+        verbosity: Severity::Info,
+        format: LogFormat::Text,
+        syslog: false,
+        file: None,
+        has_colours: None,
+    };
 
     /// A log into a pipe that nobody reads yet.
     fn log_to_pipe(config: LogConfig) -> (Log, File) {

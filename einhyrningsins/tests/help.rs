@@ -237,7 +237,7 @@ fn of_the_native_command_line() {
               whether the port is free.
 
           --color <WHEN>
-              When to use colours
+              When to use colours: in help, in errors, and in the log on a terminal
 
               [default: auto]
               [possible values: auto, always, never]

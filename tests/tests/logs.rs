@@ -87,6 +87,11 @@ fn on_a_terminal_a_line_has_a_short_time_and_a_colour() {
         (on_terminal(|builder| builder), "\u{1b}[31mERROR\u{1b}[0m: "),
         (on_terminal(|builder| builder.env("NO_COLOR", "1")), "ERROR: "),
         (on_terminal(|builder| builder.env("TERM", "dumb")), "ERROR: "),
+        (on_terminal(|builder| builder.option("--color=never")), "ERROR: "),
+        (
+            on_terminal(|builder| builder.env("NO_COLOR", "1").options(["--color", "always"])),
+            "\u{1b}[31mERROR\u{1b}[0m: ",
+        ),
     ] {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines.iter().all(|line| line.split(' ').next().is_some_and(is_time)), "{text}");

@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, help_heading = "Others")]
     pub dry_run: bool,
 
-    /// When to use colours
+    /// When to use colours: in help, in errors, and in the log on a terminal
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = "Others")]
     pub color: ColorChoice,
 }
@@ -92,6 +92,15 @@ impl Args {
             let colour = clap::Command::new("").color(colour(argv));
             with_suggestion(error.with_cmd(&colour)).into()
         })
+    }
+
+    /// What `--color` says; `None` for what the environment asks for.
+    pub fn has_colours(&self) -> Option<bool> {
+        match self.color {
+            ColorChoice::Auto => None,
+            ColorChoice::Always => Some(true),
+            ColorChoice::Never => Some(false),
+        }
     }
 
     fn parser() -> clap::Command {

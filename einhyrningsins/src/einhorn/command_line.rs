@@ -232,6 +232,7 @@ impl From<Args> for CommandLine {
             lockfile: Some(file(&args.lockfile, "lock")),
             verbosity: verbosity(args.verbose, args.quiet),
             log_format: args.log_format.unwrap_or(LogFormat::Einhorn),
+            has_colours: None,
             dry_run: false,
             warnings: preload.iter().map(|path| without_preload(path)).collect(),
             args,

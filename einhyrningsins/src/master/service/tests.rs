@@ -52,7 +52,7 @@ impl Manager {
 
 fn log() -> Log {
     let verbosity = einhorn_proto::Severity::Error;
-    Log::open(LogConfig { verbosity, format: LogFormat::Text, syslog: false, file: None })
+    Log::open(LogConfig { verbosity, format: LogFormat::Text, syslog: false, file: None, has_colours: None })
 }
 
 fn condition(state: MasterState, up: u32) -> Condition {
