@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tests::process::run;
 use tests::{Master, binaries};
 
 tests::trials! {
     what_the_pool_is_held_to_shows_in_the_state,
     what_it_is_held_to_without_options_is_as_documented,
     a_worker_counts_as_up_when_its_time_has_passed_or_it_says_so,
+    auto_is_a_worker_for_each_cpu_that_the_cgroup_allows needs "cpu quota" "util-linux",
     the_queue_of_a_listener_is_as_long_as_asked,
     each_line_of_a_json_log_is_an_object,
     quiet_and_verbose_choose_what_is_logged,
@@ -73,6 +76,43 @@ fn a_worker_counts_as_up_when_its_time_has_passed_or_it_says_so() {
     Master::builder().timer_acks(0.05).serve(["ack=none"]).start().assert_well(1);
     // Need not wait an hour.
     Master::builder().timer_acks(3600.0).serve(["ack=control"]).start().assert_well(1);
+}
+
+/// Makes a cgroup of the name `$1` with a quota of one CPU, and runs the rest in it. Both versions of cgroups.
+const WITH_ONE_CPU: &str = r#"
+for directory in /sys/fs/cgroup/cpu /sys/fs/cgroup; do
+    group=$directory/$1
+    mkdir "$group" || continue
+    trap 'rmdir "$group"' EXIT
+    if [ -e "$group/cpu.cfs_quota_us" ]; then
+        cat "$group/cpu.cfs_period_us" >"$group/cpu.cfs_quota_us"
+    elif [ -e "$group/cpu.max" ]; then
+        echo 100000 100000 >"$group/cpu.max"
+    else
+        continue
+    fi
+    shift
+    (sh -c 'echo $PPID' >"$group/cgroup.procs" && exec "$@")
+    exit
+done
+exit 1
+"#;
+
+fn auto_is_a_worker_for_each_cpu_that_the_cgroup_allows() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let group = format!("einhyrningsins-test-{}", std::process::id());
+    let mut command = Command::new("sh");
+    command.args(["-c", WITH_ONE_CPU, "sh", &group]).arg(binaries::einhyrningsins());
+    command.args(["-n", "auto", "--dry-run", "-d"]).arg(directory.path().join("socket")).arg("true");
+    let finished = run(command);
+    finished.assert_code(0);
+    assert!(finished.stdout.contains("a start would run 1 worker of true"), "{finished}");
+
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(binaries::einhyrningsins());
+    command.args(["-n", "auto", "--dry-run", "-d"]).arg(directory.path().join("socket")).arg("true");
+    let finished = run(command);
+    assert!(finished.stdout.contains("a start would run 1 worker of true"), "{finished}");
 }
 
 fn the_queue_of_a_listener_is_as_long_as_asked() {

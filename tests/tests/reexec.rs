@@ -19,6 +19,7 @@ tests::trials! {
     an_upgrade_replaces_the_master_if_its_file_was_replaced_and_only_then,
     a_hang_up_signal_replaces_master_and_workers,
     workers_are_upgraded_under_a_master_that_cannot_be_replaced_if_it_may_stay,
+    a_master_without_proc_says_so_when_it_is_to_be_replaced needs "root" "util-linux",
 }
 
 const WORKERS: u32 = 4;
@@ -305,5 +306,18 @@ fn workers_are_upgraded_under_a_master_that_cannot_be_replaced_if_it_may_stay() 
     successor.is(&binaries::einhyrningsins());
     master.ctl(["upgrade", "--keep-master", "--fleet"]).assert_code(0);
     master.wait_log("the master replaced itself");
+    master.assert_well(2);
+}
+
+fn a_master_without_proc_says_so_when_it_is_to_be_replaced() {
+    let hide = "umount -l /proc; exec \"$@\"";
+    let builder = Master::builder().workers(2).under(["unshare", "--mount", "sh", "-e", "-c", hide, "sh"]);
+    let mut master = builder.start();
+    let workers = master.workers_up();
+    let refused = master.ctl(["reload"]);
+    refused.assert_code(1).assert_says("not reloaded: ").assert_says("(is /proc mounted?)");
+    assert_eq!(master.workers_up(), workers, "{master}");
+    // An upgrade does without.
+    master.upgrade();
     master.assert_well(2);
 }
