@@ -72,6 +72,19 @@ fn an_upgrade_that_need_not_wait_begins_at_once() {
 }
 
 #[test]
+fn an_upgrade_waits_also_where_others_take_the_place_of_the_one_that_runs() {
+    let mut play = Play::steady(Policy { upgrade_restarts: true, ..plain_policy(1) });
+    let first = play.command(PoolCommand::Upgrade(SMOOTH));
+    let second = play.command(PoolCommand::QueueUpgrade(SMOOTH));
+    assert_eq!((play.take_spawned(), play.snapshot().queued), (vec![101], 1));
+    play.ack(101);
+    assert_eq!(play.take_spawned(), [102]);
+    play.ack(102);
+    let answered: Vec<_> = play.replies.iter().map(|(request, ok, _)| (*request, *ok)).collect();
+    assert_eq!(answered, [(first, true), (second, true)]);
+}
+
+#[test]
 fn sixteen_upgrades_wait_and_the_next_is_refused() {
     let (mut play, _) = upgrading();
     for _ in 0..16 {
