@@ -65,6 +65,17 @@ pub struct Death {
     pub stderr_tail: Vec<String>,
 }
 
+impl Termination {
+    /// The signal that ended it, by name.
+    #[must_use]
+    pub fn signal(&self) -> Option<&str> {
+        match self {
+            Self::Killed { signal, .. } => Some(signal),
+            Self::Exited(_) | Self::Unseen => None,
+        }
+    }
+}
+
 /// What to do about a program that may have put itself into the background.
 ///
 /// Sources: nginx.org, "daemon"; httpd(8); php-fpm(8); haproxy(1); the options of gunicorn, starman and unicorn.
@@ -77,6 +88,12 @@ impl Death {
     #[must_use]
     pub fn may_be_in_background(&self) -> bool {
         !self.acked && self.termination == Some(Termination::Exited(0))
+    }
+
+    /// Whether it looks intended: the worker was up, and exited with status 0.
+    #[must_use]
+    pub fn is_on_purpose(&self) -> bool {
+        self.acked && self.termination == Some(Termination::Exited(0))
     }
 }
 

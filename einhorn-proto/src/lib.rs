@@ -42,7 +42,7 @@ pub use death::{Death, IN_BACKGROUND, Termination};
 pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use language::Language;
-pub use notice::{AckSource, Notice, Progress, Severity};
+pub use notice::{AckSource, DrainEnding, Notice, Progress, Severity};
 pub use reason::{
     DrainReason, ExitReason, Ignored, MISSED_BOOT_DEADLINE, NextStep, Serving, SignalReason, UpgradeFailure,
 };
@@ -52,11 +52,11 @@ pub use reply::{Reply, Resized};
 pub use request::{Request, RequestError, RequestErrorKind, RequestId};
 pub use settings::{Settings, VERBOSITY_MAX};
 pub use status::{
-    ListenerStatus, MasterState, MasterStatus, QueueStatus, ReleaseStatus, SlotListenerStatus, SlotStatus,
-    Status, StopSignalStatus, WorkerState, WorkerStatus,
+    LastUpgrade, Lasting, LeftoverStatus, ListenerStatus, MasterState, MasterStatus, QueueStatus,
+    ReleaseStatus, SlotListenerStatus, SlotStatus, Status, StopSignalStatus, WorkerState, WorkerStatus,
 };
 pub use target::Target;
-pub use upgrade::{Counts, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
+pub use upgrade::{Counts, Left, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
 pub use values::{
     DEFAULT_DIRECTORY, SecondsError, SizeError, default_path, einhorns_directory, parse_master_name,
     parse_seconds, parse_seconds_above_zero, parse_size,

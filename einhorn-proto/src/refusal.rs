@@ -98,6 +98,8 @@ pub enum Refusal {
         /// How many more there may be.
         additional_max: u32,
     },
+    /// The master may not signal these workers, so an upgrade could not replace them.
+    CannotSignal(Vec<i32>),
     /// No worker is the one, or one of those, that a command names.
     NoWorker(Target),
     /// The worker that was to be replaced does not serve.
@@ -180,6 +182,7 @@ impl Refusal {
             | Self::LastWorker
             | Self::TooFewWorkers { .. }
             | Self::FleetTooLarge { .. }
+            | Self::CannotSignal(_)
             | Self::NoWorker(_)
             | Self::NotServing(_)
             | Self::NoUpgrade
@@ -211,6 +214,9 @@ impl fmt::Display for LastReply {
         match self {
             Self::Done(done) => done.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Upgrade { report, notice, .. } if report.left.is_any() => {
+                write!(f, "{notice}; {}", report.left)
+            }
             Self::Upgrade { notice, .. } => notice.fmt(f),
         }
     }
@@ -264,6 +270,15 @@ impl fmt::Display for Refusal {
                 "fleet upgrade refused: it needs {wanted} workers more at a time, and --max-upgrade-additional \
                  allows {additional_max}"
             ),
+            Self::CannotSignal(pids) => {
+                let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "upgrade refused: the master may not signal {}, so the old release would go on serving; hint: \
+                     run the master as root, or the workers as its own user",
+                    pids.join(", ")
+                )
+            }
             Self::NoWorker(target) => write!(f, "refused: no worker {target}"),
             Self::NotServing(target) => write!(f, "replace refused: no worker that is up {target}"),
             Self::NotBeside(upgrade) => write!(f, "replace refused: {}", Progress(upgrade)),

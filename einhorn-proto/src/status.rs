@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, Recycled, UpgradeStatus};
+use crate::{Death, Recycled, UpgradeReport, UpgradeStatus};
 
 /// The state of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,9 +25,56 @@ pub struct Status {
     /// The running rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
+    /// The last rollout that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_upgrade: Option<LastUpgrade>,
+    /// Old workers that still serve a long time after their stop signal, by generation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lasting: Vec<Lasting>,
+    /// Processes that workers have left behind, by the worker that led them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<LeftoverStatus>,
     /// How many upgrades wait until that has ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queued: u32,
+}
+
+/// A rollout that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastUpgrade {
+    /// Its report, without the output of workers.
+    #[serde(flatten)]
+    pub report: UpgradeReport,
+    /// How long ago it ended, in milliseconds.
+    pub ended_ms: u64,
+}
+
+/// Workers of a generation that still serve a long time after their stop signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lasting {
+    /// Their generation.
+    pub generation: u64,
+    /// How many.
+    pub workers: u32,
+    /// Since the first of them got its stop signal, in milliseconds.
+    pub after_ms: u64,
+}
+
+/// Processes that a worker has left in its process group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftoverStatus {
+    /// The slot of the worker.
+    pub slot: u32,
+    /// Its pid, which is the number of the group.
+    pub pid: i32,
+    /// Its generation.
+    pub generation: u64,
+    /// The pids of some of them.
+    pub members: Vec<i32>,
+    /// Whether one of those holds a listener of the pool.
+    pub listens: bool,
+    /// How long ago the worker exited, in milliseconds.
+    pub age_ms: u64,
 }
 
 fn is_zero(count: &u32) -> bool {
@@ -233,4 +280,7 @@ pub struct WorkerStatus {
     /// Whether a signal such as SIGSTOP suspended it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
+    /// Whether the kernel refuses to let the master signal it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsignallable: bool,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Death;
+use crate::{Death, DrainEnding, Notice};
 
 /// Which way a rollout goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -122,9 +122,91 @@ pub struct UpgradeReport {
     pub wanted: u32,
     /// Old workers that still finish their requests.
     pub draining: u32,
-    /// How long it took, in milliseconds.
+    /// How long it took, in milliseconds, until the last ack.
     pub took_ms: u64,
+    /// What was found out about the workers that it replaced.
+    #[serde(default)]
+    pub left: Left,
     /// What to do about it, or what would show more of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+/// Warnings that a report repeats in full. Source: this program; einhorn-control(7).
+const WARNINGS_MAX: usize = 64;
+
+/// What a rollout has left of the workers that it replaced, each in numbers of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Left {
+    /// Those that had no handler for their stop signal, and died of it.
+    pub undrained: u32,
+    /// Those that had a handler for their stop signal, and died of it.
+    pub ended_by_signal: u32,
+    /// Those that had to be asked again, or killed.
+    pub escalated: u32,
+    /// Those that the master may not signal.
+    pub unsignallable: u32,
+    /// Those that left processes behind.
+    pub left_behind: u32,
+    /// Those that left processes behind that hold a listener.
+    pub listening: u32,
+    /// The warnings that were logged about each of them, the first 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Notice>,
+}
+
+impl Left {
+    /// Whether there is anything.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Takes up what was logged about one of those workers, if that is a warning.
+    pub fn note(&mut self, notice: &Notice) {
+        let count = match notice {
+            Notice::Drained { ending: DrainEnding::Unhandled, .. } => &mut self.undrained,
+            Notice::Drained { ending: DrainEnding::Handled, .. } => &mut self.ended_by_signal,
+            Notice::Escalated { .. } => &mut self.escalated,
+            Notice::SignalRefused { .. } => &mut self.unsignallable,
+            Notice::LeftBehind { listens, .. } => {
+                self.listening += u32::from(*listens);
+                &mut self.left_behind
+            }
+            _ => return,
+        };
+        *count += 1;
+        if self.warnings.len() < WARNINGS_MAX {
+            self.warnings.push(notice.clone());
+        }
+    }
+
+    /// Whether processes of a release that was replaced may still accept connections.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.listening > 0
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { undrained, ended_by_signal, escalated, unsignallable, left_behind, listening, .. } = *self;
+        let silent = left_behind.saturating_sub(listening);
+        let facts = [
+            (listening, "left processes that hold a listener and may still serve"),
+            (undrained, "did not drain"),
+            (ended_by_signal, "may not have drained"),
+            (escalated, "did not stop in time"),
+            (unsignallable, "cannot be signalled"),
+            (silent, "left processes behind"),
+        ];
+        let mut separator = "";
+        for (count, what) in facts.into_iter().filter(|(count, _)| *count > 0) {
+            let old = if count == 1 { "old worker" } else { "old workers" };
+            write!(f, "{separator}{count} {old} {what}")?;
+            separator = "; ";
+        }
+        if separator.is_empty() { f.write_str("no old worker left anything") } else { Ok(()) }
+    }
 }

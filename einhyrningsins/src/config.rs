@@ -102,6 +102,9 @@ pub struct LogConfig {
     pub has_colours: Option<bool>,
 }
 
+/// How long the report of an upgrade waits for the old workers. Source: this program; einhyrningsinsctl(1), `upgrade`.
+const REPORT_WAIT: Duration = Duration::from_secs(1);
+
 /// A command line, with the defaults of its dialect.
 #[derive(Debug, Clone)]
 pub struct CommandLine {
@@ -112,6 +115,8 @@ pub struct CommandLine {
     pub retries: Retries,
     /// Whether an upgrade takes the place of one that runs.
     pub upgrade_restarts: bool,
+    /// How long the report of an upgrade waits for the workers that it replaced.
+    pub report_wait: Duration,
     /// Whether variables are dropped at the start too, and not only at upgrades.
     pub drops_at_start: bool,
     /// Whether workers see the path of their program instead of its name.
@@ -139,6 +144,7 @@ impl From<Args> for CommandLine {
             manual,
             retries: Retries::DEFAULT,
             upgrade_restarts: false,
+            report_wait: REPORT_WAIT,
             drops_at_start: true,
             absolute_argv0: false,
             socket: socket.unwrap_or_else(|| default_path(DEFAULT_DIRECTORY, name, "sock")),
@@ -193,6 +199,9 @@ impl Config {
                 upgrade_additional_max: args.max_upgrade_additional,
                 graceful_signal: args.graceful_signal.map(core_signal),
                 grace: args.signal_timeout,
+                stop_group: args.stop_group,
+                drain_warning: Some(args.drain_warning).filter(|after| !after.is_zero()),
+                report_wait: line.report_wait,
                 shrink_grace: args
                     .bind
                     .iter()

@@ -3,17 +3,23 @@
 use nix::sys::signal::Signal;
 
 /// A server, and how it is asked to finish its requests and exit.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
     pub name: &'static str,
     /// Other names of its program. One that ends in `*` stands for every name that begins so and continues with a
     /// version.
     aliases: &'static [&'static str],
     pub stop_signal: Signal,
+    /// Whether it sends itself that signal once it has drained, so that the signal ends it.
+    pub reraises: bool,
 }
 
 const fn server(name: &'static str, aliases: &'static [&'static str], stop_signal: Signal) -> Server {
-    Server { name, aliases, stop_signal }
+    Server { name, aliases, stop_signal, reraises: false }
+}
+
+const fn reraising(server: Server) -> Server {
+    Server { reraises: true, ..server }
 }
 
 /// Every known server.
@@ -30,16 +36,16 @@ pub const SERVERS: &[Server] = &[
     server("nginx", &[], Signal::SIGQUIT),
     // php-fpm(8), "SIGNALS": graceful stop; TERM and INT are immediate.
     server("php-fpm", &["php-fpm*"], Signal::SIGQUIT),
-    // puma's docs/signals.md: TERM finishes requests; USR2 restarts it.
-    server("puma", &[], Signal::SIGTERM),
+    // puma's docs/signals.md: TERM finishes requests; USR2 restarts it. Puma::DSL#raise_exception_on_sigterm: on by default.
+    reraising(server("puma", &[], Signal::SIGTERM)),
     // Plack::Handler::Starlet is written for Server::Starter, which sends TERM.
     server("starlet", &[], Signal::SIGTERM),
     // starman(1), "SIGNALS": QUIT is its graceful stop; TERM is not.
     server("starman", &[], Signal::SIGQUIT),
     // unicorn's SIGNALS: QUIT waits for requests; TERM and INT do not, and USR2 executes it anew.
     server("unicorn", &["unicorn_rails"], Signal::SIGQUIT),
-    // www.uvicorn.org, "Server behavior", "Graceful process shutdown".
-    server("uvicorn", &[], Signal::SIGTERM),
+    // www.uvicorn.org, "Server behavior", "Graceful process shutdown". Release notes of 0.29: it re-raises the signal.
+    reraising(server("uvicorn", &[], Signal::SIGTERM)),
 ];
 
 impl Server {

@@ -99,6 +99,19 @@ fn of_the_native_command_line() {
 
               If it still runs then. [default: never]
 
+          --stop-group
+              Send stop signals to the process group of a worker, not to the worker alone
+
+              For a worker that starts its server as another process, as "npm start" and a shell script
+              without exec do. What is left of the group when the worker has gone is killed after the
+              time of -t, and a stop waits for it. Processes in other groups or sessions are not
+              reached.
+
+          --drain-warning <SECONDS>
+              Warn of old workers that still serve so long after their stop signal; 0 for never
+
+              [default: 30]
+
           --shrink-grace <SECONDS>
               With reuseport in -b: how long a worker whose slot is taken away still serves connections
               that are on their way to it, before it is asked to stop
@@ -370,6 +383,19 @@ fn of_einhorns_command_line() {
               Kill a worker so long after its stop signal
 
               If it still runs then. [default: never]
+
+          --stop-group
+              Send stop signals to the process group of a worker, not to the worker alone
+
+              For a worker that starts its server as another process, as "npm start" and a shell script
+              without exec do. What is left of the group when the worker has gone is killed after the
+              time of -t, and a stop waits for it. Processes in other groups or sessions are not
+              reached.
+
+          --drain-warning <SECONDS>
+              Warn of old workers that still serve so long after their stop signal; 0 for never
+
+              [default: 30]
 
           --shrink-grace <SECONDS>
               With reuseport in -b: how long a worker whose slot is taken away still serves connections

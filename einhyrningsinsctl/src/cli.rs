@@ -152,11 +152,13 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_planned_by_options() {
-        let (wait, keep_master) = (false, false);
-        let plan =
-            |fleet, canary, soak| Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master });
-        let waiting = |keep_master| {
-            Ok(proto::Command::Upgrade { fleet: true, canary: None, soak: None, wait: true, keep_master })
+        let (wait, keep_master, drained) = (false, false, false);
+        let plan = |fleet, canary, soak| {
+            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained })
+        };
+        let waiting = |keep_master, drained| {
+            let (fleet, canary, soak, wait) = (true, None, None, true);
+            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained })
         };
         for (line, command) in [
             ("upgrade", plan(false, None, None)),
@@ -165,8 +167,9 @@ mod tests {
             ("upgrade_fleet --no-wait", plan(true, None, None)),
             ("upgrade --canary 2", plan(false, Some(2), None)),
             ("upgrade --soak 1.5 --canary 2", plan(false, Some(2), Some(Duration::from_millis(1500)))),
-            ("upgrade --wait --fleet --keep-master", waiting(true)),
-            ("upgrade --fleet --wait --no-wait", waiting(false)),
+            ("upgrade --wait --fleet --keep-master", waiting(true, false)),
+            ("upgrade --wait --fleet --drained", waiting(false, true)),
+            ("upgrade --fleet --wait --no-wait", waiting(false, false)),
             ("upgrade --continue", Ok(proto::Command::UpgradeContinue)),
             ("upgrade --continue --no-wait", Ok(proto::Command::UpgradeContinue)),
             ("upgrade --abort --timeout 9", Ok(proto::Command::UpgradeAbort)),
@@ -207,6 +210,7 @@ mod tests {
             ("upgrade --follow --wait", ArgumentConflict),
             ("upgrade --wait --abort", ArgumentConflict),
             ("upgrade --keep-master --continue", ArgumentConflict),
+            ("upgrade --drained --no-wait", ArgumentConflict),
             ("upgrade --soak 5", MissingRequiredArgument),
             ("upgrade --canary 0", ValueValidation),
             ("upgrade --canary 1 --soak soon", ValueValidation),

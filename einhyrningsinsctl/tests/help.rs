@@ -270,6 +270,11 @@ fn of_upgrade() {
               An upgrade replaces the master first if the program on disk has changed. Without this
               option, the upgrade fails if that program cannot take the master's place.
 
+          --drained
+              Return when the last old worker has gone, however long that takes
+
+              Without this option, the answer waits for old workers a second at most.
+
           --continue
               End the soak of the running upgrade and replace the rest
 

@@ -1,5 +1,6 @@
 //! The tests of the real programs, each file one topic. `src/needs.rs` has the harness.
 
+mod aftermath;
 mod architecture;
 mod bad_input;
 mod care;
@@ -46,6 +47,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let topics = [
+        aftermath::trials(),
         architecture::trials(),
         bad_input::trials(),
         care::trials(),

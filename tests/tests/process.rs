@@ -20,6 +20,7 @@ tests::trials! {
     who_is_not_there_is_said_at_the_start,
     what_the_master_may_not_give_is_said_at_the_start needs "util-linux",
     a_master_that_could_not_signal_its_workers_does_not_make_any needs "root" "util-linux",
+    a_master_that_can_no_longer_signal_its_workers_does_not_upgrade_them needs "root" "util-linux",
     a_worker_that_is_stopped_before_its_exec_does_not_halt_the_master needs "root" "strace",
     capabilities_of_the_master_are_not_passed_on_to_another_user needs "root" "util-linux",
     a_place_that_the_user_may_not_enter_is_said_at_the_start needs "root",
@@ -240,6 +241,28 @@ fn a_master_that_could_not_signal_its_workers_does_not_make_any() {
     let builder = without(Master::builder().options(["--user", STRANGER]), "-kill");
     let finished = open_to_all(builder, &["ack=notify"]).run_to_end();
     refused(&finished, "could not send a signal to the process for ", "CAP_KILL");
+}
+
+/// Workers that change to another user by themselves: sudo, a set-user-ID program.
+fn a_master_that_can_no_longer_signal_its_workers_does_not_upgrade_them() {
+    let builder = without(Master::builder().workers(2).options(["-t", "1"]), "-kill");
+    let directory = open_directory(&builder);
+    place_worker(&directory.join("serve"));
+    let program =
+        ["setpriv", "--reuid", "54321", "--regid", "54322", "--clear-groups", "./serve", "ack=notify"];
+    let mut master = builder.option("--chdir").option(directory).program(program).start();
+    let refused_at_ack = |line: &str| line.contains("WARN") && line.contains("cannot send SIGTERM to worker");
+    assert_eq!(master.log().lines().filter(|line| refused_at_ack(line)).count(), 2, "{master}");
+    let finished = master.ctl(["upgrade"]);
+    let pids =
+        master.workers_up().iter().map(|worker| worker.pid().to_string()).collect::<Vec<_>>().join(", ");
+    finished.assert_code(1).assert_says(&format!("the master may not signal {pids}, so the old release"));
+    assert_eq!(master.status().master.generation, 1, "{master}");
+    assert!(master.ctl(["status"]).stdout.contains("up, cannot be signalled"), "{master}");
+    let workers = master.workers_up();
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(1);
+    workers.iter().for_each(|worker| assert!(worker.signal(Signal::SIGKILL)));
 }
 
 /// Between its change of user and its exec, a worker can be stopped by anybody of that user.

@@ -83,7 +83,7 @@ fn the_time_until_the_next_try_stays() {
 }
 
 fn the_grace_period_of_a_draining_worker_stays() {
-    let builder = Master::builder().workers(2).options(["-t", "1000"]);
+    let builder = Master::builder().workers(2).options(["-t", "1000", "--drain-warning", "0"]);
     let mut master = builder.serve(["ignore_stop"]).start();
     assert_eq!(master.control().ask("dec", &[]).ok, Some(true));
     assert_deadline_stays(&mut master);

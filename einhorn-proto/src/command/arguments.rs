@@ -73,7 +73,8 @@ impl<'a> Arguments<'a> {
             ));
         }
         let (wait, keep_master) = (self.flag("wait")?, self.flag("keep_master")?);
-        Ok(Command::Upgrade { fleet, canary, soak, wait, keep_master })
+        let drained = self.flag("drained")?;
+        Ok(Command::Upgrade { fleet, canary, soak, wait, keep_master, drained })
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {

@@ -69,6 +69,9 @@ pub enum Command {
         /// Whether to upgrade the workers even if the master, which is to be replaced first, cannot be.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         keep_master: bool,
+        /// Whether the answer waits for the last worker that was replaced, however long that takes to go.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        drained: bool,
     },
     /// Ends the soak of the running upgrade.
     UpgradeContinue,

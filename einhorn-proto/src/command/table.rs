@@ -17,7 +17,9 @@ use crate::{RequestErrorKind, Target};
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
-///    reply; `wait` and `keep_master` in `upgrade`; the event `release_unchanged`.
+///    reply; `wait`, `keep_master` and `drained` in `upgrade`; `left` in the
+///    report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status; `unsignallable` of a worker; `ending` of one
+///    that drained; the events `release_unchanged`, `still_draining`, `leftovers_gone` and `upgrade_reported`.
 pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What a command is for, which decides what a client does when its answer is lost.
@@ -156,6 +158,7 @@ const fn named(field: &'static str, usage: &'static str, help: &'static str) -> 
 const BY: Argument = next("by", "[COUNT]", "How many");
 const CANARY: Argument = named("canary", "COUNT", "How many workers to replace before the soak");
 const DRAINING: Argument = named("draining", "BOOL", "Every draining worker");
+const DRAINED: Argument = named("drained", "BOOL", "Whether the answer waits for the last old worker");
 const FLEET: Argument = named("fleet", "BOOL", "Whether to start all new workers at once");
 const KEEP_MASTER: Argument = named(
     "keep_master",
@@ -220,7 +223,7 @@ table! {
         |args| args.upgrade(args.flag("fleet")?),
     )
     .elsewhere(&["restart", "restart_all", "reload_all", "deploy"])
-    .takes(&[FLEET, CANARY, SOAK, WAIT, KEEP_MASTER]),
+    .takes(&[FLEET, CANARY, SOAK, WAIT, KEEP_MASTER, DRAINED]),
     Command::Upgrade { fleet: true, .. } => rollout(
         "upgrade_fleet",
         "Replace every worker, all new ones at once",

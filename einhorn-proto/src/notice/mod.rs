@@ -5,7 +5,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Counts, Death, RecycleReason, RolloutKind, Termination, UpgradeStatus};
+use crate::{Counts, Death, RecycleReason, RolloutKind, Termination, UpgradeReport, UpgradeStatus};
 
 /// How the master learned that a worker takes traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,21 @@ pub enum AckSource {
     Notify,
     /// It was alive when the time of `--ack-mode SECONDS` had passed.
     Timer,
+}
+
+/// How a worker ended that had been asked to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainEnding {
+    /// By itself, or in a way that tells nothing of its requests.
+    #[default]
+    Own,
+    /// By its stop signal, which it handles: it is known to finish its requests, and to send itself the signal again.
+    Reraised,
+    /// By its stop signal, for which it had a handler. Whether that was its own, and drained, is not known.
+    Handled,
+    /// By its stop signal, for which it had no handler: it did not drain.
+    Unhandled,
 }
 
 /// How much a notice matters.
@@ -77,6 +92,8 @@ pub enum Notice {
     StopSignal { generation: u64, signal: String, why: String },
     /// The kernel refused to send a signal to a worker.
     SignalRefused { slot: u32, pid: i32, generation: u64, signal: String, reason: String },
+    /// What a worker had left behind has gone too.
+    LeftoversGone { slot: u32, pid: i32, generation: u64 },
     /// A worker exited and left processes of its group behind.
     LeftBehind {
         slot: u32,
@@ -97,6 +114,17 @@ pub enum Notice {
         termination: Termination,
         /// Since its stop signal.
         took_ms: u64,
+        /// Whether it finished its requests, as far as its end tells.
+        #[serde(default)]
+        ending: DrainEnding,
+    },
+    /// Workers of a generation still serve, a long time after their stop signal.
+    StillDraining {
+        generation: u64,
+        /// How many.
+        workers: u32,
+        /// Since the first of them got its stop signal.
+        after_ms: u64,
     },
     /// A worker did not stop within its grace period and gets the next signal.
     Escalated {
@@ -168,6 +196,9 @@ pub enum Notice {
         /// Old workers that still finish their requests.
         draining: u32,
     },
+    /// The report of a rollout that has ended. It comes when the workers that were replaced have gone, or a second after
+    /// the end.
+    UpgradeReported(UpgradeReport),
     /// The canaries of an upgrade are up, and the rest waits.
     SoakStarted {
         /// The new generation.
@@ -260,8 +291,14 @@ impl Notice {
             | Self::MasterKept { .. } => Severity::Error,
             Self::MasterExiting { code, .. } if *code != 0 => Severity::Error,
             Self::Recycling { reason: RecycleReason::PingTimeout, .. } => Severity::Warn,
+            Self::Drained { ending: DrainEnding::Handled | DrainEnding::Unhandled, .. } => Severity::Warn,
+            Self::Died { death, .. } if death.is_on_purpose() => Severity::Info,
+            Self::UpgradeReported(report) if report.left.is_serving() => Severity::Error,
+            Self::UpgradeReported(report) if report.left.is_any() => Severity::Warn,
+            Self::UpgradeReported(_) => Severity::Debug,
             Self::Died { .. }
             | Self::Escalated { .. }
+            | Self::StillDraining { .. }
             | Self::SignalRefused { .. }
             | Self::LeftBehind { .. }
             | Self::Refused { .. } => Severity::Warn,
@@ -287,6 +324,7 @@ mod tests {
                 out_of_memory: false,
             },
             took_ms: 3,
+            ending: DrainEnding::Own,
         };
         let json = serde_json::to_string(&notice).unwrap();
         assert!(json.starts_with(r#"{"event":"drained","slot":0"#), "{json}");

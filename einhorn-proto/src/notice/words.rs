@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AckSource, Notice};
+use super::{AckSource, DrainEnding, Notice};
 use crate::reason::OWN_SIGNAL;
 use crate::{Seconds, UpgradeStage, UpgradeStatus, Workers};
 
@@ -52,12 +52,36 @@ impl fmt::Display for Notice {
             Self::Draining { slot, pid, generation, signal, why } => {
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) draining with {signal}: {why}")
             }
-            Self::Drained { slot, pid, generation, termination, took_ms } => {
-                let took = Seconds(*took_ms);
-                write!(
-                    f,
-                    "slot {slot}: worker {pid} (generation {generation}) drained in {took}: it {termination}"
-                )
+            Self::Drained { slot, pid, generation, termination, took_ms, ending } => {
+                let (took, signal) = (Seconds(*took_ms), termination.signal().unwrap_or_default());
+                write!(f, "slot {slot}: worker {pid} (generation {generation}) ")?;
+                match ending {
+                    DrainEnding::Own => write!(f, "drained in {took}: it {termination}"),
+                    DrainEnding::Reraised => write!(f, "drained in {took}, ended by {signal}"),
+                    DrainEnding::Handled => write!(
+                        f,
+                        "ended by {signal}, {took} after it; if it has no handler of its own, requests were lost"
+                    ),
+                    DrainEnding::Unhandled => write!(
+                        f,
+                        "did not drain: it has no handler for {signal}, which ended it with its requests; if it \
+                         drains on another signal, name that with --stop-signal"
+                    ),
+                }
+            }
+            Self::StillDraining { generation, workers, after_ms } => write!(
+                f,
+                "generation {generation} still serves: {}, {} after {} stop signal; \"signal --draining KILL\" ends \
+                 whatever drains",
+                Workers(*workers),
+                Seconds(*after_ms),
+                if *workers == 1 { "its" } else { "their" }
+            ),
+            Self::LeftoversGone { slot, pid, generation } => {
+                write!(f, "slot {slot}: what worker {pid} (generation {generation}) left behind has gone")
+            }
+            Self::UpgradeReported(report) => {
+                write!(f, "{} to generation {}: {}", report.kind, report.generation, report.left)
             }
             Self::Escalated { slot, pid, generation, signal, after_ms } => {
                 let after = Seconds(*after_ms);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn upgrade(fleet: bool, canary: Option<u32>, soak: Option<Duration>) -> Command {
-        Command::Upgrade { fleet, canary, soak, wait: false, keep_master: false }
+        Command::Upgrade { fleet, canary, soak, wait: false, keep_master: false, drained: false }
     }
 
     #[test]
@@ -189,11 +189,11 @@ mod tests {
         let canary = read(r#"{"command":"upgrade","canary":2,"soak":"1.5","fleet":false}"#).unwrap();
         let soak = Some(Duration::from_millis(1500));
         assert_eq!(canary.command, upgrade(false, Some(2), soak));
-        let waiting = read(r#"{"command":"upgrade","wait":true,"keep_master":true}"#).unwrap();
+        let waiting = read(r#"{"command":"upgrade","wait":true,"keep_master":true,"drained":true}"#).unwrap();
         let (canary, soak) = (None, None);
         assert_eq!(
             waiting.command,
-            Command::Upgrade { fleet: false, canary, soak, wait: true, keep_master: true }
+            Command::Upgrade { fleet: false, canary, soak, wait: true, keep_master: true, drained: true }
         );
     }
 
@@ -320,12 +320,13 @@ mod tests {
             Just(Command::UpgradeAbort),
             Just(Command::UpgradeFollow),
             Just(Command::Rollback),
-            any::<(bool, bool)>().prop_map(|(wait, keep_master)| Command::Upgrade {
+            any::<(bool, bool, bool)>().prop_map(|(wait, keep_master, drained)| Command::Upgrade {
                 fleet: true,
                 canary: None,
                 soak: None,
                 wait,
-                keep_master
+                keep_master,
+                drained
             }),
             proptest::option::of((1_u32..=crate::WORKERS_MAX, proptest::option::of(0_u64..1 << 34)))
                 .prop_map(|canary| upgrade(

@@ -96,6 +96,18 @@ pub struct SharedArgs {
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
     pub signal_timeout: Option<Duration>,
 
+    /// Send stop signals to the process group of a worker, not to the worker alone
+    ///
+    /// For a worker that starts its server as another process, as "npm start" and a shell script without exec do. What is
+    /// left of the group when the worker has gone is killed after the time of -t, and a stop waits for it. Processes in
+    /// other groups or sessions are not reached.
+    #[arg(long, help_heading = "Workers")]
+    pub stop_group: bool,
+
+    /// Warn of old workers that still serve so long after their stop signal; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds, help_heading = "Workers")]
+    pub drain_warning: Duration,
+
     /// With reuseport in -b: how long a worker whose slot is taken away still serves connections that are on their way
     /// to it, before it is asked to stop
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, help_heading = "Workers")]

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
@@ -225,6 +226,8 @@ impl From<Args> for CommandLine {
             manual: false,
             retries: RETRIES,
             upgrade_restarts: true,
+            // Its clients wait for the last ack and no longer.
+            report_wait: Duration::ZERO,
             drops_at_start: false,
             absolute_argv0: true,
             socket: file(&args.socket_path, "sock"),

@@ -1,4 +1,4 @@
-use einhorn_proto::{Request, Resized, RolloutKind};
+use einhorn_proto::{Left, Request, Resized, RolloutKind};
 
 use super::*;
 
@@ -21,6 +21,7 @@ fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
         wanted: 2,
         draining: 0,
         took_ms: 1,
+        left: Left::default(),
         hint: None,
     };
     LastReply::Upgrade { ok: true, report, notice: notice() }

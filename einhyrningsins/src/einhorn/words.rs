@@ -36,7 +36,7 @@ pub fn words(notice: &Notice) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use einhorn_proto::Termination;
+    use einhorn_proto::{DrainEnding, Termination};
 
     use super::*;
 
@@ -74,6 +74,7 @@ mod tests {
                     generation: 2,
                     termination: Termination::Exited(0),
                     took_ms: 1300,
+                    ending: DrainEnding::Own,
                 },
                 "===> Exited worker 5: it exited with status 0 1.3s after its stop signal",
             ),

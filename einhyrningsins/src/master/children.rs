@@ -4,13 +4,16 @@ use std::collections::HashSet;
 use std::io;
 
 use einhorn_proto::{SignalReason, Termination};
-use einhyrningsins_supervisor::{Ask, Event, Report, Shows, Signal, Supervisor};
+use einhyrningsins_supervisor::{Ask, Event, Report, Signal, Supervisor};
+use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
+use super::groups::Groups;
 use super::ready::Ready;
 use crate::forms::{core_pid, system_pid, system_signal};
 use crate::logging::Log;
+use crate::sys::group::Group;
 use crate::sys::oom::OomKills;
 use crate::sys::reap::{Change, is_child, next_change};
 use crate::workers::Shown;
@@ -38,10 +41,15 @@ impl Children {
 
     /// Takes up what has become of children, a bounded number of changes. Those that have ended get no signal any more;
     /// call [`Self::are_seen`] once the core knows of all.
-    pub(super) fn turn(&mut self, ready: &mut Ready, log: &mut Log) -> Vec<(Pid, Change)> {
+    pub(super) fn turn(
+        &mut self,
+        ready: &mut Ready,
+        groups: &mut Groups,
+        log: &mut Log,
+    ) -> Vec<(Pid, Change)> {
         let mut changes = Vec::new();
         while ready.children && changes.len() < CHANGES_MAX {
-            match next_change() {
+            match next_change(|pid| groups.before_reap(pid)) {
                 Ok(Some((pid, mut change))) => {
                     self.account_for(pid, &mut change);
                     changes.push((pid, change));
@@ -70,8 +78,14 @@ impl Children {
         }
     }
 
-    /// Asks a worker to stop, unless its pid may have been reused, and says what came of it.
-    pub(super) fn stop(&mut self, pid: Pid, ask: Ask, process: &Shown<'_>) -> Option<Event> {
+    /// Asks a worker to stop, or its whole group, unless its pid may have been reused, and says what came of it.
+    pub(super) fn stop(
+        &mut self,
+        pid: Pid,
+        ask: Ask,
+        process: &Shown<'_>,
+        is_for_group: bool,
+    ) -> Option<Event> {
         let (signal, reason) = match ask {
             Ask::With(signal) => (signal, SignalReason::Set),
             Ask::ByConvention(convention) => convention.choose(process),
@@ -79,25 +93,41 @@ impl Children {
         if self.unseen.contains(&pid) {
             return None;
         }
-        let is_caught = process.catches(signal);
-        let failed = self.signal(pid, signal);
+        let ending = process.ending_by(signal);
+        let failed = self.send(pid, signal, is_for_group);
         if failed.is_none() && !WITHOUT_CONT.contains(&signal) {
             // One that is suspended would hear of it only when somebody else resumes it.
-            let _ = self.signal(pid, Signal::SIGCONT);
+            let _ = self.send(pid, Signal::SIGCONT, is_for_group);
         }
-        failed.or_else(|| Some(heard(pid, Report::StopSent { signal, reason, is_caught })))
+        failed.or_else(|| Some(heard(pid, Report::StopSent { signal, reason, ending })))
     }
 
     /// Sends a signal to a worker, unless its pid may have been reused, and says so if that fails.
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) -> Option<Event> {
-        if self.unseen.contains(&pid) {
-            return None;
+        if self.unseen.contains(&pid) { None } else { self.send(pid, signal, false) }
+    }
+
+    /// Whether the master may signal a worker.
+    ///
+    /// # Errors
+    /// Why not: EPERM, or EACCES from a security module.
+    pub(super) fn may_signal(&self, pid: Pid) -> Result<(), Errno> {
+        match kill(pid, None) {
+            Err(errno @ (Errno::EPERM | Errno::EACCES)) => Err(errno),
+            _ => Ok(()),
         }
+    }
+
+    fn send(&mut self, pid: Pid, signal: Signal, is_for_group: bool) -> Option<Event> {
         if signal == Signal::SIGKILL {
             self.killed.insert(pid);
         }
-        let errno = kill(pid, system_signal(signal)).err()?;
-        let reason = io::Error::from(errno).to_string();
+        let sent = match is_for_group.then(|| Group::open(pid)) {
+            Some(Ok(group)) => group.signal(system_signal(signal)),
+            // For want of a descriptor; the worker itself is reached without.
+            Some(Err(_)) | None => kill(pid, system_signal(signal)),
+        };
+        let reason = io::Error::from(sent.err()?).to_string();
         Some(heard(pid, Report::SignalFailed { signal, reason }))
     }
 

@@ -7,6 +7,7 @@
 mod captures;
 mod children;
 mod control;
+mod groups;
 mod handover;
 mod listeners;
 mod notify;
@@ -30,8 +31,7 @@ use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::forms::{self, core_pid, core_signal, system_pid};
-use crate::sys::group;
+use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
 use crate::sys::reap::Change;
 use crate::sys::shown::expected_signals;
 use crate::sys::signals::Signals;
@@ -42,6 +42,7 @@ pub(crate) use captures::Captures;
 use children::{Children, heard};
 pub(crate) use control::{Control, ControlSocket};
 use control::{Request, View};
+pub(crate) use groups::Groups;
 pub(crate) use handover::Handover;
 use handover::Then;
 pub(crate) use handover::take_over;
@@ -159,7 +160,8 @@ impl Master {
         self.ready.begin_round();
         events.iter().for_each(|event| self.ready.add(event));
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
-        let changes = self.children.turn(&mut self.ready, &mut self.parts.log);
+        let Parts { groups, log, .. } = &mut self.parts;
+        let changes = self.children.turn(&mut self.ready, groups, log);
         if !changes.is_empty() && self.poll.poll(events, Some(Duration::ZERO)).is_ok() {
             events.iter().for_each(|event| self.ready.add(event));
         }
@@ -195,6 +197,7 @@ impl Master {
             }
         }
         self.children.are_seen();
+        self.parts.groups.are_buried();
         for event in self.sampling.turn(&self.parts.core, now) {
             self.feed(event);
         }
@@ -242,7 +245,12 @@ impl Master {
 
     /// An upgrade is about to begin, perhaps with a handover.
     fn prepare_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) -> Option<Event> {
-        let Parts { control, handover, dialect, .. } = &mut self.parts;
+        let Parts { control, handover, dialect, core, .. } = &mut self.parts;
+        let is_refused = |pid: &Pid| self.children.may_signal(*pid).is_err();
+        let pids: Vec<_> = core.serving_pids().map(system_pid).filter(is_refused).map(core_pid).collect();
+        if !pids.is_empty() {
+            return Some(Event::WorkersUnsignallable { request, pids });
+        }
         let request = request.and_then(|request| control.open_upgrade(request, plan));
         if handover.precedes_upgrades(dialect.manners()) {
             self.hand_over(Then::Upgrade { request, plan });
@@ -268,13 +276,10 @@ impl Master {
         if let Some(last_words) = captures.on_reaped(pid, self.poll.registry(), log) {
             self.feed(last_words);
         }
-        if self.parts.core.is_worker(core_pid(pid)) && group::has_members(pid) {
-            let members = group::members(pid);
-            let inodes = self.parts.listeners.inodes();
-            let listens = members.iter().any(|member| group::holds_any(*member, &inodes));
-            let members: Vec<_> = members.into_iter().map(core_pid).collect();
-            if !members.is_empty() {
-                self.feed(heard(pid, Report::LeftBehind { members, listens }));
+        if self.parts.core.is_worker(core_pid(pid)) {
+            let Parts { groups, listeners, .. } = &mut self.parts;
+            if let Some(left_behind) = groups.bury(pid, listeners) {
+                self.feed(left_behind);
             }
         }
         self.feed(Event::Exited { pid: core_pid(pid), termination });
@@ -352,11 +357,25 @@ impl Master {
             }
             Action::Recognise { pid, generation, convention } => {
                 let (signal, reason) = convention.choose(&parts.workers.shown(system_pid(pid), generation));
-                return Some(Event::Heard { pid, report: Report::Convention(signal, reason) });
+                let report = match self.children.may_signal(system_pid(pid)) {
+                    Ok(()) => Report::Convention(signal, reason),
+                    Err(errno) => Report::SignalFailed { signal, reason: io::Error::from(errno).to_string() },
+                };
+                return Some(Event::Heard { pid, report });
             }
             Action::Stop { pid, generation, ask } => {
                 let pid = system_pid(pid);
-                return self.children.stop(pid, ask, &parts.workers.shown(pid, generation));
+                parts.groups.before_stop(pid);
+                let shown = parts.workers.shown(pid, generation);
+                return self.children.stop(pid, ask, &shown, parts.core.policy().stop_group);
+            }
+            Action::StopGroup { group, signal } => {
+                if let Some(signal) = system_signal(signal) {
+                    parts.groups.signal(system_pid(group), signal, &mut parts.log);
+                }
+            }
+            Action::Look { group } => {
+                return Some(parts.groups.look(system_pid(group), &parts.listeners));
             }
             Action::Signal { pid, signal } => return self.children.signal(system_pid(pid), signal),
             Action::PrepareUpgrade { request, plan } => return self.prepare_upgrade(request, plan),
@@ -384,7 +403,7 @@ impl Master {
             }
             Action::Reply { request, mut answer } => {
                 if let LastReply::Upgrade { report, .. } = &mut answer {
-                    parts.workers.explain(report);
+                    parts.workers.explain(report, parts.core.policy().stop_group);
                 }
                 parts.control.reply(request, answer);
             }

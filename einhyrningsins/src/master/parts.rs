@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::captures::Captures;
 use super::control::Control;
+use super::groups::Groups;
 use super::handover::Handover;
 use super::listeners::Listeners;
 use super::notify::Notify;
@@ -41,6 +42,9 @@ pub(crate) struct Parts {
     pub(crate) workers: Workers,
     pub(crate) listeners: Listeners,
     pub(crate) captures: Captures,
+    /// A master of format 2 has none.
+    #[serde(default)]
+    pub(crate) groups: Groups,
     /// Dropped before the control socket, whose lock keeps other masters from its file.
     pub(crate) notify: Notify,
     pub(crate) control: Control,

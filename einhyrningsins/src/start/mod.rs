@@ -18,8 +18,8 @@ use crate::listen::Passed;
 use crate::logging::Log;
 use crate::manners::VERSION;
 use crate::master::{
-    Captures, Control, ControlSocket, HANDLED_SIGNALS, Handover, Listeners, Master, Notify, NotifySocket,
-    Parts, Service, ServiceSettings, take_over,
+    Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, Listeners, Master, Notify,
+    NotifySocket, Parts, Service, ServiceSettings, take_over,
 };
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError};
@@ -115,6 +115,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         workers: Workers::new(config.recipe, options),
         listeners,
         captures: Captures::default(),
+        groups: Groups::default(),
         notify: Notify::new(notify),
         control: Control::new(config.control, control_socket),
         handover: Handover::new(config.identity, config.handover),

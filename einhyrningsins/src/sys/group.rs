@@ -1,23 +1,102 @@
-//! Process groups: who is left in one whose leader has gone, and which sockets it holds.
+//! Process groups: signals to one, also after its leader has gone, who is left in it, and which sockets they hold.
 
 use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::ptr;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::sys::signal::killpg;
+use nix::libc::{self, c_int, c_uint};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use super::inherit::Kept;
 
 /// Members that are listed. More of them change nothing for the reader.
 const MEMBERS_MAX: usize = 16;
 
-/// Whether a process is left in `group`, whose leader was reaped just now.
-///
-/// # Source
-/// `kill(2)` with signal 0: ESRCH for a group without members. While a group has members, the kernel gives its number to
-/// no new process.
-#[must_use]
-pub fn has_members(group: Pid) -> bool {
-    killpg(group, None) != Err(Errno::ESRCH)
+/// Members that are signalled one by one, where the kernel cannot signal a group.
+const SIGNALLED_MAX: usize = 1024;
+
+/// `PIDFD_SIGNAL_PROCESS_GROUP` of `linux/pidfd.h`, since Linux 6.9.
+const PROCESS_GROUP: c_uint = 1 << 2;
+
+/// A process group, held by a descriptor of its leader, so that no other group of the same number is ever signalled. It
+/// outlives the leader.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Group {
+    leader: Kept<OwnedFd>,
+    /// Before Linux 6.9: the members at the time when it was opened.
+    members: Vec<Kept<OwnedFd>>,
+}
+
+impl Group {
+    /// Opens the group of `leader`, which is an unreaped child of this process, dead or alive.
+    ///
+    /// # Errors
+    /// If there is no such process, or no descriptor is left.
+    ///
+    /// # Source
+    /// `pidfd_open(2)`: the number of an unreaped child is not given out again. It is refused for a process that was reaped.
+    pub fn open(leader: Pid) -> io::Result<Self> {
+        if can_signal_groups() { Self::open_whole(leader) } else { Self::open_each(leader) }
+    }
+
+    fn open_whole(leader: Pid) -> io::Result<Self> {
+        Ok(Self { leader: Kept::Open(open(leader)?), members: Vec::new() })
+    }
+
+    /// The same with a descriptor of each member.
+    fn open_each(leader: Pid) -> io::Result<Self> {
+        let members = members_of(leader, SIGNALLED_MAX).into_iter().filter_map(|member| {
+            let descriptor = open(member).ok()?;
+            // The number may have been given out again in between.
+            is_member(member, leader).then_some(Kept::Open(descriptor))
+        });
+        let members = members.collect();
+        Ok(Self { members, ..Self::open_whole(leader)? })
+    }
+
+    /// Sends `signal` to its members; `None` only asks whether there are any.
+    ///
+    /// # Errors
+    /// ESRCH if nobody is left, EPERM if none of them may be signalled.
+    ///
+    /// # Source
+    /// `pidfd_send_signal(2)`.
+    pub fn signal(&self, signal: Option<Signal>) -> Result<(), Errno> {
+        if self.members.is_empty() {
+            return send(&self.leader, signal, PROCESS_GROUP);
+        }
+        let sent = self.members.iter().map(|member| send(member, signal, 0));
+        sent.reduce(Result::or).unwrap_or(Err(Errno::ESRCH))
+    }
+}
+
+fn open(pid: Pid) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::EINVAL)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+fn send(pidfd: &OwnedFd, signal: Option<Signal>, flags: c_uint) -> Result<(), Errno> {
+    let number = signal.map_or(0, |signal| signal as c_int);
+    let info: *const libc::siginfo_t = ptr::null();
+    // SAFETY: the descriptor is open, and without an info the kernel reads no memory of ours.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, info, flags) };
+    Errno::result(sent).map(drop)
+}
+
+/// Whether the kernel signals groups by a descriptor of their leader.
+fn can_signal_groups() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let asked = open(nix::unistd::getpid()).map(|own| send(&own, None, PROCESS_GROUP));
+        !matches!(asked, Ok(Err(Errno::EINVAL)))
+    })
 }
 
 /// The processes in `group` that have not exited, at most 16.
@@ -26,15 +105,60 @@ pub fn has_members(group: Pid) -> bool {
 /// `proc_pid_stat(5)`: the third and fifth fields are state and group. The second, in parentheses, may contain anything.
 #[must_use]
 pub fn members(group: Pid) -> Vec<Pid> {
+    members_of(group, MEMBERS_MAX)
+}
+
+fn members_of(group: Pid, max: usize) -> Vec<Pid> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_member = |pid: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
-        let (state, group_of) = (fields.next(), fields.nth(1));
-        !matches!(state, Some("Z" | "X") | None) && group_of == Some(&*group.to_string())
-    };
-    pids.filter(is_member).take(MEMBERS_MAX).map(Pid::from_raw).collect()
+    pids.map(Pid::from_raw).filter(|pid| is_member(*pid, group)).take(max).collect()
+}
+
+fn is_member(pid: Pid, group: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+    let (state, group_of) = (fields.next(), fields.nth(1));
+    !matches!(state, Some("Z" | "X") | None) && group_of == Some(&*group.to_string())
+}
+
+/// A process that is held by a descriptor.
+#[derive(Debug)]
+pub struct Held {
+    pub pid: Pid,
+    descriptor: OwnedFd,
+}
+
+impl Held {
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        send(&self.descriptor, None, 0) != Err(Errno::ESRCH)
+    }
+}
+
+/// The children of `leader` and of those, at most 16, that are in other groups than its own: they hear nothing of a signal
+/// to its group. Of a process with threads, the children of its first thread.
+///
+/// # Source
+/// `proc_pid_task(5)`, `children`.
+#[must_use]
+pub fn children_elsewhere(leader: Pid) -> Vec<Held> {
+    let (mut found, mut parents) = (Vec::new(), vec![leader]);
+    while let Some(parent) = parents.pop() {
+        let children =
+            fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw) {
+            if found.len() + parents.len() >= MEMBERS_MAX {
+                return found;
+            }
+            parents.push(child);
+            if !is_member(child, leader)
+                && let Ok(descriptor) = open(child)
+            {
+                found.push(Held { pid: child, descriptor });
+            }
+        }
+    }
+    found
 }
 
 /// Whether `pid` has one of these sockets open, named by their inodes. `false` if its descriptors cannot be read.
@@ -57,7 +181,6 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
-    use nix::sys::signal::{Signal, kill};
     use nix::sys::stat::fstat;
 
     use super::*;
@@ -70,18 +193,26 @@ mod tests {
         let inode = |listener: &TcpListener| fstat(listener).unwrap().st_ino;
         let mut leader = Command::new("/bin/sh");
         leader.args(["-c", "sleep 1000 & echo $!; exec true"]).process_group(0);
-        leader.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone().unwrap())));
+        leader.stdin(Stdio::from(OwnedFd::from(listener.try_clone().unwrap())));
         let mut leader = leader.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(leader.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let (group, left) = (Pid::from_raw(leader.id() as i32), Pid::from_raw(line.trim().parse().unwrap()));
+        let (whole, each) = (Group::open(group).unwrap(), Group::open_each(group).unwrap());
         leader.wait().unwrap();
-        assert!(has_members(group));
+        assert!(Group::open(group).is_err(), "it was reaped");
         assert_eq!(members(group), [left]);
         // A shell gives its background processes no standard input.
         assert!(!holds_any(left, &[inode(&listener), inode(&other)]));
-        kill(left, Signal::SIGKILL).unwrap();
-        eventually("an empty group", || members(group).is_empty());
+        for group in [&whole, &each] {
+            assert_eq!(group.signal(None), Ok(()));
+            assert_eq!(group.signal(Some(Signal::SIGCONT)), Ok(()));
+        }
+        whole.signal(Some(Signal::SIGKILL)).unwrap();
+        eventually("an empty group", || {
+            members(group).is_empty()
+                && [&whole, &each].map(|group| group.signal(None)) == [Err(Errno::ESRCH); 2]
+        });
         assert!(holds_any(nix::unistd::getpid(), &[inode(&other)]));
     }
 }

@@ -21,6 +21,8 @@ pub enum Change {
 
 /// Takes up the next change of a child, and reaps one that has ended; `None` if there is none. Never blocks.
 ///
+/// `before_reap` gets the pid of one that has ended as long as the kernel can give it to no other process.
+///
 /// Two changes may raise a single SIGCHLD, so call it until it returns `None`. Call it once at the start too, for what
 /// changed before SIGCHLD was handled. As PID 1 or a subreaper, the master also gets the changes of processes that it did
 /// not spawn.
@@ -31,12 +33,16 @@ pub enum Change {
 /// # Source
 /// `waitpid(2)` with WNOHANG, WUNTRACED and WCONTINUED. `nix`'s version returns an error for a child that died of a
 /// realtime signal, after its pid is gone.
-pub fn next_change() -> Result<Option<(Pid, Change)>, Errno> {
+pub fn next_change(mut before_reap: impl FnMut(Pid)) -> Result<Option<(Pid, Change)>, Errno> {
     let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
     loop {
+        let Some((pid, has_ended)) = peek()? else { return Ok(None) };
+        if has_ended {
+            before_reap(pid);
+        }
         let mut status: c_int = 0;
         // SAFETY: writes the status to a live integer of the right type.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+        let pid = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) };
         match Errno::result(pid) {
             Ok(0) | Err(Errno::ECHILD) => return Ok(None),
             Ok(pid) => {
@@ -46,6 +52,32 @@ pub fn next_change() -> Result<Option<(Pid, Change)>, Errno> {
             }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The next child that has changed, which stays as it is, and whether it has ended.
+///
+/// # Source
+/// `waitid(2)` with WNOWAIT: without a child that has changed, `si_pid` is 0.
+fn peek() -> Result<Option<(Pid, bool)>, Errno> {
+    let flags = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: zeros are a valid siginfo_t, which is plain old data.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: writes to a live siginfo_t.
+        let waited = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+        match Errno::result(waited) {
+            Err(Errno::ECHILD) => return Ok(None),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => {
+                // SAFETY: waitid fills in what SIGCHLD has, of which the pid is part; or it is zero as before.
+                let pid = unsafe { info.si_pid() };
+                let has_ended =
+                    matches!(info.si_code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED);
+                return Ok((pid != 0).then_some((Pid::from_raw(pid), has_ended)));
+            }
         }
     }
 }
@@ -105,7 +137,7 @@ mod tests {
     #[test]
     fn every_kind_of_change_is_distinguished() {
         isolated("sys::reap::tests::every_kind_of_change_is_distinguished", || {
-            assert_eq!(next_change(), Ok(None), "without children");
+            assert_eq!(next_change(|_| {}), Ok(None), "without children");
             let realtime = libc::SIGRTMIN() + 3;
             let mut expected = HashMap::from([
                 (shell("exit 0"), exited(0)),
@@ -115,20 +147,20 @@ mod tests {
             ]);
             let asleep = shell("exec sleep 60");
             eventually("four deaths", || {
-                while let Some((pid, change)) = next_change().unwrap() {
+                while let Some((pid, change)) = next_change(|_| {}).unwrap() {
                     assert_eq!(expected.remove(&pid.as_raw()), Some(change));
                 }
                 expected.is_empty()
             });
-            assert_eq!(next_change(), Ok(None), "with a child that lives");
+            assert_eq!(next_change(|_| {}), Ok(None), "with a child that lives");
             let pid = Pid::from_raw(asleep);
             for (signal, change) in [(Signal::SIGSTOP, Change::Suspended), (Signal::SIGCONT, Change::Resumed)]
             {
                 kill(pid, signal).unwrap();
-                eventually("a change", || next_change().unwrap() == Some((pid, change.clone())));
+                eventually("a change", || next_change(|_| {}).unwrap() == Some((pid, change.clone())));
             }
             kill(pid, Signal::SIGTERM).unwrap();
-            eventually("the last death", || next_change().unwrap() == Some((pid, killed("SIGTERM"))));
+            eventually("the last death", || next_change(|_| {}).unwrap() == Some((pid, killed("SIGTERM"))));
         });
     }
 

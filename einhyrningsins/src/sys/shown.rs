@@ -1,7 +1,7 @@
 //! What `/proc` shows of a process: the program that it runs, and the signals that it catches.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::sys::signal::Signal;
@@ -9,6 +9,9 @@ use nix::unistd::Pid;
 
 /// What the kernel appends to the path of a program whose file was removed or replaced.
 const DELETED: &[u8] = b" (deleted)";
+
+/// The room for a file of a process; its status has about 1,500 bytes.
+const FILE_MAX: usize = 4096;
 
 /// Signals, as a bit for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +47,24 @@ pub fn expected_signals(pid: Pid) -> io::Result<SignalMask> {
     signals_in(pid, &["SigCgt", "SigIgn", "SigBlk"])
 }
 
+/// Reads a small file of a process. The kernel gives all of it at once: it is made when it is read.
+fn read<'a>(pid: Pid, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let length = File::open(format!("/proc/{pid}/{name}"))?.read(buffer)?;
+    Ok(&buffer[..length])
+}
+
 /// All signals of these masks.
 fn signals_in(pid: Pid, masks: &[&str]) -> io::Result<SignalMask> {
-    let status = fs::read(format!("/proc/{pid}/status"))?;
-    let status = String::from_utf8_lossy(&status);
-    let lines = status.lines().filter_map(|line| line.split_once(':'));
-    let found = lines.filter(|(name, _)| masks.contains(name));
-    let found: Vec<_> = found.filter_map(|(_, mask)| u64::from_str_radix(mask.trim(), 16).ok()).collect();
-    if found.len() != masks.len() {
-        return Err(io::Error::other("its status lacks a mask of signals"));
-    }
-    Ok(SignalMask(found.into_iter().fold(0, |all, mask| all | mask)))
+    let mut buffer = [0; FILE_MAX];
+    let status = read(pid, "status", &mut buffer)?;
+    let mask = |name: &&str| {
+        let mut lines = status.split(|byte| *byte == b'\n');
+        let mask = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
+        u64::from_str_radix(str::from_utf8(mask).ok()?.trim(), 16).ok()
+    };
+    let masks: Option<Vec<_>> = masks.iter().map(mask).collect();
+    let masks = masks.ok_or_else(|| io::Error::other("its status lacks a mask of signals"))?;
+    Ok(SignalMask(masks.into_iter().fold(0, |all, mask| all | mask)))
 }
 
 /// The names under which a process may be known: that of the file that it executes, and the one that it has given itself
@@ -69,7 +79,8 @@ pub fn program_names(pid: Pid) -> Vec<String> {
         let name = path.file_name()?.as_bytes();
         Some(String::from_utf8_lossy(name.strip_suffix(DELETED).unwrap_or(name)).into_owned())
     });
-    let comm = fs::read(format!("/proc/{pid}/comm")).ok();
+    let mut buffer = [0; FILE_MAX];
+    let comm = read(pid, "comm", &mut buffer).ok();
     let comm = comm.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
     exe.into_iter().chain(comm).collect()
 }

@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 use std::ffi::CString;
 
+use einhorn_proto::DrainEnding;
 use einhyrningsins_supervisor::{Generation, Shows, Signal};
 use nix::unistd::Pid;
 
@@ -34,16 +35,36 @@ impl Workers {
 
 impl Shows for Shown<'_> {
     fn server(&self) -> Option<(&str, Signal)> {
-        let by_process = program_names(self.pid).iter().find_map(|name| Server::of_program(name));
-        let server = by_process.or_else(|| server_of(self.words))?;
+        let server = self.known()?;
         Some((server.name, core_signal(server.stop_signal)))
     }
 
     /// `false` if `/proc` does not say.
     fn catches(&self, signal: Signal) -> bool {
-        let caught = self.caught.get_or_init(|| caught_signals(self.pid).ok());
-        let signal = system_signal(signal);
-        caught.zip(signal).is_some_and(|(caught, signal)| caught.contains(signal))
+        self.handles(signal) == Some(true)
+    }
+}
+
+impl Shown<'_> {
+    /// Whether it has a handler for `signal`; `None` if `/proc` does not say.
+    fn handles(&self, signal: Signal) -> Option<bool> {
+        let caught = (*self.caught.get_or_init(|| caught_signals(self.pid).ok()))?;
+        Some(caught.contains(system_signal(signal)?))
+    }
+
+    /// What it tells if the process dies of `signal`.
+    pub(crate) fn ending_by(&self, signal: Signal) -> DrainEnding {
+        match self.handles(signal) {
+            None => DrainEnding::Own,
+            Some(false) => DrainEnding::Unhandled,
+            Some(true) if self.known().is_some_and(|server| server.reraises) => DrainEnding::Reraised,
+            Some(true) => DrainEnding::Handled,
+        }
+    }
+
+    fn known(&self) -> Option<&'static Server> {
+        let by_process = program_names(self.pid).iter().find_map(|name| Server::of_program(name));
+        by_process.or_else(|| server_of(self.words))
     }
 }
 

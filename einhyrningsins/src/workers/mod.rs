@@ -180,8 +180,13 @@ impl Workers {
         }
     }
 
-    /// Adds to the report of a rollout what to do about the death of a worker.
-    pub(crate) fn explain(&self, report: &mut UpgradeReport) {
+    /// Adds to the report of a rollout what to do about what went wrong with a worker.
+    pub(crate) fn explain(&self, report: &mut UpgradeReport, stops_groups: bool) {
+        if report.left.is_serving() && !stops_groups {
+            let hint = "with --stop-group, stop signals go to everything in a worker's process group; or let the worker's \
+                        script end in \"exec SERVER\"";
+            report.hint = Some(hint.to_owned());
+        }
         let Some(death) = &report.death else { return };
         let is_mute = death.pid.is_some() && death.stderr_tail.is_empty();
         if death.may_be_in_background() {

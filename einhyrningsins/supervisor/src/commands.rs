@@ -124,6 +124,7 @@ impl Supervisor {
         if let Some(grace) = change.grace {
             policy.grace = Some(grace);
             self.restart_grace(grace);
+            self.tables.leftovers.restart_grace(grace);
         }
         match change.workers {
             Some(workers) => self.resize(workers),
@@ -288,6 +289,7 @@ impl Supervisor {
                 signal => self.send_stop(process.id, Some(signal)),
             }
         }
+        self.press_groups();
     }
 
     fn stop_at_once(&mut self, request: Option<RequestKey>, signal: Signal, why: String) {
@@ -298,6 +300,10 @@ impl Supervisor {
             self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
         }
         self.empty_queue(NotStarted::Stopping);
+        self.tables.aftermath.hurry();
+        while self.tables.aftermath.is_due(self.reached, &self.tables.pool) {
+            self.give_report();
+        }
         self.tables.pool.close_all();
         self.exit(1, &ExitReason::AtOnce(why));
     }

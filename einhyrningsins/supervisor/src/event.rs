@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Counts, LastReply, Notice, SignalReason, Target, Termination};
+use einhorn_proto::{AckSource, Counts, DrainEnding, LastReply, Notice, SignalReason, Target, Termination};
 use serde::{Deserialize, Serialize};
 
 use super::convention::Convention;
@@ -77,6 +77,15 @@ pub enum Event {
         /// What to do.
         command: PoolCommand,
     },
+    /// The answer to [`Action::Look`].
+    GroupSeen {
+        /// The group of the action.
+        group: Pid,
+        /// Some of those that are left of it; none if nobody is.
+        members: Vec<Pid>,
+        /// Whether one of them holds a listener of the pool.
+        listens: bool,
+    },
     /// Nobody waits for the answer to this request any more.
     RequestAbandoned {
         /// The request.
@@ -91,6 +100,13 @@ pub enum Event {
     },
     /// The upgrade of a [`Action::PrepareUpgrade`] will not begin, and its request was answered.
     UpgradeNotPrepared,
+    /// The upgrade of a [`Action::PrepareUpgrade`] cannot begin: the master may not signal these workers.
+    WorkersUnsignallable {
+        /// The request of the action.
+        request: Option<RequestKey>,
+        /// The workers.
+        pids: Vec<Pid>,
+    },
     /// A [`Action::ResolveRelease`] worked.
     ReleaseResolved {
         /// The generation of the action.
@@ -132,8 +148,8 @@ pub enum Report {
         signal: Signal,
         /// Why that one.
         reason: SignalReason,
-        /// Whether the worker had a handler for it.
-        is_caught: bool,
+        /// What it tells if the worker dies of that signal.
+        ending: DrainEnding,
     },
     /// A [`Action::Stop`] or an [`Action::Signal`] did not work.
     SignalFailed {
@@ -142,12 +158,14 @@ pub enum Report {
         /// Why, in words.
         reason: String,
     },
-    /// It has exited, and left processes of its group behind.
+    /// It has exited, and left processes behind.
     LeftBehind {
         /// Some of them.
         members: Vec<Pid>,
         /// Whether one of those holds a listener of the pool: it may accept connections.
         listens: bool,
+        /// Whether they are in its process group, which can be looked at and signalled. If not, they are out of reach.
+        is_group: bool,
     },
     /// Whether it is suspended, as by SIGSTOP, rather than running.
     Suspended(bool),
@@ -207,6 +225,9 @@ pub struct UpgradePlan {
     /// Whether [`Action::PrepareUpgrade`] may leave the master as it is, if it cannot replace it.
     #[serde(default)]
     pub may_keep_master: bool,
+    /// Whether its report waits for the last worker that it replaces, however long that takes to go.
+    #[serde(default)]
+    pub is_reported_drained: bool,
 }
 
 /// How to stop.
@@ -268,6 +289,18 @@ pub enum Action {
         /// How.
         ask: Ask,
     },
+    /// Send a stop signal to what is left of the process group of a worker that has exited.
+    StopGroup {
+        /// The group.
+        group: Pid,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Look who is left of the process group of a worker that has exited, and answer with [`Event::GroupSeen`].
+    Look {
+        /// The group.
+        group: Pid,
+    },
     /// Send a signal to a worker, and answer with [`Report::SignalFailed`] if that fails. It has not been reaped.
     Signal {
         /// To this process.
@@ -275,8 +308,9 @@ pub enum Action {
         /// This signal.
         signal: Signal,
     },
-    /// Replace the master first where an upgrade begins with that, and answer with [`Event::UpgradePrepared`] or
-    /// [`Event::UpgradeNotPrepared`], perhaps from the next image.
+    /// See whether each worker that serves can be signalled, replace the master first where an upgrade begins with that,
+    /// and answer with [`Event::WorkersUnsignallable`], [`Event::UpgradePrepared`] or [`Event::UpgradeNotPrepared`],
+    /// perhaps from the next image.
     PrepareUpgrade {
         /// Who asked.
         request: Option<RequestKey>,

@@ -54,6 +54,7 @@ impl Supervisor {
             return;
         }
         debug_assert!(self.tables.pool.is_indexed(), "the index is off");
+        debug_assert!(self.tables.leftovers.is_indexed(), "the index of groups is off");
         debug_assert_eq!(self.tables.pool.loss(), None, "nobody has decided about a loss");
         self.check_deadlines();
         if self.tables.plan.is_running() {

@@ -34,11 +34,13 @@
 #[macro_use]
 extern crate alloc;
 
+mod aftermath;
 mod commands;
 mod convention;
 mod event;
 mod index;
 mod invariants;
+mod leftovers;
 mod moment;
 mod pacing;
 mod plan;
@@ -75,6 +77,7 @@ pub use convention::{Convention, Shows};
 pub use event::{
     Action, Ask, Event, Generation, PoolCommand, Report, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
 };
+pub use leftovers::LEFTOVERS_MAX;
 pub use moment::Moment;
 pub use policy::{AckMode, MaxAge, Policy, PolicyChange, RecyclingLimits, Retries};
 pub use signal::{Pid, Signal};
@@ -82,7 +85,6 @@ pub use slots::Slots;
 pub use snapshot::{Snapshot, Summary, WorkerDetail};
 pub use tables::{Busy, Contradiction, Tables};
 
-use plan::Rollout;
 use rules::View;
 
 /// The supervisor of one pool.
@@ -119,6 +121,7 @@ impl Supervisor {
     /// [`Contradiction`] if no supervisor can have written them.
     pub fn restore(mut tables: Tables) -> Result<Self, Contradiction> {
         tables.pool = tables.pool.restore()?;
+        tables.leftovers = tables.leftovers.restore();
         if tables.is_busy() {
             return Err(Contradiction("it waits for an action that nobody carries out".to_owned()));
         }
@@ -161,11 +164,13 @@ impl Supervisor {
     /// When to call [`Self::handle`] with [`Event::DeadlineReached`]; `None` if nothing is pending.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        let Tables { pool, plan, recycling, .. } = &self.tables;
+        let Tables { pool, plan, recycling, aftermath, leftovers, .. } = &self.tables;
         let deadlines = [
             pool.next_deadline(self.now),
             plan.rollout().and_then(|rollout| rollout.next_deadline(self.now)),
             recycling.next_deadline(self.reached),
+            aftermath.next_deadline(),
+            leftovers.next().map(|(at, _)| at),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -178,7 +183,12 @@ impl Supervisor {
 
     /// Informs the log, whoever follows events, and whoever waits for the upgrade that runs.
     fn tell(&mut self, notice: Notice) {
-        let requests = self.tables.plan.rollout().map_or(Vec::new(), Rollout::requests);
+        self.tell_to(Vec::new(), notice);
+    }
+
+    /// The same, and informs these requests too.
+    fn tell_to(&mut self, mut requests: Vec<RequestKey>, notice: Notice) {
+        requests.extend(self.tables.plan.rollout().iter().flat_map(|rollout| rollout.requests()));
         let progress_of = if notice.severity() == Severity::Debug { Vec::new() } else { requests };
         let counts = if progress_of.is_empty() { None } else { self.counts() };
         self.actions.push(Action::Notice { notice, progress_of, counts });

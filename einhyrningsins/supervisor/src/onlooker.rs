@@ -9,14 +9,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, LastReply, Notice, Outcome, SignalReason, Termination, UpgradeReport};
+use einhorn_proto::{
+    AckSource, DrainEnding, LastReply, Notice, Outcome, RolloutKind, SignalReason, Termination, UpgradeReport,
+};
 
-use super::plan::{Plan, Stage};
+use super::plan::{Plan, Rollout, Stage};
 use super::worker::{State, Worker};
 use super::*;
 
 /// What the `signal` command sends in tests: told apart from stop signals by being another one.
 pub(super) const BYSTANDER: Signal = Signal::SIGWINCH;
+
+/// Who is left in a group that has outlived its leader.
+pub(super) const MEMBER: Pid = Pid::from_raw(9);
 
 /// What was seen of one supervisor's world.
 #[derive(Clone, Default)]
@@ -25,8 +30,14 @@ pub(super) struct Onlooker {
     pub(super) processes: BTreeMap<Pid, Vec<Signal>>,
     /// Those of them that the master may not signal.
     pub(super) refusing: BTreeSet<Pid>,
-    /// Those of them that a stop signal has reached.
-    pub(super) heard: BTreeSet<Pid>,
+    /// The stop signals that have reached them.
+    pub(super) heard: BTreeMap<Pid, Vec<Signal>>,
+    /// Groups that have outlived their leaders, as far as the master was told, and the stop signals that each got.
+    pub(super) groups: BTreeMap<Pid, Vec<Signal>>,
+    /// Those of them in which nobody is left.
+    pub(super) empty_groups: BTreeSet<Pid>,
+    /// How the pool was at the end of each rollout that was not reported yet, by kind and generation.
+    ends: BTreeMap<(bool, u64), VecDeque<AtEnd>>,
     /// Requests without a last reply.
     pub(super) pending: BTreeSet<RequestKey>,
     /// Releases asked for and not answered.
@@ -45,6 +56,21 @@ pub(super) struct Onlooker {
     is_stopped_at_once: bool,
 }
 
+/// How the pool was at the end of a rollout.
+#[derive(Debug, Clone, Copy)]
+struct AtEnd {
+    /// Whether every slot had a worker up, and each of them was of the rollout's generation.
+    is_all_new: bool,
+    /// Whether a worker of that generation had a slot.
+    is_any_new: bool,
+    /// Whether every slot that was not given up had a worker up.
+    is_served: bool,
+}
+
+fn key_of(kind: RolloutKind, generation: u64) -> (bool, u64) {
+    (kind == RolloutKind::Upgrade, generation)
+}
+
 impl Onlooker {
     /// Feeds `event` to `supervisor` and panics, naming the invariant, if it may not do what it then does.
     pub(super) fn feed(&mut self, supervisor: &mut Supervisor, now: Moment, event: Event) -> Vec<Action> {
@@ -59,21 +85,23 @@ impl Onlooker {
         handle: impl FnOnce(&mut Supervisor, Event) -> Vec<Action>,
     ) -> Vec<Action> {
         self.hear(supervisor, &event);
+        let event_name = event.clone();
         let is_prepared = matches!(event, Event::UpgradePrepared { .. });
         let actions = handle(supervisor, event);
         // The upgrade may be refused after all.
         let resolves = |action: &Action| matches!(action, Action::ResolveRelease { .. });
         self.held.take_if(|_| is_prepared && !actions.iter().any(resolves));
-        let mut reports = Vec::new();
+        let cannot_begin = matches!(event_name, Event::WorkersUnsignallable { .. });
+        assert!(!cannot_begin || !actions.iter().any(resolves), "begins, and cannot replace the old workers");
+        self.note_ends(supervisor, &actions);
         for action in &actions {
-            self.see(action, &mut reports);
+            self.see(action, supervisor);
         }
         // SIGHUP comes last of those that wait, except where it takes the place of the upgrade that runs.
         let is_begun = |action: &Action| matches!(action, Action::PrepareUpgrade { request: None, .. });
         let Tables { queue, policy, .. } = &supervisor.tables;
         let is_last = queue.len() == 0 || policy.upgrade_restarts;
         self.is_hung_up &= !(is_last && actions.iter().any(is_begun));
-        reports.into_iter().for_each(|(ok, report)| self.check_report(supervisor, ok, &report));
         self.check(supervisor);
         actions
     }
@@ -90,11 +118,23 @@ impl Onlooker {
                 self.refusing.remove(pid);
                 self.heard.remove(pid);
             }
-            Event::Heard { pid, report: Report::StopSent { .. } } => {
-                self.heard.insert(*pid);
+            Event::Heard { pid, report: Report::StopSent { signal, .. } } => {
+                self.heard.entry(*pid).or_default().push(*signal);
             }
             Event::UpgradePrepared { request, .. } => {
                 self.preparing.pop_front();
+                self.pending.extend(request);
+            }
+            Event::Heard { pid, report: Report::LeftBehind { .. } } => {
+                self.groups.insert(*pid, self.heard.get(pid).cloned().unwrap_or_default());
+            }
+            Event::GroupSeen { group, members, .. } if members.is_empty() => {
+                self.groups.remove(group);
+                self.empty_groups.remove(group);
+            }
+            Event::WorkersUnsignallable { request, .. } => {
+                self.preparing.pop_front();
+                self.held = None;
                 self.pending.extend(request);
             }
             Event::UpgradeNotPrepared => {
@@ -128,7 +168,30 @@ impl Onlooker {
         }
     }
 
-    fn see(&mut self, action: &Action, reports: &mut Vec<(bool, UpgradeReport)>) {
+    /// Notes how the pool is after rollouts have ended.
+    fn note_ends(&mut self, supervisor: &Supervisor, actions: &[Action]) {
+        let pool = &supervisor.tables.pool;
+        for action in actions {
+            let Action::Notice {
+                notice:
+                    Notice::UpgradeDone { kind, generation, .. } | Notice::UpgradeFailed { kind, generation, .. },
+                ..
+            } = action
+            else {
+                continue;
+            };
+            let is_new = |worker: &&Worker| worker.generation == Generation(*generation);
+            let up = pool.workers().filter(|worker| worker.is_up());
+            let is_all_new = pool.up() == pool.size() && up.filter(is_new).count() == pool.size();
+            let is_any_new =
+                pool.workers().filter(|worker| worker.is_undrained()).any(|worker| is_new(&worker));
+            let is_served = pool.up() + pool.given_up.len() == pool.size();
+            let ends = self.ends.entry(key_of(*kind, *generation)).or_default();
+            ends.push_back(AtEnd { is_all_new, is_any_new, is_served });
+        }
+    }
+
+    fn see(&mut self, action: &Action, supervisor: &Supervisor) {
         match action {
             Action::Spawn { generation, .. } => {
                 assert!(!self.is_stopping, "I8: spawned after the stop");
@@ -156,17 +219,41 @@ impl Onlooker {
             Action::Reply { request, answer } => {
                 assert!(self.pending.remove(request), "I7: a second last reply to {request:?}");
                 if let LastReply::Upgrade { ok, report, .. } = answer {
-                    reports.push((*ok, report.clone()));
+                    match report.outcome {
+                        Outcome::Done => {
+                            assert!(*ok || report.left.is_serving(), "what is done is no failure");
+                        }
+                        Outcome::Failed => assert!(!ok, "a failed upgrade is no success"),
+                        Outcome::RolledBack => {}
+                    }
                 }
             }
             Action::Exit { code } => {
                 assert_eq!(self.exit.replace(*code), None, "I8: exits twice");
+                let is_group_left = supervisor.tables.policy.stop_group && !self.groups.is_empty();
+                assert!(
+                    self.is_stopped_at_once || !is_group_left,
+                    "I8: exits before what its workers have left behind"
+                );
                 let is_in_vain = self.processes.keys().all(|pid| self.refusing.contains(pid));
                 assert!(
                     self.is_stopped_at_once || self.processes.is_empty() || (is_in_vain && *code == 1),
                     "I8: exits before its workers"
                 );
             }
+            Action::StopGroup { group, signal } => {
+                let stops = self.groups.get_mut(group);
+                let stops = stops.unwrap_or_else(|| panic!("I5: {signal} to group {group}, which has gone"));
+                assert!(!stops.contains(signal), "I6: {signal} to group {group} twice");
+                stops.push(*signal);
+                if *signal == Signal::SIGKILL {
+                    self.empty_groups.insert(*group);
+                }
+            }
+            Action::Look { group } => {
+                assert!(self.groups.contains_key(group), "I5: a look at group {group}, which has gone");
+            }
+            Action::Notice { notice: Notice::UpgradeReported(report), .. } => self.check_report(report),
             Action::Notice { notice: Notice::MasterStopping { .. }, .. } => {
                 self.is_stopping = true;
                 self.is_hung_up = false;
@@ -182,29 +269,18 @@ impl Onlooker {
         }
     }
 
-    /// What the report of an ended upgrade says of the pool is so.
-    fn check_report(&self, supervisor: &Supervisor, ok: bool, report: &UpgradeReport) {
-        let generation = Generation(report.generation);
-        let is_full = supervisor.tables.pool.up() == supervisor.tables.pool.size();
-        let runs = |worker: &Worker| worker.generation == generation && worker.is_undrained();
+    /// What the report of an ended rollout says of the pool was so at its end.
+    fn check_report(&mut self, report: &UpgradeReport) {
+        let ends = self.ends.get_mut(&key_of(report.kind, report.generation));
+        let at_end = ends.and_then(VecDeque::pop_front).expect("a report of a rollout that has not ended");
         match report.outcome {
-            Outcome::Done => {
-                assert!(ok, "an upgrade that is done is no failure");
-                assert!(
-                    is_full && supervisor.tables.pool.workers().filter(|worker| worker.is_up()).all(runs)
-                );
-            }
+            Outcome::Done => assert!(at_end.is_all_new, "done, and not every worker is new: {at_end:?}"),
             Outcome::RolledBack => {
-                assert!(
-                    !supervisor.tables.pool.workers().any(runs),
-                    "rolled back, and {generation} still runs"
-                );
-                let given_up = supervisor.tables.pool.given_up.len();
-                let is_served = supervisor.tables.pool.up() + given_up == supervisor.tables.pool.size();
-                let is_whole = is_served || !self.turned.contains(&report.generation);
+                assert!(!at_end.is_any_new, "rolled back, and {} still runs", report.generation);
+                let is_whole = at_end.is_served || !self.turned.contains(&report.generation);
                 assert!(is_whole, "rolled back, and not every slot that was not given up serves again");
             }
-            Outcome::Failed => assert!(!ok, "a failed upgrade is no success"),
+            Outcome::Failed => {}
         }
     }
 
@@ -216,10 +292,12 @@ impl Onlooker {
             assert!(forgotten.is_empty(), "I7: the master has gone without a reply to {forgotten:?}");
             return;
         }
-        let Tables { plan, queue, .. } = &supervisor.tables;
+        let Tables { plan, queue, aftermath, .. } = &supervisor.tables;
         let mut waiting: BTreeSet<_> =
             plan.rollout().map_or(Vec::new(), Rollout::requests).into_iter().collect();
         waiting.extend(queue.requests());
+        let ended = aftermath.pending().flat_map(|ended| ended.waiters.iter());
+        waiting.extend(ended.map(|waiter| waiter.request));
         // Somebody who has left is remembered in what is being prepared.
         let preparing = self.preparing.iter().filter_map(|(request, _)| *request);
         waiting.extend(preparing.filter(|request| self.pending.contains(request)));
@@ -241,6 +319,18 @@ impl Onlooker {
         }
         assert_eq!(processes, self.processes.len(), "a process that is no worker");
         self.check_slots(supervisor);
+    }
+
+    /// What the shell says of the upgrade that it prepares, where nothing fails.
+    pub(super) fn prepared(&self, supervisor: &Supervisor) -> Option<Event> {
+        let &(request, plan) = self.preparing.front()?;
+        let serving = supervisor.tables.pool.workers().filter(|worker| worker.is_undrained());
+        let pids: Vec<_> =
+            serving.filter_map(|worker| worker.pid).filter(|pid| self.refusing.contains(pid)).collect();
+        Some(match pids.is_empty() {
+            true => Event::UpgradePrepared { request, plan },
+            false => Event::WorkersUnsignallable { request, pids },
+        })
     }
 
     /// The master is replaced by another image.
@@ -287,8 +377,18 @@ impl Shows for Plain {
 }
 
 /// What a shell answers at once; `refusing` are the processes that it may not signal.
-pub(super) fn answer(action: &Action, refusing: &BTreeSet<Pid>) -> Option<Event> {
+/// `empty_groups` are those in which nobody is left.
+pub(super) fn answer(
+    action: &Action,
+    refusing: &BTreeSet<Pid>,
+    empty_groups: &BTreeSet<Pid>,
+) -> Option<Event> {
     let (pid, report) = match *action {
+        Action::Look { group } => {
+            let is_empty = empty_groups.contains(&group);
+            let members = if is_empty { Vec::new() } else { vec![MEMBER] };
+            return Some(Event::GroupSeen { group, members, listens: false });
+        }
         Action::Recognise { pid, convention, .. } => {
             let (signal, reason) = convention.choose(&Plain);
             (pid, Report::Convention(signal, reason))
@@ -301,7 +401,7 @@ pub(super) fn answer(action: &Action, refusing: &BTreeSet<Pid>) -> Option<Event>
                 Ask::With(signal) => (signal, SignalReason::Set),
                 Ask::ByConvention(convention) => convention.choose(&Plain),
             };
-            (pid, Report::StopSent { signal, reason, is_caught: true })
+            (pid, Report::StopSent { signal, reason, ending: DrainEnding::Handled })
         }
         _ => return None,
     };
@@ -317,8 +417,11 @@ pub(super) fn good_event(
     now: Moment,
     onlooker: &Onlooker,
 ) -> Option<(Moment, Event)> {
-    if let Some(&(request, plan)) = onlooker.preparing.front() {
-        return Some((now, Event::UpgradePrepared { request, plan }));
+    if let Some(event) = onlooker.prepared(supervisor) {
+        return Some((now, event));
+    }
+    if let Some(&group) = onlooker.groups.keys().next() {
+        return Some((now, Event::GroupSeen { group, members: Vec::new(), listens: false }));
     }
     if let Some(&generation) = onlooker.resolving.first() {
         return Some((now, Event::ReleaseResolved { generation, same_as: None }));
@@ -327,7 +430,7 @@ pub(super) fn good_event(
         let Some(pid) = worker.pid else { continue };
         match worker.state {
             // It never hears of it.
-            State::Draining(_) if onlooker.refusing.contains(&pid) && !onlooker.heard.contains(&pid) => {}
+            State::Draining(_) if onlooker.refusing.contains(&pid) && !onlooker.heard.contains_key(&pid) => {}
             State::Draining(_) => {
                 return Some((now, Event::Exited { pid, termination: Termination::Exited(0) }));
             }
@@ -348,7 +451,7 @@ pub(super) fn good_event(
 /// I8: with nothing left to do, every slot serves or was given up, and no rollout runs. A master that was asked to stop
 /// has exited.
 pub(super) fn check_rest(supervisor: &Supervisor) {
-    let Tables { pool, plan, queue, .. } = &supervisor.tables;
+    let Tables { pool, plan, queue, aftermath, .. } = &supervisor.tables;
     match plan {
         Plan::Waiting | Plan::Exited => {}
         Plan::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
@@ -357,6 +460,7 @@ pub(super) fn check_rest(supervisor: &Supervisor) {
             let out_of_reach = pool.workers().filter(|worker| worker.is_out_of_reach()).count();
             assert_eq!(pool.live(), pool.up() + out_of_reach, "I8: at rest, and somebody drains");
             assert_eq!(queue.len(), 0, "I8: at rest, and an upgrade waits");
+            assert_eq!(aftermath.pending().count(), 0, "I7: at rest, and a report is due");
             assert!(*plan == Plan::Steady, "I8: at rest in the middle of a rollout: {plan:?}, {pool:?}");
         }
     }

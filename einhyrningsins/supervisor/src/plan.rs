@@ -8,10 +8,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use einhorn_proto::{ExitReason, Outcome, RolloutKind, UpgradeFailure};
+use einhorn_proto::{ExitReason, Left, Notice, Outcome, RolloutKind, UpgradeFailure};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Generation, RequestKey, SlotNumber};
+use super::event::{Generation, RequestKey, SlotNumber, UpgradePlan};
 use super::moment::Moment;
 use super::slot::Attempts;
 
@@ -84,6 +84,9 @@ pub(crate) struct Rollout {
     /// The slots that try the new release before the rest follows.
     canary: Option<Canary>,
     waiters: Vec<Waiter>,
+    /// Whether its report waits for the last worker that it replaces.
+    #[serde(default)]
+    is_reported_drained: bool,
     /// When it began to replace workers.
     since: Option<Moment>,
     stage: Stage,
@@ -91,6 +94,9 @@ pub(crate) struct Rollout {
     attempts: BTreeMap<SlotNumber, Attempts>,
     /// The slots that keep their worker until they may try the next successor.
     retries: BTreeMap<SlotNumber, Moment>,
+    /// What was found out about the workers that it replaces.
+    #[serde(default)]
+    left: Left,
 }
 
 /// How far a rollout is.
@@ -133,16 +139,25 @@ impl Rollout {
             is_fleet: false,
             canary: None,
             waiters: Vec::new(),
+            is_reported_drained: false,
             since: None,
             stage: Stage::Resolving,
             attempts: BTreeMap::new(),
             retries: BTreeMap::new(),
+            left: Left::default(),
         }
     }
 
-    /// In this order: a fleet at once, or some canaries first.
-    pub(crate) fn ordered(self, is_fleet: bool, canary: Option<Canary>) -> Self {
-        Self { is_fleet, canary, ..self }
+    /// As it was planned: a fleet at once, or some canaries first.
+    pub(crate) fn planned(self, plan: UpgradePlan) -> Self {
+        let UpgradePlan { is_fleet, is_reported_drained, .. } = plan;
+        let canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
+        Self { is_fleet, canary, is_reported_drained, ..self }
+    }
+
+    /// Whether its report waits for the last worker that it replaces.
+    pub(crate) fn is_reported_drained(&self) -> bool {
+        self.is_reported_drained
     }
 
     /// In the place of `old`, with what that leaves behind: what to go back to, what to be rid of, and who waits for
@@ -183,6 +198,16 @@ impl Rollout {
 
     pub(crate) fn canary(&self) -> Option<Canary> {
         self.canary
+    }
+
+    /// Something was told of a worker that it replaces.
+    pub(crate) fn note(&mut self, notice: &Notice) {
+        self.left.note(notice);
+    }
+
+    /// What was found out about the workers that it replaces.
+    pub(crate) fn left(&self) -> &Left {
+        &self.left
     }
 
     pub(crate) fn waiters(&self) -> &[Waiter] {

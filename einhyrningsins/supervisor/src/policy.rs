@@ -28,6 +28,15 @@ pub struct Policy {
     pub graceful_signal: Option<Signal>,
     /// How long a worker has to stop before SIGKILL; `None` for ever.
     pub grace: Option<Duration>,
+    /// Whether a worker's stop signal and SIGKILL go to its whole process group, and a stop waits for what is left of that.
+    #[serde(default)]
+    pub stop_group: bool,
+    /// After which time a worker that drains is worth a warning; `None` for never.
+    #[serde(default)]
+    pub drain_warning: Option<Duration>,
+    /// How long the report of a rollout waits for the workers that it replaced.
+    #[serde(default)]
+    pub report_wait: Duration,
     /// How long a worker whose slot is taken away goes on before it is asked to stop; `None` if it is asked at once.
     /// Where slots have sockets of their own, connections may still be on their way to it.
     #[serde(default)]

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use einhorn_proto::{Death, Termination, WORKERS_MAX};
+use einhorn_proto::{Death, DrainEnding, Termination, WORKERS_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Generation, SlotNumber, WorkerId};
@@ -17,7 +17,7 @@ use super::index::Index;
 use super::moment::{Moment, milliseconds};
 use super::signal::{Pid, Signal};
 use super::slot::{Attempts, Holder, Slot};
-use super::worker::{Boot, Drain, Next, Process, State, Worker};
+use super::worker::{Boot, Drain, Next, Process, State, Stops, Worker};
 use crate::Contradiction;
 
 /// All workers and slots.
@@ -114,12 +114,29 @@ impl Pool {
         self.change_worker(id, |worker| worker.speaks_einhorn = true);
     }
 
-    /// A worker was sent a stop signal.
-    pub(crate) fn stop_sent(&mut self, id: WorkerId, signal: Signal) {
+    /// A worker was sent a stop signal. If that is its first, its drain is worth a warning at `warn_at`.
+    pub(crate) fn stop_sent(
+        &mut self,
+        id: WorkerId,
+        signal: Signal,
+        ending: DrainEnding,
+        warn_at: Option<Moment>,
+    ) {
         self.change_worker(id, |worker| {
             worker.is_unsignallable = false;
             if let State::Draining(drain) = &mut worker.state {
-                *drain = drain.with(signal);
+                let is_first = drain.sent == Stops::default();
+                *drain = drain.with(signal, ending);
+                drain.warn_at = if is_first { warn_at } else { drain.warn_at };
+            }
+        });
+    }
+
+    /// A worker has taken long to drain.
+    pub(crate) fn drains_long(&mut self, id: WorkerId) {
+        self.change_worker(id, |worker| {
+            if let State::Draining(drain) = &mut worker.state {
+                (drain.warn_at, drain.is_long) = (None, true);
             }
         });
     }
@@ -215,11 +232,13 @@ impl Pool {
             };
             let Worker { slot: number, generation, spawned_at, .. } = *worker;
             self.leave(id, now);
-            self.change_slot(number, |slot| {
-                slot.restarts += u64::from(role != Role::Successor);
-                // Without what it wrote, which would make each status as long as that.
-                slot.last_death = Some((now, Death { stderr_tail: Vec::new(), ..death.clone() }));
-            });
+            if !death.is_on_purpose() {
+                self.change_slot(number, |slot| {
+                    slot.restarts += u64::from(role != Role::Successor);
+                    // Without what it wrote, which would make each status as long as that.
+                    slot.last_death = Some((now, Death { stderr_tail: Vec::new(), ..death.clone() }));
+                });
+            }
             self.losses.push_back(Loss { slot: number, generation, spawned_at, cause, role, death });
         }
     }
@@ -325,6 +344,8 @@ impl Pool {
     pub(crate) fn drain(&mut self, id: WorkerId, drain: Drain) {
         self.leave(id, drain.since);
         self.change_worker(id, |worker| {
+            // Whether it can be signalled shows when it is.
+            worker.is_unsignallable &= worker.drain().is_some();
             worker.state = State::Draining(drain);
             worker.ping_due = None;
         });

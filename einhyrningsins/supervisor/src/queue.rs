@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::event::{Action, RequestKey, UpgradePlan};
+use super::signal::Pid;
 
 /// How many upgrades may wait, SIGHUP not counted. Source: this program; einhyrningsinsctl(1), `upgrade --wait`.
 const WAITING_MAX: usize = 16;
@@ -136,6 +137,17 @@ impl Supervisor {
     pub(crate) fn on_upgrade_not_prepared(&mut self) {
         self.tables.queue.prepared();
         self.is_held_for_upgrade = false;
+    }
+
+    /// An upgrade could not replace these.
+    pub(crate) fn on_workers_unsignallable(&mut self, request: Option<RequestKey>, pids: &[Pid]) {
+        self.on_upgrade_not_prepared();
+        for pid in pids {
+            let id = self.tables.pool.by_pid(*pid).map(|worker| worker.id);
+            id.into_iter().for_each(|id| self.tables.pool.unsignallable(id));
+        }
+        let pids = pids.iter().map(|pid| pid.as_raw()).collect();
+        self.reply(request, LastReply::Refused(Refusal::CannotSignal(pids)));
     }
 
     /// Nothing that waits begins any more.

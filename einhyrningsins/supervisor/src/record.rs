@@ -6,7 +6,9 @@
 use alloc::string::{String, ToString};
 use core::time::Duration;
 
-use einhorn_proto::{AckSource, Ignored, Notice, RecycleReason, SignalReason, Termination, UpgradeFailure};
+use einhorn_proto::{
+    AckSource, DrainEnding, Ignored, Notice, RecycleReason, SignalReason, Termination, UpgradeFailure,
+};
 
 use super::Supervisor;
 use super::event::{Action, Event, Generation, Report, RequestKey, WorkerId};
@@ -16,7 +18,7 @@ use super::policy::AckMode;
 use super::pool::Cause;
 use super::signal::{Pid, Signal};
 use super::tables::count;
-use super::worker::{Boot, Drain, State};
+use super::worker::{Boot, Drain, State, Stops};
 
 impl Supervisor {
     /// Notes an event.
@@ -37,6 +39,8 @@ impl Supervisor {
             Event::RequestAbandoned { request } => self.on_request_abandoned(request),
             Event::UpgradePrepared { request, plan } => self.on_upgrade_prepared(request, plan),
             Event::UpgradeNotPrepared => self.on_upgrade_not_prepared(),
+            Event::WorkersUnsignallable { request, pids } => self.on_workers_unsignallable(request, &pids),
+            Event::GroupSeen { group, members, listens } => self.on_group_seen(group, members, listens),
             Event::ReleaseResolved { generation, same_as } => self.on_release_resolved(generation, same_as),
             Event::ReleaseFailed { generation, reason } => self.on_release_failed(generation, reason),
             Event::DeadlineReached => self.reached = now,
@@ -123,11 +127,14 @@ impl Supervisor {
         let (id, slot, generation) = (worker.id, worker.slot.0, worker.generation.0);
         if let Some(drain) = worker.drain() {
             let took_ms = milliseconds(self.now - drain.since);
-            let termination = termination.clone();
-            self.tell(Notice::Drained { slot, pid: pid.as_raw(), generation, termination, took_ms });
+            let has_served = worker.acked_at.is_some();
+            let ending = if has_served { drain.ending(&termination) } else { DrainEnding::Own };
+            let (pid, termination) = (pid.as_raw(), termination.clone());
+            self.tell_of(id, Notice::Drained { slot, pid, generation, termination, took_ms, ending });
         }
         self.tables.pool.gone(id, self.now, Cause::Died, termination.to_string(), Some(termination));
         self.tables.recycling.gone(id);
+        self.tables.aftermath.gone(id);
     }
 
     fn on_heard(&mut self, pid: Pid, report: Report) {
@@ -164,9 +171,10 @@ impl Supervisor {
             }
             (Report::LastWords(lines), _) => self.tables.pool.wrote(id, lines),
             (Report::Convention(signal, reason), _) => self.note_convention(generation, signal, &reason),
-            (Report::StopSent { signal, reason, .. }, State::Draining(drain)) => {
-                self.tables.pool.stop_sent(id, signal);
-                self.tell_stop_sent((slot, pid, generation), drain, signal, &reason);
+            (Report::StopSent { signal, reason, ending }, State::Draining(drain)) => {
+                let warn_at = self.tables.policy.drain_warning.map(|after| self.now + after);
+                self.tables.pool.stop_sent(id, signal, ending, warn_at);
+                self.tell_stop_sent(id, (slot, pid, generation), drain, signal, &reason);
             }
             (Report::StopSent { signal, .. }, State::Spawning | State::Starting(_) | State::Up { .. }) => {
                 self.ignore(&Ignored::StopSent { pid, signal: signal.as_str() });
@@ -174,11 +182,16 @@ impl Supervisor {
             (Report::SignalFailed { signal, reason }, _) => {
                 self.tables.pool.unsignallable(id);
                 let (generation, signal) = (generation.0, signal.as_str().into());
-                self.tell(Notice::SignalRefused { slot, pid, generation, signal, reason });
+                self.tell_of(id, Notice::SignalRefused { slot, pid, generation, signal, reason });
             }
-            (Report::LeftBehind { members, listens }, _) => {
-                let members = members.into_iter().map(Pid::as_raw).collect();
-                self.tell(Notice::LeftBehind { slot, pid, generation: generation.0, members, listens });
+            (Report::LeftBehind { members, listens, is_group }, _) => {
+                let worker = worker.clone();
+                let pids = members.iter().map(|pid| pid.as_raw()).collect();
+                let generation = generation.0;
+                self.tell_of(id, Notice::LeftBehind { slot, pid, generation, members: pids, listens });
+                if is_group {
+                    self.follow_group(&worker, Pid::from_raw(pid), members, listens);
+                }
             }
             (Report::Suspended(is_suspended), _) => self.tables.pool.suspended(id, is_suspended),
             (Report::Stopping, _) => self.tell(Notice::Stopping { slot, pid }),
@@ -195,19 +208,20 @@ impl Supervisor {
     /// A worker was sent a stop signal: its first one, or a harder one. One that it had before is no news.
     fn tell_stop_sent(
         &mut self,
+        id: WorkerId,
         (slot, pid, generation): (u32, i32, Generation),
         drain: Drain,
         signal: Signal,
         reason: &SignalReason,
     ) {
-        let (is_first, name) = (drain.signals().is_empty(), signal.as_str().into());
+        let (is_first, name) = (drain.sent == Stops::default(), signal.as_str().into());
         if is_first && signal != Signal::SIGKILL {
             self.note_convention(generation, signal, reason);
             let (generation, why) = (generation.0, format!("{}", drain.why));
             self.tell(Notice::Draining { slot, pid, generation, signal: name, why });
-        } else if !drain.signals().contains(&signal) {
+        } else if !drain.sent.has(signal) {
             let (generation, after_ms) = (generation.0, milliseconds(self.now - drain.since));
-            self.tell(Notice::Escalated { slot, pid, generation, signal: name, after_ms });
+            self.tell_of(id, Notice::Escalated { slot, pid, generation, signal: name, after_ms });
         }
     }
 
@@ -248,6 +262,7 @@ impl Supervisor {
 
     fn on_request_abandoned(&mut self, request: RequestKey) {
         self.tables.queue.abandon(request);
+        self.tables.aftermath.abandon(request, self.now);
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             rollout.abandon(request);
         }

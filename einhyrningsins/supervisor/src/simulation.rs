@@ -18,7 +18,7 @@ use super::Pid;
 use super::Signal;
 use einhorn_proto::{AckSource, Target, Termination};
 
-use super::onlooker::{BYSTANDER, Onlooker, answer, check_rest, good_event};
+use super::onlooker::{BYSTANDER, MEMBER, Onlooker, answer, check_rest, good_event};
 use super::*;
 
 /// Seconds in a debug build; a sweep takes more by `EINHYRNINGSINS_SEEDS`.
@@ -66,6 +66,9 @@ impl World {
             upgrade_additional_max: dice.bool().then(|| dice.u32(1..4)),
             graceful_signal: dice.bool().then_some(Signal::SIGUSR2),
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
+            stop_group: dice.bool(),
+            drain_warning: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
+            report_wait: Duration::from_millis(if dice.bool() { dice.u64(..2000) } else { 0 }),
             shrink_grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             upgrade_restarts: dice.bool(),
             recycling: limits(&mut dice),
@@ -106,7 +109,7 @@ impl World {
             return self.prepared();
         }
         let &Action::Spawn { worker, .. } = action else {
-            return answer(action, &self.onlooker.refusing);
+            return answer(action, &self.onlooker.refusing, &self.onlooker.empty_groups);
         };
         if self.dice.u32(..100) < self.trouble {
             let transient = self.dice.bool();
@@ -137,7 +140,13 @@ impl World {
 
     fn reap(&mut self, pid: i32) {
         if self.onlooker.processes.contains_key(&Pid::from_raw(pid)) {
-            self.reaped.insert(pid);
+            if self.dice.u32(..10) == 0 {
+                let report =
+                    Report::LeftBehind { members: vec![MEMBER], listens: self.dice.bool(), is_group: true };
+                self.feed(Event::Heard { pid: Pid::from_raw(pid), report });
+            } else {
+                self.reaped.insert(pid);
+            }
         }
         let termination = if self.dice.bool() {
             Termination::Exited(self.dice.i32(0..256))
@@ -160,6 +169,10 @@ impl World {
     }
 
     fn plan(&mut self) -> UpgradePlan {
+        UpgradePlan { is_reported_drained: self.dice.u32(..4) == 0, ..self.order() }
+    }
+
+    fn order(&mut self) -> UpgradePlan {
         match self.dice.u32(..4) {
             0 | 1 => UpgradePlan::default(),
             2 => UpgradePlan { is_fleet: true, ..UpgradePlan::default() },
@@ -251,7 +264,11 @@ impl World {
             }
             _ => match self.dice.u32(..12) {
                 0 => self.stop(),
-                1..4 => self.abandon(),
+                1..3 => self.abandon(),
+                3 => {
+                    let groups = self.onlooker.groups.keys().next().copied();
+                    self.onlooker.empty_groups.extend(groups);
+                }
                 4 => {
                     let worker = WorkerId(self.dice.u64(..50) + 1_000_000);
                     self.feed(Event::Spawned { worker, pid: Pid::from_raw(1) });
@@ -303,9 +320,9 @@ impl World {
 
     /// The upgrade that is being prepared can begin, or cannot.
     fn prepared(&mut self) -> Option<Event> {
-        let &(request, plan) = self.onlooker.preparing.front()?;
+        let prepared = self.onlooker.prepared(&self.supervisor)?;
         let is_refused = self.dice.u32(..100) < self.trouble;
-        Some(if is_refused { Event::UpgradeNotPrepared } else { Event::UpgradePrepared { request, plan } })
+        Some(if is_refused { Event::UpgradeNotPrepared } else { prepared })
     }
 
     fn abandon(&mut self) {

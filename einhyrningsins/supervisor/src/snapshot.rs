@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Counts, MasterState, Recycled, RolloutKind, SignalReason, SlotStatus, UpgradeStage, UpgradeStatus,
-    WorkerState, WorkerStatus,
+    Counts, LastUpgrade, Lasting, LeftoverStatus, MasterState, Recycled, RolloutKind, SignalReason,
+    SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
 use super::moment::{Moment, milliseconds};
@@ -14,7 +14,7 @@ use super::plan::{Plan, Rollout, Stage};
 use super::signal::{Pid, Signal};
 use super::slot::Holder;
 use super::tables::count;
-use super::worker::{Drain, State, Worker};
+use super::worker::{State, Worker};
 use super::{Generation, Supervisor};
 
 /// How the pool is at one moment.
@@ -42,6 +42,12 @@ pub struct Snapshot {
     pub upgrade: Option<UpgradeStatus>,
     /// How many upgrades wait for its end.
     pub queued: u32,
+    /// The last rollout that has ended.
+    pub last_upgrade: Option<LastUpgrade>,
+    /// Generations of which a worker has drained for long.
+    pub lasting: Vec<Lasting>,
+    /// What workers have left behind.
+    pub leftovers: Vec<LeftoverStatus>,
 }
 
 /// How the pool is, in numbers.
@@ -100,6 +106,9 @@ impl Supervisor {
             recycled: self.tables.recycling.counts(),
             upgrade: self.upgrade_status(now),
             queued: count(self.tables.queue.len()),
+            last_upgrade: self.tables.aftermath.last(now),
+            lasting: self.tables.lasting(now),
+            leftovers: self.tables.leftovers.statuses(now),
         }
     }
 
@@ -122,6 +131,12 @@ impl Supervisor {
     /// The pids of all live workers.
     pub fn pids(&self) -> impl Iterator<Item = Pid> {
         self.tables.pool.workers().filter_map(|worker| worker.pid)
+    }
+
+    /// The pids of the workers that were not asked to stop.
+    pub fn serving_pids(&self) -> impl Iterator<Item = Pid> {
+        let serving = self.tables.pool.workers().filter(|worker| worker.is_undrained());
+        serving.filter_map(|worker| worker.pid)
     }
 
     /// How workers of `generation` are asked to stop, as far as that is known.
@@ -151,7 +166,7 @@ impl Supervisor {
             let drain = worker.drain();
             Some(WorkerDetail {
                 pid: worker.pid?,
-                stop_signals: drain.map_or(Vec::new(), Drain::signals),
+                stop_signals: drain.map_or(Vec::new(), |drain| drain.sent.signals()),
                 asked_to_stop: drain.map(|drain| now - drain.since),
                 ping_word: worker.ping_word.clone(),
             })
@@ -274,5 +289,6 @@ fn status_of(worker: &Worker, now: Moment) -> Option<WorkerStatus> {
         pinged_ms: worker.pinged_at.map(|at| milliseconds(now - at)),
         text: worker.text.clone(),
         stopped: worker.is_suspended,
+        unsignallable: worker.is_unsignallable,
     })
 }

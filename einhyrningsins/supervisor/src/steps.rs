@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
-    AckSource, DrainReason, ExitReason, MISSED_BOOT_DEADLINE, NextStep, Notice, Outcome, RecycleReason,
-    UpgradeFailure,
+    AckSource, DrainReason, ExitReason, Lasting, MISSED_BOOT_DEADLINE, NextStep, Notice, Outcome,
+    RecycleReason, UpgradeFailure,
 };
 
 use super::Supervisor;
@@ -17,6 +17,7 @@ use super::plan::Plan;
 use super::pool::{Loss, Pass, Role};
 use super::rules::{Fate, Step};
 use super::signal::{Pid, Signal};
+use super::tables::Tables;
 use super::worker::{Drain, Process, Worker};
 
 /// The grace period of a worker that missed its boot deadline, or fell silent, where the policy sets none: it hangs,
@@ -28,6 +29,7 @@ impl Supervisor {
     /// Takes a step.
     pub(crate) fn take(&mut self, step: Step) {
         match step {
+            Step::Report => self.give_report(),
             Step::Exit => self.exit_after_stop(),
             Step::StopForWantOfWorkers => self.stop_for_want_of_workers(),
             Step::Decide(fate) => {
@@ -38,6 +40,9 @@ impl Supervisor {
             Step::CountAsAcked(worker) => self.ack(worker, AckSource::Timer),
             Step::MissBoot(process) => self.miss_boot(process),
             Step::Kill(process) => self.kill(process),
+            Step::WarnOfDrain(process) => self.warn_of_drain(process),
+            Step::Look(group) => self.look_at_group(group),
+            Step::KillGroup(group) => self.stop_group(group, Signal::SIGKILL),
             Step::Ask(process) => self.ask(process, None, DrainReason::FewerWorkers),
             Step::GrowOld(worker) => {
                 self.tables.pool.grown_old(worker);
@@ -189,6 +194,20 @@ impl Supervisor {
     pub(crate) fn kill(&mut self, process: Process) {
         self.tables.pool.end(process.id);
         self.send_stop(process.id, Some(Signal::SIGKILL));
+    }
+
+    /// Says how many workers of a generation drain, the first time that one of them has taken long.
+    fn warn_of_drain(&mut self, Process { id, generation, .. }: Process) {
+        let of_generation = |tables: &Tables, now| {
+            tables.lasting(now).into_iter().find(|lasting| lasting.generation == generation.0)
+        };
+        let is_said = of_generation(&self.tables, self.now).is_some();
+        self.tables.pool.drains_long(id);
+        if let Some(Lasting { generation, workers, after_ms }) = of_generation(&self.tables, self.now)
+            && !is_said
+        {
+            self.tell_of(id, Notice::StillDraining { generation, workers, after_ms });
+        }
     }
 
     /// Asks an undrained worker to stop, as soon as it has a pid.

@@ -1,12 +1,16 @@
 //! All that the core knows between two events. This is what a master hands over to its next image.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 
+use einhorn_proto::Lasting;
 use serde::{Deserialize, Serialize};
 
+use super::aftermath::Aftermath;
 use super::event::Generation;
-use super::moment::Moment;
+use super::leftovers::Leftovers;
+use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Stage};
 use super::policy::Policy;
 use super::pool::Pool;
@@ -25,6 +29,10 @@ pub struct Tables {
     /// Upgrades that have not begun; a master of format 2 knows none.
     #[serde(default)]
     pub(crate) queue: Queue,
+    #[serde(default)]
+    pub(crate) aftermath: Aftermath,
+    #[serde(default)]
+    pub(crate) leftovers: Leftovers,
     pub(crate) started_at: Option<Moment>,
     /// Whether the pool was once full. Until then spawns are not paced.
     pub(crate) was_ready: bool,
@@ -50,6 +58,8 @@ impl Tables {
             releases: Releases::first(),
             recycling: Recycling::default(),
             queue: Queue::default(),
+            aftermath: Aftermath::default(),
+            leftovers: Leftovers::default(),
             started_at: None,
             was_ready: false,
         }
@@ -108,6 +118,24 @@ impl Tables {
     /// Whether each slot that was not given up has a worker that takes traffic.
     pub(crate) fn serves_everywhere(&self) -> bool {
         self.pool.up() + self.pool.given_up.len() == self.pool.size()
+    }
+
+    /// The generations of which a worker has drained for long, with all that drain.
+    pub(crate) fn lasting(&self, now: Moment) -> Vec<Lasting> {
+        let mut lasting: BTreeMap<Generation, (bool, u32, Moment)> = BTreeMap::new();
+        for worker in self.pool.workers() {
+            if let Some(drain) = worker.drain().filter(|drain| drain.is_asked()) {
+                let known = lasting.entry(worker.generation).or_insert((false, 0, drain.since));
+                *known = (known.0 || drain.is_long, known.1 + 1, known.2.min(drain.since));
+            }
+        }
+        let lasting = lasting.into_iter().filter(|(_, (is_long, ..))| *is_long);
+        let lasting = lasting.map(|(generation, (_, workers, since))| Lasting {
+            generation: generation.0,
+            workers,
+            after_ms: milliseconds(now - since),
+        });
+        lasting.collect()
     }
 
     /// The generations that something may still be spawned from.

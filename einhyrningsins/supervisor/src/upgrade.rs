@@ -11,13 +11,14 @@ use einhorn_proto::{
 };
 
 use super::Supervisor;
+use super::aftermath::Ended;
 use super::event::{Action, Generation, RequestKey, SlotNumber, UpgradePlan};
-use super::moment::milliseconds;
-use super::plan::{Canary, Plan, Rollout, Stage};
+use super::moment::{Moment, milliseconds};
+use super::plan::{Plan, Rollout, Stage};
 use super::policy::Policy;
 use super::slot::{Attempts, Holder};
 use super::tables::count;
-use super::worker::Worker;
+use super::worker::{Drain, Worker};
 
 impl Supervisor {
     /// Why an upgrade by this plan cannot begin now.
@@ -41,9 +42,8 @@ impl Supervisor {
     /// Begins an upgrade for `request`, in the place of the one that runs if there is one, by asking for its release.
     pub(crate) fn begin_upgrade(&mut self, plan: UpgradePlan, request: Option<RequestKey>) {
         let generation = self.tables.releases.next();
-        let canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
         let rollout = Rollout::new(RolloutKind::Upgrade, generation, self.tables.releases.serving());
-        let rollout = rollout.ordered(plan.is_fleet, canary);
+        let rollout = rollout.planned(plan);
         let mut rollout = match self.tables.plan.take_rollout() {
             Some(old) => self.supersede(old, rollout),
             None => rollout,
@@ -199,6 +199,7 @@ impl Supervisor {
             }
             self.end_rollout(outcome);
         }
+        self.tables.aftermath.hurry();
     }
 
     /// Ends the rollout, informs everybody, and forgets what it was about.
@@ -216,13 +217,30 @@ impl Supervisor {
                 self.failure_notice(&rollout, &report)
             };
             self.tell(notice.clone());
-            for waiter in rollout.waiters() {
-                let ok = outcome == waiter.wants;
-                let (report, notice) = (report.clone(), notice.clone());
-                self.reply(Some(waiter.request), LastReply::Upgrade { ok, report, notice });
-            }
+            self.await_report(&rollout, report, notice);
             self.forget_releases();
         }
+    }
+
+    /// The report comes when the workers have gone that the rollout has asked to stop, or when it can wait no longer.
+    fn await_report(&mut self, rollout: &Rollout, report: UpgradeReport, notice: Notice) {
+        let drains = self.tables.pool.workers().filter_map(|worker| Some((worker.id, worker.drain()?)));
+        let is_replaced = |drain: Drain| rollout.since().is_some_and(|since| since <= drain.since);
+        let old = drains.filter(|(_, drain)| is_replaced(*drain)).map(|(id, _)| id).collect();
+        let wait = self.tables.policy.report_wait;
+        // What does not wait is due at any time.
+        let soon = if wait.is_zero() { Moment::default() } else { self.now + wait };
+        let report_at = (!rollout.is_reported_drained()).then_some(soon);
+        let (waiters, ended_at) = (rollout.waiters().to_vec(), self.now);
+        self.tables.aftermath.add(Ended {
+            report,
+            notice,
+            waiters,
+            old,
+            ended_at,
+            report_at,
+            is_reported: false,
+        });
     }
 
     fn failure_notice(&self, rollout: &Rollout, report: &UpgradeReport) -> Notice {
@@ -256,6 +274,7 @@ impl Supervisor {
             wanted: self.tables.wanted(),
             draining: count(self.tables.pool.draining()),
             took_ms: rollout.since().map_or(0, |since| milliseconds(self.now - since)),
+            left: rollout.left().clone(),
             hint: None,
         }
     }

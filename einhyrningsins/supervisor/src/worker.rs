@@ -14,7 +14,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use einhorn_proto::DrainReason;
+use einhorn_proto::{DrainEnding, DrainReason, Termination};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, SlotNumber, WorkerId};
@@ -102,10 +102,24 @@ pub(crate) struct Drain {
     pub(crate) signal: Option<Signal>,
     #[serde(default)]
     pub(crate) why: DrainReason,
-    /// The stop signals that it got, a bit for each.
-    pub(crate) sent: u64,
+    /// The stop signals that it got.
+    pub(crate) sent: Stops,
+    /// The last of them but SIGKILL, and what it tells if the worker dies of that.
+    #[serde(default)]
+    pub(crate) last: Option<(Signal, DrainEnding)>,
+    /// When this takes so long that it is worth a warning.
+    #[serde(default)]
+    pub(crate) warn_at: Option<Moment>,
+    /// Whether it has taken so long.
+    #[serde(default)]
+    pub(crate) is_long: bool,
     pub(crate) next: Next,
 }
+
+/// A set of stop signals, a bit for each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Stops(u64);
 
 /// What a draining worker gets next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,13 +173,15 @@ impl Worker {
 
     /// Whether it was asked to stop, and the shell has not said what came of that.
     pub(crate) fn is_answer_due(&self) -> bool {
-        let is_asked = self.drain().is_some_and(|drain| drain.is_asked() && drain.sent == 0);
+        let is_asked = self.drain().is_some_and(|drain| drain.is_asked() && drain.sent == Stops::default());
         self.pid.is_some() && is_asked && !self.is_unsignallable
     }
 
     /// What is to happen to it, and when.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Moment, Step)> {
         let (id, process) = (self.id, self.process());
+        let warn_at = self.drain().and_then(|drain| drain.warn_at);
+        let warning = warn_at.zip(process).map(|(at, process)| (at, Step::WarnOfDrain(process)));
         let of_state = match self.state {
             State::Spawning
             | State::Starting(Boot::Unlimited)
@@ -183,7 +199,7 @@ impl Worker {
         };
         // One that has not acked has its boot deadline.
         let ping = if self.is_unacked() { Step::ExpectPing(id) } else { Step::FallSilent(id) };
-        of_state.into_iter().chain(self.ping_due.map(|at| (at, ping)))
+        of_state.into_iter().chain(self.ping_due.map(|at| (at, ping))).chain(warning)
     }
 }
 
@@ -207,12 +223,13 @@ impl Drain {
         why: DrainReason,
         kill_at: Option<Moment>,
     ) -> Self {
-        Self { since, signal, why, sent: 0, next: kill_at.map_or(Next::Nothing, Next::Kill) }
+        let next = kill_at.map_or(Next::Nothing, Next::Kill);
+        Self { since, signal, why, sent: Stops::default(), last: None, warn_at: None, is_long: false, next }
     }
 
     /// One that begins with time to finish: the stop signal comes at `ask_at`.
     pub(crate) fn unasked(since: Moment, why: DrainReason, ask_at: Moment) -> Self {
-        Self { since, signal: None, why, sent: 0, next: Next::Ask(ask_at) }
+        Self { next: Next::Ask(ask_at), ..Self::asked(since, None, why, None) }
     }
 
     /// Whether the worker was sent a stop signal, or gets one as soon as it has a pid.
@@ -222,22 +239,44 @@ impl Drain {
 
     /// Whether the worker has had `signal`, or SIGKILL, after which there is nothing to add.
     pub(crate) fn has_had(self, signal: Signal) -> bool {
-        self.next == Next::End || self.sent & bit(signal) != 0
+        self.next == Next::End || self.sent.has(signal)
     }
 
     /// The stop after `signal` was sent too.
-    pub(crate) fn with(self, signal: Signal) -> Self {
-        Self { sent: self.sent | bit(signal), ..self }
+    pub(crate) fn with(self, signal: Signal, ending: DrainEnding) -> Self {
+        let last = if signal == Signal::SIGKILL { self.last } else { Some((signal, ending)) };
+        Self { sent: self.sent.with(signal), last, ..self }
     }
 
-    /// The next step of a stop that takes too long: of TERM and KILL the one that the worker has not had.
+    /// The next step of a stop that takes too long.
     pub(crate) fn next_signal(self) -> Option<Signal> {
-        [Signal::SIGTERM, Signal::SIGKILL].into_iter().find(|signal| !self.has_had(*signal))
+        self.sent.next().filter(|_| self.next != Next::End)
     }
 
-    /// All the stop signals that the worker got.
+    /// What this end tells of a worker that took traffic.
+    pub(crate) fn ending(self, termination: &Termination) -> DrainEnding {
+        let last = self.last.filter(|(signal, _)| termination.signal() == Some(signal.as_str()));
+        last.map_or(DrainEnding::Own, |(_, ending)| ending)
+    }
+}
+
+impl Stops {
+    pub(crate) fn has(self, signal: Signal) -> bool {
+        self.0 & bit(signal) != 0
+    }
+
+    pub(crate) fn with(self, signal: Signal) -> Self {
+        Self(self.0 | bit(signal))
+    }
+
+    /// The next step of a stop that takes too long: of TERM and KILL the first that is missing.
+    pub(crate) fn next(self) -> Option<Signal> {
+        [Signal::SIGTERM, Signal::SIGKILL].into_iter().find(|signal| !self.has(*signal))
+    }
+
+    /// All of them.
     pub(crate) fn signals(self) -> Vec<Signal> {
-        Signal::ALL.iter().copied().filter(|signal| self.sent & bit(*signal) != 0).collect()
+        Signal::ALL.iter().copied().filter(|signal| self.has(*signal)).collect()
     }
 }
 

@@ -59,6 +59,12 @@ pub(super) struct Args {
     #[arg(long, group = "plan")]
     keep_master: bool,
 
+    /// Return when the last old worker has gone, however long that takes
+    ///
+    /// Without this option, the answer waits for old workers a second at most.
+    #[arg(long, group = "plan", conflicts_with = "no_wait")]
+    drained: bool,
+
     /// End the soak of the running upgrade and replace the rest
     #[arg(long = "continue", group = "running")]
     go_on: bool,
@@ -85,12 +91,12 @@ struct Leave {
 
 impl Typed for Args {
     fn request(&self) -> Option<proto::Command> {
-        let Self { fleet, canary, soak, wait, keep_master, .. } = *self;
+        let Self { fleet, canary, soak, wait, keep_master, drained, .. } = *self;
         Some(match (self.go_on, self.abort, self.follow) {
             (true, _, _) => proto::Command::UpgradeContinue,
             (_, true, _) => proto::Command::UpgradeAbort,
             (_, _, true) => proto::Command::UpgradeFollow,
-            _ => proto::Command::Upgrade { fleet, canary, soak, wait, keep_master },
+            _ => proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained },
         })
     }
 
@@ -188,7 +194,10 @@ fn show_end(context: &Context<'_>, reply: Reply, request: &proto::Command) -> Re
 
 fn what_was_done(report: &UpgradeReport) -> String {
     match report.outcome {
-        Outcome::Done | Outcome::RolledBack => {
+        Outcome::Done => {
+            "the new release serves, and the old one is not gone; \"status\" shows what is left".to_owned()
+        }
+        Outcome::RolledBack => {
             format!("rolled back: no worker runs generation {}", report.generation)
         }
         Outcome::Failed => "not rolled back; \"status\" shows which worker runs what".to_owned(),

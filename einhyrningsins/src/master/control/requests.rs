@@ -203,9 +203,14 @@ fn pool_command(
         Command::Dec { by } => PoolCommand::Dec(*by),
         Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
         Command::Config(settings) => PoolCommand::Configure(policy_change(settings, log)),
-        Command::Upgrade { fleet, canary, soak, wait, keep_master } => {
-            let plan =
-                UpgradePlan { is_fleet: *fleet, canary: *canary, soak: *soak, may_keep_master: *keep_master };
+        Command::Upgrade { fleet, canary, soak, wait, keep_master, drained } => {
+            let plan = UpgradePlan {
+                is_fleet: *fleet,
+                canary: *canary,
+                soak: *soak,
+                may_keep_master: *keep_master,
+                is_reported_drained: *drained,
+            };
             if *wait { PoolCommand::QueueUpgrade(plan) } else { PoolCommand::Upgrade(plan) }
         }
         Command::UpgradeContinue => PoolCommand::Continue,

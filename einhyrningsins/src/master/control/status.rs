@@ -52,6 +52,9 @@ impl Control {
             recycled: pool.recycled,
             upgrade: pool.upgrade,
             queued: pool.queued,
+            last_upgrade: pool.last_upgrade,
+            lasting: pool.lasting,
+            leftovers: pool.leftovers,
         }
     }
 

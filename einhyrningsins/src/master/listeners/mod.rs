@@ -41,6 +41,9 @@ pub(crate) struct Listeners {
     /// The files of sockets that were closed. They go with the master.
     #[serde(skip)]
     files: Vec<SocketPlace>,
+    /// The inodes of sockets that were closed: somebody may still hold them.
+    #[serde(skip)]
+    closed: Vec<u64>,
 }
 
 impl Listeners {
@@ -81,7 +84,7 @@ impl Listeners {
             }
         }
         passed.leftovers().into_iter().for_each(|leftover| log.warn(leftover));
-        Ok(Self { bound, steering: Steering::default(), files: Vec::new() })
+        Ok(Self { bound, steering: Steering::default(), files: Vec::new(), closed: Vec::new() })
     }
 
     /// The variables that describe them to workers of `generation`.
@@ -112,15 +115,17 @@ impl Listeners {
         self.bound.iter().map(Bound::to_keep)
     }
 
-    /// The inodes of their sockets.
+    /// The inodes of their sockets, also of those that were closed.
     pub(super) fn inodes(&self) -> Vec<u64> {
         let listeners = self.bound.iter().flat_map(Bound::each);
-        listeners.filter_map(|(_, listener)| Some(fstat(listener).ok()?.st_ino)).collect()
+        let open = listeners.filter_map(|(_, listener)| Some(fstat(listener).ok()?.st_ino));
+        open.chain(self.closed.iter().copied()).collect()
     }
 
     /// Closes the master's copies, because the pool has come to its end. Connections are refused as soon as no worker
     /// listens any more, instead of waiting for nobody. Nothing is shut down: workers that still listen go on.
     pub(super) fn close(&mut self, registry: &Registry) {
+        self.closed = self.inodes();
         for (number, bound) in std::mem::take(&mut self.bound).into_iter().enumerate() {
             for (slot, listener) in bound.into_each() {
                 // Closing alone does not end it: epoll keeps a socket of which workers have copies.

@@ -31,6 +31,8 @@ pub(super) fn key_of(world: &World, age_max: Duration) -> Key {
     writer.rollout();
     writer.recycling();
     writer.queue();
+    writer.aftermath();
+    writer.leftovers();
     writer.bytes.into_boxed_slice()
 }
 
@@ -117,7 +119,8 @@ impl<'a> Writer<'a> {
             self.small(usize::from(worker.is_unsignallable));
             let onlooker = &self.world.onlooker;
             let is_in = |pids: &BTreeSet<Pid>| worker.pid.is_some_and(|pid| pids.contains(&pid));
-            let (refuses, heard) = (is_in(&onlooker.refusing), is_in(&onlooker.heard));
+            let heard = worker.pid.is_some_and(|pid| onlooker.heard.contains_key(&pid));
+            let refuses = is_in(&onlooker.refusing);
             self.bytes.extend([u8::from(refuses), u8::from(heard)]);
             match worker.state {
                 State::Draining(drain) => {
@@ -227,6 +230,29 @@ impl<'a> Writer<'a> {
         let is_held = self.supervisor.is_held_for_upgrade;
         self.bytes.extend([is_held, self.world.onlooker.held.is_some()].map(u8::from));
         self.bytes.push(u8::from(queue.is_hung_up()));
+    }
+
+    fn aftermath(&mut self) {
+        let pending: Vec<_> = self.supervisor.tables.aftermath.pending().collect();
+        self.small(pending.len());
+        for ended in pending {
+            self.until(1, ended.report_at);
+            self.bytes.push(ended.report.outcome as u8);
+            self.small(ended.waiters.len());
+            ended.waiters.iter().for_each(|waiter| self.bytes.push(waiter.wants as u8));
+            self.small(ended.old.len());
+            ended.old.iter().for_each(|id| self.worker(Some(*id)));
+        }
+    }
+
+    fn leftovers(&mut self) {
+        let leftovers: Vec<_> = self.supervisor.tables.leftovers.iter().collect();
+        self.small(leftovers.len());
+        for (leader, leftover) in leftovers {
+            self.small(usize::from(self.world.onlooker.empty_groups.contains(&leader)));
+            leftover.deadlines(leader).for_each(|(at, _)| self.until(1, Some(at)));
+            STOPS.into_iter().for_each(|stop| self.small(usize::from(leftover.stops.has(stop))));
+        }
     }
 
     fn rollout(&mut self) {

@@ -20,13 +20,20 @@ use core::time::Duration;
 
 use super::Signal;
 
+use super::plan::Rollout;
 use super::tests::plain_policy;
 use super::*;
 use sabotage::Sabotage;
 use search::explore;
 
 const SECOND: Duration = Duration::from_secs(1);
-const PLAN: UpgradePlan = UpgradePlan { is_fleet: false, canary: None, soak: None, may_keep_master: false };
+const PLAN: UpgradePlan = UpgradePlan {
+    is_fleet: false,
+    canary: None,
+    soak: None,
+    may_keep_master: false,
+    is_reported_drained: false,
+};
 const SMOOTH: PoolCommand = PoolCommand::Upgrade(PLAN);
 const LATER: PoolCommand = PoolCommand::QueueUpgrade(PLAN);
 const FLEET: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..PLAN });
@@ -58,6 +65,8 @@ struct Means {
     lates: u8,
     /// A worker holds more memory than it may.
     swells: u8,
+    /// A worker leaves somebody behind.
+    leavings: u8,
     /// A worker changes to another user, so the master may not signal it any more.
     hardens: u8,
     /// The master is replaced.
@@ -65,7 +74,7 @@ struct Means {
 }
 
 impl Means {
-    fn each(self) -> [u8; 11] {
+    fn each(self) -> [u8; 12] {
         let Self {
             deaths,
             failures,
@@ -76,14 +85,31 @@ impl Means {
             abandons,
             lates,
             swells,
+            leavings,
             hardens,
             handovers,
         } = self;
-        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens, handovers]
+        [
+            deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, leavings, hardens,
+            handovers,
+        ]
     }
 
     fn from_each(
-        [deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, hardens, handovers]: [u8; 11],
+        [
+            deaths,
+            failures,
+            upgrades,
+            resizes,
+            turns,
+            stops,
+            abandons,
+            lates,
+            swells,
+            leavings,
+            hardens,
+            handovers,
+        ]: [u8; 12],
     ) -> Self {
         Self {
             deaths,
@@ -95,6 +121,7 @@ impl Means {
             abandons,
             lates,
             swells,
+            leavings,
             hardens,
             handovers,
         }
@@ -298,6 +325,40 @@ fn workers_out_of_reach_hold() {
         let upgrades = u8::from(workers < 3);
         scope.means =
             Means { deaths: 1, upgrades, resizes: 1, stops: 2, hardens: few(workers), ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn reports_that_wait_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("report", workers);
+        scope.policy.report_wait = SECOND;
+        let drained = PoolCommand::Upgrade(UpgradePlan { is_reported_drained: true, ..PLAN });
+        scope.commands = vec![SMOOTH, drained, PoolCommand::Rollback, stop(Stop::Gracefully)];
+        scope.means = Means {
+            deaths: u8::from(workers < 3),
+            upgrades: few(workers),
+            turns: 1,
+            stops: u8::from(workers < 3),
+            abandons: u8::from(workers < 3),
+            ..Means::default()
+        };
+        scope
+    }));
+}
+
+#[test]
+fn groups_that_outlive_their_leaders_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("leftovers", workers);
+        scope.policy.stop_group = true;
+        scope.policy.grace = (workers != 2).then_some(SECOND);
+        scope.commands = vec![SMOOTH, PoolCommand::Dec(1)];
+        scope.commands.extend([Stop::Gracefully, Stop::Escalating].map(stop));
+        let upgrades = u8::from(workers < 3);
+        scope.means =
+            Means { deaths: 1, upgrades, resizes: 1, stops: 2, leavings: few(workers), ..Means::default() };
         scope
     }));
 }

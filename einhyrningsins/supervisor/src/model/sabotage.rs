@@ -7,7 +7,7 @@
 use super::super::rules::{Fate, Step};
 use super::search::explore;
 use super::*;
-use einhorn_proto::{DrainReason, LastReply, SignalReason};
+use einhorn_proto::{DrainEnding, DrainReason, LastReply, SignalReason};
 
 /// A bug that a supervisor of the tests can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,12 @@ pub(super) enum Sabotage {
     BelieveInSignals,
     /// SIGHUP during an upgrade is forgotten.
     ForgetHangup,
+    /// An upgrade begins although the master may not signal the workers.
+    BeginInVain,
+    /// What workers leave behind is not followed.
+    ForgetLeftovers,
+    /// A report that waits is never given.
+    ForgetReport,
     /// A slot that lost its worker during a handover is filled from the old release.
     FillBeforeUpgrade,
 }
@@ -59,13 +65,22 @@ impl Sabotage {
             && let Event::Heard { report, .. } = &mut event
             && let Report::SignalFailed { signal, .. } = *report
         {
-            *report = Report::StopSent { signal, reason: SignalReason::Set, is_caught: true };
+            *report = Report::StopSent { signal, reason: SignalReason::Set, ending: DrainEnding::Own };
         }
         if self == Self::ForgetHangup
             && supervisor.upgrade_refusal(UpgradePlan::default()).is_some()
             && let Event::Command { command: command @ PoolCommand::Hangup, .. } = &mut event
         {
             *command = PoolCommand::Signal(Vec::new());
+        }
+        match &event {
+            Event::WorkersUnsignallable { request, .. } if self == Self::BeginInVain => {
+                event = Event::UpgradePrepared { request: *request, plan: UpgradePlan::default() };
+            }
+            Event::Heard { report: Report::LeftBehind { .. }, .. } if self == Self::ForgetLeftovers => {
+                event = Event::DeadlineReached;
+            }
+            _ => {}
         }
         self.change_bounds(supervisor, 1);
         let was_rolling_back = is_rolling_back(supervisor);
@@ -81,6 +96,10 @@ impl Sabotage {
         supervisor.check_invariants(before);
         let mut actions = supervisor.take_actions();
         actions.extend(extra);
+        if self == Self::ForgetReport && !supervisor.tables.policy.report_wait.is_zero() {
+            actions
+                .retain(|action| !matches!(action, Action::Reply { answer: LastReply::Upgrade { .. }, .. }));
+        }
         if self == Self::DoubleReply {
             let reply = actions
                 .iter()
@@ -118,7 +137,7 @@ impl Sabotage {
             }
             (Self::SignalTwice, Event::Command { command: PoolCommand::Stop { .. }, .. }) => {
                 let drains = pool.workers().filter_map(draining);
-                let had = drains.filter_map(|(pid, drain)| Some((pid, *drain.signals().first()?)));
+                let had = drains.filter_map(|(pid, drain)| Some((pid, *drain.sent.signals().first()?)));
                 had.map(|(pid, signal)| again(pid, signal)).collect()
             }
             _ => Vec::new(),
@@ -229,6 +248,29 @@ fn a_wait_for_a_worker_out_of_reach_is_found() {
     let mut scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
     scope.policy.grace = Some(SECOND);
     find(Sabotage::BelieveInSignals, "I8:", &scope);
+}
+
+#[test]
+fn an_upgrade_that_could_not_replace_anybody_is_found() {
+    let means = Means { upgrades: 1, hardens: 1, ..Means::default() };
+    let scope = Scope { commands: vec![SMOOTH], means, ..Scope::steady("sabotage", 1) };
+    find(Sabotage::BeginInVain, "cannot replace", &scope);
+}
+
+#[test]
+fn a_stop_that_does_not_wait_for_leftovers_is_found() {
+    let commands = vec![stop(Stop::Gracefully)];
+    let means = Means { stops: 1, leavings: 1, ..Means::default() };
+    let mut scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
+    scope.policy.stop_group = true;
+    find(Sabotage::ForgetLeftovers, "I8:", &scope);
+}
+
+#[test]
+fn a_report_that_is_never_given_is_found() {
+    let mut scope = upgrades(1, Means::default());
+    scope.policy.report_wait = SECOND;
+    find(Sabotage::ForgetReport, "I7:", &scope);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::Moment;
 use super::Pid;
 use einhorn_proto::{AckSource, Termination};
 
-use super::super::onlooker::{Onlooker, answer, check_rest, good_event};
+use super::super::onlooker::{MEMBER, Onlooker, answer, check_rest, good_event};
 use super::super::rules;
 use super::super::worker::{State, Worker};
 use super::super::*;
@@ -22,6 +22,10 @@ pub(super) enum Step {
         transient: bool,
     },
     Dies(Pid),
+    /// It dies, and somebody of its group lives on and listens.
+    Leaves(Pid),
+    /// Nobody is left of the group.
+    GroupEnds(Pid),
     Acks(Pid),
     /// It is measured, and holds more than it may.
     Swells(Pid),
@@ -91,12 +95,15 @@ impl World {
                 None => supervisor.handle(now, event),
                 Some(sabotage) => sabotage.handle(supervisor, now, event),
             });
-        let answers: Vec<_> =
-            actions.iter().filter_map(|action| answer(action, &self.onlooker.refusing)).collect();
+        let answers: Vec<_> = actions.iter().filter_map(|action| self.answer(action)).collect();
         for event in answers {
             actions.extend(self.feed_at(now, event));
         }
         actions
+    }
+
+    fn answer(&self, action: &Action) -> Option<Event> {
+        answer(action, &self.onlooker.refusing, &self.onlooker.empty_groups)
     }
 
     fn spawning(&self) -> impl Iterator<Item = &Worker> {
@@ -134,6 +141,9 @@ impl World {
             if means.deaths > 0 || !stops.is_empty() {
                 steps.push(Step::Dies(*pid));
             }
+            if means.leavings > 0 && (means.deaths > 0 || !stops.is_empty()) {
+                steps.push(Step::Leaves(*pid));
+            }
             if self.awaits_ack(*pid) {
                 steps.push(Step::Acks(*pid));
             }
@@ -144,6 +154,9 @@ impl World {
                 steps.push(Step::Hardens(*pid));
             }
         }
+        let groups = self.onlooker.groups.keys();
+        let live = groups.filter(|group| !self.onlooker.empty_groups.contains(group));
+        steps.extend(live.map(|group| Step::GroupEnds(*group)));
         match self.supervisor.next_deadline() {
             Some(at) if self.boots_missed(at) <= means.deaths => {
                 steps.push(Step::Deadline);
@@ -210,6 +223,10 @@ impl World {
             Step::SpawnFails { .. } | Step::CannotResolve(_) | Step::NotPrepared => {
                 Means { failures: 1, ..none }
             }
+            Step::Leaves(pid) => {
+                let deaths = u8::from(self.onlooker.processes[pid].is_empty());
+                Means { deaths, leavings: 1, ..none }
+            }
             Step::Dies(pid) if self.onlooker.processes[pid].is_empty() => Means { deaths: 1, ..none },
             Step::Deadline => {
                 let at = self.supervisor.next_deadline();
@@ -246,6 +263,16 @@ impl World {
                 self.feed(Event::SpawnFailed { worker, reason: String::new(), transient })
             }
             &Step::Dies(pid) => self.feed(Event::Exited { pid, termination: Termination::Exited(1) }),
+            &Step::Leaves(pid) => {
+                let report = Report::LeftBehind { members: vec![MEMBER], listens: true, is_group: true };
+                let mut actions = self.feed(Event::Heard { pid, report });
+                actions.extend(self.feed(Event::Exited { pid, termination: Termination::Exited(1) }));
+                actions
+            }
+            &Step::GroupEnds(group) => {
+                self.onlooker.empty_groups.insert(group);
+                Vec::new()
+            }
             &Step::Swells(pid) => self.feed(Event::Heard { pid, report: Report::Rss(u64::MAX) }),
             &Step::Hardens(pid) => {
                 self.onlooker.refusing.insert(pid);
@@ -264,8 +291,8 @@ impl World {
                 self.now += scope.age_max();
                 Vec::new()
             }
-            Step::Prepared => match self.onlooker.preparing.front() {
-                Some(&(request, plan)) => self.feed(Event::UpgradePrepared { request, plan }),
+            Step::Prepared => match self.onlooker.prepared(&self.supervisor) {
+                Some(event) => self.feed(event),
                 None => Vec::new(),
             },
             Step::NotPrepared => self.feed(Event::UpgradeNotPrepared),

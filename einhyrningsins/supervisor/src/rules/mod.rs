@@ -3,18 +3,21 @@
 //! Each rule is a pure function of the tables and the time, and names a step or none. They are asked in this order,
 //! anew after every step, until none has anything to do:
 //!
-//! 1. [`stop`]: a master that stops exits once its last worker has gone; one whose slots were all given up stops. All
+//! 1. [`aftermath`]: the report of a rollout that has ended is given, when its time has come.
+//! 2. [`stop`]: a master that stops exits once its last worker has gone; one whose slots were all given up stops. All
 //!    that its workers still need is below, as theirs; nothing else applies to it, because its slots are closed.
-//! 2. [`loss`]: a slot that has lost a worker waits, goes on with the successor, is given up, or ends an upgrade.
-//! 3. [`clock`]: deadlines that have passed: acks by time, missed boots, grace periods, ages, pings, a soak.
-//! 4. [`passing`]: a successor that has acked takes its slot, and the worker before it drains; a fleet waits for all.
-//! 5. [`refill`]: the pool is full for the first time; a slot that is due is filled, if there is room.
-//! 6. [`rollout`]: an upgrade or a rollback takes the next slot, soaks, or ends.
-//! 7. [`queue`]: an upgrade that waited begins, if none runs.
-//! 8. [`recycling`]: one worker that is too old, too large or silent is replaced, if nothing else goes on.
+//! 3. [`loss`]: a slot that has lost a worker waits, goes on with the successor, is given up, or ends an upgrade.
+//! 4. [`clock`]: deadlines that have passed: acks by time, missed boots, grace periods, long drains, ages, pings, a
+//!    soak; and those of processes that workers have left behind.
+//! 5. [`passing`]: a successor that has acked takes its slot, and the worker before it drains; a fleet waits for all.
+//! 6. [`refill`]: the pool is full for the first time; a slot that is due is filled, if there is room.
+//! 7. [`rollout`]: an upgrade or a rollback takes the next slot, soaks, or ends.
+//! 8. [`queue`]: an upgrade that waited begins, if none runs.
+//! 9. [`recycling`]: one worker that is too old, too large or silent is replaced, if nothing else goes on.
 //!
 //! To add a rule is to write one and to put it in its place here.
 
+mod aftermath;
 mod clock;
 mod loss;
 mod passing;
@@ -30,12 +33,14 @@ use super::event::{Generation, SlotNumber, WorkerId};
 use super::moment::Moment;
 use super::plan::{Rollout, Stage};
 use super::pool::Pass;
+use super::signal::Pid;
 use super::slot::Attempts;
 use super::tables::Tables;
 use super::worker::Process;
 
 /// The rules in order of precedence.
-const RULES: [fn(&View<'_>) -> Option<Step>; 8] = [
+const RULES: [fn(&View<'_>) -> Option<Step>; 9] = [
+    aftermath::rule,
     stop::rule,
     loss::rule,
     clock::rule,
@@ -75,6 +80,8 @@ impl View<'_> {
 /// One thing to do, with what the rule has found. Taking it changes the tables so that no rule asks for it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
+    /// The first report that is due is given.
+    Report,
     /// The master exits.
     Exit,
     /// The master stops, because every slot was given up.
@@ -87,6 +94,12 @@ pub(crate) enum Step {
     MissBoot(Process),
     /// The worker's grace period is over: SIGKILL.
     Kill(Process),
+    /// The worker's drain takes long.
+    WarnOfDrain(Process),
+    /// Somebody looks who is left of a group.
+    Look(Pid),
+    /// The grace period of a group is over: SIGKILL.
+    KillGroup(Pid),
     /// The worker, whose slot was closed, gets its stop signal.
     Ask(Process),
     /// The worker has reached its greatest age, and waits to be replaced.

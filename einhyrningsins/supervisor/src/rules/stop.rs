@@ -6,7 +6,10 @@ use crate::plan::Plan;
 pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     let pool = &view.tables.pool;
     match view.tables.plan {
-        Plan::Stopping { .. } => pool.is_left_alone().then_some(Step::Exit),
+        Plan::Stopping { .. } => {
+            let waits_for_groups = view.tables.policy.stop_group && !view.tables.leftovers.is_empty();
+            (pool.is_left_alone() && !waits_for_groups).then_some(Step::Exit)
+        }
         Plan::Steady | Plan::Rolling(_) => {
             let is_hopeless = pool.size() > 0 && pool.given_up.len() == pool.size();
             // Losses first: the last one has yet to be told.

@@ -1,5 +1,6 @@
 //! The core's behaviour as scripts on a virtual clock.
 
+mod aftermath;
 mod pings;
 mod play;
 mod queue;
@@ -12,7 +13,7 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{Notice, Outcome};
+use einhorn_proto::{Notice, Outcome, Termination};
 
 use super::*;
 pub(super) use play::plain_policy;

@@ -26,6 +26,9 @@ pub(super) struct Play {
     pub(super) resolves: bool,
     /// The processes that the master may not signal.
     pub(super) refusing: BTreeSet<Pid>,
+    /// Groups in which nobody is left.
+    pub(super) empty_groups: BTreeSet<Pid>,
+    pub(super) group_signals: Vec<(i32, Signal)>,
     /// Whether upgrades begin at once, without a handover.
     pub(super) prepares: bool,
     /// What was spawned: pid, slot, index, generation.
@@ -50,6 +53,9 @@ pub(in super::super) fn plain_policy(workers: u32) -> Policy {
         graceful_signal: Some(Signal::SIGUSR2),
         grace: None,
         shrink_grace: None,
+        stop_group: false,
+        drain_warning: None,
+        report_wait: Duration::ZERO,
         upgrade_restarts: false,
         recycling: RecyclingLimits::default(),
     }
@@ -65,6 +71,8 @@ impl Play {
             failures: VecDeque::new(),
             resolves: true,
             refusing: BTreeSet::new(),
+            empty_groups: BTreeSet::new(),
+            group_signals: Vec::new(),
             prepares: true,
             spawned: Vec::new(),
             signals: Vec::new(),
@@ -114,7 +122,7 @@ impl Play {
                     None
                 }
                 Action::Stop { .. } | Action::Recognise { .. } => {
-                    let answer = answer(&action, &self.refusing);
+                    let answer = answer(&action, &self.refusing, &BTreeSet::new());
                     if let Some(Event::Heard { pid, report: Report::StopSent { signal, .. } }) = answer {
                         self.signals.push((pid.as_raw(), signal));
                     }
@@ -137,6 +145,11 @@ impl Play {
                 }
                 Action::PrepareUpgrade { request, plan } if self.prepares => {
                     Some(Event::UpgradePrepared { request, plan })
+                }
+                Action::Look { .. } => answer(&action, &self.refusing, &self.empty_groups),
+                Action::StopGroup { group, signal } => {
+                    self.group_signals.push((group.as_raw(), signal));
+                    None
                 }
                 Action::PrepareUpgrade { .. } | Action::ForgetRelease { .. } => None,
             };

@@ -3,7 +3,13 @@
 use super::*;
 use crate::tests::play::Play;
 
-const SMOOTH: UpgradePlan = UpgradePlan { is_fleet: false, canary: None, soak: None, may_keep_master: false };
+const SMOOTH: UpgradePlan = UpgradePlan {
+    is_fleet: false,
+    canary: None,
+    soak: None,
+    may_keep_master: false,
+    is_reported_drained: false,
+};
 
 /// A pool of one worker whose upgrade to generation 2 runs; its new worker is 101.
 fn upgrading() -> (Play, u64) {

@@ -5,8 +5,9 @@ mod listener;
 use std::fmt::Display;
 
 use einhorn_proto::{
-    self as proto, Death, MasterState, Recycled, ReleaseStatus, RolloutKind, SlotStatus, Status, Termination,
-    UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
+    self as proto, Death, LastUpgrade, Lasting, LeftoverStatus, MasterState, Outcome, Recycled,
+    ReleaseStatus, RolloutKind, SlotStatus, Status, Termination, UpgradeStage, UpgradeStatus, WorkerState,
+    WorkerStatus, Workers,
 };
 
 use super::{Context, Typed, ready, typed};
@@ -54,8 +55,13 @@ impl Typed for Args {
 
 fn render(status: &Status) -> Vec<Line> {
     let mut lines = master_lines(status);
-    lines.extend(status.upgrade.as_ref().map(upgrade_line));
+    lines.extend(match (&status.upgrade, &status.last_upgrade) {
+        (Some(upgrade), _) => Some(upgrade_line(upgrade)),
+        (None, last) => last.as_ref().map(last_line),
+    });
     lines.extend(queue_line(status.queued));
+    lines.extend(status.lasting.iter().map(lasting_line));
+    lines.extend(status.leftovers.iter().map(leftover_line));
     lines.extend(recycled_line(status.recycled));
     lines.push(fact("runs", &shell_words::join(&status.master.command)));
     lines.push(fact("in", &status.master.directory));
@@ -126,6 +132,50 @@ fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
         RolloutKind::Rollback => "rollback",
     };
     vec![heading(kind), Span::new(&progress, style)]
+}
+
+/// The last rollout, and what it has left.
+fn last_line(last: &LastUpgrade) -> Line {
+    let LastUpgrade { report, ended_ms } = last;
+    let end = match report.outcome {
+        Outcome::Done => "done",
+        Outcome::RolledBack => "failed and rolled back",
+        Outcome::Failed => "failed, and not rolled back",
+    };
+    let text = format!("to generation {}, {end} {} ago", report.generation, coarse_age(*ended_ms));
+    let mut line = vec![heading("last"), Span::plain(&format!("{} {text}", report.kind))];
+    if report.left.is_any() {
+        let style = if report.left.is_serving() { Style::Bad } else { Style::Busy };
+        line.push(Span::new(&format!("; {}", report.left), style));
+    }
+    line
+}
+
+fn lasting_line(lasting: &Lasting) -> Line {
+    let Lasting { generation, workers, after_ms } = lasting;
+    let their = if *workers == 1 { "its" } else { "their" };
+    let text = format!(
+        "generation {generation} still serves: {}, {} after {their} stop signal; \"signal --draining KILL\" ends \
+         whatever drains",
+        Workers(*workers),
+        age(*after_ms)
+    );
+    vec![heading("warning"), Span::new(&text, Style::Busy)]
+}
+
+fn leftover_line(leftover: &LeftoverStatus) -> Line {
+    let LeftoverStatus { slot, pid, generation, members, listens, age_ms } = leftover;
+    let members: Vec<_> = members.iter().map(ToString::to_string).collect();
+    let (end, style) = match listens {
+        true => ("; they hold a listener and may still serve", Style::Bad),
+        false => ("", Style::Busy),
+    };
+    let text = format!(
+        "worker {pid} (slot {slot}, generation {generation}) left processes behind {} ago: {}{end}",
+        age(*age_ms),
+        members.join(", ")
+    );
+    vec![heading("warning"), Span::new(&text, style)]
 }
 
 /// How many upgrades wait, if any do.
@@ -222,8 +272,11 @@ fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus
         WorkerState::Up => ("up", Style::Good),
         WorkerState::Draining => ("draining", Style::Faint),
     };
-    let (state, style) =
-        if worker.stopped { (format!("{state}, stopped"), Style::Bad) } else { (state.to_owned(), style) };
+    let (state, style) = match (worker.stopped, worker.unsignallable) {
+        (_, true) => (format!("{state}, cannot be signalled"), Style::Bad),
+        (true, false) => (format!("{state}, stopped"), Style::Bad),
+        (false, false) => (state.to_owned(), style),
+    };
     let [restarts, death] = of_slot(slot);
     table.row(vec![
         number(worker.slot),
@@ -286,6 +339,7 @@ fn short_reason(death: &Death) -> String {
 #[cfg(test)]
 mod tests {
     use einhorn_proto::{ListenerStatus, QueueStatus};
+    use serde_json::json;
 
     use super::*;
     use crate::table::paint;
@@ -302,6 +356,7 @@ mod tests {
             pinged_ms: None,
             text: None,
             stopped: false,
+            unsignallable: false,
         }
     }
 
@@ -420,6 +475,9 @@ mod tests {
                 starting: 1,
                 age_ms: 3_210,
             }),
+            last_upgrade: None,
+            lasting: Vec::new(),
+            leftovers: Vec::new(),
             queued: 0,
         }
     }
@@ -536,5 +594,33 @@ mod tests {
              runs      "
         ));
         assert!(text.ends_with("\nSLOT  INDEX  PID  GEN  STATE  AGE  RESTARTS  LAST DEATH\n"));
+    }
+
+    #[test]
+    fn what_an_upgrade_has_left_is_shown() {
+        let mut status = status();
+        status.upgrade = None;
+        let left = json!({ "undrained": 2, "left_behind": 1, "listening": 1 });
+        let last = json!({ "outcome": "done", "generation": 8, "upgraded": 4, "wanted": 4, "draining": 1,
+                           "took_ms": 7, "left": left, "ended_ms": 61_000 });
+        status.last_upgrade = Some(serde_json::from_value(last).unwrap());
+        status.lasting = vec![Lasting { generation: 7, workers: 2, after_ms: 35_000 }];
+        let members = vec![81, 82];
+        let leftover =
+            LeftoverStatus { slot: 1, pid: 80, generation: 7, members, listens: true, age_ms: 3_000 };
+        status.leftovers = vec![leftover];
+        status.workers[0].unsignallable = true;
+        let text = paint(&render(&status), None, false);
+        for line in [
+            "last      upgrade to generation 8, done 1m ago; 1 old worker left processes that hold a listener and may \
+             still serve; 2 old workers did not drain",
+            "warning   generation 7 still serves: 2 workers, 35s after their stop signal; \"signal --draining KILL\" ends \
+             whatever drains",
+            "warning   worker 80 (slot 1, generation 7) left processes behind 3.0s ago: 81, 82; they hold a listener and may \
+             still serve",
+            "up, cannot be signalled",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
     }
 }

@@ -1,0 +1,104 @@
+//! The process groups of workers: signals to whole groups, and what workers leave behind in them.
+//!
+//! A worker leads its own group. Between its end and its reap the group is opened, so that what is left can be found and
+//! signalled later, and nothing else. The core decides what becomes of it.
+
+use std::collections::BTreeMap;
+
+use einhyrningsins_supervisor::{Event, LEFTOVERS_MAX, Report};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::children::heard;
+use super::listeners::Listeners;
+use crate::forms::core_pid;
+use crate::logging::Log;
+use crate::sys::group::{self, Group, Held};
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Groups {
+    /// Those that have outlived their leaders, by those.
+    left: BTreeMap<i32, Group>,
+    /// Those of children that have just ended.
+    #[serde(skip)]
+    ending: BTreeMap<Pid, Group>,
+    /// What workers that were asked to stop had started in other groups.
+    #[serde(skip)]
+    elsewhere: BTreeMap<Pid, Vec<Held>>,
+}
+
+impl Groups {
+    /// A worker is about to be asked to stop.
+    pub(super) fn before_stop(&mut self, worker: Pid) {
+        let elsewhere = group::children_elsewhere(worker);
+        if !elsewhere.is_empty() {
+            self.elsewhere.insert(worker, elsewhere);
+        }
+    }
+
+    /// A child has ended, and is about to be reaped.
+    pub(super) fn before_reap(&mut self, pid: Pid) {
+        // What cannot be opened cannot be followed either; that there is something to say is found out later.
+        self.ending.extend(Group::open(pid).ok().map(|group| (pid, group)));
+    }
+
+    /// Says what a worker has left behind.
+    pub(super) fn bury(&mut self, worker: Pid, listeners: &Listeners) -> Option<Event> {
+        let elsewhere = self.elsewhere.remove(&worker).unwrap_or_default();
+        let group = self.ending.remove(&worker).filter(|group| group.signal(None) != Err(Errno::ESRCH));
+        if let Some(group) = group
+            && let (members, listens) = look(worker, listeners)
+            && !members.is_empty()
+        {
+            if self.left.len() < LEFTOVERS_MAX {
+                self.left.insert(worker.as_raw(), group);
+            }
+            return Some(heard(worker, Report::LeftBehind { members, listens, is_group: true }));
+        }
+        // What has left the group may live on for good reason, unless it listens.
+        let inodes = if elsewhere.is_empty() { Vec::new() } else { listeners.inodes() };
+        let listening =
+            elsewhere.iter().filter(|held| group::holds_any(held.pid, &inodes) && held.is_alive());
+        let members: Vec<_> = listening.map(|held| core_pid(held.pid)).collect();
+        let is_any = !members.is_empty();
+        is_any.then(|| heard(worker, Report::LeftBehind { members, listens: true, is_group: false }))
+    }
+
+    /// Every child that has ended was buried.
+    pub(super) fn are_buried(&mut self) {
+        self.ending.clear();
+    }
+
+    pub(super) fn signal(&self, group: Pid, signal: Signal, log: &mut Log) {
+        let sent = self.left.get(&group.as_raw()).map_or(Ok(()), |left| left.signal(Some(signal)));
+        match sent {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => log.warn(format_args!(
+                "cannot send {signal} to what worker {group} left behind: {}",
+                std::io::Error::from(errno)
+            )),
+        }
+    }
+
+    /// Says who is left of a group.
+    pub(super) fn look(&mut self, group: Pid, listeners: &Listeners) -> Event {
+        let is_left = |left: &Group| left.signal(None) != Err(Errno::ESRCH);
+        let (members, listens) = if self.left.get(&group.as_raw()).is_some_and(is_left) {
+            look(group, listeners)
+        } else {
+            (Vec::new(), false)
+        };
+        if members.is_empty() {
+            self.left.remove(&group.as_raw());
+        }
+        Event::GroupSeen { group: core_pid(group), members, listens }
+    }
+}
+
+fn look(group: Pid, listeners: &Listeners) -> (Vec<einhyrningsins_supervisor::Pid>, bool) {
+    let (members, inodes) = (group::members(group), listeners.inodes());
+    let listens = members.iter().any(|member| group::holds_any(*member, &inodes));
+    (members.into_iter().map(core_pid).collect(), listens)
+}

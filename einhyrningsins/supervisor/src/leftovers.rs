@@ -1,0 +1,191 @@
+//! What workers have left behind: processes of their groups that have outlived them.
+//!
+//! A worker leads its own process group, so a server that it started without replacing itself is in that. The shell
+//! looks now and then who is left. With `Policy::stop_group` a leftover was sent the stop signal with its leader, gets
+//! the same grace period, and a stop of the master waits for it. Without, it is only shown.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use einhorn_proto::{Ignored, LeftoverStatus, Notice};
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::event::{Action, Generation, SlotNumber};
+use super::moment::{Moment, milliseconds};
+use super::rules::Step;
+use super::signal::{Pid, Signal};
+use super::worker::{Stops, Worker};
+
+/// How often somebody looks who is left. Source: this program; einhyrningsins(1), `--stop-group`.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How many groups are followed. A program that leaves one behind each time has no end of them.
+pub const LEFTOVERS_MAX: usize = 64;
+
+/// The groups that have outlived their leaders, by those.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leftovers {
+    groups: BTreeMap<Pid, Leftover>,
+    #[serde(skip)]
+    deadlines: BTreeSet<(Moment, Step)>,
+}
+
+/// A group that has outlived its leader.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leftover {
+    slot: SlotNumber,
+    generation: Generation,
+    members: Vec<Pid>,
+    listens: bool,
+    since: Moment,
+    look_at: Moment,
+    kill_at: Option<Moment>,
+    /// The stop signals that it got.
+    pub(crate) stops: Stops,
+}
+
+impl Leftover {
+    pub(crate) fn deadlines(&self, leader: Pid) -> impl Iterator<Item = (Moment, Step)> {
+        let kill = self.kill_at.map(|at| (at, Step::KillGroup(leader)));
+        kill.into_iter().chain([(self.look_at, Step::Look(leader))])
+    }
+}
+
+impl Leftovers {
+    /// Takes up what was written down.
+    pub(crate) fn restore(mut self) -> Self {
+        self.deadlines = self.all_deadlines();
+        self
+    }
+
+    fn all_deadlines(&self) -> BTreeSet<(Moment, Step)> {
+        self.groups.iter().flat_map(|(leader, leftover)| leftover.deadlines(*leader)).collect()
+    }
+
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.deadlines == self.all_deadlines()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Pid, &Leftover)> {
+        self.groups.iter().map(|(leader, leftover)| (*leader, leftover))
+    }
+
+    /// The first thing that is to happen to one, and when.
+    pub(crate) fn next(&self) -> Option<(Moment, Step)> {
+        self.deadlines.first().copied()
+    }
+
+    /// The one way to change what is followed, which keeps the deadlines.
+    fn put(&mut self, leader: Pid, leftover: Option<Leftover>) {
+        let old = self.groups.remove(&leader);
+        let gone = old.iter().flat_map(|old| old.deadlines(leader));
+        gone.for_each(|deadline| _ = self.deadlines.remove(&deadline));
+        if let Some(leftover) = leftover {
+            self.deadlines.extend(leftover.deadlines(leader));
+            self.groups.insert(leader, leftover);
+        }
+    }
+
+    fn change(&mut self, leader: Pid, change: impl FnOnce(&mut Leftover)) {
+        if let Some(mut leftover) = self.groups.get(&leader).cloned() {
+            change(&mut leftover);
+            self.put(leader, Some(leftover));
+        }
+    }
+
+    /// Counts the grace period anew, from when the leader exited.
+    pub(crate) fn restart_grace(&mut self, grace: Duration) {
+        let leaders: Vec<_> = self.groups.keys().copied().collect();
+        for leader in leaders {
+            self.change(leader, |leftover| {
+                let is_killed = leftover.stops.has(Signal::SIGKILL);
+                leftover.kill_at = (!is_killed).then_some(leftover.since + grace);
+            });
+        }
+    }
+
+    pub(crate) fn statuses(&self, now: Moment) -> Vec<LeftoverStatus> {
+        let status = |(leader, leftover): (&Pid, &Leftover)| LeftoverStatus {
+            slot: leftover.slot.0,
+            pid: leader.as_raw(),
+            generation: leftover.generation.0,
+            members: leftover.members.iter().map(|pid| pid.as_raw()).collect(),
+            listens: leftover.listens,
+            age_ms: milliseconds(now - leftover.since),
+        };
+        self.groups.iter().map(status).collect()
+    }
+}
+
+impl Supervisor {
+    /// A worker has exited, and these are left of its group.
+    pub(crate) fn follow_group(&mut self, worker: &Worker, leader: Pid, members: Vec<Pid>, listens: bool) {
+        let (slot, generation) = (worker.slot, worker.generation);
+        if self.tables.leftovers.groups.len() >= LEFTOVERS_MAX {
+            return;
+        }
+        let (since, look_at) = (self.now, self.now + LOOK_EVERY);
+        let is_stopped = self.tables.policy.stop_group;
+        let stops = worker.drain().map(|drain| drain.sent).unwrap_or_default();
+        let is_to_kill = is_stopped && !stops.has(Signal::SIGKILL);
+        let kill_at = self.tables.policy.grace.filter(|_| is_to_kill).map(|grace| since + grace);
+        let leftover = Leftover { slot, generation, members, listens, since, look_at, kill_at, stops };
+        self.tables.leftovers.put(leader, Some(leftover));
+        if is_stopped && stops == Stops::default() {
+            self.stop_group(leader, self.tables.policy.graceful_signal.unwrap_or(Signal::SIGTERM));
+        }
+    }
+
+    /// Somebody has looked who is left of a group.
+    pub(crate) fn on_group_seen(&mut self, leader: Pid, members: Vec<Pid>, listens: bool) {
+        let known = self.tables.leftovers.groups.get(&leader).map(|known| (known.slot, known.generation));
+        match known {
+            Some((slot, generation)) if members.is_empty() => {
+                self.tables.leftovers.put(leader, None);
+                let (slot, pid, generation) = (slot.0, leader.as_raw(), generation.0);
+                self.tell(Notice::LeftoversGone { slot, pid, generation });
+            }
+            Some(_) => self.tables.leftovers.change(leader, |leftover| {
+                leftover.members = members;
+                leftover.listens = listens;
+            }),
+            None => {
+                self.ignore(&Ignored::NoWorker { pid: leader.as_raw(), what: "leftovers" });
+            }
+        }
+    }
+
+    pub(crate) fn look_at_group(&mut self, group: Pid) {
+        let look_at = self.now + LOOK_EVERY;
+        self.tables.leftovers.change(group, |leftover| leftover.look_at = look_at);
+        self.actions.push(Action::Look { group });
+    }
+
+    /// Has a stop signal sent to what is left of a group, once.
+    pub(crate) fn stop_group(&mut self, group: Pid, signal: Signal) {
+        self.tables.leftovers.change(group, |leftover| {
+            leftover.stops = leftover.stops.with(signal);
+            if signal == Signal::SIGKILL {
+                leftover.kill_at = None;
+            }
+        });
+        self.actions.push(Action::StopGroup { group, signal });
+    }
+
+    /// Takes the stop of each group one step further.
+    pub(crate) fn press_groups(&mut self) {
+        if self.tables.policy.stop_group {
+            let groups = self.tables.leftovers.groups.iter();
+            let next: Vec<_> =
+                groups.filter_map(|(group, leftover)| Some((*group, leftover.stops.next()?))).collect();
+            next.into_iter().for_each(|(group, signal)| self.stop_group(group, signal));
+        }
+    }
+}

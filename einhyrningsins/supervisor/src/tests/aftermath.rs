@@ -1,0 +1,189 @@
+//! What an upgrade says of the workers that it replaced, and what outlives those.
+
+use einhorn_proto::{DrainEnding, LeftoverStatus, Severity};
+
+use super::*;
+
+fn reporting(workers: u32) -> Policy {
+    Policy { report_wait: SECOND, ..plain_policy(workers) }
+}
+
+/// A pool of two workers that has been upgraded: 100 and 101 drain.
+fn upgraded(policy: Policy, plan: UpgradePlan) -> (Play, u64) {
+    let mut play = Play::steady(policy);
+    let request = play.command(PoolCommand::Upgrade(plan));
+    play.ack(102);
+    play.ack(103);
+    assert!(play.notices.iter().any(|notice| matches!(notice, Notice::UpgradeDone { .. })));
+    (play, request)
+}
+
+fn dies_of(play: &mut Play, pid: i32, signal: Signal) {
+    let signal = signal.as_str().to_owned();
+    let termination = Termination::Killed { signal, core_dumped: false, out_of_memory: false };
+    play.feed(Event::Exited { pid: Pid::from_raw(pid), termination });
+}
+
+fn leaves_behind(play: &mut Play, pid: i32, listens: bool) {
+    let report = Report::LeftBehind { members: vec![Pid::from_raw(7)], listens, is_group: true };
+    play.feed(Event::Heard { pid: Pid::from_raw(pid), report });
+    play.exit(pid);
+}
+
+#[test]
+fn the_report_comes_when_the_last_old_worker_has_gone() {
+    let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
+    play.exit(100);
+    assert_eq!(play.replies, []);
+    play.exit(101);
+    assert_eq!(play.replies, [(request, true, "upgrade to generation 2 done in 0ms".into())]);
+}
+
+#[test]
+fn the_report_waits_a_second_and_no_longer_and_the_pool_does_not_wait_with_it() {
+    let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
+    let next = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    assert_eq!(play.replies, [], "it is not refused");
+    play.advance(SECOND);
+    let words = "upgrade to generation 2 done in 0ms; 2 old workers still finish their requests";
+    assert_eq!(play.replies, [(request, true, words.into())]);
+    play.ack(104);
+    play.ack(105);
+    play.advance(SECOND);
+    assert_eq!(play.replies.last().map(|reply| (reply.0, reply.1)), Some((next, true)));
+}
+
+#[test]
+fn a_report_that_waits_for_drained_workers_comes_with_the_last_of_them() {
+    let plan = UpgradePlan { is_reported_drained: true, ..UpgradePlan::default() };
+    let (mut play, request) = upgraded(reporting(2), plan);
+    play.advance(1000 * SECOND);
+    play.exit(100);
+    assert_eq!(play.replies, []);
+    play.exit(101);
+    assert_eq!(play.replies.last().map(|reply| reply.0), Some(request));
+}
+
+#[test]
+fn what_old_workers_died_of_is_counted_and_what_new_ones_do_is_not() {
+    let (mut play, _) = upgraded(reporting(2), UpgradePlan::default());
+    // The processes of these scripts have handlers.
+    dies_of(&mut play, 100, Signal::SIGUSR2);
+    dies_of(&mut play, 102, Signal::SIGUSR2);
+    play.exit(101);
+    let report = play.reports.last().unwrap();
+    assert_eq!((report.left.ended_by_signal, report.left.warnings.len()), (1, 1), "{report:?}");
+    let Notice::Drained { pid: 100, ending: DrainEnding::Handled, .. } = report.left.warnings[0] else {
+        panic!("{report:?}")
+    };
+    assert!(
+        play.replies[0].2.ends_with("done in 0ms; 1 old worker may not have drained"),
+        "{:?}",
+        play.replies
+    );
+}
+
+#[test]
+fn what_becomes_of_old_workers_after_the_report_is_added_to_the_last_one() {
+    let (mut play, _) = upgraded(reporting(2), UpgradePlan::default());
+    play.advance(60 * SECOND);
+    dies_of(&mut play, 100, Signal::SIGUSR2);
+    let last = play.snapshot().last_upgrade.unwrap();
+    assert_eq!((last.report.left.ended_by_signal, last.report.draining), (1, 1));
+    assert_eq!(last.ended_ms, 60_000);
+}
+
+#[test]
+fn an_upgrade_of_which_something_still_listens_has_failed_its_client() {
+    let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
+    leaves_behind(&mut play, 100, true);
+    leaves_behind(&mut play, 101, false);
+    let [(replied, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
+    assert_eq!(*replied, request);
+    assert!(message.contains("; 1 old worker left processes that hold a listener"), "{message}");
+}
+
+#[test]
+fn a_stop_gives_the_report_at_once() {
+    let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
+    play.stop(Stop::Gracefully);
+    assert_eq!(play.replies.last().map(|reply| (reply.0, reply.1)), Some((request, true)));
+}
+
+#[test]
+fn a_generation_that_drains_for_long_is_named_once() {
+    let policy = Policy { drain_warning: Some(30 * SECOND), ..reporting(2) };
+    let (mut play, _) = upgraded(policy, UpgradePlan::default());
+    play.advance(29 * SECOND);
+    assert_eq!(play.snapshot().lasting, []);
+    play.advance(60 * SECOND);
+    let named =
+        play.notices.iter().filter(|notice| matches!(notice, Notice::StillDraining { workers: 2, .. }));
+    assert_eq!(named.count(), 1);
+    assert_eq!(play.snapshot().lasting[0].after_ms, 89_000);
+    play.exit(100);
+    play.exit(101);
+    assert_eq!(play.snapshot().lasting, []);
+    assert_eq!(play.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn a_group_is_looked_at_until_it_is_empty_and_killed_after_the_grace_period() {
+    let policy = Policy { stop_group: true, grace: Some(2 * SECOND), ..plain_policy(2) };
+    let mut play = Play::steady(policy);
+    play.command(PoolCommand::Dec(1));
+    leaves_behind(&mut play, 101, true);
+    assert_eq!(play.group_signals, [], "it had the signal of its leader");
+    play.advance(2 * SECOND);
+    assert_eq!(play.group_signals, [(101, Signal::SIGKILL)]);
+    let [LeftoverStatus { pid: 101, listens: false, .. }] = play.snapshot().leftovers[..] else {
+        panic!("{:?}", play.snapshot().leftovers)
+    };
+    play.empty_groups.insert(Pid::from_raw(101));
+    play.advance(SECOND);
+    assert_eq!(play.snapshot().leftovers, []);
+    assert_eq!(play.group_signals.len(), 1);
+    assert_eq!(play.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn what_a_worker_that_died_by_itself_left_behind_is_asked_to_stop() {
+    let mut play = Play::steady(Policy { stop_group: true, ..plain_policy(1) });
+    leaves_behind(&mut play, 100, true);
+    assert_eq!(play.group_signals, [(100, Signal::SIGUSR2)]);
+}
+
+#[test]
+fn without_the_option_a_group_is_only_shown() {
+    let mut play = Play::steady(Policy { grace: Some(SECOND), ..plain_policy(1) });
+    play.stop(Stop::Gracefully);
+    leaves_behind(&mut play, 100, true);
+    assert_eq!((play.exit, play.group_signals), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_stop_waits_for_groups_and_takes_them_a_step_further() {
+    let mut play = Play::steady(Policy { stop_group: true, ..plain_policy(1) });
+    play.stop(Stop::Escalating);
+    leaves_behind(&mut play, 100, true);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        play.advance(SECOND);
+        assert_eq!(play.exit, None);
+        play.stop(Stop::Escalating);
+        assert_eq!(play.group_signals.pop(), Some((100, signal)));
+    }
+    play.empty_groups.insert(Pid::from_raw(100));
+    play.advance(SECOND);
+    assert_eq!(play.exit, Some(0));
+}
+
+#[test]
+fn a_worker_that_exits_with_0_after_its_ack_is_no_fault() {
+    let mut play = Play::steady(plain_policy(1));
+    play.feed(Event::Exited { pid: Pid::from_raw(100), termination: Termination::Exited(0) });
+    assert_eq!(play.take_spawned(), [101], "it is replaced as any other");
+    let slot = play.snapshot().slots.remove(0);
+    assert_eq!((slot.restarts, slot.last_death), (0, None));
+    let died = play.notices.iter().find(|notice| matches!(notice, Notice::Died { .. }));
+    assert_eq!(died.map(Notice::severity), Some(Severity::Info));
+}
