@@ -49,7 +49,6 @@ enum Ack {
 struct Server {
     name: &'static str,
     version: String,
-    stop_signal: &'static str,
     /// Whether the socket has to be non-blocking before it gets it.
     nonblocking: bool,
     /// The command after `--`.
@@ -65,17 +64,12 @@ impl Server {
         Self {
             name,
             version,
-            stop_signal: "USR2",
             nonblocking: false,
             command,
             ack: Ack::Manual("`worker:ack`, in the program"),
             paths: Vec::new(),
             environment: Vec::new(),
         }
-    }
-
-    fn stops_on(self, stop_signal: &'static str) -> Self {
-        Self { stop_signal, ..self }
     }
 
     fn acks(self, ack: Ack) -> Self {
@@ -135,7 +129,7 @@ impl Server {
         let mut builder = builder
             .workers(3)
             .without_bind()
-            .options(["-b", &bind, "--stop-signal", self.stop_signal])
+            .options(["-b", &bind])
             .current_dir(servers())
             .env("PATH", self.path())
             .env("SCRATCH", scratch);
@@ -148,13 +142,13 @@ impl Server {
     /// Prints its row, and asserts that the table has it.
     #[track_caller]
     fn row(&self, report: &Report, remark: &str, per_slot: Option<&Report>) {
-        let Self { name, stop_signal, command, .. } = self;
+        let Self { name, command, .. } = self;
         let (ack, acks_by) = match self.ack {
             Ack::Manual(how) => ("-m".to_owned(), how),
             Ack::Timer(seconds) => (format!("--ack-mode {seconds}"), "time"),
         };
         let bind = if self.nonblocking { "-b 127.0.0.1:8000,n " } else { "" };
-        let row = format!("| {name} | `{bind}{ack} --stop-signal {stop_signal} -- {command}` | {acks_by} |");
+        let row = format!("| {name} | `{bind}{ack} -- {command}` | {acks_by} |");
         let per_slot =
             per_slot.map_or(String::new(), |report| format!("{} of {}", report.failed(), report.requests));
         println!("{row} {} | {} | {}{remark} | {per_slot} |", self.version, report.requests, report.failed());
@@ -188,12 +182,14 @@ fn under_load(builder: MasterBuilder, then: impl FnOnce(&mut Master, &Load)) -> 
     let load = Plan::new(master.address()).start();
     for _ in 0..3 {
         load.wait_for_answers(300);
-        master.upgrade();
+        let left = master.upgrade().left;
+        assert_eq!((left.undrained, left.ended_by_signal), (0, 0), "{left}: {master}");
     }
     master.wait_up(3);
     load.wait_for_answers(300);
     then(&mut master, &load);
     let report = load.stop();
+    assert!(!master.log().contains("did not drain"), "{master}");
     assert_eq!(report.generations(), [1, 2, 3, 4].into(), "{report}");
     report
 }
@@ -218,7 +214,7 @@ fn pinned(need: &str) -> String {
 /// It takes its socket from `LISTEN_FDS`, says `READY=1`, and drains on TERM.
 fn gunicorn(name: &'static str, command: &'static str) -> Server {
     let server = Server::new(name, pinned("gunicorn"), command).installed(&python_program("gunicorn"));
-    server.stops_on("gunicorn").acks(Ack::Manual("`READY=1`, by itself"))
+    server.acks(Ack::Manual("`READY=1`, by itself"))
 }
 
 fn gunicorn_loses_nothing() {
@@ -242,7 +238,7 @@ fn uvicorn_loses_what_it_loses_alone_too() {
     let command = "uvicorn --fd 3 --header Connection:close --log-level warning asgi_hello:application";
     let program = python_program("uvicorn");
     let server = Server::new("uvicorn", pinned("uvicorn"), command).installed(&program);
-    let server = server.stops_on("uvicorn").acks(Ack::Manual("`READY=1`, in the application"));
+    let server = server.acks(Ack::Manual("`READY=1`, in the application"));
     let report = server.three_upgrades();
     assert_only_unanswered_connections_closed(&report);
     let words = server.program().into_iter().skip(1).map(OsString::from);
@@ -284,7 +280,7 @@ fn fastify_on_node_loses_nothing() {
 fn go_loses_nothing() {
     let program = go_program("go_hello");
     let server = Server::new("Go, `net/http`", version(&["go", "version"], 2), "go_hello");
-    let server = server.installed(&program).stops_on("TERM").acks(Ack::Manual("`READY=1`, in the program"));
+    let server = server.installed(&program).acks(Ack::Manual("`READY=1`, in the program"));
     server.loses_nothing_either_way();
 }
 
@@ -292,7 +288,7 @@ fn go_loses_nothing() {
 fn puma_loses_nothing() {
     let command = "puma --bind-to-activated-sockets only -C puma_hello.rb config.ru";
     let server = Server::new("puma", version(&["puma", "--version"], 2), command);
-    server.stops_on("puma").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
+    server.acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
 }
 
 /// `SERVER_STARTER_PORT`, and systemd's own program for `NOTIFY_SOCKET`.
@@ -300,7 +296,7 @@ fn starlet_loses_nothing() {
     let command = "plackup -s Starlet --max-workers 4 --max-keepalive-reqs 1 hello.psgi";
     let version = version(&["perl", "-MStarlet", "-e", "print $Starlet::VERSION"], 0);
     let server = Server::new("Starlet", version, command);
-    server.stops_on("starlet").acks(Ack::Manual("`READY=1`, `systemd-notify`")).loses_nothing();
+    server.acks(Ack::Manual("`READY=1`, `systemd-notify`")).loses_nothing();
 }
 
 /// Its own way to pass sockets on, which a line of shell speaks. It expects a socket that does not block: else a
@@ -308,12 +304,12 @@ fn starlet_loses_nothing() {
 fn nginx_loses_nothing() {
     let server = Server::new("nginx", version(&["nginx", "-v"], 3), "sh nginx_hello.sh");
     let server = Server { nonblocking: true, ..server };
-    server.stops_on("nginx").acks(Ack::Timer(0.5)).loses_nothing_either_way();
+    server.acks(Ack::Timer(0.5)).loses_nothing_either_way();
 }
 
 /// `EINHORN_FD_0`, in its configuration.
 fn haproxy_loses_nothing() {
     let command = "haproxy -Ws -f haproxy_hello.cfg";
     let server = Server::new("HAProxy", version(&["haproxy", "-v"], 2), command);
-    server.stops_on("haproxy").acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
+    server.acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
 }
