@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Pid;
 use super::Signal;
 use einhorn_proto::{
-    AckSource, DrainEnding, LastReply, Notice, Outcome, RolloutKind, SignalReason, Termination, UpgradeReport,
+    AckSource, DrainEnding, LastReply, Notice, Outcome, RolloutKind, SignalReason, Target, Termination,
+    UpgradeReport, WorkerState, WorkerStatus,
 };
 
 use super::plan::{Plan, Rollout, Stage};
@@ -38,6 +39,8 @@ pub(super) struct Onlooker {
     pub(super) empty_groups: BTreeSet<Pid>,
     /// How the pool was at the end of each rollout that was not reported yet, by kind and generation.
     ends: BTreeMap<(bool, u64), VecDeque<AtEnd>>,
+    /// The processes that the command of the event names, if it sends signals to some.
+    named: Option<BTreeSet<Pid>>,
     /// Requests without a last reply.
     pub(super) pending: BTreeSet<RequestKey>,
     /// Releases asked for and not answered.
@@ -147,6 +150,10 @@ impl Onlooker {
                 self.resolving.retain(|resolving| resolving != generation);
             }
             Event::Command { request, command } => {
+                self.named = match command {
+                    PoolCommand::SignalOnly(_, target) => Some(named(supervisor, *target)),
+                    _ => None,
+                };
                 self.pending.extend(request);
                 self.is_hung_up |= *command == PoolCommand::Hangup && supervisor.tables.plan.is_running();
                 let Tables { plan, releases, .. } = &supervisor.tables;
@@ -202,6 +209,8 @@ impl Onlooker {
             }
             Action::Signal { pid, signal } => {
                 assert!(self.processes.contains_key(pid), "I5: {signal} to {pid}, which was reaped");
+                let is_named = self.named.as_ref().is_none_or(|named| named.contains(pid));
+                assert!(is_named, "{signal} to {pid}, which nobody has named");
             }
             Action::Recognise { pid, .. } => {
                 assert!(self.processes.contains_key(pid), "I5: a look at {pid}, which was reaped");
@@ -353,6 +362,17 @@ impl Onlooker {
             assert!(!open.is_gone(slot), "the sockets of slot {} are in use", slot.0);
         }
     }
+}
+
+/// The processes of a target, by what the pool shows of itself.
+fn named(supervisor: &Supervisor, target: Target) -> BTreeSet<Pid> {
+    let workers = supervisor.snapshot(supervisor.now).workers.into_iter();
+    let is_named = |worker: &WorkerStatus| match target {
+        Target::Slot(slot) => worker.slot == slot && worker.state != WorkerState::Draining,
+        Target::Pid(pid) => worker.pid == pid,
+        Target::Draining => worker.state == WorkerState::Draining,
+    };
+    workers.filter(is_named).map(|worker| Pid::from_raw(worker.pid)).collect()
 }
 
 /// The signal that a process of tests gets: one that sends no `worker:ack` and is no server that is known.

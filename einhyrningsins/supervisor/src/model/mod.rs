@@ -20,6 +20,9 @@ use core::time::Duration;
 
 use super::Signal;
 
+use einhorn_proto::Target;
+
+use super::onlooker::BYSTANDER;
 use super::plan::Rollout;
 use super::tests::plain_policy;
 use super::*;
@@ -325,6 +328,20 @@ fn workers_out_of_reach_hold() {
         let upgrades = u8::from(workers < 3);
         scope.means =
             Means { deaths: 1, upgrades, resizes: 1, stops: 2, hardens: few(workers), ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn workers_that_people_name_hold() {
+    check(sizes(|workers| {
+        let slot = Target::Slot(0);
+        let signals = [slot, Target::Draining].map(|target| PoolCommand::SignalOnly(vec![BYSTANDER], target));
+        let mut scope = Scope::steady("named", workers);
+        scope.commands = vec![SMOOTH, PoolCommand::Replace(slot), PoolCommand::Dec(1)];
+        scope.commands.extend(signals);
+        let (upgrades, turns) = (u8::from(workers < 3), few(workers));
+        scope.means = Means { deaths: 1, failures: 1, upgrades, resizes: 1, turns, ..Means::default() };
         scope
     }));
 }

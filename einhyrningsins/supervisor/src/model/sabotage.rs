@@ -38,6 +38,10 @@ pub(super) enum Sabotage {
     ForgetHangup,
     /// An upgrade begins although the master may not signal the workers.
     BeginInVain,
+    /// A worker that is to be replaced goes before its successor has acked.
+    ReplaceAtOnce,
+    /// A signal for some workers goes to all.
+    SignalEverybody,
     /// What workers leave behind is not followed.
     ForgetLeftovers,
     /// A report that waits is never given.
@@ -119,6 +123,10 @@ impl Sabotage {
                 supervisor.take(step);
                 supervisor.cull(old, DrainReason::UpgradeBegan);
             }
+            (Self::ReplaceAtOnce, step @ Step::BeginTurn(process, _)) => {
+                supervisor.take(step);
+                supervisor.cull(process.id, DrainReason::UpgradeBegan);
+            }
             (_, step) => supervisor.take(step),
         }
     }
@@ -139,6 +147,10 @@ impl Sabotage {
                 let drains = pool.workers().filter_map(draining);
                 let had = drains.filter_map(|(pid, drain)| Some((pid, *drain.sent.signals().first()?)));
                 had.map(|(pid, signal)| again(pid, signal)).collect()
+            }
+            (Self::SignalEverybody, Event::Command { command: PoolCommand::SignalOnly(signals, _), .. }) => {
+                let signal = signals[0];
+                supervisor.pids().map(|pid| Action::Signal { pid, signal }).collect()
             }
             _ => Vec::new(),
         }
@@ -255,6 +267,24 @@ fn an_upgrade_that_could_not_replace_anybody_is_found() {
     let means = Means { upgrades: 1, hardens: 1, ..Means::default() };
     let scope = Scope { commands: vec![SMOOTH], means, ..Scope::steady("sabotage", 1) };
     find(Sabotage::BeginInVain, "cannot replace", &scope);
+}
+
+#[test]
+fn a_replacement_without_a_successor_is_found() {
+    let commands = vec![PoolCommand::Replace(Target::Slot(0))];
+    let means = Means { turns: 1, ..Means::default() };
+    find(Sabotage::ReplaceAtOnce, "I2:", &Scope { commands, means, ..Scope::steady("sabotage", 1) });
+}
+
+#[test]
+fn a_signal_to_workers_that_nobody_named_is_found() {
+    let commands = vec![PoolCommand::SignalOnly(vec![BYSTANDER], Target::Slot(0))];
+    let means = Means { turns: 1, ..Means::default() };
+    find(
+        Sabotage::SignalEverybody,
+        "nobody has named",
+        &Scope { commands, means, ..Scope::steady("sabotage", 2) },
+    );
 }
 
 #[test]
