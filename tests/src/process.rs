@@ -68,6 +68,17 @@ impl Process {
         Self::of(self.pid) == Some(*self)
     }
 
+    /// A set of signals in `/proc/PID/status`, such as `SigIgn`: signal n is bit n-1.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[must_use]
+    pub fn signal_set(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("its status");
+        let set = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":"));
+        u64::from_str_radix(set.expect("a set of signals").trim(), 16).expect("a set in hexadecimal")
+    }
+
     /// Whether it is stopped, by SIGSTOP or a tracer.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

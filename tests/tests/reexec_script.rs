@@ -14,6 +14,7 @@ tests::trials! {
     a_worker_that_dies_meanwhile_is_replaced_and_its_status_told needs "python3",
     a_worker_that_a_script_has_reaped_is_replaced_all_the_same,
     a_stop_while_a_script_waits_stops_the_new_master,
+    a_signal_to_a_shell_that_has_cleared_its_mask_is_lost_and_does_not_end_the_master,
     a_script_that_changes_directory_and_environment_is_heeded_by_the_next_generation,
 }
 
@@ -130,6 +131,20 @@ fn a_stop_while_a_script_waits_stops_the_new_master() {
     assert_eq!(client.replies().pop().and_then(|last| last.ok), Some(true), "{}", slow.master);
     slow.master.wait_exit_code(0);
     slow.master.wait_log("stopping (SIGTERM");
+}
+
+fn a_signal_to_a_shell_that_has_cleared_its_mask_is_lost_and_does_not_end_the_master() {
+    let mut slow = Slow::new(RUNS);
+    let mut client = slow.begin();
+    let signals = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+    let process = slow.master.process();
+    wait::wait_for("the shell to clear its mask", || (process.signal_set("SigBlk") == 0).then_some(()));
+    for signal in signals {
+        slow.master.signal(signal);
+    }
+    slow.go_on();
+    assert_eq!(client.replies().pop().and_then(|last| last.ok), Some(true), "{}", slow.master);
+    slow.master.assert_well(2);
 }
 
 /// What a worker finds: its directory, and three variables.

@@ -16,7 +16,8 @@ tests::trials! {
     a_stubborn_worker_is_killed_when_its_grace_is_over,
     hup_upgrades,
     ttin_adds_a_worker_and_ttou_removes_one,
-    chld_alrm_and_pipe_harm_nothing,
+    signals_that_are_neither_handled_nor_a_fault_harm_nothing_and_workers_have_their_defaults,
+    a_limit_on_file_sizes_costs_log_lines_and_a_reload_and_not_the_master,
     a_stop_during_an_upgrade_ends_it_and_the_master,
 }
 
@@ -161,12 +162,50 @@ fn ttin_adds_a_worker_and_ttou_removes_one() {
     master.wait_up(2);
 }
 
-fn chld_alrm_and_pipe_harm_nothing() {
-    let mut master = Master::builder().start();
-    for signal in [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGWINCH, Signal::SIGCONT] {
-        master.signal(signal);
+fn signals_that_are_neither_handled_nor_a_fault_harm_nothing_and_workers_have_their_defaults() {
+    // What the table of the page names, faults, and what stops or cannot be ignored.
+    use Signal::*;
+    let named = [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU];
+    let faults = [SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGTRAP];
+    let stops = [SIGKILL, SIGSTOP, SIGTSTP];
+    let others: Vec<i32> = (1..=64)
+        .filter(|number| ![&named[..], &faults, &stops].concat().iter().any(|named| *named as i32 == *number))
+        .collect();
+    assert_eq!(others.len(), 64 - named.len() - faults.len() - stops.len());
+    let mut master = Master::builder().timer_acks(0.0).program(["/bin/sleep", "1000"]).start();
+    let pid = master.process().pid().to_string();
+    for reloads in 0..2 {
+        for number in &others {
+            let sent =
+                std::process::Command::new("/bin/kill").args([format!("-{number}"), pid.clone()]).status();
+            assert!(sent.expect("kill").success(), "signal {number}");
+            assert_eq!(master.status().master.generation, 1, "after signal {number}\n{master}");
+        }
+        for worker in master.workers_up() {
+            worker.wait_executed();
+            for set in ["SigBlk", "SigIgn", "SigCgt"] {
+                assert_eq!(worker.signal_set(set), 0, "{set} of a worker after {reloads} reloads\n{master}");
+            }
+        }
+        assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}");
+        let worker = master.workers_up()[0];
+        master.kill_worker(worker);
+        master.wait_up(1);
     }
-    master.assert_well(1);
+}
+
+fn a_limit_on_file_sizes_costs_log_lines_and_a_reload_and_not_the_master() {
+    let limited = ["/bin/sh", "-c", "ulimit -f 2; exec \"$@\"", "sh"];
+    let mut master = Master::builder().workers(2).under(limited).start();
+    // More lines than the file of the log may have.
+    for _ in 0..8 {
+        master.upgrade();
+    }
+    let refused = master.control().ask("reload", &[]);
+    assert_eq!(refused.ok, Some(false), "{refused:?}");
+    assert!(refused.message.contains("ulimit -f"), "{refused:?}");
+    master.upgrade();
+    master.assert_well(2);
 }
 
 fn a_stop_during_an_upgrade_ends_it_and_the_master() {

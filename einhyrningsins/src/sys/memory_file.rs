@@ -19,7 +19,13 @@ const CONTENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     let mut file = File::from(fd);
-    file.write_all(content)?;
+    file.write_all(content).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EFBIG) => io::Error::other(format!(
+            "its {} bytes are more than a file of this process may have (ulimit -f, LimitFSIZE=)",
+            content.len()
+        )),
+        _ => error,
+    })?;
     Ok(file.into())
 }
 

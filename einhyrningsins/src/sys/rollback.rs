@@ -21,7 +21,7 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// The signals of a crash. A panic ends in SIGABRT.
-const CRASHES: [Signal; 7] = [
+pub(super) const CRASHES: [Signal; 7] = [
     Signal::SIGSEGV,
     Signal::SIGABRT,
     Signal::SIGBUS,

@@ -1,14 +1,27 @@
 //! Signals to the master: read from a signalfd, so no handler runs.
 
+use std::ffi::c_long;
 use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
+use std::ptr;
 
 use einhorn_proto::SignalName;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::Pid;
+
+use super::rollback::CRASHES;
+
+/// The size of the kernel's signal set, in bytes, on every architecture except MIPS; the C library's is longer.
+pub(super) const KERNEL_SIGSET_BYTES: usize = 8;
+
+/// The highest signal number, on every architecture except MIPS.
+pub(super) const SIGNAL_MAX: c_int = 64;
+
+/// Longer than any `struct sigaction` of the kernel, whose first field is the handler.
+type KernelAction = [usize; 8];
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,30 +40,41 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over `handled`: blocks them in this thread and in threads that it creates from now on, and opens a
-    /// descriptor on which they arrive. Call it before the first thread is created: a thread that does not
-    /// block a signal receives it, with its default effect.
+    /// Takes over all signals. Those in `handled` are blocked, in this thread and in threads that it creates from
+    /// now on, and arrive on a descriptor. The others no longer end the process, except those of a fault
+    /// ([`CRASHES`]) and SIGKILL. Call it before the first thread is created: a thread that does not block a
+    /// signal loses it.
     ///
-    /// The signals get their default disposition, because an ignored signal stays ignored across exec and never
-    /// arrives. A shell without job control ignores SIGINT and SIGQUIT for background commands, nohup ignores
-    /// SIGHUP, and with SIGCHLD ignored the kernel reaps our children itself.
+    /// All but SIGCHLD are ignored, the handled ones too. A signal that is blocked arrives on the descriptor even
+    /// if it is ignored, and a program that this process executes inherits both: if it is a shell, which empties
+    /// the mask, a signal is lost instead of ending the process. With SIGCHLD ignored the kernel would reap our
+    /// children itself, so it gets its default disposition; our parent may have ignored it.
     ///
     /// # Errors
     /// EMFILE, ENFILE or ENOMEM.
     ///
     /// # Source
-    /// `signalfd(2)`; `sigaction(2)`.
+    /// `signalfd(2)`; `sigaction(2)`; POSIX, "Signal Actions": ignoring a signal discards a pending one.
     pub fn new(handled: &[Signal]) -> Result<Self, Errno> {
         let set: SigSet = handled.iter().copied().collect();
         // Block first: with its default disposition, a signal that arrives now would end the master.
         set.thread_block()?;
         let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-        for &signal in handled.iter().chain(&[Signal::SIGCHLD]) {
-            // SAFETY: the default disposition runs no code of ours.
-            unsafe { sigaction(signal, &action) }?;
-        }
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { sigaction(Signal::SIGCHLD, &action) }?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { fd })
+        let mut signals = Self { fd };
+        let unignored: Vec<_> = (1..=SIGNAL_MAX)
+            .filter(|signal| !is_spared(*signal) && disposition(*signal) != libc::SIG_IGN)
+            .collect();
+        if !unignored.is_empty() {
+            let pending = signals.drain()?;
+            unignored.into_iter().for_each(ignore);
+            for Received { signal, .. } in pending {
+                raise(signal)?;
+            }
+        }
+        Ok(signals)
     }
 
     /// Takes the signals that have arrived; empty if there are none. Never blocks.
@@ -68,6 +92,48 @@ impl Signals {
             }
         }
     }
+}
+
+/// Whether a signal keeps its disposition: it reports a fault, suspends or resumes as a shell expects, or cannot be
+/// ignored.
+fn is_spared(signal: c_int) -> bool {
+    const OTHERS: [Signal; 5] =
+        [Signal::SIGCHLD, Signal::SIGCONT, Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGTSTP];
+    CRASHES.iter().chain(&OTHERS).any(|spared| *spared as c_int == signal)
+}
+
+/// The handler of a signal in this process, `SIG_DFL` or `SIG_IGN`. Asks the kernel, because the C library hides two
+/// signals that it uses itself.
+pub(super) fn disposition(signal: c_int) -> libc::sighandler_t {
+    let mut action = KernelAction::default();
+    // SAFETY: reads only (the new action is null), and the kernel writes no more than `action` has room for.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            c_long::from(signal),
+            ptr::null::<KernelAction>(),
+            action.as_mut_ptr(),
+            KERNEL_SIGSET_BYTES,
+        )
+    };
+    action[0]
+}
+
+/// Ignores a signal, including those two that the C library hides. It installs its handlers for them when it needs
+/// them.
+fn ignore(signal: c_int) {
+    let mut action = KernelAction::default();
+    action[0] = libc::SIG_IGN;
+    // SAFETY: ignoring runs no code, and the kernel reads no more than `action` has.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            c_long::from(signal),
+            action.as_ptr(),
+            ptr::null_mut::<KernelAction>(),
+            KERNEL_SIGSET_BYTES,
+        )
+    };
 }
 
 impl Received {
@@ -175,6 +241,26 @@ mod tests {
             // Pending stop signals and SIGCONT cancel each other.
             let received: Vec<_> = signals.drain().unwrap().iter().map(|received| received.signal).collect();
             assert!(received.len() >= handled.len() - 4, "{received:?}");
+        });
+    }
+
+    #[test]
+    fn a_pending_signal_survives_becoming_ignored() {
+        isolated("sys::signals::tests::a_pending_signal_survives_becoming_ignored", || {
+            let handled = [Signal::SIGHUP, Signal::SIGTERM];
+            let set: SigSet = handled.into_iter().collect();
+            set.thread_block().unwrap();
+            // A first image that does not ignore them, and a second that finds them ignored.
+            for _ in 0..2 {
+                raise(Signal::SIGHUP).unwrap();
+                let mut signals = Signals::new(&handled).unwrap();
+                let received = signals.drain().unwrap();
+                assert_eq!(
+                    received.iter().map(|received| received.signal).collect::<Vec<_>>(),
+                    [Signal::SIGHUP]
+                );
+                assert_eq!(disposition(Signal::SIGHUP as c_int), libc::SIG_IGN);
+            }
         });
     }
 

@@ -24,9 +24,7 @@ use nix::libc::{
 use super::failure::Failure;
 use super::{FIRST_SOCKET, Stage};
 use crate::sys::limits::KernelLimit;
-
-/// The size of the kernel's signal set, in bytes, on every architecture except MIPS; the C library's is longer.
-pub(super) const KERNEL_SIGSET_BYTES: usize = 8;
+use crate::sys::signals::KERNEL_SIGSET_BYTES;
 
 /// Zeros that the kernel reads as its `struct sigaction`, whatever the order of its fields on this
 /// architecture: all zero means the default disposition, no flags, an empty mask. The structure has at most 32

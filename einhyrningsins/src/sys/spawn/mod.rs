@@ -42,7 +42,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::{fs, ptr};
 
@@ -54,7 +54,7 @@ use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{Pid, getpid, pipe2};
 
 use self::apart::Patience;
-use self::child::{KERNEL_SIGSET_BYTES, PID_BYTES_MAX, Plan};
+use self::child::{PID_BYTES_MAX, Plan};
 pub use self::error::{ExecFault, SpawnError, Stage};
 use self::failure::Failure;
 use self::stack::Stack;
@@ -62,6 +62,7 @@ use super::account::Credentials;
 use super::cpus::CpuSet;
 use super::limits::{KernelLimit, ResourceLimit};
 use super::process::OpenFilesLimit;
+use super::signals::{SIGNAL_MAX, disposition};
 
 /// The descriptor at which a worker finds its first socket; below are standard input, output and error.
 pub const FIRST_SOCKET: RawFd = 3;
@@ -407,28 +408,13 @@ impl Scratch {
     }
 }
 
-/// The signals that this process ignores or handles.
+/// The signals that this process ignores or handles: signal n is bit n-1.
 ///
-/// It asks the kernel, because the C library hides two signals that it uses itself. One of them is ignored in
-/// anything that `posix_spawn` started, and would be so in every worker.
+/// One of the two that the C library uses itself is ignored in anything that `posix_spawn` started, and would be so
+/// in every worker.
 fn signals_not_at_default() -> u64 {
-    (1..=u64::BITS)
-        .filter(|signal| {
-            // Longer than any `struct sigaction` of the kernel, whose first field is the handler.
-            let mut action = [0_usize; 8];
-            // SAFETY: reads only (the new action is null), and the kernel writes no more than `action` has room
-            // for.
-            unsafe {
-                libc::syscall(
-                    libc::SYS_rt_sigaction,
-                    c_long::from(*signal),
-                    ptr::null::<usize>(),
-                    action.as_mut_ptr(),
-                    KERNEL_SIGSET_BYTES,
-                )
-            };
-            action[0] != libc::SIG_DFL
-        })
+    (1..=SIGNAL_MAX)
+        .filter(|signal| disposition(*signal) != libc::SIG_DFL)
         .fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
