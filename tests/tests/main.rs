@@ -14,6 +14,7 @@ mod documentation;
 mod einhorn_dialect;
 mod einhorn_wire;
 mod faults;
+mod floods;
 mod hostile_clients;
 mod load_client;
 mod logs;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         einhorn_dialect::trials(),
         einhorn_wire::trials(),
         faults::trials(),
+        floods::trials(),
         hostile_clients::trials(),
         load_client::trials(),
         logs::trials(),

@@ -39,6 +39,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// Reads from one worker per round, so that a worker that writes without pause does not starve the others.
 const READS_PER_ROUND: usize = 4;
 
+/// Workers whose output is read in one round; the others have their turn in the next.
+const STREAMS_PER_ROUND: usize = 16;
+
 /// Reads of what a dead worker left. Its pipe holds no more than this, unless it was enlarged or a descendant
 /// keeps writing; the rest is read later.
 const READS_OF_THE_DEAD: usize = 64;
@@ -47,7 +50,7 @@ const READS_OF_THE_DEAD: usize = 64;
 type Sink<'a> = dyn FnMut(&[u8]) + 'a;
 
 /// The captured standard error of a worker. Numbers are never reused while the master lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Capture(pub(super) usize);
 
 /// All captured standard errors.
@@ -111,7 +114,8 @@ impl Captures {
 
     /// Passes on what can be read.
     pub(super) fn turn(&mut self, ready: &mut Ready, registry: &Registry, log: &mut Log) {
-        for capture in std::mem::take(&mut ready.captures) {
+        for _ in 0..ready.captures.len().min(STREAMS_PER_ROUND) {
+            let Some(capture) = ready.captures.pop() else { return };
             if !self.read(capture, registry, &mut |lines| log.pass_on(lines)) {
                 ready.captures.push(capture);
             }
@@ -173,7 +177,7 @@ impl Captures {
 
     /// After a handover, any pipe may hold output for which no event will come.
     pub(super) fn look_at_all(&self, ready: &mut Ready) {
-        ready.captures.extend(self.streams.keys());
+        ready.captures.extend(self.streams.keys().copied());
     }
 
     fn close(&mut self, capture: Capture, registry: &Registry) {

@@ -40,8 +40,8 @@ use crate::workers::{ResolveError, SpawnFailure};
 
 pub(crate) use captures::Captures;
 use children::{Children, heard};
+use control::{Budget, Request, View};
 pub(crate) use control::{Control, ControlSocket};
-use control::{Request, View};
 pub(crate) use groups::Groups;
 pub(crate) use handover::Handover;
 use handover::Then;
@@ -154,7 +154,8 @@ impl Master {
 
     /// One round: what has happened, in an order in which a worker's last words come before its death.
     ///
-    /// Children are reaped first and buried last. In between everything is read that was sent before they died.
+    /// Children are reaped first and buried last. In between everything is read that was sent before they died. Apart from
+    /// that, each source of events gets a bounded part of the round: none keeps the loop from signals, deaths and deadlines.
     fn turn(&mut self, events: &mut Events) {
         let now = Instant::now();
         self.ready.begin_round();
@@ -168,9 +169,10 @@ impl Master {
         if std::mem::take(&mut self.ready.log) {
             self.parts.log.flush();
         }
-        self.hear_clients();
+        let has_deaths = changes.iter().any(|(_, change)| matches!(change, Change::Ended(_)));
+        self.hear_clients(Budget::new(has_deaths));
         let Parts { notify, core, log, .. } = &mut self.parts;
-        for event in notify.turn(&mut self.ready, core, log) {
+        for event in notify.turn(has_deaths, &mut self.ready, core, log) {
             self.feed(event);
         }
         let Parts { captures, handover, log, .. } = &mut self.parts;
@@ -229,18 +231,37 @@ impl Master {
     }
 
     /// Takes up what clients have sent, one request after the other.
-    fn hear_clients(&mut self) {
+    fn hear_clients(&mut self, mut budget: Budget) {
         loop {
             let Parts { dialect, core, workers, listeners, control, log, .. } = &mut self.parts;
             let view = View { dialect: *dialect, core, workers, listeners };
-            match control.turn(&mut self.ready, self.poll.registry(), &view, log) {
+            match control.turn(&mut budget, &mut self.ready, self.poll.registry(), &view, log) {
                 None => return,
-                Some(Request::Event(event)) => self.feed(event),
-                Some(Request::Reload(request)) => self.hand_over(Then::Reload { request }),
+                Some(request) => self.on_request(request),
             }
-            // A client that reads that a slot is gone can rely on it.
-            self.steer();
         }
+    }
+
+    /// Takes up what a child that is gone has sent as a client.
+    fn hear_last_words(&mut self, child: Pid) {
+        self.parts.control.on_reaped(child);
+        loop {
+            let Parts { dialect, core, workers, listeners, control, log, .. } = &mut self.parts;
+            let view = View { dialect: *dialect, core, workers, listeners };
+            match control.last_words(&mut self.ready, &view, log) {
+                None => return,
+                Some(request) => self.on_request(request),
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Event(event) => self.feed(event),
+            Request::Reload(request) => self.hand_over(Then::Reload { request }),
+        }
+        // A client that reads that a slot is gone can rely on it.
+        self.steer();
     }
 
     /// An upgrade is about to begin, perhaps with a handover.
@@ -269,9 +290,7 @@ impl Master {
         if let Some(actions) = self.parts.handover.on_reaped(pid, &termination, &mut self.parts.log) {
             return self.perform(actions);
         }
-        if self.parts.control.on_reaped(pid) {
-            self.hear_clients();
-        }
+        self.hear_last_words(pid);
         let Parts { captures, log, .. } = &mut self.parts;
         if let Some(last_words) = captures.on_reaped(pid, self.poll.registry(), log) {
             self.feed(last_words);

@@ -1,7 +1,8 @@
-//! Readiness: what epoll reported, or what the previous round left over. Each part takes its own, and puts back
-//! what it leaves for the next round.
+//! Readiness: what epoll reported, or what the previous round left over. Each part takes its own, a bounded amount in
+//! each round, and leaves the rest for the next.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::hash::Hash;
 
 use mio::Token;
 use mio::event::Event;
@@ -29,20 +30,61 @@ pub(super) struct Ready {
     pub(super) notify: bool,
     pub(super) log: bool,
     pub(super) check: bool,
-    pub(super) clients: VecDeque<ClientId>,
+    pub(super) clients: Turns<ClientId>,
     /// Clients whose other end is closed: nothing can be sent to them any more.
     pub(super) closed: Vec<ClientId>,
-    pub(super) captures: Vec<Capture>,
+    pub(super) captures: Turns<Capture>,
     /// Listeners that were shut down, by token.
     pub(super) listeners: Vec<usize>,
     /// Clients with which the next round continues.
-    pub(super) clients_later: VecDeque<ClientId>,
+    pub(super) clients_later: Turns<ClientId>,
+}
+
+/// Who is to be read, in order. Whoever waits already does not get a second turn by another event.
+#[derive(Debug)]
+pub(super) struct Turns<T> {
+    order: VecDeque<T>,
+    waiting: HashSet<T>,
+}
+
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Self { order: VecDeque::new(), waiting: HashSet::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Turns<T> {
+    pub(super) fn push(&mut self, one: T) {
+        if self.waiting.insert(one) {
+            self.order.push_back(one);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let one = self.order.pop_front()?;
+        self.waiting.remove(&one);
+        Some(one)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+}
+
+impl<T: Copy + Eq + Hash> Extend<T> for Turns<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, others: I) {
+        others.into_iter().for_each(|one| self.push(one));
+    }
 }
 
 impl Ready {
     /// Starts a round with what the previous one left.
     pub(super) fn begin_round(&mut self) {
-        self.clients.append(&mut self.clients_later);
+        self.clients.extend(std::mem::take(&mut self.clients_later).order);
     }
 
     /// Adds an event of epoll.
@@ -58,17 +100,35 @@ impl Ready {
             Token(token) => {
                 let id = ClientId(token - CLIENTS);
                 self.closed.extend(event.is_write_closed().then_some(id));
-                self.clients.push_back(id);
+                self.clients.push(id);
             }
         }
     }
 
     /// Whether something is left for which no event will come.
     pub(super) fn is_any_left(&self) -> bool {
-        self.signals
+        self.control
+            || self.signals
             || self.children
             || self.notify
+            || self.check
+            || !self.clients.is_empty()
             || !self.clients_later.is_empty()
             || !self.captures.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_gets_one_turn_however_many_events_come() {
+        let mut turns = Turns::default();
+        turns.extend([1, 2, 1, 1, 3, 2]);
+        assert_eq!(turns.len(), 3);
+        assert_eq!([turns.pop(), turns.pop()], [Some(1), Some(2)]);
+        turns.push(1);
+        assert_eq!([turns.pop(), turns.pop(), turns.pop()], [Some(3), Some(1), None]);
     }
 }

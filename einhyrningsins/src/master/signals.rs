@@ -22,15 +22,19 @@ pub const HANDLED_SIGNALS: [Signal; 10] = [
     Signal::SIGALRM,
 ];
 
+/// Signals taken up in one round: others may send them as fast as they are read.
+const SIGNALS_PER_ROUND: usize = 64;
+
 /// The signals that have arrived, each with its origin for the log. A SIGCHLD is recorded in `ready`.
 pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> Vec<(Signal, String)> {
     if !std::mem::take(&mut ready.signals) {
         return Vec::new();
     }
-    let mut received = signals.drain().unwrap_or_else(|errno| {
+    let mut received = signals.drain(SIGNALS_PER_ROUND).unwrap_or_else(|errno| {
         log.error(format_args!("cannot read signals: {}", io::Error::from(errno)));
         Vec::new()
     });
+    ready.signals = received.len() == SIGNALS_PER_ROUND;
     received.retain(|received| {
         ready.children |= received.signal == Signal::SIGCHLD;
         received.signal != Signal::SIGCHLD

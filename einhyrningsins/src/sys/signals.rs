@@ -68,7 +68,7 @@ impl Signals {
             .filter(|signal| !is_spared(*signal) && disposition(*signal) != libc::SIG_IGN)
             .collect();
         if !unignored.is_empty() {
-            let pending = signals.drain()?;
+            let pending = signals.drain(usize::MAX)?;
             unignored.into_iter().for_each(ignore);
             for Received { signal, .. } in pending {
                 raise(signal)?;
@@ -77,20 +77,21 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Takes the signals that have arrived; empty if there are none. Never blocks.
+    /// Takes the signals that have arrived, at most `max`; empty if there are none. Never blocks.
     ///
     /// # Errors
     /// None known; passes on what the kernel returns.
-    pub fn drain(&mut self) -> Result<Vec<Received>, Errno> {
+    pub fn drain(&mut self, max: usize) -> Result<Vec<Received>, Errno> {
         let mut received = Vec::new();
-        loop {
+        while received.len() < max {
             match self.fd.read_signal() {
                 Ok(Some(info)) => received.extend(Received::new(&info)),
-                Ok(None) => return Ok(received),
+                Ok(None) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
+        Ok(received)
     }
 }
 
@@ -208,7 +209,7 @@ mod tests {
     fn signals_arrive_on_the_descriptor_with_their_sender() {
         isolated("sys::signals::tests::signals_arrive_on_the_descriptor_with_their_sender", || {
             let mut signals = Signals::new(&[Signal::SIGUSR1, Signal::SIGHUP, Signal::SIGTERM]).unwrap();
-            assert_eq!(signals.drain(), Ok(vec![]));
+            assert_eq!(signals.drain(100), Ok(vec![]));
             let mut poll = Poll::new().unwrap();
             let source = &mut SourceFd(&signals.as_raw_fd());
             poll.registry().register(source, Token(7), Interest::READABLE).unwrap();
@@ -219,13 +220,24 @@ mod tests {
             poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
             assert_eq!(events.iter().map(mio::event::Event::token).collect::<Vec<_>>(), [Token(7)]);
             let sender = Some(getpid());
-            let mut received = signals.drain().unwrap();
+            let mut received = signals.drain(100).unwrap();
             received.sort_by_key(|received| received.signal as c_int);
             assert_eq!(
                 received,
                 [Received { signal: Signal::SIGHUP, sender }, Received { signal: Signal::SIGUSR1, sender }]
             );
-            assert_eq!(signals.drain(), Ok(vec![]));
+            assert_eq!(signals.drain(100), Ok(vec![]));
+        });
+    }
+
+    #[test]
+    fn at_most_so_many_signals_are_taken_at_a_time() {
+        isolated("sys::signals::tests::at_most_so_many_signals_are_taken_at_a_time", || {
+            let mut signals = Signals::new(&[Signal::SIGUSR1, Signal::SIGHUP, Signal::SIGTERM]).unwrap();
+            for signal in [Signal::SIGUSR1, Signal::SIGHUP, Signal::SIGTERM] {
+                raise(signal).unwrap();
+            }
+            assert_eq!([signals.drain(2), signals.drain(2)].map(|taken| taken.unwrap().len()), [2, 1]);
         });
     }
 
@@ -239,7 +251,8 @@ mod tests {
                 raise(*signal).unwrap();
             }
             // Pending stop signals and SIGCONT cancel each other.
-            let received: Vec<_> = signals.drain().unwrap().iter().map(|received| received.signal).collect();
+            let received: Vec<_> =
+                signals.drain(100).unwrap().iter().map(|received| received.signal).collect();
             assert!(received.len() >= handled.len() - 4, "{received:?}");
         });
     }
@@ -254,7 +267,7 @@ mod tests {
             for _ in 0..2 {
                 raise(Signal::SIGHUP).unwrap();
                 let mut signals = Signals::new(&handled).unwrap();
-                let received = signals.drain().unwrap();
+                let received = signals.drain(100).unwrap();
                 assert_eq!(
                     received.iter().map(|received| received.signal).collect::<Vec<_>>(),
                     [Signal::SIGHUP]
@@ -272,7 +285,8 @@ mod tests {
             unsafe { sigaction(Signal::SIGINT, &ignore) }.unwrap();
             let mut signals = Signals::new(&[Signal::SIGINT]).unwrap();
             raise(Signal::SIGINT).unwrap();
-            let received: Vec<_> = signals.drain().unwrap().iter().map(|received| received.signal).collect();
+            let received: Vec<_> =
+                signals.drain(100).unwrap().iter().map(|received| received.signal).collect();
             assert_eq!(received, [Signal::SIGINT]);
         });
     }
@@ -302,10 +316,10 @@ mod tests {
         poll.registry().register(source, Token(0), Interest::READABLE).unwrap();
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-        assert_eq!(signals.drain().unwrap(), [expected], "a stop is reported");
+        assert_eq!(signals.drain(100).unwrap(), [expected], "a stop is reported");
         kill(pid, Signal::SIGKILL).unwrap();
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-        assert_eq!(signals.drain().unwrap(), [expected]);
+        assert_eq!(signals.drain(100).unwrap(), [expected]);
         drop(killed_in_any_case);
     }
 

@@ -294,9 +294,20 @@ impl Clients {
         self.clients.keys().zip(&waiting).filter(|(_, entry)| has_left(entry)).map(|(id, _)| *id).collect()
     }
 
-    /// The connection that was created for the worker `pid`.
-    pub(super) fn of_worker(&self, pid: Pid) -> Option<ClientId> {
-        self.clients.iter().find(|(_, client)| client.peer == Peer::Worker(pid)).map(|(id, _)| *id)
+    /// The connection that was created for the worker `pid`, and those that it made.
+    pub(super) fn of_process(&self, pid: Pid) -> Vec<ClientId> {
+        let of_it = [Peer::Worker(pid), Peer::Connected(Some(pid))];
+        self.clients.values().filter(|client| of_it.contains(&client.peer)).map(|client| client.id).collect()
+    }
+
+    /// The process of `id` is gone, and its pid may be reused: a connection that was created for it is closed, and one
+    /// that it made, and perhaps passed on, speaks for no worker any more.
+    pub(super) fn disown(&mut self, id: ClientId) {
+        match self.clients.get_mut(&id) {
+            Some(Client { peer: Peer::Worker(_), .. }) => self.close(id),
+            Some(client) => client.peer = Peer::Connected(None),
+            None => {}
+        }
     }
 
     pub(super) fn has(&self, id: ClientId) -> bool {

@@ -12,7 +12,7 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use einhorn_proto::{Counts, Done, Language, LastReply, Notice, Progress, Reply};
@@ -40,6 +40,17 @@ const REQUESTS_PER_ROUND: usize = 64;
 
 /// Bytes read from one client in one round, or one line if that is longer.
 const BYTES_PER_ROUND: usize = 64 * 1024;
+
+/// How long one round takes up requests of all clients together. `status` of a large pool takes milliseconds.
+const REQUESTS_TIME: Duration = Duration::from_millis(20);
+
+/// Clients accepted in one round: some 10 microseconds each.
+const ACCEPTS_PER_ROUND: usize = 64;
+
+/// Clients accepted in a round in which children have ended: at least as many as may have been in the queue before that,
+/// so that what a worker sent before its death is read. Source: `net.core.somaxconn`, 4096, and the one more that the
+/// kernel lets in.
+const ACCEPTS_AFTER_DEATHS: usize = 4096 + 1;
 
 /// The parts that answers are made from.
 pub(super) struct View<'a> {
@@ -70,10 +81,27 @@ pub(crate) struct Control {
     /// A request to join an upgrade, fed to the core since the last turn.
     #[serde(skip)]
     joining: Option<RequestKey>,
-    /// Whether clients that hung up were dropped before the next accept.
+    /// Connections of workers that have just ended, whose last requests are to be read.
     #[serde(skip)]
-    has_made_room: bool,
+    ended: Vec<Serving>,
     started_at: Moment,
+}
+
+/// What clients may still take of a round.
+#[derive(Debug)]
+pub(super) struct Budget {
+    accepts: usize,
+    requests_until: Instant,
+    /// There was no room for another client when it was last looked for.
+    is_full: bool,
+}
+
+impl Budget {
+    /// The budget of a round, in which children may have ended.
+    pub(super) fn new(has_deaths: bool) -> Self {
+        let accepts = if has_deaths { ACCEPTS_AFTER_DEATHS } else { ACCEPTS_PER_ROUND };
+        Self { accepts, requests_until: Instant::now() + REQUESTS_TIME, is_full: false }
+    }
 }
 
 #[derive(Debug)]
@@ -81,7 +109,7 @@ struct Serving {
     id: ClientId,
     requests: usize,
     bytes: usize,
-    /// Close it afterwards: its worker is gone.
+    /// Its process is gone: afterwards it is nobody's.
     is_last: bool,
 }
 
@@ -95,7 +123,7 @@ impl Control {
             next_request: 0,
             serving: None,
             joining: None,
-            has_made_room: false,
+            ended: Vec::new(),
             started_at: forms::now(),
         }
     }
@@ -117,9 +145,10 @@ impl Control {
         ready.clients_later.extend(self.clients.ids());
     }
 
-    /// Reads requests until one needs the loop; `None` at the end of the round.
+    /// Reads requests until one needs the loop; `None` at the end of the round, or of its budget.
     pub(super) fn turn(
         &mut self,
+        budget: &mut Budget,
         ready: &mut Ready,
         registry: &Registry,
         view: &View<'_>,
@@ -129,38 +158,39 @@ impl Control {
         ready.closed.drain(..).for_each(|id| self.clients.mark_deaf(id));
         ready.control |= self.clients.accept_again_at().is_some_and(|at| at <= Instant::now());
         loop {
-            if let Some(serving) = self.serving.take().or_else(|| ready.clients.pop_front().map(Serving::new))
-            {
-                if let Some(request) = self.serve(serving, ready, view, log) {
+            let is_time_left = Instant::now() < budget.requests_until;
+            let next = || if is_time_left { ready.clients.pop().map(Serving::new) } else { None };
+            if let Some(serving) = self.serving.take().or_else(next) {
+                if let Some(request) = self.serve(serving, budget.requests_until, ready, view, log) {
                     return Some(request);
                 }
-            } else if !ready.control {
-                self.has_made_room = false;
+            } else if !ready.control || budget.accepts == 0 {
                 return None;
-            } else if self.clients.connected() >= CLIENTS_MAX && !self.has_made_room {
+            } else if self.clients.connected() >= CLIENTS_MAX && !budget.is_full {
                 // Clients that hung up make room, even if their events come after that of the new one.
-                self.has_made_room = true;
+                budget.is_full = true;
                 for id in self.clients.hung_up() {
                     self.clients.mark_deaf(id);
-                    ready.clients.push_back(id);
+                    ready.clients.push(id);
                 }
             } else {
-                if self.has_made_room
-                    && let Some(abandoned) = self.settle(ready)
-                {
-                    return Some(Request::Event(abandoned));
+                if budget.is_full {
+                    if let Some(abandoned) = self.settle(ready) {
+                        return Some(Request::Event(abandoned));
+                    }
+                    budget.is_full = self.clients.connected() >= CLIENTS_MAX;
                 }
-                self.has_made_room = false;
-                ready.control = self.accept(registry, view, log);
+                budget.accepts -= 1;
+                ready.control = self.accept(ready, registry, view, log);
             }
         }
     }
 
     /// Accepts one client. Returns whether more may be waiting.
-    fn accept(&mut self, registry: &Registry, view: &View<'_>, log: &mut Log) -> bool {
+    fn accept(&mut self, ready: &mut Ready, registry: &Registry, view: &View<'_>, log: &mut Log) -> bool {
         let is_retry = self.clients.accept_again_at().is_some();
         match self.clients.accept(registry, &self.socket.listener) {
-            Ok(Some(id)) => self.welcome(id, view),
+            Ok(Some(id)) => self.welcome(id, ready, view),
             Ok(None) => return false,
             Err(error) => {
                 if !is_retry {
@@ -173,7 +203,7 @@ impl Control {
     }
 
     /// Refuses a client beyond the limit, unless it is a worker: the pool may be waiting for its ack.
-    fn welcome(&mut self, id: ClientId, view: &View<'_>) {
+    fn welcome(&mut self, id: ClientId, ready: &mut Ready, view: &View<'_>) {
         if self.clients.connected() > CLIENTS_MAX && !self.is_from_worker(id, view.core) {
             let message = format!("refused: {CLIENTS_MAX} clients are connected already");
             self.clients.send(id, Language::Json, &Reply::<()>::last(None, false, message, None));
@@ -182,7 +212,7 @@ impl Control {
             return;
         }
         // It may have sent a request already, for which there is no event.
-        self.serving = Some(Serving::new(id));
+        ready.clients.push(id);
     }
 
     fn is_from_worker(&self, id: ClientId, core: &Supervisor) -> bool {
@@ -195,16 +225,20 @@ impl Control {
         }
     }
 
-    /// Serves one client until a request needs the loop.
+    /// Serves one client until a request needs the loop, or the time is over.
     fn serve(
         &mut self,
         mut serving: Serving,
+        until: Instant,
         ready: &mut Ready,
         view: &View<'_>,
         log: &mut Log,
     ) -> Option<Request> {
         let id = serving.id;
         while serving.requests < REQUESTS_PER_ROUND && serving.bytes < BYTES_PER_ROUND {
+            if serving.requests > 0 && Instant::now() >= until {
+                break;
+            }
             self.clients.flush(id);
             match self.clients.next_input(id) {
                 Input::Line(line) => {
@@ -230,13 +264,13 @@ impl Control {
             }
         }
         self.finish(&serving);
-        ready.clients_later.push_back(id);
+        ready.clients_later.push(id);
         None
     }
 
     fn finish(&mut self, serving: &Serving) {
         if serving.is_last {
-            self.clients.close(serving.id);
+            self.clients.disown(serving.id);
         }
     }
 
@@ -252,7 +286,7 @@ impl Control {
             let id = self.clients.next_dirty()?;
             if self.clients.flush(id) {
                 // Its requests waited for this, and epoll reports no event for them.
-                ready.clients_later.push_back(id);
+                ready.clients_later.push(id);
             }
             if self.clients.is_finished(id, self.requests.values().any(|asker| asker.client == id)) {
                 self.clients.remove(id);
@@ -265,12 +299,28 @@ impl Control {
         self.clients.adopt(registry, stream, worker);
     }
 
-    /// A worker is gone. The next turns read its last requests and close its connection, since its pid may be reused.
-    /// Returns whether it has one.
-    pub(super) fn on_reaped(&mut self, worker: Pid) -> bool {
-        let connection = self.clients.of_worker(worker);
-        self.serving = connection.map(|id| Serving { is_last: true, ..Serving::new(id) });
-        self.serving.is_some()
+    /// A child is gone: [`Self::last_words`] reads its last requests.
+    pub(super) fn on_reaped(&mut self, child: Pid) {
+        let connections = self.clients.of_process(child).into_iter();
+        self.ended = connections.map(|id| Serving { is_last: true, ..Serving::new(id) }).collect();
+    }
+
+    /// Reads what the child that is gone has sent, until a request needs the loop; `None` at its end. Its connections are
+    /// nobody's from then on, since its pid may be reused.
+    pub(super) fn last_words(
+        &mut self,
+        ready: &mut Ready,
+        view: &View<'_>,
+        log: &mut Log,
+    ) -> Option<Request> {
+        self.report_joined(view);
+        let until = Instant::now() + REQUESTS_TIME;
+        while let Some(serving) = self.serving.take().or_else(|| self.ended.pop()) {
+            if let Some(request) = self.serve(serving, until, ready, view, log) {
+                return Some(request);
+            }
+        }
+        None
     }
 
     /// Sends a notice to subscribers of events, and as progress to these requests.

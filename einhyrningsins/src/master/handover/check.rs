@@ -24,6 +24,9 @@ use crate::workers::pipe_for_reading;
 /// How many bytes of its standard error are kept: the end, where the reason is.
 const SAID_BYTES_MAX: usize = 4096;
 
+/// Reads in one round: as much as a pipe holds. A program that writes without pause must not keep the loop.
+const READS_PER_ROUND: usize = 16;
+
 /// What the child appends to the state if it can take over; its version follows.
 pub(super) const PROOF: &str = "\naccepted by ";
 
@@ -84,21 +87,22 @@ impl Check {
         })
     }
 
-    /// Reads its standard error.
-    pub(super) fn read(&mut self) {
+    /// Reads its standard error, a bounded amount. Returns whether there may be more.
+    pub(super) fn read(&mut self) -> bool {
         let mut buffer = [0; SAID_BYTES_MAX];
-        loop {
+        for _ in 0..READS_PER_ROUND {
             match self.stderr.read(&mut buffer) {
-                Ok(0) => return,
+                Ok(0) => return false,
                 Ok(count) => {
                     self.said.extend_from_slice(&buffer[..count]);
                     let surplus = self.said.len().saturating_sub(SAID_BYTES_MAX);
                     self.said.drain(..surplus);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        true
     }
 
     /// Kills the child and its process group.

@@ -145,9 +145,10 @@ impl Handover {
     /// Reads what the check reports, and ends one that takes too long.
     pub(super) fn turn(&mut self, ready: &mut Ready) {
         let is_late = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
+        let is_ready = std::mem::take(&mut ready.check);
         let Some(check) = &mut self.check else { return };
-        if std::mem::take(&mut ready.check) {
-            check.read();
+        if is_ready {
+            ready.check = check.read();
         }
         if is_late {
             check.end();

@@ -5,7 +5,7 @@
 
 mod socket;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsRawFd;
 
 use anyhow::Context;
@@ -27,6 +27,10 @@ pub use socket::NotifySocket;
 
 /// Messages read in one round, so that a flood does not starve the rest.
 const MESSAGES_PER_ROUND: usize = 256;
+
+/// Messages read in a round in which children have ended: more than may have been in the queue before that, so that what
+/// a worker sent before its death is read. Source: `net.unix.max_dgram_qlen`, 10, or 512 where systemd sets it.
+const MESSAGES_AFTER_DEATHS: usize = 1024;
 
 /// Senders of refused messages that are remembered.
 const STRANGERS_MAX: usize = 256;
@@ -67,14 +71,28 @@ impl Notify {
         vec![(VARIABLE.to_owned(), self.socket.address().to_owned())]
     }
 
-    pub(super) fn turn(&mut self, ready: &mut Ready, core: &Supervisor, log: &mut Log) -> Vec<Event> {
+    pub(super) fn turn(
+        &mut self,
+        has_deaths: bool,
+        ready: &mut Ready,
+        core: &Supervisor,
+        log: &mut Log,
+    ) -> Vec<Event> {
         let mut events = Vec::new();
         if !std::mem::take(&mut ready.notify) {
             return events;
         }
-        for _ in 0..MESSAGES_PER_ROUND {
+        // A process stays whose descendant it is for as long as a round takes, and to find it out costs more than to read
+        // a message.
+        let mut known = HashMap::new();
+        for _ in 0..if has_deaths { MESSAGES_AFTER_DEATHS } else { MESSAGES_PER_ROUND } {
             match self.socket.receive() {
-                Ok(Some(message)) => self.on_message(message, core, log, &mut events),
+                Ok(Some(message)) => {
+                    let is_worker = |pid| core.is_worker(core_pid(pid));
+                    let find = || peer::ancestor_among(message.pid, is_worker);
+                    let worker = *known.entry(message.pid).or_insert_with(find);
+                    self.on_message(message, worker, log, &mut events);
+                }
                 Ok(None) => return events,
                 Err(error) => {
                     log.warn(format_args!("a message to the notify socket was dropped: {error}"));
@@ -88,12 +106,11 @@ impl Notify {
     fn on_message(
         &mut self,
         message: NotifyMessage,
-        core: &Supervisor,
+        worker: Option<Pid>,
         log: &mut Log,
         events: &mut Vec<Event>,
     ) {
         let NotifyMessage { pid: sender, ready, watchdog, stopping, status, .. } = message;
-        let worker = peer::ancestor_among(sender, |pid| core.is_worker(core_pid(pid)));
         let Some(pid) = worker.map(core_pid) else {
             let refusal = format_args!(
                 "a message to the notify socket refused: it came from process {sender}, which is neither a worker \
