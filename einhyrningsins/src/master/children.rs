@@ -39,17 +39,18 @@ impl Children {
         Self { oom_kills: OomKills::new(), killed: HashSet::new(), unseen: HashSet::new() }
     }
 
-    /// Takes up what has become of children, a bounded number of changes. Those that have ended get no signal any more;
+    /// Takes up what has become of children, a bounded number of changes; `groups` hears of each that has ended before it is
+    /// reaped. Those that have ended get no signal any more;
     /// call [`Self::are_seen`] once the core knows of all.
     pub(super) fn turn(
         &mut self,
         ready: &mut Ready,
-        groups: &mut Groups,
+        mut groups: Option<&mut Groups>,
         log: &mut Log,
     ) -> Vec<(Pid, Change)> {
         let mut changes = Vec::new();
         while ready.children && changes.len() < CHANGES_MAX {
-            match next_change(|pid| groups.before_reap(pid)) {
+            match next_change(groups.as_mut().map(|groups| |pid| groups.before_reap(pid))) {
                 Ok(Some((pid, mut change))) => {
                     self.account_for(pid, &mut change);
                     changes.push((pid, change));

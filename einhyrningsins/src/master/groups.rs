@@ -1,11 +1,11 @@
 //! The process groups of workers: signals to whole groups, and what workers leave behind in them.
 //!
-//! A worker leads its own group. Between its end and its reap the group is opened, so that what is left can be found and
-//! signalled later, and nothing else. The core decides what becomes of it.
+//! A worker leads its own group. With `--stop-group`, this is opened between the worker's end and its reap, so that what is
+//! left can be signalled later, and nothing else. The core decides what becomes of it.
 
 use std::collections::BTreeMap;
 
-use einhyrningsins_supervisor::{Event, LEFTOVERS_MAX, Report};
+use einhyrningsins_supervisor::{Event, Generation, LEFTOVERS_MAX, Report};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -27,38 +27,46 @@ pub(crate) struct Groups {
     /// What workers that were asked to stop had started in other groups.
     #[serde(skip)]
     elsewhere: BTreeMap<Pid, Vec<Held>>,
+    /// The last generation whose workers had started nobody elsewhere.
+    #[serde(skip)]
+    alone: Option<Generation>,
 }
 
 impl Groups {
-    /// A worker is about to be asked to stop.
-    pub(super) fn before_stop(&mut self, worker: Pid) {
+    /// A worker is about to be asked to stop. The workers of a release do alike: if the first one has nobody elsewhere, the
+    /// others are not asked.
+    pub(super) fn before_stop(&mut self, worker: Pid, generation: Generation) {
+        if self.alone == Some(generation) {
+            return;
+        }
         let elsewhere = group::children_elsewhere(worker);
-        if !elsewhere.is_empty() {
+        if elsewhere.is_empty() {
+            self.alone = Some(generation);
+        } else {
             self.elsewhere.insert(worker, elsewhere);
         }
     }
 
     /// A child has ended, and is about to be reaped.
     pub(super) fn before_reap(&mut self, pid: Pid) {
-        // What cannot be opened cannot be followed either; that there is something to say is found out later.
+        // What cannot be opened now is looked for by its number, and only shown.
         self.ending.extend(Group::open(pid).ok().map(|group| (pid, group)));
     }
 
     /// Says what a worker has left behind.
     pub(super) fn bury(&mut self, worker: Pid, listeners: &Listeners) -> Option<Event> {
-        let elsewhere = self.elsewhere.remove(&worker).unwrap_or_default();
-        let group = self.ending.remove(&worker).filter(|group| group.signal(None) != Err(Errno::ESRCH));
-        if let Some(group) = group
+        let (opened, elsewhere) = (self.ending.remove(&worker), self.elsewhere.remove(&worker));
+        if group::has_members(worker)
             && let (members, listens) = look(worker, listeners)
             && !members.is_empty()
         {
             if self.left.len() < LEFTOVERS_MAX {
-                self.left.insert(worker.as_raw(), group);
+                self.left.insert(worker.as_raw(), opened.unwrap_or_else(|| Group::open_each(worker)));
             }
             return Some(heard(worker, Report::LeftBehind { members, listens, is_group: true }));
         }
         // What has left the group may live on for good reason, unless it listens.
-        let inodes = if elsewhere.is_empty() { Vec::new() } else { listeners.inodes() };
+        let (elsewhere, inodes) = (elsewhere?, listeners.inodes());
         let listening =
             elsewhere.iter().filter(|held| group::holds_any(held.pid, &inodes) && held.is_alive());
         let members: Vec<_> = listening.map(|held| core_pid(held.pid)).collect();

@@ -161,7 +161,8 @@ impl Master {
         self.ready.begin_round();
         events.iter().for_each(|event| self.ready.add(event));
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
-        let Parts { groups, log, .. } = &mut self.parts;
+        let Parts { groups, core, log, .. } = &mut self.parts;
+        let groups = core.policy().stop_group.then_some(groups);
         let changes = self.children.turn(&mut self.ready, groups, log);
         if !changes.is_empty() && self.poll.poll(events, Some(Duration::ZERO)).is_ok() {
             events.iter().for_each(|event| self.ready.add(event));
@@ -384,7 +385,7 @@ impl Master {
             }
             Action::Stop { pid, generation, ask } => {
                 let pid = system_pid(pid);
-                parts.groups.before_stop(pid);
+                parts.groups.before_stop(pid, generation);
                 let shown = parts.workers.shown(pid, generation);
                 return self.children.stop(pid, ask, &shown, parts.core.policy().stop_group);
             }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_uint};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,9 @@ const PROCESS_GROUP: c_uint = 1 << 2;
 /// outlives the leader.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Group {
-    leader: Kept<OwnedFd>,
-    /// Before Linux 6.9: the members at the time when it was opened.
+    /// `None` if it was opened after the leader was reaped, or before Linux 6.9.
+    leader: Option<Kept<OwnedFd>>,
+    /// Without the leader: the members at the time when it was opened.
     members: Vec<Kept<OwnedFd>>,
 }
 
@@ -43,22 +44,22 @@ impl Group {
     /// # Source
     /// `pidfd_open(2)`: the number of an unreaped child is not given out again. It is refused for a process that was reaped.
     pub fn open(leader: Pid) -> io::Result<Self> {
-        if can_signal_groups() { Self::open_whole(leader) } else { Self::open_each(leader) }
+        if !can_signal_groups() {
+            return Ok(Self::open_each(leader));
+        }
+        Ok(Self { leader: Some(Kept::Open(open(leader)?)), members: Vec::new() })
     }
 
-    fn open_whole(leader: Pid) -> io::Result<Self> {
-        Ok(Self { leader: Kept::Open(open(leader)?), members: Vec::new() })
-    }
-
-    /// The same with a descriptor of each member.
-    fn open_each(leader: Pid) -> io::Result<Self> {
+    /// Opens each member of the group of `leader`, which was reaped just now. As long as one of them lives, the kernel
+    /// gives the group's number to no other.
+    #[must_use]
+    pub fn open_each(leader: Pid) -> Self {
         let members = members_of(leader, SIGNALLED_MAX).into_iter().filter_map(|member| {
             let descriptor = open(member).ok()?;
             // The number may have been given out again in between.
             is_member(member, leader).then_some(Kept::Open(descriptor))
         });
-        let members = members.collect();
-        Ok(Self { members, ..Self::open_whole(leader)? })
+        Self { leader: None, members: members.collect() }
     }
 
     /// Sends `signal` to its members; `None` only asks whether there are any.
@@ -69,8 +70,8 @@ impl Group {
     /// # Source
     /// `pidfd_send_signal(2)`.
     pub fn signal(&self, signal: Option<Signal>) -> Result<(), Errno> {
-        if self.members.is_empty() {
-            return send(&self.leader, signal, PROCESS_GROUP);
+        if let Some(leader) = &self.leader {
+            return send(leader, signal, PROCESS_GROUP);
         }
         let sent = self.members.iter().map(|member| send(member, signal, 0));
         sent.reduce(Result::or).unwrap_or(Err(Errno::ESRCH))
@@ -88,6 +89,15 @@ fn send(pidfd: &OwnedFd, signal: Option<Signal>, flags: c_uint) -> Result<(), Er
     // SAFETY: the descriptor is open, and without an info the kernel reads no memory of ours.
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, info, flags) };
     Errno::result(sent).map(drop)
+}
+
+/// Whether a process is left in `group`, whose leader was reaped just now.
+///
+/// # Source
+/// `kill(2)` with signal 0: ESRCH for a group without members.
+#[must_use]
+pub fn has_members(group: Pid) -> bool {
+    killpg(group, None) != Err(Errno::ESRCH)
 }
 
 /// Whether the kernel signals groups by a descriptor of their leader.
@@ -198,9 +208,11 @@ mod tests {
         let mut line = String::new();
         BufReader::new(leader.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let (group, left) = (Pid::from_raw(leader.id() as i32), Pid::from_raw(line.trim().parse().unwrap()));
-        let (whole, each) = (Group::open(group).unwrap(), Group::open_each(group).unwrap());
+        let whole = Group::open(group).unwrap();
         leader.wait().unwrap();
-        assert!(Group::open(group).is_err(), "it was reaped");
+        assert!(Group::open(group).is_err() || !can_signal_groups(), "it was reaped");
+        let each = Group::open_each(group);
+        assert!(has_members(group));
         assert_eq!(members(group), [left]);
         // A shell gives its background processes no standard input.
         assert!(!holds_any(left, &[inode(&listener), inode(&other)]));

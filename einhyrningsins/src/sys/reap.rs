@@ -21,7 +21,7 @@ pub enum Change {
 
 /// Takes up the next change of a child, and reaps one that has ended; `None` if there is none. Never blocks.
 ///
-/// `before_reap` gets the pid of one that has ended as long as the kernel can give it to no other process.
+/// `before_reap`, if it is given, gets the pid of one that has ended as long as the kernel can give it to no other process.
 ///
 /// Two changes may raise a single SIGCHLD, so call it until it returns `None`. Call it once at the start too, for what
 /// changed before SIGCHLD was handled. As PID 1 or a subreaper, the master also gets the changes of processes that it did
@@ -33,16 +33,20 @@ pub enum Change {
 /// # Source
 /// `waitpid(2)` with WNOHANG, WUNTRACED and WCONTINUED. `nix`'s version returns an error for a child that died of a
 /// realtime signal, after its pid is gone.
-pub fn next_change(mut before_reap: impl FnMut(Pid)) -> Result<Option<(Pid, Change)>, Errno> {
+pub fn next_change(mut before_reap: Option<impl FnMut(Pid)>) -> Result<Option<(Pid, Change)>, Errno> {
     let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
     loop {
-        let Some((pid, has_ended)) = peek()? else { return Ok(None) };
-        if has_ended {
-            before_reap(pid);
+        let mut next = -1;
+        if let Some(before_reap) = &mut before_reap {
+            let Some((pid, has_ended)) = peek()? else { return Ok(None) };
+            if has_ended {
+                before_reap(pid);
+            }
+            next = pid.as_raw();
         }
         let mut status: c_int = 0;
         // SAFETY: writes the status to a live integer of the right type.
-        let pid = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) };
+        let pid = unsafe { libc::waitpid(next, &raw mut status, flags) };
         match Errno::result(pid) {
             Ok(0) | Err(Errno::ECHILD) => return Ok(None),
             Ok(pid) => {
@@ -122,6 +126,10 @@ mod tests {
     use super::*;
     use crate::sys::testing::{eventually, isolated};
 
+    fn next() -> Result<Option<(Pid, Change)>, Errno> {
+        next_change(None::<fn(Pid)>)
+    }
+
     fn shell(script: &str) -> i32 {
         Command::new("/bin/sh").args(["-c", script]).spawn().unwrap().id() as i32
     }
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn every_kind_of_change_is_distinguished() {
         isolated("sys::reap::tests::every_kind_of_change_is_distinguished", || {
-            assert_eq!(next_change(|_| {}), Ok(None), "without children");
+            assert_eq!(next(), Ok(None), "without children");
             let realtime = libc::SIGRTMIN() + 3;
             let mut expected = HashMap::from([
                 (shell("exit 0"), exited(0)),
@@ -146,21 +154,23 @@ mod tests {
                 (shell(&format!("kill -{realtime} $$")), killed("SIGRTMIN+3")),
             ]);
             let asleep = shell("exec sleep 60");
+            let mut ended = std::collections::BTreeSet::new();
             eventually("four deaths", || {
-                while let Some((pid, change)) = next_change(|_| {}).unwrap() {
+                while let Some((pid, change)) = next_change(Some(|pid| _ = ended.insert(pid))).unwrap() {
+                    assert!(ended.remove(&pid), "{pid} was not named before it was reaped");
                     assert_eq!(expected.remove(&pid.as_raw()), Some(change));
                 }
                 expected.is_empty()
             });
-            assert_eq!(next_change(|_| {}), Ok(None), "with a child that lives");
+            assert_eq!(next(), Ok(None), "with a child that lives");
             let pid = Pid::from_raw(asleep);
             for (signal, change) in [(Signal::SIGSTOP, Change::Suspended), (Signal::SIGCONT, Change::Resumed)]
             {
                 kill(pid, signal).unwrap();
-                eventually("a change", || next_change(|_| {}).unwrap() == Some((pid, change.clone())));
+                eventually("a change", || next().unwrap() == Some((pid, change.clone())));
             }
             kill(pid, Signal::SIGTERM).unwrap();
-            eventually("the last death", || next_change(|_| {}).unwrap() == Some((pid, killed("SIGTERM"))));
+            eventually("the last death", || next().unwrap() == Some((pid, killed("SIGTERM"))));
         });
     }
 

@@ -67,22 +67,26 @@ fn signals_in(pid: Pid, masks: &[&str]) -> io::Result<SignalMask> {
     Ok(SignalMask(masks.into_iter().fold(0, |all, mask| all | mask)))
 }
 
-/// The names under which a process may be known: that of the file that it executes, and the one that it has given itself
-/// or, for a script, the script's. Empty if it has gone.
+/// The name of the file that a process executes; `None` if it has gone, or belongs to somebody else.
 ///
 /// # Source
-/// `proc_pid_exe(5)`, which only the same user and root may read; `proc_pid_comm(5)`, at most 15 bytes, which everybody
-/// may.
+/// `proc_pid_exe(5)`, which only the same user and root may read.
 #[must_use]
-pub fn program_names(pid: Pid) -> Vec<String> {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().and_then(|path| {
-        let name = path.file_name()?.as_bytes();
-        Some(String::from_utf8_lossy(name.strip_suffix(DELETED).unwrap_or(name)).into_owned())
-    });
+pub fn program_name(pid: Pid) -> Option<String> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let name = path.file_name()?.as_bytes();
+    Some(String::from_utf8_lossy(name.strip_suffix(DELETED).unwrap_or(name)).into_owned())
+}
+
+/// The name that a process has given itself or, for a script, the script's; `None` if it has gone.
+///
+/// # Source
+/// `proc_pid_comm(5)`: at most 15 bytes, which everybody may read.
+#[must_use]
+pub fn own_name(pid: Pid) -> Option<String> {
     let mut buffer = [0; FILE_MAX];
-    let comm = read(pid, "comm", &mut buffer).ok();
-    let comm = comm.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
-    exe.into_iter().chain(comm).collect()
+    let name = read(pid, "comm", &mut buffer).ok()?;
+    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
 }
 
 #[cfg(test)]
@@ -109,12 +113,13 @@ mod tests {
         let expected = expected_signals(pid).unwrap();
         let of_interest = [Signal::SIGUSR2, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1];
         assert_eq!(of_interest.map(|signal| expected.contains(signal)), [true, true, false, false]);
-        assert_eq!(program_names(pid), ["server", "server"]);
+        let names = |pid| [program_name(pid), own_name(pid)];
+        assert_eq!(names(pid), ["server", "server"].map(|name| Some(name.to_owned())));
         fs::remove_file(&program).unwrap();
-        assert_eq!(program_names(pid), ["server", "server"], "with its file removed");
+        assert_eq!(program_name(pid).as_deref(), Some("server"), "with its file removed");
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert_eq!(program_names(pid), Vec::<String>::new());
+        assert_eq!(names(pid), [None, None]);
         assert!(caught_signals(pid).is_err());
     }
 }

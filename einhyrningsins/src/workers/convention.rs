@@ -1,7 +1,7 @@
 //! What a worker's process shows of its convention: whether it is a server whose stop signal is known, and which signals
 //! it catches.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::CString;
 
 use einhorn_proto::DrainEnding;
@@ -11,25 +11,44 @@ use nix::unistd::Pid;
 use super::Workers;
 use crate::forms::{core_signal, system_signal};
 use crate::servers::Server;
-use crate::sys::shown::{SignalMask, caught_signals, program_names};
+use crate::sys::shown::{SignalMask, caught_signals, own_name, program_name};
 
 /// Programs that run another one, which their arguments name. Names that begin with `python` or `ruby` count too.
 const RUNNERS: &[&str] = &["bundle", "env", "node", "perl", "plackup"];
+
+/// Which server the last worker was that somebody looked at. Workers of one release that execute the same file are the
+/// same server.
+#[derive(Debug)]
+pub(super) struct LastSeen {
+    generation: Generation,
+    program: String,
+    server: Option<&'static Server>,
+}
 
 /// A worker's process, looked at when something is asked about it.
 #[derive(Debug)]
 pub(crate) struct Shown<'a> {
     pid: Pid,
+    generation: Generation,
+    last_seen: &'a RefCell<Option<LastSeen>>,
     /// The arguments that its release starts it with, the program's name first.
     words: &'a [CString],
     caught: OnceCell<Option<SignalMask>>,
+    server: OnceCell<Option<&'static Server>>,
 }
 
 impl Workers {
     /// The worker `pid`, of `generation`.
     pub(crate) fn shown(&self, pid: Pid, generation: Generation) -> Shown<'_> {
         let words = self.release(generation).map_or(&[][..], |release| &release.argv);
-        Shown { pid, words, caught: OnceCell::new() }
+        Shown {
+            pid,
+            generation,
+            last_seen: &self.last_seen,
+            words,
+            caught: OnceCell::new(),
+            server: OnceCell::new(),
+        }
     }
 }
 
@@ -63,8 +82,23 @@ impl Shown<'_> {
     }
 
     fn known(&self) -> Option<&'static Server> {
-        let by_process = program_names(self.pid).iter().find_map(|name| Server::of_program(name));
-        by_process.or_else(|| server_of(self.words))
+        *self.server.get_or_init(|| {
+            let program = program_name(self.pid);
+            let last = self.last_seen.borrow();
+            let is_same = |last: &&LastSeen| {
+                last.generation == self.generation && Some(last.program.as_str()) == program.as_deref()
+            };
+            if let Some(last) = last.as_ref().filter(is_same) {
+                return last.server;
+            }
+            drop(last);
+            let names = program.clone().into_iter().chain(own_name(self.pid));
+            let server = names.filter_map(|name| Server::of_program(&name)).next();
+            let server = server.or_else(|| server_of(self.words));
+            let seen = program.map(|program| LastSeen { generation: self.generation, program, server });
+            self.last_seen.replace(seen);
+            server
+        })
     }
 }
 

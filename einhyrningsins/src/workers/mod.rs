@@ -4,6 +4,7 @@
 //! The master's loop calls it to carry out `Spawn`, `ResolveRelease` and `ForgetRelease`; it calls
 //! `sys::spawn`.
 
+use std::cell::RefCell;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,6 +32,7 @@ mod hint;
 mod process;
 mod status;
 
+use convention::LastSeen;
 pub(crate) use convention::Shown;
 pub(crate) use hint::spawn_hint;
 pub use process::ProcessOptions;
@@ -43,6 +45,8 @@ pub struct Workers {
     /// Those that a worker may still be made of: two or three.
     releases: Vec<Release>,
     options: WorkerOptions,
+    #[serde(skip)]
+    last_seen: RefCell<Option<LastSeen>>,
 }
 
 /// Options of every worker, apart from sockets and variables.
@@ -125,7 +129,7 @@ pub(crate) struct SpawnFailure {
 impl Workers {
     /// Prepares for spawning.
     pub fn new(recipe: Recipe, options: WorkerOptions) -> Self {
-        Self { recipe, releases: Vec::new(), options }
+        Self { recipe, releases: Vec::new(), options, last_seen: RefCell::default() }
     }
 
     /// Whether workers of `generation` may write to the file at the absolute `path`. Workers with the master's
