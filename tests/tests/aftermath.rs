@@ -89,12 +89,13 @@ fn a_server_that_is_known_to_send_itself_its_stop_signal_again_has_drained() {
 }
 
 fn a_worker_that_exits_with_0_is_no_fault() {
+    // Each worker waits for a file of its own.
     let builder = Master::builder();
     let gate = builder.file("gate");
-    let script = format!("until [ -e {0} ]; do sleep 0.02; done; rm {0}; exit 0", gate.display());
+    let script = format!("until [ -e {}.$$ ]; do sleep 0.02; done", gate.display());
     let mut master = shell(builder.options(["-s", "0.1"]), &script);
     let old = master.workers_up()[0];
-    fs::write(&gate, "").expect("the gate");
+    fs::write(gate.with_extension(old.pid().to_string()), "").expect("the gate");
     master.wait_reaped(&[old]);
     master.wait_up(1);
     let told = format!("worker {} (generation 1) exited with status 0", old.pid());

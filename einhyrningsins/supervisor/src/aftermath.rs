@@ -11,7 +11,7 @@ use einhorn_proto::{LastReply, LastUpgrade, Notice, UpgradeReport};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::event::{RequestKey, WorkerId};
+use super::event::{Generation, RequestKey, WorkerId};
 use super::moment::{Moment, milliseconds};
 use super::plan::Waiter;
 use super::pool::Pool;
@@ -110,14 +110,13 @@ impl Aftermath {
 
 impl Supervisor {
     /// Tells something of a worker. If that was replaced, it is part of the report of the rollout that did so.
-    pub(crate) fn tell_of(&mut self, id: WorkerId, notice: Notice) {
-        let generation = self.tables.pool.worker(id).map(|worker| worker.generation);
+    pub(crate) fn tell_of(&mut self, id: WorkerId, generation: Generation, notice: Notice) {
         let mut requests = Vec::new();
         if let Some(ended) = self.tables.aftermath.of_worker(id) {
             ended.report.left.note(&notice);
             requests.extend(ended.waiters.iter().map(|waiter| waiter.request));
         } else if let Some(rollout) = self.tables.plan.rollout_mut()
-            && generation.is_some_and(|generation| generation != rollout.target())
+            && generation != rollout.target()
         {
             rollout.note(&notice);
         }
@@ -126,10 +125,12 @@ impl Supervisor {
 
     /// Gives the first report that is due.
     pub(crate) fn give_report(&mut self) {
-        let Tables { aftermath, pool, .. } = &mut self.tables;
-        let Some(ended) = aftermath.0.iter_mut().find(|ended| ended.is_due(self.reached, pool)) else {
-            return;
-        };
+        let Tables { aftermath, pool, .. } = &self.tables;
+        let Some(at) = aftermath.0.iter().position(|ended| ended.is_due(self.reached, pool)) else { return };
+        // Whoever has gone and left something may not be settled yet.
+        let old: Vec<_> = aftermath.0[at].old.iter().copied().collect();
+        old.into_iter().for_each(|worker| self.tell_leftovers(worker));
+        let ended = &mut self.tables.aftermath.0[at];
         ended.is_reported = true;
         ended.report.draining = count(ended.old.len());
         let (report, mut notice) = (ended.report.clone(), ended.notice.clone());

@@ -1,7 +1,7 @@
 //! What workers have left behind: processes of their groups that have outlived them.
 //!
 //! A worker leads its own process group, so a server that it started without replacing itself is in that. The shell
-//! looks now and then who is left. With `Policy::stop_group` a leftover was sent the stop signal with its leader, gets
+//! looks now and then who is left. Who is on the way out with the worker is gone at the first look, and not worth a word. With `Policy::stop_group` a leftover was sent the stop signal with its leader, gets
 //! the same grace period, and a stop of the master waits for it. Without, it is only shown.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -12,14 +12,17 @@ use einhorn_proto::{Ignored, LeftoverStatus, Notice};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::event::{Action, Generation, SlotNumber};
+use super::event::{Action, Generation, SlotNumber, WorkerId};
 use super::moment::{Moment, milliseconds};
 use super::rules::Step;
 use super::signal::{Pid, Signal};
-use super::worker::{Stops, Worker};
+use super::worker::{Process, Stops, Worker};
 
 /// How often somebody looks who is left. Source: this program; einhyrningsins(1), `--stop-group`.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// When the first look is, after the worker has exited. Source: this program.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 /// How many groups are followed. A program that leaves one behind each time has no end of them.
 pub const LEFTOVERS_MAX: usize = 64;
@@ -35,8 +38,11 @@ pub(crate) struct Leftovers {
 /// A group that has outlived its leader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Leftover {
+    worker: WorkerId,
     slot: SlotNumber,
     generation: Generation,
+    /// Whether it was said that there is something left.
+    is_told: bool,
     members: Vec<Pid>,
     listens: bool,
     since: Moment,
@@ -47,6 +53,11 @@ pub(crate) struct Leftover {
 }
 
 impl Leftover {
+    #[cfg(test)]
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told
+    }
+
     pub(crate) fn deadlines(&self, leader: Pid) -> impl Iterator<Item = (Moment, Step)> {
         let kill = self.kill_at.map(|at| (at, Step::KillGroup(leader)));
         kill.into_iter().chain([(self.look_at, Step::Look(leader))])
@@ -70,6 +81,12 @@ impl Leftovers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+
+    /// The workers, and their generations, of which it is not known yet whether they leave anything.
+    pub(crate) fn untold(&self) -> impl Iterator<Item = (WorkerId, Generation)> {
+        let untold = self.groups.values().filter(|leftover| !leftover.is_told);
+        untold.map(|leftover| (leftover.worker, leftover.generation))
     }
 
     #[cfg(test)]
@@ -120,46 +137,80 @@ impl Leftovers {
             listens: leftover.listens,
             age_ms: milliseconds(now - leftover.since),
         };
-        self.groups.iter().map(status).collect()
+        self.groups.iter().filter(|(_, leftover)| leftover.is_told).map(status).collect()
     }
 }
 
 impl Supervisor {
     /// A worker has exited, and these are left of its group.
-    pub(crate) fn follow_group(&mut self, worker: &Worker, leader: Pid, members: Vec<Pid>, listens: bool) {
-        let (slot, generation) = (worker.slot, worker.generation);
+    pub(crate) fn follow_group(&mut self, process: Process, members: Vec<Pid>, listens: bool) {
+        let Process { id, slot, pid: leader, generation } = process;
         if self.tables.leftovers.groups.len() >= LEFTOVERS_MAX {
-            return;
+            return self.tell_left_behind(process, &members, listens);
         }
-        let (since, look_at) = (self.now, self.now + LOOK_EVERY);
+        let drain = self.tables.pool.worker(id).and_then(Worker::drain);
+        let (since, look_at) = (self.now, self.now + FIRST_LOOK);
         let is_stopped = self.tables.policy.stop_group;
-        let stops = worker.drain().map(|drain| drain.sent).unwrap_or_default();
+        let stops = drain.map(|drain| drain.sent).unwrap_or_default();
         let is_to_kill = is_stopped && !stops.has(Signal::SIGKILL);
         let kill_at = self.tables.policy.grace.filter(|_| is_to_kill).map(|grace| since + grace);
-        let leftover = Leftover { slot, generation, members, listens, since, look_at, kill_at, stops };
+        let leftover = Leftover {
+            worker: id,
+            slot,
+            generation,
+            is_told: false,
+            members,
+            listens,
+            since,
+            look_at,
+            kill_at,
+            stops,
+        };
         self.tables.leftovers.put(leader, Some(leftover));
         if is_stopped && stops == Stops::default() {
             self.stop_group(leader, self.tables.policy.graceful_signal.unwrap_or(Signal::SIGTERM));
         }
     }
 
+    /// A worker has left these behind.
+    pub(crate) fn tell_left_behind(&mut self, process: Process, members: &[Pid], listens: bool) {
+        let Process { id, slot, pid, generation } = process;
+        let (slot, pid, members) = (slot.0, pid.as_raw(), members.iter().map(|pid| pid.as_raw()).collect());
+        let notice = Notice::LeftBehind { slot, pid, generation: generation.0, members, listens };
+        self.tell_of(id, generation, notice);
+    }
+
     /// Somebody has looked who is left of a group.
     pub(crate) fn on_group_seen(&mut self, leader: Pid, members: Vec<Pid>, listens: bool) {
-        let known = self.tables.leftovers.groups.get(&leader).map(|known| (known.slot, known.generation));
-        match known {
-            Some((slot, generation)) if members.is_empty() => {
-                self.tables.leftovers.put(leader, None);
+        let Some(known) = self.tables.leftovers.groups.get(&leader) else {
+            return self.ignore(&Ignored::NoWorker { pid: leader.as_raw(), what: "leftovers" });
+        };
+        let (worker, slot, generation, was_told) =
+            (known.worker, known.slot, known.generation, known.is_told);
+        if members.is_empty() {
+            self.tables.leftovers.put(leader, None);
+            if was_told {
                 let (slot, pid, generation) = (slot.0, leader.as_raw(), generation.0);
                 self.tell(Notice::LeftoversGone { slot, pid, generation });
             }
-            Some(_) => self.tables.leftovers.change(leader, |leftover| {
+            self.tables.aftermath.gone(worker);
+        } else {
+            self.tables.leftovers.change(leader, |leftover| {
                 leftover.members = members;
                 leftover.listens = listens;
-            }),
-            None => {
-                self.ignore(&Ignored::NoWorker { pid: leader.as_raw(), what: "leftovers" });
-            }
+            });
+            self.tell_leftovers(worker);
         }
+    }
+
+    /// Says what a worker has left behind, if that is not settled yet.
+    pub(crate) fn tell_leftovers(&mut self, worker: WorkerId) {
+        let mut untold = self.tables.leftovers.groups.iter().filter(|(_, leftover)| !leftover.is_told);
+        let Some((leader, leftover)) = untold.find(|(_, leftover)| leftover.worker == worker) else { return };
+        let (pid, Leftover { slot, generation, members, listens, .. }) = (*leader, leftover.clone());
+        self.tables.leftovers.change(pid, |leftover| leftover.is_told = true);
+        self.tell_left_behind(Process { id: worker, slot, pid, generation }, &members, listens);
+        self.tables.aftermath.gone(worker);
     }
 
     pub(crate) fn look_at_group(&mut self, group: Pid) {

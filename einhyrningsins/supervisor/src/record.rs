@@ -18,7 +18,7 @@ use super::policy::AckMode;
 use super::pool::Cause;
 use super::signal::{Pid, Signal};
 use super::tables::count;
-use super::worker::{Boot, Drain, State, Stops};
+use super::worker::{Boot, Drain, Process, State, Stops};
 
 impl Supervisor {
     /// Notes an event.
@@ -124,17 +124,23 @@ impl Supervisor {
         let Some(worker) = self.tables.pool.by_pid(pid) else {
             return self.ignore(&Ignored::Stranger { pid: pid.as_raw(), termination });
         };
-        let (id, slot, generation) = (worker.id, worker.slot.0, worker.generation.0);
+        let (id, slot, generation) = (worker.id, worker.slot.0, worker.generation);
         if let Some(drain) = worker.drain() {
             let took_ms = milliseconds(self.now - drain.since);
             let has_served = worker.acked_at.is_some();
             let ending = if has_served { drain.ending(&termination) } else { DrainEnding::Own };
             let (pid, termination) = (pid.as_raw(), termination.clone());
-            self.tell_of(id, Notice::Drained { slot, pid, generation, termination, took_ms, ending });
+            let generation_number = generation.0;
+            let notice =
+                Notice::Drained { slot, pid, generation: generation_number, termination, took_ms, ending };
+            self.tell_of(id, generation, notice);
         }
         self.tables.pool.gone(id, self.now, Cause::Died, termination.to_string(), Some(termination));
         self.tables.recycling.gone(id);
-        self.tables.aftermath.gone(id);
+        // What it has left behind may keep it there.
+        if !self.tables.leftovers.untold().any(|(worker, _)| worker == id) {
+            self.tables.aftermath.gone(id);
+        }
     }
 
     fn on_heard(&mut self, pid: Pid, report: Report) {
@@ -181,16 +187,16 @@ impl Supervisor {
             }
             (Report::SignalFailed { signal, reason }, _) => {
                 self.tables.pool.unsignallable(id);
-                let (generation, signal) = (generation.0, signal.as_str().into());
-                self.tell_of(id, Notice::SignalRefused { slot, pid, generation, signal, reason });
+                let signal = signal.as_str().into();
+                let notice = Notice::SignalRefused { slot, pid, generation: generation.0, signal, reason };
+                self.tell_of(id, generation, notice);
             }
             (Report::LeftBehind { members, listens, is_group }, _) => {
-                let worker = worker.clone();
-                let pids = members.iter().map(|pid| pid.as_raw()).collect();
-                let generation = generation.0;
-                self.tell_of(id, Notice::LeftBehind { slot, pid, generation, members: pids, listens });
+                let process = Process { id, slot: worker.slot, pid: Pid::from_raw(pid), generation };
                 if is_group {
-                    self.follow_group(&worker, Pid::from_raw(pid), members, listens);
+                    self.follow_group(process, members, listens);
+                } else {
+                    self.tell_left_behind(process, &members, listens);
                 }
             }
             (Report::Suspended(is_suspended), _) => self.tables.pool.suspended(id, is_suspended),
@@ -220,8 +226,9 @@ impl Supervisor {
             let (generation, why) = (generation.0, format!("{}", drain.why));
             self.tell(Notice::Draining { slot, pid, generation, signal: name, why });
         } else if !drain.sent.has(signal) {
-            let (generation, after_ms) = (generation.0, milliseconds(self.now - drain.since));
-            self.tell_of(id, Notice::Escalated { slot, pid, generation, signal: name, after_ms });
+            let after_ms = milliseconds(self.now - drain.since);
+            let notice = Notice::Escalated { slot, pid, generation: generation.0, signal: name, after_ms };
+            self.tell_of(id, generation, notice);
         }
     }
 

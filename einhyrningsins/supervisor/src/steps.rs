@@ -203,10 +203,11 @@ impl Supervisor {
         };
         let is_said = of_generation(&self.tables, self.now).is_some();
         self.tables.pool.drains_long(id);
-        if let Some(Lasting { generation, workers, after_ms }) = of_generation(&self.tables, self.now)
+        if let Some(Lasting { workers, after_ms, .. }) = of_generation(&self.tables, self.now)
             && !is_said
         {
-            self.tell_of(id, Notice::StillDraining { generation, workers, after_ms });
+            let notice = Notice::StillDraining { generation: generation.0, workers, after_ms };
+            self.tell_of(id, generation, notice);
         }
     }
 

@@ -226,7 +226,10 @@ impl Supervisor {
     fn await_report(&mut self, rollout: &Rollout, report: UpgradeReport, notice: Notice) {
         let drains = self.tables.pool.workers().filter_map(|worker| Some((worker.id, worker.drain()?)));
         let is_replaced = |drain: Drain| rollout.since().is_some_and(|since| since <= drain.since);
-        let old = drains.filter(|(_, drain)| is_replaced(*drain)).map(|(id, _)| id).collect();
+        let mut old: BTreeSet<_> =
+            drains.filter(|(_, drain)| is_replaced(*drain)).map(|(id, _)| id).collect();
+        let untold = self.tables.leftovers.untold();
+        old.extend(untold.filter(|(_, generation)| *generation != rollout.target()).map(|(id, _)| id));
         let wait = self.tables.policy.report_wait;
         // What does not wait is due at any time.
         let soon = if wait.is_zero() { Moment::default() } else { self.now + wait };

@@ -250,6 +250,7 @@ impl<'a> Writer<'a> {
         self.small(leftovers.len());
         for (leader, leftover) in leftovers {
             self.small(usize::from(self.world.onlooker.empty_groups.contains(&leader)));
+            self.small(usize::from(leftover.is_told()));
             leftover.deadlines(leader).for_each(|(at, _)| self.until(1, Some(at)));
             STOPS.into_iter().for_each(|stop| self.small(usize::from(leftover.stops.has(stop))));
         }

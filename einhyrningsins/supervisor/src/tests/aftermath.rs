@@ -25,6 +25,9 @@ fn dies_of(play: &mut Play, pid: i32, signal: Signal) {
 }
 
 fn leaves_behind(play: &mut Play, pid: i32, listens: bool) {
+    if listens {
+        play.listening.insert(Pid::from_raw(pid));
+    }
     let report = Report::LeftBehind { members: vec![Pid::from_raw(7)], listens, is_group: true };
     play.feed(Event::Heard { pid: Pid::from_raw(pid), report });
     play.exit(pid);
@@ -98,9 +101,32 @@ fn an_upgrade_of_which_something_still_listens_has_failed_its_client() {
     let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
     leaves_behind(&mut play, 100, true);
     leaves_behind(&mut play, 101, false);
+    assert_eq!(play.replies, [], "they may be on the way out");
+    play.advance(SECOND / 2);
     let [(replied, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
     assert_eq!(*replied, request);
     assert!(message.contains("; 1 old worker left processes that hold a listener"), "{message}");
+}
+
+#[test]
+fn who_goes_a_moment_after_its_leader_is_not_left_behind() {
+    let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
+    leaves_behind(&mut play, 100, true);
+    play.exit(101);
+    play.empty_groups.insert(Pid::from_raw(100));
+    play.advance(SECOND / 2);
+    assert_eq!(play.replies, [(request, true, "upgrade to generation 2 done in 0ms".into())]);
+    assert!(!play.notices.iter().any(|notice| matches!(notice, Notice::LeftBehind { .. })));
+}
+
+#[test]
+fn a_report_that_can_wait_no_longer_tells_what_was_left_last() {
+    let (mut play, _) = upgraded(reporting(2), UpgradePlan::default());
+    play.advance(SECOND * 9 / 10);
+    leaves_behind(&mut play, 100, true);
+    play.advance(SECOND / 10);
+    let [(_, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
+    assert!(message.contains("1 old worker left processes that hold a listener"), "{message}");
 }
 
 #[test]
@@ -136,7 +162,7 @@ fn a_group_is_looked_at_until_it_is_empty_and_killed_after_the_grace_period() {
     assert_eq!(play.group_signals, [], "it had the signal of its leader");
     play.advance(2 * SECOND);
     assert_eq!(play.group_signals, [(101, Signal::SIGKILL)]);
-    let [LeftoverStatus { pid: 101, listens: false, .. }] = play.snapshot().leftovers[..] else {
+    let [LeftoverStatus { pid: 101, listens: true, .. }] = play.snapshot().leftovers[..] else {
         panic!("{:?}", play.snapshot().leftovers)
     };
     play.empty_groups.insert(Pid::from_raw(101));

@@ -9,7 +9,7 @@ use super::Pid;
 use super::Signal;
 use einhorn_proto::{AckSource, LastReply, Notice, Termination};
 
-use super::super::onlooker::answer;
+use super::super::onlooker::{MEMBER, answer};
 use super::super::*;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -28,6 +28,8 @@ pub(super) struct Play {
     pub(super) refusing: BTreeSet<Pid>,
     /// Groups in which nobody is left.
     pub(super) empty_groups: BTreeSet<Pid>,
+    /// Groups that hold a listener.
+    pub(super) listening: BTreeSet<Pid>,
     pub(super) group_signals: Vec<(i32, Signal)>,
     /// Whether upgrades begin at once, without a handover.
     pub(super) prepares: bool,
@@ -72,6 +74,7 @@ impl Play {
             resolves: true,
             refusing: BTreeSet::new(),
             empty_groups: BTreeSet::new(),
+            listening: BTreeSet::new(),
             group_signals: Vec::new(),
             prepares: true,
             spawned: Vec::new(),
@@ -146,7 +149,11 @@ impl Play {
                 Action::PrepareUpgrade { request, plan } if self.prepares => {
                     Some(Event::UpgradePrepared { request, plan })
                 }
-                Action::Look { .. } => answer(&action, &self.refusing, &self.empty_groups),
+                Action::Look { group } => {
+                    let is_empty = self.empty_groups.contains(&group);
+                    let members = if is_empty { Vec::new() } else { vec![MEMBER] };
+                    Some(Event::GroupSeen { group, members, listens: self.listening.contains(&group) })
+                }
                 Action::StopGroup { group, signal } => {
                     self.group_signals.push((group.as_raw(), signal));
                     None
