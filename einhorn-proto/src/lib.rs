@@ -20,6 +20,7 @@ mod command;
 mod death;
 mod display;
 mod frame;
+mod json;
 mod language;
 mod notice;
 mod reason;

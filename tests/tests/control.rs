@@ -20,6 +20,7 @@ tests::trials! {
     state_tells_everything_as_json,
     the_pool_is_resized_by_position_or_by_name,
     dec_drains_unacked_workers_first,
+    config_refuses_options_that_are_unknown_or_come_twice_and_changes_nothing,
     a_signal_reaches_every_worker,
     a_signal_reaches_some_workers_only,
     a_worker_is_replaced_by_request_its_successor_first,
@@ -177,6 +178,24 @@ fn dec_drains_unacked_workers_first() {
     gate.open();
     master.wait_up(2);
     assert_eq!(master.workers_up(), up);
+}
+
+fn config_refuses_options_that_are_unknown_or_come_twice_and_changes_nothing() {
+    let mut master = Master::builder().start();
+    for (request, named) in [
+        (r#"{"command":"config","number":2,"bogus":1}"#, "valid options: number, seconds"),
+        (r#"{"command":"config","args":["number: 2","bogus: 1"]}"#, "config: args cannot be parsed"),
+        (r#"{"command":"config","args":["{\"number\":2,\"bogus\":1}"]}"#, "\"bogus\" is not an option"),
+        (r#"{"command":"config","number":2,"number":3}"#, "the key \"number\" twice"),
+        (r#"{"command":"config","args":["{\"number\":2,\"number\":3}"]}"#, "the key \"number\" twice"),
+    ] {
+        let mut client = master.control();
+        client.send(request);
+        let reply = client.reply();
+        assert_eq!(reply.ok, Some(false), "{request}: {reply:?}");
+        assert!(reply.message.contains(named), "{request}: {reply:?}");
+    }
+    assert_eq!(master.status().master.wanted, 1, "{master}");
 }
 
 fn a_signal_reaches_every_worker() {

@@ -134,7 +134,7 @@ impl<'a> Arguments<'a> {
         #[cfg(feature = "yaml")]
         let read = crate::yaml::read(text.as_bytes(), crate::yaml::Limits::REQUEST);
         #[cfg(not(feature = "yaml"))]
-        let read = serde_json::from_str(text);
+        let read = crate::json::read(text.as_bytes());
         match read {
             Ok(Value::Object(options)) => Ok(options),
             Ok(_) => Err(bad(self.info, "args", "must be a map of options in YAML")),

@@ -62,7 +62,7 @@ impl Request {
     /// # Errors
     /// [`RequestError`] for anything that is no request. No input makes it panic.
     pub fn from_json(line: &[u8]) -> Result<Self, RequestError> {
-        match serde_json::from_slice(line) {
+        match crate::json::read(line) {
             Ok(value) => Self::from_value(value),
             Err(error) => Err(RequestError { id: None, kind: RequestErrorKind::NotJson(error) }),
         }
@@ -86,7 +86,7 @@ impl Request {
     #[cfg(feature = "yaml")]
     pub fn from_line(line: &[u8]) -> (Language, Result<Self, RequestError>) {
         let refused = |kind| Err(RequestError { id: None, kind });
-        let not_json = match Language::looks_like_json(line).then(|| serde_json::from_slice(line)) {
+        let not_json = match Language::looks_like_json(line).then(|| crate::json::read(line)) {
             Some(Ok(value)) => return (Language::Json, Self::from_value(value)),
             Some(Err(error)) => Some(error),
             None => None,
@@ -215,6 +215,10 @@ mod tests {
             ),
             (r#"{"command":"signal_only","slot":1}"#, "signal_only: signal is missing"),
             (r#"{"command":"replace","slot":-1}"#, "replace: slot must be the number of a slot, not \"-1\""),
+            (
+                r#"{"command":"config","number":2,"number":3}"#,
+                "cannot parse the request: the key \"number\" twice at line 1 column 39",
+            ),
             (r#"{"command":"restart"}"#, "unrecognized command: \"restart\"; did you mean \"upgrade\"?"),
             (r#"{"command":"status","id":[]}"#, "\"id\" must be a number or a string"),
             (r#"{"command":"worker:ack"}"#, "worker:ack: pid is missing"),
