@@ -5,8 +5,8 @@
 //!
 //! A reader that stops reading must not stop the master, so no write blocks. A pipe or a terminal is opened a
 //! second time with O_NONBLOCK, because the flag belongs to the open file and the workers share ours. A socket
-//! is written to with MSG_DONTWAIT. Unwritten text waits in a bounded buffer. Lines that do not fit are
-//! counted, and the count is logged when the reader is back.
+//! is written to with MSG_DONTWAIT. Unwritten text waits in a bounded buffer. Lines that do not fit, or cannot be
+//! written, are dropped whole and counted; the count is logged when the reader or the room is back.
 
 use std::collections::VecDeque;
 use std::env;
@@ -33,6 +33,7 @@ use crate::einhorn;
 use crate::forms::{self, severity_name};
 use crate::sys::inherit::Kept;
 use crate::sys::local_time::time_of_day;
+use crate::sys::open::open_or_create;
 
 /// How many bytes wait for the reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
@@ -52,8 +53,17 @@ pub struct Log {
     config: LogConfig,
     #[serde(with = "forms::written")]
     pending: VecDeque<u8>,
-    /// Lines dropped since the reader stopped.
+    /// Lines dropped that no line of the log reports yet.
     lost: u64,
+    /// Lines dropped that the line at the front of `pending` reports.
+    #[serde(default)]
+    reported: u64,
+    /// Why the last of them were dropped; `None` if the reader stopped reading.
+    #[serde(skip)]
+    failure: Option<Errno>,
+    /// Whether the beginning of the line at the front of `pending` has been written.
+    #[serde(default)]
+    is_mid_line: bool,
     /// The file of `--log-file`, once it is open. The log then goes there instead of to standard error.
     #[serde(default)]
     file: Option<Kept<File>>,
@@ -138,10 +148,15 @@ impl Log {
             );
         };
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-        let opened =
-            options.open(path).with_context(|| format!("cannot open the log file {}", path.display()));
+        options.append(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let opened = open_or_create(&mut options, path)
+            .with_context(|| format!("cannot open the log file {}", path.display()));
         self.file = Some(Kept::Open(opened?));
+        if std::mem::take(&mut self.is_mid_line) {
+            // The beginning of the line is in the other file.
+            self.pending.drain(..self.line_bytes());
+            self.lost += 1;
+        }
         Ok(format!("the log goes to {}", path.display()))
     }
 
@@ -150,6 +165,9 @@ impl Log {
             config,
             pending: VecDeque::new(),
             lost: 0,
+            reported: 0,
+            failure: None,
+            is_mid_line: false,
             file: None,
             sink,
             dress: Dress::default(),
@@ -219,8 +237,22 @@ impl Log {
         !self.pending.is_empty()
     }
 
-    /// Writes as many waiting lines as the reader takes.
+    /// Writes as many waiting lines as the reader takes, and the number of those that were dropped.
     pub fn flush(&mut self) {
+        loop {
+            if let Err(errno) = self.write_pending() {
+                return self.drop_pending(errno);
+            }
+            if !self.pending.is_empty() || self.lost == 0 || self.config.verbosity < Severity::Warn {
+                return;
+            }
+            self.reported = std::mem::take(&mut self.lost);
+            let line = self.line(Severity::Warn, &self.loss(), None);
+            self.pending.extend(line.as_bytes());
+        }
+    }
+
+    fn write_pending(&mut self) -> Result<(), Errno> {
         while !self.pending.is_empty() {
             let (bytes, _) = self.pending.as_slices();
             let written = match &self.file {
@@ -228,19 +260,50 @@ impl Log {
                 None => self.sink.write(bytes),
             };
             match written {
-                Ok(count) => drop(self.pending.drain(..count)),
-                Err(Errno::EAGAIN) => return,
+                Ok(0) | Err(Errno::EAGAIN) => return Ok(()),
+                Ok(count) => self.on_written(count),
                 Err(Errno::EINTR) => {}
-                // The reader is gone or the disk is full, so there is nobody to report it to.
-                Err(_) => self.pending.clear(),
+                Err(errno) => return Err(errno),
             }
         }
-        if self.lost > 0 {
-            let lost = std::mem::take(&mut self.lost);
-            self.warn(format_args!(
-                "{lost} log lines were dropped: the reader of standard error stopped reading"
-            ));
+        Ok(())
+    }
+
+    fn on_written(&mut self, bytes: usize) {
+        self.is_mid_line = self.pending[bytes - 1] != b'\n';
+        if bytes >= self.line_bytes() && self.reported > 0 {
+            let loss = self.loss();
+            if let Some(syslog) = &mut self.syslog {
+                syslog.send(Severity::Warn, &loss);
+            }
+            self.reported = 0;
         }
+        self.pending.drain(..bytes);
+    }
+
+    /// Drops what cannot be written, except the rest of a line that has been begun.
+    fn drop_pending(&mut self, errno: Errno) {
+        let kept = if self.is_mid_line { self.line_bytes() } else { 0 };
+        self.lost += self.pending.iter().skip(kept).filter(|byte| **byte == b'\n').count() as u64;
+        self.pending.truncate(kept);
+        if kept == 0 && self.reported > 0 {
+            // The report was one of them.
+            self.lost += std::mem::take(&mut self.reported) - 1;
+        }
+        self.failure = Some(errno);
+    }
+
+    /// The length of the first line that waits, with its newline.
+    fn line_bytes(&self) -> usize {
+        self.pending.iter().position(|byte| *byte == b'\n').map_or(self.pending.len(), |end| end + 1)
+    }
+
+    fn loss(&self) -> String {
+        let why = match self.failure {
+            Some(errno) => io::Error::from(errno).to_string(),
+            None => "the reader of standard error stopped reading".to_owned(),
+        };
+        format!("{} log lines were dropped: {why}", self.reported)
     }
 
     fn write(&mut self, severity: Severity, message: &dyn Display, notice: Option<&Notice>) {
@@ -253,6 +316,7 @@ impl Log {
             syslog.send(severity, message);
         }
         if self.pending.len() > PENDING_BYTES_MAX {
+            self.failure = None;
             self.lost += 1;
             return;
         }
@@ -400,6 +464,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::sys::testing::{fill_disk, isolated, set_disk};
 
     const CONFIG: LogConfig = LogConfig {
         verbosity: Severity::Info,
@@ -453,6 +518,40 @@ mod tests {
         drop(reader);
         log.error("nobody hears this");
         assert!(!log.is_behind());
+    }
+
+    #[test]
+    fn a_full_disk_loses_whole_lines_and_each_is_counted_once() {
+        isolated("logging::tests::a_full_disk_loses_whole_lines_and_each_is_counted_once", || {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("log");
+            let (mut log, _reader) = log_to_pipe(LogConfig { file: Some(path.clone()), ..CONFIG });
+            log.reopen().unwrap();
+            let (mut total, mut reports, mut lost) = (0, 0, 0);
+            fill_disk();
+            for bytes in [0, 100, 150, 333, 1000, 5000] {
+                set_disk(bytes);
+                for _ in 0..7 {
+                    log.info(format_args!("{total} {}", "x".repeat(total % 90)));
+                    total += 1;
+                }
+            }
+            set_disk(u64::from(u32::MAX));
+            log.flush();
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                assert!(line.contains("INFO: ") || line.contains("WARN: "), "a piece of a line: {line}");
+                if let Some((_, report)) = line.split_once("WARN: ") {
+                    let (count, why) = report.split_once(' ').unwrap();
+                    assert_eq!(why, "log lines were dropped: File too large (os error 27)");
+                    (reports, lost) = (reports + 1, lost + count.parse::<usize>().unwrap());
+                }
+            }
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(
+                reports > 0 && lines - reports + lost == total,
+                "{lines} - {reports} + {lost} != {total}"
+            );
+        });
     }
 
     #[test]

@@ -20,6 +20,8 @@ tests::trials! {
     a_program_that_cannot_be_executed_is_named,
     a_missing_directory_is_named,
     a_pidfile_that_cannot_be_written_is_named,
+    a_pidfile_whose_place_was_taken_by_something_endless_does_not_halt_a_stop,
+    the_files_of_another_user_in_a_sticky_directory_are_used_by_root needs "root",
     a_second_master_on_the_same_socket_is_refused_and_the_first_unharmed,
     the_socket_of_a_killed_master_is_replaced,
     a_stale_socket_of_somebody_else_is_replaced,
@@ -176,6 +178,39 @@ fn a_pidfile_that_cannot_be_written_is_named() {
 }
 
 /// The worst that a second start can do is to harm the first.
+fn a_pidfile_whose_place_was_taken_by_something_endless_does_not_halt_a_stop() {
+    for endless in ["mkfifo \"$0\"", "ln -s /dev/zero \"$0\""] {
+        let builder = Master::builder();
+        let pidfile = builder.file("pid");
+        let mut master = builder.option("-e").option(&pidfile).start();
+        fs::remove_file(&pidfile).expect("a pid file");
+        assert!(Command::new("/bin/sh").args(["-c", endless]).arg(&pidfile).status().expect("sh").success());
+        master.signal(Signal::SIGTERM);
+        master.wait_exit_code(0);
+        assert!(fs::symlink_metadata(&pidfile).is_ok(), "{endless}: it was removed");
+    }
+}
+
+/// As `fs.protected_regular` has it, with which O_CREAT fails even for root. Where that is 0, this shows nothing.
+fn the_files_of_another_user_in_a_sticky_directory_are_used_by_root() {
+    let builder = Master::builder();
+    let sticky = builder.file("sticky");
+    fs::create_dir(&sticky).expect("a directory");
+    fs::set_permissions(&sticky, Permissions::from_mode(0o1777)).expect("a mode");
+    let files = ["lock", "x.sock.lock", "log"].map(|name| sticky.join(name));
+    for file in &files {
+        fs::write(file, "").expect("a file");
+        std::os::unix::fs::chown(file, Some(65_534), Some(65_534)).expect("another owner");
+    }
+    let builder = builder.without_socket().option("-d").option(sticky.join("x.sock"));
+    let builder = builder.option("-f").option(&files[0]).option("--log-file").option(&files[2]);
+    let mut master = builder.start_unready();
+    master.at_socket(sticky.join("x.sock"));
+    master.wait_up(1);
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+}
+
 fn a_second_master_on_the_same_socket_is_refused_and_the_first_unharmed() {
     let builder = Master::builder().workers(2);
     let (pidfile, lockfile) = (builder.file("pid"), builder.file("lock"));

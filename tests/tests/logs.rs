@@ -18,6 +18,7 @@ tests::trials! {
     a_log_file_that_was_rotated_is_opened_again,
     a_new_master_goes_on_in_the_same_file,
     a_log_file_that_cannot_be_opened_keeps_the_master_from_starting,
+    a_log_file_that_is_full_loses_whole_lines_and_gets_their_number needs "util-linux",
     usr1_spares_workers_that_it_would_kill_and_names_reopen,
     in_the_dialect_usr1_goes_to_every_worker,
 }
@@ -151,6 +152,31 @@ fn a_log_file_that_cannot_be_opened_keeps_the_master_from_starting() {
         "einhyrningsins: cannot open the log file /no/such/directory/log: No such file or directory";
     assert!(finished.stderr.starts_with(message), "{finished}");
     assert!(finished.stderr.contains("--log-file FILE"), "{finished}");
+}
+
+fn a_log_file_that_is_full_loses_whole_lines_and_gets_their_number() {
+    let builder = Master::builder().under(["/bin/sh", "-c", "ulimit -S -f 4; exec \"$@\"", "sh"]);
+    let file = builder.file("log-file");
+    let mut master = builder.option("--log-file").option(&file).start();
+    while fs::metadata(&file).expect("a log").len() < 2048 {
+        master.upgrade();
+    }
+    let upgrades = 3;
+    (0..upgrades).for_each(|_| drop(master.upgrade()));
+    let pid = master.process().pid().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:unlimited"]).status();
+    assert!(raised.expect("prlimit").success());
+    master.upgrade();
+    let log = fs::read_to_string(&file).expect("a log");
+    let own = format!(" einhyrningsins[{pid}] ");
+    assert!(log.ends_with('\n') && log.lines().all(|line| line.matches(&own).count() == 1), "{log}");
+    let report = log
+        .lines()
+        .find_map(|line| line.strip_suffix(" log lines were dropped: File too large (os error 27)"));
+    let lost: usize =
+        report.expect("a report").rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    // Each upgrade has a line at its begin and at its end, and three about its worker.
+    assert!(lost >= upgrades * 5, "{log}");
 }
 
 fn usr1_spares_workers_that_it_would_kill_and_names_reopen() {

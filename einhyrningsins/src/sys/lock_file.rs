@@ -11,14 +11,12 @@ use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
 use super::inherit::{Kept, heir};
-use super::pid_file::parse_pid;
+use super::open::open_or_create;
+use super::pid_file::{CONTENT_BYTES_MAX, parse_pid};
 use crate::forms;
 
 /// How often another process may replace the lock file while we open it before we give up.
 const TRIES_MAX: u32 = 100;
-
-/// More than a pid and a newline take, in bytes.
-const CONTENT_BYTES_MAX: u64 = 32;
 
 /// A lock file that this process holds. It contains our pid, so that others can name the holder. Dropping it
 /// removes the file and releases the lock; a forked child that drops it changes nothing.
@@ -124,10 +122,10 @@ impl Drop for LockFile {
 
 fn open(path: &Path) -> Result<File, LockError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).mode(0o600);
+    options.read(true).write(true).mode(0o600);
     // Opened for reading and writing, a FIFO does not block on Linux until its other end is opened.
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY);
-    options.open(path).map_err(|source| match source.raw_os_error() {
+    open_or_create(&mut options, path).map_err(|source| match source.raw_os_error() {
         Some(libc::ELOOP) => LockError::NotALockFile { path: path.to_owned(), why: "it is a symbolic link" },
         Some(libc::EISDIR) => LockError::NotALockFile { path: path.to_owned(), why: "it is a directory" },
         Some(libc::ENXIO) => LockError::NotALockFile { path: path.to_owned(), why: "it is a socket" },

@@ -14,6 +14,7 @@ pub mod manager;
 pub mod memory_file;
 pub mod notify;
 pub mod oom;
+pub mod open;
 pub mod peer;
 pub mod pid_file;
 pub mod process;

@@ -1,17 +1,21 @@
 //! The pid file, in which other programs find the master's pid.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::libc;
 use nix::unistd::{AccessFlags, Pid, faccessat, getpid};
 use serde::{Deserialize, Serialize};
 
 use super::inherit::heir;
 use super::process::is_alive;
 use crate::forms;
+
+/// More than a pid and a newline take, in bytes.
+pub(super) const CONTENT_BYTES_MAX: u64 = 32;
 
 /// A file that holds this process's pid. Dropping it removes the file if it still holds our pid; a forked child
 /// that drops it changes nothing.
@@ -62,8 +66,7 @@ impl PidFile {
             Ok(found) if !found.is_file() => return Err(PidFileError::NotAFile { path }),
             _ => {}
         }
-        let named = fs::read_to_string(&path).ok().and_then(|content| parse_pid(&content));
-        let replaced = named.filter(|pid| *pid != owner && is_alive(*pid));
+        let replaced = read_pid(&path).filter(|pid| *pid != owner && is_alive(*pid));
         match write_and_rename(&path, owner, form) {
             Ok(()) => Ok(Self { path, owner, replaced }),
             Err(source) => Err(PidFileError::Io { path, source }),
@@ -93,9 +96,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let is_ours =
-            || fs::read_to_string(&self.path).is_ok_and(|content| parse_pid(&content) == Some(self.owner));
-        if self.owner == getpid() && is_ours() {
+        if self.owner == getpid() && read_pid(&self.path) == Some(self.owner) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -122,6 +123,17 @@ fn write_and_rename(path: &Path, pid: Pid, form: PidForm) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// The pid that a regular file holds. In a directory that others can write to, anything may have taken its place: a FIFO
+/// without a writer, a link to a file without an end.
+fn read_pid(path: &Path) -> Option<Pid> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let is_regular = file.metadata().is_ok_and(|found| found.is_file());
+    let mut content = String::new();
+    is_regular.then(|| file.take(CONTENT_BYTES_MAX).read_to_string(&mut content).ok())??;
+    parse_pid(&content)
 }
 
 /// Reads a pid, with or without a newline.
@@ -196,6 +208,25 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn whatever_took_the_place_of_the_file_is_left_alone_and_waited_for_by_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.pid");
+        for put in [
+            |path: &Path| mkfifo(path, Mode::S_IRWXU).unwrap(),
+            |path: &Path| symlink("/dev/zero", path).unwrap(),
+            |path: &Path| fs::write(path, format!("{}{}", getpid(), " ".repeat(100_000))).unwrap(),
+        ] {
+            let file = PidFile::write(&path, PidForm::Line).unwrap();
+            fs::remove_file(&path).unwrap();
+            put(&path);
+            let content_is_long = fs::symlink_metadata(&path).unwrap().len() > CONTENT_BYTES_MAX;
+            drop(file);
+            assert_eq!(fs::symlink_metadata(&path).is_ok(), !content_is_long);
+            let _ = fs::remove_file(&path);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -65,5 +65,11 @@ pub(crate) fn fill_disk() {
     // The limit also raises SIGXFSZ, which would end the test.
     let mask: SigSet = [Signal::SIGXFSZ].into_iter().collect();
     mask.thread_block().unwrap();
-    setrlimit(Resource::RLIMIT_FSIZE, 0, 0).unwrap();
+    set_disk(0);
+}
+
+/// Sets how long a file may be from now on, after [`fill_disk`].
+pub(crate) fn set_disk(bytes: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap();
 }
