@@ -72,6 +72,12 @@ pub struct Control {
     /// Absolute.
     #[serde(with = "forms::written")]
     pub socket: PathBuf,
+    /// Mode of the socket; 0600 if `None`.
+    #[serde(default)]
+    pub mode: Option<u32>,
+    /// Group of the socket, by name or number; the master's if `None`.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Whether each worker gets a connection to the control socket (`-g`).
     pub socket_as_fd: bool,
     #[serde(with = "forms::written")]
@@ -225,6 +231,8 @@ impl Config {
             control: Control {
                 name: args.command_name,
                 socket: start.join(line.socket),
+                mode: args.control_mode,
+                group: args.control_group,
                 socket_as_fd: args.command_socket_as_fd,
                 pidfile: line.pidfile.map(|path| start.join(path)),
                 lockfile: line.lockfile.map(|path| start.join(path)),

@@ -194,6 +194,14 @@ fn of_the_native_command_line() {
       -d, --socket-path <PATH>
               Control socket [default: /tmp/einhorn.sock]
 
+          --control-mode <MODE>
+              Mode of the control socket, in octal, such as 660; others than owner and group get nothing
+              [default: 600]
+
+          --control-group <GROUP>
+              Group of the control socket, by name or number; with --control-mode [default: the
+              master's]
+
       -e, --pidfile <FILE>
               File to write the master's pid to
 
@@ -480,6 +488,14 @@ fn of_einhorns_command_line() {
 
       -d, --socket-path <PATH>
               Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]
+
+          --control-mode <MODE>
+              Mode of the control socket, in octal, such as 660; others than owner and group get nothing
+              [default: 600]
+
+          --control-group <GROUP>
+              Group of the control socket, by name or number; with --control-mode [default: the
+              master's]
 
       -e, --pidfile <FILE>
               File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or

@@ -16,6 +16,8 @@ tests::trials! {
     files_that_a_worker_makes_have_the_modes_that_the_mask_leaves,
     workers_are_the_user_that_was_asked_for_and_ack_where_they_may needs "root",
     a_user_by_name_brings_group_home_and_name_and_the_file_of_variables_has_the_last_word needs "root",
+    a_master_that_is_that_user_already_changes_nothing needs "root" "util-linux",
+    the_control_socket_can_be_shared_with_a_group needs "root" "util-linux",
     each_slot_keeps_its_cpus,
     who_is_not_there_is_said_at_the_start,
     what_the_master_may_not_give_is_said_at_the_start needs "util-linux",
@@ -26,6 +28,43 @@ tests::trials! {
     a_place_that_the_user_may_not_enter_is_said_at_the_start needs "root",
     an_upgrade_to_what_the_user_may_not_run_touches_no_worker needs "root",
     the_einhorn_dialect_takes_the_same_options,
+}
+
+/// As in a container with `USER`: no right to change anything, and nothing to change.
+fn a_master_that_is_that_user_already_changes_nothing() {
+    for (user, group) in [("--user=54321:54322", None), ("--user=54321", Some("--group=54322"))] {
+        for groups in ["--clear-groups", "--groups=54322", "--groups=7,54322"] {
+            let builder = open_to_all(Master::builder(), &[]);
+            set_mode(&open_directory(&builder), 0o777);
+            let builder = builder.under(["setpriv", "--reuid", "54321", "--regid", "54322", groups]);
+            let mut master = builder.option(user).options(group).start();
+            let status = format!("/proc/{}/status", master.workers_up()[0].pid());
+            let status = fs::read_to_string(status).expect("its status");
+            let own = groups.strip_prefix("--groups=").unwrap_or_default().replace(',', " ");
+            let found = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+            assert_eq!(found.map(str::trim), Some(own.as_str()), "{status}");
+        }
+    }
+}
+
+fn the_control_socket_can_be_shared_with_a_group() {
+    let builder = Master::builder();
+    open_directory(&builder);
+    let master = builder.options(["--control-mode", "660", "--control-group", "54322"]).start();
+    for _ in 0..2 {
+        let found = fs::metadata(master.socket()).expect("a socket");
+        assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o660, 0, 54_322), "{master}");
+        for (group, may) in [("54322", true), ("54321", false)] {
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--reuid", "54321", "--regid", group, "--clear-groups", "test", "-w"]);
+            let status = command.arg(master.socket()).status().expect("setpriv");
+            assert_eq!(status.success(), may, "group {group}\n{master}");
+        }
+        assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}");
+    }
+    let refused =
+        Master::builder().options(["--control-mode", "660", "--control-group", "no-such"]).run_to_end();
+    assert!(refused.stderr.contains("no such group: no-such"), "{refused:?}");
 }
 
 /// A user and a group of whom the system knows nothing.

@@ -13,8 +13,8 @@ use einhorn_proto::{WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds
 use super::recycling::RecyclingArgs;
 use super::stop_signal::{self, parse_stop_signal};
 use super::values::{
-    AckModeArg, LogFormat, NiceArg, NumberArg, parse_ack_mode, parse_bind, parse_nice, parse_number,
-    parse_socket_path, parse_variable,
+    AckModeArg, LogFormat, NiceArg, NumberArg, parse_ack_mode, parse_bind, parse_control_mode, parse_nice,
+    parse_number, parse_socket_path, parse_variable,
 };
 use super::{HandoverArgs, ProcessArgs};
 use crate::listen::{BindOption, BindSpec};
@@ -161,6 +161,14 @@ pub struct SharedArgs {
     #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control",
           value_parser = PathBufValueParser::new().try_map(parse_socket_path))]
     pub socket_path: Option<PathBuf>,
+
+    /// Mode of the control socket, in octal, such as 660; others than owner and group get nothing [default: 600]
+    #[arg(long, value_name = "MODE", value_parser = parse_control_mode, help_heading = "Control")]
+    pub control_mode: Option<u32>,
+
+    /// Group of the control socket, by name or number; with --control-mode [default: the master's]
+    #[arg(long, value_name = "GROUP", requires = "control_mode", help_heading = "Control")]
+    pub control_group: Option<String>,
 
     /// File to write the master's pid to
     #[arg(short = 'e', long, value_name = "FILE", help_heading = "Control")]

@@ -87,6 +87,14 @@ pub(super) fn parse_socket_path(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// A mode that lets owner and group connect, and nobody else: whoever may connect controls the master.
+pub(super) fn parse_control_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & 0o600 == 0o600 && mode & !0o770 == 0 && !text.starts_with('+') => Ok(mode),
+        _ => Err("must be octal, such as 660; the owner needs 6, and others get 0".to_owned()),
+    }
+}
+
 pub(super) fn parse_ack_mode(text: &str) -> Result<AckModeArg, String> {
     match text {
         "manual" => Ok(AckModeArg::Manual),
@@ -124,6 +132,16 @@ pub fn parse_nice(text: &str) -> Result<NiceArg, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_control_mode_is_for_owner_and_group() {
+        for (text, mode) in [("600", 0o600), ("0660", 0o660), ("770", 0o770)] {
+            assert_eq!(parse_control_mode(text), Ok(mode));
+        }
+        for text in ["", "666", "060", "1660", "rw", "+660", "680"] {
+            assert!(parse_control_mode(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn either_nice_value_may_be_left_out() {

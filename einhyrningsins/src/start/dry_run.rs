@@ -12,7 +12,7 @@ use anyhow::Context;
 use einhorn_proto::{Command, Reply, Request, Status, Workers as Count};
 use einhyrningsins_supervisor::Generation;
 
-use super::{lock_failure, pidfile_failure, unresolved, worker_options};
+use super::{lock_failure, pidfile_failure, share_failure, unresolved, worker_options};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::listen::{BindAddress, BindError, BindSpec, Family, Passed, PassedError, try_bind};
@@ -35,8 +35,9 @@ pub(super) fn dry_run(config: Config, mut passed: Passed) -> Result<u8, Failure>
     if live.is_none() {
         let lock = config.control.lockfile.as_deref().map(LockFile::acquire);
         lock.transpose().map_err(lock_failure)?;
-        ControlSocket::open(&config.control.socket)
+        let socket = ControlSocket::open(&config.control.socket)
             .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
+        socket.share(&config.control).map_err(share_failure)?;
     }
     if let Some(path) = &config.control.pidfile {
         PidFile::check(path).map_err(pidfile_failure)?;

@@ -93,6 +93,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         config.control.lockfile.as_deref().map(LockFile::acquire).transpose().map_err(lock_failure)?;
     let control_socket = ControlSocket::open(&config.control.socket)
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
+    control_socket.share(&config.control).map_err(share_failure)?;
     let manners = config.dialect.manners();
     let lockfile = lockfile.filter(|_| manners.keeps_lock_file());
     let mut service = Service::new(ServiceSettings::new(|name| env::var_os(name), std::process::id()));
@@ -223,6 +224,13 @@ fn lock_failure(error: LockError) -> Failure {
         LockError::Io { source, .. } => file_hint(source, "-f"),
     };
     Failure { error: error.into(), hint }
+}
+
+fn share_failure(error: anyhow::Error) -> Failure {
+    let is_refused =
+        error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::PermissionDenied);
+    let hint = is_refused.then(|| "the master must be root or a member of the group".to_owned());
+    Failure { error, hint }
 }
 
 fn log_failure(error: anyhow::Error) -> Failure {

@@ -107,17 +107,24 @@ impl fmt::Display for AccountSpec {
 
 impl Credentials {
     /// Whether this process already has these credentials, so that no change is needed; the change might not be
-    /// permitted.
+    /// permitted. A process that already has user and group, and is not root, keeps its supplementary groups: whoever
+    /// started it, such as a container runtime, chose them.
     #[must_use]
     pub fn are_own(&self) -> bool {
+        let may_differ = self.uid.is_some_and(|uid| uid != 0);
         let is_own_uid = |uid: u32| [getuid(), geteuid()].iter().all(|own| own.as_raw() == uid);
         let is_own_gid = |gid: u32| [getgid(), getegid()].iter().all(|own| own.as_raw() == gid);
         self.uid.is_none_or(is_own_uid)
             && self.gid.is_none_or(is_own_gid)
-            && self.groups.as_deref().is_none_or(|groups| {
-                let own = getgroups().unwrap_or_default();
-                sorted(own.into_iter().map(Gid::as_raw)) == sorted(groups.iter().copied())
-            })
+            && (may_differ || self.has_own_groups())
+    }
+
+    /// Whether the supplementary groups are those of this process. The group itself is one of them either way.
+    fn has_own_groups(&self) -> bool {
+        self.groups.as_deref().is_none_or(|groups| {
+            let own = getgroups().unwrap_or_default().into_iter().chain([getegid()]);
+            sorted(own.map(Gid::as_raw)) == sorted(groups.iter().copied().chain(self.gid))
+        })
     }
 
     /// Whether the user differs from that of this process.

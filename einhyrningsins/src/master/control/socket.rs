@@ -7,12 +7,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use mio::net::UnixListener;
 use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::Gid;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
+use crate::config;
 use crate::socket_place::{PlaceError, Remedy, SocketPlace};
+use crate::sys::account::group_id;
 use crate::sys::inherit::Kept;
 
 /// The listening control socket and its path. Dropping it removes the socket and its lock file, if they are
@@ -67,6 +71,21 @@ impl ControlSocket {
         // The longest queue that the system allows: every worker of a large pool may ack at the same time.
         let place = SocketPlace::take(path, &socket, |_| socket.listen(i32::MAX))?;
         Ok(Self { listener: Kept::Open(OwnedFd::from(socket).into()), place })
+    }
+
+    /// Gives the socket's file the group and the mode that the settings have.
+    ///
+    /// # Errors
+    /// If there is no such group, or this process may not give it to the file.
+    pub fn share(&self, settings: &config::Control) -> anyhow::Result<()> {
+        let group = settings.group.as_deref().map(group_id).transpose().context("--control-group")?;
+        self.place.set_access(settings.mode, None, group.map(Gid::from_raw)).with_context(|| {
+            let path = self.path().display();
+            match &settings.group {
+                Some(group) => format!("cannot give {path} to group {group} (--control-group)"),
+                None => format!("cannot set the mode of {path} (--control-mode)"),
+            }
+        })
     }
 
     /// The absolute path of the socket.
