@@ -1,6 +1,7 @@
 //! The configuration: what was typed, checked once against the system.
 
 use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
@@ -47,6 +48,8 @@ pub struct Config {
     pub capture_startup: bool,
     pub process: ProcessOptions,
     pub handover: HandoverSettings,
+    /// Descriptors to hold.
+    pub keep_fds: Vec<RawFd>,
     /// Whether to find out only what would be wrong at a start.
     pub dry_run: bool,
     /// For the log: options that were accepted and have no effect.
@@ -228,6 +231,7 @@ impl Config {
                 file: args.log_file.map(|path| start.join(path)),
                 has_colours: line.has_colours,
             },
+            keep_fds: args.keep_fd,
             control: Control {
                 name: args.command_name,
                 socket: start.join(line.socket),

@@ -208,6 +208,10 @@ fn of_the_native_command_line() {
       -f, --lockfile <FILE>
               File to lock as long as the master lives
 
+          --keep-fd <FD>
+              Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others
+              that are passed and not used are closed
+
       -g, --command-socket-as-fd
               Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
 
@@ -504,6 +508,10 @@ fn of_einhorns_command_line() {
       -f, --lockfile <FILE>
               File to lock while the control socket is made [default: einhorn.lock or einhorn-NAME.lock,
               in TMPDIR or /tmp]
+
+          --keep-fd <FD>
+              Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others
+              that are passed and not used are closed
 
       -g, --command-socket-as-fd
               Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD

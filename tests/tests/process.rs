@@ -18,6 +18,7 @@ tests::trials! {
     a_user_by_name_brings_group_home_and_name_and_the_file_of_variables_has_the_last_word needs "root",
     a_master_that_is_that_user_already_changes_nothing needs "root" "util-linux",
     the_control_socket_can_be_shared_with_a_group needs "root" "util-linux",
+    descriptors_that_nothing_uses_are_closed_and_a_kept_one_outlives_a_reload,
     each_slot_keeps_its_cpus,
     who_is_not_there_is_said_at_the_start,
     what_the_master_may_not_give_is_said_at_the_start needs "util-linux",
@@ -65,6 +66,32 @@ fn the_control_socket_can_be_shared_with_a_group() {
     let refused =
         Master::builder().options(["--control-mode", "660", "--control-group", "no-such"]).run_to_end();
     assert!(refused.stderr.contains("no such group: no-such"), "{refused:?}");
+}
+
+/// A lock of the script that starts the master, and one that is meant for the master.
+fn descriptors_that_nothing_uses_are_closed_and_a_kept_one_outlives_a_reload() {
+    let builder = Master::builder();
+    let (leaked, kept) = (builder.file("leaked"), builder.file("kept"));
+    let script = format!("exec 9>{} 8>{}; exec \"$@\"", leaked.display(), kept.display());
+    let mut master = builder.under(["/bin/sh", "-c", &script, "sh"]).options(["--keep-fd", "8"]).start();
+    let holds = |process: Process, file: &Path| {
+        let descriptors = process.descriptors().into_iter();
+        let held = descriptors.filter(|(_, descriptor)| Path::new(&descriptor.target) == file);
+        held.map(|(fd, descriptor)| (fd, descriptor.close_on_exec)).collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        assert_eq!(holds(master.process(), &leaked), [], "{master}");
+        assert_eq!(holds(master.process(), &kept), [(8, true)], "{master}");
+        let worker = master.workers_up()[0];
+        assert_eq!((holds(worker, &leaked), holds(worker, &kept)), (vec![], vec![]), "{master}");
+        assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}");
+    }
+    let closing =
+        format!("closing descriptor 9, which was inherited and which nothing uses: {}", leaked.display());
+    assert_eq!(master.log().matches(&closing).count(), 1, "{master}");
+    assert!(!master.log().contains("closing descriptor 8"), "{master}");
+    let refused = Master::builder().options(["--keep-fd", "77"]).run_to_end();
+    assert!(refused.stderr.contains("cannot keep descriptor 77 (--keep-fd)"), "{refused:?}");
 }
 
 /// A user and a group of whom the system knows nothing.

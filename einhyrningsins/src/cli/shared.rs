@@ -3,6 +3,7 @@
 //! The definitions are those of the native command line; `einhorn.rs` changes what differs in einhorn.
 
 use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -177,6 +178,11 @@ pub struct SharedArgs {
     /// File to lock as long as the master lives
     #[arg(short = 'f', long, value_name = "FILE", help_heading = "Control")]
     pub lockfile: Option<PathBuf>,
+
+    /// Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others that are passed and
+    /// not used are closed
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = "Control")]
+    pub keep_fd: Vec<RawFd>,
 
     /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
     #[arg(short = 'g', long, help_heading = "Control")]

@@ -1,5 +1,6 @@
 //! The parts of a master that outlive its handover. Their state is derived from them.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use einhyrningsins_supervisor::{Supervisor, Tables};
@@ -16,6 +17,7 @@ use super::service::Service;
 use crate::config::Dialect;
 use crate::forms::{self, Written};
 use crate::logging::Log;
+use crate::sys::inherit::Kept;
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::workers::Workers;
@@ -54,6 +56,9 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     /// The lock of `--lockfile`.
     pub(crate) lockfile: Option<LockFile>,
+    /// The descriptors of `--keep-fd`.
+    #[serde(default)]
+    pub(crate) held: Vec<Kept<OwnedFd>>,
     /// Removed when the master ends.
     pub(crate) pidfile: Option<PidFile>,
 }

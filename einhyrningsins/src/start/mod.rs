@@ -5,6 +5,7 @@ mod dry_run;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ use crate::master::{
     Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, Listeners, Master, Notify,
     NotifySocket, Parts, Service, ServiceSettings, take_over,
 };
+use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError};
 use crate::sys::process::{self, OpenFilesLimit};
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
 /// another master was touched.
 fn run(config: Config) -> Result<u8, Failure> {
     // First: what is open now was passed to this process.
+    let inherited = Inherited::new().unwrap_or_default();
     let passed = Passed::of_process(&config.sockets.binds);
     let passed = passed.context("cannot look at the descriptors of this process")?;
     if config.dry_run {
@@ -109,6 +112,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     };
     let notify_path = notify.path().map(Path::to_owned);
     let options = worker_options(&config, open_files);
+    let keep_fds = config.keep_fds;
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let mut parts = Parts {
         dialect: config.dialect,
@@ -123,6 +127,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         service,
         log,
         lockfile,
+        held: Vec::new(),
         pidfile: None,
     };
     const FIRST: Generation = Generation(1);
@@ -135,6 +140,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
     }
     warn_of_deaf_workers(&mut parts);
+    parts.held = hold(inherited, &keep_fds, parts.dialect, &mut parts.log)?;
     let settings = parts.control.settings();
     let form = manners.pid_form();
     let pidfile = settings.pidfile.as_deref().map(|path| PidFile::write(path, form));
@@ -149,6 +155,38 @@ fn run(config: Config) -> Result<u8, Failure> {
     let mut master = Master::new(Master::poll()?, parts, spawner, signals);
     master.register()?;
     Ok(master.run()?)
+}
+
+/// Takes the descriptors of `--keep-fd`, and closes those that nothing has taken: a deploy script's lock would else be
+/// held for as long as this master lives. Call it after everything has been opened that the command line names.
+fn hold(
+    inherited: Inherited,
+    keep: &[RawFd],
+    dialect: Dialect,
+    log: &mut Log,
+) -> Result<Vec<Kept<OwnedFd>>, Failure> {
+    let (held, others): (Vec<_>, Vec<_>) =
+        inherited.unclaimed().into_iter().partition(|fd| keep.contains(&fd.as_raw_fd()));
+    let is_held = |fd: &&RawFd| held.iter().any(|held| held.as_raw_fd() == **fd);
+    if let Some(fd) = keep.iter().find(|fd| !is_held(fd)) {
+        let hint = "the program that starts the master must leave it open; a -b must not take it too";
+        let error = anyhow!("cannot keep descriptor {fd} (--keep-fd): it was not inherited");
+        return Err(Failure { error, hint: Some(hint.to_owned()) });
+    }
+    held.iter().for_each(|fd| set_close_on_exec(&[fd.as_raw_fd()], true));
+    for fd in others {
+        let number = fd.as_raw_fd();
+        if dialect == Dialect::Einhorn {
+            set_close_on_exec(&[fd.into_raw_fd()], true);
+            continue;
+        }
+        let target = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+        log.info(format_args!(
+            "closing descriptor {number}, which was inherited and which nothing uses: {} (--keep-fd {number} keeps it)",
+            target.display()
+        ));
+    }
+    Ok(held.into_iter().map(Kept::Open).collect())
 }
 
 fn worker_options(config: &Config, open_files: Option<OpenFilesLimit>) -> WorkerOptions {

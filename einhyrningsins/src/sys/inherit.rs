@@ -132,6 +132,15 @@ impl Inherited {
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
+    /// Takes those that nobody has claimed. Whoever claims one makes it close-on-exec, and none is so when it is
+    /// inherited.
+    #[must_use]
+    pub fn unclaimed(self) -> Vec<OwnedFd> {
+        let is_unclaimed = |fd: &RawFd| flags(*fd).is_ok_and(|flags| !flags.contains(FdFlag::FD_CLOEXEC));
+        // SAFETY: as in `take`; what this process opens or claims is close-on-exec, so nothing here owns these.
+        self.left.into_iter().filter(is_unclaimed).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+    }
+
     /// Checks that each of `fds` can be taken.
     ///
     /// # Errors
