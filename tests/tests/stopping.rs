@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind::ConnectionRefused;
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tests::load::Plan;
@@ -16,6 +17,7 @@ tests::trials! {
     a_suspended_worker_is_shown_and_hears_that_it_is_to_stop,
     connections_are_refused_once_no_worker_of_a_stopping_pool_listens,
     processes_that_a_worker_leaves_behind_are_reported,
+    time_in_which_nobody_ran_counts_for_no_grace_period,
 }
 
 /// A shell that runs `script`, taken as up at once.
@@ -126,4 +128,30 @@ fn processes_that_a_worker_leaves_behind_are_reported() {
     let told = format!("left processes behind: {}; they hold a listener", left.pid());
     master.wait_log(&told);
     assert!(left.signal(Signal::SIGKILL));
+}
+
+/// As in a frozen cgroup, or with "docker pause".
+fn time_in_which_nobody_ran_counts_for_no_grace_period() {
+    const GRACE: Duration = Duration::from_secs(5);
+    let builder = Master::builder().workers(1).options(["-t", "5"]);
+    let mut gate = Gate::closed(builder.file("gate"));
+    let mut master = builder.serve([format!("request_gate={}", gate.path().display())]).start();
+    let load = Plan { requests_max: 1, ..Plan::new(master.address()) }.start();
+    master.wait("an accepted request", |master| {
+        master.workers_up().iter().any(|worker| !worker.connections().is_empty()).then_some(())
+    });
+    let old = master.workers_up()[0];
+    master.signal(Signal::SIGHUP);
+    master.wait_log("upgrade to generation 2 done");
+    let workers: Vec<_> = [old].into_iter().chain(master.workers_up()).collect();
+    let stopped = Instant::now();
+    assert!(master.process().signal(Signal::SIGSTOP));
+    assert!(workers.iter().all(|worker| worker.signal(Signal::SIGSTOP)));
+    tests::wait::wait_for("time to pass", || (stopped.elapsed() > GRACE).then_some(()));
+    assert!(master.process().signal(Signal::SIGCONT));
+    master.wait_log("nobody was heard for ");
+    assert!(workers.iter().all(|worker| worker.signal(Signal::SIGCONT)));
+    gate.open();
+    assert_eq!(load.run_to_end().failed(), 0, "{master}");
+    assert!(!master.log().contains("SIGKILL"), "{master}");
 }

@@ -159,6 +159,8 @@ pub enum Notice {
         /// Since the master started.
         after_ms: u64,
     },
+    /// Nobody ran for so long, neither the master nor its workers. Their deadlines are so much later.
+    TimeLost { lost_ms: u64 },
     /// The number of workers was changed.
     Resized { from: u32, to: u32 },
     /// A rollout began.
@@ -299,6 +301,7 @@ impl Notice {
             Self::Died { .. }
             | Self::Escalated { .. }
             | Self::StillDraining { .. }
+            | Self::TimeLost { .. }
             | Self::SignalRefused { .. }
             | Self::LeftBehind { .. }
             | Self::Refused { .. } => Severity::Warn,

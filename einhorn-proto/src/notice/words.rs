@@ -105,6 +105,12 @@ impl fmt::Display for Notice {
                 "{workers} of {workers} workers up (generation {generation}), {} after start",
                 Seconds(*after_ms)
             ),
+            Self::TimeLost { lost_ms } => write!(
+                f,
+                "nobody was heard for {} (a frozen cgroup, a suspended container, or a machine too busy): the deadlines \
+                 of workers are so much later",
+                Seconds(*lost_ms)
+            ),
             Self::Resized { from, to } => write!(f, "number of workers {from} -> {to}"),
             Self::UpgradeStarted { kind, generation, workers } => {
                 write!(f, "{kind} to generation {generation} of {} began", Workers(*workers))

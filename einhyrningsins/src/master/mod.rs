@@ -60,6 +60,12 @@ use unacked::Unacked;
 /// Events taken up by one wait.
 const EVENTS_MAX: usize = 256;
 
+/// The longest wait while a process must do something by some time: so much of a time in which nobody ran may count.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// By how much later than it should a part of a round ends if nobody ran. A busy machine is late too, but not by so much.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A master that runs.
 #[derive(Debug)]
 pub(crate) struct Master {
@@ -72,6 +78,8 @@ pub(crate) struct Master {
     unacked: Unacked,
     ready: Ready,
     exit: Option<u8>,
+    /// When the last part of a round ended.
+    seen_at: Instant,
 }
 
 impl Master {
@@ -84,7 +92,18 @@ impl Master {
         let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
         let ready = Ready { children: true, ..Ready::default() };
         let (children, unacked) = (Children::new(), Unacked::default());
-        Self { poll, parts, spawner, signals, children, sampling, unacked, ready, exit: None }
+        Self {
+            poll,
+            parts,
+            spawner,
+            signals,
+            children,
+            sampling,
+            unacked,
+            ready,
+            exit: None,
+            seen_at: Instant::now(),
+        }
     }
 
     /// Begins to wait for everything.
@@ -134,8 +153,12 @@ impl Master {
                 continue;
             }
             let wait = self.time_to_wait();
+            self.note_lost_time(Some(Duration::ZERO));
             match self.poll.poll(&mut events, wait) {
-                Ok(()) => self.turn(&mut events),
+                Ok(()) => {
+                    self.note_lost_time(wait);
+                    self.turn(&mut events);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot wait for events"),
             }
@@ -149,7 +172,18 @@ impl Master {
         }
         let deadlines = [self.parts.deadline(), self.sampling.deadline(), self.unacked.deadline()];
         let earliest = deadlines.into_iter().flatten().min()?;
-        Some(earliest.saturating_duration_since(Instant::now()))
+        let wait = earliest.saturating_duration_since(Instant::now());
+        Some(if self.parts.core.is_timed() { wait.min(WAIT_MAX) } else { wait })
+    }
+
+    /// Called between the parts of a round, of which the one before should have lasted so long at most: if it lasted much
+    /// longer, nobody ran, or nobody was heard. The core hears of that before it hears of deadlines.
+    fn note_lost_time(&mut self, expected: Option<Duration>) {
+        let lasted = self.seen_at.elapsed();
+        self.seen_at = Instant::now();
+        if self.parts.core.is_timed() && expected.is_some_and(|expected| lasted > expected + LATE) {
+            self.feed(Event::TimeLost(lasted));
+        }
     }
 
     /// One round: what has happened, in an order in which a worker's last words come before its death.
@@ -205,6 +239,7 @@ impl Master {
             self.feed(event);
         }
         self.unacked.turn(now, self.parts.core.policy().ack, &mut self.parts.log);
+        self.note_lost_time(Some(Duration::ZERO));
         if self.parts.core.next_deadline().is_some_and(|at| at <= forms::now()) {
             self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
             self.feed(Event::DeadlineReached);

@@ -121,6 +121,9 @@ pub enum Event {
         /// What failed and why, in words.
         reason: String,
     },
+    /// For so long nobody ran, neither the master nor its workers, as in a frozen cgroup: no deadline of a process counts
+    /// that time.
+    TimeLost(Duration),
     /// The time that [`super::Supervisor::next_deadline`] named has come. Early is harmless.
     DeadlineReached,
 }

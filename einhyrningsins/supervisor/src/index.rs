@@ -20,6 +20,8 @@ pub(crate) struct Index {
     numbers: BTreeSet<u32>,
     /// What is to happen to workers, and when.
     pub(crate) deadlines: BTreeSet<(Moment, Step)>,
+    /// Workers that must do something by some time.
+    pub(crate) timed: BTreeSet<WorkerId>,
     /// The undrained workers.
     undrained: Undrained,
     by_generation: BTreeMap<Generation, Undrained>,
@@ -84,6 +86,7 @@ impl Index {
             None => {}
         }
         put(&mut self.numbers, worker.index, is_there);
+        put(&mut self.timed, worker.id, is_there && worker.is_timed());
         for deadline in worker.deadlines() {
             put(&mut self.deadlines, deadline, is_there);
         }

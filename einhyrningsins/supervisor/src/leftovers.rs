@@ -128,6 +128,22 @@ impl Leftovers {
         }
     }
 
+    /// For so long nobody ran.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        let leaders: Vec<_> = self.groups.keys().copied().collect();
+        for leader in leaders {
+            self.change(leader, |leftover| {
+                leftover.since += by;
+                leftover.kill_at = leftover.kill_at.map(|at| at + by);
+            });
+        }
+    }
+
+    /// Whether something must be gone by some time.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.groups.values().any(|leftover| leftover.kill_at.is_some())
+    }
+
     pub(crate) fn statuses(&self, now: Moment) -> Vec<LeftoverStatus> {
         let status = |(leader, leftover): (&Pid, &Leftover)| LeftoverStatus {
             slot: leftover.slot.0,

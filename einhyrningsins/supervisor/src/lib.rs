@@ -175,6 +175,13 @@ impl Supervisor {
         deadlines.into_iter().flatten().min()
     }
 
+    /// Whether a process must do something by some time. Somebody must then notice soon if nobody runs any more: see
+    /// [`Event::TimeLost`].
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        !self.tables.pool.timed.is_empty() || self.tables.leftovers.is_timed()
+    }
+
     /// What the pool is held to.
     #[must_use]
     pub fn policy(&self) -> &Policy {

@@ -5,6 +5,7 @@
 //! reply (I7); a stopped master spawns nothing and exits with its last worker (I8); the report of an upgrade is true.
 
 use super::Moment;
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Pid;
@@ -41,6 +42,9 @@ pub(super) struct Onlooker {
     ends: BTreeMap<(bool, u64), VecDeque<AtEnd>>,
     /// The processes that the command of the event names, if it sends signals to some.
     named: Option<BTreeSet<Pid>>,
+    /// For how long nobody ran so far, and when each process was first asked to stop, on a clock that stands still then.
+    frozen: Duration,
+    asked_at: BTreeMap<Pid, Moment>,
     /// Requests without a last reply.
     pub(super) pending: BTreeSet<RequestKey>,
     /// Releases asked for and not answered.
@@ -96,6 +100,7 @@ impl Onlooker {
         self.held.take_if(|_| is_prepared && !actions.iter().any(resolves));
         let cannot_begin = matches!(event_name, Event::WorkersUnsignallable { .. });
         assert!(!cannot_begin || !actions.iter().any(resolves), "begins, and cannot replace the old workers");
+        self.check_grace(supervisor, &event_name, &actions);
         self.note_ends(supervisor, &actions);
         for action in &actions {
             self.see(action, supervisor);
@@ -120,7 +125,9 @@ impl Onlooker {
                 self.processes.remove(pid);
                 self.refusing.remove(pid);
                 self.heard.remove(pid);
+                self.asked_at.remove(pid);
             }
+            Event::TimeLost(lost) => self.frozen += *lost,
             Event::Heard { pid, report: Report::StopSent { signal, .. } } => {
                 self.heard.entry(*pid).or_default().push(*signal);
             }
@@ -172,6 +179,22 @@ impl Onlooker {
                 self.pending.remove(request);
             }
             _ => {}
+        }
+    }
+
+    /// No worker is killed for its time before it has had that much of it.
+    fn check_grace(&mut self, supervisor: &Supervisor, event: &Event, actions: &[Action]) {
+        let clock = supervisor.now - self.frozen;
+        for action in actions {
+            let Action::Stop { pid, ask, .. } = action else { continue };
+            let asked_at = *self.asked_at.entry(*pid).or_insert(clock);
+            if *ask == Ask::With(Signal::SIGKILL)
+                && matches!(event, Event::DeadlineReached)
+                && let Some(grace) = supervisor.tables.policy.grace
+            {
+                let had = clock - asked_at;
+                assert!(had >= grace, "I6: {pid} is killed after {had:?}, and has {grace:?}");
+            }
         }
     }
 

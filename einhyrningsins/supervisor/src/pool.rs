@@ -8,6 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Deref;
+use core::time::Duration;
 
 use einhorn_proto::{Death, DrainEnding, Termination, WORKERS_MAX};
 use serde::{Deserialize, Serialize};
@@ -158,6 +159,14 @@ impl Pool {
     /// A worker was stopped by a signal such as SIGSTOP, or continued.
     pub(crate) fn suspended(&mut self, id: WorkerId, is_suspended: bool) {
         self.change_worker(id, |worker| worker.is_suspended = is_suspended);
+    }
+
+    /// For so long nobody ran. Every deadline of a worker is so much later.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        let ids: Vec<_> = self.workers.keys().copied().collect();
+        for id in ids {
+            self.change_worker(id, |worker| worker.postpone(by));
+        }
     }
 
     pub(crate) fn pinged(&mut self, id: WorkerId, now: Moment, word: Option<String>, due: Option<Moment>) {

@@ -43,6 +43,7 @@ impl Supervisor {
             Event::GroupSeen { group, members, listens } => self.on_group_seen(group, members, listens),
             Event::ReleaseResolved { generation, same_as } => self.on_release_resolved(generation, same_as),
             Event::ReleaseFailed { generation, reason } => self.on_release_failed(generation, reason),
+            Event::TimeLost(lost) => self.on_time_lost(lost),
             Event::DeadlineReached => self.reached = now,
         }
     }
@@ -67,6 +68,12 @@ impl Supervisor {
                 self.ignore(&Ignored::AlreadyStarted);
             }
         }
+    }
+
+    fn on_time_lost(&mut self, lost: Duration) {
+        self.tables.pool.postpone(lost);
+        self.tables.leftovers.postpone(lost);
+        self.tell(Notice::TimeLost { lost_ms: milliseconds(lost) });
     }
 
     fn on_spawned(&mut self, id: WorkerId, pid: Pid) {

@@ -269,6 +269,11 @@ impl World {
                     let groups = self.onlooker.groups.keys().next().copied();
                     self.onlooker.empty_groups.extend(groups);
                 }
+                5 if self.supervisor.is_timed() => {
+                    let lost = Duration::from_millis(self.dice.u64(..5000));
+                    self.now += lost;
+                    self.feed(Event::TimeLost(lost));
+                }
                 4 => {
                     let worker = WorkerId(self.dice.u64(..50) + 1_000_000);
                     self.feed(Event::Spawned { worker, pid: Pid::from_raw(1) });

@@ -13,6 +13,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use einhorn_proto::{DrainEnding, DrainReason, Termination};
 use serde::{Deserialize, Serialize};
@@ -175,6 +176,32 @@ impl Worker {
     pub(crate) fn is_answer_due(&self) -> bool {
         let is_asked = self.drain().is_some_and(|drain| drain.is_asked() && drain.sent == Stops::default());
         self.pid.is_some() && is_asked && !self.is_unsignallable
+    }
+
+    /// Everything that it must do by some time may take so much longer. Its age goes on.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        self.ping_due = self.ping_due.map(|at| at + by);
+        match &mut self.state {
+            State::Starting(Boot::AckedAt(at) | Boot::AckBy(at)) => *at += by,
+            State::Draining(drain) => {
+                drain.since += by;
+                drain.warn_at = drain.warn_at.map(|at| at + by);
+                if let Next::Ask(at) | Next::Kill(at) = &mut drain.next {
+                    *at += by;
+                }
+            }
+            State::Spawning | State::Starting(Boot::Unlimited) | State::Up { .. } => {}
+        }
+    }
+
+    /// Whether it must do something by some time.
+    pub(crate) fn is_timed(&self) -> bool {
+        let is_to_act = match self.state {
+            State::Starting(boot) => boot != Boot::Unlimited,
+            State::Draining(drain) => matches!(drain.next, Next::Ask(_) | Next::Kill(_)),
+            State::Spawning | State::Up { .. } => false,
+        };
+        is_to_act || self.ping_due.is_some()
     }
 
     /// What is to happen to it, and when.

@@ -30,6 +30,9 @@ use sabotage::Sabotage;
 use search::explore;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How long nobody runs at a time.
+const FREEZE: Duration = Duration::from_secs(7);
 const PLAN: UpgradePlan = UpgradePlan {
     is_fleet: false,
     canary: None,
@@ -74,10 +77,12 @@ struct Means {
     hardens: u8,
     /// The master is replaced.
     handovers: u8,
+    /// Nobody runs for a while.
+    freezes: u8,
 }
 
 impl Means {
-    fn each(self) -> [u8; 12] {
+    fn each(self) -> [u8; 13] {
         let Self {
             deaths,
             failures,
@@ -91,10 +96,11 @@ impl Means {
             leavings,
             hardens,
             handovers,
+            freezes,
         } = self;
         [
             deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, leavings, hardens,
-            handovers,
+            handovers, freezes,
         ]
     }
 
@@ -112,7 +118,8 @@ impl Means {
             leavings,
             hardens,
             handovers,
-        ]: [u8; 12],
+            freezes,
+        ]: [u8; 13],
     ) -> Self {
         Self {
             deaths,
@@ -127,6 +134,7 @@ impl Means {
             leavings,
             hardens,
             handovers,
+            freezes,
         }
     }
 
@@ -373,9 +381,29 @@ fn groups_that_outlive_their_leaders_hold() {
         scope.policy.grace = (workers != 2).then_some(SECOND);
         scope.commands = vec![SMOOTH, PoolCommand::Dec(1)];
         scope.commands.extend([Stop::Gracefully, Stop::Escalating].map(stop));
-        let upgrades = u8::from(workers < 3);
-        scope.means =
-            Means { deaths: 1, upgrades, resizes: 1, stops: 2, leavings: few(workers), ..Means::default() };
+        let (upgrades, resizes) = (u8::from(workers < 3), u8::from(workers < 3));
+        scope.means = Means {
+            deaths: 1,
+            upgrades,
+            resizes,
+            stops: few(workers),
+            leavings: few(workers),
+            ..Means::default()
+        };
+        scope
+    }));
+}
+
+#[test]
+fn times_in_which_nobody_runs_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("frozen", workers);
+        scope.policy.grace = Some(3 * SECOND);
+        scope.policy.report_wait = SECOND;
+        scope.commands = vec![SMOOTH, stop(Stop::Gracefully)];
+        let deaths = u8::from(workers < 3);
+        let means = Means { deaths, upgrades: 1, stops: 1, freezes: few(workers), ..Means::default() };
+        scope.means = means;
         scope
     }));
 }

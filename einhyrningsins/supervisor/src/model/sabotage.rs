@@ -40,6 +40,8 @@ pub(super) enum Sabotage {
     BeginInVain,
     /// A worker that is to be replaced goes before its successor has acked.
     ReplaceAtOnce,
+    /// Time in which nobody ran counts.
+    CountLostTime,
     /// A signal for some workers goes to all.
     SignalEverybody,
     /// What workers leave behind is not followed.
@@ -81,6 +83,7 @@ impl Sabotage {
             Event::WorkersUnsignallable { request, .. } if self == Self::BeginInVain => {
                 event = Event::UpgradePrepared { request: *request, plan: UpgradePlan::default() };
             }
+            Event::TimeLost(_) if self == Self::CountLostTime => event = Event::TimeLost(Duration::ZERO),
             Event::Heard { report: Report::LeftBehind { .. }, .. } if self == Self::ForgetLeftovers => {
                 event = Event::DeadlineReached;
             }
@@ -285,6 +288,15 @@ fn a_signal_to_workers_that_nobody_named_is_found() {
         "nobody has named",
         &Scope { commands, means, ..Scope::steady("sabotage", 2) },
     );
+}
+
+#[test]
+fn a_deadline_that_counts_lost_time_is_found() {
+    let commands = vec![stop(Stop::Gracefully)];
+    let means = Means { stops: 1, freezes: 1, ..Means::default() };
+    let mut scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
+    scope.policy.grace = Some(3 * SECOND);
+    find(Sabotage::CountLostTime, "I6:", &scope);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::onlooker::{MEMBER, Onlooker, answer, check_rest, good_event};
 use super::super::rules;
 use super::super::worker::{State, Worker};
 use super::super::*;
-use super::{Means, Sabotage, Scope};
+use super::{FREEZE, Means, Sabotage, Scope};
 
 /// Something that may happen next.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub(super) enum Step {
     Late,
     /// No deadline is near, and everybody grows old.
     Idle,
+    /// Nobody runs for a while, and the supervisor hears of it.
+    Freezes,
     /// The upgrade can begin that was being prepared.
     Prepared,
     NotPrepared,
@@ -168,6 +170,9 @@ impl World {
             None if self.is_somebody_young(scope.age_max()) => steps.push(Step::Idle),
             None => {}
         }
+        if means.freezes > 0 && self.supervisor.is_timed() {
+            steps.push(Step::Freezes);
+        }
         for &generation in &self.onlooker.resolving {
             steps.push(Step::Resolves(generation));
             if means.failures > 0 {
@@ -234,6 +239,7 @@ impl World {
             }
             Step::HandsOver => Means { handovers: 1, ..none },
             Step::Late => Means { lates: 1, ..none },
+            Step::Freezes => Means { freezes: 1, ..none },
             Step::Swells(_) => Means { swells: 1, ..none },
             Step::Hardens(_) => Means { hardens: 1, ..none },
             Step::Abandon(_) => Means { abandons: 1, ..none },
@@ -286,6 +292,10 @@ impl World {
             Step::Late => {
                 self.now = self.supervisor.next_deadline().map_or(self.now, |at| at.max(self.now));
                 Vec::new()
+            }
+            Step::Freezes => {
+                self.now += FREEZE;
+                self.feed(Event::TimeLost(FREEZE))
             }
             Step::Idle => {
                 self.now += scope.age_max();

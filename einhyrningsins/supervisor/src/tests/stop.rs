@@ -188,3 +188,18 @@ fn a_new_signal_timeout_holds_for_workers_that_stop_already() {
     assert_eq!(details[1].stop_signals, [Signal::SIGKILL, Signal::SIGUSR2]);
     assert_eq!(details[1].asked_to_stop, Some(8 * SECOND));
 }
+
+#[test]
+fn time_in_which_nobody_ran_counts_for_no_deadline() {
+    let mut play = Play::steady(Policy { grace: Some(5 * SECOND), ..plain_policy(2) });
+    play.command(PoolCommand::Dec(1));
+    play.take_signals();
+    play.advance(2 * SECOND);
+    play.now += 60 * SECOND;
+    play.feed(Event::TimeLost(60 * SECOND));
+    play.advance(2 * SECOND);
+    assert_eq!(play.take_signals(), []);
+    play.advance(SECOND);
+    assert_eq!(play.take_signals(), [(101, Signal::SIGKILL)]);
+    assert!(!play.supervisor.is_timed(), "nobody must look often any more");
+}
