@@ -63,6 +63,11 @@ fn the_old_program_comes_back_and_goes_on_with_everything() {
     let workers = master.workers_up();
     let load = Plan { fresh: 2, keep_alive: 2, ..Plan::new(master.address()) }.start();
     let mut follower = settled(&master);
+    // A process that another test forks holds the connections before it open for a moment.
+    wait::wait_for("no client but this one", || {
+        let state = follower.ask("state", &[]).data.expect("the state has data");
+        (state["control"]["clients"] == 1).then_some(())
+    });
     follower.send(r#"{"command":"events"}"#);
     assert!(follower.reply().wait);
     let descriptors = process.descriptors().len();
