@@ -1,11 +1,16 @@
 //! Nothing that a client of the control socket does hurts the master, its workers or the other clients.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IoSlice, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
 
 use einhorn_proto::{WorkerState, WorkerStatus};
+use nix::libc;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 use tests::{Control, Gate, Master, Process, binaries, wait};
 
 tests::trials! {
@@ -25,6 +30,7 @@ tests::trials! {
     an_ack_for_another_worker_is_refused,
     an_ack_by_a_workers_child_is_taken,
     garbage_to_the_notify_socket_is_ignored,
+    a_socket_that_lingers_does_not_make_the_master_wait,
     only_the_owner_may_speak_to_the_master,
     a_frozen_master_is_told_from_a_working_one,
 }
@@ -330,6 +336,49 @@ fn notify_socket(worker: &WorkerStatus) -> UnixDatagram {
     };
     socket.connect_addr(&address.expect("an address")).expect("a listener");
     socket
+}
+
+/// `close(2)` of the last descriptor of such a socket waits for a minute. Whoever may send to the notify socket could pass
+/// it.
+fn a_socket_that_lingers_does_not_make_the_master_wait() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let (mut master, worker) = silent();
+    let notify = notify_socket(&worker);
+    let before = master.process().descriptors().len();
+    let since = Instant::now();
+    for count in [1, 30] {
+        let (lingering, _readers): (Vec<_>, Vec<_>) = (0..count).map(|_| lingering()).unzip();
+        send_rights(&notify, &lingering).expect("room for a datagram");
+        // A kernel that lets a socket refuse descriptors answers with EPERM.
+        let _ = send_rights(master.control().stream(), &lingering);
+        drop(lingering);
+        master.status();
+        assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}");
+        master.wait("the descriptors to be closed", |master| {
+            (master.process().descriptors().len() <= before).then_some(())
+        });
+    }
+    master.signal(Signal::SIGTERM);
+    let _ = master.wait_exit();
+    assert!(since.elapsed() < LIMIT, "after {:?}\n{master}", since.elapsed());
+}
+
+/// A TCP socket with `SO_LINGER` and bytes that its peer does not read, and the peer.
+fn lingering() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let stream = TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+    let (peer, _) = listener.accept().expect("a connection");
+    stream.set_nonblocking(true).expect("a socket option");
+    while (&stream).write(&[0; 1 << 16]).is_ok() {}
+    let linger = libc::linger { l_onoff: 1, l_linger: 60 };
+    setsockopt(&stream, sockopt::Linger, &linger).expect("a socket option");
+    (stream, peer)
+}
+
+fn send_rights(socket: &impl AsRawFd, passed: &[TcpStream]) -> nix::Result<usize> {
+    let passed: Vec<_> = passed.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&passed)];
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(b"X=1\n")], &rights, MsgFlags::empty(), None)
 }
 
 fn only_the_owner_may_speak_to_the_master() {

@@ -170,7 +170,8 @@ impl Master {
         if self.ready.is_any_left() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.parts.deadline(), self.sampling.deadline(), self.unacked.deadline()];
+        let deadlines =
+            [self.parts.deadline(), self.sampling.deadline(), self.unacked.deadline(), self.ready.deadline()];
         let earliest = deadlines.into_iter().flatten().min()?;
         let wait = earliest.saturating_duration_since(Instant::now());
         Some(if self.parts.core.is_timed() { wait.min(WAIT_MAX) } else { wait })

@@ -17,6 +17,7 @@ use super::service::Service;
 use crate::config::Dialect;
 use crate::forms::{self, Written};
 use crate::logging::Log;
+use crate::sys::closer::Closing;
 use crate::sys::inherit::Kept;
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
@@ -61,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) held: Vec<Kept<OwnedFd>>,
     /// Removed when the master ends.
     pub(crate) pidfile: Option<PidFile>,
+    #[serde(default)]
+    pub(crate) closing: Closing,
 }
 
 impl Parts {

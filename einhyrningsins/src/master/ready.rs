@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
+use std::time::{Duration, Instant};
 
 use mio::Token;
 use mio::event::Event;
@@ -38,7 +39,13 @@ pub(super) struct Ready {
     pub(super) listeners: Vec<usize>,
     /// Clients with which the next round continues.
     pub(super) clients_later: Turns<ClientId>,
+    /// Clients, and whether the notify socket, whose next message brings descriptors for which the closer has no room.
+    pub(super) blocked: Turns<ClientId>,
+    pub(super) is_notify_blocked: bool,
 }
+
+/// When to try again what is blocked.
+const BLOCKED_FOR: Duration = Duration::from_millis(50);
 
 /// Who is to be read, in order. Whoever waits already does not get a second turn by another event.
 #[derive(Debug)]
@@ -85,6 +92,8 @@ impl Ready {
     /// Starts a round with what the previous one left.
     pub(super) fn begin_round(&mut self) {
         self.clients.extend(std::mem::take(&mut self.clients_later).order);
+        self.clients.extend(std::mem::take(&mut self.blocked).order);
+        self.notify |= std::mem::take(&mut self.is_notify_blocked);
     }
 
     /// Adds an event of epoll.
@@ -103,6 +112,11 @@ impl Ready {
                 self.clients.push(id);
             }
         }
+    }
+
+    /// When to go on with what is blocked.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.is_notify_blocked || !self.blocked.is_empty()).then(|| Instant::now() + BLOCKED_FOR)
     }
 
     /// Whether something is left for which no event will come.

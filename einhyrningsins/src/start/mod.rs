@@ -22,6 +22,7 @@ use crate::master::{
     Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, Listeners, Master, Notify,
     NotifySocket, Parts, Service, ServiceSettings, take_over,
 };
+use crate::sys::closer::Closing;
 use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError};
@@ -129,6 +130,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         lockfile,
         held: Vec::new(),
         pidfile: None,
+        closing: Closing,
     };
     const FIRST: Generation = Generation(1);
     parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;

@@ -4,6 +4,8 @@
 //! so.
 
 pub mod account;
+pub mod ancillary;
+pub mod closer;
 pub mod cpus;
 pub mod group;
 pub mod inherit;

@@ -1,15 +1,14 @@
 //! The notify socket: receives `sd_notify(3)` messages from workers, with the sender's pid from the kernel.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::{fmt, io};
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::socket::sockopt::PassCred;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket};
 use nix::unistd::Pid;
 
+use super::ancillary::{Received, receive};
 use super::process::truncate;
 
 /// The longest message that is read, in bytes; the same limit as systemd's.
@@ -17,10 +16,6 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// How much of a `STATUS=` is kept, in bytes. It is kept per worker and shown on one line of a table.
 const STATUS_BYTES_MAX: usize = 200;
-
-/// Room for ancillary data, in words of 8 bytes for alignment: the credentials, which come first (32 bytes),
-/// and a few descriptors. The kernel drops what does not fit, and we drop the rest.
-const CONTROL_WORDS: usize = 8;
 
 /// The receiving end of datagrams for which the kernel reports the sender.
 #[derive(Debug)]
@@ -60,6 +55,9 @@ pub enum NotifyError {
     /// The kernel reported no sender, or one outside our pid namespace.
     #[error("its sender is not visible from here")]
     UnknownSender,
+    /// It stays unread, and what is behind it.
+    #[error("the descriptors of earlier messages are not closed yet")]
+    NoRoom,
     #[error("cannot read the notify socket: {0}")]
     Io(io::Error),
 }
@@ -104,14 +102,18 @@ impl NotifyReceiver {
     }
 
     /// Takes the next message; `None` if there is none. Never blocks. Descriptors that came with the message
-    /// are closed, which is what a sender of `BARRIER=1` waits for.
+    /// are closed soon, which is what a sender of `BARRIER=1` waits for.
     ///
     /// # Errors
-    /// [`NotifyError`]. Except after [`NotifyError::Io`], the message is discarded and the next one can be
-    /// taken.
+    /// [`NotifyError`]. Except after [`NotifyError::Io`] and [`NotifyError::NoRoom`], the message is discarded and the
+    /// next one can be taken.
     pub fn receive(&mut self) -> Result<Option<NotifyMessage>, NotifyError> {
         let mut text = [0; MESSAGE_BYTES_MAX];
-        let Some(datagram) = receive(&self.fd, &mut text).map_err(NotifyError::Io)? else { return Ok(None) };
+        let datagram = match receive(&self.fd, &mut text).map_err(NotifyError::Io)? {
+            Received::Message(datagram) => datagram,
+            Received::Nothing => return Ok(None),
+            Received::NoRoom => return Err(NotifyError::NoRoom),
+        };
         let sender = datagram.sender;
         if datagram.is_truncated {
             return Err(NotifyError::TooLong { sender });
@@ -161,85 +163,11 @@ fn tidy(text: &str) -> String {
     tidy
 }
 
-/// The length of a datagram's text and what came with it.
-struct Datagram {
-    bytes: usize,
-    is_truncated: bool,
-    sender: Option<Pid>,
-}
-
-/// Receives one datagram into `text` and closes the descriptors in it.
-///
-/// `nix`'s `recvmsg` does not fit: if some ancillary data did not fit, as when this process has no descriptor
-/// left (MSG_CTRUNC), it shows none of it, and the descriptors that did arrive would stay open forever.
-fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<Option<Datagram>> {
-    let mut control = [0_u64; CONTROL_WORDS];
-    let mut part = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
-    // SAFETY: plain integers and pointers, for which all zero is valid: no address, no buffers.
-    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
-    header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = size_of_val(&control) as _;
-    let bytes = loop {
-        // SAFETY: the header points at one part and at a control buffer, both alive and of the lengths that it
-        // gives.
-        let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
-        match usize::try_from(bytes) {
-            Ok(bytes) => break bytes,
-            Err(_) => match Errno::last() {
-                Errno::EINTR => {}
-                Errno::EAGAIN => return Ok(None),
-                errno => return Err(errno.into()),
-            },
-        }
-    };
-    let sender = take_control(&header);
-    Ok(Some(Datagram { bytes, is_truncated: header.msg_flags & libc::MSG_TRUNC != 0, sender }))
-}
-
-/// Walks the ancillary data of a header: closes descriptors, returns the sender.
-fn take_control(header: &libc::msghdr) -> Option<Pid> {
-    let mut sender = None;
-    // SAFETY: the header and its control buffer are as `recvmsg` left them.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-    while !next.is_null() {
-        // SAFETY: the kernel wrote a whole `cmsghdr` there, and the buffer is aligned for it.
-        let control = unsafe { next.read() };
-        // SAFETY: as above; the data begin after the header.
-        let data = unsafe { libc::CMSG_DATA(next) };
-        // SAFETY: computes a length.
-        let header_bytes = unsafe { libc::CMSG_LEN(0) } as usize;
-        // The type of `cmsg_len` differs between C libraries.
-        let data_bytes = (control.cmsg_len as usize).saturating_sub(header_bytes);
-        match (control.cmsg_level, control.cmsg_type) {
-            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if data_bytes >= size_of::<libc::ucred>() => {
-                // SAFETY: the kernel wrote a whole `ucred` there; its alignment is not relied on.
-                let credentials = unsafe { data.cast::<libc::ucred>().read_unaligned() };
-                sender = (credentials.pid > 0).then(|| Pid::from_raw(credentials.pid));
-            }
-            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
-                for index in 0..data_bytes / size_of::<RawFd>() {
-                    // SAFETY: within the data, of which `data_bytes` were written.
-                    let place = unsafe { data.cast::<RawFd>().add(index) };
-                    // SAFETY: the kernel wrote a descriptor there; its alignment is not relied on.
-                    let fd = unsafe { place.read_unaligned() };
-                    // SAFETY: the kernel has just created it for us; nothing else owns it.
-                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
-            }
-            _ => {}
-        }
-        // SAFETY: `next` is a header within this message's control buffer.
-        next = unsafe { libc::CMSG_NXTHDR(header, next) };
-    }
-    sender
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::io::{IoSlice, Read};
+    use std::os::fd::RawFd;
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
     use std::process::Command;
@@ -372,7 +300,7 @@ mod tests {
             let message = socket.receive().unwrap();
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
             assert_eq!(message, Some(NotifyMessage { ready: true, ..nothing() }));
-            assert_eq!(open(), before);
+            eventually("the descriptors to be closed", || open() == before);
         });
     }
 

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::forms;
 use crate::release::{Recipe, Release, ReleaseError, variable};
 use crate::sys::account::Credentials;
+use crate::sys::ancillary::refuse_rights;
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
@@ -293,6 +294,8 @@ fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) 
 /// A connection for a worker: our end, which does not block, and the worker's.
 fn connection() -> io::Result<(UnixStream, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
+    // An older kernel lets them pass, and they are closed.
+    let _ = refuse_rights(&ours);
     ours.set_nonblocking(true)?;
     Ok((ours, theirs))
 }

@@ -5,7 +5,7 @@
 //! clients.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::forms::{self, Bytes, Keyed, Written, values};
 use crate::master::ready::CLIENTS;
+use crate::sys::ancillary::{Message, Received, receive};
 use crate::sys::inherit::Kept;
 use crate::sys::peer;
 
@@ -93,6 +94,8 @@ pub(super) enum Input {
     TooLong(LineTooLong),
     /// Nothing for now.
     Nothing,
+    /// It brings descriptors, for which there is no room yet.
+    NoRoom,
 }
 
 /// All control clients.
@@ -220,11 +223,11 @@ impl Clients {
                 return rest.map_or(Input::Nothing, Input::Line);
             }
             let mut buffer = [0; READ_BYTES];
-            match client.stream.read(&mut buffer) {
-                Ok(0) => client.has_ended = true,
-                Ok(count) => client.input.push(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Input::Nothing,
+            match receive(&client.stream, &mut buffer) {
+                Ok(Received::Message(Message { bytes: 0, .. })) => client.has_ended = true,
+                Ok(Received::Message(message)) => client.input.push(&buffer[..message.bytes]),
+                Ok(Received::Nothing) => return Input::Nothing,
+                Ok(Received::NoRoom) => return Input::NoRoom,
                 Err(_) => {
                     client.is_broken = true;
                     self.dirty.insert(id);

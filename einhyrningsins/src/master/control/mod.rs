@@ -27,6 +27,7 @@ use super::ready::{self, Ready};
 use crate::config::{Control as Settings, Dialect};
 use crate::forms::{self, core_pid};
 use crate::logging::Log;
+use crate::sys::ancillary::refuse_rights;
 use crate::sys::peer;
 use crate::workers::Workers;
 
@@ -253,6 +254,11 @@ impl Control {
                     self.finish(&serving);
                     return None;
                 }
+                Input::NoRoom => {
+                    self.finish(&serving);
+                    ready.blocked.push(id);
+                    return None;
+                }
                 Input::TooLong(error) => {
                     // Its language is unknown; a line of JSON is valid YAML too.
                     let reply = Reply::<()>::last(None, false, error.to_string(), None);
@@ -386,6 +392,8 @@ impl Serving {
 
 impl Part for Control {
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
+        // That of an earlier image may lack it.
+        let _ = refuse_rights(&self.socket.listener);
         registry
             .register(&mut *self.socket.listener, ready::CONTROL, Interest::READABLE)
             .context("cannot wait for control clients")?;

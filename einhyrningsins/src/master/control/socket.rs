@@ -17,6 +17,7 @@ use socket2::{Domain, Socket, Type};
 use crate::config;
 use crate::socket_place::{PlaceError, Remedy, SocketPlace};
 use crate::sys::account::group_id;
+use crate::sys::ancillary::refuse_rights;
 use crate::sys::inherit::Kept;
 
 /// The listening control socket and its path. Dropping it removes the socket and its lock file, if they are
@@ -99,6 +100,8 @@ fn socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    // An older kernel lets them pass, and they are closed.
+    let _ = refuse_rights(&socket);
     Ok(socket)
 }
 

@@ -17,6 +17,7 @@ use nix::unistd::{execve, fchdir};
 
 use super::{Candidate, DIRECTORY, Handover, SELF, environment, format};
 use crate::master::parts::Parts;
+use crate::sys::closer::CLOSER;
 use crate::sys::inherit::{naming, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
 
@@ -24,7 +25,9 @@ impl Handover {
     /// Executes the program that was checked. Returns only if that fails; the master is then unchanged.
     pub(in crate::master) fn execute(parts: &mut Parts) -> Vec<Action> {
         let Some(candidate) = parts.handover.checked.take() else { return Vec::new() };
+        CLOSER.hold();
         let Err(error) = execute(parts, &candidate);
+        CLOSER.go_on();
         parts.handover.give_up(&format!("{error:#}"), &mut parts.log)
     }
 }

@@ -21,6 +21,7 @@ use crate::config;
 use crate::failure::Failure;
 use crate::master::parts::Parts;
 use crate::master::{HANDLED_SIGNALS, Master};
+use crate::sys::closer::CLOSER;
 use crate::sys::inherit::{Inherited, naming, set_close_on_exec};
 use crate::sys::memory_file::content;
 use crate::sys::process;
@@ -138,6 +139,7 @@ fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> any
     set_close_on_exec(&taken, true);
     guard.disarm();
     drop((image, file));
+    CLOSER.go_on();
     if let Some(name) = master.name() {
         process::set_name(name);
     }

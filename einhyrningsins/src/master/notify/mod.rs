@@ -20,7 +20,7 @@ use super::parts::Part;
 use super::ready::{self, Ready};
 use crate::forms::core_pid;
 use crate::logging::Log;
-use crate::sys::notify::NotifyMessage;
+use crate::sys::notify::{NotifyError, NotifyMessage};
 use crate::sys::peer;
 
 pub use socket::NotifySocket;
@@ -94,6 +94,10 @@ impl Notify {
                     self.on_message(message, worker, log, &mut events);
                 }
                 Ok(None) => return events,
+                Err(NotifyError::NoRoom) => {
+                    ready.is_notify_blocked = true;
+                    return events;
+                }
                 Err(error) => {
                     log.warn(format_args!("a message to the notify socket was dropped: {error}"));
                 }
