@@ -205,8 +205,10 @@ impl Master {
         if std::mem::take(&mut self.ready.log) {
             self.parts.log.flush();
         }
-        let has_deaths = changes.iter().any(|(_, change)| matches!(change, Change::Ended(_)));
-        self.hear_clients(Budget::new(has_deaths));
+        let ended = || changes.iter().filter(|(_, change)| matches!(change, Change::Ended(_)));
+        let has_deaths = ended().next().is_some();
+        let has_unacked_deaths = ended().any(|(pid, _)| self.parts.core.is_unacked(core_pid(*pid)));
+        self.hear_clients(Budget::new(has_unacked_deaths));
         let Parts { notify, core, log, .. } = &mut self.parts;
         for event in notify.turn(has_deaths, &mut self.ready, core, log) {
             self.feed(event);

@@ -180,6 +180,12 @@ impl Supervisor {
         self.tables.pool.by_pid(pid).is_some()
     }
 
+    /// Whether `pid` is a worker that has not acked.
+    #[must_use]
+    pub fn is_unacked(&self, pid: Pid) -> bool {
+        self.tables.pool.by_pid(pid).is_some_and(Worker::is_unacked)
+    }
+
     fn master_state(&self) -> MasterState {
         match self.tables.plan {
             Plan::Stopping { .. } | Plan::Exited => MasterState::Stopping,

@@ -48,9 +48,9 @@ const REQUESTS_TIME: Duration = Duration::from_millis(20);
 /// Clients accepted in one round: some 10 microseconds each.
 const ACCEPTS_PER_ROUND: usize = 64;
 
-/// Clients accepted in a round in which children have ended: at least as many as may have been in the queue before that,
-/// so that what a worker sent before its death is read. Source: `net.core.somaxconn`, 4096, and the one more that the
-/// kernel lets in.
+/// Clients accepted in a round in which unacked workers have ended: at least as many as may have been in the queue before
+/// that, so that an ack that was sent before the death is read. Source: `net.core.somaxconn`, 4096, and the one more that
+/// the kernel lets in.
 const ACCEPTS_AFTER_DEATHS: usize = 4096 + 1;
 
 /// The parts that answers are made from.
@@ -98,9 +98,9 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// The budget of a round, in which children may have ended.
-    pub(super) fn new(has_deaths: bool) -> Self {
-        let accepts = if has_deaths { ACCEPTS_AFTER_DEATHS } else { ACCEPTS_PER_ROUND };
+    /// The budget of a round, in which unacked workers may have ended.
+    pub(super) fn new(has_unacked_deaths: bool) -> Self {
+        let accepts = if has_unacked_deaths { ACCEPTS_AFTER_DEATHS } else { ACCEPTS_PER_ROUND };
         Self { accepts, requests_until: Instant::now() + REQUESTS_TIME, is_full: false }
     }
 }
