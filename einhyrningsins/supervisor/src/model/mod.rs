@@ -381,15 +381,10 @@ fn groups_that_outlive_their_leaders_hold() {
         scope.policy.grace = (workers != 2).then_some(SECOND);
         scope.commands = vec![SMOOTH, PoolCommand::Dec(1)];
         scope.commands.extend([Stop::Gracefully, Stop::Escalating].map(stop));
-        let (upgrades, resizes) = (u8::from(workers < 3), u8::from(workers < 3));
-        scope.means = Means {
-            deaths: 1,
-            upgrades,
-            resizes,
-            stops: few(workers),
-            leavings: few(workers),
-            ..Means::default()
-        };
+        let (upgrades, resizes) = (u8::from(workers < 3), u8::from(workers < 2));
+        let twice = if workers < 2 { 2 } else { 1 };
+        scope.means =
+            Means { deaths: 1, upgrades, resizes, stops: twice, leavings: twice, ..Means::default() };
         scope
     }));
 }
