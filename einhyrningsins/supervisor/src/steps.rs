@@ -90,6 +90,8 @@ impl Supervisor {
     }
 
     fn exit_after_stop(&mut self) {
+        let untold: Vec<_> = self.tables.leftovers.untold().map(|(worker, _)| worker).collect();
+        untold.into_iter().for_each(|worker| self.tell_leftovers(worker));
         let left: Vec<_> = self.pids().map(Pid::as_raw).collect();
         match &self.tables.plan {
             _ if !left.is_empty() => self.exit(1, &ExitReason::WorkersLeft(left)),

@@ -185,6 +185,10 @@ fn without_the_option_a_group_is_only_shown() {
     play.stop(Stop::Gracefully);
     leaves_behind(&mut play, 100, true);
     assert_eq!((play.exit, play.group_signals), (Some(0), Vec::new()));
+    let told =
+        play.notices.iter().position(|notice| matches!(notice, Notice::LeftBehind { listens: true, .. }));
+    let exits = play.notices.iter().position(|notice| matches!(notice, Notice::MasterExiting { .. }));
+    assert!(told.is_some() && told < exits, "{:?}", play.notices);
 }
 
 #[test]
