@@ -66,7 +66,7 @@ pub enum Command {
         /// Whether to begin once the upgrades that run and wait have ended, rather than to be refused.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         wait: bool,
-        /// Whether to upgrade the workers even if the master, which is to be replaced first, cannot be.
+        /// Whether to upgrade the workers even if the master cannot be replaced first.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         keep_master: bool,
         /// Whether the answer waits for the last worker that was replaced, however long that takes to go.

@@ -47,7 +47,7 @@ pub(super) struct Ready {
 /// When to try again what is blocked.
 const BLOCKED_FOR: Duration = Duration::from_millis(50);
 
-/// Who is to be read, in order. Whoever waits already does not get a second turn by another event.
+/// A queue of what is to be read. One that is in it already is not added again, however many events come for it.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
     order: VecDeque<T>,

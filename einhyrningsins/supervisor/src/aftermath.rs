@@ -126,11 +126,11 @@ impl Supervisor {
     /// Gives the first report that is due.
     pub(crate) fn give_report(&mut self) {
         let Tables { aftermath, pool, .. } = &self.tables;
-        let Some(at) = aftermath.0.iter().position(|ended| ended.is_due(self.reached, pool)) else { return };
-        // Whoever has gone and left something may not be settled yet.
-        let old: Vec<_> = aftermath.0[at].old.iter().copied().collect();
+        let mut due = aftermath.0.iter().enumerate().filter(|(_, ended)| ended.is_due(self.reached, pool));
+        let Some((at, old)) = due.next().map(|(at, ended)| (at, ended.old.clone())) else { return };
+        // The first check of what these have left may be still to come.
         old.into_iter().for_each(|worker| self.tell_leftovers(worker));
-        let ended = &mut self.tables.aftermath.0[at];
+        let Some(ended) = self.tables.aftermath.0.get_mut(at) else { return };
         ended.is_reported = true;
         ended.report.draining = count(ended.old.len());
         let (report, mut notice) = (ended.report.clone(), ended.notice.clone());

@@ -1,8 +1,9 @@
 //! What workers have left behind: processes of their groups that have outlived them.
 //!
-//! A worker leads its own process group, so a server that it started without replacing itself is in that. The shell
-//! looks now and then who is left. Who is on the way out with the worker is gone at the first look, and not worth a word. With `Policy::stop_group` a leftover was sent the stop signal with its leader, gets
-//! the same grace period, and a stop of the master waits for it. Without, it is only shown.
+//! A worker leads its own process group, and a server that it starts as another process belongs to that group. The shell
+//! checks now and then which members are left; a group that is empty at the first check is not reported. With
+//! `Policy::stop_group`, the group gets the stop signal together with the worker, has the same grace period, and a stop of the
+//! master waits for it. Without, it is only shown.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

@@ -22,7 +22,7 @@ use super::*;
 /// What the `signal` command sends in tests: told apart from stop signals by being another one.
 pub(super) const BYSTANDER: Signal = Signal::SIGWINCH;
 
-/// Who is left in a group that has outlived its leader.
+/// The one process that is left in a group whose leader has exited.
 pub(super) const MEMBER: Pid = Pid::from_raw(9);
 
 /// What was seen of one supervisor's world.
@@ -34,7 +34,7 @@ pub(super) struct Onlooker {
     pub(super) refusing: BTreeSet<Pid>,
     /// The stop signals that have reached them.
     pub(super) heard: BTreeMap<Pid, Vec<Signal>>,
-    /// Groups that have outlived their leaders, as far as the master was told, and the stop signals that each got.
+    /// Groups whose leaders have exited, as far as the master knows, and the stop signals that each got.
     pub(super) groups: BTreeMap<Pid, Vec<Signal>>,
     /// Those of them in which nobody is left.
     pub(super) empty_groups: BTreeSet<Pid>,

@@ -200,7 +200,7 @@ impl Rollout {
         self.canary
     }
 
-    /// Something was told of a worker that it replaces.
+    /// Counts a warning about a worker that the rollout replaces.
     pub(crate) fn note(&mut self, notice: &Notice) {
         self.left.note(notice);
     }

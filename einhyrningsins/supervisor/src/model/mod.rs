@@ -82,77 +82,38 @@ struct Means {
 }
 
 impl Means {
-    fn each(self) -> [u8; 13] {
-        let Self {
-            deaths,
-            failures,
-            upgrades,
-            resizes,
-            turns,
-            stops,
-            abandons,
-            lates,
-            swells,
-            leavings,
-            hardens,
-            handovers,
-            freezes,
-        } = self;
-        [
-            deaths, failures, upgrades, resizes, turns, stops, abandons, lates, swells, leavings, hardens,
-            handovers, freezes,
-        ]
-    }
-
-    fn from_each(
-        [
-            deaths,
-            failures,
-            upgrades,
-            resizes,
-            turns,
-            stops,
-            abandons,
-            lates,
-            swells,
-            leavings,
-            hardens,
-            handovers,
-            freezes,
-        ]: [u8; 13],
-    ) -> Self {
+    /// Both, each kind of thing put together by `join`.
+    fn join(self, other: Self, join: impl Fn(u8, u8) -> u8) -> Self {
         Self {
-            deaths,
-            failures,
-            upgrades,
-            resizes,
-            turns,
-            stops,
-            abandons,
-            lates,
-            swells,
-            leavings,
-            hardens,
-            handovers,
-            freezes,
+            deaths: join(self.deaths, other.deaths),
+            failures: join(self.failures, other.failures),
+            upgrades: join(self.upgrades, other.upgrades),
+            resizes: join(self.resizes, other.resizes),
+            turns: join(self.turns, other.turns),
+            stops: join(self.stops, other.stops),
+            abandons: join(self.abandons, other.abandons),
+            lates: join(self.lates, other.lates),
+            swells: join(self.swells, other.swells),
+            leavings: join(self.leavings, other.leavings),
+            hardens: join(self.hardens, other.hardens),
+            handovers: join(self.handovers, other.handovers),
+            freezes: join(self.freezes, other.freezes),
         }
     }
 
     /// Whether there is no more of anything than in `other`.
     fn fits(self, other: Self) -> bool {
-        self.each().into_iter().zip(other.each()).all(|(ours, theirs)| ours <= theirs)
+        self.less(other) == Self::default()
     }
 
     /// What is left.
     fn less(self, price: Self) -> Self {
-        let (mut each, price) = (self.each(), price.each());
-        each.iter_mut().zip(price).for_each(|(left, price)| *left = left.saturating_sub(price));
-        Self::from_each(each)
+        self.join(price, u8::saturating_sub)
     }
 
     /// `more` of everything that there is some of.
     fn and(self, more: u8) -> Self {
-        Self::from_each(self.each().map(|count| if count == 0 { 0 } else { count + more }))
+        self.join(self, |count, _| if count == 0 { 0 } else { count + more })
     }
 }
 

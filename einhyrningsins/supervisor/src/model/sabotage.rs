@@ -38,7 +38,7 @@ pub(super) enum Sabotage {
     ForgetHangup,
     /// An upgrade begins although the master may not signal the workers.
     BeginInVain,
-    /// A worker that is to be replaced goes before its successor has acked.
+    /// `replace` stops the worker before its successor has acked.
     ReplaceAtOnce,
     /// Time in which nobody ran counts.
     CountLostTime,
