@@ -51,9 +51,10 @@ impl Stop {
 
     /// Asks the worker to stop.
     pub(crate) fn ask(&self) {
-        self.park();
+        // First, so that whoever sees that the worker was asked does not take it for parked.
         *self.ends.lock().expect("no thread panics with the lock") = true;
         self.ends_changed.notify_all();
+        self.park();
     }
 
     /// Asks the worker to stop, but to stay.
