@@ -1,7 +1,12 @@
 //! Requests: a command that this client knows, or words as they were typed.
 
-use einhorn_proto::{Command, Request, RequestId};
+use std::time::Duration;
+
+use einhorn_proto::{Command, CommandClass, Request, RequestId, command_info};
 use serde_json::json;
+
+/// How long a master may take over a command that it answers at once, even with thousands of workers on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Something to ask a master.
 pub(crate) trait Ask {
@@ -10,6 +15,15 @@ pub(crate) trait Ask {
 
     /// The request under `id`, as one line of JSON with its newline.
     fn to_json(&self, id: &RequestId) -> String;
+
+    /// How long to wait for the whole answer if the user has set no limit; `None` for ever, where the answer may take
+    /// long: a rollout and a reload have no limit, and events no end.
+    fn patience(&self) -> Option<Duration> {
+        let info = command_info(self.name())?;
+        let is_answered_at_once = matches!(info.class, CommandClass::Question | CommandClass::Change)
+            && !matches!(info.name, "events" | "reload");
+        is_answered_at_once.then_some(PATIENCE)
+    }
 }
 
 impl Ask for Command {
@@ -69,6 +83,25 @@ mod tests {
         assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
         let request: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(request, json!({ "command": "inc", "args": ["2", "\"x\"\n"], "id": 7 }));
+    }
+
+    #[test]
+    fn only_what_may_take_long_is_waited_for_without_a_limit() {
+        for (line, is_limited) in [
+            ("status", true),
+            ("ehlo", true),
+            ("inc", true),
+            ("die", true),
+            ("upgrade", false),
+            ("upgrade_follow", false),
+            ("rollback", false),
+            ("reload", false),
+            ("events", false),
+            ("a word of another master", false),
+        ] {
+            let words = Words { command: line.into(), args: Vec::new() };
+            assert_eq!(words.patience().is_some(), is_limited, "{line}");
+        }
     }
 
     #[test]

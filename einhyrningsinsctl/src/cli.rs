@@ -26,6 +26,11 @@ pub(crate) struct Cli {
     #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name, global = true, display_order = GLOBAL)]
     pub(crate) command_name: Option<String>,
 
+    /// Trust a master of this user, by name or number, even where others may put a socket, as in /tmp [default: the value of
+    /// EINHYRNINGSINS_TRUST_OWNER]
+    #[arg(long, value_name = "USER", global = true, display_order = GLOBAL)]
+    pub(crate) trust_owner: Option<String>,
+
     /// Run these commands, separated by ";", up to the first that fails
     #[arg(short = 'e', long, value_name = "COMMANDS")]
     pub(crate) execute: Vec<String>,
@@ -51,7 +56,7 @@ Exit codes:
   1  refused or failed
   2  bad usage
   3  no master there
-  4  the connection broke or --timeout passed before the answer
+  4  the connection broke, or the time was up, before the answer
   5  refused, because another upgrade or rollback runs";
 
 /// How to wait for an answer and show it.
@@ -61,7 +66,8 @@ pub(crate) struct AnswerArgs {
     #[arg(long, global = true, display_order = GLOBAL)]
     pub(crate) json: bool,
 
-    /// Give up after this many seconds without the answer [default: wait forever]
+    /// Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts,
+    /// reload and events]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero, global = true, display_order = GLOBAL)]
     pub(crate) timeout: Option<Duration>,
 }

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use einhorn_proto::{LineBuffer, RequestErrorKind, RequestId};
+use nix::errno::Errno;
 use nix::poll::PollFlags;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use serde_json::value::{RawValue, to_raw_value};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -80,6 +83,14 @@ impl Connection {
         socket.set_nonblocking(true).map_err(Fault::Broken)?;
         let stream = UnixStream::from(OwnedFd::from(socket));
         Ok(Self { stream, lines: LineBuffer::with_limit(REPLY_BYTES_MAX), requests: 0 })
+    }
+
+    /// The number of the user that listens at the socket.
+    ///
+    /// # Source
+    /// `SO_PEERCRED` of `unix(7)`: whoever called `listen(2)`, whether it has accepted yet or not.
+    pub(crate) fn peer(&self) -> Result<u32, Errno> {
+        getsockopt(&self.stream, PeerCredentials).map(|peer| peer.uid())
     }
 
     /// A new id for a request on this connection.

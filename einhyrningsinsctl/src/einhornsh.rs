@@ -18,6 +18,7 @@ use crate::output::Output;
 use crate::program::Program;
 use crate::repl::{self, Next, Shell};
 use crate::session::Session;
+use crate::trust::Trust;
 use crate::{error, script, socket};
 
 /// Send commands to a running einhorn master
@@ -51,7 +52,7 @@ Exit codes:
   1  it refused a command, or failed
   2  bad usage
   3  no master there
-  4  the connection broke before the answer";
+  4  the connection broke, or the time was up, before the answer";
 
 impl Cli {
     /// The path of the control socket. `tmpdir` is the value of `TMPDIR`.
@@ -85,7 +86,7 @@ impl Cli {
 /// The first [`Error`] in asking the master; nothing is sent after it.
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, Error> {
     let script = cli.script()?;
-    let session = Session::new(Program::Einhornsh, cli.socket(env::var_os("TMPDIR"))?);
+    let session = Session::new(Program::Einhornsh, cli.socket(env::var_os("TMPDIR"))?, Trust::new(None)?);
     let mut shell = Einhornsh { session, output: Output::of_process(ColorChoice::Auto), is_refused: false };
     match script {
         Some(script) => drop(shell.send_all(script)?),

@@ -1,5 +1,6 @@
 //! Errors, their exit codes, and hints.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use nix::errno::Errno;
 use crate::interrupt;
 use crate::program::Program;
 use crate::text::clean;
+use crate::trust::{Doubt, VARIABLE};
 
 /// What decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub(crate) enum Error {
     PathTooLong { path: PathBuf, length: usize, max: usize },
     #[error("cannot connect to {}", path.display())]
     Connect { path: PathBuf, source: io::Error },
+    #[error("the master at {} {doubt}; nothing was sent to it", path.display())]
+    Doubted { path: PathBuf, doubt: Doubt },
     #[error("no answer to \"{command}\" from {} within {}s", path.display(), timeout.as_secs_f64())]
     TimedOut { command: String, path: PathBuf, timeout: Duration },
     #[error("the master at {} closed the connection before it answered \"{command}\"", path.display())]
@@ -94,7 +98,11 @@ impl Error {
     /// What decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Refused { .. } | Self::Input(_) | Self::Editor(_) | Self::Watch(_) => Kind::Failed,
+            Self::Refused { .. }
+            | Self::Doubted { .. }
+            | Self::Input(_)
+            | Self::Editor(_)
+            | Self::Watch(_) => Kind::Failed,
             Self::Busy { .. } => Kind::Busy,
             Self::Clap(_) | Self::Usage(_) | Self::Quote { .. } | Self::PathTooLong { .. } => Kind::Usage,
             Self::Connect { .. } => Kind::NoMaster,
@@ -109,7 +117,20 @@ impl Error {
     }
 
     /// What the user can do about it, for users of `program`.
-    pub(crate) fn hint(&self, program: Program) -> Option<&'static str> {
+    pub(crate) fn hint(&self, program: Program) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Doubted { doubt, .. } => {
+                let owner = doubt.owner.name();
+                Some(Cow::Owned(format!(
+                    "if you trust {owner}, give --trust-owner {owner} or set {VARIABLE}={owner}; a control socket is \
+                     safe in a directory of the master's own, such as one in /run"
+                )))
+            }
+            _ => self.fixed_hint(program).map(Cow::Borrowed),
+        }
+    }
+
+    fn fixed_hint(&self, program: Program) -> Option<&'static str> {
         match self {
             Self::PathTooLong { .. } => Some("give the master and this client a shorter -d PATH"),
             Self::Connect { path, source } => connect_hint(path, source),

@@ -20,6 +20,7 @@ mod session;
 mod socket;
 mod table;
 mod text;
+mod trust;
 mod wait;
 
 use std::env;

@@ -9,6 +9,7 @@ use einhorn_proto::{DEFAULT_DIRECTORY, default_path};
 use crate::cli::{AnswerArgs, Cli, Line};
 use crate::commands::Typed;
 use crate::error::Error;
+use crate::trust::Trust;
 use crate::{script, socket};
 
 /// What a command line asks for.
@@ -16,6 +17,8 @@ use crate::{script, socket};
 pub(crate) struct Options {
     /// The control socket.
     pub(crate) socket: PathBuf,
+    /// Whom to trust there.
+    pub(crate) trust: Trust,
     /// What to do.
     pub(crate) mode: Mode,
     /// How to wait for answers and show them, unless a line has options of its own.
@@ -67,6 +70,7 @@ impl Options {
     /// [`Error`] of kind usage. All of `-e` is checked before any of it runs.
     pub(crate) fn check(cli: Cli) -> Result<Self, Error> {
         let socket = socket_path(cli.socket_path, cli.command_name)?;
+        let trust = Trust::new(cli.trust_owner.as_deref())?;
         let answer = Answer::default().with(cli.answer);
         let mode = match (cli.command, cli.execute.as_slice()) {
             (Some(_), [_, ..]) => return Err(Error::Usage("give a COMMAND or -e, not both".into())),
@@ -74,7 +78,7 @@ impl Options {
             (None, []) => Mode::Prompt,
             (None, scripts) => Mode::Script(read_scripts(scripts, answer)?),
         };
-        Ok(Self { socket, mode, answer })
+        Ok(Self { socket, trust, mode, answer })
     }
 }
 

@@ -19,7 +19,11 @@ use crate::session::Session;
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let output = Output::of_process(cli.color);
     let options = Options::check(cli)?;
-    let mut ctl = Ctl { session: Session::new(Program::Ctl, options.socket), output, answer: options.answer };
+    let mut ctl = Ctl {
+        session: Session::new(Program::Ctl, options.socket, options.trust),
+        output,
+        answer: options.answer,
+    };
     match options.mode {
         Mode::Command(command) => ctl.run_one(&*command, options.answer, false),
         Mode::Script(inputs) => ctl.run_all(&inputs).map(drop),

@@ -12,6 +12,7 @@ use crate::connection::{Connection, Fault, Reply};
 use crate::error::{Error, note};
 use crate::interrupt::Interrupts;
 use crate::program::Program;
+use crate::trust::{Doubt, Trust, VARIABLE};
 use crate::wait::{Ended, Wait};
 
 /// A master, and the connection to it if there is one.
@@ -19,6 +20,7 @@ use crate::wait::{Ended, Wait};
 pub(crate) struct Session {
     program: Program,
     socket: PathBuf,
+    trust: Trust,
     connection: Option<Connection>,
     /// Whether the master closed the last connection, or none could be made: then the next connection is announced.
     is_lost: bool,
@@ -26,8 +28,8 @@ pub(crate) struct Session {
 
 impl Session {
     /// Makes a session; the first request connects. Messages on the way name `program`.
-    pub(crate) fn new(program: Program, socket: PathBuf) -> Self {
-        Self { program, socket, connection: None, is_lost: false }
+    pub(crate) fn new(program: Program, socket: PathBuf, trust: Trust) -> Self {
+        Self { program, socket, trust, connection: None, is_lost: false }
     }
 
     /// Sends `ask`, gives each reply that is not the last to `on_progress`, and returns the last.
@@ -80,6 +82,7 @@ impl Session {
         timeout: Option<Duration>,
         on_progress: &mut OnProgress<'_>,
     ) -> Result<Reply, Error> {
+        let timeout = timeout.or_else(|| ask.patience());
         let interrupts = Interrupts::watch().map_err(Error::Watch)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let wait = Wait { deadline, interrupts: &interrupts };
@@ -120,6 +123,7 @@ impl Session {
             self.is_lost = true;
         }
         let mut connection = Connection::open(&self.socket, wait).map_err(Failure::Connect)?;
+        self.check_owner(&connection)?;
         if mem::take(&mut self.is_lost) {
             note(self.program, &format!("connected again to {}", self.socket.display()));
         }
@@ -128,10 +132,23 @@ impl Session {
         Ok((connection, id))
     }
 
+    /// Checks who listens, before anything is sent. einhornsh warns, because einhorn's own shell trusts anybody.
+    fn check_owner(&self, connection: &Connection) -> Result<(), Failure> {
+        let peer = connection.peer().map_err(|errno| Failure::Connect(Fault::Broken(errno.into())))?;
+        let Some(doubt) = self.trust.doubt(peer, &self.socket) else { return Ok(()) };
+        if self.program == Program::Ctl {
+            return Err(Failure::Doubted(doubt));
+        }
+        let (path, owner) = (self.socket.display(), doubt.owner.name());
+        note(self.program, &format!("warning: the master at {path} {doubt}; {VARIABLE}={owner} accepts it"));
+        Ok(())
+    }
+
     fn explain(&self, failure: Failure, ask: &dyn Ask, timeout: Option<Duration>) -> Error {
         let (command, path) = (ask.name().to_owned(), self.socket.clone());
         let fault = match failure {
             Failure::Told(error) => return error,
+            Failure::Doubted(doubt) => return Error::Doubted { path, doubt },
             Failure::Connect(Fault::Broken(source)) => return Error::Connect { path, source },
             Failure::Connect(fault) | Failure::Answer(fault) => fault,
         };
@@ -165,6 +182,8 @@ enum Next {
 /// Where a request failed.
 enum Failure {
     Connect(Fault),
+    /// Whoever listens may be an impostor.
+    Doubted(Doubt),
     Answer(Fault),
     /// In showing a reply.
     Told(Error),
@@ -175,7 +194,7 @@ impl Failure {
     fn is_of_the_master(&self) -> bool {
         match self {
             Self::Connect(fault) | Self::Answer(fault) => !matches!(fault, Fault::Ended(_)),
-            Self::Told(_) => false,
+            Self::Doubted(_) | Self::Told(_) => false,
         }
     }
 }

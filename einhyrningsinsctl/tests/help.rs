@@ -38,7 +38,12 @@ const SHARED: &str = "\
           Print the data of each answer as JSON, one line each
 
       --timeout <SECONDS>
-          Give up after this many seconds without the answer [default: wait forever]
+          Give up after this many seconds without the answer [default: 10, but no limit for upgrades
+          and other rollouts, reload and events]
+
+      --trust-owner <USER>
+          Trust a master of this user, by name or number, even where others may put a socket, as in
+          /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]
 
   -h, --help
           Print help (see a summary with '-h')";
@@ -49,8 +54,11 @@ const SHARED_SHORT: &str = "\
       --color <WHEN>         When to use colours: auto, always or never [default: auto]
   -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
       --json                 Print the data of each answer as JSON, one line each
-      --timeout <SECONDS>    Give up after this many seconds without the answer [default: wait
-                             forever]
+      --timeout <SECONDS>    Give up after this many seconds without the answer [default: 10, but no
+                             limit for upgrades and other rollouts, reload and events]
+      --trust-owner <USER>   Trust a master of this user, by name or number, even where others may
+                             put a socket, as in /tmp [default: the value of
+                             EINHYRNINGSINS_TRUST_OWNER]
   -h, --help                 Print help";
 
 /// The help of a command, up to the options that all commands share.
@@ -110,7 +118,12 @@ fn of_the_program() {
               Print the data of each answer as JSON, one line each
 
           --timeout <SECONDS>
-              Give up after this many seconds without the answer [default: wait forever]
+              Give up after this many seconds without the answer [default: 10, but no limit for upgrades
+              and other rollouts, reload and events]
+
+          --trust-owner <USER>
+              Trust a master of this user, by name or number, even where others may put a socket, as in
+              /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]
 
       -h, --help
               Print help (see a summary with '-h')
@@ -123,7 +136,7 @@ fn of_the_program() {
       1  refused or failed
       2  bad usage
       3  no master there
-      4  the connection broke or --timeout passed before the answer
+      4  the connection broke, or the time was up, before the answer
       5  refused, because another upgrade or rollback runs
     "#);
 }
@@ -163,7 +176,7 @@ fn of_einhornsh() {
       1  it refused a command, or failed
       2  bad usage
       3  no master there
-      4  the connection broke before the answer
+      4  the connection broke, or the time was up, before the answer
     "#);
 }
 
@@ -211,7 +224,8 @@ fn of_the_prompt() {
               Print the data of each answer as JSON, one line each
 
           --timeout <SECONDS>
-              Give up after this many seconds without the answer [default: wait forever]
+              Give up after this many seconds without the answer [default: 10, but no limit for upgrades
+              and other rollouts, reload and events]
 
       -h, --help
               Print help

@@ -25,6 +25,7 @@ const STRIPPED: &[&str] = &[
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
     "FDSTORE",
+    "EINHYRNINGSINS_SOCKET",
 ];
 
 /// A command line for a daemon, not run yet.

@@ -16,6 +16,7 @@ mod einhorn_wire;
 mod faults;
 mod floods;
 mod hostile_clients;
+mod impostors;
 mod load_client;
 mod logs;
 mod nothing_is_dropped;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         faults::trials(),
         floods::trials(),
         hostile_clients::trials(),
+        impostors::trials(),
         load_client::trials(),
         logs::trials(),
         nothing_is_dropped::trials(),
