@@ -188,7 +188,11 @@ impl BoundFile {
         &self.path
     }
 
-    fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
+    /// Sets mode and owner of the socket's file where they differ.
+    ///
+    /// # Errors
+    /// If a system call fails, or the path leads elsewhere by now.
+    pub fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
         // By descriptor: in a directory that others can write to, the path may change from one call to the
         // next.
         let opened = open(&self.path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;

@@ -202,6 +202,10 @@ fn of_the_native_command_line() {
               Group of the control socket, by name or number; with --control-mode [default: the
               master's]
 
+          --notify-mode <MODE>
+              Mode of the notify socket, in octal, such as 666 for workers that change their user by
+              themselves [default: 600, or 666 where master and workers are root and there is no --user]
+
       -e, --pidfile <FILE>
               File to write the master's pid to
 
@@ -500,6 +504,10 @@ fn of_einhorns_command_line() {
           --control-group <GROUP>
               Group of the control socket, by name or number; with --control-mode [default: the
               master's]
+
+          --notify-mode <MODE>
+              Mode of the notify socket, in octal, such as 666 for workers that change their user by
+              themselves [default: 600, or 666 where master and workers are root and there is no --user]
 
       -e, --pidfile <FILE>
               File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or

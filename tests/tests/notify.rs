@@ -1,9 +1,10 @@
 //! The notify socket of the real master: where it is, who reaches it, and when its file goes.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use tests::{Master, MasterBuilder, Process, binaries, place_worker};
@@ -17,6 +18,10 @@ tests::trials! {
     a_second_master_does_not_touch_it,
     without_a_path_workers_ack_at_an_abstract_name,
     a_listener_that_is_asked_for_there_has_it,
+    it_belongs_to_the_user_of_the_workers_and_nobody_else_may_send needs "root" "util-linux",
+    workers_of_root_reach_it_whatever_user_they_become needs "root" "util-linux",
+    its_mode_can_be_chosen needs "root" "util-linux",
+    it_is_open_to_all_where_it_cannot_be_given_away needs "root" "util-linux",
     workers_of_another_user_reach_it_where_they_may_enter_its_directory needs "root",
     a_worker_in_another_network_namespace_reaches_it needs "network namespace",
 }
@@ -185,6 +190,98 @@ fn a_listener_that_is_asked_for_there_has_it() {
     assert!(told(&mut master).starts_with('@'), "{master}");
     assert!(master.log().contains(NO_PATH), "{master}");
     assert!(UnixDatagram::unbound().expect("a socket").connect(&path).is_err(), "it is not the listener");
+}
+
+/// The mode, the user and the group of the notify socket's file.
+fn access(path: &Path) -> (u32, u32, u32) {
+    let found = fs::metadata(path).expect("the file");
+    (found.mode() & 0o7777, found.uid(), found.gid())
+}
+
+/// Whether processes of this user and group may send to the file at `path`.
+fn may_send(path: &Path, user: u32, group: u32) -> bool {
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid",
+        &user.to_string(),
+        "--regid",
+        &group.to_string(),
+        "--clear-groups",
+        "test",
+        "-w",
+    ]);
+    command.arg(path).status().expect("setpriv").success()
+}
+
+/// A builder whose directory and worker any user may reach.
+fn reachable(builder: MasterBuilder, before: &[&str]) -> MasterBuilder {
+    let directory = builder.file("serve").parent().expect("a directory").to_owned();
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("its mode");
+    place_worker(&directory.join("serve"));
+    let builder = builder.options(["-s", "0.1"]).option("--chdir").option(directory);
+    builder.program(before.iter().copied().chain(["./serve", "ack=notify"]))
+}
+
+/// What changes to a user of whom the system knows nothing.
+const AS_ANOTHER_USER: [&str; 6] = ["setpriv", "--reuid", "54321", "--regid", "54322", "--clear-groups"];
+
+fn it_belongs_to_the_user_of_the_workers_and_nobody_else_may_send() {
+    let builder = reachable(Master::builder().workers(2).options(["--user", "54321:54322"]), &[]);
+    let mut master = builder.start();
+    let path = beside(master.socket());
+    for _ in 0..2 {
+        assert_eq!(access(&path), (0o600, 54_321, 54_322), "{master}");
+        assert!(may_send(&path, 54_321, 54_322) && !may_send(&path, 54_323, 54_322), "{master}");
+        assert_acks_at(&mut master, &path);
+        assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}");
+    }
+    assert!(!master.log().contains("every user may send"), "{master}");
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    assert!(!path.exists(), "{master}");
+}
+
+fn workers_of_root_reach_it_whatever_user_they_become() {
+    let mut master = reachable(Master::builder(), &AS_ANOTHER_USER).start();
+    let path = beside(master.socket());
+    assert_eq!(access(&path), (0o666, 0, 0), "{master}");
+    assert_acks_at(&mut master, &path);
+    // Workers of root that were asked for stay root.
+    let master = reachable(Master::builder().options(["--user", "0:0"]), &[]).start();
+    assert_eq!(access(&beside(master.socket())), (0o600, 0, 0), "{master}");
+}
+
+/// As for a program that the set-user-ID bit makes another user's, under a master that is not root.
+fn its_mode_can_be_chosen() {
+    let mut master = reachable(Master::builder().options(["--notify-mode", "666"]), &AS_ANOTHER_USER).start();
+    let path = beside(master.socket());
+    assert_eq!(access(&path), (0o666, 0, 0), "{master}");
+    assert_acks_at(&mut master, &path);
+    let options = ["--notify-mode", "660", "--user", "54321:54322"];
+    let master = reachable(Master::builder().options(options), &[]).start();
+    let path = beside(master.socket());
+    assert_eq!(access(&path), (0o660, 54_321, 54_322), "{master}");
+    assert!(may_send(&path, 54_323, 54_322) && !may_send(&path, 54_323, 54_323), "{master}");
+    for bad in ["066", "rw"] {
+        let refused = Master::builder().options(["--notify-mode", bad]).run_to_end();
+        refused.assert_code(2).assert_says("must be octal, such as 660 or 666; the owner needs 6");
+    }
+}
+
+/// The workers would otherwise never be heard.
+fn it_is_open_to_all_where_it_cannot_be_given_away() {
+    let without = |builder: MasterBuilder| builder.under(["setpriv", "--bounding-set", "-chown"]);
+    let user = || Master::builder().options(["--user", "54321:54322"]);
+    let mut master = without(reachable(user(), &[])).start();
+    let path = beside(master.socket());
+    assert_eq!(access(&path), (0o666, 0, 0), "{master}");
+    assert_acks_at(&mut master, &path);
+    let warning = "every user may send to the notify socket, since it cannot be given to that of the workers";
+    assert_eq!(master.log().matches(warning).count(), 1, "{master}");
+    let refused = without(reachable(user().options(["--notify-mode", "600"]), &[])).run_to_end();
+    refused
+        .assert_code(1)
+        .assert_says("cannot give the notify socket to the user of the workers (--notify-mode)");
 }
 
 fn workers_of_another_user_reach_it_where_they_may_enter_its_directory() {

@@ -15,7 +15,7 @@ use super::recycling::RecyclingArgs;
 use super::stop_signal::{self, parse_stop_signal};
 use super::values::{
     AckModeArg, LogFormat, NiceArg, NumberArg, parse_ack_mode, parse_bind, parse_control_mode, parse_nice,
-    parse_number, parse_socket_path, parse_variable,
+    parse_notify_mode, parse_number, parse_socket_path, parse_variable,
 };
 use super::{HandoverArgs, ProcessArgs};
 use crate::listen::{BindOption, BindSpec};
@@ -170,6 +170,11 @@ pub struct SharedArgs {
     /// Group of the control socket, by name or number; with --control-mode [default: the master's]
     #[arg(long, value_name = "GROUP", requires = "control_mode", help_heading = "Control")]
     pub control_group: Option<String>,
+
+    /// Mode of the notify socket, in octal, such as 666 for workers that change their user by themselves [default: 600, or
+    /// 666 where master and workers are root and there is no --user]
+    #[arg(long, value_name = "MODE", value_parser = parse_notify_mode, help_heading = "Control")]
+    pub notify_mode: Option<u32>,
 
     /// File to write the master's pid to
     #[arg(short = 'e', long, value_name = "FILE", help_heading = "Control")]

@@ -95,6 +95,14 @@ pub(super) fn parse_control_mode(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A mode that lets the owner send, at least.
+pub(super) fn parse_notify_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & 0o600 == 0o600 && mode & !0o777 == 0 && !text.starts_with('+') => Ok(mode),
+        _ => Err("must be octal, such as 660 or 666; the owner needs 6".to_owned()),
+    }
+}
+
 pub(super) fn parse_ack_mode(text: &str) -> Result<AckModeArg, String> {
     match text {
         "manual" => Ok(AckModeArg::Manual),
@@ -140,6 +148,16 @@ mod tests {
         }
         for text in ["", "666", "060", "1660", "rw", "+660", "680"] {
             assert!(parse_control_mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_notify_mode_is_for_the_owner_at_least() {
+        for (text, mode) in [("600", 0o600), ("0660", 0o660), ("666", 0o666), ("622", 0o622)] {
+            assert_eq!(parse_notify_mode(text), Ok(mode));
+        }
+        for text in ["", "066", "1666", "rw", "+660", "680"] {
+            assert!(parse_notify_mode(text).is_err(), "{text}");
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) use handover::take_over;
 pub(crate) use listeners::Listeners;
 #[cfg(test)]
 pub(crate) use listeners::kept::KeptListeners;
-pub(crate) use notify::{Notify, NotifySocket};
+pub(crate) use notify::{Access, Notify, NotifySocket};
 pub(crate) use parts::Parts;
 use ready::Ready;
 use sampling::Sampling;

@@ -19,7 +19,7 @@ use crate::listen::Passed;
 use crate::logging::Log;
 use crate::manners::VERSION;
 use crate::master::{
-    Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, Listeners, Master, Notify,
+    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, Listeners, Master, Notify,
     NotifySocket, Parts, Service, ServiceSettings, take_over,
 };
 use crate::sys::closer::Closing;
@@ -113,7 +113,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     };
     let notify_path = notify.path().map(Path::to_owned);
     let options = worker_options(&config, open_files);
-    let keep_fds = config.keep_fds;
+    let (keep_fds, notify_mode) = (config.keep_fds, config.notify_mode);
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let mut parts = Parts {
         dialect: config.dialect,
@@ -134,6 +134,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     };
     const FIRST: Generation = Generation(1);
     parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
+    open_notify_socket(notify_mode, &mut parts)?;
     if let Some(path) = notify_path
         && let Err(error) = parts.workers.may_write(&mut spawner, FIRST, &path)
     {
@@ -241,6 +242,23 @@ fn warn_of_deaf_workers(parts: &mut Parts) {
              with -g by the descriptor in EINHORN_SOCK_FD",
         );
     }
+}
+
+/// Lets the workers send to the notify socket, and if possible nobody else.
+fn open_notify_socket(mode: Option<u32>, parts: &mut Parts) -> anyhow::Result<()> {
+    let access = Access::new(mode, &parts.workers.recipe.account, parts.workers.credentials(Generation(1)));
+    let socket = parts.notify.socket();
+    let Err(error) = socket.open_to(access) else { return Ok(()) };
+    if mode.is_some() {
+        return Err(error)
+            .context("cannot give the notify socket to the user of the workers (--notify-mode)");
+    }
+    socket.open_to(Access::default()).context("cannot set the mode of the notify socket")?;
+    parts.log.warn(format_args!(
+        "every user may send to the notify socket, since it cannot be given to that of the workers (--user, --group): \
+         {error}; hint: that needs CAP_CHOWN"
+    ));
+    Ok(())
 }
 
 /// The notify socket without a file.

@@ -23,7 +23,7 @@ use crate::logging::Log;
 use crate::sys::notify::{NotifyError, NotifyMessage};
 use crate::sys::peer;
 
-pub use socket::NotifySocket;
+pub use socket::{Access, NotifySocket};
 
 /// Messages read in one round, so that a flood does not starve the rest.
 const MESSAGES_PER_ROUND: usize = 256;
@@ -69,6 +69,10 @@ impl Notify {
     /// The variables for workers.
     pub(crate) fn exports(&self) -> Vec<(String, String)> {
         vec![(VARIABLE.to_owned(), self.socket.address().to_owned())]
+    }
+
+    pub(crate) fn socket(&mut self) -> &mut NotifySocket {
+        &mut self.socket
     }
 
     pub(super) fn turn(

@@ -1,11 +1,9 @@
 //! The notify socket, and its address for workers (`NOTIFY_SOCKET`).
 //!
 //! The socket is a file beside the control socket. systemd's own is a file too, so every `sd_notify` knows
-//! paths; some do not know abstract names, and those do not reach into other network namespaces. Anybody who
-//! can enter the directory may send to it, because workers may run as another user, by `--user` or by
-//! themselves. The kernel names the sender, and messages that do not come from a worker or its descendants are
-//! refused. If the file cannot be created, or the workers' user cannot reach it, the socket gets an abstract
-//! name.
+//! paths; some do not know abstract names, and those do not reach into other network namespaces. It belongs to the
+//! workers' user, and other users may not send to it ([`Access`]). If the file cannot be created, or the workers' user
+//! cannot reach it, the socket gets an abstract name.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,10 +12,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, Uid, geteuid};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use crate::socket_place::{BoundFile, PlaceError, Unmasked};
+use crate::sys::account::{AccountSpec, Credentials};
 use crate::sys::inherit::Kept;
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
 
@@ -33,6 +33,40 @@ pub struct NotifySocket {
     address: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<BoundFile>,
+    #[serde(default)]
+    access: Access,
+}
+
+/// Who may send to the socket: its file's mode, and the user and group to whom it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    mode: u32,
+    user: Option<u32>,
+    group: Option<u32>,
+}
+
+/// The mode for one user.
+const OWNER: u32 = 0o600;
+
+/// The mode for all users.
+const ALL: u32 = 0o666;
+
+impl Access {
+    /// The mode that was asked for, or the narrowest that suits workers of `account`, who have these `credentials` if they
+    /// differ from the master's. Workers of root may become any user by themselves.
+    pub fn new(asked: Option<u32>, account: &AccountSpec, credentials: Option<&Credentials>) -> Self {
+        let may_change = geteuid().is_root() && account.user.is_none();
+        let mode = asked.unwrap_or(if may_change { ALL } else { OWNER });
+        let user = credentials.and_then(|credentials| credentials.uid);
+        Self { mode, user, group: credentials.and_then(|credentials| credentials.gid) }
+    }
+}
+
+/// That of every socket before it could be chosen.
+impl Default for Access {
+    fn default() -> Self {
+        Self { mode: ALL, user: None, group: None }
+    }
 }
 
 /// The notify socket cannot have a file.
@@ -45,7 +79,8 @@ pub struct NotifyPathError {
 
 impl NotifySocket {
     /// Creates the socket with a file beside the control socket, whose lock keeps other masters away from it. A
-    /// file that a dead master left is replaced; nothing else is.
+    /// file that a dead master left is replaced; nothing else is. Only this process's user may send to it until
+    /// [`Self::open_to`].
     ///
     /// # Errors
     /// [`NotifyPathError`]; no file of another process was removed.
@@ -58,11 +93,12 @@ impl NotifySocket {
     fn bind(path: &Path) -> Result<Self, PlaceError> {
         let address = path.to_str().ok_or_else(|| io::Error::other("the path is not UTF-8"))?;
         let receiver = NotifyReceiver::new().map_err(io::Error::from)?;
-        fchmod(&receiver, Mode::from_bits_truncate(0o666)).map_err(io::Error::from)?;
+        fchmod(&receiver, Mode::from_bits_truncate(OWNER)).map_err(io::Error::from)?;
         let unmasked = Unmasked::begin();
         let file = BoundFile::bind(path, &SockRef::from(&receiver), |_| Ok(()))?;
         drop(unmasked);
-        Ok(Self { receiver: Kept::Open(receiver), address: address.to_owned(), file: Some(file) })
+        let access = Access { mode: OWNER, user: None, group: None };
+        Ok(Self { receiver: Kept::Open(receiver), address: address.to_owned(), file: Some(file), access })
     }
 
     /// Creates the socket with an abstract name.
@@ -72,7 +108,20 @@ impl NotifySocket {
     pub fn without_file() -> Result<Self, Errno> {
         let receiver = NotifyReceiver::new()?;
         let name = receiver.bind_to_any_name()?;
-        Ok(Self { receiver: Kept::Open(receiver), address: format!("@{name}"), file: None })
+        let (receiver, address) = (Kept::Open(receiver), format!("@{name}"));
+        Ok(Self { receiver, address, file: None, access: Access::default() })
+    }
+
+    /// Lets those send to it whom `access` names. An abstract name has no owner and no mode.
+    ///
+    /// # Errors
+    /// If this process may not give the file away, or the path leads elsewhere by now. The mode is unchanged then.
+    pub fn open_to(&mut self, access: Access) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        file.set_access(None, access.user.map(Uid::from_raw), access.group.map(Gid::from_raw))?;
+        file.set_access(Some(access.mode), None, None)?;
+        self.access = access;
+        Ok(())
     }
 
     /// The value of `NOTIFY_SOCKET`: the path, or `@` and the abstract name.
@@ -166,17 +215,53 @@ mod tests {
     }
 
     #[test]
-    fn any_user_may_send_to_it_whatever_the_umask() {
-        isolated("master::notify::socket::tests::any_user_may_send_to_it_whatever_the_umask", || {
-            for mask in [0o000, 0o022, 0o077] {
-                umask(Mode::from_bits_truncate(mask));
-                let (_directory, control) = control();
-                let socket = NotifySocket::beside(control.path()).unwrap();
-                let mode = fs::metadata(socket.path().unwrap()).unwrap().permissions().mode() & 0o7777;
-                assert_eq!(mode, 0o666, "with umask {mask:03o}");
-                assert_eq!(umask(Mode::empty()).bits(), mask, "the umask must be unchanged");
-            }
-        });
+    fn it_has_the_mode_that_is_asked_for_whatever_the_umask() {
+        isolated(
+            "master::notify::socket::tests::it_has_the_mode_that_is_asked_for_whatever_the_umask",
+            || {
+                for mask in [0o000, 0o022, 0o077] {
+                    umask(Mode::from_bits_truncate(mask));
+                    let (_directory, control) = control();
+                    let mut socket = NotifySocket::beside(control.path()).unwrap();
+                    assert_eq!(mode_of(&socket), 0o600, "with umask {mask:03o}");
+                    for mode in [0o660, 0o666, 0o600] {
+                        socket.open_to(Access { mode, ..Access::default() }).unwrap();
+                        assert_eq!(mode_of(&socket), mode, "with umask {mask:03o}");
+                    }
+                    assert_eq!(umask(Mode::empty()).bits(), mask, "the umask must be unchanged");
+                }
+            },
+        );
+    }
+
+    fn mode_of(socket: &NotifySocket) -> u32 {
+        fs::metadata(socket.path().unwrap()).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn one_user_may_send_unless_workers_of_root_may_become_another() {
+        let other = Credentials { uid: Some(54_321), gid: Some(54_322), groups: None };
+        let spec = |user: Option<&str>| AccountSpec { user: user.map(str::to_owned), group: None };
+        let access = |mode| Access { mode, user: Some(54_321), group: Some(54_322) };
+        assert_eq!(Access::new(None, &spec(Some("54321")), Some(&other)), access(0o600));
+        assert_eq!(Access::new(Some(0o660), &spec(Some("54321")), Some(&other)), access(0o660));
+        let nobody_else = Access { mode: 0o600, user: None, group: None };
+        assert_eq!(Access::new(None, &spec(Some("0")), None), nobody_else);
+        let own = if geteuid().is_root() { Access::default() } else { nobody_else };
+        assert_eq!(Access::new(None, &spec(None), None), own);
+    }
+
+    #[test]
+    fn a_file_that_is_no_longer_ours_is_not_given_away() {
+        let (_directory, control) = control();
+        let mut socket = NotifySocket::beside(control.path()).unwrap();
+        let path = socket.path().unwrap().to_owned();
+        fs::remove_file(&path).unwrap();
+        let other = UnixDatagram::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(socket.open_to(Access::default()).is_err());
+        assert_eq!(mode_of(&socket), 0o600);
+        drop(other);
     }
 
     #[test]
@@ -241,5 +326,6 @@ mod tests {
         let old = r#"{"fd":9,"address":"@27bef"}"#;
         let (socket, fds) = naming(|| serde_json::from_str::<NotifySocket>(old).unwrap());
         assert_eq!((fds, socket.address(), socket.path()), (vec![9], "@27bef", None));
+        assert_eq!(socket.access, Access::default(), "workers reach it as before");
     }
 }
