@@ -1,6 +1,6 @@
 //! Child processes: signals to them, and their exits.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use einhorn_proto::{SignalReason, Termination};
@@ -15,6 +15,7 @@ use crate::forms::{core_pid, system_pid, system_signal};
 use crate::logging::Log;
 use crate::sys::group::Group;
 use crate::sys::oom::OomKills;
+use crate::sys::peer::{self, SinceBoot};
 use crate::sys::reap::{Change, is_child, next_change};
 use crate::workers::Shown;
 
@@ -30,13 +31,30 @@ pub(super) struct Children {
     oom_kills: OomKills,
     /// Those that were sent SIGKILL.
     killed: HashSet<Pid>,
-    /// Children that are gone, and that the core does not know to be gone.
-    unseen: HashSet<Pid>,
+    /// Children that are gone, and that the core does not know to be gone; and when they started.
+    unseen: HashMap<Pid, SinceBoot>,
+}
+
+/// The workers, as the kernel has them: the core may take a child for one that has just been reaped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Census<'a> {
+    pub(super) core: &'a Supervisor,
+    pub(super) children: &'a Children,
+}
+
+impl peer::Workers for Census<'_> {
+    fn has(&self, pid: Pid) -> bool {
+        self.core.is_worker(core_pid(pid)) && !self.children.unseen.contains_key(&pid)
+    }
+
+    fn last_heard_of(&self, pid: Pid) -> Option<SinceBoot> {
+        self.children.unseen.get(&pid).copied().filter(|_| self.core.is_worker(core_pid(pid)))
+    }
 }
 
 impl Children {
     pub(super) fn new() -> Self {
-        Self { oom_kills: OomKills::new(), killed: HashSet::new(), unseen: HashSet::new() }
+        Self { oom_kills: OomKills::new(), killed: HashSet::new(), unseen: HashMap::new() }
     }
 
     /// Takes up what has become of children, a bounded number of changes; `groups` hears of each that has ended before it is
@@ -49,12 +67,15 @@ impl Children {
         log: &mut Log,
     ) -> Vec<(Pid, Change)> {
         let mut changes = Vec::new();
+        let mut before_reap = |pid| {
+            self.unseen.insert(pid, peer::started(pid).unwrap_or(SinceBoot::ZERO));
+            if let Some(groups) = &mut groups {
+                groups.before_reap(pid);
+            }
+        };
         while ready.children && changes.len() < CHANGES_MAX {
-            match next_change(groups.as_mut().map(|groups| |pid| groups.before_reap(pid))) {
-                Ok(Some((pid, mut change))) => {
-                    self.account_for(pid, &mut change);
-                    changes.push((pid, change));
-                }
+            match next_change(&mut before_reap) {
+                Ok(Some(change)) => changes.push(change),
                 Ok(None) => ready.children = false,
                 Err(errno) => {
                     log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
@@ -62,8 +83,7 @@ impl Children {
                 }
             }
         }
-        let ended = changes.iter().filter(|(_, change)| matches!(change, Change::Ended(_)));
-        self.unseen.extend(ended.map(|(pid, _)| pid));
+        changes.iter_mut().for_each(|(pid, change)| self.account_for(*pid, change));
         changes
     }
 
@@ -91,7 +111,7 @@ impl Children {
             Ask::With(signal) => (signal, SignalReason::Set),
             Ask::ByConvention(convention) => convention.choose(process),
         };
-        if self.unseen.contains(&pid) {
+        if self.unseen.contains_key(&pid) {
             return None;
         }
         let ending = process.ending_by(signal);
@@ -105,7 +125,7 @@ impl Children {
 
     /// Sends a signal to a worker, unless its pid may have been reused, and says so if that fails.
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) -> Option<Event> {
-        if self.unseen.contains(&pid) { None } else { self.send(pid, signal, false) }
+        if self.unseen.contains_key(&pid) { None } else { self.send(pid, signal, false) }
     }
 
     /// Whether the master may signal a worker.
@@ -136,7 +156,7 @@ impl Children {
     /// must not signal the second worker: call [`Self::are_seen`] once the core knows of all.
     pub(super) fn find_unseen(&mut self, core: &Supervisor) -> Vec<Pid> {
         let gone: Vec<_> = core.pids().map(system_pid).filter(|pid| !is_child(*pid)).collect();
-        self.unseen.extend(&gone);
+        self.unseen.extend(gone.iter().map(|pid| (*pid, SinceBoot::ZERO)));
         gone
     }
 

@@ -39,7 +39,7 @@ use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, SpawnFailure};
 
 pub(crate) use captures::Captures;
-use children::{Children, heard};
+use children::{Census, Children, heard};
 use control::{Budget, Request, View};
 pub(crate) use control::{Control, ControlSocket};
 pub(crate) use groups::Groups;
@@ -131,6 +131,8 @@ impl Master {
 
     /// Runs a pool that runs already.
     fn go_on(mut self) -> anyhow::Result<u8> {
+        // Not before it is certain that no other image goes on.
+        self.parts.notify.socket().hold_senders(true);
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let refused = self.parts.handover.yield_to_stop(&self.parts.core, &mut self.parts.log);
@@ -210,7 +212,8 @@ impl Master {
         let has_unacked_deaths = ended().any(|(pid, _)| self.parts.core.is_unacked(core_pid(*pid)));
         self.hear_clients(Budget::new(has_unacked_deaths));
         let Parts { notify, core, log, .. } = &mut self.parts;
-        for event in notify.turn(has_deaths, &mut self.ready, core, log) {
+        let census = Census { core, children: &self.children };
+        for event in notify.turn(has_deaths, &mut self.ready, census, log) {
             self.feed(event);
         }
         let Parts { captures, handover, log, .. } = &mut self.parts;
@@ -273,7 +276,7 @@ impl Master {
     fn hear_clients(&mut self, mut budget: Budget) {
         loop {
             let Parts { dialect, core, workers, listeners, control, log, .. } = &mut self.parts;
-            let view = View { dialect: *dialect, core, workers, listeners };
+            let view = View { dialect: *dialect, core, children: &self.children, workers, listeners };
             match control.turn(&mut budget, &mut self.ready, self.poll.registry(), &view, log) {
                 None => return,
                 Some(request) => self.on_request(request),
@@ -286,7 +289,7 @@ impl Master {
         self.parts.control.on_reaped(child);
         loop {
             let Parts { dialect, core, workers, listeners, control, log, .. } = &mut self.parts;
-            let view = View { dialect: *dialect, core, workers, listeners };
+            let view = View { dialect: *dialect, core, children: &self.children, workers, listeners };
             match control.last_words(&mut self.ready, &view, log) {
                 None => return,
                 Some(request) => self.on_request(request),

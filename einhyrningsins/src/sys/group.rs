@@ -83,7 +83,7 @@ fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-fn send(pidfd: &OwnedFd, signal: Option<Signal>, flags: c_uint) -> Result<(), Errno> {
+pub(super) fn send(pidfd: &OwnedFd, signal: Option<Signal>, flags: c_uint) -> Result<(), Errno> {
     let number = signal.map_or(0, |signal| signal as c_int);
     let info: *const libc::siginfo_t = ptr::null();
     // SAFETY: the descriptor is open, and without an info the kernel reads no memory of ours.

@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::{fmt, io};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::PassCred;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, socket};
 use nix::unistd::Pid;
 
-use super::ancillary::{Received, receive};
+use super::ancillary::{Received, hold_senders, name_senders, receive};
+use super::peer::Sender;
 use super::process::truncate;
 
 /// The longest message that is read, in bytes; the same limit as systemd's.
@@ -24,10 +24,8 @@ pub struct NotifyReceiver {
 }
 
 /// One message of a process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NotifyMessage {
-    /// The sender. It may have exited since.
-    pub pid: Pid,
     /// `READY=1`: the worker takes traffic.
     pub ready: bool,
     /// `WATCHDOG=1`: the worker is alive.
@@ -42,12 +40,12 @@ pub struct NotifyMessage {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotifyError {
-    #[error("it came from {} and is longer than {MESSAGE_BYTES_MAX} bytes", Sender(*.sender))]
+    #[error("it came from {} and is longer than {MESSAGE_BYTES_MAX} bytes", Named(*.sender))]
     TooLong {
         /// The sender, if it is visible from here.
         sender: Option<Pid>,
     },
-    #[error("it came from {} and is not UTF-8", Sender(*.sender))]
+    #[error("it came from {} and is not UTF-8", Named(*.sender))]
     NotText {
         /// The sender, if it is visible from here.
         sender: Option<Pid>,
@@ -63,9 +61,9 @@ pub enum NotifyError {
 }
 
 #[derive(Debug)]
-struct Sender(Option<Pid>);
+struct Named(Option<Pid>);
 
-impl fmt::Display for Sender {
+impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(pid) => write!(f, "process {pid}"),
@@ -75,16 +73,20 @@ impl fmt::Display for Sender {
 }
 
 impl NotifyReceiver {
-    /// Creates the socket without an address: close-on-exec, non-blocking, passing credentials.
-    ///
-    /// # Source
-    /// `unix(7)`, `SO_PASSCRED`.
+    /// Creates the socket without an address: close-on-exec, non-blocking.
     pub fn new() -> Result<Self, Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         // Set before the socket has an address, so that no message arrives without credentials.
-        setsockopt(&fd, PassCred, &true)?;
+        name_senders(&fd)?;
         Ok(Self { fd })
+    }
+
+    /// Gets a descriptor of each sender's process from now on, or none any more: other images may not expect it.
+    pub fn hold_senders(&self, are_held: bool) {
+        // That of an older image may lack the times.
+        let _ = name_senders(&self.fd);
+        hold_senders(&self.fd, are_held);
     }
 
     /// Binds the socket to an unused abstract name that the kernel chooses, and returns the name.
@@ -107,21 +109,21 @@ impl NotifyReceiver {
     /// # Errors
     /// [`NotifyError`]. Except after [`NotifyError::Io`] and [`NotifyError::NoRoom`], the message is discarded and the
     /// next one can be taken.
-    pub fn receive(&mut self) -> Result<Option<NotifyMessage>, NotifyError> {
+    pub fn receive(&mut self) -> Result<Option<(Sender, NotifyMessage)>, NotifyError> {
         let mut text = [0; MESSAGE_BYTES_MAX];
         let datagram = match receive(&self.fd, &mut text).map_err(NotifyError::Io)? {
             Received::Message(datagram) => datagram,
             Received::Nothing => return Ok(None),
             Received::NoRoom => return Err(NotifyError::NoRoom),
         };
-        let sender = datagram.sender;
+        let sender = datagram.sender.as_ref().map(|sender| sender.pid);
         if datagram.is_truncated {
             return Err(NotifyError::TooLong { sender });
         }
         let Ok(text) = std::str::from_utf8(&text[..datagram.bytes]) else {
             return Err(NotifyError::NotText { sender });
         };
-        Ok(Some(parse(sender.ok_or(NotifyError::UnknownSender)?, text)))
+        Ok(Some((datagram.sender.ok_or(NotifyError::UnknownSender)?, parse(text))))
     }
 }
 
@@ -138,8 +140,8 @@ impl AsFd for NotifyReceiver {
 }
 
 /// Reads the assignments of a message, one per line; skips unknown ones and lines that are not assignments.
-fn parse(pid: Pid, text: &str) -> NotifyMessage {
-    let mut message = NotifyMessage { pid, ready: false, watchdog: false, stopping: false, status: None };
+fn parse(text: &str) -> NotifyMessage {
+    let mut message = NotifyMessage::default();
     for line in text.trim_end_matches('\0').lines() {
         match line.split_once('=') {
             Some(("READY", "1")) => message.ready = true,
@@ -182,6 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::peer::{SinceBoot, Stranger, Workers};
     use crate::sys::testing::{eventually, isolated};
 
     fn bound() -> NotifyReceiver {
@@ -208,13 +211,21 @@ mod tests {
     }
 
     fn nothing() -> NotifyMessage {
-        NotifyMessage { pid: getpid(), ready: false, watchdog: false, stopping: false, status: None }
+        NotifyMessage::default()
+    }
+
+    /// The next message, which this process has sent.
+    #[track_caller]
+    fn received(socket: &mut NotifyReceiver) -> Option<NotifyMessage> {
+        let (sender, message) = socket.receive().unwrap()?;
+        assert_eq!(sender.pid, getpid());
+        Some(message)
     }
 
     #[test]
     fn a_message_arrives_with_its_sender() {
         let mut socket = bound();
-        assert_eq!(socket.receive().unwrap(), None);
+        assert!(socket.receive().unwrap().is_none());
         let mut poll = Poll::new().unwrap();
         let source = &mut SourceFd(&socket.fd.as_raw_fd());
         poll.registry().register(source, Token(3), Interest::READABLE).unwrap();
@@ -232,9 +243,9 @@ mod tests {
             NotifyMessage { stopping: true, status: Some(String::new()), ..nothing() },
             nothing(),
         ] {
-            assert_eq!(socket.receive().unwrap(), Some(expected));
+            assert_eq!(received(&mut socket), Some(expected));
         }
-        assert_eq!(socket.receive().unwrap(), None);
+        assert!(socket.receive().unwrap().is_none());
     }
 
     #[test]
@@ -251,11 +262,42 @@ mod tests {
             .spawn()
             .unwrap();
         child.wait().unwrap();
-        let message = socket.receive().unwrap().unwrap();
-        assert_eq!(
-            message,
-            NotifyMessage { pid: Pid::from_raw(child.id() as i32), ready: true, ..nothing() }
-        );
+        let (sender, message) = socket.receive().unwrap().unwrap();
+        assert_eq!(sender.pid, Pid::from_raw(child.id() as i32));
+        assert_eq!(message, NotifyMessage { ready: true, ..nothing() });
+    }
+
+    #[test]
+    fn a_sender_that_has_ended_speaks_for_nobody_and_is_not_mistaken_for_another() {
+        struct Any;
+        impl Workers for Any {
+            fn has(&self, _pid: Pid) -> bool {
+                true
+            }
+            fn last_heard_of(&self, _pid: Pid) -> Option<SinceBoot> {
+                None
+            }
+        }
+        for are_held in [false, true] {
+            let mut socket = bound();
+            socket.hold_senders(are_held);
+            send(&socket, b"READY=1");
+            let (sender, _) = socket.receive().unwrap().unwrap();
+            assert_eq!(sender.worker(&Any), Ok(getpid()), "held: {are_held}");
+            let client = UnixDatagram::unbound().unwrap();
+            let address = address(&socket);
+            client
+                .connect_addr(&SocketAddr::from_abstract_name(address.as_abstract().unwrap()).unwrap())
+                .unwrap();
+            let mut child = Command::new("/bin/sh")
+                .args(["-c", "printf READY=1"])
+                .stdout(OwnedFd::from(client))
+                .spawn()
+                .unwrap();
+            child.wait().unwrap();
+            let (sender, _) = socket.receive().unwrap().unwrap();
+            assert_eq!(sender.worker(&Any), Err(Stranger::Ended), "held: {are_held}");
+        }
     }
 
     #[test]
@@ -274,8 +316,8 @@ mod tests {
         send_with(&socket, b"BARRIER=1", &[writer.as_raw_fd()]);
         send_with(&socket, b"READY=1", &[writer.as_raw_fd(); 253]);
         drop(writer);
-        assert_eq!(socket.receive().unwrap(), Some(nothing()));
-        assert_eq!(socket.receive().unwrap(), Some(NotifyMessage { ready: true, ..nothing() }));
+        assert_eq!(received(&mut socket), Some(nothing()));
+        assert_eq!(received(&mut socket), Some(NotifyMessage { ready: true, ..nothing() }));
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut reader = File::from(reader);
         eventually("nobody to hold the writer", || reader.read(&mut [0; 1]).is_ok_and(|bytes| bytes == 0));
@@ -297,7 +339,7 @@ mod tests {
                 .unwrap();
             let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
             setrlimit(Resource::RLIMIT_NOFILE, highest + 2, hard).unwrap();
-            let message = socket.receive().unwrap();
+            let message = received(&mut socket);
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
             assert_eq!(message, Some(NotifyMessage { ready: true, ..nothing() }));
             eventually("the descriptors to be closed", || open() == before);
@@ -319,7 +361,7 @@ mod tests {
             socket.receive().unwrap_err().to_string(),
             format!("it came from process {pid} and is not UTF-8")
         );
-        assert_eq!(socket.receive().unwrap(), Some(nothing()));
+        assert_eq!(received(&mut socket), Some(nothing()));
     }
 
     #[test]
@@ -333,10 +375,10 @@ mod tests {
     #[test]
     fn only_whole_assignments_count() {
         for text in ["READY", "READY=0", "READY=11", " READY=1", "XREADY=1", "ready=1", "READY=1 "] {
-            assert_eq!(parse(getpid(), text), nothing(), "for {text}");
+            assert_eq!(parse(text), nothing(), "for {text}");
         }
         for text in ["READY=1\0", "READY=1\r\n", "A\n\nREADY=1\nREADY=0"] {
-            assert!(parse(getpid(), text).ready, "for {text:?}");
+            assert!(parse(text).ready, "for {text:?}");
         }
     }
 
@@ -351,7 +393,7 @@ mod tests {
 
         #[test]
         fn any_text_gives_a_bounded_status(text in "\\PC{0,300}", status in ".{0,300}") {
-            let message = parse(getpid(), &format!("{text}\nSTATUS={status}"));
+            let message = parse(&format!("{text}\nSTATUS={status}"));
             let found = message.status.unwrap();
             prop_assert!(found.len() <= STATUS_BYTES_MAX && !found.contains(char::is_control));
         }

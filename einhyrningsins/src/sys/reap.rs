@@ -21,7 +21,7 @@ pub enum Change {
 
 /// Takes up the next change of a child, and reaps one that has ended; `None` if there is none. Never blocks.
 ///
-/// `before_reap`, if it is given, gets the pid of one that has ended as long as the kernel can give it to no other process.
+/// `before_reap` gets the pid of one that has ended as long as the kernel can give it to no other process.
 ///
 /// Two changes may raise a single SIGCHLD, so call it until it returns `None`. Call it once at the start too, for what
 /// changed before SIGCHLD was handled. As PID 1 or a subreaper, the master also gets the changes of processes that it did
@@ -33,20 +33,16 @@ pub enum Change {
 /// # Source
 /// `waitpid(2)` with WNOHANG, WUNTRACED and WCONTINUED. `nix`'s version returns an error for a child that died of a
 /// realtime signal, after its pid is gone.
-pub fn next_change(mut before_reap: Option<impl FnMut(Pid)>) -> Result<Option<(Pid, Change)>, Errno> {
+pub fn next_change(mut before_reap: impl FnMut(Pid)) -> Result<Option<(Pid, Change)>, Errno> {
     let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
     loop {
-        let mut next = -1;
-        if let Some(before_reap) = &mut before_reap {
-            let Some((pid, has_ended)) = peek()? else { return Ok(None) };
-            if has_ended {
-                before_reap(pid);
-            }
-            next = pid.as_raw();
+        let Some((pid, has_ended)) = peek()? else { return Ok(None) };
+        if has_ended {
+            before_reap(pid);
         }
         let mut status: c_int = 0;
         // SAFETY: writes the status to a live integer of the right type.
-        let pid = unsafe { libc::waitpid(next, &raw mut status, flags) };
+        let pid = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) };
         match Errno::result(pid) {
             Ok(0) | Err(Errno::ECHILD) => return Ok(None),
             Ok(pid) => {
@@ -127,7 +123,7 @@ mod tests {
     use crate::sys::testing::{eventually, isolated};
 
     fn next() -> Result<Option<(Pid, Change)>, Errno> {
-        next_change(None::<fn(Pid)>)
+        next_change(|_| ())
     }
 
     fn shell(script: &str) -> i32 {
@@ -156,7 +152,7 @@ mod tests {
             let asleep = shell("exec sleep 60");
             let mut ended = std::collections::BTreeSet::new();
             eventually("four deaths", || {
-                while let Some((pid, change)) = next_change(Some(|pid| _ = ended.insert(pid))).unwrap() {
+                while let Some((pid, change)) = next_change(|pid| _ = ended.insert(pid)).unwrap() {
                     assert!(ended.remove(&pid), "{pid} was not named before it was reaped");
                     assert_eq!(expected.remove(&pid.as_raw()), Some(change));
                 }

@@ -21,7 +21,7 @@ use crate::forms::{self, Bytes, Keyed, Written, values};
 use crate::master::ready::CLIENTS;
 use crate::sys::ancillary::{Message, Received, receive};
 use crate::sys::inherit::Kept;
-use crate::sys::peer;
+use crate::sys::peer::{self, Sender, SinceBoot};
 
 /// Clients at a time, not counting workers' own connections. Source: this and the next two, einhorn-control(7),
 /// "LIMITS", where clients are told of them.
@@ -62,6 +62,9 @@ struct Client {
     #[serde(rename = "fd")]
     stream: Kept<UnixStream>,
     peer: Peer,
+    /// When it was accepted; at the latest, when an older master left it.
+    #[serde(default = "SinceBoot::now")]
+    since: SinceBoot,
     #[serde(with = "forms::written")]
     input: LineBuffer,
     #[serde(with = "forms::written")]
@@ -204,6 +207,13 @@ impl Clients {
 
     pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
         self.clients.get(&id).map(|client| client.peer)
+    }
+
+    /// The process that made the connection; `None` if that is nobody's any more, or was made for a worker.
+    pub(super) fn sender(&self, id: ClientId) -> Option<Sender> {
+        let client = self.clients.get(&id)?;
+        let Peer::Connected(Some(_)) = client.peer else { return None };
+        Sender::of_connection(&*client.stream, client.since).ok()
     }
 
     /// The next line of `id`; reads at most once.
@@ -377,6 +387,7 @@ impl Client {
             id,
             stream: Kept::Open(stream),
             peer,
+            since: SinceBoot::now(),
             input: LineBuffer::default(),
             output: VecDeque::new(),
             has_ended: false,

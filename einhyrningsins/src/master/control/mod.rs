@@ -21,14 +21,14 @@ use mio::{Interest, Registry};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::children::{Census, Children};
 use super::listeners::Listeners;
 use super::parts::Part;
 use super::ready::{self, Ready};
 use crate::config::{Control as Settings, Dialect};
-use crate::forms::{self, core_pid};
+use crate::forms;
 use crate::logging::Log;
 use crate::sys::ancillary::refuse_rights;
-use crate::sys::peer;
 use crate::workers::Workers;
 
 use answers::Asker;
@@ -57,8 +57,15 @@ const ACCEPTS_AFTER_DEATHS: usize = 4096 + 1;
 pub(super) struct View<'a> {
     pub(super) dialect: Dialect,
     pub(super) core: &'a Supervisor,
+    pub(super) children: &'a Children,
     pub(super) workers: &'a Workers,
     pub(super) listeners: &'a Listeners,
+}
+
+impl View<'_> {
+    fn census(&self) -> Census<'_> {
+        Census { core: self.core, children: self.children }
+    }
 }
 
 /// What the loop must do about a request.
@@ -191,7 +198,7 @@ impl Control {
     fn accept(&mut self, ready: &mut Ready, registry: &Registry, view: &View<'_>, log: &mut Log) -> bool {
         let is_retry = self.clients.accept_again_at().is_some();
         match self.clients.accept(registry, &self.socket.listener) {
-            Ok(Some(id)) => self.welcome(id, ready, view),
+            Ok(Some(id)) => self.welcome(id, ready, view.census()),
             Ok(None) => return false,
             Err(error) => {
                 if !is_retry {
@@ -204,8 +211,8 @@ impl Control {
     }
 
     /// Refuses a client beyond the limit, unless it is a worker: the pool may be waiting for its ack.
-    fn welcome(&mut self, id: ClientId, ready: &mut Ready, view: &View<'_>) {
-        if self.clients.connected() > CLIENTS_MAX && !self.is_from_worker(id, view.core) {
+    fn welcome(&mut self, id: ClientId, ready: &mut Ready, census: Census<'_>) {
+        if self.clients.connected() > CLIENTS_MAX && !self.is_from_worker(id, census) {
             let message = format!("refused: {CLIENTS_MAX} clients are connected already");
             self.clients.send(id, Language::Json, &Reply::<()>::last(None, false, message, None));
             self.clients.flush(id);
@@ -216,14 +223,9 @@ impl Control {
         ready.clients.push(id);
     }
 
-    fn is_from_worker(&self, id: ClientId, core: &Supervisor) -> bool {
-        match self.clients.peer(id) {
-            Some(Peer::Connected(Some(pid))) => {
-                peer::ancestor_among(pid, |pid| core.is_worker(core_pid(pid))).is_some()
-            }
-            Some(Peer::Worker(_)) => true,
-            Some(Peer::Connected(None)) | None => false,
-        }
+    fn is_from_worker(&self, id: ClientId, census: Census<'_>) -> bool {
+        let is_own = matches!(self.clients.peer(id), Some(Peer::Worker(_)));
+        is_own || self.clients.sender(id).is_some_and(|sender| sender.worker(&census).is_ok())
     }
 
     /// Serves one client until a request needs the loop, or the time is over.

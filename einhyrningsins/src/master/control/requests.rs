@@ -4,19 +4,19 @@ use einhorn_proto::{
     AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
     Settings,
 };
-use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Report, Stop, Supervisor, UpgradePlan};
+use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Report, Stop, UpgradePlan};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::json;
 
 use super::answers::Asker;
 use super::clients::{ClientId, Peer};
-use super::{Control, Request, View};
+use super::{Census, Control, Request, View};
 use crate::einhorn;
 use crate::forms::{core_pid, core_signal, severity_name};
 use crate::logging::Log;
 use crate::manners::{Manners, VERSION};
-use crate::sys::peer;
+use crate::sys::peer::Stranger;
 use crate::sys::signals::parse_signal;
 
 /// Characters kept of the id of a ping. einhorn's own are 36 long.
@@ -95,14 +95,14 @@ impl Control {
             },
             Command::Events => self.on_events(&asker),
             Command::WorkerAck { pid } => {
-                let pid = self.speaks_for(client, pid, "worker:ack", view.core, log)?;
+                let pid = self.speaks_for(client, pid, "worker:ack", view.census(), log)?;
                 return Some(Request::Event(Event::Heard {
                     pid: core_pid(pid),
                     report: Report::Ack(AckSource::Control),
                 }));
             }
             Command::WorkerPing { pid, request_id } => {
-                let pid = self.speaks_for(client, pid, "worker:ping", view.core, log)?;
+                let pid = self.speaks_for(client, pid, "worker:ping", view.census(), log)?;
                 let word = request_id.map(|word| word.chars().take(PING_WORD_MAX).collect());
                 return Some(Request::Event(Event::Heard { pid: core_pid(pid), report: Report::Ping(word) }));
             }
@@ -156,32 +156,37 @@ impl Control {
         client: ClientId,
         pid: i32,
         what: &str,
-        core: &Supervisor,
+        census: Census<'_>,
         log: &mut Log,
     ) -> Option<Pid> {
         let pid = Pid::from_raw(pid);
-        let is_worker = |pid: Pid| core.is_worker(core_pid(pid));
-        let sender = self.clients.peer(client);
-        if let Some(Peer::Connected(_)) = sender {
+        let is_worker = |pid: Pid| census.core.is_worker(core_pid(pid));
+        let peer = self.clients.peer(client);
+        if let Some(Peer::Connected(_)) = peer {
             self.clients.leave(client);
         }
-        let worker = match sender {
-            Some(Peer::Worker(owner)) => Some(owner).filter(|owner| is_worker(*owner)),
-            Some(Peer::Connected(Some(peer))) => peer::ancestor_among(peer, is_worker),
-            Some(Peer::Connected(None)) | None => None,
+        let sender = self.clients.sender(client);
+        let worker = match (peer, &sender) {
+            (Some(Peer::Worker(owner)), _) => Some(owner).filter(|owner| is_worker(*owner)).ok_or(None),
+            (_, Some(sender)) => sender.worker(&census).map_err(Some),
+            (_, None) => Err(None),
         };
-        if let Some(worker) = worker
+        if let Ok(worker) = worker
             && (worker == pid || !is_worker(pid))
         {
             return Some(worker);
         }
-        let refusal = match sender {
-            _ if !is_worker(pid) => format!("{pid} is no worker"),
-            Some(Peer::Worker(owner)) => format!("it came from worker {owner}"),
-            Some(Peer::Connected(Some(peer))) => {
-                format!("it came from process {peer}, which is neither that worker nor descends from it")
+        let refusal = match (peer, &sender, worker) {
+            (_, Some(sender), Err(Some(ended @ Stranger::Ended))) => {
+                format!("it came from process {}, {ended}", sender.pid)
             }
-            Some(Peer::Connected(None)) | None => "its sender is not visible from here".to_owned(),
+            _ if !is_worker(pid) => format!("{pid} is no worker"),
+            (Some(Peer::Worker(owner)), ..) => format!("it came from worker {owner}"),
+            (_, Some(sender), _) => format!(
+                "it came from process {}, which is neither that worker nor descends from it",
+                sender.pid
+            ),
+            (_, None, _) => "its sender is not visible from here".to_owned(),
         };
         log.warn(format_args!("{what} for {pid} refused: {refusal}"));
         None

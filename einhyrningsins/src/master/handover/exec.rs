@@ -26,7 +26,9 @@ impl Handover {
     pub(in crate::master) fn execute(parts: &mut Parts) -> Vec<Action> {
         let Some(candidate) = parts.handover.checked.take() else { return Vec::new() };
         CLOSER.hold();
+        parts.notify.socket().hold_senders(false);
         let Err(error) = execute(parts, &candidate);
+        parts.notify.socket().hold_senders(true);
         CLOSER.go_on();
         parts.handover.give_up(&format!("{error:#}"), &mut parts.log)
     }

@@ -5,23 +5,24 @@
 
 mod socket;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::os::fd::AsRawFd;
 
 use anyhow::Context;
 use einhorn_proto::AckSource;
-use einhyrningsins_supervisor::{Event, Report, Supervisor};
+use einhyrningsins_supervisor::{Event, Report};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::children::Census;
 use super::parts::Part;
 use super::ready::{self, Ready};
 use crate::forms::core_pid;
 use crate::logging::Log;
 use crate::sys::notify::{NotifyError, NotifyMessage};
-use crate::sys::peer;
+use crate::sys::peer::Sender;
 
 pub use socket::{Access, NotifySocket};
 
@@ -79,24 +80,16 @@ impl Notify {
         &mut self,
         has_deaths: bool,
         ready: &mut Ready,
-        core: &Supervisor,
+        census: Census<'_>,
         log: &mut Log,
     ) -> Vec<Event> {
         let mut events = Vec::new();
         if !std::mem::take(&mut ready.notify) {
             return events;
         }
-        // A process stays whose descendant it is for as long as a round takes, and to find it out costs more than to read
-        // a message.
-        let mut known = HashMap::new();
         for _ in 0..if has_deaths { MESSAGES_AFTER_DEATHS } else { MESSAGES_PER_ROUND } {
             match self.socket.receive() {
-                Ok(Some(message)) => {
-                    let is_worker = |pid| core.is_worker(core_pid(pid));
-                    let find = || peer::ancestor_among(message.pid, is_worker);
-                    let worker = *known.entry(message.pid).or_insert_with(find);
-                    self.on_message(message, worker, log, &mut events);
-                }
+                Ok(Some((sender, message))) => self.on_message(&sender, message, census, log, &mut events),
                 Ok(None) => return events,
                 Err(NotifyError::NoRoom) => {
                     ready.is_notify_blocked = true;
@@ -113,18 +106,22 @@ impl Notify {
 
     fn on_message(
         &mut self,
+        sender: &Sender,
         message: NotifyMessage,
-        worker: Option<Pid>,
+        census: Census<'_>,
         log: &mut Log,
         events: &mut Vec<Event>,
     ) {
-        let NotifyMessage { pid: sender, ready, watchdog, stopping, status, .. } = message;
-        let Some(pid) = worker.map(core_pid) else {
-            let refusal = format_args!(
-                "a message to the notify socket refused: it came from process {sender}, which is neither a worker \
-                 nor descends from one"
-            );
-            return if self.strangers.is_new(sender) { log.warn(refusal) } else { log.debug(refusal) };
+        let NotifyMessage { ready, watchdog, stopping, status } = message;
+        let pid = match sender.worker(&census) {
+            Ok(worker) => core_pid(worker),
+            Err(stranger) => {
+                let pid = sender.pid;
+                let refusal = format_args!(
+                    "a message to the notify socket refused: it came from process {pid}, {stranger}"
+                );
+                return if self.strangers.is_new(pid) { log.warn(refusal) } else { log.debug(refusal) };
+            }
         };
         events.extend(ready.then_some(Event::Heard { pid, report: Report::Ack(AckSource::Notify) }));
         events.extend(watchdog.then_some(Event::Heard { pid, report: Report::Ping(None) }));

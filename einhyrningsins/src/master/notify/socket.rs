@@ -20,6 +20,7 @@ use crate::socket_place::{BoundFile, PlaceError, Unmasked};
 use crate::sys::account::{AccountSpec, Credentials};
 use crate::sys::inherit::Kept;
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
+use crate::sys::peer::Sender;
 
 /// Appended to the path of the control socket.
 const SUFFIX: &str = ".notify";
@@ -135,8 +136,13 @@ impl NotifySocket {
     }
 
     /// The next message; see [`NotifyReceiver::receive`].
-    pub fn receive(&mut self) -> Result<Option<NotifyMessage>, NotifyError> {
+    pub fn receive(&mut self) -> Result<Option<(Sender, NotifyMessage)>, NotifyError> {
         self.receiver.receive()
+    }
+
+    /// See [`NotifyReceiver::hold_senders`].
+    pub fn hold_senders(&self, are_held: bool) {
+        self.receiver.hold_senders(are_held);
     }
 }
 
@@ -192,8 +198,8 @@ mod tests {
     #[track_caller]
     fn receives(socket: &mut NotifySocket) {
         send(socket, b"READY=1").unwrap();
-        let message = socket.receive().unwrap().unwrap();
-        assert!(message.ready && message.pid == getpid(), "{message:?}");
+        let (sender, message) = socket.receive().unwrap().unwrap();
+        assert!(message.ready && sender.pid == getpid(), "{message:?}");
     }
 
     fn refusal(control: &ControlSocket) -> String {
