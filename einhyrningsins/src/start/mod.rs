@@ -107,7 +107,8 @@ fn run(config: Config) -> Result<u8, Failure> {
     };
     let listeners = Listeners::open(&config.sockets, config.policy.workers, passed, let_go, &mut log)?;
     // After the listeners: a `-b` may ask for its path.
-    let notify = match NotifySocket::beside(control_socket.path()) {
+    let access = Access::new(config.notify_mode, &config.recipe.account);
+    let notify = match NotifySocket::beside(control_socket.path(), access) {
         Ok(notify) => notify,
         Err(error) => notify_without_file(&format!("{:#}", anyhow::Error::from(error)), &mut log)?,
     };
@@ -134,7 +135,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     };
     const FIRST: Generation = Generation(1);
     parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
-    open_notify_socket(notify_mode, &mut parts)?;
+    give_notify_socket(notify_mode, &mut parts)?;
     if let Some(path) = notify_path
         && let Err(error) = parts.workers.may_write(&mut spawner, FIRST, &path)
     {
@@ -244,16 +245,18 @@ fn warn_of_deaf_workers(parts: &mut Parts) {
     }
 }
 
-/// Lets the workers send to the notify socket, and if possible nobody else.
-fn open_notify_socket(mode: Option<u32>, parts: &mut Parts) -> anyhow::Result<()> {
-    let access = Access::new(mode, &parts.workers.recipe.account, parts.workers.credentials(Generation(1)));
-    let socket = parts.notify.socket();
-    let Err(error) = socket.open_to(access) else { return Ok(()) };
+/// Gives the notify socket to the user of the workers, or opens it to all.
+fn give_notify_socket(mode: Option<u32>, parts: &mut Parts) -> anyhow::Result<()> {
+    let Some(credentials) = parts.workers.credentials(Generation(1)) else { return Ok(()) };
+    let Err(error) = parts.notify.socket().give_to(credentials) else { return Ok(()) };
     if mode.is_some() {
         return Err(error)
             .context("cannot give the notify socket to the user of the workers (--notify-mode)");
     }
-    socket.open_to(Access::default()).context("cannot set the mode of the notify socket")?;
+    // Its file is removed before another is made.
+    parts.notify = Notify::new(NotifySocket::without_file().context("cannot make the notify socket")?);
+    let open = NotifySocket::beside(&parts.control.settings().socket, Access::default());
+    parts.notify = Notify::new(open.context("cannot make the notify socket again")?);
     parts.log.warn(format_args!(
         "every user may send to the notify socket, since it cannot be given to that of the workers (--user, --group): \
          {error}; hint: that needs CAP_CHOWN"

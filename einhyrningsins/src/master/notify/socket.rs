@@ -53,17 +53,16 @@ const OWNER: u32 = 0o600;
 const ALL: u32 = 0o666;
 
 impl Access {
-    /// The mode that was asked for, or the narrowest that suits workers of `account`, who have these `credentials` if they
-    /// differ from the master's. Workers of root may become any user by themselves.
-    pub fn new(asked: Option<u32>, account: &AccountSpec, credentials: Option<&Credentials>) -> Self {
+    /// The master's user and group with the mode that was asked for, or with the narrowest that suits workers of `account`.
+    /// Workers of root may become any user by themselves.
+    pub fn new(asked: Option<u32>, account: &AccountSpec) -> Self {
         let may_change = geteuid().is_root() && account.user.is_none();
         let mode = asked.unwrap_or(if may_change { ALL } else { OWNER });
-        let user = credentials.and_then(|credentials| credentials.uid);
-        Self { mode, user, group: credentials.and_then(|credentials| credentials.gid) }
+        Self { mode, user: None, group: None }
     }
 }
 
-/// That of every socket before it could be chosen.
+/// All users, as every socket before this could be chosen.
 impl Default for Access {
     fn default() -> Self {
         Self { mode: ALL, user: None, group: None }
@@ -80,25 +79,23 @@ pub struct NotifyPathError {
 
 impl NotifySocket {
     /// Creates the socket with a file beside the control socket, whose lock keeps other masters away from it. A
-    /// file that a dead master left is replaced; nothing else is. Only this process's user may send to it until
-    /// [`Self::open_to`].
+    /// file that a dead master left is replaced; nothing else is.
     ///
     /// # Errors
     /// [`NotifyPathError`]; no file of another process was removed.
-    pub fn beside(control: &Path) -> Result<Self, NotifyPathError> {
+    pub fn beside(control: &Path, access: Access) -> Result<Self, NotifyPathError> {
         let path = path_beside(control);
-        let bound = Self::bind(&path);
+        let bound = Self::bind(&path, access);
         bound.map_err(|source| NotifyPathError { path, source })
     }
 
-    fn bind(path: &Path) -> Result<Self, PlaceError> {
+    fn bind(path: &Path, access: Access) -> Result<Self, PlaceError> {
         let address = path.to_str().ok_or_else(|| io::Error::other("the path is not UTF-8"))?;
         let receiver = NotifyReceiver::new().map_err(io::Error::from)?;
-        fchmod(&receiver, Mode::from_bits_truncate(OWNER)).map_err(io::Error::from)?;
+        fchmod(&receiver, Mode::from_bits_truncate(access.mode)).map_err(io::Error::from)?;
         let unmasked = Unmasked::begin();
         let file = BoundFile::bind(path, &SockRef::from(&receiver), |_| Ok(()))?;
         drop(unmasked);
-        let access = Access { mode: OWNER, user: None, group: None };
         Ok(Self { receiver: Kept::Open(receiver), address: address.to_owned(), file: Some(file), access })
     }
 
@@ -113,15 +110,15 @@ impl NotifySocket {
         Ok(Self { receiver, address, file: None, access: Access::default() })
     }
 
-    /// Lets those send to it whom `access` names. An abstract name has no owner and no mode.
+    /// Gives the file to the user and the group of `credentials`. An abstract name has no owner.
     ///
     /// # Errors
-    /// If this process may not give the file away, or the path leads elsewhere by now. The mode is unchanged then.
-    pub fn open_to(&mut self, access: Access) -> io::Result<()> {
+    /// If this process may not do that, or the path leads elsewhere by now.
+    pub fn give_to(&mut self, credentials: &Credentials) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.set_access(None, access.user.map(Uid::from_raw), access.group.map(Gid::from_raw))?;
-        file.set_access(Some(access.mode), None, None)?;
-        self.access = access;
+        let Credentials { uid, gid, .. } = *credentials;
+        file.set_access(None, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
+        (self.access.user, self.access.group) = (uid, gid);
         Ok(())
     }
 
@@ -163,7 +160,7 @@ mod tests {
     use std::fs;
     use std::os::fd::AsRawFd;
     use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     use nix::sys::stat::umask;
@@ -175,6 +172,10 @@ mod tests {
     use crate::socket_place::PATH_BYTES_MAX;
     use crate::sys::inherit::{Inherited, naming};
     use crate::sys::testing::{eventually, isolated};
+
+    fn beside(control: &ControlSocket) -> Result<NotifySocket, NotifyPathError> {
+        NotifySocket::beside(control.path(), Access::default())
+    }
 
     /// A control socket with this file name, in a temporary directory.
     fn control_named(name: &str) -> (TempDir, ControlSocket) {
@@ -203,13 +204,13 @@ mod tests {
     }
 
     fn refusal(control: &ControlSocket) -> String {
-        format!("{:#}", anyhow::Error::from(NotifySocket::beside(control.path()).unwrap_err()))
+        format!("{:#}", anyhow::Error::from(beside(control).unwrap_err()))
     }
 
     #[test]
     fn it_is_beside_the_control_socket_and_is_removed_with_its_owner() {
         let (directory, control) = control();
-        let mut socket = NotifySocket::beside(control.path()).unwrap();
+        let mut socket = beside(&control).unwrap();
         let path = directory.path().join("c.sock.notify");
         assert_eq!((socket.path(), socket.address()), (Some(path.as_path()), path.to_str().unwrap()));
         receives(&mut socket);
@@ -227,11 +228,10 @@ mod tests {
             || {
                 for mask in [0o000, 0o022, 0o077] {
                     umask(Mode::from_bits_truncate(mask));
-                    let (_directory, control) = control();
-                    let mut socket = NotifySocket::beside(control.path()).unwrap();
-                    assert_eq!(mode_of(&socket), 0o600, "with umask {mask:03o}");
-                    for mode in [0o660, 0o666, 0o600] {
-                        socket.open_to(Access { mode, ..Access::default() }).unwrap();
+                    for mode in [0o600, 0o660, 0o666] {
+                        let (_directory, control) = control();
+                        let access = Access { mode, ..Access::default() };
+                        let socket = NotifySocket::beside(control.path(), access).unwrap();
                         assert_eq!(mode_of(&socket), mode, "with umask {mask:03o}");
                     }
                     assert_eq!(umask(Mode::empty()).bits(), mask, "the umask must be unchanged");
@@ -246,27 +246,24 @@ mod tests {
 
     #[test]
     fn one_user_may_send_unless_workers_of_root_may_become_another() {
-        let other = Credentials { uid: Some(54_321), gid: Some(54_322), groups: None };
         let spec = |user: Option<&str>| AccountSpec { user: user.map(str::to_owned), group: None };
-        let access = |mode| Access { mode, user: Some(54_321), group: Some(54_322) };
-        assert_eq!(Access::new(None, &spec(Some("54321")), Some(&other)), access(0o600));
-        assert_eq!(Access::new(Some(0o660), &spec(Some("54321")), Some(&other)), access(0o660));
-        let nobody_else = Access { mode: 0o600, user: None, group: None };
-        assert_eq!(Access::new(None, &spec(Some("0")), None), nobody_else);
-        let own = if geteuid().is_root() { Access::default() } else { nobody_else };
-        assert_eq!(Access::new(None, &spec(None), None), own);
+        let mode = |asked, user| Access::new(asked, &spec(user)).mode;
+        assert_eq!((mode(None, Some("54321")), mode(None, Some("0"))), (0o600, 0o600));
+        assert_eq!((mode(Some(0o660), Some("54321")), mode(Some(0o660), None)), (0o660, 0o660));
+        assert_eq!(mode(None, None), if geteuid().is_root() { 0o666 } else { 0o600 });
     }
 
     #[test]
     fn a_file_that_is_no_longer_ours_is_not_given_away() {
         let (_directory, control) = control();
-        let mut socket = NotifySocket::beside(control.path()).unwrap();
+        let mut socket = beside(&control).unwrap();
         let path = socket.path().unwrap().to_owned();
         fs::remove_file(&path).unwrap();
         let other = UnixDatagram::bind(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(socket.open_to(Access::default()).is_err());
-        assert_eq!(mode_of(&socket), 0o600);
+        let owner = || fs::metadata(&path).unwrap().uid();
+        let before = owner();
+        assert!(socket.give_to(&Credentials { uid: Some(54_321), ..Credentials::default() }).is_err());
+        assert_eq!(owner(), before);
         drop(other);
     }
 
@@ -276,8 +273,8 @@ mod tests {
         let path = directory.path().join("c.sock.notify");
         drop(UnixDatagram::bind(&path).unwrap());
         // A child that another test is spawning may hold a copy until its exec.
-        eventually("the socket to be stale", || NotifySocket::beside(control.path()).is_ok());
-        receives(&mut NotifySocket::beside(control.path()).unwrap());
+        eventually("the socket to be stale", || beside(&control).is_ok());
+        receives(&mut beside(&control).unwrap());
     }
 
     #[test]
@@ -298,7 +295,7 @@ mod tests {
     fn the_path_may_use_every_byte_that_the_system_allows() {
         let room = PATH_BYTES_MAX - tempfile::tempdir().unwrap().path().as_os_str().len() - 1 - SUFFIX.len();
         let (_directory, control) = control_named(&"x".repeat(room));
-        receives(&mut NotifySocket::beside(control.path()).unwrap());
+        receives(&mut beside(&control).unwrap());
         let (directory, control) = control_named(&"x".repeat(room + 1));
         let why = ".notify: the path has 108 bytes; a socket path has at most 107";
         assert!(refusal(&control).ends_with(why), "{}", refusal(&control));
@@ -309,9 +306,7 @@ mod tests {
     fn a_handover_keeps_the_socket_and_its_file() {
         isolated("master::notify::socket::tests::a_handover_keeps_the_socket_and_its_file", || {
             let (_directory, control) = control();
-            for socket in
-                [NotifySocket::beside(control.path()).unwrap(), NotifySocket::without_file().unwrap()]
-            {
+            for socket in [beside(&control).unwrap(), NotifySocket::without_file().unwrap()] {
                 let path = socket.path().map(Path::to_owned);
                 let mut state = serde_json::to_value(&socket).unwrap();
                 // As over an exec: the descriptor stays open and nothing is dropped.
