@@ -16,6 +16,7 @@ mod einhorn_wire;
 mod faults;
 mod floods;
 mod hostile_clients;
+mod identity;
 mod impostors;
 mod load_client;
 mod logs;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         faults::trials(),
         floods::trials(),
         hostile_clients::trials(),
+        identity::trials(),
         impostors::trials(),
         load_client::trials(),
         logs::trials(),

@@ -13,6 +13,7 @@ mod listeners;
 mod notify;
 mod parts;
 mod ready;
+mod refusals;
 mod sampling;
 mod service;
 mod signals;

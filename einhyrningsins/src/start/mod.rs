@@ -110,7 +110,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     let access = Access::new(config.notify_mode, &config.recipe.account);
     let notify = match NotifySocket::beside(control_socket.path(), access) {
         Ok(notify) => notify,
-        Err(error) => notify_without_file(&format!("{:#}", anyhow::Error::from(error)), &mut log)?,
+        Err(error) => notify_without_file(access, &format!("{:#}", anyhow::Error::from(error)), &mut log)?,
     };
     let notify_path = notify.path().map(Path::to_owned);
     let options = worker_options(&config, open_files);
@@ -140,7 +140,8 @@ fn run(config: Config) -> Result<u8, Failure> {
         && let Err(error) = parts.workers.may_write(&mut spawner, FIRST, &path)
     {
         let why = format!("workers (--user, --group) may not reach {}: {error}", path.display());
-        parts.notify = Notify::new(notify_without_file(&why, &mut parts.log)?);
+        parts.notify = Notify::new(notify_without_file(access, &why, &mut parts.log)?);
+        give_notify_socket(notify_mode, &mut parts)?;
         parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
     }
     warn_of_deaf_workers(&mut parts);
@@ -254,7 +255,8 @@ fn give_notify_socket(mode: Option<u32>, parts: &mut Parts) -> anyhow::Result<()
             .context("cannot give the notify socket to the user of the workers (--notify-mode)");
     }
     // Its file is removed before another is made.
-    parts.notify = Notify::new(NotifySocket::without_file().context("cannot make the notify socket")?);
+    parts.notify =
+        Notify::new(NotifySocket::without_file(Access::default()).context("cannot make the notify socket")?);
     let open = NotifySocket::beside(&parts.control.settings().socket, Access::default());
     parts.notify = Notify::new(open.context("cannot make the notify socket again")?);
     parts.log.warn(format_args!(
@@ -265,11 +267,11 @@ fn give_notify_socket(mode: Option<u32>, parts: &mut Parts) -> anyhow::Result<()
 }
 
 /// The notify socket without a file.
-fn notify_without_file(why: &str, log: &mut Log) -> anyhow::Result<NotifySocket> {
+fn notify_without_file(access: Access, why: &str, log: &mut Log) -> anyhow::Result<NotifySocket> {
     log.warn(format_args!(
         "NOTIFY_SOCKET is an abstract name, which some servers do not know, and no path: {why}"
     ));
-    NotifySocket::without_file().context("cannot make the notify socket")
+    NotifySocket::without_file(access).context("cannot make the notify socket")
 }
 
 fn unresolved(error: &ResolveError) -> Failure {

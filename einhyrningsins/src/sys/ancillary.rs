@@ -9,7 +9,7 @@ use nix::libc::{self, c_int};
 use nix::sys::socket::sockopt::{PassCred, ReceiveTimestampns};
 use nix::sys::socket::{getsockopt, setsockopt};
 use nix::sys::time::TimeSpec;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
 use super::closer::CLOSER;
@@ -209,7 +209,7 @@ fn take_control(header: &libc::msghdr) -> Control {
     }
     let sender = credentials.map(|found| {
         let sent_at = sent_at.map(TimeSpec::from).map_or_else(SinceBoot::now, SinceBoot::at_wall_clock);
-        Sender::new(Pid::from_raw(found.pid), process, sent_at)
+        Sender::new(Pid::from_raw(found.pid), Uid::from_raw(found.uid), process, sent_at)
     });
     Control { sender, descriptors }
 }

@@ -60,6 +60,16 @@ pub enum NotifyError {
     Io(io::Error),
 }
 
+impl NotifyError {
+    /// The sender of a message that was discarded, if it is visible from here.
+    pub fn sender(&self) -> Option<Pid> {
+        match self {
+            Self::TooLong { sender } | Self::NotText { sender } => *sender,
+            Self::UnknownSender | Self::NoRoom | Self::Io(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Named(Option<Pid>);
 

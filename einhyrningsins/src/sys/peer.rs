@@ -67,6 +67,8 @@ pub trait Workers {
 #[derive(Debug)]
 pub struct Sender {
     pub pid: Pid,
+    /// Its user at that time.
+    pub uid: Uid,
     process: Process,
     /// A time at which it had its pid.
     seen_at: SinceBoot,
@@ -109,8 +111,8 @@ impl Process {
 }
 
 impl Sender {
-    pub fn new(pid: Pid, process: Process, seen_at: SinceBoot) -> Self {
-        Self { pid, process, seen_at }
+    pub fn new(pid: Pid, uid: Uid, process: Process, seen_at: SinceBoot) -> Self {
+        Self { pid, uid, process, seen_at }
     }
 
     /// The process that made the connection `socket`, which was accepted at `accepted_at`.
@@ -121,9 +123,9 @@ impl Sender {
     /// # Source
     /// `SO_PEERPIDFD`, since Linux 6.5.
     pub fn of_connection(socket: &impl AsFd, accepted_at: SinceBoot) -> Result<Self, Errno> {
-        let pid = credentials(socket)?.pid;
+        let Credentials { pid, uid, .. } = credentials(socket)?;
         let process = Process::of(getsockopt(&socket.as_fd(), PeerPidfd));
-        Ok(Self { pid, process, seen_at: accepted_at })
+        Ok(Self { pid, uid, process, seen_at: accepted_at })
     }
 
     /// The worker that it is, or from which it descends. An orphan is nobody's descendant.
@@ -354,7 +356,7 @@ mod tests {
     }
 
     fn sender(pid: Pid, process: Process, seen_at: SinceBoot) -> Sender {
-        Sender::new(pid, process, seen_at)
+        Sender::new(pid, getuid(), process, seen_at)
     }
 
     fn pidfd(pid: Pid) -> Process {

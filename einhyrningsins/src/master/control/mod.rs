@@ -25,6 +25,7 @@ use super::children::{Census, Children};
 use super::listeners::Listeners;
 use super::parts::Part;
 use super::ready::{self, Ready};
+use super::refusals::Refusals;
 use crate::config::{Control as Settings, Dialect};
 use crate::forms;
 use crate::logging::Log;
@@ -89,6 +90,8 @@ pub(crate) struct Control {
     /// A request to join an upgrade, fed to the core since the last turn.
     #[serde(skip)]
     joining: Option<RequestKey>,
+    #[serde(skip)]
+    refusals: Refusals,
     /// Connections of workers that have just ended, whose last requests are to be read.
     #[serde(skip)]
     ended: Vec<Serving>,
@@ -131,6 +134,7 @@ impl Control {
             next_request: 0,
             serving: None,
             joining: None,
+            refusals: Refusals::default(),
             ended: Vec::new(),
             started_at: forms::now(),
         }
@@ -163,6 +167,7 @@ impl Control {
         log: &mut Log,
     ) -> Option<Request> {
         self.report_joined(view);
+        self.refusals.settle("acks and pings", log);
         ready.closed.drain(..).for_each(|id| self.clients.mark_deaf(id));
         ready.control |= self.clients.accept_again_at().is_some_and(|at| at <= Instant::now());
         loop {
@@ -403,6 +408,6 @@ impl Part for Control {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.clients.accept_again_at()
+        [self.clients.accept_again_at(), self.refusals.deadline()].into_iter().flatten().min()
     }
 }

@@ -188,7 +188,7 @@ impl Control {
             ),
             (_, None, _) => "its sender is not visible from here".to_owned(),
         };
-        log.warn(format_args!("{what} for {pid} refused: {refusal}"));
+        self.refusals.log(None, format_args!("{what} for {pid} refused: {refusal}"), log);
         None
     }
 }

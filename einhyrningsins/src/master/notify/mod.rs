@@ -1,28 +1,30 @@
 //! Messages of workers over `NOTIFY_SOCKET`: readiness, pings, status text, stopping.
 //!
-//! Any process may send to the socket (`socket.rs`). The kernel reports the sender, and only workers and their
-//! descendants are believed.
+//! The socket (`socket.rs`) is the workers' user's, or everybody's. The kernel reports the sender, and only workers and
+//! their descendants are believed.
 
 mod socket;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use einhorn_proto::AckSource;
 use einhyrningsins_supervisor::{Event, Report};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
-use nix::unistd::Pid;
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::children::Census;
 use super::parts::Part;
 use super::ready::{self, Ready};
+use super::refusals::Refusals;
 use crate::forms::core_pid;
 use crate::logging::Log;
 use crate::sys::notify::{NotifyError, NotifyMessage};
-use crate::sys::peer::Sender;
+use crate::sys::peer::{Sender, Workers as _};
 
 pub use socket::{Access, NotifySocket};
 
@@ -33,8 +35,11 @@ const MESSAGES_PER_ROUND: usize = 256;
 /// a worker sent before its death is read. Source: `net.unix.max_dgram_qlen`, 10, or 512 where systemd sets it.
 const MESSAGES_AFTER_DEATHS: usize = 1024;
 
-/// Senders of refused messages that are remembered.
-const STRANGERS_MAX: usize = 256;
+/// Messages of each user in a second whose senders are looked up in vain. The look is what a message costs most.
+const LOOKS_MAX: u32 = 100;
+
+/// Users of whom that is known.
+const USERS_MAX: usize = 256;
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
@@ -43,28 +48,35 @@ const VARIABLE: &str = "NOTIFY_SOCKET";
 pub(crate) struct Notify {
     socket: NotifySocket,
     #[serde(skip)]
-    strangers: Strangers,
+    looks: Looks,
+    #[serde(skip)]
+    refusals: Refusals,
 }
 
-/// Senders that are not workers; each is warned about once. Workers of a dead master find its successor at the same
-/// path and may ping for as long as they live.
+/// How often each user's senders were looked up in vain in this second: a user that floods the socket is not to cost more
+/// than the reading, and not to keep the helpers of workers of other users from being heard.
 #[derive(Debug, Default)]
-struct Strangers {
-    seen: HashSet<Pid>,
+struct Looks {
+    since: Option<Instant>,
+    vain: HashMap<Uid, u32>,
 }
 
-impl Strangers {
-    fn is_new(&mut self, pid: Pid) -> bool {
-        if self.seen.len() >= STRANGERS_MAX {
-            self.seen.clear();
+impl Looks {
+    fn are_left(&mut self, user: Uid) -> bool {
+        if self.since.is_none_or(|since| since.elapsed() >= Duration::from_secs(1)) {
+            *self = Self { since: Some(Instant::now()), vain: HashMap::new() };
         }
-        self.seen.insert(pid)
+        self.vain.get(&user).map_or(self.vain.len() < USERS_MAX, |vain| *vain < LOOKS_MAX)
+    }
+
+    fn add_vain(&mut self, user: Uid) {
+        *self.vain.entry(user).or_default() += 1;
     }
 }
 
 impl Notify {
     pub(crate) fn new(socket: NotifySocket) -> Self {
-        Self { socket, strangers: Strangers::default() }
+        Self { socket, looks: Looks::default(), refusals: Refusals::default() }
     }
 
     /// The variables for workers.
@@ -84,6 +96,7 @@ impl Notify {
         log: &mut Log,
     ) -> Vec<Event> {
         let mut events = Vec::new();
+        self.refusals.settle("messages to the notify socket", log);
         if !std::mem::take(&mut ready.notify) {
             return events;
         }
@@ -96,7 +109,8 @@ impl Notify {
                     return events;
                 }
                 Err(error) => {
-                    log.warn(format_args!("a message to the notify socket was dropped: {error}"));
+                    let dropped = format_args!("a message to the notify socket was dropped: {error}");
+                    self.refusals.log(error.sender(), dropped, log);
                 }
             }
         }
@@ -112,17 +126,22 @@ impl Notify {
         log: &mut Log,
         events: &mut Vec<Event>,
     ) {
-        let NotifyMessage { ready, watchdog, stopping, status } = message;
+        let is_hopeless = !census.has(sender.pid) && !self.looks.are_left(sender.uid);
+        if is_hopeless || !self.socket.admits(sender.uid) {
+            return self.refusals.count();
+        }
         let pid = match sender.worker(&census) {
             Ok(worker) => core_pid(worker),
             Err(stranger) => {
+                self.looks.add_vain(sender.uid);
                 let pid = sender.pid;
                 let refusal = format_args!(
                     "a message to the notify socket refused: it came from process {pid}, {stranger}"
                 );
-                return if self.strangers.is_new(pid) { log.warn(refusal) } else { log.debug(refusal) };
+                return self.refusals.log(Some(pid), refusal, log);
             }
         };
+        let NotifyMessage { ready, watchdog, stopping, status } = message;
         events.extend(ready.then_some(Event::Heard { pid, report: Report::Ack(AckSource::Notify) }));
         events.extend(watchdog.then_some(Event::Heard { pid, report: Report::Ping(None) }));
         events.extend(status.map(|text| Event::Heard { pid, report: Report::Status(text) }));
@@ -135,6 +154,10 @@ impl Part for Notify {
         let source = &mut SourceFd(&self.socket.as_raw_fd());
         registry.register(source, ready::NOTIFY, Interest::READABLE).context("cannot wait for notifications")
     }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.refusals.deadline()
+    }
 }
 
 #[cfg(test)]
@@ -142,11 +165,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_stranger_is_new_once_and_the_memory_is_bounded() {
-        let mut strangers = Strangers::default();
-        let pids = || (1..=STRANGERS_MAX as i32).map(Pid::from_raw);
-        assert!(pids().all(|pid| strangers.is_new(pid)));
-        assert!(strangers.is_new(Pid::from_raw(i32::MAX)) && !strangers.is_new(Pid::from_raw(i32::MAX)));
-        assert!(strangers.seen.len() <= STRANGERS_MAX);
+    fn a_user_that_floods_is_not_looked_up_and_others_are() {
+        let mut looks = Looks::default();
+        let (loud, quiet) = (Uid::from_raw(1), Uid::from_raw(2));
+        for _ in 0..LOOKS_MAX {
+            assert!(looks.are_left(loud));
+            looks.add_vain(loud);
+        }
+        assert!(!looks.are_left(loud) && looks.are_left(quiet));
+        looks.since = Some(Instant::now() - Duration::from_secs(1));
+        assert!(looks.are_left(loud), "a second is over");
+        for user in 0..u32::try_from(USERS_MAX).unwrap() {
+            looks.add_vain(Uid::from_raw(user));
+        }
+        assert!(looks.are_left(loud) && !looks.are_left(Uid::from_raw(u32::MAX)), "there are too many users");
     }
 }

@@ -49,6 +49,9 @@ pub struct Access {
 /// The mode for one user.
 const OWNER: u32 = 0o600;
 
+/// The bits that let others than the owner send.
+const GROUP_AND_OTHERS_SEND: u32 = 0o022;
+
 /// The mode for all users.
 const ALL: u32 = 0o666;
 
@@ -99,27 +102,35 @@ impl NotifySocket {
         Ok(Self { receiver: Kept::Open(receiver), address: address.to_owned(), file: Some(file), access })
     }
 
-    /// Creates the socket with an abstract name.
+    /// Creates the socket with an abstract name, to which everybody can send: see [`Self::admits`].
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM; ENOSPC if every abstract name is taken.
-    pub fn without_file() -> Result<Self, Errno> {
+    pub fn without_file(access: Access) -> Result<Self, Errno> {
         let receiver = NotifyReceiver::new()?;
         let name = receiver.bind_to_any_name()?;
         let (receiver, address) = (Kept::Open(receiver), format!("@{name}"));
-        Ok(Self { receiver, address, file: None, access: Access::default() })
+        Ok(Self { receiver, address, file: None, access })
     }
 
-    /// Gives the file to the user and the group of `credentials`. An abstract name has no owner.
+    /// Gives the socket to the user and the group of `credentials`.
     ///
     /// # Errors
     /// If this process may not do that, or the path leads elsewhere by now.
     pub fn give_to(&mut self, credentials: &Credentials) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
         let Credentials { uid, gid, .. } = *credentials;
-        file.set_access(None, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
+        if let Some(file) = &self.file {
+            file.set_access(None, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
+        }
         (self.access.user, self.access.group) = (uid, gid);
         Ok(())
+    }
+
+    /// Whether a message of this user is let in: what the mode of a file says, as far as a user tells. The kernel keeps
+    /// other users from a file by itself.
+    pub fn admits(&self, user: Uid) -> bool {
+        let owner = self.access.user.map_or_else(geteuid, Uid::from_raw);
+        self.access.mode & GROUP_AND_OTHERS_SEND != 0 || user.is_root() || user == owner
     }
 
     /// The value of `NOTIFY_SOCKET`: the path, or `@` and the abstract name.
@@ -216,7 +227,7 @@ mod tests {
         receives(&mut socket);
         drop(socket);
         assert!(!path.exists());
-        let mut without = NotifySocket::without_file().unwrap();
+        let mut without = NotifySocket::without_file(Access::default()).unwrap();
         assert!(without.path().is_none() && without.address().starts_with('@'), "{without:?}");
         receives(&mut without);
     }
@@ -251,6 +262,23 @@ mod tests {
         assert_eq!((mode(None, Some("54321")), mode(None, Some("0"))), (0o600, 0o600));
         assert_eq!((mode(Some(0o660), Some("54321")), mode(Some(0o660), None)), (0o660, 0o660));
         assert_eq!(mode(None, None), if geteuid().is_root() { 0o666 } else { 0o600 });
+    }
+
+    #[test]
+    fn an_abstract_name_is_for_the_users_that_a_file_would_be_for() {
+        let socket = |mode| NotifySocket::without_file(Access { mode, ..Access::default() }).unwrap();
+        let (worker, other) = (Uid::from_raw(54_321), Uid::from_raw(54_323));
+        let given = |mode| {
+            let mut socket = socket(mode);
+            socket.give_to(&Credentials { uid: Some(54_321), ..Credentials::default() }).unwrap();
+            socket
+        };
+        let admitted = |socket: NotifySocket| {
+            [Uid::from_raw(0), geteuid(), worker, other].map(|user| socket.admits(user))
+        };
+        assert_eq!(admitted(socket(0o600)), [true, true, geteuid() == worker, geteuid() == other]);
+        assert_eq!(admitted(given(0o600)), [true, geteuid().is_root(), true, false]);
+        assert_eq!(admitted(given(0o666)), [true; 4]);
     }
 
     #[test]
@@ -306,7 +334,8 @@ mod tests {
     fn a_handover_keeps_the_socket_and_its_file() {
         isolated("master::notify::socket::tests::a_handover_keeps_the_socket_and_its_file", || {
             let (_directory, control) = control();
-            for socket in [beside(&control).unwrap(), NotifySocket::without_file().unwrap()] {
+            for socket in [beside(&control).unwrap(), NotifySocket::without_file(Access::default()).unwrap()]
+            {
                 let path = socket.path().map(Path::to_owned);
                 let mut state = serde_json::to_value(&socket).unwrap();
                 // As over an exec: the descriptor stays open and nothing is dropped.
