@@ -141,8 +141,8 @@ fn a_crash_of_the_old_program_too_is_the_end() {
 /// Once the new master has begun to act, its predecessor's state is no longer true.
 fn the_way_back_is_closed_when_the_new_master_has_begun() {
     let mut master = master();
-    // Asked of every worker, first thing.
-    let _strace = Strace::attach(master.process(), "waitid:signal=SIGABRT:when=1", &master.file("strace"));
+    // Asked of every worker, first thing; and twice by the old master, when the check has ended.
+    let _strace = Strace::attach(master.process(), "waitid:signal=SIGABRT:when=3", &master.file("strace"));
     let mut control = master.control();
     control.send(r#"{"command":"reload"}"#);
     let status = master.wait_exit();
