@@ -33,6 +33,7 @@ mod status;
 mod target;
 mod upgrade;
 mod values;
+mod visible;
 mod yaml;
 
 pub use command::{
@@ -62,6 +63,7 @@ pub use values::{
     DEFAULT_DIRECTORY, SecondsError, SizeError, default_path, einhorns_directory, parse_master_name,
     parse_seconds, parse_seconds_above_zero, parse_size,
 };
+pub use visible::{visible, visible_json, visible_line};
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]
 pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};

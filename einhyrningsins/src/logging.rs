@@ -19,7 +19,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use einhorn_proto::{Notice, Severity};
+use einhorn_proto::{Notice, Severity, visible_json, visible_line};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, send};
@@ -310,17 +310,20 @@ impl Log {
         if severity > self.config.verbosity {
             return;
         }
+        // One line, whatever is in the names and texts of workers.
+        let message = message.to_string();
+        let message = visible_line(&message);
         if severity <= Severity::Warn
             && let Some(syslog) = &mut self.syslog
         {
-            syslog.send(severity, message);
+            syslog.send(severity, &message);
         }
         if self.pending.len() > PENDING_BYTES_MAX {
             self.failure = None;
             self.lost += 1;
             return;
         }
-        let line = self.line(severity, message, notice);
+        let line = self.line(severity, &message, notice);
         self.pending.extend(line.as_bytes());
         self.flush();
     }
@@ -355,7 +358,8 @@ impl Log {
                     data: notice,
                 };
                 // It contains nothing that JSON cannot express.
-                serde_json::to_string(&line).unwrap_or_default() + "\n"
+                let line = serde_json::to_string(&line).unwrap_or_default();
+                visible_json(&line).into_owned() + "\n"
             }
         }
     }
@@ -562,6 +566,20 @@ mod tests {
         assert_eq!(line["level"], "info");
         assert_eq!(line["message"], "number of workers 1 -> 2");
         assert_eq!(line["data"], serde_json::json!({ "event": "resized", "from": 1, "to": 2 }));
+    }
+
+    #[test]
+    fn a_line_is_one_line_that_controls_no_terminal_in_each_form() {
+        for format in [LogFormat::Text, LogFormat::Einhorn, LogFormat::Json] {
+            let (mut log, mut reader) = log_to_pipe(LogConfig { format, ..CONFIG });
+            log.info("worker \u{1b}[2J\u{202e}\n[MASTER 1] INFO: forged\u{9b}");
+            let text = read_all(&mut reader);
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(
+                text.contains("\\u{1b}[2J") && !text.contains(['\u{1b}', '\u{202e}', '\u{9b}']),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use einhorn_proto::{CommandClass, command_info};
+use einhorn_proto::{CommandClass, command_info, visible};
 use nix::errno::Errno;
 
 use crate::interrupt;
 use crate::program::Program;
-use crate::text::clean;
 use crate::trust::{Doubt, VARIABLE};
 
 /// What decides the exit code.
@@ -236,7 +235,7 @@ pub(crate) fn report(program: Program, error: &Error) {
         return;
     }
     if let Error::Clap(error) = error {
-        let _ = error.print();
+        let _ = print_clap(error);
         // A message of ours has no newline of its own, and the prompt would overwrite its last line.
         if !error.render().to_string().ends_with('\n') {
             let _ = writeln!(io::stderr());
@@ -258,9 +257,17 @@ pub(crate) fn report(program: Program, error: &Error) {
     note(program, &text);
 }
 
+/// Prints clap's message, which may quote what was typed, or the requested help.
+fn print_clap(error: &clap::Error) -> io::Result<()> {
+    match visible(&error.render().to_string()) {
+        Cow::Owned(text) if error.use_stderr() => write!(io::stderr(), "{text}"),
+        _ => error.print(),
+    }
+}
+
 /// Prints a line to standard error as `program`. Ignores a failure to do so.
 pub(crate) fn note(program: Program, text: &str) {
-    let _ = writeln!(io::stderr(), "{}: {}", program.name(), clean(text));
+    let _ = writeln!(io::stderr(), "{}: {}", program.name(), visible(text));
 }
 
 /// Prints the error and returns its exit code.
@@ -280,7 +287,7 @@ pub(crate) fn exit(program: Program, error: &Error) -> ExitCode {
 /// # Errors
 /// [`Error::Output`] if the help cannot be written.
 pub(crate) fn exit_with_clap(error: &clap::Error) -> Result<ExitCode, Error> {
-    match error.print() {
+    match print_clap(error) {
         Err(source) if !error.use_stderr() => Err(Error::Output(source)),
         _ if error.use_stderr() => Ok(ExitCode::from(Kind::Usage.exit_code())),
         _ => Ok(ExitCode::SUCCESS),

@@ -4,11 +4,11 @@ use std::env;
 use std::io::{self, IsTerminal, Write};
 
 use clap::ColorChoice;
+use einhorn_proto::{visible, visible_json};
 use terminal_size::{Width, terminal_size_of};
 
 use crate::error::Error;
 use crate::table::{Line, Style, paint};
-use crate::text::clean;
 
 /// Standard output.
 #[derive(Debug)]
@@ -54,12 +54,17 @@ impl Output {
         if message.is_empty() { Ok(()) } else { self.text(message) }
     }
 
-    /// [`Self::text`], coloured if the terminal has colours. Control characters in it do not reach a terminal.
+    /// [`Self::text`], coloured if the terminal has colours. Characters in it that control a terminal become visible,
+    /// whether there is one or not: what goes to a file may be shown later.
     pub(crate) fn styled(&self, text: &str, style: Style) -> Result<(), Error> {
         let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = if self.is_terminal { clean(text) } else { text.to_owned() };
-        let text = style.paint(&text, self.is_coloured);
+        let text = style.paint(&visible(text), self.is_coloured);
         self.raw(&format!("{text}\n"))
+    }
+
+    /// Writes a value in JSON, and a newline.
+    pub(crate) fn json(&self, json: &str) -> Result<(), Error> {
+        self.raw(&format!("{}\n", visible_json(json)))
     }
 
     /// Writes lines, coloured and cut to the terminal's width if there is one.
@@ -67,7 +72,7 @@ impl Output {
         self.raw(&paint(lines, self.width(), self.is_coloured))
     }
 
-    /// Writes `text` as it is, and at once.
+    /// Writes `text` as it is, and at once: nothing that others wrote.
     ///
     /// # Errors
     /// [`Error::Output`], which is silent if the reader has gone.

@@ -1,6 +1,8 @@
 //! Lays out coloured lines and tables.
 
-use crate::text::{cut, one_line, width};
+use einhorn_proto::visible_line;
+
+use crate::text::{cut, width};
 
 /// The style of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub(crate) struct Span {
 impl Span {
     /// Makes a span of `text`, on one line and without control characters, so that its width is known.
     pub(crate) fn new(text: &str, style: Style) -> Self {
-        Self { text: one_line(text), style }
+        Self { text: visible_line(text).into_owned(), style }
     }
 
     pub(crate) fn plain(text: &str) -> Self {

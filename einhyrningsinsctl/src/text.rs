@@ -41,19 +41,6 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// Replaces control characters except newline and tab.
-///
-/// Some text comes from workers (`STATUS=`, file names), which must not control the user's terminal.
-pub(crate) fn clean(text: &str) -> String {
-    let is_safe = |c: char| !c.is_control() || c == '\n' || c == '\t';
-    text.chars().map(|c| if is_safe(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
-}
-
-/// [`clean`], and on one line.
-pub(crate) fn one_line(text: &str) -> String {
-    clean(text).replace(['\n', '\t'], " ")
-}
-
 /// A time in at most two units: `0.4s`, `12s`, `5m12s`, `3h04m`, `2d03h`.
 pub(crate) fn age(millis: u64) -> String {
     match millis {
@@ -93,12 +80,6 @@ mod tests {
         assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
         assert_eq!(wrap("one two", 2), ["one", "two"]);
         assert_eq!(wrap("", 2), [""; 0]);
-    }
-
-    #[test]
-    fn a_worker_cannot_move_the_cursor() {
-        assert_eq!(clean("a\u{1b}[2Jb\n\tc\u{9b}"), "a\u{fffd}[2Jb\n\tc\u{fffd}");
-        assert_eq!(one_line("a\nb\tc"), "a b c");
     }
 
     #[test]

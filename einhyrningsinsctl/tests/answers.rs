@@ -99,9 +99,39 @@ fn a_list_of_commands_ends_at_the_first_that_fails() {
 }
 
 #[test]
-fn messages_of_several_lines_are_printed_as_they_are() {
-    let master = Master::answering(true, "SIGHUP\nSIGINT\n\tand \u{1b}[1mmore\n", Value::Null);
-    master.client(&["signal"]).finish().expect(0, "SIGHUP\nSIGINT\n\tand \u{1b}[1mmore\n", "");
+fn messages_of_several_lines_are_printed_as_such() {
+    let master = Master::answering(true, "SIGHUP\nSIGINT\n\tand more\n", Value::Null);
+    master.client(&["signal"]).finish().expect(0, "SIGHUP\nSIGINT\n\tand more\n", "");
+}
+
+/// Also where there is no terminal: what goes to a file may be shown later.
+#[test]
+fn what_controls_a_terminal_is_made_visible_on_every_output() {
+    let bad = "\u{1b}[2Ja\rb\u{7f}\u{9b}1m\u{202e}c\u{2066}";
+    let shown = "\\u{1b}[2Ja\\rb\\u{7f}\\u{9b}1m\\u{202e}c\\u{2066}";
+    let master = |ok: bool| Master::answering(ok, bad, Value::Null);
+    for command in ["inc", "status", "state", "events"] {
+        master(true).client(&[command]).finish().expect(0, &format!("{shown}\n"), "");
+    }
+    master(false).client(&["inc"]).finish().expect(1, "", &format!("einhyrningsinsctl: {shown}\n"));
+    master(true).einhornsh(&["-e", "inc"]).finish().expect(0, &format!("{shown}\n"), "");
+    // In JSON the value stays.
+    let data = json!({ "text": bad });
+    let written = r#"{"text":"\u001b[2Ja\rb\u007f\u009b1m\u202ec\u2066"}"#;
+    let answering = |data: &Value| Master::answering(true, "", data.clone());
+    answering(&data).client(&["--json", "inc"]).finish().expect(0, &format!("{written}\n"), "");
+    let state = answering(&data).client(&["state"]).finish();
+    assert!(!state.stdout.contains(['\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}']), "{state:?}");
+    assert_eq!(serde_json::from_str::<Value>(&state.stdout).unwrap(), data);
+    let outcome = master(true).client(&["\u{1b}[2J"]).finish();
+    assert!(outcome.stderr.contains("\\u{1b}[2J") && !outcome.stderr.contains('\u{1b}'), "{outcome:?}");
+    // Nor does a line that is no reply.
+    let garbage = Master::once(|mut peer| {
+        peer.expect("status");
+        peer.say("\u{1b}[2J\u{202e}\n");
+    });
+    let outcome = garbage.client(&["status"]).finish();
+    assert!(outcome.stderr.contains("\\u{1b}[2J\\u{202e}"), "{outcome:?}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ tests::trials! {
     a_script_stops_at_the_first_command_that_fails,
     the_prompt_works_through_a_pipe,
     a_master_is_found_by_its_name,
+    texts_and_names_of_workers_control_no_terminal needs "python3",
 }
 
 fn exit_code_0_when_it_is_done() {
@@ -123,4 +124,46 @@ fn a_master_is_found_by_its_name() {
     run(command).assert_code(0);
     master.wait_exit_code(0);
     assert!(!socket.exists(), "{master}");
+}
+
+/// A worker that puts control characters and changes of direction into all that it can: its name, its status, and the
+/// last words before it fails.
+fn texts_and_names_of_workers_control_no_terminal() {
+    let builder = Master::builder().options(["--capture-startup", "--retries", "1", "-vv"]);
+    let program = builder.file("se\u{1b}[2Jrve\u{202e}");
+    let path = "/proc/self/comm";
+    let hostile = format!(
+        "import os, signal, socket, sys\n\
+         bad = '\\x1b[2J\\x9b1m\\u202e'\n\
+         open('{path}', 'wb').write((bad[:4] + '\\nx').encode())\n\
+         if os.environ['EINHORN_GENERATION'] == '2':\n    \
+             sys.stderr.buffer.write((bad + '\\n').encode())\n    \
+             sys.exit(3)\n\
+         s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+         s.sendto(('READY=1\\nSTATUS=' + bad).encode(), os.environ['NOTIFY_SOCKET'])\n\
+         signal.pause()\n"
+    );
+    let script = builder.file("hostile.py");
+    std::fs::write(&script, hostile).expect("a script");
+    std::os::unix::fs::symlink("/usr/bin/env", &program).expect("a link");
+    let words = [program.into_os_string(), "python3".into(), script.into_os_string()];
+    let mut master = builder.program(words).start();
+    master.wait_status("its text", |status| status.workers[0].text.is_some());
+    let is_clean = |text: &str| !text.contains(['\u{1b}', '\u{9b}', '\u{202e}']);
+    let failed = master.ctl(["upgrade"]);
+    failed.assert_code(1).assert_says("| \\u{1b}[2J\\u{9b}1m\\u{202e}");
+    let status = master.ctl(["status"]);
+    status.assert_code(0);
+    assert!(status.stdout.contains("says: \\u{1b}[2J\\u{9b}1m\\u{202e}"), "{status}");
+    let mut outputs = vec![failed, status];
+    for args in [&["--json", "status"][..], &["state"], &["--json", "state"]] {
+        outputs.push(master.ctl(args));
+    }
+    for output in outputs {
+        assert!(is_clean(&output.stdout) && is_clean(&output.stderr), "{output}");
+    }
+    // What a worker writes to standard error is passed on as it is; the rest of the log is the master's.
+    let own = master.log();
+    let own: Vec<_> = own.lines().filter(|line| line.contains("einhyrningsins[")).collect();
+    assert!(own.len() > 5 && own.iter().all(|line| is_clean(line)), "{own:#?}");
 }

@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use anyhow::Context;
+use einhorn_proto::visible;
 use einhyrningsins_supervisor::{Event, Report};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -285,7 +286,7 @@ impl Tail {
 
 /// A line for people, shortened if necessary.
 fn text(line: &[u8]) -> String {
-    String::from_utf8_lossy(&line[..line.len().min(KEPT_LINE_BYTES_MAX)]).into_owned()
+    visible(&String::from_utf8_lossy(&line[..line.len().min(KEPT_LINE_BYTES_MAX)])).into_owned()
 }
 
 #[cfg(test)]

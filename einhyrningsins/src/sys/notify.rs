@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::{fmt, io};
 
+use einhorn_proto::visible_line;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, socket};
 use nix::unistd::Pid;
@@ -164,9 +165,9 @@ fn parse(text: &str) -> NotifyMessage {
     message
 }
 
-/// Makes a text fit for a line of a table: short, and without terminal control characters.
+/// Makes a text fit for a line of a table: short, and without characters that control a terminal.
 fn tidy(text: &str) -> String {
-    let mut tidy: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut tidy = visible_line(text).into_owned();
     if tidy.len() > STATUS_BYTES_MAX {
         let ellipsis = '\u{2026}';
         truncate(&mut tidy, STATUS_BYTES_MAX - ellipsis.len_utf8());
@@ -376,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_status_is_one_short_line_without_control_characters() {
-        assert_eq!(tidy("a\x1b[2J\tb\u{9b}c"), "a [2J b c");
+        assert_eq!(tidy("a\x1b[2J\tb\u{9b}c\u{202e}"), "a\\u{1b}[2J b\\u{9b}c\\u{202e}");
         let exact = "x".repeat(STATUS_BYTES_MAX);
         assert_eq!(tidy(&exact), exact);
         assert_eq!(tidy(&format!("{exact}x")), format!("{}\u{2026}", &exact[3..]));

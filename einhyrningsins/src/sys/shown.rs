@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
+use einhorn_proto::visible_line;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -75,7 +76,7 @@ fn signals_in(pid: Pid, masks: &[&str]) -> io::Result<SignalMask> {
 pub fn program_name(pid: Pid) -> Option<String> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let name = path.file_name()?.as_bytes();
-    Some(String::from_utf8_lossy(name.strip_suffix(DELETED).unwrap_or(name)).into_owned())
+    Some(name_of(name.strip_suffix(DELETED).unwrap_or(name)))
 }
 
 /// The name that a process has given itself or, for a script, the script's; `None` if it has gone.
@@ -86,7 +87,12 @@ pub fn program_name(pid: Pid) -> Option<String> {
 pub fn own_name(pid: Pid) -> Option<String> {
     let mut buffer = [0; FILE_MAX];
     let name = read(pid, "comm", &mut buffer).ok()?;
-    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+    Some(name_of(name.trim_ascii_end()))
+}
+
+/// A name that a process, or who made its file, has chosen: it may have any character.
+fn name_of(name: &[u8]) -> String {
+    visible_line(&String::from_utf8_lossy(name)).into_owned()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use einhorn_proto::{self as proto, Notice, Severity};
 
-use super::{Context, Typed, json_line, typed};
+use super::{Context, Typed, json, typed};
 use crate::error::Error;
 use crate::table::Style;
 
@@ -25,7 +25,7 @@ impl Typed for Events {
             let notice = reply.data.as_deref().and_then(typed::<Notice>);
             has_exited |= matches!(notice, Some(Notice::MasterExiting { .. }));
             match is_json {
-                true => output.raw(&json_line(reply)),
+                true => output.json(&json(reply)),
                 false => output.styled(&reply.message, style(notice.as_ref())),
             }
         });

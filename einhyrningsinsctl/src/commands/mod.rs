@@ -164,7 +164,7 @@ impl Context<'_> {
     fn print(&mut self, request: &proto::Command) -> Result<(), Error> {
         let (output, is_json) = (self.output, self.answer.json);
         let reply = self.session.request(request, self.answer.timeout, &mut |reply| match is_json {
-            true => output.raw(&json_line(reply)),
+            true => output.json(&json(reply)),
             false => output.text(&reply.message),
         })?;
         self.print_last(reply, request)
@@ -173,20 +173,21 @@ impl Context<'_> {
     /// Prints the last reply. A refusal goes to standard error, from the caller.
     fn print_last(&self, reply: Reply, request: &proto::Command) -> Result<(), Error> {
         if self.answer.json {
-            self.output.raw(&json_line(&reply))?;
+            self.output.json(&json(&reply))?;
             return accepted(reply, request).map(drop);
         }
         self.output.message(&accepted(reply, request)?.message)
     }
 }
 
-fn json_line(reply: &Reply) -> String {
+/// What `--json` shows of a reply.
+fn json(reply: &Reply) -> String {
     match (&reply.data, reply.ok, reply.refused) {
-        (Some(data), ..) => format!("{data}\n"),
-        (None, None, _) => format!("{}\n", json!({ "message": reply.message })),
-        (None, Some(ok), None) => format!("{}\n", json!({ "message": reply.message, "ok": ok })),
+        (Some(data), ..) => data.to_string(),
+        (None, None, _) => json!({ "message": reply.message }).to_string(),
+        (None, Some(ok), None) => json!({ "message": reply.message, "ok": ok }).to_string(),
         (None, Some(ok), Some(refused)) => {
-            format!("{}\n", json!({ "message": reply.message, "ok": ok, "refused": refused }))
+            json!({ "message": reply.message, "ok": ok, "refused": refused }).to_string()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use einhorn_proto::{self as proto, MasterState, SlotStatus, Status, WorkerState};
 
-use super::{Context, accepted, json_line, typed};
+use super::{Context, accepted, json, typed};
 use crate::error::Error;
 use crate::text::age;
 
@@ -14,7 +14,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<(), Error> {
     let request = proto::Command::Status;
     let reply = context.session.request(&request, context.answer.timeout, &mut |_| Ok(()))?;
     if context.answer.json {
-        context.output.raw(&json_line(&reply))?;
+        context.output.json(&json(&reply))?;
     }
     let reply = accepted(reply, &request)?;
     let unreadiness = match reply.data.as_deref().and_then(typed::<Status>) {

@@ -21,7 +21,7 @@ impl Typed for State {
         }
         let reply = context.ask(&request, &mut |_| Ok(()))?;
         match reply.data.as_deref().and_then(typed::<serde_json::Value>) {
-            Some(value) => context.output.text(&format!("{value:#}")),
+            Some(value) => context.output.json(&format!("{value:#}")),
             None => context.output.text(&reply.message),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, FromArgMatches};
 use einhorn_proto::{
     self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, WORKERS_MAX,
-    parse_seconds_above_zero,
+    parse_seconds_above_zero, visible_line,
 };
 
 use super::bar::bar;
@@ -14,7 +14,7 @@ use crate::connection::Reply;
 use crate::error::Error;
 use crate::output::Output;
 use crate::table::Style;
-use crate::text::{cut, one_line};
+use crate::text::cut;
 
 pub(super) const DETAILS: &str = "\
 Shows progress and returns when the upgrade has ended, with exit code 0 only if every worker runs the new release and \
@@ -238,7 +238,7 @@ impl Display<'_> {
         let columns = columns.saturating_sub(1);
         match counts {
             Some(counts) => self.draw(&bar(&counts, columns)),
-            None if style.is_none() => self.draw(&cut(&one_line(&reply.message), columns)),
+            None if style.is_none() => self.draw(&cut(&visible_line(&reply.message), columns)),
             None => Ok(()),
         }
     }

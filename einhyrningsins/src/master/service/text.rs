@@ -1,6 +1,6 @@
 //! The state of the master in one line, for `STATUS=`.
 
-use einhorn_proto::{MasterState, RolloutKind, UpgradeStage, UpgradeStatus};
+use einhorn_proto::{MasterState, RolloutKind, UpgradeStage, UpgradeStatus, visible_line};
 use einhyrningsins_supervisor::Summary;
 
 use super::Condition;
@@ -55,7 +55,7 @@ fn upgrade_text(upgrade: &UpgradeStatus) -> String {
 
 /// One line: a newline in it would begin another assignment.
 fn tidy(text: &str) -> String {
-    let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut text = visible_line(text).into_owned();
     if text.len() > STATUS_BYTES_MAX {
         let end = (0..=STATUS_BYTES_MAX - '\u{2026}'.len_utf8()).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or_default());
