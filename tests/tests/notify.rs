@@ -278,6 +278,10 @@ fn it_is_open_to_all_where_it_cannot_be_given_away() {
     assert_acks_at(&mut master, &path);
     let warning = "every user may send to the notify socket, since it cannot be given to that of the workers";
     assert_eq!(master.log().matches(warning).count(), 1, "{master}");
+    let mut master = without(reachable(user().options(["--notify-mode", "666"]), &[])).start();
+    let path = beside(master.socket());
+    assert_acks_at(&mut master, &path);
+    assert!(!master.log().contains(warning), "it was asked for\n{master}");
     let refused = without(reachable(user().options(["--notify-mode", "600"]), &[])).run_to_end();
     refused
         .assert_code(1)

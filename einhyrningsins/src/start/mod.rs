@@ -246,10 +246,16 @@ fn warn_of_deaf_workers(parts: &mut Parts) {
     }
 }
 
+/// The bit of a mode that lets all users send.
+const OTHERS_SEND: u32 = 0o002;
+
 /// Gives the notify socket to the user of the workers, or opens it to all.
 fn give_notify_socket(mode: Option<u32>, parts: &mut Parts) -> anyhow::Result<()> {
     let Some(credentials) = parts.workers.credentials(Generation(1)) else { return Ok(()) };
     let Err(error) = parts.notify.socket().give_to(credentials) else { return Ok(()) };
+    if mode.is_some_and(|mode| mode & OTHERS_SEND != 0) {
+        return Ok(());
+    }
     if mode.is_some() {
         return Err(error)
             .context("cannot give the notify socket to the user of the workers (--notify-mode)");
