@@ -60,8 +60,8 @@ pub use status::{
 pub use target::Target;
 pub use upgrade::{Counts, Left, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
 pub use values::{
-    DEFAULT_DIRECTORY, SecondsError, SizeError, default_path, einhorns_directory, parse_master_name,
-    parse_seconds, parse_seconds_above_zero, parse_size,
+    DEFAULT_DIRECTORY, SOCKET_VARIABLE, SecondsError, SizeError, default_path, einhorns_directory,
+    parse_master_name, parse_seconds, parse_seconds_above_zero, parse_size, socket_path,
 };
 pub use visible::{visible, visible_json, visible_line};
 pub use yaml::yaml_scalar;

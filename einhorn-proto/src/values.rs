@@ -145,6 +145,29 @@ pub fn default_path(directory: impl AsRef<Path>, name: Option<&str>, extension: 
     })
 }
 
+/// The variable that names the control socket, for masters and clients alike, where no option does.
+pub const SOCKET_VARIABLE: &str = "EINHYRNINGSINS_SOCKET";
+
+/// The path of a control socket: what an option says, `path` or the `name` of the master; else the `variable`, the value of
+/// [`SOCKET_VARIABLE`], unless that is unset or empty; else the default.
+///
+/// ```
+/// use einhorn_proto::socket_path;
+///
+/// let variable = Some("/run/web/einhorn.sock".into());
+/// assert_eq!(socket_path("/tmp", None, Some("web"), variable), std::path::Path::new("/tmp/einhorn-web.sock"));
+/// ```
+#[must_use]
+pub fn socket_path(
+    directory: impl AsRef<Path>,
+    path: Option<PathBuf>,
+    name: Option<&str>,
+    variable: Option<OsString>,
+) -> PathBuf {
+    let variable = variable.filter(|path| name.is_none() && !path.is_empty()).map(PathBuf::from);
+    path.or(variable).unwrap_or_else(|| default_path(directory, name, "sock"))
+}
+
 /// The directory in which einhorn and einhornsh look for those files: `tmpdir`, the value of `TMPDIR`, unless that is
 /// unset or empty.
 #[must_use]
@@ -210,6 +233,21 @@ mod tests {
         }
         for text in ["", "K", "-1", "+1", "1.5G", "1 M", "1B", "1E", "1MiBs", "1é", "99999999999T"] {
             assert_eq!(parse_size(text), Err(SizeError::NotASize), "for {text}");
+        }
+    }
+
+    #[test]
+    fn an_option_names_the_socket_before_the_variable_does() {
+        for (path, name, variable, socket) in [
+            (None, None, None, "/tmp/einhorn.sock"),
+            (None, None, Some(""), "/tmp/einhorn.sock"),
+            (None, None, Some("/v"), "/v"),
+            (None, Some("web"), Some("/v"), "/tmp/einhorn-web.sock"),
+            (Some("/d"), Some("web"), Some("/v"), "/d"),
+            (Some("/d"), None, Some("/v"), "/d"),
+        ] {
+            let found = socket_path("/tmp", path.map(PathBuf::from), name, variable.map(OsString::from));
+            assert_eq!(found, Path::new(socket), "{path:?} {name:?} {variable:?}");
         }
     }
 

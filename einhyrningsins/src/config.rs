@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
 use anyhow::{Context, bail};
-use einhorn_proto::{DEFAULT_DIRECTORY, Severity, default_path};
+use einhorn_proto::{DEFAULT_DIRECTORY, SOCKET_VARIABLE, Severity, socket_path};
 use einhyrningsins_supervisor::{AckMode, MaxAge, Policy, RecyclingLimits, Retries};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -158,7 +158,7 @@ impl From<Args> for CommandLine {
             report_wait: REPORT_WAIT,
             drops_at_start: true,
             absolute_argv0: false,
-            socket: socket.unwrap_or_else(|| default_path(DEFAULT_DIRECTORY, name, "sock")),
+            socket: socket_path(DEFAULT_DIRECTORY, socket, name, env::var_os(SOCKET_VARIABLE)),
             pidfile: args.pidfile.clone(),
             lockfile: args.lockfile.clone(),
             verbosity: verbosity(args.verbose, args.quiet),

@@ -192,7 +192,7 @@ fn of_the_native_command_line() {
               Name of this master, for ps and for its control socket, /tmp/einhorn-NAME.sock
 
       -d, --socket-path <PATH>
-              Control socket [default: /tmp/einhorn.sock]
+              Control socket [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]
 
           --control-mode <MODE>
               Mode of the control socket, in octal, such as 660; others than owner and group get nothing
@@ -495,7 +495,8 @@ fn of_einhorns_command_line() {
               Name of this master, for ps and for its files
 
       -d, --socket-path <PATH>
-              Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]
+              Control socket [default: the value of EINHYRNINGSINS_SOCKET, or einhorn.sock or
+              einhorn-NAME.sock in TMPDIR or /tmp]
 
           --control-mode <MODE>
               Mode of the control socket, in octal, such as 660; others than owner and group get nothing

@@ -18,7 +18,7 @@ use crate::mistakes;
 #[derive(Debug, Parser)]
 #[command(name = "einhyrningsinsctl", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// Control socket of the master [default: /tmp/einhorn.sock]
+    /// Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]
     #[arg(short = 'd', long, value_name = "PATH", global = true, display_order = GLOBAL)]
     pub(crate) socket_path: Option<PathBuf>,
 

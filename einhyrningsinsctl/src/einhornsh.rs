@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ColorChoice, Parser};
-use einhorn_proto::{Audience, COMMANDS, CommandInfo, default_path, einhorns_directory, parse_master_name};
+use einhorn_proto::{
+    Audience, COMMANDS, CommandInfo, SOCKET_VARIABLE, einhorns_directory, parse_master_name, socket_path,
+};
 
 use crate::ask::Words;
 use crate::error::{Error, Kind};
@@ -33,7 +35,7 @@ pub(crate) struct Cli {
     #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name)]
     command_name: Option<String>,
 
-    /// Control socket of the master [default: einhorn.sock in $TMPDIR, or in /tmp]
+    /// Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or einhorn.sock in $TMPDIR or /tmp]
     #[arg(short = 'd', long, value_name = "PATH")]
     socket_path: Option<PathBuf>,
 
@@ -60,11 +62,9 @@ impl Cli {
     /// # Errors
     /// [`Error`] of kind usage.
     fn socket(&self, tmpdir: Option<OsString>) -> Result<PathBuf, Error> {
-        let path = self.socket_path.clone().unwrap_or_else(|| {
-            let name = self.command_name.as_ref().or(self.name.as_ref());
-            default_path(einhorns_directory(tmpdir), name.map(String::as_str), "sock")
-        });
-        socket::check(path)
+        let name = self.command_name.as_ref().or(self.name.as_ref()).map(String::as_str);
+        let variable = env::var_os(SOCKET_VARIABLE);
+        socket::check(socket_path(einhorns_directory(tmpdir), self.socket_path.clone(), name, variable))
     }
 
     /// The commands of `-e`, all read before any is sent; `None` without it.

@@ -37,6 +37,11 @@ impl Interrupts {
         Ok(interrupts)
     }
 
+    /// Holds nothing back: a SIGINT ends this program, unless something else holds it back.
+    pub(crate) fn none() -> Self {
+        Self { watched: None }
+    }
+
     /// Whether a SIGINT came since the last call.
     pub(crate) fn take(&self) -> bool {
         match &self.watched {

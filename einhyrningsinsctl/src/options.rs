@@ -1,10 +1,11 @@
 //! Checks what was typed, and turns it into what to do.
 
+use std::env;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use einhorn_proto::{DEFAULT_DIRECTORY, default_path};
+use einhorn_proto::{DEFAULT_DIRECTORY, SOCKET_VARIABLE, socket_path};
 
 use crate::cli::{AnswerArgs, Cli, Line};
 use crate::commands::Typed;
@@ -69,7 +70,7 @@ impl Options {
     /// # Errors
     /// [`Error`] of kind usage. All of `-e` is checked before any of it runs.
     pub(crate) fn check(cli: Cli) -> Result<Self, Error> {
-        let socket = socket_path(cli.socket_path, cli.command_name)?;
+        let socket = checked_path(cli.socket_path, cli.command_name)?;
         let trust = Trust::new(cli.trust_owner.as_deref())?;
         let answer = Answer::default().with(cli.answer);
         let mode = match (cli.command, cli.execute.as_slice()) {
@@ -82,7 +83,7 @@ impl Options {
     }
 }
 
-fn socket_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, Error> {
+fn checked_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, Error> {
     let path = match (path, name) {
         (Some(_), Some(_)) => return Err(Error::Usage("give -d PATH or -c NAME, not both".into())),
         (Some(path), None) if path.as_os_str().as_bytes().starts_with(b"@") => {
@@ -91,8 +92,7 @@ fn socket_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, E
                 "-d takes no abstract name; for a file of that name give ./{path}"
             )));
         }
-        (Some(path), None) => path,
-        (None, name) => default_path(DEFAULT_DIRECTORY, name.as_deref(), "sock"),
+        (path, name) => socket_path(DEFAULT_DIRECTORY, path, name.as_deref(), env::var_os(SOCKET_VARIABLE)),
     };
     socket::check(path)
 }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use einhorn_proto::RequestId;
@@ -30,6 +30,16 @@ impl Session {
     /// Makes a session; the first request connects. Messages on the way name `program`.
     pub(crate) fn new(program: Program, socket: PathBuf, trust: Trust) -> Self {
         Self { program, socket, trust, connection: None, is_lost: false }
+    }
+
+    /// The control socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Whom it trusts there.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Sends `ask`, gives each reply that is not the last to `on_progress`, and returns the last.

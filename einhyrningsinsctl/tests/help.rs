@@ -32,7 +32,8 @@ const SHARED: &str = "\
           [default: auto]
 
   -d, --socket-path <PATH>
-          Control socket of the master [default: /tmp/einhorn.sock]
+          Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or
+          /tmp/einhorn.sock]
 
       --json
           Print the data of each answer as JSON, one line each
@@ -52,7 +53,8 @@ const SHARED: &str = "\
 const SHARED_SHORT: &str = "\
   -c, --command-name <NAME>  Name of the master: short for -d /tmp/einhorn-NAME.sock
       --color <WHEN>         When to use colours: auto, always or never [default: auto]
-  -d, --socket-path <PATH>   Control socket of the master [default: /tmp/einhorn.sock]
+  -d, --socket-path <PATH>   Control socket of the master [default: the value of
+                             EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]
       --json                 Print the data of each answer as JSON, one line each
       --timeout <SECONDS>    Give up after this many seconds without the answer [default: 10, but no
                              limit for upgrades and other rollouts, reload and events]
@@ -98,6 +100,7 @@ fn of_the_program() {
       reopen         Open the log file again, after a rotation
       version        Show the versions of the master and the protocol
       help           List the commands
+      list           List the masters that you may control
 
     Options:
       -e, --execute <COMMANDS>
@@ -112,7 +115,8 @@ fn of_the_program() {
               [default: auto]
 
       -d, --socket-path <PATH>
-              Control socket of the master [default: /tmp/einhorn.sock]
+              Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or
+              /tmp/einhorn.sock]
 
           --json
               Print the data of each answer as JSON, one line each
@@ -160,7 +164,8 @@ fn of_einhornsh() {
               Name of the master: short for -d $TMPDIR/einhorn-NAME.sock
 
       -d, --socket-path <PATH>
-              Control socket of the master [default: einhorn.sock in $TMPDIR, or in /tmp]
+              Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or einhorn.sock
+              in $TMPDIR or /tmp]
 
       -e, --execute <COMMANDS>
               Send these commands, separated by ";", and exit
@@ -206,6 +211,7 @@ fn of_the_prompt() {
       reopen              Open the log file again, after a rotation
       version             Show the versions of the master and the protocol
       help                List the commands
+      list                List the masters that you may control
 
     Each takes --json and --timeout SECONDS; "help COMMAND" shows its help.
     ";" separates commands on one line; "quit", "exit" or Ctrl-D leaves.
@@ -597,6 +603,22 @@ fn of_help() {
     Options:
           --master
               Ask the master
+    ");
+}
+
+#[test]
+fn of_list() {
+    assert_snapshot!(help("list"), @r"
+    List the masters that you may control
+
+    Looks at the socket of -d, -c or EINHYRNINGSINS_SOCKET, at einhorn.sock and einhorn-*.sock in /tmp
+    and in XDG_RUNTIME_DIR, and at *.sock in /run/einhyrningsins, in the directory einhyrningsins of
+    XDG_RUNTIME_DIR, and in the directories in these. Does not show masters whose sockets you may not
+    open.
+
+    Usage: einhyrningsinsctl list [OPTIONS]
+
+    Options:
     ");
 }
 

@@ -1,6 +1,12 @@
 //! The control client against a real master: exit codes, one-shot commands, scripts and pipes.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use einhorn_proto::Status;
+use serde_json::{Value, json};
 use tests::process::{run, run_with_input};
 use tests::{Gate, Master, binaries};
 
@@ -15,6 +21,9 @@ tests::trials! {
     a_script_stops_at_the_first_command_that_fails,
     the_prompt_works_through_a_pipe,
     a_master_is_found_by_its_name,
+    a_variable_names_the_socket_and_an_option_comes_before_it,
+    masters_are_listed_and_a_silent_one_delays_nobody,
+    a_possible_impostor_is_listed_and_not_asked needs "root" "util-linux",
     texts_and_names_of_workers_control_no_terminal needs "python3",
 }
 
@@ -166,4 +175,110 @@ fn texts_and_names_of_workers_control_no_terminal() {
     let own = master.log();
     let own: Vec<_> = own.lines().filter(|line| line.contains("einhyrningsins[")).collect();
     assert!(own.len() > 5 && own.iter().all(|line| is_clean(line)), "{own:#?}");
+}
+
+fn a_variable_names_the_socket_and_an_option_comes_before_it() {
+    for is_einhorn in [false, true] {
+        let builder = Master::builder().without_socket();
+        let builder = if is_einhorn { builder.einhorn() } else { builder };
+        let socket = builder.file("of-the-variable.sock");
+        let mut master = builder.env("EINHYRNINGSINS_SOCKET", &socket).start_unready();
+        master.at_socket(&socket);
+        master.wait_up(1);
+        master.upgrade();
+        for worker in master.workers_up() {
+            let environment = worker.environment();
+            assert!(!environment.contains_key("EINHYRNINGSINS_SOCKET"), "{environment:?}");
+        }
+        let link = master.file("einhornsh");
+        std::os::unix::fs::symlink(binaries::einhyrningsinsctl(), &link).expect("a link");
+        for program in [binaries::einhyrningsinsctl(), link] {
+            for (options, code) in [(&[][..], 0), (&["-c", "no-such-master"], 3), (&["-d", "/nowhere"], 3)] {
+                let mut command = std::process::Command::new(&program);
+                command.args(options).args(["-e", "version"]).env("EINHYRNINGSINS_SOCKET", &socket);
+                run(command).assert_code(code);
+            }
+        }
+    }
+    let master = Master::builder().env("EINHYRNINGSINS_SOCKET", "/nowhere/at/all").start();
+    master.ctl(["version"]).assert_code(0);
+}
+
+/// `list`, for a user whose runtime directory this is: what it shows of sockets there, as JSON.
+fn listed(runtime: &Path, options: &[&str]) -> Vec<Value> {
+    let mut command = std::process::Command::new(binaries::einhyrningsinsctl());
+    command.args(["--json", "list"]).args(options).env("XDG_RUNTIME_DIR", runtime);
+    command.env_remove("EINHYRNINGSINS_SOCKET").env_remove("EINHYRNINGSINS_TRUST_OWNER");
+    let finished = run(command);
+    finished.assert_code(0);
+    let lines = finished.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let is_ours = |master: &Value| Path::new(master["socket"].as_str().expect("text")).starts_with(runtime);
+    lines.filter(is_ours).collect()
+}
+
+fn masters_are_listed_and_a_silent_one_delays_nobody() {
+    let builder = Master::builder().workers(2).without_socket();
+    let runtime = builder.file("runtime");
+    let nested = runtime.join("einhyrningsins/web");
+    std::fs::create_dir_all(&nested).expect("directories");
+    let socket = nested.join("einhorn.sock");
+    let mut master = builder.options(["-c", "web", "-d"]).option(&socket).start_unready();
+    master.at_socket(&socket);
+    master.wait_up(2);
+    drop(UnixListener::bind(runtime.join("einhorn-dead.sock")).expect("a socket"));
+    let _silent = UnixListener::bind(runtime.join("einhorn.sock")).expect("a socket");
+    let garbage = UnixListener::bind(runtime.join("einhyrningsins/garbage.sock")).expect("a socket");
+    let talk = |mut stream: UnixStream| drop(std::io::Write::write_all(&mut stream, b"220 ready\x1b[2J\n"));
+    std::thread::spawn(move || garbage.incoming().flatten().for_each(talk));
+    // Neither is a control socket.
+    std::fs::write(runtime.join("einhorn-file.sock"), "").expect("a file");
+    let _datagrams = UnixDatagram::bind(runtime.join("einhorn-datagrams.sock")).expect("a socket");
+    let begun = Instant::now();
+    let listed = listed(&runtime, &[]);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let state = |name: &str| {
+        let socket = runtime.join(name);
+        let found = listed.iter().find(|found| found["socket"] == socket.to_str().expect("text"));
+        found.unwrap_or_else(|| panic!("{name} is missing: {listed:#?}")).clone()
+    };
+    assert_eq!(listed.len(), 4, "{listed:#?}");
+    assert_eq!(state("einhorn-dead.sock")["state"], "dead");
+    assert_eq!(state("einhorn.sock")["state"], "silent");
+    assert_eq!(state("einhyrningsins/garbage.sock")["state"], "unreadable");
+    let found = state("einhyrningsins/web/einhorn.sock");
+    assert_eq!((&found["state"], &found["name"]), (&json!("running"), &json!("web")), "{found}");
+    assert_eq!((&found["up"], &found["wanted"]), (&json!(2), &json!(2)), "{found}");
+    assert_eq!(found["pid"], master.process().pid(), "{found}");
+    assert!(found["program"][0].as_str().expect("text").ends_with("serve"), "{found}");
+    // For people, as a table.
+    let mut command = master.ctl_command(["list", "--timeout", "0.5"]);
+    command.env("XDG_RUNTIME_DIR", &runtime);
+    let finished = run(command);
+    finished.assert_code(0);
+    let line = finished.stdout.lines().find(|line| line.starts_with("web "));
+    assert!(line.is_some_and(|line| line.contains(" running ") && line.contains(" 2 of 2 ")), "{finished}");
+    assert!(!finished.stdout.contains('\x1b'), "{finished}");
+}
+
+fn a_possible_impostor_is_listed_and_not_asked() {
+    let builder = Master::builder().without_socket();
+    let runtime = builder.file("runtime");
+    std::fs::create_dir(&runtime).expect("a directory");
+    for directory in [runtime.as_path(), runtime.parent().expect("a directory")] {
+        let mode = if directory == runtime { 0o1777 } else { 0o755 };
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+    tests::place_worker(&runtime.parent().expect("a directory").join("serve"));
+    let socket = runtime.join("einhorn.sock");
+    let builder = builder.under(["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+    let builder = builder.option("--chdir").option(runtime.parent().expect("a directory"));
+    let mut master = builder.option("-d").option(&socket).program(["./serve"]).start_unready();
+    master.at_socket(&socket);
+    master.wait_up(1);
+    let listed_so = listed(&runtime, &[]);
+    assert_eq!(listed_so.len(), 1, "{listed_so:?}");
+    assert_eq!((&listed_so[0]["state"], &listed_so[0]["user"]), (&json!("not trusted"), &json!("54321")));
+    assert!(listed_so[0]["reason"].as_str().is_some_and(|why| why.contains("runs as 54321 (uid 54321)")));
+    assert_eq!(listed_so[0].get("pid"), None, "{listed_so:?}");
+    assert_eq!(listed(&runtime, &["--trust-owner", "54321"])[0]["state"], "running");
 }

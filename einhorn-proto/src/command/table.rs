@@ -216,7 +216,7 @@ macro_rules! table {
 
 table! {
     Command::Status => question("status", "Show the master, its listeners and every worker", |_| Ok(Command::Status))
-        .elsewhere(&["ps", "list", "ls", "info", "show"]),
+        .elsewhere(&["ps", "info", "show"]),
     Command::Upgrade { fleet: false, .. } => rollout(
         "upgrade",
         "Replace every worker with one from the current code, one by one",

@@ -160,6 +160,7 @@ pub struct SharedArgs {
 
     /// Control socket [default: /tmp/einhorn.sock]
     #[arg(short = 'd', long, value_name = "PATH", help_heading = "Control",
+          long_help = "Control socket [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]",
           value_parser = PathBufValueParser::new().try_map(parse_socket_path))]
     pub socket_path: Option<PathBuf>,
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use einhorn_proto::{Severity, WORKERS_MAX, default_path, einhorns_directory};
+use einhorn_proto::{SOCKET_VARIABLE, Severity, WORKERS_MAX, default_path, einhorns_directory, socket_path};
 use einhyrningsins_supervisor::Retries;
 
 use crate::cli::{Answer, LogFormat, NiceArg, NumberArg, SharedArgs, parse_nice};
@@ -159,7 +159,11 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
             "Variable to remove from the environment at the next upgrade, repeatable; the first start keeps it",
         ),
         ("command_name", "Name of this master, for ps and for its files"),
-        ("socket_path", "Control socket [default: einhorn.sock or einhorn-NAME.sock, in TMPDIR or /tmp]"),
+        (
+            "socket_path",
+            "Control socket [default: the value of EINHYRNINGSINS_SOCKET, or einhorn.sock or einhorn-NAME.sock in TMPDIR or \
+             /tmp]",
+        ),
         (
             "pidfile",
             "File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or /tmp]",
@@ -174,7 +178,7 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
     ];
     with_help
         .into_iter()
-        .fold(parser, |parser, (name, help)| parser.mut_arg(name, |arg| arg.help(help)))
+        .fold(parser, |parser, (name, help)| parser.mut_arg(name, |arg| arg.help(help).long_help(help)))
         .mut_arg("number", |arg| {
             let count = clap::value_parser!(u32).range(0..=i64::from(WORKERS_MAX)).map(NumberArg::Count);
             arg.value_name("N").value_parser(count).help("Number of workers")
@@ -230,7 +234,12 @@ impl From<Args> for CommandLine {
             report_wait: Duration::ZERO,
             drops_at_start: false,
             absolute_argv0: true,
-            socket: file(&args.socket_path, "sock"),
+            socket: socket_path(
+                &directory,
+                args.socket_path.clone(),
+                args.command_name.as_deref(),
+                env::var_os(SOCKET_VARIABLE),
+            ),
             pidfile: Some(file(&args.pidfile, "pid")),
             lockfile: Some(file(&args.lockfile, "lock")),
             verbosity: verbosity(args.verbose, args.quiet),

@@ -20,7 +20,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use einhorn_proto::{CommandInfo, ReleaseStatus, command_info};
+use einhorn_proto::{CommandInfo, ReleaseStatus, SOCKET_VARIABLE, command_info};
 use einhyrningsins_supervisor::Generation;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
@@ -40,6 +40,7 @@ use crate::sys::inherit::Kept;
 /// An entry that ends in `_` covers every variable with that prefix.
 const NOT_INHERITED: &[&str] = &[
     "EINHORN_",
+    SOCKET_VARIABLE,
     "FDSTORE",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",

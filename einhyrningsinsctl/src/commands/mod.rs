@@ -1,12 +1,13 @@
 //! The commands: how each is read from the command line and carried out.
 //!
-//! Names, arguments and one-line help come from the table in `einhorn-proto`. A command has a file here if it takes
+//! Names, arguments and one-line help come from the table in `einhorn-proto`, except those of `list`, which asks all masters. A command has a file here if it takes
 //! options or shows its answer in a way of its own; any other is sent as it was typed, and its answer printed.
 
 mod bar;
 mod die;
 mod events;
 mod help;
+mod list;
 mod plain;
 mod ready;
 mod replace;
@@ -116,9 +117,17 @@ impl Command {
     }
 }
 
+/// The only command that no master has.
+fn list() -> clap::Command {
+    let command = clap::Command::new(list::NAME).alias("ls").about(list::SUMMARY);
+    command.long_about(format!("{}\n\n{}", list::SUMMARY, list::DETAILS))
+}
+
 impl Subcommand for Command {
     fn augment_subcommands(parent: clap::Command) -> clap::Command {
-        parent.subcommands(COMMANDS.iter().filter(|info| info.is_typed()).map(Self::define))
+        parent
+            .subcommands(COMMANDS.iter().filter(|info| info.is_typed()).map(Self::define))
+            .subcommand(list())
     }
 
     fn augment_subcommands_for_update(parent: clap::Command) -> clap::Command {
@@ -126,12 +135,15 @@ impl Subcommand for Command {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        command_info(name).is_some_and(CommandInfo::is_typed)
+        name == list::NAME || command_info(name).is_some_and(CommandInfo::is_typed)
     }
 }
 
 impl FromArgMatches for Command {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        if matches.subcommand_name() == Some(list::NAME) {
+            return Ok(Self(Box::new(list::List {})));
+        }
         let typed = matches.subcommand().and_then(|(name, matches)| Some((command_info(name)?, matches)));
         let Some((info, matches)) = typed else {
             return Err(clap::Error::new(ErrorKind::MissingSubcommand));
