@@ -132,7 +132,7 @@ impl Master {
 
     /// Runs a pool that runs already.
     fn go_on(mut self) -> anyhow::Result<u8> {
-        // Not before it is certain that no other image goes on.
+        // One that was taken over: not before it is certain that no other image goes on.
         self.parts.notify.socket().hold_senders(true);
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {

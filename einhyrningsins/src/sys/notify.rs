@@ -90,10 +90,12 @@ impl NotifyReceiver {
         let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         // Set before the socket has an address, so that no message arrives without credentials.
         name_senders(&fd)?;
+        hold_senders(&fd, true);
         Ok(Self { fd })
     }
 
-    /// Gets a descriptor of each sender's process from now on, or none any more: other images may not expect it.
+    /// Gets a descriptor of each sender's process from now on, as a new receiver does, or none any more: other images may
+    /// not expect it.
     pub fn hold_senders(&self, are_held: bool) {
         // That of an older image may lack the times.
         let _ = name_senders(&self.fd);

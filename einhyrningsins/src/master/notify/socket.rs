@@ -88,17 +88,13 @@ impl NotifySocket {
     /// [`NotifyPathError`]; no file of another process was removed.
     pub fn beside(control: &Path, access: Access) -> Result<Self, NotifyPathError> {
         let path = path_beside(control);
-        let bound = Self::bind(&path, access);
+        let bound = Self::at(&path, access);
         bound.map_err(|source| NotifyPathError { path, source })
     }
 
-    fn bind(path: &Path, access: Access) -> Result<Self, PlaceError> {
+    fn at(path: &Path, access: Access) -> Result<Self, PlaceError> {
         let address = path.to_str().ok_or_else(|| io::Error::other("the path is not UTF-8"))?;
-        let receiver = NotifyReceiver::new().map_err(io::Error::from)?;
-        fchmod(&receiver, Mode::from_bits_truncate(access.mode)).map_err(io::Error::from)?;
-        let unmasked = Unmasked::begin();
-        let file = BoundFile::bind(path, &SockRef::from(&receiver), |_| Ok(()))?;
-        drop(unmasked);
+        let (receiver, file) = bind(path, access)?;
         Ok(Self { receiver: Kept::Open(receiver), address: address.to_owned(), file: Some(file), access })
     }
 
@@ -118,11 +114,11 @@ impl NotifySocket {
     /// # Errors
     /// If this process may not do that, or the path leads elsewhere by now.
     pub fn give_to(&mut self, credentials: &Credentials) -> io::Result<()> {
-        let Credentials { uid, gid, .. } = *credentials;
+        let access = Access { user: credentials.uid, group: credentials.gid, ..self.access };
         if let Some(file) = &self.file {
-            file.set_access(None, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
+            give(file, access)?;
         }
-        (self.access.user, self.access.group) = (uid, gid);
+        self.access = access;
         Ok(())
     }
 
@@ -152,6 +148,21 @@ impl NotifySocket {
     pub fn hold_senders(&self, are_held: bool) {
         self.receiver.hold_senders(are_held);
     }
+}
+
+/// A socket bound to `path`, whose file appears with its mode and then gets its owner.
+fn bind(path: &Path, access: Access) -> Result<(NotifyReceiver, BoundFile), PlaceError> {
+    let receiver = NotifyReceiver::new().map_err(io::Error::from)?;
+    fchmod(&receiver, Mode::from_bits_truncate(access.mode)).map_err(io::Error::from)?;
+    let unmasked = Unmasked::begin();
+    let file = BoundFile::bind(path, &SockRef::from(&receiver), |_| Ok(()))?;
+    drop(unmasked);
+    give(&file, access)?;
+    Ok((receiver, file))
+}
+
+fn give(file: &BoundFile, access: Access) -> io::Result<()> {
+    file.set_access(None, access.user.map(Uid::from_raw), access.group.map(Gid::from_raw))
 }
 
 fn path_beside(control: &Path) -> PathBuf {
