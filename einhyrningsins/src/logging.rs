@@ -5,21 +5,25 @@
 //!
 //! A reader that stops reading must not stop the master, so no write blocks. A pipe or a terminal is opened a
 //! second time with O_NONBLOCK, because the flag belongs to the open file and the workers share ours. A socket
-//! is written to with MSG_DONTWAIT. Unwritten text waits in a bounded buffer. Lines that do not fit, or cannot be
-//! written, are dropped whole and counted; the count is logged when the reader or the room is back.
+//! is written to with MSG_DONTWAIT. A pipe or terminal of another user, which cannot be opened again, and the file of
+//! `--log-file`, whose disk may hang, are left to a thread (`sys/writer.rs`). Unwritten text waits in a bounded buffer.
+//! Lines that do not fit, or cannot be written, are dropped whole and counted; the count is logged when the reader or the
+//! room is back.
 
 use std::collections::VecDeque;
 use std::env;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use einhorn_proto::{Notice, Severity, visible_json, visible_line};
+use mio::Interest;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, send};
@@ -34,9 +38,13 @@ use crate::forms::{self, severity_name};
 use crate::sys::inherit::Kept;
 use crate::sys::local_time::time_of_day;
 use crate::sys::open::open_or_create;
+use crate::sys::writer::{self, Target, Writer};
 
 /// How many bytes wait for the reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a process that ends waits for the reader of its last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The socket of the system's syslog. Source: `syslog(3)`.
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -46,6 +54,11 @@ const STDERR_PATH: &str = "/proc/self/fd/2";
 
 /// The name of the program in every line.
 const PROGRAM: &str = "einhyrningsins";
+
+/// Writes a line to standard error where there is no log, but does not wait for its reader for long.
+pub fn say(line: impl Display) {
+    writer::say(&format!("{line}\n"), Instant::now() + LAST_LINES);
+}
 
 /// The master's log.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,7 +79,10 @@ pub struct Log {
     is_mid_line: bool,
     /// The file of `--log-file`, once it is open. The log then goes there instead of to standard error.
     #[serde(default)]
-    file: Option<Kept<File>>,
+    file: Option<Kept<LogFile>>,
+    /// Whether the writer is still busy with what was offered to it for a file that has been left since.
+    #[serde(skip)]
+    is_leaving: bool,
     #[serde(skip)]
     sink: Sink,
     #[serde(skip)]
@@ -83,15 +99,34 @@ struct Syslog {
     formatter: Formatter3164,
 }
 
+#[derive(Debug)]
+struct LogFile(Arc<File>);
+
+impl From<OwnedFd> for LogFile {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(Arc::new(File::from(descriptor)))
+    }
+}
+
+impl AsFd for LogFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[derive(Debug, Default)]
 enum Sink {
+    /// Not yet: the log of a state that is only looked at.
+    #[default]
+    Nowhere,
     /// A second, non-blocking open file for the same pipe or terminal.
     Reopened(File),
     /// Standard error is a socket.
     Socket,
     /// Standard error is a regular file, which has no reader to wait for.
-    #[default]
     Direct,
+    /// What may make its writer wait.
+    Thread(Writer, Target),
 }
 
 /// What a line of text has beside its message.
@@ -127,7 +162,10 @@ impl Log {
 
     /// Opens a log that was read from a state. A missing syslog is a warning, not an error.
     pub fn connect(&mut self) {
-        self.sink = Sink::of_stderr();
+        self.sink = match &self.file {
+            Some(file) => Sink::Thread(Writer::new(), Target::File(Arc::clone(&file.0))),
+            None => Sink::of_stderr(),
+        };
         self.dress = Dress::of_stderr(self.config.has_colours);
         if self.config.syslog {
             match Syslog::connect() {
@@ -151,13 +189,28 @@ impl Log {
         options.append(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
         let opened = open_or_create(&mut options, path)
             .with_context(|| format!("cannot open the log file {}", path.display()));
-        self.file = Some(Kept::Open(opened?));
+        let file = Arc::new(opened?);
+        let target = Target::File(Arc::clone(&file));
+        if let Sink::Thread(writer, before) = &mut self.sink {
+            self.is_leaving = writer.is_busy();
+            *before = target;
+        } else {
+            self.sink = Sink::Thread(Writer::new(), target);
+        }
+        let answer = format!("the log goes to {}", path.display());
+        self.file = Some(Kept::Open(LogFile(file)));
+        if !self.is_leaving {
+            self.forget_begun_line();
+        }
+        Ok(answer)
+    }
+
+    /// The beginning of the line is in another file.
+    fn forget_begun_line(&mut self) {
         if std::mem::take(&mut self.is_mid_line) {
-            // The beginning of the line is in the other file.
             self.pending.drain(..self.line_bytes());
             self.lost += 1;
         }
-        Ok(format!("the log goes to {}", path.display()))
     }
 
     fn to(sink: Sink, config: LogConfig) -> Self {
@@ -169,6 +222,7 @@ impl Log {
             failure: None,
             is_mid_line: false,
             file: None,
+            is_leaving: false,
             sink,
             dress: Dress::default(),
             syslog: None,
@@ -221,13 +275,13 @@ impl Log {
         self.config.verbosity = verbosity;
     }
 
-    /// The descriptor to wait on for the reader; `None` if there is none.
-    pub fn descriptor(&self) -> Option<RawFd> {
+    /// The descriptor to wait on for the reader, and for what; `None` if there is none.
+    pub fn descriptor(&self) -> Option<(RawFd, Interest)> {
         match &self.sink {
-            _ if self.file.is_some() => None,
-            Sink::Reopened(file) => Some(file.as_raw_fd()),
-            Sink::Socket => Some(libc::STDERR_FILENO),
-            Sink::Direct => None,
+            Sink::Reopened(file) => Some((file.as_raw_fd(), Interest::WRITABLE)),
+            Sink::Socket => Some((libc::STDERR_FILENO, Interest::WRITABLE)),
+            Sink::Thread(writer, _) => Some((writer.news()?.as_raw_fd(), Interest::READABLE)),
+            Sink::Direct | Sink::Nowhere => None,
         }
     }
 
@@ -252,21 +306,37 @@ impl Log {
         }
     }
 
+    /// Writes what waits, but does not wait longer than this for the thread that writes it.
+    pub fn finish(&mut self, within: Duration) {
+        let until = Instant::now() + within;
+        loop {
+            self.flush();
+            match &self.sink {
+                Sink::Thread(writer, _) if writer.is_busy() && writer.wait(until) => {}
+                _ => return,
+            }
+        }
+    }
+
     fn write_pending(&mut self) -> Result<(), Errno> {
         while !self.pending.is_empty() {
-            let (bytes, _) = self.pending.as_slices();
-            let written = match &self.file {
-                Some(file) => nix::unistd::write(file, bytes),
-                None => self.sink.write(bytes),
-            };
-            match written {
+            match self.sink.write(self.pending.make_contiguous()) {
                 Ok(0) | Err(Errno::EAGAIN) => return Ok(()),
                 Ok(count) => self.on_written(count),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
+            self.leave();
         }
         Ok(())
+    }
+
+    /// Notes what has become of the file that was left, once nothing is written to it any more.
+    fn leave(&mut self) {
+        if self.is_leaving && !matches!(&self.sink, Sink::Thread(writer, _) if writer.is_busy()) {
+            self.is_leaving = false;
+            self.forget_begun_line();
+        }
     }
 
     fn on_written(&mut self, bytes: usize) {
@@ -291,6 +361,7 @@ impl Log {
             self.lost += std::mem::take(&mut self.reported) - 1;
         }
         self.failure = Some(errno);
+        self.leave();
     }
 
     /// The length of the first line that waits, with its newline.
@@ -365,6 +436,12 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.finish(LAST_LINES);
+    }
+}
+
 impl Dress {
     fn of_stderr(has_colours: Option<bool>) -> Self {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -409,7 +486,8 @@ impl Sink {
         }
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let reopened = OpenOptions::new().write(true).custom_flags(flags).open(STDERR_PATH);
-        reopened.map_or(Self::Direct, Self::Reopened)
+        // The file may be of a user that we are not.
+        reopened.map_or_else(|_| Self::Thread(Writer::new(), Target::Stderr), Self::Reopened)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
@@ -417,6 +495,8 @@ impl Sink {
             Self::Reopened(file) => file.write(bytes).map_err(|error| errno(&error)),
             Self::Socket => send(libc::STDERR_FILENO, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
             Self::Direct => nix::unistd::write(io::stderr().as_fd(), bytes),
+            Self::Thread(writer, target) => writer.write(target, bytes),
+            Self::Nowhere => Err(Errno::EAGAIN),
         }
     }
 }
@@ -539,9 +619,10 @@ mod tests {
                     log.info(format_args!("{total} {}", "x".repeat(total % 90)));
                     total += 1;
                 }
+                log.finish(Duration::from_secs(30));
             }
             set_disk(u64::from(u32::MAX));
-            log.flush();
+            log.finish(Duration::from_secs(30));
             for line in fs::read_to_string(&path).unwrap().lines() {
                 assert!(line.contains("INFO: ") || line.contains("WARN: "), "a piece of a line: {line}");
                 if let Some((_, report)) = line.split_once("WARN: ") {

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
@@ -30,6 +31,8 @@ tests::trials! {
     workers_go_on_when_their_master_is_killed,
     workers_are_asked_to_stop_when_their_master_is_killed_with_k,
     a_reader_of_the_log_that_stops_reading_stalls_nothing,
+    a_reader_of_another_users_pipe_that_stops_reading_stalls_nothing needs "root" "util-linux",
+    a_reader_that_stops_reading_keeps_no_master_from_stopping needs "root" "util-linux",
     a_reader_of_the_log_that_goes_away_kills_nothing,
     a_log_on_a_full_disk_kills_nothing,
     a_child_that_is_no_worker_is_reaped,
@@ -336,8 +339,33 @@ fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 }
 
 fn a_reader_of_the_log_that_stops_reading_stalls_nothing() {
+    stop_reading(Master::builder());
+}
+
+/// It cannot be opened again: a log of runit or daemontools, "su app -c ... 2>&1 | logger".
+fn of_another_user() -> MasterBuilder {
+    let builder = Master::builder();
+    fs::set_permissions(builder.file(""), fs::Permissions::from_mode(0o777)).expect("a mode");
+    builder.under(["setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups"])
+}
+
+fn a_reader_of_another_users_pipe_that_stops_reading_stalls_nothing() {
+    stop_reading(of_another_user());
+}
+
+fn a_reader_that_stops_reading_keeps_no_master_from_stopping() {
+    let (_reader, writer) = small_pipe();
+    let mut master = of_another_user().option("-v").stderr(writer.into()).start();
+    for _ in 0..20 {
+        master.upgrade();
+    }
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+}
+
+fn stop_reading(builder: MasterBuilder) {
     let (mut reader, writer) = small_pipe();
-    let builder = Master::builder().workers(2).options(["-v", "-s", "0.01"]).stderr(writer.into());
+    let builder = builder.workers(2).options(["-v", "-s", "0.01"]).stderr(writer.into());
     let mut master = builder.start();
     // Far more than the pipe holds.
     for _ in 0..20 {
@@ -354,6 +382,20 @@ fn a_reader_of_the_log_that_stops_reading_stalls_nothing() {
     master.upgrade();
     let again = reader.read(&mut bytes).expect("what came after");
     assert!(again > 0);
+    // What another image finds is not in the pipe yet.
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    });
+    let finished = master.ctl(["--trust-owner", "1234", "reload"]);
+    assert_eq!(finished.code(), 0, "{finished}");
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    let text = reading.join().expect("no panic").expect("the rest of the log");
+    assert!(text.contains("the master replaced itself"), "{text}");
+    assert!(text.ends_with('\n'), "{text}");
+    // The first line may have been read in part.
+    assert!(text.lines().skip(1).all(|line| line.contains(" einhyrningsins[")), "no line is cut: {text}");
 }
 
 fn a_reader_of_the_log_that_goes_away_kills_nothing() {

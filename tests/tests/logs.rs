@@ -9,6 +9,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::fstat;
+use tests::wait::wait_for;
 use tests::{Master, MasterBuilder, process};
 
 tests::trials! {
@@ -113,9 +114,15 @@ fn read(file: &Path) -> String {
     fs::read_to_string(file).expect("a log file")
 }
 
+/// Waits until the log has `text`: a thread writes it.
+#[track_caller]
+fn wait_for_text(file: &Path, text: &str) -> String {
+    wait_for(text, || Some(read(file)).filter(|log| log.contains(text)))
+}
+
 fn a_log_file_that_was_rotated_is_opened_again() {
     let (mut master, file) = with_file();
-    assert!(read(&file).contains(" INFO: listening on "), "{}", read(&file));
+    wait_for_text(&file, " INFO: 2 of 2 workers up");
     assert_eq!(master.log(), "", "the log is in the file alone");
     let rotated = master.file("log.1");
     fs::rename(&file, &rotated).expect("a rotation");
@@ -126,7 +133,7 @@ fn a_log_file_that_was_rotated_is_opened_again() {
     );
     let before = read(&rotated);
     master.upgrade();
-    assert!(read(&file).contains("upgrade to generation 2 done"), "{}", read(&file));
+    wait_for_text(&file, "upgrade to generation 2 done");
     assert_eq!(read(&rotated), before, "nothing more goes to the old file");
 
     let elsewhere = Master::builder().start();
@@ -140,7 +147,7 @@ fn a_new_master_goes_on_in_the_same_file() {
     let rotated = master.file("log.1");
     fs::rename(&file, &rotated).expect("a rotation");
     assert_eq!(master.ctl(["reload"]).code(), 0, "{master}");
-    assert!(read(&rotated).contains("the master replaced itself"), "{}", read(&rotated));
+    wait_for_text(&rotated, "the master replaced itself");
     assert_eq!(master.ctl(["reopen"]).code(), 0, "{master}");
     assert!(file.exists());
 }
@@ -166,8 +173,8 @@ fn a_log_file_that_is_full_loses_whole_lines_and_gets_their_number() {
     let pid = master.process().pid().to_string();
     let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:unlimited"]).status();
     assert!(raised.expect("prlimit").success());
-    master.upgrade();
-    let log = fs::read_to_string(&file).expect("a log");
+    let last = master.upgrade().generation;
+    let log = wait_for_text(&file, &format!("upgrade to generation {last} done"));
     let own = format!(" einhyrningsins[{pid}] ");
     assert!(log.ends_with('\n') && log.lines().all(|line| line.matches(&own).count() == 1), "{log}");
     let report = log

@@ -1,6 +1,9 @@
 //! A new master that fails after the exec, when there is no old process any more: the old program comes back.
 
+use std::io::Write;
+
 use einhorn_proto::Reply;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use tests::faults::{Strace, limit_wrapper};
 use tests::load::Plan;
@@ -9,6 +12,7 @@ use tests::{Control, Master, Process, Successor, wait};
 tests::trials! {
     the_old_program_comes_back_and_goes_on_with_everything needs "strace" "util-linux",
     an_upgrade_that_begins_with_a_crash_has_changed_nothing needs "strace" "util-linux",
+    the_old_program_comes_back_although_nobody_reads_the_log needs "strace",
     a_crash_of_the_old_program_too_is_the_end needs "strace" "util-linux",
     the_way_back_is_closed_when_the_new_master_has_begun needs "strace" "util-linux",
     an_exec_that_fails_leaves_the_master_as_it_was needs "strace" "util-linux",
@@ -104,6 +108,24 @@ fn the_old_program_comes_back_and_goes_on_with_everything() {
     load.stop().assert_nothing_lost();
     master.upgrade();
     master.assert_well(WORKERS);
+}
+
+/// The new program cannot say why it goes back, and goes back.
+fn the_old_program_comes_back_although_nobody_reads_the_log() {
+    let (_reader, mut writer) = std::io::pipe().expect("a pipe");
+    let stderr = writer.try_clone().expect("a copy");
+    let mut master = Master::builder().stderr(stderr.into()).start();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("a flag");
+    let full = loop {
+        if let Err(error) = writer.write_all(b"x") {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).expect("no flag");
+    let reply = reload_with(&master, "epoll_create1:error=EMFILE:when=1", "strace");
+    assert!(reply.ok == Some(false) && reply.message.contains("cannot start the loop"), "{reply:?}");
+    master.assert_well(1);
 }
 
 fn an_upgrade_that_begins_with_a_crash_has_changed_nothing() {

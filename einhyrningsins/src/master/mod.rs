@@ -145,7 +145,6 @@ impl Master {
             if let Some(code) = self.exit {
                 let with_files = self.parts.listeners.kept_with_files();
                 self.parts.service.leave(&with_files, &mut self.parts.log);
-                self.parts.log.flush();
                 return Ok(code);
             }
             if self.parts.handover.is_due() {

@@ -103,9 +103,9 @@ impl Part for Supervisor {
 impl Part for Log {
     /// Without the registration the log still works: it writes when there is something to write.
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
-        let Some(fd) = self.descriptor() else { return Ok(()) };
+        let Some((fd, interest)) = self.descriptor() else { return Ok(()) };
         let source = &mut mio::unix::SourceFd(&fd);
-        if let Err(error) = registry.register(source, super::ready::LOG, mio::Interest::WRITABLE) {
+        if let Err(error) = registry.register(source, super::ready::LOG, interest) {
             self.debug(format_args!("cannot wait for the reader of standard error: {error}"));
         }
         Ok(())

@@ -2,10 +2,12 @@
 
 mod dry_run;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,7 +18,7 @@ use nix::errno::Errno;
 use crate::config::{Config, Dialect};
 use crate::failure::Failure;
 use crate::listen::Passed;
-use crate::logging::Log;
+use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
     Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, Listeners, Master, Notify,
@@ -27,6 +29,7 @@ use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
 use crate::sys::lock_file::{LockError, LockFile};
 use crate::sys::pid_file::{PidFile, PidFileError};
 use crate::sys::process::{self, OpenFilesLimit};
+use crate::sys::rollback;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, WorkerOptions, Workers};
@@ -40,6 +43,15 @@ const CLOSE_SOCKETS: [&str; 5] = ["npm", "npx", "nodemon", "pnpm", "yarn"];
 /// signals are blocked for the whole process, and the parent-death signal of workers goes by the thread that spawned
 /// them.
 pub fn main() -> ExitCode {
+    panic::set_hook(Box::new(|info| {
+        let backtrace = Backtrace::capture();
+        let is_wanted = backtrace.status() == BacktraceStatus::Captured;
+        say(format_args!(
+            "einhyrningsins: {info}{}",
+            if is_wanted { format!("\n{backtrace}") } else { String::new() }
+        ));
+        rollback::run_armed(&format!("panic: {info}"));
+    }));
     let argv: Vec<OsString> = env::args_os().collect();
     let manners = Dialect::called_as(&argv).manners();
     let line = match manners.read(&argv) {
@@ -54,10 +66,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(Failure { error, hint }) => {
-            eprintln!("{}: {error:#}", manners.program());
-            if let Some(hint) = hint.or_else(|| shortage_hint(&error)) {
-                eprintln!("  hint: {hint}");
-            }
+            let hint = hint.or_else(|| shortage_hint(&error)).map(|hint| format!("\n  hint: {hint}"));
+            say(format_args!("{}: {error:#}{}", manners.program(), hint.unwrap_or_default()));
             ExitCode::FAILURE
         }
     }

@@ -31,3 +31,4 @@ pub mod tcp_option;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unix_diag;
+pub mod writer;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use einhyrningsins_supervisor::Action;
@@ -20,6 +21,9 @@ use crate::master::parts::Parts;
 use crate::sys::closer::CLOSER;
 use crate::sys::inherit::{naming, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
+
+/// How long an exec waits for the writer of the log, whose last line it would cut.
+const LOG_TIME: Duration = Duration::from_millis(100);
 
 impl Handover {
     /// Executes the program that was checked. Returns only if that fails; the master is then unchanged.
@@ -38,6 +42,8 @@ fn execute(parts: &mut Parts, candidate: &Candidate) -> anyhow::Result<Infallibl
     let image = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
         .context("cannot open /proc/self/exe, the program that runs, to go back to (is /proc mounted?)")?;
+    // What is left of it goes over in the state.
+    parts.log.finish(LOG_TIME);
     let (bytes, mut kept) = naming(|| format::to_bytes(image.as_raw_fd(), parts));
     let state = sealed_file("state", &bytes?).context("cannot make a file in memory for the state")?;
     let options = ["--with-state-fd".into(), state.as_raw_fd().to_string().into()];
@@ -50,7 +56,6 @@ fn execute(parts: &mut Parts, candidate: &Candidate) -> anyhow::Result<Infallibl
     };
     let env = environment(&parts.workers.recipe, &directory)?;
     kept.extend([image.as_raw_fd(), state.as_raw_fd()]);
-    parts.log.flush();
     let error = become_program(candidate, &argv, &env, &kept);
     // The same directory as now, which may no longer have a path.
     let _ = fchdir(&here);

@@ -10,7 +10,6 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::panic;
 
 use anyhow::{Context, anyhow};
 
@@ -19,13 +18,14 @@ use super::format::{self, HandoverError, Header};
 use crate::cli::Takeover;
 use crate::config;
 use crate::failure::Failure;
+use crate::logging::say;
 use crate::master::parts::Parts;
 use crate::master::{HANDLED_SIGNALS, Master};
 use crate::sys::closer::CLOSER;
 use crate::sys::inherit::{Inherited, naming, set_close_on_exec};
 use crate::sys::memory_file::content;
 use crate::sys::process;
-use crate::sys::rollback::{self, Rollback};
+use crate::sys::rollback::Rollback;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 
@@ -77,11 +77,6 @@ impl Guard {
             return Ok(Self { rollback: None });
         }
         let rollback = Rollback::arm(image, state).context("cannot arm the rollback to the old program")?;
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            before(info);
-            rollback::run_armed(&format!("panic: {info}"));
-        }));
         Ok(Self { rollback: Some(rollback) })
     }
 
@@ -93,22 +88,16 @@ impl Guard {
             Err(error) => {
                 let why = format!("{what}: {error:#}");
                 let Some(rollback) = &self.rollback else {
-                    eprintln!("einhyrningsins: {why}; the workers are left on their own");
+                    say(format_args!("einhyrningsins: {why}; the workers are left on their own"));
                     std::process::exit(1);
                 };
-                eprintln!("einhyrningsins: {why}; returning to the old program");
+                say(format_args!("einhyrningsins: {why}; returning to the old program"));
                 let errno = rollback.run(&why);
-                eprintln!(
+                say(format_args!(
                     "einhyrningsins: cannot return to it either: {errno}; the workers are left on their own"
-                );
+                ));
                 std::process::exit(1);
             }
-        }
-    }
-
-    fn disarm(self) {
-        if self.rollback.is_some() {
-            drop(panic::take_hook());
         }
     }
 }
@@ -137,8 +126,7 @@ fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> any
     // From here on this program is the master, and may change the world.
     taken.extend([image.as_raw_fd(), file.as_raw_fd()]);
     set_close_on_exec(&taken, true);
-    guard.disarm();
-    drop((image, file));
+    drop((guard, image, file));
     CLOSER.go_on();
     if let Some(name) = master.name() {
         process::set_name(name);
