@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::chown;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
@@ -345,7 +345,7 @@ fn a_reader_of_the_log_that_stops_reading_stalls_nothing() {
 /// It cannot be opened again: a log of runit or daemontools, "su app -c ... 2>&1 | logger".
 fn of_another_user() -> MasterBuilder {
     let builder = Master::builder();
-    fs::set_permissions(builder.file(""), fs::Permissions::from_mode(0o777)).expect("a mode");
+    chown(builder.file(""), Some(1234), Some(1234)).expect("an owner");
     builder.under(["setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups"])
 }
 

@@ -19,6 +19,7 @@ tests::trials! {
     an_upgrade_replaces_the_master_if_its_file_was_replaced_and_only_then,
     a_hang_up_signal_replaces_master_and_workers,
     workers_are_upgraded_under_a_master_that_cannot_be_replaced_if_it_may_stay,
+    the_check_reads_all_that_is_to_be_taken_over,
     a_master_without_proc_says_so_when_it_is_to_be_replaced needs "root" "util-linux",
 }
 
@@ -307,6 +308,28 @@ fn workers_are_upgraded_under_a_master_that_cannot_be_replaced_if_it_may_stay() 
     master.ctl(["upgrade", "--keep-master", "--fleet"]).assert_code(0);
     master.wait_log("the master replaced itself");
     master.assert_well(2);
+}
+
+/// A successor that understands something else by the state than its writer, as one with other options of -b may.
+fn the_check_reads_all_that_is_to_be_taken_over() {
+    let builder = Master::builder();
+    let successor = Successor::new(builder.file("successor"));
+    let mut master = successor.of(builder).start();
+    let worker = master.workers_up();
+    for (edit, told) in [
+        (r#"s/"bind":"127.0.0.1:0"/"bind":"127.0.0.1:x"/"#, "127.0.0.1:x"),
+        (r#"s/"listeners":\[{"fd":[0-9]/"listeners":[{"fd":1/"#, "descriptor 1 was not inherited"),
+    ] {
+        successor.is_script(&format!(
+            "[ $1 = --upgrade-check ] || exit 1\nstate=$(cat /proc/self/fd/$3)\n\
+             printf %s \"$state\" | sed '{edit}' >/proc/self/fd/$3\nexec \"$DAEMON\" \"$@\""
+        ));
+        let finished = master.ctl(["reload"]);
+        assert_eq!(finished.code(), 1, "{finished}");
+        assert!(finished.stderr.contains(told), "{finished}");
+        assert_eq!(master.workers_up(), worker, "{master}");
+    }
+    master.assert_well(1);
 }
 
 fn a_master_without_proc_says_so_when_it_is_to_be_replaced() {

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -111,7 +112,7 @@ pub struct NotInherited(pub RawFd);
 impl Inherited {
     /// Collects the descriptors that are open. Call it before anything is opened: whatever is open then was
     /// inherited and has no owner in this process.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let mut left = BTreeSet::new();
         for entry in std::fs::read_dir("/proc/self/fd")? {
             let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
@@ -120,6 +121,13 @@ impl Inherited {
         // The list includes the descriptor that the directory was read with, which is closed by now.
         left.retain(|fd| flags(*fd).is_ok());
         Ok(Self { left })
+    }
+
+    /// As [`Self::new`], after `owned` was taken by [`only`].
+    pub fn besides(owned: &OwnedFd) -> io::Result<Self> {
+        let mut inherited = Self::new()?;
+        inherited.left.remove(&owned.as_raw_fd());
+        Ok(inherited)
     }
 
     /// Takes ownership of `fd` and leaves its close-on-exec flag as it is.
@@ -159,6 +167,23 @@ impl Inherited {
     }
 }
 
+/// Takes ownership of `fd` before [`Inherited::new`] can take the others. Call it before anything is opened.
+///
+/// # Errors
+/// [`NotInherited`] if it is not open.
+pub fn only(fd: RawFd) -> Result<OwnedFd, NotInherited> {
+    let left = Some(fd).filter(|fd| *fd >= FIRST && flags(*fd).is_ok());
+    Inherited { left: left.into_iter().collect() }.take(fd)
+}
+
+/// Checks that each of `fds` could be taken if all of them were inherited: none is a standard one, none is named twice.
+///
+/// # Errors
+/// [`NotInherited`], for the first that could not.
+pub fn check_named(fds: &[RawFd]) -> Result<(), NotInherited> {
+    Inherited { left: fds.iter().copied().filter(|fd| *fd >= FIRST).collect() }.check(fds)
+}
+
 /// Sets or clears close-on-exec on descriptors of this process; skips those that are not open.
 pub fn set_close_on_exec(fds: &[RawFd], is_set: bool) {
     for &fd in fds {
@@ -188,7 +213,7 @@ mod tests {
     #[test]
     fn each_descriptor_is_taken_once_and_the_standard_ones_never() {
         isolated("sys::inherit::tests::each_descriptor_is_taken_once_and_the_standard_ones_never", || {
-            let (reader, _writer) = std::io::pipe().unwrap();
+            let (reader, _writer) = io::pipe().unwrap();
             let fd = OwnedFd::from(reader).into_raw_fd();
             let mut inherited = Inherited::new().unwrap();
             assert_eq!(inherited.take(fd).unwrap().as_raw_fd(), fd);
@@ -200,7 +225,7 @@ mod tests {
 
     #[test]
     fn close_on_exec_is_set_and_cleared() {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
         let fds = [reader.as_raw_fd(), writer.as_raw_fd(), 12_345];
         for is_set in [false, true] {
             set_close_on_exec(&fds, is_set);

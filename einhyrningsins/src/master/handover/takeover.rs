@@ -22,7 +22,7 @@ use crate::logging::say;
 use crate::master::parts::Parts;
 use crate::master::{HANDLED_SIGNALS, Master};
 use crate::sys::closer::CLOSER;
-use crate::sys::inherit::{Inherited, naming, set_close_on_exec};
+use crate::sys::inherit::{self, Inherited, naming, set_close_on_exec};
 use crate::sys::memory_file::content;
 use crate::sys::process;
 use crate::sys::rollback::Rollback;
@@ -36,9 +36,9 @@ use crate::sys::spawn::Spawner;
 /// # Errors
 /// [`Failure`] if this program cannot continue from the state, and there is no old image to return to.
 pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
-    let mut inherited = Inherited::new()
-        .context("cannot read the descriptors of this process in /proc/self/fd (is /proc mounted?)")?;
-    let state = takeover.state_fd.map(|fd| inherited.take(fd)).transpose().map_err(|error| {
+    // Nothing to prove without a state: einhorn only checks that the program runs.
+    let Some(fd) = takeover.state_fd else { return Ok(0) };
+    let state = inherit::only(fd).map_err(|error| {
         let hint =
             "--with-state-fd is what a master tells the program that takes its place; nobody else needs it";
         Failure {
@@ -46,19 +46,16 @@ pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
             hint: Some(hint.to_owned()),
         }
     })?;
-    match state {
-        // Nothing to prove: einhorn only checks that the program runs.
-        None => Ok(0),
-        Some(state) if takeover.is_check => Ok(check(state)?),
-        Some(state) => Ok(go_on(state, inherited, takeover.returned.as_deref())?),
-    }
+    if takeover.is_check { Ok(check(state)?) } else { Ok(go_on(state, takeover.returned.as_deref())?) }
 }
 
 /// Proves that this program can take over from the state in `file`, by appending to it.
 fn check(file: OwnedFd) -> anyhow::Result<u8> {
     let bytes = content(&file).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
-    format::parse(header, body)?;
+    let (state, named) = naming(|| format::parse(header, body));
+    state?;
+    inherit::check_named(&named).context("cannot take over what the state names")?;
     let proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
     // The position is at the end, where the writer stopped.
     File::from(file).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
@@ -102,11 +99,14 @@ impl Guard {
     }
 }
 
-fn go_on(file: OwnedFd, mut inherited: Inherited, returned: Option<&str>) -> anyhow::Result<u8> {
-    // Read first, because the header says where the old image is.
+fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
+    // First, because the header says where the old image is: until the rollback is armed there is no way back.
     let bytes = content(&file).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
     let guard = Guard::arm(header.image, file.as_raw_fd(), returned)?;
+    let inherited = Inherited::besides(&file);
+    let mut inherited = guard
+        .must(inherited, "cannot read the descriptors of this process in /proc/self/fd (is /proc mounted?)");
     let (state, mut taken) = naming(|| format::parse(header, body));
     let (origin, _) = guard.must(state, "cannot continue from the state");
     if origin.pid != std::process::id().cast_signed() {

@@ -3,19 +3,34 @@
 use std::os::fd::BorrowedFd;
 
 use einhyrningsins_supervisor::SlotNumber;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::per_slot::PerSlot;
 use crate::listen::{BindError, Listener};
 
 /// The listeners of one `-b`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Bound {
     /// One listener; every worker gets a copy of its descriptor.
     Shared(Box<Listener>),
     /// One listener per slot (`reuseport`).
     PerSlot(PerSlot),
+}
+
+impl<'de> Deserialize<'de> for Bound {
+    /// An error says what is wrong, and not only that it is neither of the two.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let bound = if value.get("slots").is_some() {
+            PerSlot::deserialize(value).map(Self::PerSlot)
+        } else {
+            Listener::deserialize(value).map(|listener| Self::Shared(Box::new(listener)))
+        };
+        bound.map_err(D::Error::custom)
+    }
 }
 
 impl Bound {
