@@ -25,6 +25,8 @@ pub(crate) struct Index {
     /// The undrained workers.
     undrained: Undrained,
     by_generation: BTreeMap<Generation, Undrained>,
+    /// Workers whose spawn the shell has not answered.
+    pub(crate) unspawned: BTreeSet<WorkerId>,
     /// Draining workers about which the master can do no more.
     pub(crate) out_of_reach: BTreeSet<WorkerId>,
     /// Draining workers of which the shell has not said whether they were asked.
@@ -87,6 +89,7 @@ impl Index {
         }
         put(&mut self.numbers, worker.index, is_there);
         put(&mut self.timed, worker.id, is_there && worker.is_timed());
+        put(&mut self.unspawned, worker.id, is_there && worker.pid.is_none());
         for deadline in worker.deadlines() {
             put(&mut self.deadlines, deadline, is_there);
         }

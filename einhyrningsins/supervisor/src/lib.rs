@@ -16,6 +16,8 @@
 //!   a slot does next never waits for a worker that is on its way out.
 //! - A rollout has an order (smooth, fleet, canary) and a direction. It goes from resolving its release to replacing
 //!   workers, and perhaps to a soak and on; when it fails, it turns back and replaces what it had replaced.
+//! - One spawn at a time waits for the shell's answer, and the next one follows that. Between two spawns anything may
+//!   be heard, and the rules look again at what is wanted.
 //! - Each deadline is part of the state that it ends. Whoever leaves the state leaves the deadline behind.
 //!
 //! # How an event is handled

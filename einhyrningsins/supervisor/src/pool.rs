@@ -269,9 +269,10 @@ impl Pool {
 impl Pool {
     /// Opens an empty slot with the lowest free number.
     pub(crate) fn open_slot(&mut self, generation: Generation, due: Moment) -> SlotNumber {
-        let gap = (0..).zip(self.slots.keys()).find(|(number, slot)| *number != slot.0);
-        let number = gap.map_or(self.slots.len(), |(number, _)| number as usize);
-        let number = SlotNumber(u32::try_from(number).unwrap_or(u32::MAX));
+        let fresh = self.slots.last_key_value().map_or(0, |(last, _)| last.0 + 1);
+        let has_gap = self.slots.len() != fresh as usize;
+        let gap = || (0..).zip(self.slots.keys()).find(|(number, slot)| *number != slot.0);
+        let number = SlotNumber(has_gap.then(gap).flatten().map_or(fresh, |(number, _)| number));
         let slot = Slot::new(generation, due);
         self.index.note_slot(number, &slot, &self.workers, true);
         self.slots.insert(number, slot);

@@ -79,7 +79,7 @@ impl Tables {
     /// Whether an action waits for its answer.
     pub(crate) fn is_busy(&self) -> bool {
         let is_resolving = self.plan.rollout().is_some_and(|rollout| *rollout.stage() == Stage::Resolving);
-        is_resolving || self.pool.workers().any(|worker| worker.pid.is_none())
+        is_resolving || !self.pool.unspawned.is_empty()
     }
 
     /// The number of workers asked for.
@@ -109,10 +109,11 @@ impl Tables {
         self.was_ready && !is_fleet
     }
 
-    /// Whether one more worker may be spawned.
+    /// Whether one more worker may be spawned. The shell is asked for one at a time: before each, it can hear of other
+    /// things, and a stop finds no queue of workers that are still to be spawned.
     pub(crate) fn may_spawn(&self) -> bool {
         let is_paced = self.is_paced() && self.pool.unacked() >= self.policy.unacked_max as usize;
-        !is_paced && self.has_room_for(1)
+        self.pool.unspawned.is_empty() && !is_paced && self.has_room_for(1)
     }
 
     /// Whether each slot that was not given up has a worker that takes traffic.

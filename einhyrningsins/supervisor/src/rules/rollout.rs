@@ -32,7 +32,8 @@ fn replace(view: &View<'_>, rollout: &Rollout, slot: SlotNumber) -> Option<Step>
         });
     }
     // A fleet that has grown beyond its bound would wait for ever for the last of it.
-    (rollout.is_fleet_forward() && pool.unacked() == 0).then_some(Step::ThinOut)
+    let is_stuck = pool.unacked() == 0 && pool.unspawned.is_empty();
+    (rollout.is_fleet_forward() && is_stuck).then_some(Step::ThinOut)
 }
 
 /// The next slot that is to have a worker of the rollout, if it may have one now. Those that have lost one come first.

@@ -322,12 +322,16 @@ fn an_answer_to_a_spawn_that_was_answered_before_changes_nothing() {
 fn a_worker_with_the_pid_of_another_is_not_believed() {
     let mut supervisor = Supervisor::new(plain_policy(2));
     let now = Moment::from_clock(SECOND);
-    let actions = supervisor.handle(now, Event::Started);
-    let [Action::Spawn { worker: first, .. }, Action::Spawn { worker: second, .. }] = actions[..] else {
-        panic!("{actions:?}")
+    let spawned = |actions: &[Action]| {
+        let spawn = actions.iter().find_map(|action| match action {
+            Action::Spawn { worker, .. } => Some(*worker),
+            _ => None,
+        });
+        spawn.unwrap()
     };
     let pid = Pid::from_raw(100);
-    let _ = supervisor.handle(now, Event::Spawned { worker: first, pid });
+    let first = spawned(&supervisor.handle(now, Event::Started));
+    let second = spawned(&supervisor.handle(now, Event::Spawned { worker: first, pid }));
     let _ = supervisor.handle(now, Event::Spawned { worker: second, pid });
     assert_eq!(supervisor.pids().collect::<Vec<_>>(), [pid]);
     assert_eq!(supervisor.tables.pool.by_pid(pid).map(|worker| worker.id), Some(first));
