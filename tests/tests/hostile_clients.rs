@@ -296,7 +296,7 @@ fn an_ack_for_another_worker_is_refused() {
         exec sleep 1000"#;
     let program = ["/bin/sh".into(), "-c".into(), script.into(), other.clone().into_os_string()];
     let mut master = builder.program(program).start_unready();
-    let status = master.wait_status("both workers", |status| status.master.starting == 2);
+    let status = master.wait_status("both workers", |status| status.workers.len() == 2);
     let [first, second] = [0, 1].map(|slot| status.workers[slot].pid);
     std::fs::write(other.with_extension("new"), format!("{second}\n")).expect("a file");
     std::fs::rename(other.with_extension("new"), &other).expect("its name");

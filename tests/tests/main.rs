@@ -3,6 +3,7 @@
 mod aftermath;
 mod architecture;
 mod bad_input;
+mod big_fleets;
 mod care;
 mod contract;
 mod control;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         aftermath::trials(),
         architecture::trials(),
         bad_input::trials(),
+        big_fleets::trials(),
         care::trials(),
         contract::trials(),
         control::trials(),

@@ -19,9 +19,9 @@ use crate::sys::peer::{self, SinceBoot};
 use crate::sys::reap::{Change, is_child, next_change};
 use crate::workers::Shown;
 
-/// Changes of children taken up in one round of the loop. A child that is suspended and resumed all the time has no end of
-/// them.
-const CHANGES_MAX: usize = 512;
+/// Changes of children taken up in one round of the loop: a death takes some 50 microseconds. A child that is suspended and
+/// resumed all the time has no end of them.
+const CHANGES_MAX: usize = 128;
 
 /// Stop signals after which a process is not resumed: it is to stay suspended, or cannot stay.
 const WITHOUT_CONT: &[Signal] = &[Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGKILL];
@@ -31,7 +31,7 @@ pub(super) struct Children {
     oom_kills: OomKills,
     /// Those that were sent SIGKILL.
     killed: HashSet<Pid>,
-    /// Children that are gone, and that the core does not know to be gone; and when they started.
+    /// Children that are gone, although the core may have asked for signals to them; and when they started.
     unseen: HashMap<Pid, SinceBoot>,
 }
 
@@ -58,8 +58,8 @@ impl Children {
     }
 
     /// Takes up what has become of children, a bounded number of changes; `groups` hears of each that has ended before it is
-    /// reaped. Those that have ended get no signal any more;
-    /// call [`Self::are_seen`] once the core knows of all.
+    /// reaped. Those that have ended get no signal any more: call [`Self::are_seen`] once the core knows of all, and all that
+    /// it had asked for before was carried out.
     pub(super) fn turn(
         &mut self,
         ready: &mut Ready,
@@ -162,6 +162,11 @@ impl Children {
 
     pub(super) fn are_seen(&mut self) {
         self.unseen.clear();
+    }
+
+    /// A child was spawned. Returns whether one that is gone, and not seen to be, had the same pid.
+    pub(super) fn has_reused(&mut self, pid: Pid) -> bool {
+        self.unseen.remove(&pid).is_some()
     }
 }
 

@@ -64,6 +64,17 @@ const EVENTS_MAX: usize = 256;
 /// The longest wait while a process must do something by some time: so much of a time in which nobody ran may count.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
+/// Actions that a round carries out however long they take: what a small pool does at once, it does in one round.
+const ACTIONS_MIN: usize = 32;
+
+/// How long a round carries out actions while it hears what has happened, and again at its end, at least: one spawn takes
+/// 0.1 ms. What is left waits for the next round, so that a pool of thousands keeps nobody waiting.
+const ACTIONS_TIME: Duration = Duration::from_millis(5);
+
+/// The same at the end of a round, at most. In between it is as long as the round has spent on what it heard: clients that ask for more and more
+/// take half of the time from the pool, and no more.
+const ACTIONS_TIME_MAX: Duration = Duration::from_millis(50);
+
 /// By how much later than it should a part of a round ends if nobody ran. A busy machine is late too, but not by so much.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -78,6 +89,15 @@ pub(crate) struct Master {
     sampling: Sampling,
     unacked: Unacked,
     ready: Ready,
+    /// What the core has asked for and was not carried out yet, in order.
+    actions: VecDeque<Action>,
+    /// How many of them the round has carried out, and how long it may.
+    acted: usize,
+    act_until: Instant,
+    /// How long the round has spent on what it heard.
+    heard_for: Duration,
+    /// Children were reaped, and the core does not know yet that they have ended. Nobody is spawned, with a pid of theirs.
+    has_unburied: bool,
     exit: Option<u8>,
     /// When the last part of a round ended.
     seen_at: Instant,
@@ -102,6 +122,11 @@ impl Master {
             sampling,
             unacked,
             ready,
+            actions: VecDeque::new(),
+            acted: 0,
+            act_until: Instant::now(),
+            heard_for: Duration::ZERO,
+            has_unburied: false,
             exit: None,
             seen_at: Instant::now(),
         }
@@ -141,13 +166,15 @@ impl Master {
             for outcome in self.parts.handover.take_outcomes() {
                 self.feed(outcome);
             }
+            self.allow_to_act(self.heard_for.clamp(ACTIONS_TIME, ACTIONS_TIME_MAX));
+            self.act();
             self.settle();
             if let Some(code) = self.exit {
                 let with_files = self.parts.listeners.kept_with_files();
                 self.parts.service.leave(&with_files, &mut self.parts.log);
                 return Ok(code);
             }
-            if self.parts.handover.is_due() {
+            if self.parts.handover.is_due() && self.actions.is_empty() {
                 let failed = Handover::execute(&mut self.parts);
                 // Children that ended while SIGCHLD was not blocked raised no signal here.
                 self.ready.children = true;
@@ -169,7 +196,7 @@ impl Master {
 
     /// How long to wait for events; `None` for ever.
     fn time_to_wait(&mut self) -> Option<Duration> {
-        if self.ready.is_any_left() {
+        if self.ready.is_any_left() || !self.actions.is_empty() {
             return Some(Duration::ZERO);
         }
         let deadlines =
@@ -196,6 +223,7 @@ impl Master {
     fn turn(&mut self, events: &mut Events) {
         let now = Instant::now();
         self.ready.begin_round();
+        self.allow_to_act(ACTIONS_TIME);
         events.iter().for_each(|event| self.ready.add(event));
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
         let Parts { groups, core, log, .. } = &mut self.parts;
@@ -209,6 +237,7 @@ impl Master {
         }
         let ended = || changes.iter().filter(|(_, change)| matches!(change, Change::Ended(_)));
         let has_deaths = ended().next().is_some();
+        self.has_unburied = has_deaths;
         let has_unacked_deaths = ended().any(|(pid, _)| self.parts.core.is_unacked(core_pid(*pid)));
         self.hear_clients(Budget::new(has_unacked_deaths));
         let Parts { notify, core, log, .. } = &mut self.parts;
@@ -239,7 +268,7 @@ impl Master {
                 Change::Resumed => self.feed(heard(pid, Report::Suspended(false))),
             }
         }
-        self.children.are_seen();
+        self.has_unburied = false;
         self.parts.groups.are_buried();
         for event in self.sampling.turn(&self.parts.core, now) {
             self.feed(event);
@@ -250,6 +279,7 @@ impl Master {
             self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
             self.feed(Event::DeadlineReached);
         }
+        self.heard_for = now.elapsed();
     }
 
     /// Passes USR1 on to the workers that expect it. It would kill the others, although it is meant as a request to open
@@ -369,15 +399,55 @@ impl Master {
         }
     }
 
-    /// Feeds the core an event, carries out what it asks for, and feeds it what became of that.
+    /// Feeds the core an event and carries out what it asks for, as far as the round has time for that.
     fn feed(&mut self, event: Event) {
+        self.note(event);
+        self.act();
+    }
+
+    /// Feeds the core an event, and notes what it asks for.
+    fn note(&mut self, event: Event) {
         self.parts.listeners.on_event();
-        let mut queue = VecDeque::from(self.parts.core.handle(forms::now(), event));
-        while let Some(action) = queue.pop_front() {
-            if let Some(outcome) = self.carry_out(action) {
-                queue.extend(self.parts.core.handle(forms::now(), outcome));
+        self.actions.extend(self.parts.core.handle(forms::now(), event));
+    }
+
+    /// Carries out what the core has asked for, and feeds it what became of that.
+    fn act(&mut self) {
+        while let Some(action) = self.actions.front() {
+            if (self.acted >= ACTIONS_MIN && Instant::now() >= self.act_until)
+                || (self.has_unburied && matches!(action, Action::Spawn { .. }))
+            {
+                return;
+            }
+            self.acted += 1;
+            if let Some(action) = self.actions.pop_front()
+                && let Some(outcome) = self.carry_out(action)
+            {
+                self.note(outcome);
             }
         }
+        if !self.has_unburied {
+            self.children.are_seen();
+        }
+        let Parts { dialect, core, workers, listeners, control, .. } = &mut self.parts;
+        let view = View { dialect: *dialect, core, children: &self.children, workers, listeners };
+        control.report_joined(&view);
+    }
+
+    /// Gives the round time to act.
+    fn allow_to_act(&mut self, time: Duration) {
+        (self.acted, self.act_until) = (0, Instant::now() + time);
+    }
+
+    /// A new worker has the pid of one that is gone: what was still to be sent to that one is not for it.
+    fn forget_actions_for(&mut self, gone: Pid) {
+        let gone = core_pid(gone);
+        self.actions.retain(|action| match action {
+            Action::Stop { pid, .. } | Action::Signal { pid, .. } | Action::Recognise { pid, .. } => {
+                *pid != gone
+            }
+            _ => true,
+        });
     }
 
     /// Carries out actions that have no outcome.
@@ -397,7 +467,10 @@ impl Master {
                 });
                 return Some(match spawned {
                     Ok(spawned) => {
-                        let registry = self.poll.registry();
+                        if self.children.has_reused(spawned.pid) {
+                            self.forget_actions_for(spawned.pid);
+                        }
+                        let (parts, registry) = (&mut self.parts, self.poll.registry());
                         if let Some(stream) = spawned.control {
                             parts.control.adopt(registry, stream, spawned.pid);
                         }

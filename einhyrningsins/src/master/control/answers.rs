@@ -49,12 +49,13 @@ impl Control {
         request
     }
 
-    /// Reports the state of the upgrade that a request has joined; the next progress may be far off. A request that
-    /// was refused, or that ended the upgrade at once, is already answered.
-    pub(super) fn report_joined(&mut self, view: &View<'_>) {
-        let Some(request) = self.joining.take() else { return };
-        if let Some(upgrade) = view.core.summary(forms::now()).upgrade {
-            self.send_progress(request, &Notice::UpgradeJoined(upgrade), view.core.counts());
+    /// Reports the state of the upgrade that requests have joined; the next progress may be far off. A request that was
+    /// refused, or that ended the upgrade at once, must be answered by now.
+    pub(in crate::master) fn report_joined(&mut self, view: &View<'_>) {
+        for request in std::mem::take(&mut self.joining) {
+            if let Some(upgrade) = view.core.summary(forms::now()).upgrade {
+                self.send_progress(request, &Notice::UpgradeJoined(upgrade), view.core.counts());
+            }
         }
     }
 }

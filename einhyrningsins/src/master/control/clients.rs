@@ -1,8 +1,7 @@
 //! Connections of control clients: partly read requests and unsent replies.
 //!
-//! A client that does not read its replies is not read from, so its requests wait too. A client that lets
-//! pushed lines (events, progress) pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other
-//! clients.
+//! A client that does not read its replies is not read from, so its requests wait too, and it misses progress. A client
+//! that lets events pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other clients.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Write};
@@ -27,10 +26,10 @@ use crate::sys::peer::{self, Sender, SinceBoot};
 /// "LIMITS", where clients are told of them.
 pub(super) const CLIENTS_MAX: usize = 256;
 
-/// A client is dropped if an event or a line of progress would leave more than this unsent.
+/// A client is dropped if an event or a reply would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Unsent bytes above which a client is not read from.
+/// Unsent bytes above which a client is not read from, and misses progress.
 const OUTPUT_BYTES_FULL: usize = 256 * 1024;
 
 /// Bytes per read.
@@ -250,6 +249,10 @@ impl Clients {
     pub(super) fn send<D: Serialize>(&mut self, id: ClientId, language: Language, reply: &Reply<D>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() > OUTPUT_BYTES_MAX {
+            // It may have read, and nobody has looked since.
+            client.flush();
+        }
+        if client.output.len() > OUTPUT_BYTES_MAX {
             client.is_broken = true;
         } else if !client.is_deaf {
             let mut line = Vec::new();
@@ -257,6 +260,15 @@ impl Clients {
             client.output.extend(line);
         }
         self.dirty.insert(id);
+    }
+
+    /// Whether `id` reads what it is sent.
+    pub(super) fn keeps_up(&mut self, id: ClientId) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return false };
+        if client.is_full() {
+            client.flush();
+        }
+        !client.is_full()
     }
 
     /// Queues a notice for every client that follows events.
@@ -344,18 +356,7 @@ impl Clients {
     pub(super) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
-        while !client.output.is_empty() {
-            match client.stream.write(client.output.as_slices().0) {
-                Ok(count) => drop(client.output.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => client.become_deaf(),
-            }
-        }
-        if client.output.is_empty() {
-            // One long reply must not keep its memory for as long as the client stays.
-            client.output.shrink_to(READ_BYTES);
-        }
+        client.flush();
         was_full && !client.is_full()
     }
 
@@ -395,6 +396,22 @@ impl Client {
             is_deaf: false,
             is_broken: false,
             follows: None,
+        }
+    }
+
+    /// Sends what it takes.
+    fn flush(&mut self) {
+        while !self.output.is_empty() {
+            match self.stream.write(self.output.as_slices().0) {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.become_deaf(),
+            }
+        }
+        if self.output.is_empty() {
+            // One long reply must not keep its memory for as long as the client stays.
+            self.output.shrink_to(READ_BYTES);
         }
     }
 

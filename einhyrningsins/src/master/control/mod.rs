@@ -87,9 +87,9 @@ pub(crate) struct Control {
     next_request: u64,
     #[serde(skip)]
     serving: Option<Serving>,
-    /// A request to join an upgrade, fed to the core since the last turn.
+    /// Requests to join an upgrade that were fed to the core, and perhaps not answered yet.
     #[serde(skip)]
-    joining: Option<RequestKey>,
+    joining: Vec<RequestKey>,
     #[serde(skip)]
     refusals: Refusals,
     /// Connections of workers that have just ended, whose last requests are to be read.
@@ -133,7 +133,7 @@ impl Control {
             requests: BTreeMap::new(),
             next_request: 0,
             serving: None,
-            joining: None,
+            joining: Vec::new(),
             refusals: Refusals::default(),
             ended: Vec::new(),
             started_at: forms::now(),
@@ -166,7 +166,6 @@ impl Control {
         view: &View<'_>,
         log: &mut Log,
     ) -> Option<Request> {
-        self.report_joined(view);
         self.refusals.settle("acks and pings", log);
         ready.closed.drain(..).for_each(|id| self.clients.mark_deaf(id));
         ready.control |= self.clients.accept_again_at().is_some_and(|at| at <= Instant::now());
@@ -326,7 +325,6 @@ impl Control {
         view: &View<'_>,
         log: &mut Log,
     ) -> Option<Request> {
-        self.report_joined(view);
         let until = Instant::now() + REQUESTS_TIME;
         while let Some(serving) = self.serving.take().or_else(|| self.ended.pop()) {
             if let Some(request) = self.serve(serving, until, ready, view, log) {
@@ -342,9 +340,13 @@ impl Control {
         self.clients.send_to_followers(notice);
     }
 
-    /// Sends a notice as progress of a request, if its client gets progress.
+    /// Sends a notice as progress of a request, if its client gets progress and keeps up with it: one that does not misses
+    /// lines, and gets its last reply all the same.
     pub(super) fn send_progress(&mut self, request: RequestKey, notice: &Notice, counts: Option<Counts>) {
         let Some(asker) = self.requests.get(&request).filter(|asker| asker.has_progress()) else { return };
+        if !self.clients.keeps_up(asker.client) {
+            return;
+        }
         let message = asker.dialect.manners().notice(notice);
         let reply = Reply::progress(asker.id.clone(), message, Some(Progress { notice, counts }));
         self.clients.send(asker.client, asker.language, &reply);

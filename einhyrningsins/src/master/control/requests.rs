@@ -134,7 +134,7 @@ impl Control {
         let request = self.enter(asker);
         let may_join = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback);
         if may_join && view.core.counts().is_some() {
-            self.joining = Some(request);
+            self.joining.push(request);
         }
         Some(Request::Event(Event::Command { request: Some(request), command }))
     }

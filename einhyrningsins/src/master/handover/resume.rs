@@ -53,9 +53,10 @@ impl Master {
         self.parts.control.look_at_all(&mut self.ready);
         self.parts.captures.look_at_all(&mut self.ready);
         self.ready.notify = true;
+        self.has_unburied = true;
         for pid in self.children.find_unseen(&self.parts.core) {
             self.bury(pid, Termination::Unseen);
         }
-        self.children.are_seen();
+        self.has_unburied = false;
     }
 }
