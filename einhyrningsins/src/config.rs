@@ -50,6 +50,8 @@ pub struct Config {
     pub handover: HandoverSettings,
     /// Descriptors to hold.
     pub keep_fds: Vec<RawFd>,
+    /// Descriptors to hold and to give to the workers.
+    pub pass_fds: Vec<RawFd>,
     /// Mode of the notify socket's file; `None` for the one that fits the users of master and workers.
     pub notify_mode: Option<u32>,
     /// Whether to find out only what would be wrong at a start.
@@ -234,6 +236,7 @@ impl Config {
                 has_colours: line.has_colours,
             },
             keep_fds: args.keep_fd,
+            pass_fds: args.pass_fd,
             notify_mode: args.notify_mode,
             control: Control {
                 name: args.command_name,

@@ -216,6 +216,9 @@ fn of_the_native_command_line() {
               Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others
               that are passed and not used are closed
 
+          --pass-fd <FD>
+              Descriptor to hold and to give to the workers too, at the same number; repeatable
+
       -g, --command-socket-as-fd
               Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
 
@@ -521,6 +524,9 @@ fn of_einhorns_command_line() {
           --keep-fd <FD>
               Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others
               that are passed and not used are closed
+
+          --pass-fd <FD>
+              Descriptor to hold and to give to the workers too, at the same number; repeatable
 
       -g, --command-socket-as-fd
               Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD

@@ -19,6 +19,9 @@ tests::trials! {
     a_master_that_is_that_user_already_changes_nothing needs "root" "util-linux",
     the_control_socket_can_be_shared_with_a_group needs "root" "util-linux",
     descriptors_that_nothing_uses_are_closed_and_a_kept_one_outlives_a_reload,
+    a_passed_descriptor_reaches_every_worker_at_its_number,
+    a_dry_run_finds_descriptors_that_are_not_open,
+    what_a_reexec_script_leaves_open_is_closed_after_the_takeover needs "python3",
     each_slot_keeps_its_cpus,
     who_is_not_there_is_said_at_the_start,
     what_the_master_may_not_give_is_said_at_the_start needs "util-linux",
@@ -92,6 +95,78 @@ fn descriptors_that_nothing_uses_are_closed_and_a_kept_one_outlives_a_reload() {
     assert!(!master.log().contains("closing descriptor 8"), "{master}");
     let refused = Master::builder().options(["--keep-fd", "77"]).run_to_end();
     assert!(refused.stderr.contains("cannot keep descriptor 77 (--keep-fd)"), "{refused:?}");
+}
+
+/// The descriptors of `process` that lead to `file`, and whether they are close-on-exec.
+fn descriptors_of(process: Process, file: &Path) -> Vec<(i32, bool)> {
+    let descriptors = process.descriptors().into_iter();
+    let held = descriptors.filter(|(_, descriptor)| Path::new(&descriptor.target) == file);
+    held.map(|(fd, descriptor)| (fd, descriptor.close_on_exec)).collect()
+}
+
+/// A builder whose master inherits `file` as descriptor 9.
+fn with_descriptor_9(builder: MasterBuilder, file: &Path) -> MasterBuilder {
+    let script = format!("exec 9>{}; exec \"$@\"", file.display());
+    builder.under(["/bin/sh", "-c", &script, "sh"])
+}
+
+fn a_passed_descriptor_reaches_every_worker_at_its_number() {
+    for is_einhorn in [false, true] {
+        let builder = Master::builder().workers(2);
+        let passed = builder.file("passed");
+        let builder = if is_einhorn { builder.einhorn() } else { builder };
+        // With a connection to the control socket, which is at 4.
+        let mut master = with_descriptor_9(builder, &passed).options(["--pass-fd", "9", "-g"]).start();
+        for round in 0..3 {
+            assert_eq!(descriptors_of(master.process(), &passed), [(9, true)], "{master}");
+            for worker in master.workers_up() {
+                assert_eq!(descriptors_of(worker, &passed), [(9, false)], "round {round}\n{master}");
+            }
+            match round {
+                0 => assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}"),
+                1 => drop(master.upgrade()),
+                _ => {}
+            }
+        }
+    }
+    let builder = Master::builder();
+    let file = builder.file("passed");
+    let script = format!("exec 3>{}; exec \"$@\"", file.display());
+    let refused = builder.under(["/bin/sh", "-c", &script, "sh"]).options(["--pass-fd", "3"]).run_to_end();
+    assert!(refused.stderr.contains("cannot pass descriptor 3 (--pass-fd)"), "{refused:?}");
+}
+
+fn a_dry_run_finds_descriptors_that_are_not_open() {
+    for option in ["--keep-fd", "--pass-fd"] {
+        let refused = Master::builder().options(["--dry-run", option, "77"]).run_to_end();
+        refused.assert_code(1).assert_says(&format!("cannot keep descriptor 77 ({option})"));
+        let builder = Master::builder();
+        let file = builder.file("held");
+        let found = with_descriptor_9(builder, &file).options(["--dry-run", option, "9"]).run_to_end();
+        found.assert_code(0);
+    }
+}
+
+fn what_a_reexec_script_leaves_open_is_closed_after_the_takeover() {
+    let builder = Master::builder();
+    let (leaked, script) = (builder.file("leaked"), builder.file("reexec"));
+    let daemon = binaries::einhyrningsins();
+    // A shell can only open descriptors below 10, which may be the master's own.
+    let text = format!(
+        "#!/usr/bin/env python3\nimport os, sys\nos.dup2(os.open({leaked:?}, os.O_CREAT | os.O_WRONLY), 99)\n\
+         os.execv({daemon:?}, [{daemon:?}] + sys.argv[1:])\n"
+    );
+    fs::write(&script, text).expect("a script");
+    set_mode(&script, 0o755);
+    let mut master = builder.option("--reexec-as").option(&script).start();
+    assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}");
+    master.wait("the descriptor is closed", |master| {
+        descriptors_of(master.process(), &leaked).is_empty().then_some(())
+    });
+    let closing =
+        format!("closing descriptor 99, which was inherited and which nothing uses: {}", leaked.display());
+    master.wait_log(&closing);
+    master.assert_well(1);
 }
 
 /// A user and a group of whom the system knows nothing.

@@ -190,6 +190,10 @@ pub struct SharedArgs {
     #[arg(long, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = "Control")]
     pub keep_fd: Vec<RawFd>,
 
+    /// Descriptor to hold and to give to the workers too, at the same number; repeatable
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = "Control")]
+    pub pass_fd: Vec<RawFd>,
+
     /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
     #[arg(short = 'g', long, help_heading = "Control")]
     pub command_socket_as_fd: bool,

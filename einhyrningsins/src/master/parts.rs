@@ -1,6 +1,6 @@
 //! The parts of a master that outlive its handover. Their state is derived from them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::time::Instant;
 
 use einhyrningsins_supervisor::{Supervisor, Tables};
@@ -18,7 +18,7 @@ use crate::config::Dialect;
 use crate::forms::{self, Written};
 use crate::logging::Log;
 use crate::sys::closer::Closing;
-use crate::sys::inherit::Kept;
+use crate::sys::inherit::{Kept, set_close_on_exec};
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::workers::Workers;
@@ -57,7 +57,7 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     /// The lock of `--lockfile`.
     pub(crate) lockfile: Option<LockFile>,
-    /// The descriptors of `--keep-fd`.
+    /// The descriptors of `--keep-fd` and `--pass-fd`.
     #[serde(default)]
     pub(crate) held: Vec<Kept<OwnedFd>>,
     /// Removed when the master ends.
@@ -67,6 +67,23 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// Closes descriptors that were inherited and that nothing has taken: the lock of a deploy script would else be held for
+    /// as long as this master lives. In einhorn's dialect they stay open until the next exec, as einhorn leaves them.
+    pub(crate) fn close_unused(&mut self, unused: Vec<OwnedFd>) {
+        for fd in unused {
+            if self.dialect == Dialect::Einhorn {
+                set_close_on_exec(&[fd.into_raw_fd()], true);
+                continue;
+            }
+            let number = fd.as_raw_fd();
+            let target = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+            self.log.info(format_args!(
+                "closing descriptor {number}, which was inherited and which nothing uses: {} (--keep-fd {number} keeps it)",
+                target.display()
+            ));
+        }
+    }
+
     /// Those that wait for something.
     fn waiting(&mut self) -> [&mut dyn Part; 7] {
         let Self { core, captures, notify, control, handover, service, log, .. } = self;

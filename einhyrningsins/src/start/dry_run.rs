@@ -12,11 +12,12 @@ use anyhow::Context;
 use einhorn_proto::{Command, Reply, Request, Status, Workers as Count};
 use einhyrningsins_supervisor::Generation;
 
-use super::{lock_failure, pidfile_failure, share_failure, unresolved, worker_options};
+use super::{claim, lock_failure, pidfile_failure, share_failure, unresolved, worker_options};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::listen::{BindAddress, BindError, BindSpec, Family, Passed, PassedError, try_bind};
 use crate::master::ControlSocket;
+use crate::sys::inherit::Inherited;
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::sys::process;
@@ -27,7 +28,7 @@ use crate::workers::Workers;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks what [`run`](super::run) would do, prints the result and returns the exit code.
-pub(super) fn dry_run(config: Config, mut passed: Passed) -> Result<u8, Failure> {
+pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) -> Result<u8, Failure> {
     if let Some(nice) = config.nice.master {
         process::set_nice(nice).with_context(|| format!("cannot set the nice value to {nice} (--nice)"))?;
     }
@@ -59,8 +60,11 @@ pub(super) fn dry_run(config: Config, mut passed: Passed) -> Result<u8, Failure>
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let program = config.policy.program.clone();
     let options = worker_options(&config, process::raise_open_files().unwrap_or_default());
+    let held_fds = [config.keep_fds.as_slice(), &config.pass_fds].concat();
     let mut workers = Workers::new(config.recipe, options);
     workers.resolve(&mut spawner, Generation(1), Vec::new()).map_err(|error| unresolved(&error))?;
+    // A -b may have taken one of them.
+    claim(inherited, &held_fds)?;
     println!("found nothing wrong; a start would run {} of {program}", Count(config.policy.workers));
     for spec in unchecked {
         println!("not checked: -b {spec}, since no socket was passed");

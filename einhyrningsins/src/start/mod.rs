@@ -6,7 +6,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ use crate::sys::pid_file::{PidFile, PidFileError};
 use crate::sys::process::{self, OpenFilesLimit};
 use crate::sys::rollback;
 use crate::sys::signals::Signals;
-use crate::sys::spawn::Spawner;
+use crate::sys::spawn::{FIRST_SOCKET, Spawner};
 use crate::workers::{ResolveError, WorkerOptions, Workers};
 
 /// Programs of Node that start another program, with standard input, output and error only: libuv closes the rest.
@@ -80,8 +80,9 @@ fn run(config: Config) -> Result<u8, Failure> {
     let inherited = Inherited::new().unwrap_or_default();
     let passed = Passed::of_process(&config.sockets.binds);
     let passed = passed.context("cannot look at the descriptors of this process")?;
+    check_held(&inherited, &config)?;
     if config.dry_run {
-        return dry_run::dry_run(config, passed);
+        return dry_run::dry_run(config, passed, inherited);
     }
     let signals = Signals::new(&HANDLED_SIGNALS).context("cannot receive signals")?;
     let log_file = config.log.file.is_some();
@@ -124,7 +125,8 @@ fn run(config: Config) -> Result<u8, Failure> {
     };
     let notify_path = notify.path().map(Path::to_owned);
     let options = worker_options(&config, open_files);
-    let (keep_fds, notify_mode) = (config.keep_fds, config.notify_mode);
+    let held_fds = [config.keep_fds.as_slice(), &config.pass_fds].concat();
+    let notify_mode = config.notify_mode;
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
     let mut parts = Parts {
         dialect: config.dialect,
@@ -155,7 +157,9 @@ fn run(config: Config) -> Result<u8, Failure> {
         parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
     }
     warn_of_deaf_workers(&mut parts);
-    parts.held = hold(inherited, &keep_fds, parts.dialect, &mut parts.log)?;
+    let (held, unused) = claim(inherited, &held_fds)?;
+    parts.held = held.into_iter().map(Kept::Open).collect();
+    parts.close_unused(unused);
     let settings = parts.control.settings();
     let form = manners.pid_form();
     let pidfile = settings.pidfile.as_deref().map(|path| PidFile::write(path, form));
@@ -172,36 +176,41 @@ fn run(config: Config) -> Result<u8, Failure> {
     Ok(master.run()?)
 }
 
-/// Takes the descriptors of `--keep-fd`, and closes those that nothing has taken: a deploy script's lock would else be
-/// held for as long as this master lives. Call it after everything has been opened that the command line names.
-fn hold(
-    inherited: Inherited,
-    keep: &[RawFd],
-    dialect: Dialect,
-    log: &mut Log,
-) -> Result<Vec<Kept<OwnedFd>>, Failure> {
-    let (held, others): (Vec<_>, Vec<_>) =
-        inherited.unclaimed().into_iter().partition(|fd| keep.contains(&fd.as_raw_fd()));
+/// Checks that the descriptors of `--keep-fd` and `--pass-fd` are open, and that no socket of the workers has the number of
+/// one that they get.
+fn check_held(inherited: &Inherited, config: &Config) -> Result<(), Failure> {
+    inherited.check(&config.keep_fds).map_err(|error| not_held(error.0, "--keep-fd"))?;
+    inherited.check(&config.pass_fds).map_err(|error| not_held(error.0, "--pass-fd"))?;
+    let sockets = config.sockets.binds.len() + usize::from(config.control.socket_as_fd);
+    let is_taken = |fd: &&RawFd| usize::try_from(**fd - FIRST_SOCKET).is_ok_and(|place| place < sockets);
+    match config.pass_fds.iter().find(is_taken) {
+        None => Ok(()),
+        Some(fd) => {
+            let error = anyhow!("cannot pass descriptor {fd} (--pass-fd): the workers have a socket there");
+            let first = FIRST_SOCKET.unsigned_abs() as usize + sockets;
+            let hint = format!("the program that starts the master must open it at {first} or above");
+            Err(Failure { error, hint: Some(hint) })
+        }
+    }
+}
+
+fn not_held(fd: RawFd, option: &str) -> Failure {
+    let hint = "the program that starts the master must leave it open; a -b must not take it too";
+    let error = anyhow!("cannot keep descriptor {fd} ({option}): it was not inherited");
+    Failure { error, hint: Some(hint.to_owned()) }
+}
+
+/// Takes the descriptors that are to be held, close-on-exec, and those that nothing has taken. Call it after everything has
+/// been opened that the command line names.
+fn claim(inherited: Inherited, to_hold: &[RawFd]) -> Result<(Vec<OwnedFd>, Vec<OwnedFd>), Failure> {
+    let (held, unused): (Vec<_>, Vec<_>) =
+        inherited.unclaimed().into_iter().partition(|fd| to_hold.contains(&fd.as_raw_fd()));
     let is_held = |fd: &&RawFd| held.iter().any(|held| held.as_raw_fd() == **fd);
-    if let Some(fd) = keep.iter().find(|fd| !is_held(fd)) {
-        let hint = "the program that starts the master must leave it open; a -b must not take it too";
-        let error = anyhow!("cannot keep descriptor {fd} (--keep-fd): it was not inherited");
-        return Err(Failure { error, hint: Some(hint.to_owned()) });
+    if let Some(fd) = to_hold.iter().find(|fd| !is_held(fd)) {
+        return Err(not_held(*fd, "--keep-fd, --pass-fd"));
     }
     held.iter().for_each(|fd| set_close_on_exec(&[fd.as_raw_fd()], true));
-    for fd in others {
-        let number = fd.as_raw_fd();
-        if dialect == Dialect::Einhorn {
-            set_close_on_exec(&[fd.into_raw_fd()], true);
-            continue;
-        }
-        let target = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
-        log.info(format_args!(
-            "closing descriptor {number}, which was inherited and which nothing uses: {} (--keep-fd {number} keeps it)",
-            target.display()
-        ));
-    }
-    Ok(held.into_iter().map(Kept::Open).collect())
+    Ok((held, unused))
 }
 
 fn worker_options(config: &Config, open_files: Option<OpenFilesLimit>) -> WorkerOptions {
@@ -213,6 +222,7 @@ fn worker_options(config: &Config, open_files: Option<OpenFilesLimit>) -> Worker
         capture_startup: config.capture_startup,
         ping_timeout: config.policy.recycling.ping_timeout,
         process: config.process.clone(),
+        pass_fds: config.pass_fds.clone(),
     }
 }
 

@@ -158,12 +158,11 @@ impl Inherited {
         fds.iter().find(|fd| !left.remove(fd)).map_or(Ok(()), |fd| Err(NotInherited(*fd)))
     }
 
-    /// Each [`Kept`] that `read` reads takes its descriptor.
-    pub fn lend<R>(self, read: impl FnOnce() -> R) -> R {
+    /// Each [`Kept`] that `read` reads takes its descriptor. Returns what is left beside the result.
+    pub fn lend<R>(self, read: impl FnOnce() -> R) -> (R, Self) {
         LENT.set(Some(self));
         let result = read();
-        LENT.take();
-        result
+        (result, LENT.take().unwrap_or_default())
     }
 }
 

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -70,6 +70,9 @@ pub struct WorkerOptions {
     /// Other attributes of a worker's process.
     #[serde(default)]
     pub process: ProcessOptions,
+    /// Descriptors that a worker gets at the same numbers. The master holds them.
+    #[serde(default)]
+    pub pass_fds: Vec<RawFd>,
 }
 
 /// A spawn that worked.
@@ -280,6 +283,7 @@ fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) 
         executable: release.program.executable(),
         nice: options.nice,
         umask: process.umask(),
+        passed: &options.pass_fds,
         open_files: options.open_files,
         limits: &process.limits,
         oom_score_adj: process.oom_score_adj,

@@ -42,6 +42,7 @@ impl Site {
             capture_startup: false,
             ping_timeout: None,
             process: ProcessOptions::default(),
+            pass_fds: Vec::new(),
         };
         let spawner = Spawner::new().unwrap();
         let workers = Workers::new(recipe, options);

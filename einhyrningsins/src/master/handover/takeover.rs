@@ -117,7 +117,7 @@ fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
     let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
     let poll = guard.must(Master::poll(), "cannot start the loop");
     let spawner = guard.must(Spawner::new(), "cannot get memory for the stack of new processes");
-    let state = inherited.lend(|| format::parse(header, body));
+    let (state, left) = inherited.lend(|| format::parse(header, body));
     let (_, mut parts) = guard.must(state, "cannot continue from the state");
     follow_directory(&mut parts);
     parts.log.connect();
@@ -127,6 +127,8 @@ fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
     taken.extend([image.as_raw_fd(), file.as_raw_fd()]);
     set_close_on_exec(&taken, true);
     drop((guard, image, file));
+    // What a program between the two images has left open. The old image, which may have needed it, will not come back.
+    master.parts.close_unused(left.unclaimed());
     CLOSER.go_on();
     if let Some(name) = master.name() {
         process::set_name(name);

@@ -354,7 +354,7 @@ mod tests {
                 state["fd"] = copy.as_raw_fd().into();
                 std::mem::forget((socket, copy));
                 let resume = || serde_json::from_value::<NotifySocket>(state).unwrap();
-                let mut after = Inherited::new().unwrap().lend(resume);
+                let mut after = Inherited::new().unwrap().lend(resume).0;
                 receives(&mut after);
                 drop(after);
                 assert!(path.is_none_or(|path| !path.exists()));

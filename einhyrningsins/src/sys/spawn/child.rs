@@ -55,6 +55,9 @@ pub(super) struct Plan {
     /// Descriptors to place at 3, 4, ... The child overwrites the numbers of those that it has to move.
     pub(super) descriptors: *mut RawFd,
     pub(super) descriptor_count: c_int,
+    /// Descriptors that stay open at their numbers.
+    pub(super) passed: *const RawFd,
+    pub(super) passed_count: usize,
     /// The descriptor to place at 2; `None` for the master's.
     pub(super) stderr: Option<RawFd>,
     /// Whether the kernel has `close_range` with `CLOSE_RANGE_CLOEXEC`.
@@ -346,7 +349,8 @@ fn bind_to_parent(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Places the descriptors at 3 and up, open across exec. All others above 2 are left close-on-exec.
+/// Places the descriptors at 3 and up, open across exec, and leaves those open that are passed. All others above 2 are left
+/// close-on-exec.
 fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
     if let Some(stderr) = plan.stderr {
         // Done before another descriptor takes its number. It is not a standard stream itself: those were open
@@ -377,6 +381,13 @@ fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
         let arguments = [c_long::from(end), c_long::from(c_int::MAX), libc::CLOSE_RANGE_CLOEXEC as c_long, 0];
         // SAFETY: no memory is involved; the descriptor table is this process's own copy.
         unsafe { call(Stage::Descriptors, libc::SYS_close_range, arguments) }?;
+    }
+    // SAFETY: the parent's array has `passed_count` elements, to which nothing writes now.
+    let passed = unsafe { std::slice::from_raw_parts(plan.passed, plan.passed_count) };
+    for &descriptor in passed {
+        let arguments = [c_long::from(descriptor), c_long::from(libc::F_SETFD), 0, 0];
+        // SAFETY: no memory is involved; the descriptor table is this process's own copy.
+        unsafe { call(Stage::Descriptors, libc::SYS_fcntl, arguments) }?;
     }
     Ok(())
 }

@@ -94,6 +94,8 @@ pub struct SpawnSpec<'a> {
     pub sockets: &'a [BorrowedFd<'a>],
     /// A connection to the control socket, placed right after the sockets.
     pub control: Option<BorrowedFd<'a>>,
+    /// Open descriptors that it gets at the same numbers, none of which a socket or the connection gets.
+    pub passed: &'a [RawFd],
     /// Its standard error; the master's if `None`.
     pub stderr: Option<BorrowedFd<'a>>,
     /// Its nice value, from -20 to 19; the master's if `None`.
@@ -133,6 +135,7 @@ impl<'a> SpawnSpec<'a> {
             directory: None,
             sockets: &[],
             control: None,
+            passed: &[],
             stderr: None,
             nice: None,
             umask: None,
@@ -305,6 +308,8 @@ impl Spawner {
             pid_place_count: self.scratch.pid_places.len(),
             descriptors: self.scratch.descriptors.as_mut_ptr(),
             descriptor_count: self.scratch.descriptors.len() as c_int,
+            passed: spec.passed.as_ptr(),
+            passed_count: spec.passed.len(),
             stderr: spec.stderr.map(|stderr| stderr.as_raw_fd()),
             close_range: self.close_range,
             nice: spec.nice,
