@@ -19,6 +19,9 @@ pub enum RequestErrorKind {
     /// The `id` is neither number nor string.
     #[error("\"id\" must be a number or a string")]
     BadId,
+    /// The `id` is longer than [`crate::ID_BYTES_MAX`].
+    #[error("\"id\" is longer than {} bytes", crate::ID_BYTES_MAX)]
+    LongId,
     /// There is no `command`, or it is no string.
     #[error("no \"command\" parameter provided; not sure what you want me to do")]
     NoCommand,

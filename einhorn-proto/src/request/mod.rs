@@ -12,6 +12,9 @@ use crate::Command;
 #[cfg(feature = "yaml")]
 use crate::Language;
 
+/// Bytes of the longest id: it is kept with each request that waits, and repeated in each line of its progress.
+pub const ID_BYTES_MAX: usize = 256;
+
 /// A client's own name for a request. Each reply to it has the same as `request_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -116,6 +119,7 @@ impl Request {
         match names.iter().filter_map(|name| fields.get(*name)).find(|value| !value.is_null()) {
             None => Ok(None),
             Some(Value::Number(number)) => Ok(Some(RequestId::Number(number.clone()))),
+            Some(Value::String(text)) if text.len() > ID_BYTES_MAX => Err(RequestErrorKind::LongId),
             Some(Value::String(text)) => Ok(Some(RequestId::Text(text.clone()))),
             Some(_) => Err(RequestErrorKind::BadId),
         }
