@@ -21,6 +21,10 @@ tests::trials! {
     a_client_that_has_said_all_still_gets_its_answers,
     a_client_that_has_said_all_still_sees_its_upgrade_end,
     of_300_idle_clients_256_are_kept_and_the_others_told,
+    an_id_of_a_kilobyte_is_refused,
+    of_256_idle_clients_the_oldest_gives_way,
+    a_worker_that_leaks_connections_keeps_nobody_out,
+    deaf_followers_are_dropped_before_a_small_memory_is_full,
     workers_ack_while_every_place_is_taken_by_idle_clients,
     a_client_that_asks_and_does_not_read_costs_nobody_anything,
     a_follower_of_events_that_never_reads_is_dropped,
@@ -163,6 +167,77 @@ fn of_300_idle_clients_256_are_kept_and_the_others_told() {
         (control.reply().ok == Some(true)).then_some(())
     });
     master.assert_well(1);
+}
+
+/// An id is kept with its request, and repeated in each line of its progress.
+fn an_id_of_a_kilobyte_is_refused() {
+    let mut master = Master::builder().start();
+    let mut control = master.control();
+    let request = |id: &str| format!(r#"{{"command":"events","id":"{id}"}}"#).into_bytes();
+    refused_with(&mut control, &request(&"x".repeat(1024)), "longer than 256 bytes");
+    refused_with(&mut control, &request(&"x".repeat(257)), "longer than 256 bytes");
+    control.send_bytes(&[request(&"x".repeat(256)), b"\n".to_vec()].concat());
+    assert!(control.reply().wait);
+    master.assert_well(1);
+}
+
+fn of_256_idle_clients_the_oldest_gives_way() {
+    let mut master = Master::builder().start();
+    let mut clients: Vec<_> = (0..CLIENTS_MAX).map(|_| master.control()).collect();
+    // Answered, so accepted; the second has been silent for longest.
+    for client in clients.iter_mut().skip(1) {
+        assert_eq!(client.ask("version", &[]).ok, Some(true));
+    }
+    assert_eq!(clients[0].ask("version", &[]).ok, Some(true));
+    assert_eq!(master.control().ask("version", &[]).ok, Some(true));
+    let farewell = clients[1].read_to_end();
+    assert!(farewell.contains("closed: another one came"), "{farewell:?}");
+    assert_eq!(clients[0].ask("version", &[]).ok, Some(true));
+    // Followers give way to the owner of the master, too.
+    for client in &mut clients[2..] {
+        client.send(r#"{"command":"events","id":1}"#);
+        assert!(client.reply().wait);
+    }
+    let mut more = [(); 3].map(|()| master.control());
+    assert!(more.iter_mut().all(|client| client.ask("version", &[]).ok == Some(true)));
+    master.assert_well(1);
+}
+
+fn a_worker_that_leaks_connections_keeps_nobody_out() {
+    const WORKERS: u32 = 2;
+    let builder = Master::builder().workers(WORKERS).env("TINY_CONNECTIONS", "600");
+    let mut master = builder.program([binaries::worker("tiny")]).start();
+    let count = master.process().descriptors().len();
+    assert!(count < 150, "{count} descriptors\n{master}");
+    assert_eq!(master.control().ask("version", &[]).ok, Some(true));
+    assert_eq!(master.ctl(["upgrade"]).code(), 0, "{master}");
+    master.wait_up(WORKERS);
+}
+
+/// Sixty times the megabyte that each may leave unread is more than there is.
+fn deaf_followers_are_dropped_before_a_small_memory_is_full() {
+    const MEMORY_KIB: u64 = 64 << 10;
+    let limit = format!("ulimit -v {MEMORY_KIB}; exec \"$@\"");
+    let builder = Master::builder().workers(2).under(["/bin/sh", "-c", &limit, "sh"]);
+    let mut gate = Gate::new(builder.file("gate"));
+    let knobs = ["ack=notify".into(), "chatter=3000".into(), gate.knob()];
+    gate.close();
+    let mut master = builder.serve(knobs).start_unready();
+    let mut deaf: Vec<_> = (0..60).map(|_| master.control()).collect();
+    for follower in &mut deaf {
+        follower.send(r#"{"command":"events","id":1}"#);
+        assert!(follower.reply().wait);
+    }
+    gate.open();
+    master.wait("the last chatter", |master| {
+        let said =
+            |worker: &WorkerStatus| worker.text.as_deref().is_some_and(|text| text.starts_with("2999"));
+        master.status().workers.iter().all(said).then_some(())
+    });
+    let state = master.control().ask("state", &[]).data.expect("the state");
+    let clients = state["control"]["clients"].as_u64();
+    assert!(clients.is_some_and(|clients| clients < 30), "{clients:?} clients\n{master}");
+    master.assert_well(2);
 }
 
 fn workers_ack_while_every_place_is_taken_by_idle_clients() {

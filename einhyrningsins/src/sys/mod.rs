@@ -13,6 +13,7 @@ pub mod limits;
 pub mod local_time;
 pub mod lock_file;
 pub mod manager;
+pub mod memory;
 pub mod memory_file;
 pub mod notify;
 pub mod oom;

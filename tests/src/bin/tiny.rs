@@ -1,10 +1,12 @@
 //! The smallest worker: says that it is ready at once, and ends when it is asked to.
 //!
 //! It sends `READY=1` to `NOTIFY_SOCKET`, after `TINY_BOOT_MS` milliseconds if that is set. It takes no
-//! connections: what is measured or counted with it is the master.
+//! connections: what is measured or counted with it is the master. With `TINY_CONNECTIONS=N` it opens N connections to the
+//! control socket before, and keeps them.
 
+use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ fn main() -> std::io::Result<()> {
     if let Some(boot) = std::env::var("TINY_BOOT_MS").ok().and_then(|text| text.parse().ok()) {
         thread::sleep(Duration::from_millis(boot));
     }
+    let number = std::env::var("TINY_CONNECTIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let _connections = (0..number).map(|_| connection()).collect::<std::io::Result<Vec<_>>>()?;
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
         let socket = UnixDatagram::unbound()?;
         let address = match path.as_encoded_bytes() {
@@ -29,4 +33,12 @@ fn main() -> std::io::Result<()> {
     }
     stop.wait()?;
     Ok(())
+}
+
+/// A connection to the control socket, on which half a request was sent. The master may have closed it already.
+fn connection() -> std::io::Result<UnixStream> {
+    let path = std::env::var_os("EINHORN_SOCK_PATH").unwrap_or_default();
+    let mut stream = UnixStream::connect(path)?;
+    let _ = stream.write_all(b"{");
+    Ok(stream)
 }

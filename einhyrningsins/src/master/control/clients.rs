@@ -13,18 +13,29 @@ use einhorn_proto::{Language, LineBuffer, LineTooLong, Notice, Reply, RequestId}
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::forms::{self, Bytes, Keyed, Written, values};
 use crate::master::ready::CLIENTS;
 use crate::sys::ancillary::{Message, Received, receive};
 use crate::sys::inherit::Kept;
+use crate::sys::memory::memory_max;
 use crate::sys::peer::{self, Sender, SinceBoot};
 
-/// Clients at a time, not counting workers' own connections. Source: this and the next two, einhorn-control(7),
-/// "LIMITS", where clients are told of them.
+/// Clients at a time, not counting workers' own connections. Source: this and the others up to [`OUTPUT_BYTES_FULL`],
+/// einhorn-control(7), "LIMITS", where clients are told of them.
 pub(super) const CLIENTS_MAX: usize = 256;
+
+/// Connections of one worker and its descendants that do not count against [`CLIENTS_MAX`].
+pub(super) const WORKER_CLIENTS_MAX: usize = 16;
+
+/// Unsent bytes of all clients together. Beyond that, the client that has taken nothing for longest is dropped.
+const OUTPUT_TOTAL_MAX: usize = 16 * 1024 * 1024;
+
+/// The part of a limit on the master's memory that unsent bytes may take. A queue that grows is copied, so it takes three
+/// times as much for a moment.
+const OUTPUT_MEMORY_PART: u64 = 16;
 
 /// A client is dropped if an event or a reply would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -80,6 +91,29 @@ struct Client {
     is_broken: bool,
     /// Set if it follows events.
     follows: Option<Follower>,
+    /// The worker whose it is, or of whose descendant, if it does not count against [`CLIENTS_MAX`].
+    #[serde(default, with = "forms::written")]
+    of_worker: Option<Pid>,
+    /// What it had sent when it came was read.
+    #[serde(skip)]
+    was_read: bool,
+    /// When it was last heard, as a number that grows with each line and each new client.
+    #[serde(skip)]
+    heard: u64,
+    /// Since when it has taken none of what waits for it.
+    #[serde(skip, default = "Instant::now")]
+    stuck_since: Instant,
+}
+
+/// How busy a client is. Of two, the idler one gives way to a new client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Business {
+    /// Nothing is on its way to it.
+    Idle,
+    /// It follows events, or has not read its replies.
+    Follows,
+    /// It waits for a last reply.
+    Waits,
 }
 
 /// How a client follows events.
@@ -101,7 +135,7 @@ pub(super) enum Input {
 }
 
 /// All control clients.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Clients {
     #[serde(with = "values")]
     clients: BTreeMap<ClientId, Client>,
@@ -111,6 +145,14 @@ pub(super) struct Clients {
     dirty: BTreeSet<ClientId>,
     #[serde(skip)]
     followers: BTreeSet<ClientId>,
+    /// Unsent bytes of all clients, and how many there may be.
+    #[serde(skip)]
+    unsent: usize,
+    #[serde(skip, default = "unsent_max")]
+    unsent_max: usize,
+    /// Grows with each line and each new client.
+    #[serde(skip)]
+    lines: u64,
     /// Set while accepting is paused: the end of the pause, and the length of the next one.
     #[serde(skip)]
     pause: Option<(Instant, Duration)>,
@@ -134,6 +176,27 @@ impl Written for LineBuffer {
         buffer.push(&written.into_vec());
         Ok(buffer)
     }
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            clients: BTreeMap::new(),
+            next: 0,
+            dirty: BTreeSet::new(),
+            followers: BTreeSet::new(),
+            unsent: 0,
+            unsent_max: unsent_max(),
+            lines: 0,
+            pause: None,
+        }
+    }
+}
+
+/// How many bytes may be unsent, with the memory that the master may have.
+fn unsent_max() -> usize {
+    let of_memory = memory_max().map(|max| usize::try_from(max / OUTPUT_MEMORY_PART).unwrap_or(usize::MAX));
+    of_memory.map_or(OUTPUT_TOTAL_MAX, |part| part.min(OUTPUT_TOTAL_MAX))
 }
 
 impl Clients {
@@ -182,13 +245,15 @@ impl Clients {
         let id = ClientId(self.next);
         register(registry, id, &mut stream)?;
         self.next += 1;
-        self.clients.insert(id, Client::new(id, stream, peer));
+        self.lines += 1;
+        self.clients.insert(id, Client { heard: self.lines, ..Client::new(id, stream, peer) });
         Ok(id)
     }
 
     /// Registers all of them with epoll. Those of an earlier image may have something to send.
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         self.dirty.extend(self.clients.keys());
+        self.unsent = self.clients.values().map(|client| client.output.len()).sum();
         let following = self.clients.values().filter(|client| client.follows.is_some());
         self.followers.extend(following.map(|client| client.id));
         self.clients.iter_mut().try_for_each(|(id, client)| register(registry, *id, &mut client.stream))
@@ -198,10 +263,50 @@ impl Clients {
         self.clients.keys().copied()
     }
 
-    /// The number of clients, not counting workers' own connections.
+    /// The number of clients, not counting those of workers, nor those that are on their way out.
     pub(super) fn connected(&self) -> usize {
-        let is_connected = |client: &&Client| matches!(client.peer, Peer::Connected(_));
-        self.clients.values().filter(is_connected).count()
+        self.clients.values().filter(|client| client.counts()).count()
+    }
+
+    /// Notes that `id` comes from a worker, or a descendant of it. Beyond [`WORKER_CLIENTS_MAX`], the one of its connections
+    /// that was silent for longest is closed; an ack that waits in it is read first.
+    pub(super) fn belongs_to(&mut self, id: ClientId, worker: Pid) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.of_worker = Some(worker);
+        let is_its = |client: &&Client| client.of_worker == Some(worker) && client.is_staying();
+        let its = || self.clients.values().filter(is_its);
+        let surplus = its().count().saturating_sub(WORKER_CLIENTS_MAX);
+        let mut read: Vec<_> =
+            its().filter(|client| client.was_read).map(|client| (client.heard, client.id)).collect();
+        read.sort_unstable();
+        read.into_iter().take(surplus).for_each(|(_, silent)| self.close(silent));
+    }
+
+    /// Whether `id` was made by the owner of the master, or root.
+    pub(super) fn is_owners(&self, id: ClientId) -> bool {
+        let credentials = self.clients.get(&id).and_then(|client| peer::credentials(&*client.stream).ok());
+        credentials.is_some_and(|found| found.uid.is_root() || found.uid == Uid::effective())
+    }
+
+    /// Of the clients that count, the one that is least busy, and of those the one that was silent for longest.
+    pub(super) fn idlest(
+        &self,
+        except: ClientId,
+        awaits_replies: impl Fn(ClientId) -> bool,
+    ) -> Option<(Business, ClientId)> {
+        let may_go = |client: &&Client| client.id != except && client.counts() && client.was_read;
+        let others = self.clients.values().filter(may_go);
+        let ranked = others.map(|client| {
+            let business = if awaits_replies(client.id) {
+                Business::Waits
+            } else if client.follows.is_some() || !client.output.is_empty() {
+                Business::Follows
+            } else {
+                Business::Idle
+            };
+            (business, client.heard, client.id)
+        });
+        ranked.min().map(|(business, _, id)| (business, id))
     }
 
     pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
@@ -222,7 +327,11 @@ impl Clients {
         };
         loop {
             match client.input.next_line() {
-                Ok(Some(line)) => return Input::Line(line),
+                Ok(Some(line)) => {
+                    self.lines += 1;
+                    client.heard = self.lines;
+                    return Input::Line(line);
+                }
                 Ok(None) => {}
                 Err(error) => return Input::TooLong(error),
             }
@@ -235,7 +344,10 @@ impl Clients {
             match receive(&client.stream, &mut buffer) {
                 Ok(Received::Message(Message { bytes: 0, .. })) => client.has_ended = true,
                 Ok(Received::Message(message)) => client.input.push(&buffer[..message.bytes]),
-                Ok(Received::Nothing) => return Input::Nothing,
+                Ok(Received::Nothing) => {
+                    client.was_read = true;
+                    return Input::Nothing;
+                }
                 Ok(Received::NoRoom) => return Input::NoRoom,
                 Err(_) => {
                     client.is_broken = true;
@@ -250,23 +362,44 @@ impl Clients {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.output.len() > OUTPUT_BYTES_MAX {
             // It may have read, and nobody has looked since.
-            client.flush();
+            self.unsent -= client.flush();
         }
         if client.output.len() > OUTPUT_BYTES_MAX {
             client.is_broken = true;
-        } else if !client.is_deaf {
+            self.unsent -= client.forget_output();
+        } else if !client.is_deaf && !client.is_broken {
+            if client.output.is_empty() {
+                client.stuck_since = Instant::now();
+            }
             let mut line = Vec::new();
             reply.write_in(language, &mut line);
+            self.unsent += line.len();
             client.output.extend(line);
         }
         self.dirty.insert(id);
+        if self.unsent > self.unsent_max {
+            self.shed();
+        }
+    }
+
+    /// Drops clients until no more is unsent than may be: those first that have taken nothing for longest. Others may have
+    /// read, and nobody has looked since.
+    fn shed(&mut self) {
+        self.unsent -= self.clients.values_mut().map(Client::flush).sum::<usize>();
+        while self.unsent > self.unsent_max {
+            let stuck = self.clients.values_mut().filter(|client| !client.output.is_empty());
+            let Some(client) = stuck.min_by_key(|client| client.stuck_since) else { return };
+            client.is_broken = true;
+            self.unsent -= client.forget_output();
+            self.dirty.insert(client.id);
+        }
     }
 
     /// Whether `id` reads what it is sent.
     pub(super) fn keeps_up(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         if client.is_full() {
-            client.flush();
+            self.unsent -= client.flush();
         }
         !client.is_full()
     }
@@ -300,7 +433,8 @@ impl Clients {
     /// Nothing can be sent to `id` any more; its requests are still read.
     pub(super) fn mark_deaf(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.become_deaf();
+            client.is_deaf = true;
+            self.unsent -= client.forget_output();
             self.dirty.insert(id);
         }
     }
@@ -330,7 +464,7 @@ impl Clients {
     pub(super) fn disown(&mut self, id: ClientId) {
         match self.clients.get_mut(&id) {
             Some(Client { peer: Peer::Worker(_), .. }) => self.close(id),
-            Some(client) => client.peer = Peer::Connected(None),
+            Some(client) => (client.peer, client.of_worker) = (Peer::Connected(None), None),
             None => {}
         }
     }
@@ -356,7 +490,7 @@ impl Clients {
     pub(super) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
-        client.flush();
+        self.unsent -= client.flush();
         was_full && !client.is_full()
     }
 
@@ -370,7 +504,7 @@ impl Clients {
     }
 
     pub(super) fn remove(&mut self, id: ClientId) {
-        self.clients.remove(&id);
+        self.unsent -= self.clients.remove(&id).map_or(0, |client| client.output.len());
         self.followers.remove(&id);
         if let Some((at, _)) = &mut self.pause {
             *at = Instant::now();
@@ -396,28 +530,49 @@ impl Client {
             is_deaf: false,
             is_broken: false,
             follows: None,
+            of_worker: None,
+            was_read: false,
+            heard: 0,
+            stuck_since: Instant::now(),
         }
     }
 
-    /// Sends what it takes.
-    fn flush(&mut self) {
+    /// Sends what it takes. Returns how many bytes fewer wait.
+    fn flush(&mut self) -> usize {
+        let before = self.output.len();
         while !self.output.is_empty() {
             match self.stream.write(self.output.as_slices().0) {
                 Ok(count) => drop(self.output.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => self.become_deaf(),
+                Err(_) => {
+                    self.is_deaf = true;
+                    self.forget_output();
+                }
             }
         }
         if self.output.is_empty() {
             // One long reply must not keep its memory for as long as the client stays.
             self.output.shrink_to(READ_BYTES);
+        } else if self.output.len() < before {
+            self.stuck_since = Instant::now();
         }
+        before - self.output.len()
     }
 
-    fn become_deaf(&mut self) {
-        self.is_deaf = true;
-        self.output = VecDeque::new();
+    /// Returns how many bytes that were.
+    fn forget_output(&mut self) -> usize {
+        std::mem::take(&mut self.output).len()
+    }
+
+    /// Whether it is not on its way out.
+    fn is_staying(&self) -> bool {
+        !self.is_broken && !self.is_leaving
+    }
+
+    /// Whether it counts against [`CLIENTS_MAX`].
+    fn counts(&self) -> bool {
+        matches!(self.peer, Peer::Connected(_)) && self.of_worker.is_none() && self.is_staying()
     }
 
     fn is_full(&self) -> bool {

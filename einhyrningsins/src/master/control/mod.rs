@@ -30,11 +30,12 @@ use crate::config::{Control as Settings, Dialect};
 use crate::forms;
 use crate::logging::Log;
 use crate::sys::ancillary::refuse_rights;
+use crate::sys::peer::Workers as _;
 use crate::workers::Workers;
 
 use answers::Asker;
 pub(super) use clients::ClientId;
-use clients::{CLIENTS_MAX, Clients, Input, Peer};
+use clients::{Business, CLIENTS_MAX, Clients, Input, Peer};
 pub use socket::ControlSocket;
 
 /// Requests read from one client in one round, so that a busy one does not starve the rest.
@@ -214,22 +215,45 @@ impl Control {
         true
     }
 
-    /// Refuses a client beyond the limit, unless it is a worker: the pool may be waiting for its ack.
+    /// Takes a client in. One of a worker is always let in: the pool may be waiting for its ack. Another one beyond the limit
+    /// takes the place of one that is idle. For the owner of the master, a busy one gives way, too.
     fn welcome(&mut self, id: ClientId, ready: &mut Ready, census: Census<'_>) {
-        if self.clients.connected() > CLIENTS_MAX && !self.is_from_worker(id, census) {
-            let message = format!("refused: {CLIENTS_MAX} clients are connected already");
-            self.clients.send(id, Language::Json, &Reply::<()>::last(None, false, message, None));
-            self.clients.flush(id);
-            self.clients.leave(id);
-            return;
+        let is_full = self.clients.connected() > CLIENTS_MAX;
+        if let Some(worker) = self.worker_of(id, is_full, census) {
+            self.clients.belongs_to(id, worker);
+        } else if is_full {
+            let awaits_replies = |id| self.requests.values().any(|asker| asker.client == id);
+            let is_owners = self.clients.is_owners(id);
+            let idlest = self.clients.idlest(id, awaits_replies);
+            match idlest.filter(|(business, _)| is_owners || *business == Business::Idle) {
+                Some((business, idlest)) => {
+                    self.dismiss(idlest, "closed: another one came, and this one was idle for longest");
+                    if business != Business::Idle {
+                        self.clients.close(idlest);
+                    }
+                }
+                None => return self.dismiss(id, "refused"),
+            }
         }
         // It may have sent a request already, for which there is no event.
         ready.clients.push(id);
     }
 
-    fn is_from_worker(&self, id: ClientId, census: Census<'_>) -> bool {
-        let is_own = matches!(self.clients.peer(id), Some(Peer::Worker(_)));
-        is_own || self.clients.sender(id).is_some_and(|sender| sender.worker(&census).is_ok())
+    fn dismiss(&mut self, id: ClientId, what: &str) {
+        let message = format!("{what}: {CLIENTS_MAX} clients are connected already");
+        self.clients.send(id, Language::Json, &Reply::<()>::last(None, false, message, None));
+        self.clients.flush(id);
+        self.clients.leave(id);
+    }
+
+    /// The worker that made a connection, or whose descendant did. To look for descendants costs more, so that is done only
+    /// if it matters.
+    fn worker_of(&self, id: ClientId, may_descend: bool, census: Census<'_>) -> Option<Pid> {
+        let Some(Peer::Connected(Some(pid))) = self.clients.peer(id) else { return None };
+        if census.has(pid) {
+            return Some(pid);
+        }
+        self.clients.sender(id).filter(|_| may_descend)?.worker(&census).ok()
     }
 
     /// Serves one client until a request needs the loop, or the time is over.

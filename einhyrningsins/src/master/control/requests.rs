@@ -19,6 +19,12 @@ use crate::manners::{Manners, VERSION};
 use crate::sys::peer::Stranger;
 use crate::sys::signals::parse_signal;
 
+/// Requests of one client that wait for their last reply. Each gets the progress of what it waits for.
+const REQUESTS_MAX: usize = 256;
+
+/// Characters of a person's name that are repeated.
+const NAME_MAX: usize = 256;
+
 /// Characters kept of the id of a ping. einhorn's own are 36 long.
 const PING_WORD_MAX: usize = 256;
 
@@ -62,10 +68,17 @@ impl Control {
             self.answer(&asker, false, message);
             return None;
         }
+        if command.info().class != CommandClass::Worker && self.waiting_of(client) >= REQUESTS_MAX {
+            let message = format!("refused: {REQUESTS_MAX} requests of this client wait already");
+            self.answer(&asker, false, message);
+            return None;
+        }
         match command {
             Command::Ehlo { user } => {
                 let name = self.settings.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
-                let message = manners.welcome(user.as_deref().unwrap_or("stranger"), &name);
+                let user = user.as_deref().unwrap_or("stranger");
+                let end = user.char_indices().nth(NAME_MAX).map_or(user.len(), |(end, _)| end);
+                let message = manners.welcome(&user[..end], &name);
                 self.answer(&asker, true, message);
             }
             Command::Help => self.answer(&asker, true, manners.help()),
@@ -110,6 +123,11 @@ impl Control {
             command => return self.on_pool_command(asker, &command, view, log),
         }
         None
+    }
+
+    /// How many requests of a client wait for their last reply.
+    fn waiting_of(&self, client: ClientId) -> usize {
+        self.requests.values().filter(|asker| asker.client == client).count()
     }
 
     fn on_pool_command(
