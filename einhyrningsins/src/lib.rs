@@ -10,6 +10,8 @@ mod config;
 mod einhorn;
 mod failure;
 mod forms;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod listen;
 mod logging;
 mod manners;

@@ -46,6 +46,8 @@ pub(crate) use control::{Control, ControlSocket};
 pub(crate) use groups::Groups;
 pub(crate) use handover::Handover;
 use handover::Then;
+#[cfg(fuzzing)]
+pub(crate) use handover::parse_state;
 pub(crate) use handover::take_over;
 pub(crate) use listeners::Listeners;
 #[cfg(test)]

@@ -91,7 +91,7 @@ pub(super) fn read(directory: BorrowedFd<'_>, path: &Path) -> Result<Vec<Variabl
     parse(&text)
 }
 
-fn parse(text: &[u8]) -> Result<Vec<Variable>, EnvFileError> {
+pub(super) fn parse(text: &[u8]) -> Result<Vec<Variable>, EnvFileError> {
     let mut rest = Text { bytes: text, line: 1 };
     let mut variables: Vec<Variable> = Vec::new();
     loop {

@@ -31,6 +31,13 @@ use serde::{Deserialize, Serialize};
 
 use self::env_file::Variable;
 pub use self::env_file::{EnvFileError, LineFault};
+
+/// Parses what may stand in a file of variables.
+#[cfg(fuzzing)]
+pub fn parse_env_file(text: &[u8]) -> Result<(), EnvFileError> {
+    env_file::parse(text).map(drop)
+}
+
 pub use self::program::Program;
 use crate::forms;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};

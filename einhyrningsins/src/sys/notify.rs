@@ -153,7 +153,7 @@ impl AsFd for NotifyReceiver {
 }
 
 /// Reads the assignments of a message, one per line; skips unknown ones and lines that are not assignments.
-fn parse(text: &str) -> NotifyMessage {
+pub fn parse(text: &str) -> NotifyMessage {
     let mut message = NotifyMessage::default();
     for line in text.trim_end_matches('\0').lines() {
         match line.split_once('=') {
