@@ -51,7 +51,6 @@ pub fn parse_state(bytes: &[u8]) -> Result<(), format::HandoverError> {
     format::parse(header, body).map(drop)
 }
 
-
 /// This program, as it runs.
 const SELF: &str = "/proc/self/exe";
 
