@@ -16,6 +16,8 @@ pub enum RecycleReason {
     PingTimeout,
     /// Somebody asked for it (`replace`).
     Asked,
+    /// A socket that it serves has lost its path.
+    LostSocket,
 }
 
 impl fmt::Display for RecycleReason {
@@ -25,6 +27,7 @@ impl fmt::Display for RecycleReason {
             Self::MaxRss => "it uses more memory than allowed (--max-rss)",
             Self::PingTimeout => "it has stopped pinging (--ping-timeout)",
             Self::Asked => "a client asked for it",
+            Self::LostSocket => "a socket that it serves has lost its path",
         })
     }
 }
@@ -41,6 +44,9 @@ pub struct Recycled {
     /// By request (`replace`).
     #[serde(default)]
     pub asked: u64,
+    /// For a socket that has lost its path.
+    #[serde(default)]
+    pub lost_socket: u64,
 }
 
 impl Recycled {
@@ -51,6 +57,7 @@ impl Recycled {
             RecycleReason::MaxRss => &mut self.max_rss,
             RecycleReason::PingTimeout => &mut self.ping_timeout,
             RecycleReason::Asked => &mut self.asked,
+            RecycleReason::LostSocket => &mut self.lost_socket,
         } += 1;
     }
 }

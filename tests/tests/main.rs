@@ -45,6 +45,7 @@ mod slot_faults;
 mod sockets;
 mod spawn;
 mod stopping;
+mod vanished;
 mod worker_library;
 
 use std::process::ExitCode;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         sockets::trials(),
         spawn::trials(),
         stopping::trials(),
+        vanished::trials(),
         worker_library::trials(),
     ];
     tests::needs::run(topics.into_iter().flatten().collect())

@@ -12,6 +12,7 @@ mod handover;
 mod listeners;
 mod notify;
 mod parts;
+mod places;
 mod ready;
 mod refusals;
 mod sampling;
@@ -54,6 +55,7 @@ pub(crate) use listeners::Listeners;
 pub(crate) use listeners::kept::KeptListeners;
 pub(crate) use notify::{Access, Notify, NotifySocket};
 pub(crate) use parts::Parts;
+use places::Places;
 use ready::Ready;
 use sampling::Sampling;
 pub(crate) use service::{Service, ServiceSettings};
@@ -90,6 +92,7 @@ pub(crate) struct Master {
     children: Children,
     sampling: Sampling,
     unacked: Unacked,
+    places: Places,
     ready: Ready,
     /// What the core has asked for and was not carried out yet, in order.
     actions: VecDeque<Action>,
@@ -113,7 +116,7 @@ impl Master {
 
     pub(crate) fn new(poll: Poll, parts: Parts, spawner: Spawner, signals: Signals) -> Self {
         let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
-        let ready = Ready { children: true, ..Ready::default() };
+        let ready = Ready { children: true, places: true, ..Ready::default() };
         let (children, unacked) = (Children::new(), Unacked::default());
         Self {
             poll,
@@ -123,6 +126,7 @@ impl Master {
             children,
             sampling,
             unacked,
+            places: Places::default(),
             ready,
             actions: VecDeque::new(),
             acted: 0,
@@ -139,6 +143,7 @@ impl Master {
         let registry = self.poll.registry();
         let signals = &mut SourceFd(&self.signals.as_raw_fd());
         registry.register(signals, ready::SIGNALS, Interest::READABLE).context("cannot wait for signals")?;
+        self.places.register(registry, &mut self.parts.log);
         self.parts.register(registry)
     }
 
@@ -165,7 +170,8 @@ impl Master {
         loop {
             let refused = self.parts.handover.yield_to_stop(&self.parts.core, &mut self.parts.log);
             self.perform(refused);
-            for outcome in self.parts.handover.take_outcomes() {
+            for outcome in self.parts.handover.take_outcomes().into_iter().chain(self.places.take_outcomes())
+            {
                 self.feed(outcome);
             }
             self.allow_to_act(self.heard_for.clamp(ACTIONS_TIME, ACTIONS_TIME_MAX));
@@ -201,8 +207,13 @@ impl Master {
         if self.ready.is_any_left() || !self.actions.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.parts.deadline(), self.sampling.deadline(), self.unacked.deadline(), self.ready.deadline()];
+        let deadlines = [
+            self.parts.deadline(),
+            self.sampling.deadline(),
+            self.unacked.deadline(),
+            self.places.deadline(),
+            self.ready.deadline(),
+        ];
         let earliest = deadlines.into_iter().flatten().min()?;
         let wait = earliest.saturating_duration_since(Instant::now());
         Some(if self.parts.core.is_timed() { wait.min(WAIT_MAX) } else { wait })
@@ -237,6 +248,7 @@ impl Master {
         if std::mem::take(&mut self.ready.log) {
             self.parts.log.flush();
         }
+        self.places.turn(&mut self.ready, self.poll.registry(), &self.children, &mut self.parts);
         let ended = || changes.iter().filter(|(_, change)| matches!(change, Change::Ended(_)));
         let has_deaths = ended().next().is_some();
         self.has_unburied = has_deaths;
@@ -340,6 +352,7 @@ impl Master {
 
     /// An upgrade is about to begin, perhaps with a handover.
     fn prepare_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) -> Option<Event> {
+        self.places.look(&mut self.ready, self.poll.registry(), &self.children, &mut self.parts);
         let Parts { control, handover, dialect, core, .. } = &mut self.parts;
         let is_refused = |pid: &Pid| self.children.may_signal(*pid).is_err();
         let pids: Vec<_> = core.serving_pids().map(system_pid).filter(is_refused).map(core_pid).collect();
@@ -463,6 +476,7 @@ impl Master {
         let parts = &mut self.parts;
         match action {
             Action::Spawn { worker, slot, index, generation } => {
+                self.places.look(&mut self.ready, self.poll.registry(), &self.children, parts);
                 let sockets = parts.listeners.for_slot(slot);
                 let spawned = sockets.and_then(|sockets| {
                     parts.workers.spawn(&mut self.spawner, slot, index, generation, &sockets)

@@ -16,6 +16,7 @@ pub(super) const SIGNALS: Token = Token(1);
 pub(super) const NOTIFY: Token = Token(2);
 pub(super) const LOG: Token = Token(3);
 pub(super) const CHECK: Token = Token(4);
+pub(super) const PLACES: Token = Token(5);
 /// Tokens from here on are clients.
 pub(super) const CLIENTS: usize = 16;
 /// Tokens from here on are listeners of workers.
@@ -31,6 +32,7 @@ pub(super) struct Ready {
     pub(super) notify: bool,
     pub(super) log: bool,
     pub(super) check: bool,
+    pub(super) places: bool,
     pub(super) clients: Turns<ClientId>,
     /// Clients whose other end is closed: nothing can be sent to them any more.
     pub(super) closed: Vec<ClientId>,
@@ -104,6 +106,7 @@ impl Ready {
             NOTIFY => self.notify = true,
             LOG => self.log = true,
             CHECK => self.check = true,
+            PLACES => self.places = true,
             Token(token) if token >= CAPTURES => self.captures.push(Capture(token - CAPTURES)),
             Token(token) if token >= LISTENERS => self.listeners.push(token - LISTENERS),
             Token(token) => {
@@ -126,6 +129,7 @@ impl Ready {
             || self.children
             || self.notify
             || self.check
+            || self.places
             || !self.clients.is_empty()
             || !self.clients_later.is_empty()
             || !self.captures.is_empty()

@@ -103,6 +103,17 @@ impl LockFile {
         Err(io(Errno::EBUSY.into()))
     }
 
+    /// Its absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path leads to it, as far as this process can see. If not, another process may lock the path too.
+    pub fn is_there(&self) -> bool {
+        // One that this process may not look at counts as there.
+        is_at(&self.file, &self.path).unwrap_or_else(|error| error.kind() != io::ErrorKind::NotADirectory)
+    }
+
     fn write_owner(&self) -> io::Result<()> {
         let mut file: &File = &self.file;
         file.set_len(0)?;

@@ -137,6 +137,8 @@ pub enum Report {
     Ping(Option<String>),
     /// It holds this much memory, in bytes.
     Rss(u64),
+    /// A socket that it serves has lost its path, which leads to another socket now.
+    LostSocket,
     /// It describes its status; empty for none.
     Status(String),
     /// What it last wrote to standard error before its ack, in whole and oldest first; where that is captured.

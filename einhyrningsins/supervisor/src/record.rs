@@ -178,6 +178,10 @@ impl Supervisor {
             },
             // It is not replaced for its size: it does not serve.
             (Report::Rss(_), State::Spawning | State::Starting(_) | State::Draining(_)) => {}
+            (Report::LostSocket, State::Spawning | State::Starting(_) | State::Up { .. }) => {
+                self.tables.recycling.enqueue(id, RecycleReason::LostSocket);
+            }
+            (Report::LostSocket, State::Draining(_)) => {}
             (Report::Status(text), _) => {
                 self.tables.pool.sent_text(id, (!text.is_empty()).then(|| text.clone()));
                 self.tell(Notice::StatusText { slot, pid, text });
@@ -318,6 +322,7 @@ impl Report {
             Self::Ack(_) => "ack",
             Self::Ping(_) => "ping",
             Self::Rss(_) => "size",
+            Self::LostSocket => "lost socket",
             Self::Status(_) => "status",
             Self::LastWords(_) => "last words",
             Self::Stopping => "stop",

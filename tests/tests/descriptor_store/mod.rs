@@ -92,10 +92,17 @@ fn answered(asked: &[Socket]) -> usize {
 /// Kills the master and its workers. systemd kills what is left of a service before it starts that again; so the master
 /// has to stand still until they are gone.
 fn crash(master: &mut Master) -> Process {
+    crash_after(master, || ())
+}
+
+/// The same after something that a master that runs would notice.
+#[track_caller]
+fn crash_after(master: &mut Master, change: impl FnOnce()) -> Process {
     let before = Process::of(master.status().master.pid).expect("the master");
     let workers = master.workers_up();
     before.signal(Signal::SIGSTOP);
     master.wait("a master that stands still", |_| before.is_stopped().then_some(()));
+    change();
     for worker in &workers {
         worker.signal(Signal::SIGKILL);
         worker.wait_gone();
@@ -335,22 +342,25 @@ fn a_unix_socket_whose_path_was_removed_or_replaced_is_bound_anew() {
     let name = format!("bind-unix%3A{}", path.display());
     for round in 1..=2 {
         assert_eq!(wait_ready(&mut master, &log, round), std::slice::from_ref(&name));
-        fs::remove_file(&path).expect("it is there");
-        if round == 2 {
-            drop(UnixListener::bind(&path).expect("another socket"));
-            // What another test is starting just now has a copy of it until its exec.
-            wait::wait_for("it to be stale", || UnixStream::connect(&path).is_err().then_some(()));
-        }
-        let before = crash(&mut master);
+        let before = crash_after(&mut master, || {
+            fs::remove_file(&path).expect("it is there");
+            if round == 2 {
+                drop(UnixListener::bind(&path).expect("another socket"));
+                // What another test is starting just now has a copy of it until its exec.
+                wait::wait_for("it to be stale", || UnixStream::connect(&path).is_err().then_some(()));
+            }
+        });
         wait_next(&mut master, before);
         assert!(is_answered(&ask(&address, kind).expect("a connection")), "round {round}\n{master}");
     }
     assert!(!master.log().contains("that the service manager has kept"), "{master}");
     assert_eq!(wait_ready(&mut master, &log, 3), [name]);
     // What is another's now is left to it, and the next master says so.
-    fs::remove_file(&path).expect("it is there");
-    let other = UnixListener::bind(&path).expect("another socket");
-    crash(&mut master);
+    let mut other = None;
+    crash_after(&mut master, || {
+        fs::remove_file(&path).expect("it is there");
+        other = Some(UnixListener::bind(&path).expect("another socket"));
+    });
     master.wait_exit_code(1);
     assert!(master.log().contains(&format!("process {} is listening there", std::process::id())), "{master}");
     ask(&address, kind).expect("the other still has it");

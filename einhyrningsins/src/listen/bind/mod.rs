@@ -106,7 +106,10 @@ fn try_at(spec: &BindSpec, address: &Address, family: Family) -> Result<(), Bind
     set_options(&socket, address, options, Backlog::new(options.backlog).effective)?;
     let is_shared = options.reuseport || address.kind() == SocketKind::Udp;
     match (address.path(), address.inet()) {
-        (Some(path), _) => take_place(path, &socket, address, options, || Ok(())).map(drop),
+        (Some(path), _) => {
+            let take = |finish: &dyn Fn(&Path) -> io::Result<()>| SocketPlace::take(path, &socket, finish);
+            take_place(&socket, address, options, || Ok(()), take).map(drop)
+        }
         (None, Some(bound)) if is_shared => {
             socket.bind(&SocketAddr::new(bound.ip(), 0).into()).map_err(failed)
         }
@@ -198,6 +201,27 @@ pub fn bind_twin(listener: &Listener) -> Result<Listener, BindError> {
     finish(spec, address, socket, Backlog::new(Some(*backlog)))
 }
 
+/// Gives `listener` its path again, if others have removed the socket's file or the lock file. A file cannot be given back
+/// to its socket: if it is gone, a new socket is bound there and becomes the listener's. Returns whether that is so.
+///
+/// # Errors
+/// [`BindError`] if another process has the path by now, or a file cannot be made.
+pub fn bind_again(listener: &mut Listener) -> Result<bool, BindError> {
+    let Listener { fd, spec, address, backlog, place: Some(place), .. } = listener else { return Ok(false) };
+    let Some(lost) = place.lost() else { return Ok(false) };
+    place.lock_again().map_err(|source| BindError::Place { address: address.clone(), source })?;
+    if !lost.socket {
+        return Ok(false);
+    }
+    let failed = |source| BindError::Bind { address: address.clone(), source };
+    let socket = new_socket(address, false).map_err(failed)?;
+    set_options(&socket, address, &spec.options, *backlog)?;
+    let listen = || listen(&socket, address, Backlog::new(Some(*backlog)));
+    take_place(&socket, address, &spec.options, listen, |finish| place.bind_again(&socket, finish))?;
+    *fd = Kept::Open(socket.into());
+    Ok(true)
+}
+
 fn finish(
     spec: &BindSpec,
     address: &Address,
@@ -212,10 +236,13 @@ fn finish(
         if options.reuseport {
             socket.set_reuse_port(true)?;
         }
-        if address.kind().has_connections() { socket.listen(backlog.asked) } else { Ok(()) }
+        listen(&socket, address, backlog)
     };
     let place = match address.path() {
-        Some(path) => Some(take_place(path, &socket, address, options, listen)?),
+        Some(path) => {
+            let take = |finish: &dyn Fn(&Path) -> io::Result<()>| SocketPlace::take(path, &socket, finish);
+            Some(take_place(&socket, address, options, listen, take)?)
+        }
         None => {
             let bound = address.to_sockaddr();
             bound.and_then(|bound| socket.bind(&bound)).and_then(|()| listen()).map_err(failed)?;
@@ -230,6 +257,10 @@ fn finish(
         fd: Kept::Open(socket.into()),
         place,
     })
+}
+
+fn listen(socket: &Socket, address: &Address, backlog: Backlog) -> io::Result<()> {
+    if address.kind().has_connections() { socket.listen(backlog.asked) } else { Ok(()) }
 }
 
 fn new_socket(address: &Address, only_v6: bool) -> io::Result<Socket> {
@@ -308,15 +339,15 @@ pub fn set_options(
     Ok(())
 }
 
-/// Binds `socket` to a path with its mode and owner. The file appears with that mode, and nobody can connect
-/// before the owner is right, because only then does it listen.
-fn take_place(
-    path: &Path,
+/// Binds `socket` to a path, which `take` does, with its mode and owner. The file appears with that mode, and nobody
+/// can connect before the owner is right, because only then does it listen.
+fn take_place<T>(
     socket: &Socket,
     address: &Address,
     options: &BindOptions,
-    listen: impl FnOnce() -> io::Result<()>,
-) -> Result<SocketPlace, BindError> {
+    listen: impl Fn() -> io::Result<()>,
+    take: impl FnOnce(&dyn Fn(&Path) -> io::Result<()>) -> Result<T, PlaceError>,
+) -> Result<T, BindError> {
     let failed = |source| BindError::Place { address: address.clone(), source };
     let (user, group) = owner(options)?;
     let _unmasked = match options.mode {
@@ -337,7 +368,7 @@ fn take_place(
             io::Error::other(format!("it cannot be given to {}: {}", to.trim(), io::Error::from(errno)))
         })
     };
-    SocketPlace::take(path, socket, |path| give(path).and_then(|()| listen())).map_err(failed)
+    take(&|path| give(path).and_then(|()| listen())).map_err(failed)
 }
 
 /// Takes over the path of a socket that an earlier master bound, and sets the mode and owner that are asked for

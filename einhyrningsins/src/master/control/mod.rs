@@ -12,6 +12,7 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -29,6 +30,7 @@ use super::refusals::Refusals;
 use crate::config::{Control as Settings, Dialect};
 use crate::forms;
 use crate::logging::Log;
+use crate::socket_place::Lost;
 use crate::sys::ancillary::refuse_rights;
 use crate::sys::peer::Workers as _;
 use crate::workers::Workers;
@@ -197,6 +199,43 @@ impl Control {
                 ready.control = self.accept(ready, registry, view, log);
             }
         }
+    }
+
+    /// What the path of its socket no longer leads to.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        self.socket.lost()
+    }
+
+    /// Makes what was lost again. Clients that have connected to the socket before are clients still.
+    pub(super) fn bind_again(
+        &mut self,
+        lost: &Lost,
+        ready: &mut Ready,
+        registry: &Registry,
+        census: Census<'_>,
+        log: &mut Log,
+    ) -> anyhow::Result<()> {
+        let Some(mut before) = self.socket.bind_again(lost)? else { return Ok(()) };
+        while let Ok(Some(id)) = self.clients.accept(registry, &before) {
+            self.welcome(id, ready, census);
+        }
+        let _ = registry.deregister(&mut before);
+        self.wait_for_clients(registry)?;
+        if let Err(error) = self.socket.share(&self.settings) {
+            log.warn(format_args!("{error:#}"));
+        }
+        Ok(())
+    }
+
+    /// The paths to watch.
+    pub(super) fn paths(&self) -> [&Path; 2] {
+        self.socket.paths()
+    }
+
+    fn wait_for_clients(&mut self, registry: &Registry) -> anyhow::Result<()> {
+        registry
+            .register(&mut *self.socket.listener, ready::CONTROL, Interest::READABLE)
+            .context("cannot wait for control clients")
     }
 
     /// Accepts one client. Returns whether more may be waiting.
@@ -427,9 +466,7 @@ impl Part for Control {
     fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {
         // That of an earlier image may lack it.
         let _ = refuse_rights(&self.socket.listener);
-        registry
-            .register(&mut *self.socket.listener, ready::CONTROL, Interest::READABLE)
-            .context("cannot wait for control clients")?;
+        self.wait_for_clients(registry)?;
         self.clients.register(registry).context("cannot take over the control clients")
     }
 

@@ -4,6 +4,7 @@
 //! master. The file has its mode before it has its name.
 
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::config;
-use crate::socket_place::{PlaceError, Remedy, SocketPlace};
+use crate::socket_place::{Lost, PlaceError, Remedy, SocketPlace};
 use crate::sys::account::group_id;
 use crate::sys::ancillary::refuse_rights;
 use crate::sys::inherit::Kept;
@@ -72,6 +73,34 @@ impl ControlSocket {
         // The longest queue that the system allows: every worker of a large pool may ack at the same time.
         let place = SocketPlace::take(path, &socket, |_| socket.listen(i32::MAX))?;
         Ok(Self { listener: Kept::Open(OwnedFd::from(socket).into()), place })
+    }
+
+    /// What its path no longer leads to.
+    pub fn lost(&self) -> Option<Lost> {
+        self.place.lost()
+    }
+
+    /// Makes what was lost again. If that was the socket's file, it listens with another socket, and returns the one
+    /// before: clients may still wait in its queue.
+    ///
+    /// # Errors
+    /// [`PlaceError`] if another process has the path by now, or a file cannot be made.
+    pub fn bind_again(&mut self, lost: &Lost) -> Result<Option<UnixListener>, PlaceError> {
+        self.place.lock_again()?;
+        if !lost.socket {
+            return Ok(None);
+        }
+        let socket = socket()?;
+        self.place.bind_again(&socket, |_| socket.listen(i32::MAX))?;
+        match mem::replace(&mut self.listener, Kept::Open(OwnedFd::from(socket).into())) {
+            Kept::Open(before) => Ok(Some(before)),
+            Kept::Named(_) => Ok(None),
+        }
+    }
+
+    /// The paths to watch.
+    pub fn paths(&self) -> [&Path; 2] {
+        self.place.paths()
     }
 
     /// Gives the socket's file the group and the mode that the settings have.

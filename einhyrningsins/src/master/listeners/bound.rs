@@ -94,9 +94,17 @@ impl Bound {
         }
     }
 
+    /// The one that workers share; only such a one can have a file.
+    pub fn shared(&mut self) -> Option<&mut Listener> {
+        match self {
+            Self::Shared(listener) => Some(listener),
+            Self::PerSlot(_) => None,
+        }
+    }
+
     /// Makes the file, if there is one, go with this master from now on.
     pub fn settle(&mut self) {
-        if let Self::Shared(listener) = self {
+        if let Some(listener) = self.shared() {
             listener.settle();
         }
     }

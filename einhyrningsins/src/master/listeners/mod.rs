@@ -13,6 +13,7 @@ mod steering;
 use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use mio::Registry;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::listen::{self, BindError, Passed, Sockets, exports};
 use crate::logging::Log;
-use crate::socket_place::SocketPlace;
+use crate::socket_place::{Lost, SocketPlace};
 use crate::workers::SpawnFailure;
 
 use bound::Bound;
@@ -138,6 +139,23 @@ impl Listeners {
     /// The names of stored listeners whose files go with this master.
     pub(super) fn kept_with_files(&self) -> Vec<String> {
         self.bound.iter().filter_map(Bound::kept_with_file).collect()
+    }
+
+    /// Makes again what others have removed of the files of Unix sockets. For each such socket: what that was, and the
+    /// name of the listener in the service manager's store if it has become another socket.
+    pub(super) fn bind_again(&mut self) -> Vec<(Lost, anyhow::Result<Option<String>>)> {
+        let listeners = self.bound.iter_mut().filter_map(Bound::shared);
+        let lost = listeners.filter_map(|listener| {
+            let lost = listener.place.as_ref()?.lost()?;
+            let made = listen::bind_again(listener).map_err(anyhow::Error::from);
+            Some((lost, made.map(|is_other| is_other.then(|| listener.kept_with_file().unwrap_or_default()))))
+        });
+        lost.collect()
+    }
+
+    /// The paths to watch.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.bound.iter().filter_map(|bound| bound.any().place.as_ref()).flat_map(SocketPlace::paths)
     }
 
     /// Makes the files of all of them go with this master from now on.

@@ -7,6 +7,7 @@ mod socket;
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -23,6 +24,7 @@ use super::ready::{self, Ready};
 use super::refusals::Refusals;
 use crate::forms::core_pid;
 use crate::logging::Log;
+use crate::socket_place::Lost;
 use crate::sys::notify::{NotifyError, NotifyMessage};
 use crate::sys::peer::{Sender, Workers as _};
 
@@ -116,6 +118,31 @@ impl Notify {
         }
         ready.notify = true;
         events
+    }
+
+    /// What the path of its socket no longer leads to.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        self.socket.lost()
+    }
+
+    /// Makes the file again, with another socket, after what was still to be read from the one before is `heard`.
+    pub(super) fn bind_again(
+        &mut self,
+        heard: &mut Vec<Event>,
+        ready: &mut Ready,
+        registry: &Registry,
+        census: Census<'_>,
+        log: &mut Log,
+    ) -> anyhow::Result<()> {
+        ready.notify = true;
+        heard.extend(self.turn(true, ready, census, log));
+        self.socket.bind_again()?;
+        self.register(registry)
+    }
+
+    /// The path to watch, if there is a file.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.socket.path()
     }
 
     fn on_message(

@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Uid, geteuid};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
-use crate::socket_place::{BoundFile, PlaceError, Unmasked};
+use crate::socket_place::{BoundFile, Lost, PlaceError, Unmasked};
 use crate::sys::account::{AccountSpec, Credentials};
 use crate::sys::inherit::Kept;
 use crate::sys::notify::{NotifyError, NotifyMessage, NotifyReceiver};
@@ -137,6 +137,23 @@ impl NotifySocket {
     /// The path of its file, if it has one.
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(BoundFile::path)
+    }
+
+    /// What its path no longer leads to.
+    pub fn lost(&self) -> Option<Lost> {
+        self.file.as_ref()?.lost()
+    }
+
+    /// Binds another socket to the path, which the socket before has lost, for the same users.
+    ///
+    /// # Errors
+    /// If another process has the path by now, or the file cannot be made.
+    pub fn bind_again(&mut self) -> Result<(), PlaceError> {
+        let Some(path) = self.path() else { return Ok(()) };
+        let (receiver, file) = bind(path, self.access)?;
+        receiver.hold_senders(true);
+        (self.receiver, self.file) = (Kept::Open(receiver), Some(file));
+        Ok(())
     }
 
     /// The next message; see [`NotifyReceiver::receive`].

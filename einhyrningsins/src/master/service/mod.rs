@@ -130,6 +130,11 @@ impl Service {
         self.store.is_stale = true;
     }
 
+    /// The listener of this name has become another socket.
+    pub(super) fn on_listener_replaced(&mut self, name: &str) {
+        self.store.forget(name, &mut self.outbox);
+    }
+
     /// SIGHUP has asked for an upgrade. If the manager sent it, it waits for `RELOADING=1` and then `READY=1`,
     /// whatever becomes of the upgrade.
     pub(super) fn on_hangup(&mut self) {

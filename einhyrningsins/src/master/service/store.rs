@@ -60,6 +60,12 @@ impl Store {
         }
     }
 
+    /// Removes what is stored under this name, which [`Self::follow`] stores anew.
+    pub(super) fn forget(&mut self, name: &str, outbox: &mut Outbox) {
+        remove(self.stored.take(name).as_ref(), outbox);
+        self.is_stale = true;
+    }
+
     /// The names of what was sent, and whether that is everything. What is still queued is stored anew.
     pub(super) fn record(&self, outbox: &Outbox) -> (BTreeSet<String>, bool) {
         let queued: Vec<_> = outbox.queue.iter().filter_map(stored_name).collect();

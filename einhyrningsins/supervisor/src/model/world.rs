@@ -29,6 +29,7 @@ pub(super) enum Step {
     Acks(Pid),
     /// It is measured, and holds more than it may.
     Swells(Pid),
+    LosesSocket(Pid),
     /// It changes to another user, so the master may not signal it any more.
     Hardens(Pid),
     /// The clock jumps to the next deadline, and the supervisor hears of it.
@@ -150,7 +151,7 @@ impl World {
                 steps.push(Step::Acks(*pid));
             }
             if means.swells > 0 {
-                steps.push(Step::Swells(*pid));
+                steps.extend([Step::Swells(*pid), Step::LosesSocket(*pid)]);
             }
             if means.hardens > 0 && !self.onlooker.refusing.contains(pid) {
                 steps.push(Step::Hardens(*pid));
@@ -240,7 +241,7 @@ impl World {
             Step::HandsOver => Means { handovers: 1, ..none },
             Step::Late => Means { lates: 1, ..none },
             Step::Freezes => Means { freezes: 1, ..none },
-            Step::Swells(_) => Means { swells: 1, ..none },
+            Step::Swells(_) | Step::LosesSocket(_) => Means { swells: 1, ..none },
             Step::Hardens(_) => Means { hardens: 1, ..none },
             Step::Abandon(_) => Means { abandons: 1, ..none },
             Step::Command(command) => match command {
@@ -280,6 +281,7 @@ impl World {
                 Vec::new()
             }
             &Step::Swells(pid) => self.feed(Event::Heard { pid, report: Report::Rss(u64::MAX) }),
+            &Step::LosesSocket(pid) => self.feed(Event::Heard { pid, report: Report::LostSocket }),
             &Step::Hardens(pid) => {
                 self.onlooker.refusing.insert(pid);
                 Vec::new()

@@ -36,7 +36,10 @@ fn a_silent_worker_is_replaced_first_then_asked_and_then_killed() {
     assert_eq!(play.take_signals(), [(100, Signal::SIGKILL)]);
     play.exit(100);
     assert_eq!(play.supervisor.next_deadline(), None);
-    assert_eq!(play.recycled(), Recycled { max_age: 0, max_rss: 0, ping_timeout: 1, asked: 0 });
+    assert_eq!(
+        play.recycled(),
+        Recycled { max_age: 0, max_rss: 0, ping_timeout: 1, asked: 0, lost_socket: 0 }
+    );
 }
 
 #[test]
@@ -121,7 +124,10 @@ fn a_silent_worker_goes_before_those_that_are_only_large() {
         play.ack(successor);
         play.exit(old);
     }
-    assert_eq!(play.recycled(), Recycled { max_age: 0, max_rss: 2, ping_timeout: 2, asked: 0 });
+    assert_eq!(
+        play.recycled(),
+        Recycled { max_age: 0, max_rss: 2, ping_timeout: 2, asked: 0, lost_socket: 0 }
+    );
 }
 
 #[test]

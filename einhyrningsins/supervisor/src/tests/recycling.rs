@@ -110,7 +110,10 @@ fn a_worker_is_replaced_at_its_age_and_its_successor_at_its_own() {
     assert_eq!(play.take_spawned(), [101]);
     play.advance(SECOND);
     assert_eq!(play.take_spawned(), [102]);
-    assert_eq!(play.recycled(), Recycled { max_age: 1, max_rss: 0, ping_timeout: 0, asked: 0 });
+    assert_eq!(
+        play.recycled(),
+        Recycled { max_age: 1, max_rss: 0, ping_timeout: 0, asked: 0, lost_socket: 0 }
+    );
 }
 
 #[test]
@@ -160,7 +163,10 @@ fn all_over_the_limit_at_once_are_replaced_one_after_the_other_and_nobody_is_mis
         play.exit(old);
     }
     assert!(play.spawned.is_empty());
-    assert_eq!(play.recycled(), Recycled { max_age: 0, max_rss: 4, ping_timeout: 0, asked: 0 });
+    assert_eq!(
+        play.recycled(),
+        Recycled { max_age: 0, max_rss: 4, ping_timeout: 0, asked: 0, lost_socket: 0 }
+    );
     assert_eq!(play.supervisor.next_deadline(), None);
 }
 

@@ -189,9 +189,14 @@ fn queue_line(queued: u32) -> Option<Line> {
 
 /// How many serving workers were replaced, if any were.
 fn recycled_line(recycled: Recycled) -> Option<Line> {
-    let Recycled { max_age, max_rss, ping_timeout, asked } = recycled;
-    let counts =
-        [(max_age, "for age"), (max_rss, "for memory"), (ping_timeout, "for silence"), (asked, "by request")];
+    let Recycled { max_age, max_rss, ping_timeout, asked, lost_socket } = recycled;
+    let counts = [
+        (max_age, "for age"),
+        (max_rss, "for memory"),
+        (ping_timeout, "for silence"),
+        (asked, "by request"),
+        (lost_socket, "for a lost socket"),
+    ];
     let counts = counts.into_iter().filter(|(count, _)| *count > 0);
     let text = counts.map(|(count, why)| format!("{count} {why}")).collect::<Vec<_>>().join(", ");
     (!text.is_empty()).then(|| fact("recycled", &text))
@@ -463,7 +468,7 @@ mod tests {
                 release(7, "/srv/web/releases/41", "/usr/bin/python3.13"),
                 release(8, "/srv/web/releases/42", "/srv/web/releases/42/bin/server"),
             ],
-            recycled: Recycled { max_age: 3, max_rss: 0, ping_timeout: 1, asked: 0 },
+            recycled: Recycled { max_age: 3, max_rss: 0, ping_timeout: 1, asked: 0, lost_socket: 0 },
             upgrade: Some(UpgradeStatus {
                 kind: RolloutKind::Upgrade,
                 stage: UpgradeStage::Replacing,

@@ -1,4 +1,4 @@
-//! The path of a Unix socket: who may have it, and who removes its file.
+//! The path of a Unix socket: who may have it, who removes its file, and how it comes back when others removed it.
 //!
 //! A lock file beside the socket, held for the master's life, decides between masters. The socket alone cannot:
 //! one that refuses connections may be stale, or its master may not listen yet. The holder of the lock owns the
@@ -6,8 +6,15 @@
 //! renaming. A bind fails where a rename would replace a file that appeared in between, needs no room for a
 //! longer name, and leaves the true path in `ss -x` and `getsockname`.
 //!
+//! A cleaner of temporary files may remove both files. `watch.rs` notices most of that, [`SocketPlace::lost`] all of it,
+//! and then the owner of the place calls [`SocketPlace::lock_again`] and [`SocketPlace::bind_again`]: the lock first, so
+//! that no other master takes the path in between. A file cannot be given back to its socket, so a new socket is bound.
+//!
 //! The notify socket's file has no lock of its own: the control socket's lock covers it.
 
+mod watch;
+
+use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -25,6 +32,8 @@ use crate::sys::inherit::heir;
 use crate::sys::lock_file::{Holder, LockError, LockFile};
 use crate::sys::peer::credentials;
 use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};
+
+pub use watch::Watch;
 
 /// The longest path of a socket, in bytes: `sun_path` of `unix(7)` without its NUL.
 pub const PATH_BYTES_MAX: usize = 107;
@@ -74,6 +83,25 @@ pub enum PlaceError {
     Lock(LockError),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// What of a [`SocketPlace`] its path no longer leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    path: PathBuf,
+    pub socket: bool,
+    pub lock: bool,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (socket, lock) = (self.path.display(), lock_path(&self.path));
+        match (self.socket, self.lock) {
+            (true, true) => write!(f, "{socket} and {} were", lock.display()),
+            (true, false) => write!(f, "{socket} was"),
+            (false, _) => write!(f, "{} was", lock.display()),
+        }
+    }
 }
 
 /// The remedy for a [`PlaceError`].
@@ -146,6 +174,42 @@ impl SocketPlace {
         self.file.stays = false;
     }
 
+    /// What the path no longer leads to; `None` if all is as it should be. Takes two system calls.
+    pub fn lost(&self) -> Option<Lost> {
+        let (socket, lock) = (!self.file.is_there(), !self.lock.is_there());
+        (socket || lock).then(|| Lost { path: self.file.path.clone(), socket, lock })
+    }
+
+    /// Locks the path again, with a new lock file if the one before is gone.
+    ///
+    /// # Errors
+    /// [`PlaceError`] if another process has the lock by now, or the file cannot be made. The lock before is kept.
+    pub fn lock_again(&mut self) -> Result<(), PlaceError> {
+        if !self.lock.is_there() {
+            self.lock = lock(&self.file.path)?;
+        }
+        Ok(())
+    }
+
+    /// Binds `socket` to the path, which the socket before has lost, and calls `finish`, as [`Self::take`] does. The
+    /// path must be locked.
+    ///
+    /// # Errors
+    /// [`PlaceError`] if another process has the path by now, or the file cannot be made.
+    pub fn bind_again(
+        &mut self,
+        socket: &Socket,
+        finish: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), PlaceError> {
+        self.file = BoundFile::bind(&self.file.path, socket, finish)?;
+        Ok(())
+    }
+
+    /// The paths to watch.
+    pub fn paths(&self) -> [&Path; 2] {
+        [&self.file.path, self.lock.path()]
+    }
+
     /// Sets mode and owner of the socket's file where they differ.
     ///
     /// # Errors
@@ -186,6 +250,20 @@ impl BoundFile {
     /// The absolute path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Says so if the path no longer leads to it.
+    pub fn lost(&self) -> Option<Lost> {
+        (!self.is_there()).then(|| Lost { path: self.path.clone(), socket: true, lock: false })
+    }
+
+    /// Whether the path leads to it, as far as this process can see.
+    fn is_there(&self) -> bool {
+        // One that this process may not look at counts as there.
+        let found = file_at(&self.path).map(|file| file == self.file);
+        found.unwrap_or_else(|error| {
+            !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        })
     }
 
     /// Sets mode and owner of the socket's file where they differ.
