@@ -23,10 +23,10 @@ use std::{env, fs, io};
 use einhorn_proto::{CommandInfo, ReleaseStatus, SOCKET_VARIABLE, command_info};
 use einhyrningsins_supervisor::Generation;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 
 use self::env_file::Variable;
@@ -40,6 +40,7 @@ pub fn parse_env_file(text: &[u8]) -> Result<(), EnvFileError> {
 
 pub use self::program::Program;
 use crate::forms;
+use crate::sys::access::check_access;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};
 use crate::sys::inherit::Kept;
 
@@ -244,7 +245,7 @@ impl Recipe {
     ) -> Result<Release, ReleaseError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         // As after "sudo -u app" in /root: a program that is found elsewhere runs there all the same.
-        let may_enter = faccessat(AT_FDCWD, &self.directory, AccessFlags::X_OK, AtFlags::AT_EACCESS);
+        let may_enter = check_access(AT_FDCWD, &self.directory, AccessFlags::X_OK);
         let stays = may_enter == Err(Errno::EACCES)
             && env::current_dir().is_ok_and(|current| current == self.directory);
         let pinned =

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{ReleaseError, c_string};
 use crate::forms;
+use crate::sys::access::check_access;
 use crate::sys::inherit::Kept;
 
 /// Where a program without a slash is looked up if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH` of
@@ -138,7 +139,7 @@ fn pin(directory: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, FileStat), Er
     }
     // By path, since older kernels cannot check a descriptor. If another file has just taken its place, the
     // answer is about that one; the first spawn then fails with the error that this one would have returned.
-    faccessat(directory, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)?;
+    check_access(directory, path, AccessFlags::X_OK)?;
     Ok((pinned, stat))
 }
 

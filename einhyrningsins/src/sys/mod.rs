@@ -3,6 +3,7 @@
 //! These modules make system calls and return typed results; they decide nothing. Functions that may block say
 //! so.
 
+pub mod access;
 pub mod account;
 pub mod ancillary;
 pub mod closer;

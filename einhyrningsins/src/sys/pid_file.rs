@@ -5,11 +5,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::AT_FDCWD;
 use nix::libc;
-use nix::unistd::{AccessFlags, Pid, faccessat, getpid};
+use nix::unistd::{AccessFlags, Pid, getpid};
 use serde::{Deserialize, Serialize};
 
+use super::access::check_access;
 use super::inherit::heir;
 use super::process::is_alive;
 use crate::forms;
@@ -84,7 +85,7 @@ impl PidFile {
             _ => {}
         }
         let directory = path.parent().unwrap_or(Path::new("/"));
-        faccessat(AT_FDCWD, directory, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS)
+        check_access(AT_FDCWD, directory, AccessFlags::W_OK | AccessFlags::X_OK)
             .map_err(|errno| PidFileError::Io { path: path.clone(), source: errno.into() })
     }
 
