@@ -62,7 +62,11 @@ fn files_that_a_cleaner_removes_come_back_and_workers_find_them() {
         let mut master = Master::builder().workers(2).serve([&format!("ack={ack}")]).start();
         let socket = master.socket().to_owned();
         let files = [socket.clone(), with(&socket, ".lock"), with(&socket, ".notify")];
+        // It finds all of them gone at once.
+        master.signal(Signal::SIGSTOP);
+        master.wait("a master that stands still", |master| master.process().is_stopped().then_some(()));
         files.iter().for_each(|file| fs::remove_file(file).expect("the file"));
+        master.signal(Signal::SIGCONT);
         files.iter().for_each(|file| wait_there(&mut master, file));
         wait_answer(&mut master);
         let victim = master.workers_up()[0];
