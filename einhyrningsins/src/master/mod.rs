@@ -68,16 +68,17 @@ const EVENTS_MAX: usize = 256;
 /// The longest wait while a process must do something by some time: so much of a time in which nobody ran may count.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// Actions that a round carries out however long they take: what a small pool does at once, it does in one round.
-const ACTIONS_MIN: usize = 32;
+/// Actions that a round carries out however long they take: what a pool of a few workers does at once, it does in one round.
+/// On a machine whose processors are all busy, a spawn takes 5 ms.
+const ACTIONS_MIN: usize = 8;
 
 /// How long a round carries out actions while it hears what has happened, and again at its end, at least: one spawn takes
 /// 0.1 ms. What is left waits for the next round, so that a pool of thousands keeps nobody waiting.
 const ACTIONS_TIME: Duration = Duration::from_millis(5);
 
-/// The same at the end of a round, at most. In between it is as long as the round has spent on what it heard: clients that ask for more and more
-/// take half of the time from the pool, and no more.
-const ACTIONS_TIME_MAX: Duration = Duration::from_millis(50);
+/// The same at the end of a round, at most. In between it is as long as the round has spent on what it heard: clients that ask
+/// for more and more take half of the time from the pool, and no more.
+const ACTIONS_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// By how much later than it should a part of a round ends if nobody ran. A busy machine is late too, but not by so much.
 const LATE: Duration = Duration::from_secs(1);
@@ -174,7 +175,7 @@ impl Master {
             {
                 self.feed(outcome);
             }
-            self.allow_to_act(self.heard_for.clamp(ACTIONS_TIME, ACTIONS_TIME_MAX));
+            self.act_until = Instant::now() + self.heard_for.clamp(ACTIONS_TIME, ACTIONS_TIME_MAX);
             self.act();
             self.settle();
             if let Some(code) = self.exit {
@@ -236,7 +237,7 @@ impl Master {
     fn turn(&mut self, events: &mut Events) {
         let now = Instant::now();
         self.ready.begin_round();
-        self.allow_to_act(ACTIONS_TIME);
+        (self.acted, self.act_until) = (0, now + ACTIONS_TIME);
         events.iter().for_each(|event| self.ready.add(event));
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
         let Parts { groups, core, log, .. } = &mut self.parts;
@@ -447,11 +448,6 @@ impl Master {
         let Parts { dialect, core, workers, listeners, control, .. } = &mut self.parts;
         let view = View { dialect: *dialect, core, children: &self.children, workers, listeners };
         control.report_joined(&view);
-    }
-
-    /// Gives the round time to act.
-    fn allow_to_act(&mut self, time: Duration) {
-        (self.acted, self.act_until) = (0, Instant::now() + time);
     }
 
     /// A new worker has the pid of one that is gone: what was still to be sent to that one is not for it.
