@@ -183,6 +183,11 @@ impl Master {
                 self.parts.service.leave(&with_files, &mut self.parts.log);
                 return Ok(code);
             }
+            if self.parts.handover.awaits_check() && self.actions.is_empty() {
+                let begun = Handover::check(&mut self.parts, &mut self.spawner, self.poll.registry());
+                self.perform(begun);
+                continue;
+            }
             if self.parts.handover.is_due() && self.actions.is_empty() {
                 let failed = Handover::execute(&mut self.parts);
                 // Children that ended while SIGCHLD was not blocked raised no signal here.
@@ -369,7 +374,8 @@ impl Master {
     }
 
     fn hand_over(&mut self, then: Then) {
-        let actions = Handover::begin(&mut self.parts, &mut self.spawner, self.poll.registry(), then);
+        let (registry, is_settled) = (self.poll.registry(), self.actions.is_empty());
+        let actions = Handover::begin(&mut self.parts, &mut self.spawner, registry, then, is_settled);
         self.perform(actions);
     }
 

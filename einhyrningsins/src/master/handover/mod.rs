@@ -114,12 +114,14 @@ impl Handover {
         !self.then.is_empty()
     }
 
-    /// Begins with the check, or joins the one that runs.
+    /// Begins with the check, or joins the one that runs. While the core waits for the outcome of an action, of which a
+    /// state cannot tell, it is not `is_settled`, and the check waits.
     pub(super) fn begin(
         parts: &mut Parts,
         spawner: &mut Spawner,
         registry: &Registry,
         then: Then,
+        is_settled: bool,
     ) -> Vec<Action> {
         let request = then.request();
         let is_stopping = parts.core.is_stopping();
@@ -135,9 +137,19 @@ impl Handover {
             }
             return Vec::new();
         }
-        if parts.handover.checked.is_some() {
+        if parts.handover.checked.is_some() || !is_settled {
             return Vec::new();
         }
+        Self::check(parts, spawner, registry)
+    }
+
+    /// Whether one was asked for and its check has yet to begin.
+    pub(super) fn awaits_check(&self) -> bool {
+        self.is_under_way() && self.check.is_none() && self.checked.is_none()
+    }
+
+    /// Begins the check.
+    pub(super) fn check(parts: &mut Parts, spawner: &mut Spawner, registry: &Registry) -> Vec<Action> {
         match Check::begin(parts, spawner, registry) {
             Ok(check) => {
                 let notice = check.candidate.notice();
