@@ -154,7 +154,8 @@ fn four_workers_over_their_memory_at_once_are_replaced_one_by_one_and_nothing_is
 
     let shown = master.ctl(["--json", "status"]);
     let shown: Value = serde_json::from_str(&shown.assert_code(0).stdout).expect("JSON");
-    let counts = serde_json::json!({ "asked": 0, "max_age": 0, "max_rss": 4, "ping_timeout": 0 });
+    let counts =
+        serde_json::json!({ "asked": 0, "lost_socket": 0, "max_age": 0, "max_rss": 4, "ping_timeout": 0 });
     assert_eq!(shown["recycled"], counts, "{shown}");
 }
 

@@ -29,10 +29,10 @@ const CRASHES: [(&str, &str); 8] = [
     ("epoll_create1:signal=SIGBUS:when=1", "SIGBUS"),
     ("epoll_create1:error=EMFILE:when=1", "cannot start the loop: cannot make an epoll descriptor"),
     ("signalfd4:error=ENOMEM:when=1", "cannot receive signals"),
-    // The old one waits for the check, the new one for signals, notifications, the
+    // The old one waits for the check, the new one for signals, changes of its files, notifications, the
     // control socket and each of two clients.
-    ("epoll_ctl:error=ENOSPC:when=4", "cannot start the loop: cannot wait for control clients"),
-    ("epoll_ctl:error=ENOSPC:when=6", "cannot start the loop: cannot take over the control clients"),
+    ("epoll_ctl:error=ENOSPC:when=5", "cannot start the loop: cannot wait for control clients"),
+    ("epoll_ctl:error=ENOSPC:when=7", "cannot start the loop: cannot take over the control clients"),
 ];
 
 /// A master that leaves no core behind when it crashes.
