@@ -222,7 +222,7 @@ fn deaf_followers_are_dropped_before_a_small_memory_is_full() {
     let limit = format!("ulimit -v {MEMORY_KIB}; exec \"$@\"");
     let builder = Master::builder().workers(2).under(["/bin/sh", "-c", &limit, "sh"]);
     let mut gate = Gate::new(builder.file("gate"));
-    let knobs = ["ack=notify".into(), "chatter=3000".into(), gate.knob()];
+    let knobs = ["ack=notify".into(), "chatter=10000".into(), gate.knob()];
     gate.close();
     let mut master = builder.serve(knobs).start_unready();
     let mut deaf: Vec<_> = (0..60).map(|_| master.control()).collect();
@@ -231,14 +231,11 @@ fn deaf_followers_are_dropped_before_a_small_memory_is_full() {
         assert!(follower.reply().wait);
     }
     gate.open();
-    master.wait("the last chatter", |master| {
-        let said =
-            |worker: &WorkerStatus| worker.text.as_deref().is_some_and(|text| text.starts_with("2999"));
-        master.status().workers.iter().all(said).then_some(())
+    // How much of it the kernel keeps for each, and how much is said in one line, varies.
+    master.wait("a follower that is dropped", |master| {
+        let state = master.control().ask("state", &[]).data.expect("the state");
+        state["control"]["clients"].as_u64().is_some_and(|clients| clients < 60).then_some(())
     });
-    let state = master.control().ask("state", &[]).data.expect("the state");
-    let clients = state["control"]["clients"].as_u64();
-    assert!(clients.is_some_and(|clients| clients < 60), "{clients:?} clients\n{master}");
     master.assert_well(2);
 }
 
