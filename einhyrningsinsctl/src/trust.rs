@@ -198,7 +198,7 @@ mod tests {
         Trust { known: vec![0, geteuid().as_raw()] }
     }
 
-    /// A directory of the tester's, at a path that nobody else can change but for /tmp, which is sticky.
+    /// A directory of the user who runs the test. Only /tmp, which is sticky, is open to others on the way to it.
     fn directory(mode: u32) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();

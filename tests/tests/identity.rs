@@ -1,5 +1,5 @@
-//! Who is believed when a message speaks for a worker: only the worker and its descendants, whatever pids they had, and
-//! whoever else sends, to the notify socket as to the control socket.
+//! Only a worker and its descendants can speak for the worker, on the notify socket and on the control socket. A process
+//! that has got the pid of one of them cannot.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -61,7 +61,7 @@ fn a_helper_that_has_ended_is_refused_with_the_remedy() {
     assert_eq!(master.status().master.up, 0, "{master}");
 }
 
-/// A master in a pid namespace of its own whose worker, when it is told, starts a helper that has the pid [`REUSED`].
+/// A master in its own pid namespace. On request its worker starts a helper, which gets the pid [`REUSED`].
 struct Reuse {
     master: Master,
     go: PathBuf,

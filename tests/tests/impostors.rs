@@ -25,7 +25,7 @@ tests::trials! {
     nonsense_is_no_answer,
 }
 
-/// A user of whom the system knows nothing.
+/// A user without an entry in /etc/passwd.
 const SERVICE: u32 = 54_321;
 
 fn set_mode(path: &Path, mode: u32) {

@@ -222,7 +222,7 @@ fn reachable(builder: MasterBuilder, before: &[&str]) -> MasterBuilder {
     builder.program(before.iter().copied().chain(["./serve", "ack=notify"]))
 }
 
-/// What changes to a user of whom the system knows nothing.
+/// Runs the program behind it as a user without an entry in /etc/passwd.
 const AS_ANOTHER_USER: [&str; 6] = ["setpriv", "--reuid", "54321", "--regid", "54322", "--clear-groups"];
 
 fn it_belongs_to_the_user_of_the_workers_and_nobody_else_may_send() {

@@ -122,7 +122,7 @@ impl Places {
         match made {
             Ok(remark) => {
                 log.warn(format_args!("{lost} {taken}; made again{remark}"));
-                // What was made is to be watched.
+                // Watch the new file.
                 ready.places = true;
             }
             Err(error) => {

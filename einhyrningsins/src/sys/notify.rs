@@ -261,22 +261,25 @@ mod tests {
         assert!(socket.receive().unwrap().is_none());
     }
 
-    #[test]
-    fn the_sender_is_the_sending_process_not_the_creator_of_the_socket() {
-        let mut socket = bound();
+    /// A child sends READY=1 through a socket that this process has made, and ends.
+    fn send_from_child(socket: &NotifyReceiver) -> Pid {
         let client = UnixDatagram::unbound().unwrap();
-        let address = address(&socket);
+        let address = address(socket);
         client
             .connect_addr(&SocketAddr::from_abstract_name(address.as_abstract().unwrap()).unwrap())
             .unwrap();
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "printf READY=1"])
-            .stdout(OwnedFd::from(client))
-            .spawn()
-            .unwrap();
+        let mut command = Command::new("/bin/sh");
+        let mut child = command.args(["-c", "printf READY=1"]).stdout(OwnedFd::from(client)).spawn().unwrap();
         child.wait().unwrap();
+        Pid::from_raw(child.id() as i32)
+    }
+
+    #[test]
+    fn the_sender_is_the_sending_process_not_the_creator_of_the_socket() {
+        let mut socket = bound();
+        let child = send_from_child(&socket);
         let (sender, message) = socket.receive().unwrap().unwrap();
-        assert_eq!(sender.pid, Pid::from_raw(child.id() as i32));
+        assert_eq!(sender.pid, child);
         assert_eq!(message, NotifyMessage { ready: true, ..nothing() });
     }
 
@@ -297,17 +300,7 @@ mod tests {
             send(&socket, b"READY=1");
             let (sender, _) = socket.receive().unwrap().unwrap();
             assert_eq!(sender.worker(&Any), Ok(getpid()), "held: {are_held}");
-            let client = UnixDatagram::unbound().unwrap();
-            let address = address(&socket);
-            client
-                .connect_addr(&SocketAddr::from_abstract_name(address.as_abstract().unwrap()).unwrap())
-                .unwrap();
-            let mut child = Command::new("/bin/sh")
-                .args(["-c", "printf READY=1"])
-                .stdout(OwnedFd::from(client))
-                .spawn()
-                .unwrap();
-            child.wait().unwrap();
+            send_from_child(&socket);
             let (sender, _) = socket.receive().unwrap().unwrap();
             assert_eq!(sender.worker(&Any), Err(Stranger::Ended), "held: {are_held}");
         }

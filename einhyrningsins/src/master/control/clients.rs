@@ -23,8 +23,8 @@ use crate::sys::inherit::Kept;
 use crate::sys::memory::memory_max;
 use crate::sys::peer::{self, Sender, SinceBoot};
 
-/// Clients at a time, not counting workers' own connections. Source: this and the others up to [`OUTPUT_BYTES_FULL`],
-/// einhorn-control(7), "LIMITS", where clients are told of them.
+/// Clients at a time, not counting workers' own connections. einhorn-control(7) lists this limit, and those up to
+/// [`OUTPUT_BYTES_FULL`], in "LIMITS".
 pub(super) const CLIENTS_MAX: usize = 256;
 
 /// Connections of one worker and its descendants that do not count against [`CLIENTS_MAX`].

@@ -40,7 +40,7 @@ const MESSAGES_AFTER_DEATHS: usize = 1024;
 /// Messages of each user in a second whose senders are looked up in vain. The look is what a message costs most.
 const LOOKS_MAX: u32 = 100;
 
-/// Users of whom that is known.
+/// So many users have a count of such looks.
 const USERS_MAX: usize = 256;
 
 const VARIABLE: &str = "NOTIFY_SOCKET";

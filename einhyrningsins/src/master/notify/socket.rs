@@ -38,7 +38,7 @@ pub struct NotifySocket {
     access: Access,
 }
 
-/// Who may send to the socket: its file's mode, and the user and group to whom it is given.
+/// Mode and owner of the socket's file. They decide who may send to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
     mode: u32,
