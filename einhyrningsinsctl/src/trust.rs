@@ -2,8 +2,9 @@
 //!
 //! The kernel names the user that listens at a connected socket. Root, the user of this client and that of
 //! `--trust-owner` are trusted at any path. Another user, such as that of a service, is trusted only at a path where
-//! nobody else can have put a socket: a directory that others may write to, such as /tmp, is open to impostors.
-//! [`Trust`] judges and does nothing else; the session refuses, or warns in einhornsh.
+//! nobody else can have put a socket: a shared directory such as /tmp is open to impostors. A directory without the sticky
+//! bit that others may write to was opened by its owner, who lets them do anything there: that is worth a warning.
+//! [`Trust`] judges and does nothing else; the session refuses or warns.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -47,7 +48,9 @@ pub(crate) struct Doubt {
 /// What is wrong with its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reason {
-    /// Others may put a socket into this directory, or move what is in it.
+    /// Others may put a socket into this directory, which is shared as /tmp is.
+    Shared(PathBuf),
+    /// Others may put a socket into this directory and move what is in it: its owner allows them anything there.
     Open(PathBuf),
     /// This directory belongs to a third user.
     Foreign(PathBuf, Owner),
@@ -77,7 +80,7 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "runs as {}, and ", self.owner)?;
         match &self.reason {
-            Reason::Open(directory) => {
+            Reason::Shared(directory) | Reason::Open(directory) => {
                 write!(f, "others may put a socket into {}", directory.display())
             }
             Reason::Foreign(directory, owner) => {
@@ -87,6 +90,13 @@ impl fmt::Display for Doubt {
                 write!(f, "{} cannot be checked: {}", path.display(), io::Error::from(*errno))
             }
         }
+    }
+}
+
+impl Doubt {
+    /// Whether a warning is enough.
+    pub(crate) fn is_slight(&self) -> bool {
+        matches!(self.reason, Reason::Open(_))
     }
 }
 
@@ -116,7 +126,7 @@ impl Trust {
     }
 
     /// Follows `path` from the root and looks at each directory on the way. It must belong to a trusted user or to `peer`.
-    /// Nobody else may write to it, unless it is sticky and the next entry belongs to a trusted user.
+    /// Nobody else may write to it, unless it is sticky and the next entry belongs to a trusted user. The worst counts.
     fn weakness(&self, peer: u32, path: &Path) -> Option<Reason> {
         let unreadable = |path: &Path, error: &io::Error| {
             Some(Reason::Unreadable(path.to_owned(), Errno::from_raw(error.raw_os_error().unwrap_or(0))))
@@ -127,7 +137,7 @@ impl Trust {
         };
         let mut rest = names(&whole);
         let mut at = PathBuf::from("/");
-        let mut links = 0;
+        let (mut links, mut open) = (0, None);
         while let Some(name) = rest.pop() {
             if name == ".." {
                 at.pop();
@@ -141,9 +151,11 @@ impl Trust {
             if directory.uid() != peer && !self.known.contains(&directory.uid()) {
                 return Some(Reason::Foreign(at, Owner(directory.uid())));
             }
-            let is_guarded = directory.mode() & STICKY != 0 && self.known.contains(&entry.uid());
-            if directory.mode() & WRITABLE_BY_OTHERS != 0 && !is_guarded {
-                return Some(Reason::Open(at));
+            let is_sticky = directory.mode() & STICKY != 0;
+            match directory.mode() & WRITABLE_BY_OTHERS != 0 {
+                true if is_sticky && !self.known.contains(&entry.uid()) => return Some(Reason::Shared(at)),
+                true if !is_sticky => open = open.or_else(|| Some(Reason::Open(at.clone()))),
+                _ => {}
             }
             if !entry.is_symlink() {
                 at = entry_path;
@@ -161,7 +173,7 @@ impl Trust {
                 }
             }
         }
-        None
+        open
     }
 }
 
@@ -187,7 +199,7 @@ fn user(text: &OsStr, source: &str) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
 
@@ -218,6 +230,7 @@ mod tests {
             fs::set_permissions(private.path(), Permissions::from_mode(mode)).unwrap();
             let doubt = trust().doubt(SERVICE, &socket).unwrap();
             assert_eq!(doubt.reason, Reason::Open(private.path().to_owned()), "{mode:o}");
+            assert!(doubt.is_slight(), "{mode:o}");
             assert_eq!(trust().doubt(0, &socket), None, "root is trusted anywhere");
             assert_eq!(trust().doubt(geteuid().as_raw(), &socket), None, "and so is one's own master");
             assert_eq!(Trust { known: vec![SERVICE] }.doubt(SERVICE, &socket), None);
@@ -241,6 +254,12 @@ mod tests {
         // Sticky: nobody can move what is the tester's own.
         fs::set_permissions(open.path(), Permissions::from_mode(0o1777)).unwrap();
         assert_eq!(reason(&link), None);
+        // An open directory, and in it one that is shared, with a socket of the service: the worse of them counts.
+        if chown(inner.join("socket"), Some(SERVICE), None).is_ok() {
+            fs::set_permissions(open.path(), Permissions::from_mode(0o777)).unwrap();
+            fs::set_permissions(&inner, Permissions::from_mode(0o1777)).unwrap();
+            assert_eq!(reason(&link), Some(Reason::Shared(inner)));
+        }
         let circle = private.path().join("circle");
         symlink(&circle, &circle).unwrap();
         assert_eq!(reason(&circle), Some(Reason::Unreadable(circle.clone(), Errno::ELOOP)));

@@ -74,12 +74,17 @@ fn a_master_of_another_user_is_refused_where_others_may_put_a_socket() {
     let socket = master.socket().to_owned();
     let link = place.parent().expect("a directory").join("link");
     symlink(&socket, &link).expect("a link");
-    // As /tmp is, and without its sticky bit; and a directory of a group.
-    for mode in [0o1777, 0o777, 0o775, 0o1770] {
+    let why = format!("others may put a socket into {}", place.display());
+    // As /tmp is, and one that a group shares.
+    for mode in [0o1777, 0o1770] {
         set_mode(&place, mode);
-        let why = format!("others may put a socket into {}", place.display());
         assert_refused(&socket, &why);
         assert_refused(&link, &why);
+    }
+    // Root has opened it on purpose.
+    for mode in [0o777, 0o775] {
+        set_mode(&place, mode);
+        ctl(&socket, &["status", "--ready"]).assert_code(0).assert_says("warning: ").assert_says(&why);
     }
     master.assert_well(1);
     assert_eq!(master.status().master.generation, 1, "{master}");

@@ -152,7 +152,7 @@ impl Found {
         let mut connection = Connection::open(socket, &wait)?;
         let peer = connection.peer().map_err(|errno| Fault::Broken(errno.into()))?;
         self.user = Some(Owner(peer).name());
-        if let Some(doubt) = trust.doubt(peer, socket) {
+        if let Some(doubt) = trust.doubt(peer, socket).filter(|doubt| !doubt.is_slight()) {
             (self.state, self.reason) = ("not trusted", Some(doubt.to_string()));
             return Ok(None);
         }
