@@ -15,6 +15,7 @@ tests::trials! {
     an_upgrade_that_waits_for_drained_workers_ends_with_the_last_of_them,
     a_server_that_outlives_its_wrapper_fails_the_upgrade_and_is_shown_until_it_has_gone,
     a_server_that_has_left_its_wrappers_group_fails_the_upgrade_too needs "util-linux",
+    what_goes_a_moment_after_its_worker_is_no_fault,
     a_process_left_behind_that_does_not_listen_is_a_warning,
     with_stop_group_nothing_is_left_after_an_upgrade_and_a_stop,
     with_stop_group_what_ignores_its_signal_is_killed_and_a_stop_waits_for_it,
@@ -170,6 +171,20 @@ fn a_server_that_has_left_its_wrappers_group_fails_the_upgrade_too() {
     assert_eq!((code, report.left.listening), (1, 1), "{output}");
     assert!(output.contains(&format!("left processes behind: {}; they hold", left.pid())), "{output}");
     assert!(left.signal(Signal::SIGKILL));
+}
+
+/// A script that is asked to stop leaves the `sleep` behind that it waits for, with its listener.
+fn what_goes_a_moment_after_its_worker_is_no_fault() {
+    for script in ["sleep 0.4; exec sleep 1000", "while :; do sleep 0.4; done"] {
+        let mut master = shell(Master::builder(), script);
+        let left = child(&mut master);
+        for _ in 0..6 {
+            let (code, output, report) = upgrade(&mut master);
+            assert_eq!((code, report.left.left_behind), (0, 0), "{output}");
+            assert!(!left.is_alive(), "it was waited for: {master}");
+        }
+        assert!(!master.log().contains("left processes behind"), "{master}");
+    }
 }
 
 fn a_process_left_behind_that_does_not_listen_is_a_warning() {

@@ -1,8 +1,8 @@
 //! Rollouts that have ended: whoever waits for their reports, and what became of the workers that they replaced.
 //!
 //! A rollout ends with its last ack, and the next one may begin at once. Its report is given when the workers that it
-//! replaced have gone, or `Policy::report_wait` later: by then it is mostly known whether they drained. The last
-//! rollout stays here, for `status`.
+//! replaced have gone and it is settled what they have left behind, or `Policy::report_wait` later: by then it is mostly
+//! known whether they drained. The last rollout stays here, for `status`.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::event::{Generation, RequestKey, WorkerId};
+use super::leftovers::Leftovers;
 use super::moment::{Moment, milliseconds};
 use super::plan::Waiter;
 use super::pool::Pool;
@@ -32,16 +33,22 @@ pub(crate) struct Ended {
     /// The workers that it replaced and that have not gone.
     pub(crate) old: BTreeSet<WorkerId>,
     pub(crate) ended_at: Moment,
-    /// When the report is given although some of those are there; `None` for never.
+    /// When the report can wait no longer although some of those are there; `None` for never.
     pub(crate) report_at: Option<Moment>,
     pub(crate) is_reported: bool,
 }
 
 impl Ended {
-    /// Nobody waits for a worker that is out of reach: it may never go.
-    fn is_due(&self, reached: Moment, pool: &Pool) -> bool {
-        let has_waited = self.report_at.is_some_and(|at| at <= reached);
-        !self.is_reported && (has_waited || self.old.is_subset(&pool.out_of_reach))
+    fn has_waited(&self, reached: Moment) -> bool {
+        !self.is_reported && self.report_at.is_some_and(|at| at <= reached)
+    }
+
+    /// Nobody waits for a worker that is out of reach: it may never go. One that has gone is here until it is settled what it
+    /// has left behind, and a look at that is always answered.
+    fn is_due(&self, reached: Moment, pool: &Pool, leftovers: &Leftovers) -> bool {
+        let is_settled = || leftovers.untold().all(|(worker, _)| !self.old.contains(&worker));
+        let is_alone = || self.old.is_subset(&pool.out_of_reach);
+        !self.is_reported && (self.has_waited(reached) && is_settled() || is_alone())
     }
 }
 
@@ -63,8 +70,9 @@ impl Aftermath {
         self.0.iter().filter(|ended| !ended.is_reported)
     }
 
-    pub(crate) fn is_due(&self, reached: Moment, pool: &Pool) -> bool {
-        self.0.iter().any(|ended| ended.is_due(reached, pool))
+    /// Whether a report cannot wait any longer until it is settled what this worker has left behind.
+    pub(crate) fn is_overdue(&self, reached: Moment, worker: WorkerId) -> bool {
+        self.0.iter().any(|ended| ended.has_waited(reached) && ended.old.contains(&worker))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
@@ -108,6 +116,14 @@ impl Aftermath {
     }
 }
 
+impl Tables {
+    /// The place of the first report that is due.
+    pub(crate) fn due_report(&self, reached: Moment) -> Option<usize> {
+        let Self { aftermath, pool, leftovers, .. } = self;
+        aftermath.0.iter().position(|ended| ended.is_due(reached, pool, leftovers))
+    }
+}
+
 impl Supervisor {
     /// Tells something of a worker. If that was replaced, it is part of the report of the rollout that did so.
     pub(crate) fn tell_of(&mut self, id: WorkerId, generation: Generation, notice: Notice) {
@@ -125,11 +141,7 @@ impl Supervisor {
 
     /// Gives the first report that is due.
     pub(crate) fn give_report(&mut self) {
-        let Tables { aftermath, pool, .. } = &self.tables;
-        let mut due = aftermath.0.iter().enumerate().filter(|(_, ended)| ended.is_due(self.reached, pool));
-        let Some((at, old)) = due.next().map(|(at, ended)| (at, ended.old.clone())) else { return };
-        // The first check of what these have left may be still to come.
-        old.into_iter().for_each(|worker| self.tell_leftovers(worker));
+        let Some(at) = self.tables.due_report(self.reached) else { return };
         let Some(ended) = self.tables.aftermath.0.get_mut(at) else { return };
         ended.is_reported = true;
         ended.report.draining = count(ended.old.len());

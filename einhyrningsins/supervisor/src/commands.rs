@@ -300,8 +300,10 @@ impl Supervisor {
             self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
         }
         self.empty_queue(NotStarted::Stopping);
+        // There is no time for another look.
+        self.tell_all_leftovers();
         self.tables.aftermath.hurry();
-        while self.tables.aftermath.is_due(self.reached, &self.tables.pool) {
+        while self.tables.due_report(self.reached).is_some() {
             self.give_report();
         }
         self.tables.pool.close_all();

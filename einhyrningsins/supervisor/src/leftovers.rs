@@ -1,9 +1,10 @@
 //! What workers have left behind: processes of their groups that have outlived them.
 //!
 //! A worker leads its own process group, and a server that it starts as another process belongs to that group. The shell
-//! checks now and then which members are left; a group that is empty at the first check is not reported. With
-//! `Policy::stop_group`, the group gets the stop signal together with the worker, has the same grace period, and a stop of the
-//! master waits for it. Without, it is only shown.
+//! checks now and then which members are left. A group has `SETTLE` to go by itself, or less if a report or the end of the
+//! master cannot wait; what is there at the last check of that time counts as left behind. With `Policy::stop_group`, the
+//! group gets the stop signal together with the worker, has the same grace period, and a stop of the master waits for it.
+//! Without, it is only shown.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -22,8 +23,13 @@ use super::worker::{Process, Stops, Worker};
 /// How often somebody looks who is left. Source: this program; einhyrningsins(1), `--stop-group`.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// When the first look is, after the worker has exited. Source: this program.
+/// When the first look is, after the worker has exited. Until it is settled what is left behind, the next one comes after
+/// twice the time. Source: this program.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
+
+/// How long a group may outlive its leader before it counts as left behind: a script that is asked to stop leaves the
+/// `sleep` behind that it waits for. Source: this program; as long as a report waits.
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// How many groups are followed. A program that leaves one behind each time has no end of them.
 pub const LEFTOVERS_MAX: usize = 64;
@@ -44,6 +50,9 @@ pub(crate) struct Leftover {
     generation: Generation,
     /// Whether it was said that there is something left.
     is_told: bool,
+    /// From then on, what a look finds counts as left behind.
+    #[serde(default)]
+    settle_at: Moment,
     members: Vec<Pid>,
     listens: bool,
     since: Moment,
@@ -57,6 +66,25 @@ impl Leftover {
     #[cfg(test)]
     pub(crate) fn is_told(&self) -> bool {
         self.is_told
+    }
+
+    #[cfg(test)]
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    #[cfg(test)]
+    pub(crate) fn settle_at(&self) -> Moment {
+        self.settle_at
+    }
+
+    /// When to look again, after a look `now`.
+    fn next_look(&self, now: Moment) -> Moment {
+        if now < self.settle_at {
+            (now + (now - self.since).max(FIRST_LOOK)).min(self.settle_at)
+        } else {
+            now + LOOK_EVERY
+        }
     }
 
     pub(crate) fn deadlines(&self, leader: Pid) -> impl Iterator<Item = (Moment, Step)> {
@@ -88,6 +116,14 @@ impl Leftovers {
     pub(crate) fn untold(&self) -> impl Iterator<Item = (WorkerId, Generation)> {
         let untold = self.groups.values().filter(|leftover| !leftover.is_told);
         untold.map(|leftover| (leftover.worker, leftover.generation))
+    }
+
+    /// The first group that cannot wait for the end of its time if no more than `reached` of that is over, and that one of
+    /// these workers has left.
+    pub(crate) fn unsettled(&self, reached: Moment, is_of: impl Fn(WorkerId) -> bool) -> Option<Pid> {
+        let mut groups = self.groups.iter();
+        let found = groups.find(|(_, left)| !left.is_told && left.settle_at > reached && is_of(left.worker));
+        found.map(|(leader, _)| *leader)
     }
 
     #[cfg(test)]
@@ -135,6 +171,7 @@ impl Leftovers {
         for leader in leaders {
             self.change(leader, |leftover| {
                 leftover.since += by;
+                leftover.settle_at += by;
                 leftover.kill_at = leftover.kill_at.map(|at| at + by);
             });
         }
@@ -176,6 +213,7 @@ impl Supervisor {
             slot,
             generation,
             is_told: false,
+            settle_at: since + SETTLE,
             members,
             listens,
             since,
@@ -216,12 +254,20 @@ impl Supervisor {
                 leftover.members = members;
                 leftover.listens = listens;
             });
-            self.tell_leftovers(worker);
+            let left = self.tables.leftovers.groups.get(&leader);
+            if left.is_some_and(|left| left.settle_at <= self.now) {
+                self.tell_leftovers(worker);
+            }
         }
     }
 
-    /// Says what a worker has left behind, if that is not settled yet.
-    pub(crate) fn tell_leftovers(&mut self, worker: WorkerId) {
+    /// Says what each worker has left behind, by the last look.
+    pub(crate) fn tell_all_leftovers(&mut self) {
+        let untold: Vec<_> = self.tables.leftovers.untold().map(|(worker, _)| worker).collect();
+        untold.into_iter().for_each(|worker| self.tell_leftovers(worker));
+    }
+
+    fn tell_leftovers(&mut self, worker: WorkerId) {
         let mut untold = self.tables.leftovers.groups.iter().filter(|(_, leftover)| !leftover.is_told);
         let Some((leader, leftover)) = untold.find(|(_, leftover)| leftover.worker == worker) else { return };
         let (pid, Leftover { slot, generation, members, listens, .. }) = (*leader, leftover.clone());
@@ -231,13 +277,24 @@ impl Supervisor {
     }
 
     pub(crate) fn look_at_group(&mut self, group: Pid) {
-        let look_at = self.now + LOOK_EVERY;
-        self.tables.leftovers.change(group, |leftover| leftover.look_at = look_at);
+        let now = self.now;
+        self.tables.leftovers.change(group, |leftover| leftover.look_at = leftover.next_look(now));
         self.actions.push(Action::Look { group });
     }
 
-    /// Has a stop signal sent to what is left of a group, once.
+    /// What is there now of a group counts as left behind.
+    pub(crate) fn settle_group(&mut self, group: Pid) {
+        let reached = self.reached;
+        self.tables.leftovers.change(group, |leftover| leftover.settle_at = leftover.settle_at.min(reached));
+        self.look_at_group(group);
+    }
+
+    /// Has a stop signal sent to what is left of a group, once. What has to be killed does not go by itself.
     pub(crate) fn stop_group(&mut self, group: Pid, signal: Signal) {
+        let is_told = self.tables.leftovers.groups.get(&group).is_none_or(|leftover| leftover.is_told);
+        if signal == Signal::SIGKILL && !is_told {
+            self.settle_group(group);
+        }
         self.tables.leftovers.change(group, |leftover| {
             leftover.stops = leftover.stops.with(signal);
             if signal == Signal::SIGKILL {

@@ -15,6 +15,7 @@ use einhorn_proto::{
     UpgradeReport, WorkerState, WorkerStatus,
 };
 
+use super::leftovers::SETTLE;
 use super::plan::{Plan, Rollout, Stage};
 use super::worker::{State, Worker};
 use super::*;
@@ -38,6 +39,8 @@ pub(super) struct Onlooker {
     pub(super) groups: BTreeMap<Pid, Vec<Signal>>,
     /// Those of them in which nobody is left.
     pub(super) empty_groups: BTreeSet<Pid>,
+    /// When the leader of each exited, on the clock of `asked_at`.
+    left_at: BTreeMap<Pid, Moment>,
     /// How the pool was at the end of each rollout that was not reported yet, by kind and generation.
     ends: BTreeMap<(bool, u64), VecDeque<AtEnd>>,
     /// The processes that the command of the event names, if it sends signals to some.
@@ -93,6 +96,7 @@ impl Onlooker {
     ) -> Vec<Action> {
         self.hear(supervisor, &event);
         let event_name = event.clone();
+        let is_pressed = self.is_pressed(supervisor);
         let is_prepared = matches!(event, Event::UpgradePrepared { .. });
         let actions = handle(supervisor, event);
         // The upgrade may be refused after all.
@@ -101,6 +105,7 @@ impl Onlooker {
         let cannot_begin = matches!(event_name, Event::WorkersUnsignallable { .. });
         assert!(!cannot_begin || !actions.iter().any(resolves), "begins, and cannot replace the old workers");
         self.check_grace(supervisor, &event_name, &actions);
+        self.check_leftovers(supervisor, &event_name, &actions, is_pressed);
         self.note_ends(supervisor, &actions);
         for action in &actions {
             self.see(action, supervisor);
@@ -179,6 +184,43 @@ impl Onlooker {
                 self.pending.remove(request);
             }
             _ => {}
+        }
+    }
+
+    /// Whether somebody waits who cannot wait until every group has had its time to go.
+    fn is_pressed(&self, supervisor: &Supervisor) -> bool {
+        let reports = supervisor.tables.aftermath.pending();
+        let mut waits = reports.filter_map(|ended| ended.report_at);
+        self.is_stopping || waits.any(|until| until <= supervisor.now)
+    }
+
+    /// What counts as left behind has had its time to go, or somebody could not wait or has killed it, and was there when it
+    /// was last looked at: now.
+    fn check_leftovers(
+        &mut self,
+        supervisor: &Supervisor,
+        event: &Event,
+        actions: &[Action],
+        is_pressed: bool,
+    ) {
+        if self.is_stopped_at_once {
+            return;
+        }
+        let clock = supervisor.now - self.frozen;
+        if let Event::Heard { pid, report: Report::LeftBehind { .. } } = event {
+            self.left_at.insert(*pid, clock);
+        }
+        for action in actions {
+            let Action::Notice { notice: Notice::LeftBehind { pid, .. }, .. } = action else { continue };
+            let leader = Pid::from_raw(*pid);
+            let is_seen = match event {
+                Event::GroupSeen { group, members, .. } => *group == leader && !members.is_empty(),
+                _ => false,
+            };
+            assert!(is_seen, "nobody has looked whether {pid} still leaves somebody behind");
+            let is_killed = self.groups.get(&leader).is_none_or(|stops| stops.contains(&Signal::SIGKILL));
+            let is_over = self.left_at.get(&leader).is_none_or(|at| clock - *at >= SETTLE);
+            assert!(is_over || is_pressed || is_killed, "{pid} had no time to leave nobody behind");
         }
     }
 

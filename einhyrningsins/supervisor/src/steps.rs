@@ -29,6 +29,7 @@ impl Supervisor {
     /// Takes a step.
     pub(crate) fn take(&mut self, step: Step) {
         match step {
+            Step::Settle(group) => self.settle_group(group),
             Step::Report => self.give_report(),
             Step::Exit => self.exit_after_stop(),
             Step::StopForWantOfWorkers => self.stop_for_want_of_workers(),
@@ -90,8 +91,6 @@ impl Supervisor {
     }
 
     fn exit_after_stop(&mut self) {
-        let untold: Vec<_> = self.tables.leftovers.untold().map(|(worker, _)| worker).collect();
-        untold.into_iter().for_each(|worker| self.tell_leftovers(worker));
         let left: Vec<_> = self.pids().map(Pid::as_raw).collect();
         match &self.tables.plan {
             _ if !left.is_empty() => self.exit(1, &ExitReason::WorkersLeft(left)),

@@ -251,6 +251,10 @@ impl<'a> Writer<'a> {
         for (leader, leftover) in leftovers {
             self.small(usize::from(self.world.onlooker.empty_groups.contains(&leader)));
             self.small(usize::from(leftover.is_told()));
+            self.until(1, (!leftover.is_told()).then(|| leftover.settle_at()));
+            let mut reports = self.supervisor.tables.aftermath.pending();
+            let report = reports.position(|ended| ended.old.contains(&leftover.worker()));
+            self.small(report.map_or(0, |place| place + 1));
             leftover.deadlines(leader).for_each(|(at, _)| self.until(1, Some(at)));
             STOPS.into_iter().for_each(|stop| self.small(usize::from(leftover.stops.has(stop))));
         }

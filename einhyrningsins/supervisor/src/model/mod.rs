@@ -351,6 +351,21 @@ fn groups_that_outlive_their_leaders_hold() {
 }
 
 #[test]
+fn what_is_left_behind_without_a_signal_holds() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("left behind", workers);
+        scope.policy.report_wait = if workers == 2 { SECOND / 2 } else { SECOND };
+        scope.commands = vec![SMOOTH, PoolCommand::Abort];
+        scope.commands.extend([Stop::Gracefully, Stop::AtOnce(Signal::SIGQUIT)].map(stop));
+        let twice = if workers < 2 { 2 } else { 1 };
+        let (deaths, stops, freezes) = (u8::from(workers < 3), u8::from(workers < 3), u8::from(workers < 2));
+        scope.means =
+            Means { deaths, upgrades: 1, turns: 1, stops, leavings: twice, freezes, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
 fn times_in_which_nobody_runs_hold() {
     check(sizes(|workers| {
         let mut scope = Scope::steady("frozen", workers);

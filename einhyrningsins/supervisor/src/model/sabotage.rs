@@ -46,6 +46,10 @@ pub(super) enum Sabotage {
     SignalEverybody,
     /// What workers leave behind is not followed.
     ForgetLeftovers,
+    /// What the first look finds counts as left behind.
+    JudgeByFirstLook,
+    /// A report that can wait no longer is given before somebody has looked again.
+    ReportUnseen,
     /// A report that waits is never given.
     ForgetReport,
     /// A slot that lost its worker during a handover is filled from the old release.
@@ -126,6 +130,8 @@ impl Sabotage {
                 supervisor.take(step);
                 supervisor.cull(old, DrainReason::UpgradeBegan);
             }
+            (Self::JudgeByFirstLook, Step::Look(group)) => supervisor.take(Step::Settle(group)),
+            (Self::ReportUnseen, Step::Settle(_)) => supervisor.tell_all_leftovers(),
             (Self::ReplaceAtOnce, step @ Step::BeginTurn(process, _)) => {
                 supervisor.take(step);
                 supervisor.cull(process.id, DrainReason::UpgradeBegan);
@@ -306,6 +312,24 @@ fn a_stop_that_does_not_wait_for_leftovers_is_found() {
     let mut scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
     scope.policy.stop_group = true;
     find(Sabotage::ForgetLeftovers, "I8:", &scope);
+}
+
+fn leaves_behind() -> Scope {
+    let mut scope = upgrades(1, Means { leavings: 1, ..Means::default() });
+    scope.policy.report_wait = SECOND;
+    scope
+}
+
+#[test]
+fn a_judgement_by_the_first_look_is_found() {
+    find(Sabotage::JudgeByFirstLook, "had no time", &leaves_behind());
+}
+
+#[test]
+fn a_report_of_what_nobody_has_looked_at_again_is_found() {
+    let mut scope = leaves_behind();
+    scope.policy.report_wait = SECOND / 2;
+    find(Sabotage::ReportUnseen, "nobody has looked", &scope);
 }
 
 #[test]

@@ -80,6 +80,8 @@ impl View<'_> {
 /// One thing to do, with what the rule has found. Taking it changes the tables so that no rule asks for it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
+    /// What is there now of a group counts as left behind: a report or the end of the master cannot wait any longer.
+    Settle(Pid),
     /// The first report that is due is given.
     Report,
     /// The master exits.

@@ -2,13 +2,19 @@
 
 use super::{Step, View};
 use crate::plan::Plan;
+use crate::tables::Tables;
 
 pub(super) fn rule(view: &View<'_>) -> Option<Step> {
-    let pool = &view.tables.pool;
+    let Tables { pool, leftovers, .. } = view.tables;
     match view.tables.plan {
         Plan::Stopping { .. } => {
-            let waits_for_groups = view.tables.policy.stop_group && !view.tables.leftovers.is_empty();
-            (pool.is_left_alone() && !waits_for_groups).then_some(Step::Exit)
+            let waits_for_groups = view.tables.policy.stop_group && !leftovers.is_empty();
+            if !pool.is_left_alone() || waits_for_groups {
+                return None;
+            }
+            let unsettled = leftovers.unsettled(view.reached, |_| true);
+            let is_settled = || leftovers.untold().next().is_none();
+            unsettled.map(Step::Settle).or_else(|| is_settled().then_some(Step::Exit))
         }
         Plan::Steady | Plan::Rolling(_) => {
             let is_hopeless = pool.size() > 0 && pool.given_up.len() == pool.size();

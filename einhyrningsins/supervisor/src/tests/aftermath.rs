@@ -102,7 +102,7 @@ fn an_upgrade_of_which_something_still_listens_has_failed_its_client() {
     leaves_behind(&mut play, 100, true);
     leaves_behind(&mut play, 101, false);
     assert_eq!(play.replies, [], "they may be on the way out");
-    play.advance(SECOND / 2);
+    play.advance(SECOND);
     let [(replied, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
     assert_eq!(*replied, request);
     assert!(message.contains("; 1 old worker left processes that hold a listener"), "{message}");
@@ -117,6 +117,82 @@ fn who_goes_a_moment_after_its_leader_is_not_left_behind() {
     play.advance(SECOND / 2);
     assert_eq!(play.replies, [(request, true, "upgrade to generation 2 done in 0ms".into())]);
     assert!(!play.notices.iter().any(|notice| matches!(notice, Notice::LeftBehind { .. })));
+}
+
+fn names_leftovers(play: &Play) -> bool {
+    play.notices.iter().any(|notice| matches!(notice, Notice::LeftBehind { .. }))
+}
+
+#[test]
+fn who_was_there_at_the_first_look_has_until_the_end_of_the_second_to_go() {
+    for gone_after in [3, 9] {
+        let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
+        leaves_behind(&mut play, 100, true);
+        play.exit(101);
+        play.advance(SECOND * gone_after / 10);
+        assert_eq!(play.replies, []);
+        play.empty_groups.insert(Pid::from_raw(100));
+        play.advance(SECOND);
+        assert_eq!(play.replies, [(request, true, "upgrade to generation 2 done in 0ms".into())]);
+        assert!(!names_leftovers(&play), "after {gone_after}00 ms: {:?}", play.notices);
+    }
+}
+
+#[test]
+fn a_report_that_can_wait_no_longer_is_preceded_by_a_look() {
+    let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
+    play.exit(101);
+    play.advance(SECOND * 9 / 10);
+    leaves_behind(&mut play, 100, true);
+    play.empty_groups.insert(Pid::from_raw(100));
+    play.advance(SECOND / 10);
+    assert_eq!(play.replies, [(request, true, "upgrade to generation 2 done in 0ms".into())]);
+    assert!(!names_leftovers(&play), "{:?}", play.notices);
+}
+
+#[test]
+fn what_is_left_behind_where_nobody_waits_is_named_after_a_second_and_once() {
+    let mut play = Play::steady(plain_policy(1));
+    leaves_behind(&mut play, 100, true);
+    play.advance(SECOND - Duration::from_millis(1));
+    assert!(!names_leftovers(&play) && play.snapshot().leftovers.is_empty(), "{:?}", play.notices);
+    play.advance(10 * SECOND);
+    let named = play.notices.iter().filter(|notice| matches!(notice, Notice::LeftBehind { .. }));
+    assert_eq!((named.count(), play.snapshot().leftovers.len()), (1, 1));
+}
+
+#[test]
+fn time_in_which_nobody_ran_is_none_in_which_somebody_could_go() {
+    let mut play = Play::steady(plain_policy(1));
+    leaves_behind(&mut play, 100, true);
+    play.now += 5 * SECOND;
+    play.feed(Event::TimeLost(5 * SECOND));
+    play.advance(SECOND / 2);
+    assert!(!names_leftovers(&play), "{:?}", play.notices);
+    play.advance(SECOND / 2);
+    assert!(names_leftovers(&play), "{:?}", play.notices);
+}
+
+#[test]
+fn a_master_that_exits_looks_once_more() {
+    let mut play = Play::steady(plain_policy(1));
+    play.stop(Stop::Gracefully);
+    play.empty_groups.insert(Pid::from_raw(100));
+    leaves_behind(&mut play, 100, true);
+    assert_eq!(play.exit, Some(0));
+    assert!(!names_leftovers(&play), "{:?}", play.notices);
+}
+
+#[test]
+fn what_has_to_be_killed_counts_as_left_behind() {
+    let policy = Policy { stop_group: true, grace: Some(SECOND / 4), ..reporting(2) };
+    let (mut play, _) = upgraded(policy, UpgradePlan::default());
+    play.exit(101);
+    leaves_behind(&mut play, 100, true);
+    play.advance(SECOND / 4);
+    assert_eq!(play.group_signals, [(100, Signal::SIGKILL)]);
+    let [(_, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
+    assert!(message.contains("1 old worker left processes that hold a listener"), "{message}");
 }
 
 #[test]
