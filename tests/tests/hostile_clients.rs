@@ -27,6 +27,7 @@ tests::trials! {
     deaf_followers_are_dropped_before_a_small_memory_is_full,
     workers_ack_while_every_place_is_taken_by_idle_clients,
     a_client_that_asks_and_does_not_read_costs_nobody_anything,
+    a_client_that_is_refused_behind_an_unread_reply_sees_its_end,
     a_follower_of_events_that_never_reads_is_dropped,
     clients_that_come_and_go_leave_nothing_behind,
     an_ack_for_a_stranger_is_refused,
@@ -290,6 +291,23 @@ fn a_client_that_asks_and_does_not_read_costs_nobody_anything() {
     for number in 0..sent / request.len() {
         assert!(deaf.line().is_some(), "no answer to request {number}\n{master}");
     }
+}
+
+/// A reply of 300 kB, more than fits into a socket, waits for it when it breaks the rules.
+fn a_client_that_is_refused_behind_an_unread_reply_sees_its_end() {
+    // `status` has the command, and each of these characters as six.
+    let program = [binaries::worker("tiny").into_os_string(), "%".repeat(50_000).into()];
+    let mut master = Master::builder().program(program).start();
+    let mut deaf = master.control();
+    deaf.send(r#"{"command":"status"}"#);
+    // Answered after the other.
+    master.status();
+    // The master may stop reading before it has all of it.
+    let _ = deaf.try_send_bytes(&vec![b'x'; 1 << 17]);
+    master.status();
+    let read = deaf.read_to_end();
+    assert!(read.len() > 300_000 && read.contains("65536 bytes"), "{} bytes", read.len());
+    master.status();
 }
 
 /// What is pushed to a client piles up without its asking.

@@ -490,7 +490,12 @@ impl Clients {
     pub(super) fn flush(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let was_full = client.is_full();
-        self.unsent -= client.flush();
+        let sent = client.flush();
+        self.unsent -= sent;
+        if sent > 0 && client.output.is_empty() {
+            // It may have waited for no more than this.
+            self.dirty.insert(id);
+        }
         was_full && !client.is_full()
     }
 
