@@ -80,6 +80,10 @@ const ACTIONS_TIME: Duration = Duration::from_millis(5);
 /// for more and more take half of the time from the pool, and no more.
 const ACTIONS_TIME_MAX: Duration = Duration::from_millis(20);
 
+/// How often clients get the next part of a reply in the meantime: one that is larger than a socket's buffer would otherwise
+/// take a round for each buffer.
+const SEND_EVERY: Duration = Duration::from_millis(1);
+
 /// By how much later than it should a part of a round ends if nobody ran. A busy machine is late too, but not by so much.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -87,6 +91,7 @@ const LATE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Master {
     poll: Poll,
+    events: Events,
     parts: Parts,
     spawner: Spawner,
     signals: Signals,
@@ -102,6 +107,8 @@ pub(crate) struct Master {
     act_until: Instant,
     /// How long the round has spent on what it heard.
     heard_for: Duration,
+    /// When clients last got more of their replies between actions.
+    sent_at: Instant,
     /// Children were reaped, and the core does not know yet that they have ended. Nobody is spawned, with a pid of theirs.
     has_unburied: bool,
     exit: Option<u8>,
@@ -121,6 +128,7 @@ impl Master {
         let (children, unacked) = (Children::new(), Unacked::default());
         Self {
             poll,
+            events: Events::with_capacity(EVENTS_MAX),
             parts,
             spawner,
             signals,
@@ -133,6 +141,7 @@ impl Master {
             acted: 0,
             act_until: Instant::now(),
             heard_for: Duration::ZERO,
+            sent_at: Instant::now(),
             has_unburied: false,
             exit: None,
             seen_at: Instant::now(),
@@ -167,7 +176,6 @@ impl Master {
     fn go_on(mut self) -> anyhow::Result<u8> {
         // One that was taken over: not before it is certain that no other image goes on.
         self.parts.notify.socket().hold_senders(true);
-        let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let refused = self.parts.handover.yield_to_stop(&self.parts.core, &mut self.parts.log);
             self.perform(refused);
@@ -197,10 +205,10 @@ impl Master {
             }
             let wait = self.time_to_wait();
             self.note_lost_time(Some(Duration::ZERO));
-            match self.poll.poll(&mut events, wait) {
+            match self.poll.poll(&mut self.events, wait) {
                 Ok(()) => {
                     self.note_lost_time(wait);
-                    self.turn(&mut events);
+                    self.turn();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot wait for events"),
@@ -239,17 +247,17 @@ impl Master {
     ///
     /// Children are reaped first and buried last. In between everything is read that was sent before they died. Apart from
     /// that, each source of events gets a bounded part of the round: none keeps the loop from signals, deaths and deadlines.
-    fn turn(&mut self, events: &mut Events) {
+    fn turn(&mut self) {
         let now = Instant::now();
         self.ready.begin_round();
         (self.acted, self.act_until) = (0, now + ACTIONS_TIME);
-        events.iter().for_each(|event| self.ready.add(event));
+        self.events.iter().for_each(|event| self.ready.add(event));
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
         let Parts { groups, core, log, .. } = &mut self.parts;
         let groups = core.policy().stop_group.then_some(groups);
         let changes = self.children.turn(&mut self.ready, groups, log);
-        if !changes.is_empty() && self.poll.poll(events, Some(Duration::ZERO)).is_ok() {
-            events.iter().for_each(|event| self.ready.add(event));
+        if !changes.is_empty() {
+            self.look();
         }
         if std::mem::take(&mut self.ready.log) {
             self.parts.log.flush();
@@ -300,6 +308,22 @@ impl Master {
             self.feed(Event::DeadlineReached);
         }
         self.heard_for = now.elapsed();
+    }
+
+    /// Takes up what has happened by now, without a wait.
+    fn look(&mut self) {
+        if self.poll.poll(&mut self.events, Some(Duration::ZERO)).is_ok() {
+            self.events.iter().for_each(|event| self.ready.add(event));
+        }
+    }
+
+    /// Sends clients the next part of their replies, if it is time to.
+    fn send_on(&mut self) {
+        if self.parts.control.has_unsent() && self.sent_at.elapsed() >= SEND_EVERY {
+            self.look();
+            self.parts.control.send_on(self.events.iter().filter_map(ready::writable_client));
+            self.sent_at = Instant::now();
+        }
     }
 
     /// Passes USR1 on to the workers that expect it. It would kill the others, although it is meant as a request to open
@@ -441,6 +465,7 @@ impl Master {
             {
                 return;
             }
+            self.send_on();
             self.acted += 1;
             if let Some(action) = self.actions.pop_front()
                 && let Some(outcome) = self.carry_out(action)

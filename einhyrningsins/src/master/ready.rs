@@ -24,6 +24,12 @@ pub(super) const LISTENERS: usize = 1 << (usize::BITS - 2);
 /// Tokens from here on are workers' standard errors.
 pub(super) const CAPTURES: usize = 1 << (usize::BITS - 1);
 
+/// The client of an event, if it takes more than before.
+pub(super) fn writable_client(event: &Event) -> Option<ClientId> {
+    let Token(token) = event.token();
+    ((CLIENTS..LISTENERS).contains(&token) && event.is_writable()).then(|| ClientId(token - CLIENTS))
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     pub(super) control: bool,

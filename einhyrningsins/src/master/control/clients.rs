@@ -481,6 +481,10 @@ impl Clients {
         }
     }
 
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent > 0
+    }
+
     pub(super) fn next_dirty(&mut self) -> Option<ClientId> {
         self.dirty.pop_first()
     }

@@ -349,6 +349,18 @@ impl Control {
         }
     }
 
+    /// Whether anything is queued.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.clients.has_unsent()
+    }
+
+    /// Sends these clients what they take of what is queued.
+    pub(super) fn send_on(&mut self, ids: impl IntoIterator<Item = ClientId>) {
+        for id in ids {
+            self.clients.flush(id);
+        }
+    }
+
     /// Sends what is queued and removes clients that are gone. Returns a request that was abandoned; call it until
     /// there is none.
     pub(super) fn settle(&mut self, ready: &mut Ready) -> Option<Event> {
