@@ -124,7 +124,9 @@ impl Supervisor {
         if let Some(grace) = change.grace {
             policy.grace = Some(grace);
             self.restart_grace(grace);
-            self.tables.leftovers.restart_grace(grace);
+            if self.tables.policy.stop_group {
+                self.tables.leftovers.restart_grace(grace);
+            }
         }
         match change.workers {
             Some(workers) => self.resize(workers),

@@ -151,6 +151,16 @@ fn a_report_that_can_wait_no_longer_is_preceded_by_a_look() {
 }
 
 #[test]
+fn a_grace_period_that_is_given_later_is_none_for_what_gets_no_signals() {
+    let mut play = Play::steady(plain_policy(1));
+    leaves_behind(&mut play, 100, true);
+    let grace = PolicyChange { grace: Some(SECOND), ..PolicyChange::default() };
+    play.command(PoolCommand::Configure(grace));
+    play.advance(60 * SECOND);
+    assert_eq!(play.group_signals, []);
+}
+
+#[test]
 fn what_is_left_behind_where_nobody_waits_is_named_after_a_second_and_once() {
     let mut play = Play::steady(plain_policy(1));
     leaves_behind(&mut play, 100, true);
