@@ -60,12 +60,12 @@ pub struct Lasting {
     pub after_ms: u64,
 }
 
-/// Processes that a worker has left in its process group.
+/// Processes that a worker has left behind: in its process group, or elsewhere with a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftoverStatus {
     /// The slot of the worker.
     pub slot: u32,
-    /// Its pid, which is the number of the group.
+    /// Its pid, which is the number of its group.
     pub pid: i32,
     /// Its generation.
     pub generation: u64,

@@ -175,7 +175,13 @@ fn a_server_that_has_left_its_wrappers_group_fails_the_upgrade_too() {
 
 /// A script that is asked to stop leaves the `sleep` behind that it waits for, with its listener.
 fn what_goes_a_moment_after_its_worker_is_no_fault() {
-    for script in ["sleep 0.4; exec sleep 1000", "while :; do sleep 0.4; done"] {
+    // timeout(1) runs in a group of its own.
+    let scripts = [
+        "sleep 0.4; exec sleep 1000",
+        "while :; do sleep 0.4; done",
+        "while :; do timeout 9 sleep 0.4; done",
+    ];
+    for script in scripts {
         let mut master = shell(Master::builder(), script);
         let left = child(&mut master);
         for _ in 0..6 {

@@ -1,7 +1,8 @@
 //! The process groups of workers: signals to whole groups, and what workers leave behind in them.
 //!
 //! A worker leads its own group. With `--stop-group`, this is opened between the worker's end and its reap, so that what is
-//! left can be signalled later, and nothing else. The core decides what becomes of it.
+//! left can be signalled later, and nothing else. What has left the group is only looked at. The core decides what becomes
+//! of both.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,9 @@ use crate::sys::group::{self, Group, Held};
 pub(crate) struct Groups {
     /// Those that have outlived their leaders, by those.
     left: BTreeMap<i32, Group>,
+    /// What workers whose groups are empty had started in other groups, and that held a listener, by those workers.
+    #[serde(default)]
+    strays: BTreeMap<i32, Vec<Held>>,
     /// Those of children that have just ended.
     #[serde(skip)]
     ending: BTreeMap<Pid, Group>,
@@ -60,18 +64,22 @@ impl Groups {
             && let (members, listens) = look(worker, listeners)
             && !members.is_empty()
         {
+            self.strays.remove(&worker.as_raw());
             if self.left.len() < LEFTOVERS_MAX {
                 self.left.insert(worker.as_raw(), opened.unwrap_or_else(|| Group::open_each(worker)));
             }
             return Some(heard(worker, Report::LeftBehind { members, listens, is_group: true }));
         }
         // What has left the group may live on for good reason, unless it listens.
-        let (elsewhere, inodes) = (elsewhere?, listeners.inodes());
-        let listening =
-            elsewhere.iter().filter(|held| group::holds_any(held.pid, &inodes) && held.is_alive());
-        let members: Vec<_> = listening.map(|held| core_pid(held.pid)).collect();
-        let is_any = !members.is_empty();
-        is_any.then(|| heard(worker, Report::LeftBehind { members, listens: true, is_group: false }))
+        let strays: Vec<_> = listening(elsewhere?, listeners).collect();
+        let members: Vec<_> = strays.iter().map(|held| core_pid(held.pid)).collect();
+        if members.is_empty() {
+            return None;
+        }
+        if self.strays.len() < LEFTOVERS_MAX {
+            self.strays.insert(worker.as_raw(), strays);
+        }
+        Some(heard(worker, Report::LeftBehind { members, listens: true, is_group: false }))
     }
 
     /// Every child that has ended was buried.
@@ -90,19 +98,31 @@ impl Groups {
         }
     }
 
-    /// Says who is left of a group.
+    /// Says who is left of a group, or of what has left it.
     pub(super) fn look(&mut self, group: Pid, listeners: &Listeners) -> Event {
-        let is_left = |left: &Group| left.signal(None) != Err(Errno::ESRCH);
-        let (members, listens) = if self.left.get(&group.as_raw()).is_some_and(is_left) {
+        let leader = group.as_raw();
+        let (members, listens) = if let Some(strays) = self.strays.remove(&leader) {
+            let strays: Vec<_> = listening(strays, listeners).collect();
+            let members: Vec<_> = strays.iter().map(|held| core_pid(held.pid)).collect();
+            let listens = !members.is_empty();
+            self.strays.extend(listens.then_some((leader, strays)));
+            (members, listens)
+        } else if self.left.get(&leader).is_some_and(|left| left.signal(None) != Err(Errno::ESRCH)) {
             look(group, listeners)
         } else {
             (Vec::new(), false)
         };
         if members.is_empty() {
-            self.left.remove(&group.as_raw());
+            self.left.remove(&leader);
         }
         Event::GroupSeen { group: core_pid(group), members, listens }
     }
+}
+
+/// Those that live and hold a listener.
+fn listening(held: Vec<Held>, listeners: &Listeners) -> impl Iterator<Item = Held> {
+    let inodes = listeners.inodes();
+    held.into_iter().filter(move |held| group::holds_any(held.pid, &inodes) && held.is_alive())
 }
 
 fn look(group: Pid, listeners: &Listeners) -> (Vec<einhyrningsins_supervisor::Pid>, bool) {

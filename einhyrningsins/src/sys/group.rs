@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::inherit::Kept;
+use crate::forms;
 
 /// Members that are listed. More of them change nothing for the reader.
 const MEMBERS_MAX: usize = 16;
@@ -132,10 +133,11 @@ fn is_member(pid: Pid, group: Pid) -> bool {
 }
 
 /// A process that is held by a descriptor.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Held {
+    #[serde(with = "forms::written")]
     pub pid: Pid,
-    descriptor: OwnedFd,
+    descriptor: Kept<OwnedFd>,
 }
 
 impl Held {
@@ -164,7 +166,7 @@ pub fn children_elsewhere(leader: Pid) -> Vec<Held> {
             if !is_member(child, leader)
                 && let Ok(descriptor) = open(child)
             {
-                found.push(Held { pid: child, descriptor });
+                found.push(Held { pid: child, descriptor: Kept::Open(descriptor) });
             }
         }
     }

@@ -169,7 +169,7 @@ pub enum Report {
         members: Vec<Pid>,
         /// Whether one of those holds a listener of the pool: it may accept connections.
         listens: bool,
-        /// Whether they are in its process group, which can be looked at and signalled. If not, they are out of reach.
+        /// Whether they are in its process group, which can be signalled. If not, they are out of reach.
         is_group: bool,
     },
     /// Whether it is suspended, as by SIGSTOP, rather than running.
@@ -301,7 +301,7 @@ pub enum Action {
         /// The signal.
         signal: Signal,
     },
-    /// Look who is left of the process group of a worker that has exited, and answer with [`Event::GroupSeen`].
+    /// Look who is left of what a worker that has exited has left behind, and answer with [`Event::GroupSeen`].
     Look {
         /// The group.
         group: Pid,

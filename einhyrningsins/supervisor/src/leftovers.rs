@@ -4,7 +4,7 @@
 //! checks now and then which members are left. A group has `SETTLE` to go by itself, or less if a report or the end of the
 //! master cannot wait; what is there at the last check of that time counts as left behind. With `Policy::stop_group`, the
 //! group gets the stop signal together with the worker, has the same grace period, and a stop of the master waits for it.
-//! Without, it is only shown.
+//! Without, it is only shown. So is what has left the group and holds a listener, which no signal to the group reaches.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -55,11 +55,19 @@ pub(crate) struct Leftover {
     settle_at: Moment,
     members: Vec<Pid>,
     listens: bool,
+    /// Whether it is a group. If not, no signal reaches it, and nothing waits for it.
+    #[serde(default = "yes")]
+    is_group: bool,
     since: Moment,
     look_at: Moment,
     kill_at: Option<Moment>,
     /// The stop signals that it got.
     pub(crate) stops: Stops,
+}
+
+/// Before format 3, only groups were followed.
+fn yes() -> bool {
+    true
 }
 
 impl Leftover {
@@ -108,8 +116,9 @@ impl Leftovers {
         self.deadlines == self.all_deadlines()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+    /// Whether a group is left that stop signals reach.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.groups.values().any(|leftover| leftover.is_group)
     }
 
     /// The workers, and their generations, of which it is not known yet whether they leave anything.
@@ -159,8 +168,8 @@ impl Leftovers {
         let leaders: Vec<_> = self.groups.keys().copied().collect();
         for leader in leaders {
             self.change(leader, |leftover| {
-                let is_killed = leftover.stops.has(Signal::SIGKILL);
-                leftover.kill_at = (!is_killed).then_some(leftover.since + grace);
+                let is_to_kill = leftover.is_group && !leftover.stops.has(Signal::SIGKILL);
+                leftover.kill_at = is_to_kill.then_some(leftover.since + grace);
             });
         }
     }
@@ -196,15 +205,25 @@ impl Leftovers {
 }
 
 impl Supervisor {
-    /// A worker has exited, and these are left of its group.
-    pub(crate) fn follow_group(&mut self, process: Process, members: Vec<Pid>, listens: bool) {
+    /// A worker has exited, and these are left of its group, or elsewhere.
+    pub(crate) fn follow_group(
+        &mut self,
+        process: Process,
+        members: Vec<Pid>,
+        listens: bool,
+        is_group: bool,
+    ) {
         let Process { id, slot, pid: leader, generation } = process;
+        // What is no group does not keep the number of its worker from being given out again.
+        if let Some(known) = self.tables.leftovers.groups.get(&leader) {
+            self.tell_leftovers(known.worker);
+        }
         if self.tables.leftovers.groups.len() >= LEFTOVERS_MAX {
             return self.tell_left_behind(process, &members, listens);
         }
         let drain = self.tables.pool.worker(id).and_then(Worker::drain);
         let (since, look_at) = (self.now, self.now + FIRST_LOOK);
-        let is_stopped = self.tables.policy.stop_group;
+        let is_stopped = self.tables.policy.stop_group && is_group;
         let stops = drain.map(|drain| drain.sent).unwrap_or_default();
         let is_to_kill = is_stopped && !stops.has(Signal::SIGKILL);
         let kill_at = self.tables.policy.grace.filter(|_| is_to_kill).map(|grace| since + grace);
@@ -216,6 +235,7 @@ impl Supervisor {
             settle_at: since + SETTLE,
             members,
             listens,
+            is_group,
             since,
             look_at,
             kill_at,
@@ -307,7 +327,7 @@ impl Supervisor {
     /// Takes the stop of each group one step further.
     pub(crate) fn press_groups(&mut self) {
         if self.tables.policy.stop_group {
-            let groups = self.tables.leftovers.groups.iter();
+            let groups = self.tables.leftovers.groups.iter().filter(|(_, leftover)| leftover.is_group);
             let next: Vec<_> =
                 groups.filter_map(|(group, leftover)| Some((*group, leftover.stops.next()?))).collect();
             next.into_iter().for_each(|(group, signal)| self.stop_group(group, signal));

@@ -39,6 +39,8 @@ pub(super) struct Onlooker {
     pub(super) groups: BTreeMap<Pid, Vec<Signal>>,
     /// Those of them in which nobody is left.
     pub(super) empty_groups: BTreeSet<Pid>,
+    /// Those of them that are no groups: no signal reaches them.
+    pub(super) strays: BTreeSet<Pid>,
     /// When the leader of each exited, on the clock of `asked_at`.
     left_at: BTreeMap<Pid, Moment>,
     /// How the pool was at the end of each rollout that was not reported yet, by kind and generation.
@@ -140,11 +142,13 @@ impl Onlooker {
                 self.preparing.pop_front();
                 self.pending.extend(request);
             }
-            Event::Heard { pid, report: Report::LeftBehind { .. } } => {
+            Event::Heard { pid, report: Report::LeftBehind { is_group, .. } } => {
+                self.strays.extend((!is_group).then_some(*pid));
                 self.groups.insert(*pid, self.heard.get(pid).cloned().unwrap_or_default());
             }
             Event::GroupSeen { group, members, .. } if members.is_empty() => {
                 self.groups.remove(group);
+                self.strays.remove(group);
                 self.empty_groups.remove(group);
             }
             Event::WorkersUnsignallable { request, .. } => {
@@ -304,7 +308,8 @@ impl Onlooker {
             }
             Action::Exit { code } => {
                 assert_eq!(self.exit.replace(*code), None, "I8: exits twice");
-                let is_group_left = supervisor.tables.policy.stop_group && !self.groups.is_empty();
+                let is_group_left = supervisor.tables.policy.stop_group
+                    && self.groups.keys().any(|group| !self.strays.contains(group));
                 assert!(
                     self.is_stopped_at_once || !is_group_left,
                     "I8: exits before what its workers have left behind"
@@ -318,6 +323,7 @@ impl Onlooker {
             Action::StopGroup { group, signal } => {
                 let stops = self.groups.get_mut(group);
                 let stops = stops.unwrap_or_else(|| panic!("I5: {signal} to group {group}, which has gone"));
+                assert!(!self.strays.contains(group), "I5: {signal} to a group of which nobody is left");
                 assert!(!stops.contains(signal), "I6: {signal} to group {group} twice");
                 stops.push(*signal);
                 if *signal == Signal::SIGKILL {

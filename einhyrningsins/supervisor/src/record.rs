@@ -204,11 +204,7 @@ impl Supervisor {
             }
             (Report::LeftBehind { members, listens, is_group }, _) => {
                 let process = Process { id, slot: worker.slot, pid: Pid::from_raw(pid), generation };
-                if is_group {
-                    self.follow_group(process, members, listens);
-                } else {
-                    self.tell_left_behind(process, &members, listens);
-                }
+                self.follow_group(process, members, listens, is_group);
             }
             (Report::Suspended(is_suspended), _) => self.tables.pool.suspended(id, is_suspended),
             (Report::Stopping, _) => self.tell(Notice::Stopping { slot, pid }),

@@ -141,8 +141,8 @@ impl World {
     fn reap(&mut self, pid: i32) {
         if self.onlooker.processes.contains_key(&Pid::from_raw(pid)) {
             if self.dice.u32(..10) == 0 {
-                let report =
-                    Report::LeftBehind { members: vec![MEMBER], listens: self.dice.bool(), is_group: true };
+                let (listens, is_group) = (self.dice.bool(), self.dice.u32(..4) > 0);
+                let report = Report::LeftBehind { members: vec![MEMBER], listens, is_group };
                 self.feed(Event::Heard { pid: Pid::from_raw(pid), report });
             } else {
                 self.reaped.insert(pid);

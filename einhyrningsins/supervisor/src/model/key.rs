@@ -250,6 +250,7 @@ impl<'a> Writer<'a> {
         self.small(leftovers.len());
         for (leader, leftover) in leftovers {
             self.small(usize::from(self.world.onlooker.empty_groups.contains(&leader)));
+            self.small(usize::from(self.world.onlooker.strays.contains(&leader)));
             self.small(usize::from(leftover.is_told()));
             self.until(1, (!leftover.is_told()).then(|| leftover.settle_at()));
             let mut reports = self.supervisor.tables.aftermath.pending();

@@ -46,6 +46,8 @@ pub(super) enum Sabotage {
     SignalEverybody,
     /// What workers leave behind is not followed.
     ForgetLeftovers,
+    /// What has left the group of its worker is taken for that group.
+    SignalStrays,
     /// What the first look finds counts as left behind.
     JudgeByFirstLook,
     /// A report that can wait no longer is given before somebody has looked again.
@@ -92,6 +94,11 @@ impl Sabotage {
                 event = Event::DeadlineReached;
             }
             _ => {}
+        }
+        if self == Self::SignalStrays
+            && let Event::Heard { report: Report::LeftBehind { is_group, .. }, .. } = &mut event
+        {
+            *is_group = true;
         }
         self.change_bounds(supervisor, 1);
         let was_rolling_back = is_rolling_back(supervisor);
@@ -312,6 +319,14 @@ fn a_stop_that_does_not_wait_for_leftovers_is_found() {
     let mut scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
     scope.policy.stop_group = true;
     find(Sabotage::ForgetLeftovers, "I8:", &scope);
+}
+
+#[test]
+fn a_signal_to_a_group_of_which_nobody_is_left_is_found() {
+    let means = Means { deaths: 1, leavings: 1, ..Means::default() };
+    let mut scope = Scope { means, ..Scope::steady("sabotage", 1) };
+    scope.policy.stop_group = true;
+    find(Sabotage::SignalStrays, "I5:", &scope);
 }
 
 fn leaves_behind() -> Scope {

@@ -24,6 +24,8 @@ pub(super) enum Step {
     Dies(Pid),
     /// It dies, and somebody of its group lives on and listens.
     Leaves(Pid),
+    /// It dies, and somebody that has left its group does so.
+    Strays(Pid),
     /// Nobody is left of the group.
     GroupEnds(Pid),
     Acks(Pid),
@@ -146,6 +148,8 @@ impl World {
             }
             if means.leavings > 0 && (means.deaths > 0 || !stops.is_empty()) {
                 steps.push(Step::Leaves(*pid));
+                // Without signals to groups, it is the same.
+                steps.extend(scope.policy.stop_group.then_some(Step::Strays(*pid)));
             }
             if self.awaits_ack(*pid) {
                 steps.push(Step::Acks(*pid));
@@ -229,7 +233,7 @@ impl World {
             Step::SpawnFails { .. } | Step::CannotResolve(_) | Step::NotPrepared => {
                 Means { failures: 1, ..none }
             }
-            Step::Leaves(pid) => {
+            Step::Leaves(pid) | Step::Strays(pid) => {
                 let deaths = u8::from(self.onlooker.processes[pid].is_empty());
                 Means { deaths, leavings: 1, ..none }
             }
@@ -270,8 +274,9 @@ impl World {
                 self.feed(Event::SpawnFailed { worker, reason: String::new(), transient })
             }
             &Step::Dies(pid) => self.feed(Event::Exited { pid, termination: Termination::Exited(1) }),
-            &Step::Leaves(pid) => {
-                let report = Report::LeftBehind { members: vec![MEMBER], listens: true, is_group: true };
+            &(Step::Leaves(pid) | Step::Strays(pid)) => {
+                let is_group = matches!(step, Step::Leaves(_));
+                let report = Report::LeftBehind { members: vec![MEMBER], listens: true, is_group };
                 let mut actions = self.feed(Event::Heard { pid, report });
                 actions.extend(self.feed(Event::Exited { pid, termination: Termination::Exited(1) }));
                 actions

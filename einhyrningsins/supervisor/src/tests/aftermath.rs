@@ -24,13 +24,18 @@ fn dies_of(play: &mut Play, pid: i32, signal: Signal) {
     play.feed(Event::Exited { pid: Pid::from_raw(pid), termination });
 }
 
-fn leaves_behind(play: &mut Play, pid: i32, listens: bool) {
+/// The worker dies and leaves a process behind, in its group or elsewhere.
+fn leaves(play: &mut Play, pid: i32, listens: bool, is_group: bool) {
     if listens {
         play.listening.insert(Pid::from_raw(pid));
     }
-    let report = Report::LeftBehind { members: vec![Pid::from_raw(7)], listens, is_group: true };
+    let report = Report::LeftBehind { members: vec![Pid::from_raw(7)], listens, is_group };
     play.feed(Event::Heard { pid: Pid::from_raw(pid), report });
     play.exit(pid);
+}
+
+fn leaves_behind(play: &mut Play, pid: i32, listens: bool) {
+    leaves(play, pid, listens, true);
 }
 
 #[test]
@@ -148,6 +153,51 @@ fn a_report_that_can_wait_no_longer_is_preceded_by_a_look() {
     play.advance(SECOND / 10);
     assert_eq!(play.replies, [(request, true, "upgrade to generation 2 done in 0ms".into())]);
     assert!(!names_leftovers(&play), "{:?}", play.notices);
+}
+
+#[test]
+fn what_has_left_the_group_has_until_the_end_of_the_second_too() {
+    for is_gone in [true, false] {
+        let (mut play, _) = upgraded(reporting(2), UpgradePlan::default());
+        leaves(&mut play, 100, true, false);
+        play.exit(101);
+        play.advance(SECOND / 2);
+        assert_eq!(play.replies, []);
+        play.empty_groups.extend(is_gone.then_some(Pid::from_raw(100)));
+        play.advance(SECOND / 2);
+        assert_eq!(play.replies.last().map(|reply| reply.1), Some(is_gone));
+    }
+}
+
+#[test]
+fn what_has_left_the_group_gets_no_signal_and_a_stop_does_not_wait_for_it() {
+    let policy = Policy { stop_group: true, grace: Some(SECOND), ..plain_policy(2) };
+    let mut play = Play::steady(policy);
+    leaves(&mut play, 100, true, false);
+    play.ack(102);
+    let grace = PolicyChange { grace: Some(2 * SECOND), ..PolicyChange::default() };
+    play.command(PoolCommand::Configure(grace));
+    play.advance(60 * SECOND);
+    assert_eq!(play.snapshot().leftovers.len(), 1);
+    play.stop(Stop::Escalating);
+    play.exit(101);
+    play.exit(102);
+    assert_eq!((play.exit, play.group_signals), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_worker_with_the_pid_of_one_that_has_left_somebody_elsewhere_is_another() {
+    let mut play = Play::steady(plain_policy(1));
+    play.next_pid = 100;
+    leaves(&mut play, 100, true, false);
+    assert_eq!(play.take_spawned(), [100]);
+    leaves(&mut play, 100, true, true);
+    play.advance(SECOND);
+    let named = play.notices.iter().filter_map(|notice| match notice {
+        Notice::LeftBehind { listens, .. } => Some(*listens),
+        _ => None,
+    });
+    assert_eq!(named.collect::<Vec<_>>(), [true, true], "it is named before it is forgotten");
 }
 
 #[test]
