@@ -43,6 +43,8 @@ const STACK_BYTES: usize = 64 * 1024;
 /// Everything that the exec needs, allocated beforehand, because a signal handler must not allocate.
 struct Plan {
     image: RawFd,
+    /// The same file as a path, for where a seccomp filter refuses to execute a descriptor.
+    path: *const c_char,
     /// Ends in null, as does `envp`.
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
@@ -136,7 +138,8 @@ impl Plan {
             leak(name)
         });
         let envp = variables.chain([ptr::null()]).collect();
-        Self { image, argv, envp, reason: reason.as_mut_ptr() }
+        let path = leak(format!("/proc/self/fd/{image}").into());
+        Self { image, path, argv, envp, reason: reason.as_mut_ptr() }
     }
 
     /// Executes the old image; returns the errno if that fails. A handler calls it, so it allocates nothing.
@@ -146,9 +149,15 @@ impl Plan {
         // the plan out of `PLAN` writes there, and it can be taken only once.
         unsafe { ptr::copy_nonoverlapping(why.as_ptr(), self.reason, bytes) };
         let (argv, envp) = (self.argv.as_ptr(), self.envp.as_ptr());
-        let (image, path, flags) = (self.image, c"".as_ptr(), libc::AT_EMPTY_PATH);
+        let (image, no_path, flags) = (self.image, c"".as_ptr(), libc::AT_EMPTY_PATH);
         // SAFETY: both arrays end in null, and their strings are never freed and end in NUL.
-        unsafe { libc::syscall(libc::SYS_execveat, image, path, argv, envp, flags) };
+        unsafe { libc::syscall(libc::SYS_execveat, image, no_path, argv, envp, flags) };
+        let errno = Errno::last();
+        if !matches!(errno, Errno::ENOSYS | Errno::EPERM) {
+            return errno;
+        }
+        // SAFETY: as above, and the path is such a string too. The call itself is safe in a handler.
+        unsafe { libc::execve(self.path, argv, envp) };
         Errno::last()
     }
 }

@@ -33,8 +33,11 @@ static DEFAULT_DISPOSITION: [u64; 8] = [0; 8];
 static EMPTY_SIGSET: u64 = 0;
 static FULL_SIGSET: u64 = u64::MAX;
 
-/// The digits of the largest pid, and a NUL.
+/// The digits of the largest pid or descriptor, and a NUL.
 pub(super) const PID_BYTES_MAX: usize = 11;
+
+/// Leads to the descriptors of a process that opens it.
+const DESCRIPTORS: &[u8] = b"/proc/self/fd/";
 
 /// What the child has to do: plain values, and pointers into memory of the suspended parent or into the child's
 /// own copy of it. Comments below that say "the parent keeps it" hold for the first case; a copy belongs to the
@@ -45,6 +48,8 @@ pub(super) struct Plan {
     /// Executed instead of the file that `program` leads to. The child overwrites the number if it has to move
     /// the descriptor.
     pub(super) executable: Option<RawFd>,
+    /// Whether the kernel executes a descriptor.
+    pub(super) execveat: bool,
     /// Ends with a null pointer.
     pub(super) argv: *const *const c_char,
     /// Ends with a null pointer.
@@ -179,22 +184,28 @@ fn hang() {
     unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0) };
 }
 
-/// Checks whether this process may execute the program. Kernels before 5.8 cannot check a descriptor; nothing
-/// is reported there.
+/// Checks whether this process may execute the program. A descriptor is checked by its path, because kernels before 5.8
+/// have no other way; without `/proc`, nothing is reported.
 fn check_executable(plan: &Plan) -> Result<(), Failure> {
-    let may_execute = c_long::from(libc::X_OK);
-    let Some(executable) = plan.executable else {
-        let arguments = [c_long::from(libc::AT_FDCWD), plan.program as c_long, may_execute];
-        // SAFETY: the parent made `program` a C string; it is read and nothing is written.
-        return unsafe { call(Stage::Exec, libc::SYS_faccessat, arguments) }.map(drop);
-    };
-    let arguments =
-        [c_long::from(executable), c"".as_ptr() as c_long, may_execute, c_long::from(libc::AT_EMPTY_PATH)];
-    // SAFETY: the path is a static C string; nothing is written.
-    match unsafe { call(Stage::Exec, libc::SYS_faccessat2, arguments) } {
-        Err(failure) if failure.errno == libc::EACCES => Err(failure),
+    let path = plan.executable.map(path_of);
+    let program = path.as_ref().map_or(plan.program, |path| path.as_ptr().cast());
+    let arguments = [c_long::from(libc::AT_FDCWD), program as c_long, c_long::from(libc::X_OK)];
+    // SAFETY: a C string of the parent or of this frame; it is read and nothing is written.
+    match unsafe { call(Stage::Exec, libc::SYS_faccessat, arguments) } {
+        Err(failure) if path.is_none() || failure.errno == libc::EACCES => Err(failure),
         _ => Ok(()),
     }
+}
+
+/// A path, with a NUL, that leads to the file of a descriptor of this process.
+fn path_of(descriptor: RawFd) -> [u8; DESCRIPTORS.len() + PID_BYTES_MAX] {
+    let mut path = [0; DESCRIPTORS.len() + PID_BYTES_MAX];
+    let (directory, name) = path.split_at_mut(DESCRIPTORS.len());
+    directory.copy_from_slice(DESCRIPTORS);
+    let mut digits = [0; PID_BYTES_MAX];
+    let digits = write_digits(c_long::from(descriptor), &mut digits);
+    name[..digits.len()].copy_from_slice(digits);
+    path
 }
 
 /// Checks whether this process may write to the file of the plan.
@@ -211,17 +222,17 @@ fn check_writable(plan: &Plan) -> Result<(), Failure> {
 /// closed.
 fn execute(plan: &Plan) -> Result<(), Failure> {
     let (argv, envp) = (plan.argv as c_long, plan.envp as c_long);
-    let Some(executable) = plan.executable else {
-        // SAFETY: the parent made `program` a C string, `argv` and `envp` arrays of C strings that end with a
-        // null pointer, and keeps them unchanged while it is suspended.
-        unsafe { call(Stage::Exec, libc::SYS_execve, [plan.program as c_long, argv, envp]) }?;
-        return Ok(());
-    };
-    let no_path = c"".as_ptr() as c_long;
-    let flags = c_long::from(libc::AT_EMPTY_PATH);
-    // SAFETY: `argv` and `envp` as above; the path is a static C string.
-    unsafe { call(Stage::Exec, libc::SYS_execveat, [c_long::from(executable), no_path, argv, envp, flags]) }?;
-    Ok(())
+    if let Some(executable) = plan.executable.filter(|_| plan.execveat) {
+        let no_path = c"".as_ptr() as c_long;
+        let arguments = [c_long::from(executable), no_path, argv, envp, c_long::from(libc::AT_EMPTY_PATH)];
+        // SAFETY: the parent made `argv` and `envp` arrays of C strings that end with a null pointer, and keeps
+        // them unchanged while it is suspended; the path is a static C string.
+        return unsafe { call(Stage::Exec, libc::SYS_execveat, arguments) }.map(drop);
+    }
+    let path = plan.executable.map(path_of);
+    let program = path.as_ref().map_or(plan.program, |path| path.as_ptr().cast());
+    // SAFETY: `argv` and `envp` as above; the path is a C string of the parent or of this frame.
+    unsafe { call(Stage::Exec, libc::SYS_execve, [program as c_long, argv, envp]) }.map(drop)
 }
 
 /// Leaves the master's process group, and with it the terminal's signals.
@@ -407,15 +418,9 @@ fn write_pid(plan: &Plan) {
         return;
     }
     // SAFETY: no memory is involved. The C library is not asked because it may have cached the parent's pid.
-    let mut rest = unsafe { libc::syscall(libc::SYS_getpid) };
-    let mut digits = [0_u8; PID_BYTES_MAX];
-    let mut start = PID_BYTES_MAX - 1;
-    while rest > 0 && start > 0 {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    let text = &digits[start..];
+    let own = unsafe { libc::syscall(libc::SYS_getpid) };
+    let mut digits = [0; PID_BYTES_MAX];
+    let text = write_digits(own, &mut digits);
     for index in 0..plan.pid_place_count {
         // SAFETY: the parent's array has `pid_place_count` elements.
         let place = unsafe { plan.pid_places.add(index) };
@@ -424,6 +429,18 @@ fn write_pid(plan: &Plan) {
         // SAFETY: a place has room for PID_BYTES_MAX bytes and overlaps neither this frame nor another place.
         unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), place.cast::<u8>(), text.len()) };
     }
+}
+
+/// The digits of a number, which is not negative, without padding, and a NUL.
+fn write_digits(number: c_long, buffer: &mut [u8; PID_BYTES_MAX]) -> &[u8] {
+    let mut rest = number;
+    let mut start = PID_BYTES_MAX - 1;
+    while (rest > 0 || start == PID_BYTES_MAX - 1) && start > 0 {
+        start -= 1;
+        buffer[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    &buffer[start..]
 }
 
 /// Gives every signal its default disposition: an ignored signal would stay ignored in the worker, and a

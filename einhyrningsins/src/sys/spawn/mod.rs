@@ -26,10 +26,12 @@
 //! # By descriptor or by path
 //!
 //! A program that was pinned by a descriptor is executed by it (`execveat` with `AT_EMPTY_PATH`), so that the
-//! pinned file runs, whatever has been renamed since and whenever. Two cases go by path:
-//! - Kernels before 6.14 name such a process after the descriptor's number, and `ps` shows "4" for a server.
-//!   There the path is used while it leads to the pinned file. A rename between that check and the exec, some
-//!   100 microseconds, can slip the new file under one spawn: the price of a name, on those kernels only.
+//! pinned file runs, whatever has been renamed since and whenever. Where a seccomp filter refuses that call, the
+//! descriptor is executed as `/proc/self/fd/N`. Two cases go by path:
+//! - Kernels before 6.14 name such a process after the descriptor's number, and `ps` shows "4" for a server; so does
+//!   every kernel for `/proc/self/fd/4`. There the path is used while it leads to the pinned file. A rename between
+//!   that check and the exec, some 100 microseconds, can slip the new file under one spawn: the price of a name, on
+//!   those kernels only.
 //! - If the kernel passes the file to another program (a script with `#!`, a foreign binary by `binfmt_misc`),
 //!   that program would find the descriptor closed, and exec fails with ENOENT. If the path still leads to the
 //!   pinned file, it is executed by path; the same window applies.
@@ -162,6 +164,8 @@ pub struct Spawner {
     reset: u64,
     /// Whether the kernel can mark a range of descriptors close-on-exec (Linux 5.11).
     close_range: bool,
+    /// Whether the kernel executes a descriptor (Linux 3.19), and no filter refuses it.
+    execveat: bool,
     /// Whether the kernel names a process that was executed by descriptor after its file (Linux 6.14).
     names_by_file: bool,
     patience: Patience,
@@ -200,6 +204,7 @@ impl Spawner {
             stack: Stack::new()?,
             reset: signals_not_at_default(),
             close_range: has_close_range(),
+            execveat: has_execveat(),
             names_by_file: names_by_file(),
             patience: Patience::new(),
             scratch: Scratch::default(),
@@ -222,7 +227,7 @@ impl Spawner {
         debug_assert!(no_variable_twice(spec), "a variable is given twice");
         let by_path = SpawnSpec { executable: None, ..*spec };
         let Some(executable) = spec.executable else { return self.spawn_as_specified(spec) };
-        if !self.names_by_file && leads_to(spec, executable) {
+        if !(self.names_by_file && self.execveat) && leads_to(spec, executable) {
             return self.spawn_as_specified(&by_path);
         }
         match self.spawn_as_specified(spec) {
@@ -302,6 +307,7 @@ impl Spawner {
         let mut plan = Plan {
             program: spec.program.as_ptr(),
             executable: spec.executable.map(|executable| executable.as_raw_fd()),
+            execveat: self.execveat,
             argv: self.scratch.argv.as_ptr(),
             envp: self.scratch.envp.as_ptr(),
             pid_places: self.scratch.pid_places.as_ptr(),
@@ -444,6 +450,13 @@ fn has_close_range() -> bool {
     let none = libc::c_uint::MAX;
     // SAFETY: no memory is involved, and no descriptor has this number.
     unsafe { libc::syscall(libc::SYS_close_range, none, none, libc::CLOSE_RANGE_CLOEXEC) == 0 }
+}
+
+fn has_execveat() -> bool {
+    let (no_path, nothing) = (c"".as_ptr(), ptr::null::<*const c_char>());
+    // SAFETY: no descriptor has this number, so the call executes nothing; null pointers are empty lists.
+    unsafe { libc::syscall(libc::SYS_execveat, -1, no_path, nothing, nothing, libc::AT_EMPTY_PATH) };
+    Errno::last() == Errno::EBADF
 }
 
 /// For kernels without `close_range`: marks our open descriptors before each spawn. We open everything
