@@ -13,7 +13,7 @@ use super::groups::Groups;
 use super::ready::Ready;
 use crate::forms::{core_pid, system_pid, system_signal};
 use crate::logging::Log;
-use crate::sys::group::Group;
+use crate::sys::group::signal_led_by;
 use crate::sys::oom::OomKills;
 use crate::sys::peer::{self, SinceBoot};
 use crate::sys::reap::{Change, is_child, next_change};
@@ -143,11 +143,8 @@ impl Children {
         if signal == Signal::SIGKILL {
             self.killed.insert(pid);
         }
-        let sent = match is_for_group.then(|| Group::open(pid)) {
-            Some(Ok(group)) => group.signal(system_signal(signal)),
-            // For want of a descriptor; the worker itself is reached without.
-            Some(Err(_)) | None => kill(pid, system_signal(signal)),
-        };
+        let system_signal = system_signal(signal);
+        let sent = if is_for_group { signal_led_by(pid, system_signal) } else { kill(pid, system_signal) };
         let reason = io::Error::from(sent.err()?).to_string();
         Some(heard(pid, Report::SignalFailed { signal, reason }))
     }

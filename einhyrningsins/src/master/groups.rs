@@ -5,6 +5,7 @@
 //! of both.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use einhyrningsins_supervisor::{Event, Generation, LEFTOVERS_MAX, Report};
 use nix::errno::Errno;
@@ -27,7 +28,7 @@ pub(crate) struct Groups {
     strays: BTreeMap<i32, Vec<Held>>,
     /// Those of children that have just ended.
     #[serde(skip)]
-    ending: BTreeMap<Pid, Group>,
+    ending: BTreeMap<Pid, io::Result<Group>>,
     /// What workers that were asked to stop had started in other groups.
     #[serde(skip)]
     elsewhere: BTreeMap<Pid, Vec<Held>>,
@@ -53,22 +54,30 @@ impl Groups {
 
     /// A child has ended, and is about to be reaped.
     pub(super) fn before_reap(&mut self, pid: Pid) {
-        // What cannot be opened now is looked for by its number, and only shown.
-        self.ending.extend(Group::open(pid).ok().map(|group| (pid, group)));
+        self.ending.insert(pid, Group::open(pid));
     }
 
     /// Says what a worker has left behind.
-    pub(super) fn bury(&mut self, worker: Pid, listeners: &Listeners) -> Option<Event> {
+    pub(super) fn bury(&mut self, worker: Pid, listeners: &Listeners, log: &mut Log) -> Option<Event> {
         let (opened, elsewhere) = (self.ending.remove(&worker), self.elsewhere.remove(&worker));
         if group::has_members(worker)
             && let (members, listens) = look(worker, listeners)
             && !members.is_empty()
         {
             self.strays.remove(&worker.as_raw());
-            if self.left.len() < LEFTOVERS_MAX {
-                self.left.insert(worker.as_raw(), opened.unwrap_or_else(|| Group::open_each(worker)));
-            }
-            return Some(heard(worker, Report::LeftBehind { members, listens, is_group: true }));
+            let is_group = match opened.unwrap_or_else(|| Group::open_each(worker)) {
+                Ok(group) => {
+                    if self.left.len() < LEFTOVERS_MAX {
+                        self.left.insert(worker.as_raw(), group);
+                    }
+                    true
+                }
+                Err(error) => {
+                    log.warn(format_args!("what worker {worker} left behind cannot be stopped: {error}"));
+                    false
+                }
+            };
+            return Some(heard(worker, Report::LeftBehind { members, listens, is_group }));
         }
         // What has left the group may live on for good reason, unless it listens.
         let strays: Vec<_> = listening(elsewhere?, listeners).collect();
@@ -93,7 +102,7 @@ impl Groups {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => log.warn(format_args!(
                 "cannot send {signal} to what worker {group} left behind: {}",
-                std::io::Error::from(errno)
+                io::Error::from(errno)
             )),
         }
     }
@@ -107,7 +116,8 @@ impl Groups {
             let listens = !members.is_empty();
             self.strays.extend(listens.then_some((leader, strays)));
             (members, listens)
-        } else if self.left.get(&leader).is_some_and(|left| left.signal(None) != Err(Errno::ESRCH)) {
+        } else if self.left.get(&leader).is_none_or(|left| left.signal(None) != Err(Errno::ESRCH)) {
+            // Without descriptors, by the number of the group, which may be another's by now: only to show it.
             look(group, listeners)
         } else {
             (Vec::new(), false)

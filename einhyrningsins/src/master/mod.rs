@@ -414,8 +414,8 @@ impl Master {
             self.feed(last_words);
         }
         if self.parts.core.is_worker(core_pid(pid)) {
-            let Parts { groups, listeners, .. } = &mut self.parts;
-            if let Some(left_behind) = groups.bury(pid, listeners) {
+            let Parts { groups, listeners, log, .. } = &mut self.parts;
+            if let Some(left_behind) = groups.bury(pid, listeners, log) {
                 self.feed(left_behind);
             }
         }

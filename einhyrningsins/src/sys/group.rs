@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_uint};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid};
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -40,27 +40,31 @@ impl Group {
     /// Opens the group of `leader`, which is an unreaped child of this process, dead or alive.
     ///
     /// # Errors
-    /// If there is no such process, or no descriptor is left.
+    /// If there is no such process, no descriptor is left, or the kernel or a seccomp filter has no descriptors of
+    /// processes.
     ///
     /// # Source
     /// `pidfd_open(2)`: the number of an unreaped child is not given out again. It is refused for a process that was reaped.
     pub fn open(leader: Pid) -> io::Result<Self> {
-        if !can_signal_groups() {
-            return Ok(Self::open_each(leader));
+        if !can_signal_groups()? {
+            return Self::open_each(leader);
         }
         Ok(Self { leader: Some(Kept::Open(open(leader)?)), members: Vec::new() })
     }
 
     /// Opens each member of the group of `leader`, which was reaped just now. As long as one of them lives, the kernel
     /// gives the group's number to no other.
-    #[must_use]
-    pub fn open_each(leader: Pid) -> Self {
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_each(leader: Pid) -> io::Result<Self> {
+        can_signal_groups()?;
         let members = members_of(leader, SIGNALLED_MAX).into_iter().filter_map(|member| {
             let descriptor = open(member).ok()?;
             // The number may have been given out again in between.
             is_member(member, leader).then_some(Kept::Open(descriptor))
         });
-        Self { leader: None, members: members.collect() }
+        Ok(Self { leader: None, members: members.collect() })
     }
 
     /// Sends `signal` to its members; `None` only asks whether there are any.
@@ -92,6 +96,17 @@ pub(super) fn send(pidfd: &OwnedFd, signal: Option<Signal>, flags: c_uint) -> Re
     Errno::result(sent).map(drop)
 }
 
+/// Sends `signal` to the group that `leader` leads, an unreaped child of this process: its number is nobody else's.
+///
+/// # Errors
+/// ESRCH if nobody is in it, EPERM if none of them may be signalled.
+///
+/// # Source
+/// `kill(2)`.
+pub fn signal_led_by(leader: Pid, signal: Option<Signal>) -> Result<(), Errno> {
+    killpg(leader, signal)
+}
+
 /// Whether a process is left in `group`, whose leader was reaped just now.
 ///
 /// # Source
@@ -101,13 +116,22 @@ pub fn has_members(group: Pid) -> bool {
     killpg(group, None) != Err(Errno::ESRCH)
 }
 
-/// Whether the kernel signals groups by a descriptor of their leader.
-fn can_signal_groups() -> bool {
+/// Whether the kernel signals groups by a descriptor of their leader, and not only single processes.
+///
+/// # Errors
+/// It does neither, or no descriptor is left. A seccomp filter that does not know a call returns EPERM.
+fn can_signal_groups() -> io::Result<bool> {
     static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| {
-        let asked = open(nix::unistd::getpid()).map(|own| send(&own, None, PROCESS_GROUP));
-        !matches!(asked, Ok(Err(Errno::EINVAL)))
-    })
+    if let Some(can) = CAN.get() {
+        return Ok(*can);
+    }
+    let named = |call: &str, error: io::Error| io::Error::new(error.kind(), format!("{call}: {error}"));
+    let own = open(getpid()).map_err(|error| named("pidfd_open", error))?;
+    let can = send(&own, None, PROCESS_GROUP).is_ok();
+    if !can {
+        send(&own, None, 0).map_err(|errno| named("pidfd_send_signal", errno.into()))?;
+    }
+    Ok(*CAN.get_or_init(|| can))
 }
 
 /// The processes in `group` that have not exited, at most 16.
@@ -212,8 +236,8 @@ mod tests {
         let (group, left) = (Pid::from_raw(leader.id() as i32), Pid::from_raw(line.trim().parse().unwrap()));
         let whole = Group::open(group).unwrap();
         leader.wait().unwrap();
-        assert!(Group::open(group).is_err() || !can_signal_groups(), "it was reaped");
-        let each = Group::open_each(group);
+        assert!(Group::open(group).is_err() || !can_signal_groups().unwrap(), "it was reaped");
+        let each = Group::open_each(group).unwrap();
         assert!(has_members(group));
         assert_eq!(members(group), [left]);
         // A shell gives its background processes no standard input.
@@ -227,6 +251,6 @@ mod tests {
             members(group).is_empty()
                 && [&whole, &each].map(|group| group.signal(None)) == [Err(Errno::ESRCH); 2]
         });
-        assert!(holds_any(nix::unistd::getpid(), &[inode(&other)]));
+        assert!(holds_any(getpid(), &[inode(&other)]));
     }
 }

@@ -145,13 +145,20 @@ impl Sender {
     /// Whether it was not reaped yet. Until then, no other process gets its pid.
     fn has_its_pid(&self) -> bool {
         match &self.process {
-            Process::Held(pidfd) => group::send(pidfd, None, 0) != Err(Errno::ESRCH),
+            Process::Held(pidfd) => match group::send(pidfd, None, 0) {
+                // It may not be signalled, or a seccomp filter does not know the call.
+                Err(Errno::EPERM | Errno::ENOSYS) => self.has_its_number(),
+                sent => sent != Err(Errno::ESRCH),
+            },
             Process::Gone => false,
-            // Without /proc, or where it hides other users' processes, the pid is all that there is.
-            Process::Unknown => {
-                started(self.pid).map_or_else(|| is_alive(self.pid), |started_at| started_at <= self.seen_at)
-            }
+            Process::Unknown => self.has_its_number(),
         }
+    }
+
+    /// Whether the process that has its pid now had it when it was seen.
+    fn has_its_number(&self) -> bool {
+        // Without /proc, or where it hides other users' processes, the pid is all that there is.
+        started(self.pid).map_or_else(|| is_alive(self.pid), |started_at| started_at <= self.seen_at)
     }
 }
 
