@@ -32,6 +32,7 @@ use crate::sys::process::{self, OpenFilesLimit};
 use crate::sys::rollback;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::{FIRST_SOCKET, Spawner};
+use crate::sys::thread;
 use crate::workers::{ResolveError, WorkerOptions, Workers};
 
 /// Programs of Node that start another program, with standard input, output and error only: libuv closes the rest.
@@ -92,6 +93,14 @@ fn run(config: Config) -> Result<u8, Failure> {
     }
     for warning in &config.warnings {
         log.warn(warning);
+    }
+    if let Some(errno) = thread::refusal() {
+        log.warn(format_args!(
+            "no thread can be started: clone3: {}; the master itself now waits for a stuck reader of its log, and for \
+             descriptors that others send it; hint: a seccomp filter that does not know clone3 must return ENOSYS, as \
+             that of Docker 20.10.10 or newer does",
+            io::Error::from(errno)
+        ));
     }
     if config.dialect == Dialect::Native {
         warn_of_lost_sockets(&config, &mut log);

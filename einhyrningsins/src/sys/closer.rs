@@ -5,21 +5,19 @@
 //! are blocked in the main thread, and an exec or the end of the process ends it, whatever it waits for.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use socket2::SockRef;
 
 use super::ancillary::RIGHTS_MAX;
 use super::inherit::Kept;
+use super::thread;
 
 /// Descriptors that wait to be closed: those of two full messages.
 const WAITING_MAX: usize = 2 * RIGHTS_MAX;
-
-/// The thread calls nothing that needs more. Source: `PTHREAD_STACK_MIN` is 16 KiB, or 128 KiB on some architectures.
-const STACK_BYTES: usize = 128 * 1024;
 
 /// The closer of this process. What waits for it goes over in the state, as a part of the master.
 pub static CLOSER: Closer = Closer::new();
@@ -62,9 +60,16 @@ impl Closer {
             return;
         }
         if !queue.has_thread {
-            // Without a thread, for want of memory, they wait for the next try.
-            let thread = thread::Builder::new().name("closer".to_owned()).stack_size(STACK_BYTES);
-            queue.has_thread = thread.spawn(|| self.run()).is_ok();
+            match thread::start("closer", || self.run()) {
+                Ok(()) => queue.has_thread = true,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    while let Some(descriptor) = queue.next() {
+                        close(descriptor);
+                    }
+                }
+                // For want of memory. They wait for the next try.
+                Err(_) => {}
+            }
         }
         self.has_work.notify_one();
     }
@@ -82,19 +87,29 @@ impl Closer {
     fn run(&self) {
         let mut queue = self.queue();
         loop {
-            let next = if queue.is_held { None } else { queue.waiting.pop_front() };
-            let Some(descriptor) = next else {
+            let Some(descriptor) = queue.next() else {
                 queue = self.has_work.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             drop(queue);
-            // Whoever has a copy may set it again before the next line. That costs this thread alone its time. Most
-            // descriptors are no sockets.
-            let _ = SockRef::from(&descriptor).set_linger(None);
-            drop(descriptor);
+            close(descriptor);
             queue = self.queue();
         }
     }
+}
+
+impl Queue {
+    /// What is to be closed now.
+    fn next(&mut self) -> Option<OwnedFd> {
+        if self.is_held { None } else { self.waiting.pop_front() }
+    }
+}
+
+fn close(descriptor: OwnedFd) {
+    // Whoever has a copy may set it again before it is closed. That costs this thread alone its time. Most descriptors are
+    // no sockets.
+    let _ = SockRef::from(&descriptor).set_linger(None);
+    drop(descriptor);
 }
 
 /// What waits for [`CLOSER`], as a part of the master's state.
@@ -127,6 +142,7 @@ impl<'de> Deserialize<'de> for Closing {
 mod tests {
     use std::io::{PipeReader, Read, pipe};
     use std::sync::mpsc;
+    use std::thread;
     use std::time::Duration;
 
     use super::*;

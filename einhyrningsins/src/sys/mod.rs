@@ -32,5 +32,6 @@ pub mod steering;
 pub mod tcp_option;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod thread;
 pub mod unix_diag;
 pub mod writer;

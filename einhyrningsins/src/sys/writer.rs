@@ -9,20 +9,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use rustix::event::{EventfdFlags, eventfd};
+
+use super::thread;
 
 /// The thread writes so many bytes at once: into a pipe all of them or none. Source: `PIPE_BUF` in `pipe(7)`.
 const PIECE_BYTES: usize = 4096;
 
 /// The thread copies so many bytes at once.
 const JOB_BYTES_MAX: usize = 64 * 1024;
-
-/// The thread calls nothing that needs more. Source: `PTHREAD_STACK_MIN` is 16 KiB, or 128 KiB on some architectures.
-const STACK_BYTES: usize = 128 * 1024;
 
 /// Where to write.
 #[derive(Debug, Clone)]
@@ -96,10 +94,13 @@ impl Writer {
         state.job = Some(Job { target: target.clone(), bytes, written: 0, told: 0, outcome: None });
         drop(state);
         if !self.has_thread {
-            // Without a thread, for want of memory, the job waits for the next try.
             let desk = Arc::clone(&self.desk);
-            let thread = thread::Builder::new().name("log".to_owned()).stack_size(STACK_BYTES);
-            self.has_thread = thread.spawn(move || desk.run()).is_ok();
+            match thread::start("log", move || desk.run()) {
+                Ok(()) => self.has_thread = true,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.desk.finish_job(),
+                // For want of memory. The job waits for the next try.
+                Err(_) => {}
+            }
         }
         self.desk.changed.notify_all();
         Err(Errno::EAGAIN)
@@ -142,29 +143,40 @@ impl Desk {
     fn run(&self) {
         let mut state = self.lock();
         while state.has_owner {
-            let Some(job) = state.job.as_mut().filter(|job| job.outcome.is_none()) else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
+            state = match self.write_piece(state) {
+                (state, true) => state,
+                (state, false) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
-            let (target, bytes, from) = (job.target.clone(), Arc::clone(&job.bytes), job.written);
-            drop(state);
-            let result = target.write(&bytes[from..bytes.len().min(from + PIECE_BYTES)]);
-            state = self.lock();
-            // Nobody else takes a job away that has no outcome.
-            let Some(job) = &mut state.job else { continue };
-            match result {
-                Ok(count) => job.written += count,
-                Err(Errno::EINTR) => {}
-                Err(errno) => job.outcome = Some(Err(errno)),
-            }
-            if job.written == job.bytes.len() {
-                job.outcome = Some(Ok(()));
-            }
-            if job.outcome.is_some() {
-                self.tell();
-            }
-            self.changed.notify_all();
         }
+    }
+
+    /// Without a thread.
+    fn finish_job(&self) {
+        while self.write_piece(self.lock()).1 {}
+    }
+
+    /// Writes some of the job, unlocked; `false` if there is nothing to do.
+    fn write_piece<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
+        let Some(job) = state.job.as_mut().filter(|job| job.outcome.is_none()) else { return (state, false) };
+        let (target, bytes, from) = (job.target.clone(), Arc::clone(&job.bytes), job.written);
+        drop(state);
+        let result = target.write(&bytes[from..bytes.len().min(from + PIECE_BYTES)]);
+        let mut state = self.lock();
+        // Nobody else takes a job away that has no outcome.
+        let Some(job) = &mut state.job else { return (state, true) };
+        match result {
+            Ok(count) => job.written += count,
+            Err(Errno::EINTR) => {}
+            Err(errno) => job.outcome = Some(Err(errno)),
+        }
+        if job.written == job.bytes.len() {
+            job.outcome = Some(Ok(()));
+        }
+        if job.outcome.is_some() {
+            self.tell();
+        }
+        self.changed.notify_all();
+        (state, true)
     }
 
     fn tell(&self) {
@@ -199,6 +211,7 @@ pub fn say(text: &str, until: Instant) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, pipe};
+    use std::thread;
     use std::time::Duration;
 
     use super::*;
