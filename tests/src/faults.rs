@@ -1,11 +1,17 @@
 //! Making the world fail: system calls that return errors, and limits that are low.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::num::ParseIntError;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 
+use nix::errno::Errno;
+use nix::libc::c_long;
 use nix::sys::signal::Signal;
 
+use crate::binaries;
 use crate::process::{Captured, Process};
 use crate::wait;
 
@@ -26,6 +32,57 @@ pub fn strace_wrapper(inject: &str, log: &Path) -> Vec<OsString> {
 #[must_use]
 pub fn limit_wrapper(limit: &str) -> Vec<OsString> {
     vec!["prlimit".into(), limit.into()]
+}
+
+/// A wrapper that starts the program under a seccomp filter, as a container runtime does: it makes system calls fail, in
+/// all that the program starts too.
+#[must_use]
+pub fn filter_wrapper<'a>(rules: impl IntoIterator<Item = &'a Refusal>) -> Vec<OsString> {
+    let mut words = vec![binaries::worker("filter").into_os_string()];
+    words.extend(rules.into_iter().map(|rule| rule.to_string().into()));
+    words.push("--".into());
+    words
+}
+
+/// A system call that a filter makes fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// For the reader of a command line, without a colon.
+    pub name: String,
+    /// The number of the call.
+    pub call: c_long,
+    /// Only with these values of arguments, which are counted from 0.
+    pub arguments: Vec<(u8, u64)>,
+    /// What it returns.
+    pub errno: Errno,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.call)?;
+        for (argument, value) in &self.arguments {
+            write!(f, ",{argument}={value}")?;
+        }
+        write!(f, ":{}", self.errno as i32)
+    }
+}
+
+impl FromStr for Refusal {
+    type Err = ParseIntError;
+
+    /// The reverse of `Display`.
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let (name, rest) = text.split_once(':').unwrap_or(("", text));
+        let (what, errno) = rest.split_once(':').unwrap_or((rest, ""));
+        let mut words = what.split(',');
+        let call = words.next().unwrap_or_default().parse()?;
+        let arguments = words.map(|word| {
+            let (argument, value) = word.split_once('=').unwrap_or((word, ""));
+            Ok((argument.parse()?, value.parse()?))
+        });
+        let arguments = arguments.collect::<Result<_, ParseIntError>>()?;
+        Ok(Self { name: name.to_owned(), call, arguments, errno: Errno::from_raw(errno.parse()?) })
+    }
 }
 
 fn strace_options(inject: &str, log: &Path) -> Vec<OsString> {

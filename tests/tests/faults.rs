@@ -16,7 +16,6 @@ tests::trials! {
     a_spawn_that_fails_for_want_of_processes_is_tried_again needs "strace",
     a_spawn_that_goes_on_failing_is_tried_at_a_measured_pace needs "strace",
     a_first_start_outlasts_failing_spawns needs "strace",
-    a_filter_that_refuses_faccessat2_keeps_nothing_from_working needs "strace",
     a_master_without_a_free_descriptor_goes_on_and_recovers needs "util-linux",
     a_start_without_enough_descriptors_is_one_message needs "util-linux",
     all_workers_killed_at_once_come_back,
@@ -123,25 +122,6 @@ fn a_first_start_outlasts_failing_spawns() {
         let mut master = builder.under(strace_wrapper(&inject, &log)).start();
         assert_eq!(count_injected(&log), 4);
         master.assert_well(2);
-    }
-}
-
-/// Start, upgrade, reload and stop under a kernel without the call (ENOSYS), and under a seccomp filter that does not know it
-/// (EPERM).
-fn a_filter_that_refuses_faccessat2_keeps_nothing_from_working() {
-    for errno in ["ENOSYS", "EPERM"] {
-        let builder = Master::builder();
-        let (log, pidfile) = (builder.file("strace"), builder.file("pid"));
-        let builder = builder.option("-e").option(pidfile);
-        let inject = format!("faccessat2:error={errno}");
-        let mut master = builder.under(strace_wrapper(&inject, &log)).start();
-        assert!(count_injected(&log) > 0, "{errno}\n{master}");
-        master.upgrade();
-        let reply = master.control().ask("reload", &[]);
-        assert_eq!(reply.ok, Some(true), "{errno}: {reply:?}\n{master}");
-        master.assert_well(1);
-        master.signal(Signal::SIGTERM);
-        master.wait_exit_code(0);
     }
 }
 

@@ -23,6 +23,7 @@ mod load_client;
 mod logs;
 mod nothing_is_dropped;
 mod notify;
+mod old_kernels;
 mod options;
 mod per_slot;
 mod per_slot_sockets;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         logs::trials(),
         nothing_is_dropped::trials(),
         notify::trials(),
+        old_kernels::trials(),
         options::trials(),
         per_slot::trials(),
         per_slot_sockets::trials(),

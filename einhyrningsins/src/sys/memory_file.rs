@@ -17,7 +17,14 @@ const CONTENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// # Source
 /// `memfd_create(2)`.
 pub fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
-    let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(name, flags).map_err(|errno| match errno {
+        Errno::ENOSYS | Errno::EPERM => {
+            let why = format!("memfd_create: {} (does a seccomp filter refuse it?)", io::Error::from(errno));
+            io::Error::new(io::Error::from(errno).kind(), why)
+        }
+        _ => errno.into(),
+    })?;
     let mut file = File::from(fd);
     file.write_all(content).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EFBIG) => io::Error::other(format!(
