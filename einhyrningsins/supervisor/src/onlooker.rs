@@ -33,6 +33,8 @@ pub(super) struct Onlooker {
     pub(super) processes: BTreeMap<Pid, Vec<Signal>>,
     /// Those of them that the master may not signal.
     pub(super) refusing: BTreeSet<Pid>,
+    /// Those of them that serve a socket that nobody reaches any more.
+    pub(super) unreached: BTreeSet<Pid>,
     /// The stop signals that have reached them.
     pub(super) heard: BTreeMap<Pid, Vec<Signal>>,
     /// Groups whose leaders have exited, as far as the master knows, and the stop signals that each got.
@@ -131,8 +133,12 @@ impl Onlooker {
             Event::Exited { pid, .. } => {
                 self.processes.remove(pid);
                 self.refusing.remove(pid);
+                self.unreached.remove(pid);
                 self.heard.remove(pid);
                 self.asked_at.remove(pid);
+            }
+            Event::Heard { pid, report: Report::LostSocket } if self.processes.contains_key(pid) => {
+                self.unreached.insert(*pid);
             }
             Event::TimeLost(lost) => self.frozen += *lost,
             Event::Heard { pid, report: Report::StopSent { signal, .. } } => {
@@ -539,9 +545,9 @@ pub(super) fn good_event(
     matches!(rollout.stage(), Stage::Soaking { .. }).then_some((now, event))
 }
 
-/// I8: with nothing left to do, every slot serves or was given up, and no rollout runs. A master that was asked to stop
-/// has exited.
-pub(super) fn check_rest(supervisor: &Supervisor) {
+/// I8: with nothing left to do, every slot serves or was given up, with sockets that are reached, and no rollout runs. A
+/// master that was asked to stop has exited.
+pub(super) fn check_rest(supervisor: &Supervisor, onlooker: &Onlooker) {
     let Tables { pool, plan, queue, aftermath, .. } = &supervisor.tables;
     match plan {
         Plan::Waiting | Plan::Exited => {}
@@ -550,6 +556,9 @@ pub(super) fn check_rest(supervisor: &Supervisor) {
             assert_eq!(pool.up() + pool.given_up.len(), pool.size(), "I8: at rest, and not steady");
             let out_of_reach = pool.workers().filter(|worker| worker.is_out_of_reach()).count();
             assert_eq!(pool.live(), pool.up() + out_of_reach, "I8: at rest, and somebody drains");
+            let up = pool.workers().filter(|worker| worker.is_up()).filter_map(|worker| worker.pid);
+            let unreached: Vec<_> = up.filter(|pid| onlooker.unreached.contains(pid)).collect();
+            assert!(unreached.is_empty(), "I8: at rest, and nobody reaches {unreached:?}");
             assert_eq!(queue.len(), 0, "I8: at rest, and an upgrade waits");
             assert_eq!(aftermath.pending().count(), 0, "I7: at rest, and a report is due");
             assert!(*plan == Plan::Steady, "I8: at rest in the middle of a rollout: {plan:?}, {pool:?}");

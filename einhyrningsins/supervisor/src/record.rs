@@ -179,7 +179,7 @@ impl Supervisor {
             // It is not replaced for its size: it does not serve.
             (Report::Rss(_), State::Spawning | State::Starting(_) | State::Draining(_)) => {}
             (Report::LostSocket, State::Spawning | State::Starting(_) | State::Up { .. }) => {
-                self.tables.recycling.enqueue(id, RecycleReason::LostSocket);
+                self.tables.recycling.lost_socket(id);
             }
             (Report::LostSocket, State::Draining(_)) => {}
             (Report::Status(text), _) => {

@@ -6,7 +6,7 @@
 //! reach a limit at once has at most one worker more than it should, and never one less. Here is who waits and whose
 //! turn it is; when a turn begins is decided in `rules/recycling.rs`.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use core::time::Duration;
 
 use einhorn_proto::{RecycleReason, Recycled};
@@ -20,6 +20,9 @@ use super::policy::MaxAge;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recycling {
     queue: VecDeque<(WorkerId, RecycleReason)>,
+    /// Those that have lost a socket. Some may serve no more.
+    #[serde(default)]
+    lost: BTreeSet<WorkerId>,
     turn: Option<Turn>,
     /// Successors in a row that did not ack.
     failures: u32,
@@ -50,6 +53,11 @@ impl Recycling {
     #[cfg(test)]
     pub(crate) fn turn(&self) -> Option<Turn> {
         self.turn
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_lost_socket(&self, worker: WorkerId) -> bool {
+        self.lost.contains(&worker)
     }
 
     /// The workers that wait, next first, and why. Some may serve no more.
@@ -83,6 +91,12 @@ impl Recycling {
         turn.chain(self.queue.iter().copied()).find(|(id, _)| *id == worker).map(|(_, reason)| reason)
     }
 
+    /// A worker has lost a socket. That is for good: it waits to be replaced, also once another reason has gone.
+    pub(crate) fn lost_socket(&mut self, worker: WorkerId) {
+        self.lost.insert(worker);
+        self.enqueue(worker, RecycleReason::LostSocket);
+    }
+
     /// Puts a worker in the queue. One that waits already keeps its place. A silent one, which may serve nobody any
     /// more, goes before all others.
     pub(crate) fn enqueue(&mut self, worker: WorkerId, reason: RecycleReason) {
@@ -101,8 +115,12 @@ impl Recycling {
 
     /// Takes a worker that waits for this reason out of the queue; whether it did.
     pub(crate) fn forgive(&mut self, worker: WorkerId, reason: RecycleReason) -> bool {
-        let at = self.queue.iter().position(|entry| *entry == (worker, reason));
-        at.and_then(|at| self.queue.remove(at)).is_some()
+        let Some(at) = self.queue.iter().position(|entry| *entry == (worker, reason)) else { return false };
+        if self.lost.contains(&worker) {
+            self.queue[at].1 = RecycleReason::LostSocket;
+            return false;
+        }
+        self.queue.remove(at).is_some()
     }
 
     /// Begins the turn of a worker that waits. Whoever waited before it serves no more.
@@ -146,6 +164,7 @@ impl Recycling {
     /// A worker is gone: it waits for nothing, and its turn has ended if it had one.
     pub(crate) fn gone(&mut self, worker: WorkerId) {
         self.queue.retain(|(queued, _)| *queued != worker);
+        self.lost.remove(&worker);
         self.turn.take_if(|turn| turn.old == worker);
     }
 }

@@ -284,6 +284,9 @@ impl World {
                     let rss_bytes = self.dice.u64(..30);
                     self.feed(Event::Heard { pid, report: Report::Rss(rss_bytes) });
                     self.feed(Event::Heard { pid, report: Report::Ping(None) });
+                    if self.dice.u32(..4) == 0 {
+                        self.feed(Event::Heard { pid, report: Report::LostSocket });
+                    }
                     let report = Report::Suspended(self.dice.bool());
                     self.feed(Event::Heard { pid, report });
                 }
@@ -353,7 +356,7 @@ impl World {
         self.supervisor.tables.policy.recycling = RecyclingLimits::default();
         for _ in 0..4000 {
             let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker) else {
-                return check_rest(&self.supervisor);
+                return check_rest(&self.supervisor, &self.onlooker);
             };
             if self.onlooker.exit.is_some() {
                 return;

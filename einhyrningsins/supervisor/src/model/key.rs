@@ -153,6 +153,8 @@ impl<'a> Writer<'a> {
                     self.until(1, old_at);
                 }
             }
+            let is_forgotten = !self.supervisor.tables.recycling.has_lost_socket(worker.id);
+            self.small(usize::from(is_in(&onlooker.unreached) && is_forgotten));
             self.until(1, worker.ping_due);
             self.small(worker.slot.0 as usize);
             self.generation(worker.generation);
@@ -212,11 +214,15 @@ impl<'a> Writer<'a> {
         self.small(recycling.failures() as usize);
         let queue: Vec<_> = recycling.queue().collect();
         self.small(queue.len());
-        queue.into_iter().for_each(|(worker, _)| self.worker(Some(worker)));
+        for (worker, reason) in queue {
+            self.worker(Some(worker));
+            self.bytes.extend([reason as u8, u8::from(recycling.has_lost_socket(worker))]);
+        }
         self.until(1, recycling.next_deadline(self.supervisor.reached));
         match recycling.turn() {
             Some(turn) => {
                 self.bytes.extend([1, turn.slot.0 as u8, u8::from(turn.is_succeeded)]);
+                self.bytes.extend([turn.reason as u8, u8::from(recycling.has_lost_socket(turn.old))]);
                 self.worker(Some(turn.old));
             }
             None => self.small(0),

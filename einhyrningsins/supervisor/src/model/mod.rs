@@ -399,7 +399,8 @@ fn recycling_holds() {
         scope.policy.recycling.max_rss_bytes = Some(1);
         scope.commands = vec![SMOOTH, FLEET, PoolCommand::Dec(1)];
         let upgrades = u8::from(workers < 3);
-        let means = Means { deaths: 1, failures: 1, upgrades, resizes: 1, ..Means::default() };
+        let failures = u8::from(workers != 2);
+        let means = Means { deaths: 1, failures, upgrades, resizes: 1, ..Means::default() };
         scope.means = Means { swells: few(workers), ..means };
         scope
     }));

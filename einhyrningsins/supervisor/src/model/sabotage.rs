@@ -52,6 +52,10 @@ pub(super) enum Sabotage {
     JudgeByFirstLook,
     /// A report that can wait no longer is given before somebody has looked again.
     ReportUnseen,
+    /// A worker that has lost a socket serves on.
+    ForgetLostSocket,
+    /// A worker that has lost a socket serves on if it was too large, and is not any more.
+    ForgiveLostSocket,
     /// A report that waits is never given.
     ForgetReport,
     /// A slot that lost its worker during a handover is filled from the old release.
@@ -91,6 +95,12 @@ impl Sabotage {
             }
             Event::TimeLost(_) if self == Self::CountLostTime => event = Event::TimeLost(Duration::ZERO),
             Event::Heard { report: Report::LeftBehind { .. }, .. } if self == Self::ForgetLeftovers => {
+                event = Event::DeadlineReached;
+            }
+            Event::Heard { pid, report: Report::LostSocket }
+                if self == Self::ForgetLostSocket
+                    || self == Self::ForgiveLostSocket && supervisor.is_recycled(*pid) =>
+            {
                 event = Event::DeadlineReached;
             }
             _ => {}
@@ -182,6 +192,15 @@ impl Sabotage {
             }
             _ => {}
         }
+    }
+}
+
+impl Supervisor {
+    /// Whether a worker waits to be replaced.
+    fn is_recycled(&self, pid: Pid) -> bool {
+        let Tables { pool, recycling, .. } = &self.tables;
+        let worker = pool.by_pid(pid).map(|worker| worker.id);
+        recycling.queue().any(|(id, _)| Some(id) == worker)
     }
 }
 
@@ -345,6 +364,20 @@ fn a_report_of_what_nobody_has_looked_at_again_is_found() {
     let mut scope = leaves_behind();
     scope.policy.report_wait = SECOND / 2;
     find(Sabotage::ReportUnseen, "nobody has looked", &scope);
+}
+
+#[test]
+fn a_worker_that_nobody_reaches_any_more_is_found() {
+    let means = Means { swells: 1, ..Means::default() };
+    find(Sabotage::ForgetLostSocket, "nobody reaches", &Scope { means, ..Scope::steady("sabotage", 1) });
+}
+
+#[test]
+fn a_lost_socket_that_is_forgiven_is_found() {
+    let means = Means { deaths: 1, swells: 2, ..Means::default() };
+    let mut scope = Scope { means, ..Scope::steady("sabotage", 2) };
+    scope.policy.recycling.max_rss_bytes = Some(1);
+    find(Sabotage::ForgiveLostSocket, "nobody reaches", &scope);
 }
 
 #[test]

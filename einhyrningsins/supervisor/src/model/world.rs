@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::Moment;
 
 use super::Pid;
-use einhorn_proto::{AckSource, Termination};
+use einhorn_proto::{AckSource, RecycleReason, Termination};
 
 use super::super::onlooker::{MEMBER, Onlooker, answer, check_rest, good_event};
 use super::super::rules;
@@ -31,6 +31,8 @@ pub(super) enum Step {
     Acks(Pid),
     /// It is measured, and holds more than it may.
     Swells(Pid),
+    /// It is measured, and holds less than that again.
+    Shrinks(Pid),
     LosesSocket(Pid),
     /// It changes to another user, so the master may not signal it any more.
     Hardens(Pid),
@@ -157,6 +159,9 @@ impl World {
             if means.swells > 0 {
                 steps.extend([Step::Swells(*pid), Step::LosesSocket(*pid)]);
             }
+            if self.is_too_large(*pid) {
+                steps.push(Step::Shrinks(*pid));
+            }
             if means.hardens > 0 && !self.onlooker.refusing.contains(pid) {
                 steps.push(Step::Hardens(*pid));
             }
@@ -193,6 +198,13 @@ impl World {
             steps.extend(self.onlooker.pending.first().map(|request| Step::Abandon(*request)));
         }
         steps
+    }
+
+    fn is_too_large(&self, pid: Pid) -> bool {
+        let Tables { pool, recycling, .. } = &self.supervisor.tables;
+        pool.by_pid(pid).is_some_and(|worker| {
+            recycling.queue().any(|waiting| waiting == (worker.id, RecycleReason::MaxRss))
+        })
     }
 
     fn awaits_ack(&self, pid: Pid) -> bool {
@@ -286,6 +298,7 @@ impl World {
                 Vec::new()
             }
             &Step::Swells(pid) => self.feed(Event::Heard { pid, report: Report::Rss(u64::MAX) }),
+            &Step::Shrinks(pid) => self.feed(Event::Heard { pid, report: Report::Rss(0) }),
             &Step::LosesSocket(pid) => self.feed(Event::Heard { pid, report: Report::LostSocket }),
             &Step::Hardens(pid) => {
                 self.onlooker.refusing.insert(pid);
@@ -348,7 +361,7 @@ impl World {
             return true;
         }
         let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker) else {
-            check_rest(&self.supervisor);
+            check_rest(&self.supervisor, &self.onlooker);
             return false;
         };
         self.now = at;

@@ -170,6 +170,59 @@ fn all_over_the_limit_at_once_are_replaced_one_after_the_other_and_nobody_is_mis
     assert_eq!(play.supervisor.next_deadline(), None);
 }
 
+fn loses_socket(play: &mut Play, pid: i32) {
+    play.feed(Event::Heard { pid: Pid::from_raw(pid), report: Report::LostSocket });
+}
+
+#[test]
+fn workers_that_have_lost_a_socket_are_replaced_one_after_the_other() {
+    let mut play = Play::steady(plain_policy(2));
+    play.take_signals();
+    [100, 101].iter().for_each(|pid| loses_socket(&mut play, *pid));
+    // Once more, as when a second listener is lost.
+    loses_socket(&mut play, 100);
+    for (old, new) in [(100, 102), (101, 103)] {
+        assert_eq!(play.take_spawned(), [new]);
+        assert_eq!(play.turns(), [(old, RecycleReason::LostSocket)]);
+        play.ack(new);
+        assert_eq!(play.take_signals(), [(old, Signal::SIGUSR2)]);
+        loses_socket(&mut play, old);
+        play.exit(old);
+    }
+    assert!(play.take_spawned().is_empty(), "one that drains is not replaced for that");
+    assert_eq!(
+        play.recycled(),
+        Recycled { max_age: 0, max_rss: 0, ping_timeout: 0, asked: 0, lost_socket: 2 }
+    );
+    assert_eq!(play.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn one_that_starts_with_a_lost_socket_is_replaced_once_it_serves() {
+    let mut play = Play::new(plain_policy(1));
+    play.advance(SECOND);
+    play.take_spawned();
+    loses_socket(&mut play, 100);
+    assert!(play.take_spawned().is_empty());
+    play.ack(100);
+    assert_eq!(play.take_spawned(), [101]);
+    assert_eq!(play.turns(), [(100, RecycleReason::LostSocket)]);
+}
+
+#[test]
+fn a_lost_socket_is_not_forgiven_with_another_reason() {
+    let mut play = Play::steady(by_rss());
+    // 100 has its turn, and 101 waits for its own.
+    [100, 101].iter().for_each(|pid| play.measure(*pid, 2 * MIB));
+    loses_socket(&mut play, 101);
+    play.hand_over();
+    play.measure(101, 0);
+    assert_eq!(play.turns(), [(100, RecycleReason::MaxRss)]);
+    play.ack(104);
+    play.exit(100);
+    assert_eq!(play.turns(), [(101, RecycleReason::LostSocket)]);
+}
+
 #[test]
 fn no_turn_begins_before_every_slot_is_served() {
     let mut play = Play::new(by_rss());
