@@ -1,6 +1,8 @@
 //! A new master that fails after the exec, when there is no old process any more: the old program comes back.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 use einhorn_proto::Reply;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -13,6 +15,7 @@ tests::trials! {
     the_old_program_comes_back_and_goes_on_with_everything needs "strace" "util-linux",
     an_upgrade_that_begins_with_a_crash_has_changed_nothing needs "strace" "util-linux",
     the_old_program_comes_back_although_nobody_reads_the_log needs "strace",
+    a_new_program_that_fails_removes_no_file_of_the_old_one needs "strace" "util-linux",
     a_crash_of_the_old_program_too_is_the_end needs "strace" "util-linux",
     the_way_back_is_closed_when_the_new_master_has_begun needs "strace" "util-linux",
     an_exec_that_fails_leaves_the_master_as_it_was needs "strace" "util-linux",
@@ -147,6 +150,34 @@ fn an_upgrade_that_begins_with_a_crash_has_changed_nothing() {
 }
 
 /// Two programs that crash must not take turns.
+fn a_new_program_that_fails_removes_no_file_of_the_old_one() {
+    let builder = Master::builder().workers(WORKERS).under(limit_wrapper("--core=0"));
+    let files = ["pid", "lock", "web.sock", "einhorn.sock", "einhorn.sock.lock", "einhorn.sock.notify"];
+    let files = files.map(|name| builder.file(name));
+    let [pidfile, lockfile, web, ..] = &files;
+    let bind = format!("unix:{}", web.display());
+    let builder =
+        builder.option("-e").option(pidfile).option("-f").option(lockfile).option("-b").option(bind);
+    let mut master = builder.start();
+    let inodes = || files.each_ref().map(|file| fs::metadata(file).ok().map(|found| found.ino()));
+    let before = inodes();
+    assert!(before.iter().all(Option::is_some), "{files:?} {before:?}\n{master}");
+    // The other of the two clients.
+    let _client = settled(&master);
+    for (number, (inject, says)) in CRASHES.into_iter().enumerate() {
+        let reply = reload_with(&master, inject, &format!("strace-{number}"));
+        assert!(reply.message.contains(says), "{inject}: {reply:?}\n{master}");
+        // A file that was made again would be another one.
+        assert_eq!(inodes(), before, "{inject}\n{master}");
+        master.wait_up(WORKERS);
+    }
+    assert_eq!(master.control().ask("reload", &[]).ok, Some(true), "{master}");
+    assert_eq!(inodes(), before, "{master}");
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    assert_eq!(inodes(), [None; 6], "{master}");
+}
+
 fn a_crash_of_the_old_program_too_is_the_end() {
     let mut master = master();
     let workers = master.workers_up();
@@ -154,7 +185,7 @@ fn a_crash_of_the_old_program_too_is_the_end() {
     let mut control = master.control();
     control.send(r#"{"command":"reload"}"#);
     master.wait_exit();
-    let traced = std::fs::read_to_string(master.file("strace")).expect("what strace saw");
+    let traced = fs::read_to_string(master.file("strace")).expect("what strace saw");
     assert_eq!(traced.matches("epoll_create1(").count(), 2, "once each: {traced}\n{master}");
     // Nobody was dropped who was served by a worker: they are what is left.
     assert!(workers.iter().all(Process::is_alive), "{master}");

@@ -47,14 +47,6 @@ impl Listener {
         given.cloned().unwrap_or_else(|| format!("socket-{index}"))
     }
 
-    /// Makes its file, if it has one, go with this master from now on. This matters only for a file that was
-    /// taken over from an earlier master: if the start fails, the file and its queue stay for the next one.
-    pub fn settle(&mut self) {
-        if let Some(place) = &mut self.place {
-            place.settle();
-        }
-    }
-
     /// How full its queue is now; `None` if the kernel does not say. Takes one or two system calls.
     pub fn queue(&self) -> Option<QueueStatus> {
         match self.kind() {

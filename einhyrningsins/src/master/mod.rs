@@ -34,6 +34,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
+use crate::sys::inherit;
 use crate::sys::reap::Change;
 use crate::sys::shown::expected_signals;
 use crate::sys::signals::Signals;
@@ -167,7 +168,8 @@ impl Master {
     /// # Errors
     /// If the kernel refuses to wait for events, which it does only for reasons inside this program.
     pub(crate) fn run(mut self) -> anyhow::Result<u8> {
-        self.parts.listeners.settle();
+        // If the start had failed, files that an earlier master made, and their queues, would be the next one's.
+        inherit::settle();
         self.feed(Event::Started);
         self.go_on()
     }

@@ -23,12 +23,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{Mode, fstat, umask};
-use nix::unistd::{Gid, Pid, Uid, fchownat, getpid};
+use nix::unistd::{Gid, Pid, Uid, fchownat};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::forms;
-use crate::sys::inherit::heir;
+use crate::sys::inherit::Owner;
 use crate::sys::lock_file::{Holder, LockError, LockFile};
 use crate::sys::peer::credentials;
 use crate::sys::unix_diag::{SocketFile, is_bound, is_bound_to};
@@ -49,7 +49,7 @@ pub struct SocketPlace {
 }
 
 /// The file of a socket that this process bound. Dropping it removes the file if it still belongs to that
-/// socket; a forked child that drops it changes nothing.
+/// socket and this process is its [`Owner`]; a forked child that drops it changes nothing.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BoundFile {
     #[serde(with = "forms::written")]
@@ -57,11 +57,8 @@ pub struct BoundFile {
     /// Device and inode of the socket's file when it was bound.
     #[serde(flatten)]
     file: SocketFile,
-    #[serde(skip, default = "heir")]
-    owner: Pid,
-    /// Whether dropping this leaves the file.
     #[serde(skip)]
-    stays: bool,
+    owner: Owner,
 }
 
 /// A socket cannot have the path.
@@ -152,7 +149,7 @@ impl SocketPlace {
     }
 
     /// Takes over the path of a `socket` that an earlier process bound; `None` if the path no longer leads to
-    /// that socket. Until [`Self::settle`] is called, dropping it leaves the socket's file.
+    /// that socket. Until `sys::inherit::settle` is called, dropping it leaves the socket's file.
     ///
     /// # Errors
     /// [`PlaceError`] if another process has the lock, or the kernel does not say what the socket is bound to.
@@ -166,12 +163,12 @@ impl SocketPlace {
         if !is_bound_to(socket, file)? {
             return Ok(None);
         }
-        Ok(Some(Self { file: BoundFile { path, file, owner: getpid(), stays: true }, lock }))
+        Ok(Some(Self { file: BoundFile { path, file, owner: Owner::heir() }, lock }))
     }
 
-    /// Makes the file go with this from now on.
-    pub fn settle(&mut self) {
-        self.file.stays = false;
+    /// Removes the socket's file, though it was taken over just now.
+    pub fn remove(mut self) {
+        self.file.owner = Owner::maker();
     }
 
     /// What the path no longer leads to; `None` if all is as it should be. Takes two system calls.
@@ -239,7 +236,7 @@ impl BoundFile {
         clear(&path)?;
         socket.bind(&SockAddr::unix(&path)?)?;
         match finish(&path).and_then(|()| file_at(&path)) {
-            Ok(file) => Ok(Self { path, file, owner: getpid(), stays: false }),
+            Ok(file) => Ok(Self { path, file, owner: Owner::maker() }),
             Err(error) => {
                 let _ = fs::remove_file(&path);
                 Err(error.into())
@@ -312,7 +309,7 @@ impl Drop for Unmasked {
 
 impl Drop for BoundFile {
     fn drop(&mut self) {
-        if !self.stays && self.owner == getpid() && file_at(&self.path).is_ok_and(|file| file == self.file) {
+        if self.owner.removes() && file_at(&self.path).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -390,7 +387,7 @@ fn probe(path: &Path) -> io::Result<Probe> {
 impl SocketPlace {
     /// Drops it as the death of its process would: the lock is released, and the socket's file stays.
     pub(crate) fn die(mut self) {
-        self.file.stays = true;
+        self.file.owner = Owner::heir();
     }
 }
 
@@ -398,7 +395,10 @@ impl SocketPlace {
 mod tests {
     use std::os::unix::net::UnixListener;
 
+    use nix::unistd::getpid;
+
     use super::*;
+    use crate::sys::inherit::settle;
 
     fn take(path: &Path) -> Result<(SocketPlace, Socket), PlaceError> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -434,7 +434,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let (mut place, _socket) = take(&path).unwrap();
-        place.file.owner = Pid::from_raw(1);
+        place.file.owner = Owner::parent();
         drop(place);
         assert!(path.exists());
     }
@@ -450,8 +450,8 @@ mod tests {
         let unsettled = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
         drop(unsettled);
         assert!(path.exists(), "the file must stay until it is settled");
-        let mut place = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
-        place.settle();
+        let place = SocketPlace::take_over(&path, &socket).unwrap().unwrap();
+        settle();
         drop(place);
         assert_eq!(files(&directory), 0);
     }

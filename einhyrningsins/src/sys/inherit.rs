@@ -4,7 +4,7 @@
 //! does not change it. A state is read twice: first without descriptors, which changes nothing and shows whether it can
 //! be read, then within [`Inherited::lend`], which opens them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -25,6 +25,8 @@ thread_local! {
     static LENT: RefCell<Option<Inherited>> = const { RefCell::new(None) };
     /// The descriptors of each [`Kept`] that was read or written since [`naming`] began.
     static NAMED: RefCell<Vec<RawFd>> = const { RefCell::new(Vec::new()) };
+    /// Whether [`settle`] was called.
+    static IS_SETTLED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The owner of a descriptor that the next image inherits.
@@ -92,10 +94,50 @@ pub fn naming<R>(action: impl FnOnce() -> R) -> (R, Vec<RawFd>) {
     (result, NAMED.take())
 }
 
-/// The owner of a file that is read from a state: this process. Nobody, if the state is read without descriptors: then
-/// dropping it removes no file.
-pub fn heir() -> Pid {
-    LENT.with_borrow(|lent| if lent.is_some() { getpid() } else { Pid::from_raw(0) })
+/// Which process removes a file at its end: the one that made it. One that takes it over from another image or an earlier
+/// master does so only after [`settle`], because until then that one, or the next, may need the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    pid: Pid,
+    is_maker: bool,
+}
+
+impl Owner {
+    /// This process, which makes the file.
+    pub fn maker() -> Self {
+        Self { pid: getpid(), is_maker: true }
+    }
+
+    /// This process, which takes the file over.
+    pub fn heir() -> Self {
+        Self { pid: getpid(), is_maker: false }
+    }
+
+    /// Whether this process removes the file. A forked child never does.
+    pub fn removes(self) -> bool {
+        self.pid == getpid() && (self.is_maker || IS_SETTLED.get())
+    }
+}
+
+#[cfg(test)]
+impl Owner {
+    /// Of a file in the memory of a forked child.
+    pub(crate) fn parent() -> Self {
+        Self { pid: nix::unistd::getppid(), is_maker: true }
+    }
+}
+
+impl Default for Owner {
+    /// The owner of a file that is read from a state: this process, or nobody if the state is only looked at.
+    fn default() -> Self {
+        let is_lent = LENT.with_borrow(Option::is_some);
+        if is_lent { Self::heir() } else { Self { pid: Pid::from_raw(0), is_maker: false } }
+    }
+}
+
+/// What was taken over is this process's from now on: nobody else will go on with it.
+pub fn settle() {
+    IS_SETTLED.set(true);
 }
 
 /// The descriptors that the previous image left open for this one. Each can be taken once.
@@ -207,6 +249,8 @@ mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
 
     use super::*;
+    use crate::sys::lock_file::LockFile;
+    use crate::sys::pid_file::{PidFile, PidForm};
     use crate::sys::testing::isolated;
 
     #[test]
@@ -219,6 +263,43 @@ mod tests {
             for fd in [fd, 0, 1, 2, 12_345, -1] {
                 assert_eq!(inherited.take(fd).unwrap_err(), NotInherited(fd));
             }
+        });
+    }
+
+    /// As a new image does: reads a state of a lock file and a pid file, and drops them.
+    #[test]
+    fn files_that_are_taken_over_stay_until_that_is_settled() {
+        isolated("sys::inherit::tests::files_that_are_taken_over_stay_until_that_is_settled", || {
+            let directory = tempfile::tempdir().unwrap();
+            let (lock, pid) = (directory.path().join("lock"), directory.path().join("pid"));
+            let before = (LockFile::acquire(&lock).unwrap(), PidFile::write(&pid, PidForm::Line).unwrap());
+            let state = serde_json::to_string(&before).unwrap();
+            let number = serde_json::to_value(&before.0).unwrap()["fd"].as_i64().unwrap() as RawFd;
+            // An exec drops nothing.
+            std::mem::forget(before);
+            let read = || serde_json::from_str::<(LockFile, PidFile)>(&state);
+            drop(read().unwrap());
+            assert!(lock.exists() && pid.exists(), "it was only looked at");
+
+            // SAFETY: the test's own number.
+            let copy = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
+            drop(Inherited::new().unwrap().lend(read).0.unwrap());
+            assert!(lock.exists() && pid.exists(), "the old image needs them");
+            // In the middle of it.
+            // SAFETY: nothing else has the number, which was closed.
+            assert_eq!(unsafe { libc::dup2(copy.as_raw_fd(), number) }, number);
+            let half = || serde_json::from_str::<(LockFile, PidFile, u32)>(&state);
+            assert!(Inherited::new().unwrap().lend(half).0.is_err());
+            assert!(lock.exists() && pid.exists(), "the old image needs them");
+
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::dup2(copy.as_raw_fd(), number) }, number);
+            let after = Inherited::new().unwrap().lend(read).0.unwrap();
+            settle();
+            drop(read().unwrap());
+            assert!(lock.exists() && pid.exists(), "it was only looked at");
+            drop(after);
+            assert!(!lock.exists() && !pid.exists());
         });
     }
 

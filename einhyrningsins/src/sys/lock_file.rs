@@ -10,7 +10,7 @@ use nix::libc;
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
-use super::inherit::{Kept, heir};
+use super::inherit::{Kept, Owner};
 use super::open::open_or_create;
 use super::pid_file::{CONTENT_BYTES_MAX, parse_pid};
 use crate::forms;
@@ -19,7 +19,7 @@ use crate::forms;
 const TRIES_MAX: u32 = 100;
 
 /// A lock file that this process holds. It contains our pid, so that others can name the holder. Dropping it
-/// removes the file and releases the lock; a forked child that drops it changes nothing.
+/// removes the file, if this process is its [`Owner`], and releases the lock; a forked child that drops it changes nothing.
 ///
 /// The lock is that of `flock(2)`: it ends with the process, however the process dies, and it survives an exec
 /// if the descriptor does.
@@ -29,8 +29,8 @@ pub struct LockFile {
     file: Kept<File>,
     #[serde(with = "forms::written")]
     path: PathBuf,
-    #[serde(skip, default = "heir")]
-    owner: Pid,
+    #[serde(skip)]
+    owner: Owner,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,9 +95,9 @@ impl LockFile {
             if !content.is_empty() && parse_pid(&content).is_none() {
                 return Err(LockError::NotALockFile { path, why: "it holds more than a pid" });
             }
-            let lock = Self { path, file: Kept::Open(file), owner: getpid() };
+            let lock = Self { path, file: Kept::Open(file), owner: Owner::maker() };
             // The pid is only for messages; on a full disk the lock works without it.
-            let _ = lock.write_owner();
+            let _ = lock.write_pid();
             return Ok(lock);
         }
         Err(io(Errno::EBUSY.into()))
@@ -114,17 +114,17 @@ impl LockFile {
         is_at(&self.file, &self.path).unwrap_or_else(|error| error.kind() != io::ErrorKind::NotADirectory)
     }
 
-    fn write_owner(&self) -> io::Result<()> {
+    fn write_pid(&self) -> io::Result<()> {
         let mut file: &File = &self.file;
         file.set_len(0)?;
         file.rewind()?;
-        file.write_all(format!("{}\n", self.owner).as_bytes())
+        file.write_all(format!("{}\n", getpid()).as_bytes())
     }
 }
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if self.owner == getpid() && is_at(&self.file, &self.path).unwrap_or(false) {
+        if self.owner.removes() && is_at(&self.file, &self.path).unwrap_or(false) {
             // If this fails, the file stays, and the next holder takes it over.
             let _ = fs::remove_file(&self.path);
         }
@@ -233,7 +233,7 @@ mod tests {
         let mut current = LockFile::acquire(&path).unwrap();
         drop(replaced);
         assert!(path.exists(), "another's file was removed");
-        current.owner = Pid::from_raw(1);
+        current.owner = Owner::parent();
         drop(current);
         assert!(path.exists(), "a forked child removed its parent's file");
     }

@@ -11,22 +11,22 @@ use nix::unistd::{AccessFlags, Pid, getpid};
 use serde::{Deserialize, Serialize};
 
 use super::access::check_access;
-use super::inherit::heir;
+use super::inherit::Owner;
 use super::process::is_alive;
 use crate::forms;
 
 /// More than a pid and a newline take, in bytes.
 pub(super) const CONTENT_BYTES_MAX: u64 = 32;
 
-/// A file that holds this process's pid. Dropping it removes the file if it still holds our pid; a forked child
-/// that drops it changes nothing.
+/// A file that holds this process's pid. Dropping it removes the file if it still holds our pid and this process is its
+/// [`Owner`]; a forked child that drops it changes nothing.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PidFile {
     #[serde(with = "forms::written")]
     path: PathBuf,
-    #[serde(skip, default = "heir")]
-    owner: Pid,
+    #[serde(skip)]
+    owner: Owner,
     #[serde(skip)]
     replaced: Option<Pid>,
 }
@@ -62,14 +62,14 @@ impl PidFile {
     /// [`PidFileError`]; nothing is left behind.
     pub fn write(path: &Path, form: PidForm) -> Result<Self, PidFileError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let owner = getpid();
+        let own = getpid();
         match fs::symlink_metadata(&path) {
             Ok(found) if !found.is_file() => return Err(PidFileError::NotAFile { path }),
             _ => {}
         }
-        let replaced = read_pid(&path).filter(|pid| *pid != owner && is_alive(*pid));
-        match write_and_rename(&path, owner, form) {
-            Ok(()) => Ok(Self { path, owner, replaced }),
+        let replaced = read_pid(&path).filter(|pid| *pid != own && is_alive(*pid));
+        match write_and_rename(&path, own, form) {
+            Ok(()) => Ok(Self { path, owner: Owner::maker(), replaced }),
             Err(source) => Err(PidFileError::Io { path, source }),
         }
     }
@@ -97,7 +97,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if self.owner == getpid() && read_pid(&self.path) == Some(self.owner) {
+        if self.owner.removes() && read_pid(&self.path) == Some(getpid()) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -235,7 +235,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.pid");
         let mut file = PidFile::write(&path, PidForm::Line).unwrap();
-        file.owner = Pid::from_raw(1);
+        file.owner = Owner::parent();
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert!(path.exists());

@@ -127,6 +127,7 @@ fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
     taken.extend([image.as_raw_fd(), file.as_raw_fd()]);
     set_close_on_exec(&taken, true);
     drop((guard, image, file));
+    inherit::settle();
     // What a program between the two images has left open. The old image, which may have needed it, will not come back.
     master.parts.close_unused(left.unclaimed());
     CLOSER.go_on();

@@ -101,11 +101,4 @@ impl Bound {
             Self::PerSlot(_) => None,
         }
     }
-
-    /// Makes the file, if there is one, go with this master from now on.
-    pub fn settle(&mut self) {
-        if let Some(listener) = self.shared() {
-            listener.settle();
-        }
-    }
 }

@@ -157,11 +157,6 @@ impl Listeners {
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.bound.iter().filter_map(|bound| bound.any().place.as_ref()).flat_map(SocketPlace::paths)
     }
-
-    /// Makes the files of all of them go with this master from now on.
-    pub(super) fn settle(&mut self) {
-        self.bound.iter_mut().for_each(Bound::settle);
-    }
 }
 
 /// Whether the error is a passing shortage.

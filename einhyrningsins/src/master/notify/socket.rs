@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use crate::master::ControlSocket;
     use crate::socket_place::PATH_BYTES_MAX;
-    use crate::sys::inherit::{Inherited, naming};
+    use crate::sys::inherit::{Inherited, naming, settle};
     use crate::sys::testing::{eventually, isolated};
 
     fn beside(control: &ControlSocket) -> Result<NotifySocket, NotifyPathError> {
@@ -373,6 +373,7 @@ mod tests {
                 let resume = || serde_json::from_value::<NotifySocket>(state).unwrap();
                 let mut after = Inherited::new().unwrap().lend(resume).0;
                 receives(&mut after);
+                settle();
                 drop(after);
                 assert!(path.is_none_or(|path| !path.exists()));
             }

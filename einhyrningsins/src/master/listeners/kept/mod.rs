@@ -49,7 +49,7 @@ impl KeptListeners {
     }
 
     /// Takes the listeners that were stored for `spec`, with their queues. `None` if there are none, or if they
-    /// do not fit `spec` and `family`. Call [`Bound::settle`] once they are in use. For listeners per slot,
+    /// do not fit `spec` and `family`. Call `sys::inherit::settle` once they are in use. For listeners per slot,
     /// the pool will have the first `slots` slots.
     pub fn take(
         &mut self,
@@ -185,9 +185,8 @@ fn is_shut_down(fd: &OwnedFd) -> bool {
 /// address in use, because the manager holds the socket for a while.
 fn remove_file(fd: &OwnedFd) {
     let Ok(bound) = SockRef::from(fd).local_addr() else { return };
-    let place = bound.as_pathname().and_then(|path| SocketPlace::take_over(path, fd).ok().flatten());
-    if let Some(mut place) = place {
-        place.settle();
+    if let Some(Ok(Some(place))) = bound.as_pathname().map(|path| SocketPlace::take_over(path, fd)) {
+        place.remove();
     }
 }
 

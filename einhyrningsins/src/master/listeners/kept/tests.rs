@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::listen::bind;
+use crate::sys::inherit::settle;
 use crate::sys::testing::eventually;
 
 fn spec(text: &str) -> BindSpec {
@@ -341,10 +342,13 @@ fn a_stored_unix_socket_keeps_its_queue_and_its_path() {
         let mut kept = KeptListeners { left: vec![passed(&after)] };
         drop(after);
         assert_eq!(files(&directory), 1, "the socket");
-        let mut after = shared(kept.take(&spec, Family::Any, None, SLOTS));
+        let after = shared(kept.take(&spec, Family::Any, None, SLOTS));
         assert!(is_waiting(&after));
-        after.settle();
-        drop(after);
+        let settled = std::thread::spawn(|| {
+            settle();
+            drop(after);
+        });
+        settled.join().unwrap();
         assert_eq!(files(&directory), 0, "{kind}");
     }
 }
