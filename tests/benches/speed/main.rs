@@ -11,6 +11,7 @@ mod bound;
 mod client;
 mod control;
 mod cpu;
+mod fleet;
 mod floor;
 mod memory;
 mod reexec;
@@ -23,9 +24,10 @@ mod upgrade;
 use std::process::ExitCode;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 9] = [
+const TOPICS: [(&str, fn()); 10] = [
     ("upgrade", upgrade::run),
     ("bound", bound::run),
+    ("fleet", fleet::run),
     ("spawn", spawn::run),
     ("start", start::run),
     ("memory", memory::run),

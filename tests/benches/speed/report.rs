@@ -67,6 +67,11 @@ impl Figure {
         }
     }
 
+    /// The largest.
+    pub(crate) fn most(&self) -> f64 {
+        self.sorted().last().copied().unwrap_or(0.0)
+    }
+
     /// What a round finds that nobody disturbed.
     pub(crate) fn best(&self) -> f64 {
         let sorted = self.sorted();
