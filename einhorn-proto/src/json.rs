@@ -33,7 +33,10 @@ impl<'de> Visitor<'de> for Unique {
         let mut keys = BTreeSet::new();
         while let Some(key) = map.next_key::<String>()? {
             if keys.contains(&key) {
-                return Err(A::Error::custom(format_args!("the key \"{}\" twice", key.escape_debug())));
+                return Err(A::Error::custom(format_args!(
+                    "the key \"{}\" twice",
+                    crate::shortened(&key).escape_debug()
+                )));
             }
             keys.insert(key);
             map.next_value::<Self>()?;

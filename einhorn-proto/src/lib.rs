@@ -63,7 +63,7 @@ pub use values::{
     DEFAULT_DIRECTORY, SOCKET_VARIABLE, SecondsError, SizeError, default_path, einhorns_directory,
     parse_master_name, parse_seconds, parse_seconds_above_zero, parse_size, socket_path,
 };
-pub use visible::{visible, visible_json, visible_line};
+pub use visible::{shortened, visible, visible_json, visible_line};
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]
 pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};

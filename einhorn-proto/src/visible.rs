@@ -55,6 +55,24 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     replaced(json, |c| is_deceptive(c) && c != '\n', escape)
 }
 
+/// Characters of a word that are repeated to whoever sent it.
+const WORD_MAX: usize = 64;
+
+/// The beginning of a word that somebody else chose, for an error that names it; the whole of one that is no longer than any
+/// that means something.
+///
+/// ```
+/// assert_eq!(einhorn_proto::shortened("frobnicate"), "frobnicate");
+/// assert_eq!(einhorn_proto::shortened(&"x".repeat(1000)), format!("{}...", "x".repeat(64)));
+/// ```
+#[must_use]
+pub fn shortened(word: &str) -> Cow<'_, str> {
+    match word.char_indices().nth(WORD_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &word[..end])),
+        None => Cow::Borrowed(word),
+    }
+}
+
 fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, by: impl Fn(char) -> String) -> Cow<'_, str> {
     if !text.contains(&is_replaced) {
         return Cow::Borrowed(text);

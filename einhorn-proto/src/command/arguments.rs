@@ -232,5 +232,6 @@ impl<'a> Arguments<'a> {
 }
 
 fn bad(info: &CommandInfo, argument: &str, why: &str) -> RequestErrorKind {
-    RequestErrorKind::BadArgument { command: info.name.into(), argument: argument.into(), why: why.into() }
+    let argument = crate::shortened(argument).into();
+    RequestErrorKind::BadArgument { command: info.name.into(), argument, why: why.into() }
 }

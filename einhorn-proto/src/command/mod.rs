@@ -193,7 +193,8 @@ impl Command {
     /// them, or fields by name.
     pub(crate) fn from_fields(name: &str, fields: &Map<String, Value>) -> Result<Self, RequestErrorKind> {
         let info = COMMANDS.iter().find(|info| info.name == name);
-        let info = info.ok_or_else(|| RequestErrorKind::UnknownCommand { command: name.to_owned() })?;
+        let info =
+            info.ok_or_else(|| RequestErrorKind::UnknownCommand { command: crate::shortened(name).into() })?;
         let args = Arguments::new(info, fields)?;
         let command = (info.read)(&args)?;
         args.check_surplus()?;

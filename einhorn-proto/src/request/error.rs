@@ -28,7 +28,7 @@ pub enum RequestErrorKind {
     /// There is no such command.
     #[error("unrecognized command: \"{command}\"; {}", suggestion(command))]
     UnknownCommand {
-        /// The name as it was sent.
+        /// The name as it was sent, or its beginning.
         command: String,
     },
     /// An argument is missing, superfluous or invalid.
@@ -36,7 +36,7 @@ pub enum RequestErrorKind {
     BadArgument {
         /// The command.
         command: String,
-        /// The argument's name.
+        /// The argument's name, or its beginning.
         argument: String,
         /// What is wrong with it, as the rest of the sentence: `must be a string`.
         why: String,

@@ -2,7 +2,7 @@
 
 use einhorn_proto::{
     AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
-    Settings,
+    Settings, shortened,
 };
 use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Report, Stop, UpgradePlan};
 use nix::sys::signal::Signal;
@@ -219,7 +219,7 @@ fn pool_command(
 ) -> Result<PoolCommand, (bool, String)> {
     let signal = |name: &str| match parse_signal(name) {
         Ok(signal) => Ok(core_signal(signal)),
-        Err(_) => Err((false, manners.unknown_signal(name))),
+        Err(_) => Err((false, manners.unknown_signal(&shortened(name)))),
     };
     Ok(match command {
         Command::Inc { by } => PoolCommand::Inc(*by),
