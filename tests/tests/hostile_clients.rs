@@ -15,6 +15,7 @@ use tests::{Control, Gate, Master, Process, binaries, wait};
 
 tests::trials! {
     each_bad_request_gets_one_reply_that_names_it,
+    a_word_that_nobody_knows_is_not_repeated_in_full,
     a_line_of_a_megabyte_is_refused_with_the_limit,
     the_longest_line_that_is_allowed_is_read,
     a_request_in_single_bytes_is_read,
@@ -24,6 +25,8 @@ tests::trials! {
     an_id_of_a_kilobyte_is_refused,
     of_256_idle_clients_the_oldest_gives_way,
     a_worker_that_leaks_connections_keeps_nobody_out,
+    connections_of_a_workers_child_take_nobodys_place,
+    connections_that_outlive_their_workers_give_way,
     deaf_followers_are_dropped_before_a_small_memory_is_full,
     workers_ack_while_every_place_is_taken_by_idle_clients,
     a_client_that_asks_and_does_not_read_costs_nobody_anything,
@@ -89,6 +92,27 @@ fn each_bad_request_gets_one_reply_that_names_it() {
         refused_with(&mut control, line, word);
     }
     master.assert_well(1);
+}
+
+fn a_word_that_nobody_knows_is_not_repeated_in_full() {
+    let master = Master::builder().start();
+    let mut control = master.control();
+    let word = "x".repeat(30_000);
+    for line in [
+        format!(r#"{{"command":"{word}"}}"#),
+        format!(r#"{{"command":"config","{word}":1}}"#),
+        format!(r#"{{"command":"signal","args":["{word}"]}}"#),
+        format!(r#"{{"command":"status","{word}":1,"{word}":1}}"#),
+    ] {
+        control.send(&line);
+        let reply = control.line().expect("a reply");
+        assert!(
+            reply.to_lowercase().contains("xxx") && reply.len() < 2048,
+            "{} bytes: {:.200}",
+            reply.len(),
+            reply
+        );
+    }
 }
 
 fn a_line_of_a_megabyte_is_refused_with_the_limit() {
@@ -195,6 +219,8 @@ fn of_256_idle_clients_the_oldest_gives_way() {
     assert_eq!(master.control().ask("version", &[]).ok, Some(true));
     let farewell = clients[1].read_to_end();
     assert!(farewell.contains("closed: another one came"), "{farewell:?}");
+    master.wait_log(&format!("control client dropped: process {} of user", std::process::id()));
+    master.wait_log("was the idlest when one more than 256 came; hint: ");
     assert_eq!(clients[0].ask("version", &[]).ok, Some(true));
     // Followers give way to the owner of the master, too.
     for client in &mut clients[2..] {
@@ -215,6 +241,54 @@ fn a_worker_that_leaks_connections_keeps_nobody_out() {
     assert_eq!(master.control().ask("version", &[]).ok, Some(true));
     assert_eq!(master.ctl(["upgrade"]).code(), 0, "{master}");
     master.wait_up(WORKERS);
+    master.wait_log("made one more than 16; hint: ");
+}
+
+/// A worker whose child, [`LEAKED`] times connected, keeps its connections.
+const LEAKED: &str = "200";
+
+fn connections_of_a_workers_child_take_nobodys_place() {
+    let builder = Master::builder().env("TINY_CONNECTIONS", LEAKED);
+    let gate = builder.file("gate");
+    let script = format!(
+        "until [ -e '{}' ]; do sleep 0.01; done; {}; exit 0",
+        gate.display(),
+        binaries::worker("tiny").display()
+    );
+    let mut master = builder.program(["/bin/sh", "-c", &script]).start_unready();
+    let mut clients: Vec<_> = (0..CLIENTS_MAX - 6).map(|_| master.control()).collect();
+    // Answered, so accepted. They have been silent for longer than those of the child.
+    for client in &mut clients {
+        assert_eq!(client.ask("version", &[]).ok, Some(true));
+    }
+    std::fs::write(gate, "").expect("a file");
+    master.wait_up(1);
+    clients.extend((0..4).map(|_| master.control()));
+    assert!(clients.iter_mut().rev().all(|client| client.ask("version", &[]).ok == Some(true)), "{master}");
+}
+
+/// Each worker that dies leaves a child behind, with the 16 connections that it may have.
+fn connections_that_outlive_their_workers_give_way() {
+    const DEATHS: usize = 30;
+    let script = format!("{}; exit 0", binaries::worker("tiny").display());
+    let builder = Master::builder().env("TINY_CONNECTIONS", LEAKED).options(["-s", "0.01"]);
+    let mut master = builder.program(["/bin/sh", "-c", &script]).start();
+    let before = master.process().descriptors().len();
+    let mut left = Vec::new();
+    for _ in 0..DEATHS {
+        let worker = master.workers_up()[0];
+        left.extend(worker.children());
+        assert!(worker.signal(Signal::SIGKILL));
+        master.wait_status("a successor", |status| {
+            status.master.up == 1 && status.workers.iter().all(|other| other.pid != worker.pid())
+        });
+    }
+    let count = master.process().descriptors().len();
+    assert_eq!(master.control().ask("version", &[]).ok, Some(true));
+    for child in left {
+        child.signal(Signal::SIGKILL);
+    }
+    assert!(count < before + CLIENTS_MAX + 16, "{count} descriptors, {before} before\n{master}");
 }
 
 /// Sixty times the megabyte that each may leave unread is more than there is.
@@ -237,6 +311,7 @@ fn deaf_followers_are_dropped_before_a_small_memory_is_full() {
         let state = master.control().ask("state", &[]).data.expect("the state");
         state["control"]["clients"].as_u64().is_some_and(|clients| clients < 60).then_some(())
     });
+    master.wait_log("read nothing for longest when all clients together left ");
     master.assert_well(2);
 }
 
@@ -330,6 +405,9 @@ fn a_follower_of_events_that_never_reads_is_dropped() {
     });
     let read = deaf.read_to_end().len();
     assert!(read < 2 << 20, "{read} bytes had piled up");
+    let me = std::process::id();
+    master.wait_log(&format!("control client dropped: process {me} of user"));
+    master.wait_log("bytes unread; hint: a client must read what it asks for");
 }
 
 fn clients_that_come_and_go_leave_nothing_behind() {

@@ -428,7 +428,7 @@ impl Master {
     fn settle(&mut self) {
         // Before any reply or message goes out.
         self.steer();
-        while let Some(event) = self.parts.control.settle(&mut self.ready) {
+        while let Some(event) = self.parts.control.settle(&mut self.ready, &mut self.parts.log) {
             self.feed(event);
         }
         self.steer();

@@ -1,4 +1,4 @@
-//! Lines in the log about what was refused: a bounded number in a while, and then how many more there were.
+//! Lines in the log about what was refused, or who was dropped: a bounded number in a while, and then how many more there were.
 //!
 //! Whoever may send to the notify socket could otherwise fill a disk, or hide what matters.
 
@@ -80,11 +80,11 @@ impl Refusals {
         Some(period.since + PERIOD)
     }
 
-    /// Ends a period that is over, and says how many refusals of `what` had no line.
+    /// Ends a period that is over, and says how many had no line: `what` is "messages were refused", or the like.
     pub(super) fn settle(&mut self, what: &str, log: &mut Log) {
         let Some(period) = self.period.take_if(|period| period.since.elapsed() >= PERIOD) else { return };
         let (count, seconds) = (period.left_out, PERIOD.as_secs());
-        let rest = format_args!("{count} more {what} were refused within {seconds} s");
+        let rest = format_args!("{count} more {what} within {seconds} s");
         if period.is_worth_a_line() {
             log.warn(rest);
         } else if count > 0 {
@@ -149,10 +149,10 @@ mod tests {
         let mut refusals = Refusals::default();
         (0..FLOOD).for_each(|_| refusals.count());
         let due = refusals.deadline().expect("there is something to say");
-        refusals.settle("messages", &mut log);
+        refusals.settle("messages were refused", &mut log);
         assert!(refusals.period.is_some(), "it is not over");
         refusals.period().since = due - 2 * PERIOD;
-        refusals.settle("messages", &mut log);
+        refusals.settle("messages were refused", &mut log);
         assert!(refusals.period.is_none() && refusals.deadline().is_none());
     }
 }

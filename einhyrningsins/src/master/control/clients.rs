@@ -4,6 +4,7 @@
 //! that lets events pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other clients.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -28,6 +29,9 @@ use crate::sys::peer::{self, Sender, SinceBoot};
 pub(super) const CLIENTS_MAX: usize = 256;
 
 /// Connections of one worker and its descendants that do not count against [`CLIENTS_MAX`].
+///
+/// Those that outlive the worker are not closed: a descendant that still speaks may be a deploy that the worker has begun. They
+/// count as everybody's do from then on, and are the first to give way.
 pub(super) const WORKER_CLIENTS_MAX: usize = 16;
 
 /// Unsent bytes of all clients together. Beyond that, the client that has taken nothing for longest is dropped.
@@ -94,7 +98,13 @@ struct Client {
     /// The worker whose it is, or of whose descendant, if it does not count against [`CLIENTS_MAX`].
     #[serde(default, with = "forms::written")]
     of_worker: Option<Pid>,
-    /// What it had sent when it came was read.
+    /// It is known whether a worker's descendant made it.
+    #[serde(skip)]
+    is_placed: bool,
+    /// It was a worker's, or of its descendant, and that is gone.
+    #[serde(default)]
+    has_outlived: bool,
+    /// Its first line was read, or it had sent none.
     #[serde(skip)]
     was_read: bool,
     /// When it was last heard, as a number that grows with each line and each new client.
@@ -108,12 +118,68 @@ struct Client {
 /// How busy a client is. Of two, the idler one gives way to a new client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Business {
+    /// It waits for no last reply, and its worker is gone, or it is on its way out and does not read.
+    Left,
     /// Nothing is on its way to it.
     Idle,
     /// It follows events, or has not read its replies.
     Follows,
     /// It waits for a last reply.
     Waits,
+    /// What it wants is not known yet.
+    Unread,
+}
+
+/// A client that was dropped, for the log.
+#[derive(Debug)]
+pub(super) struct Dropped {
+    peer: Peer,
+    user: Option<Uid>,
+    why: Why,
+}
+
+/// Why a client is dropped.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Why {
+    /// It has left so many bytes unread.
+    Deaf(usize),
+    /// So have all clients together, and it has read nothing for longest.
+    Deafest(usize),
+    /// Another one came, and it was the idlest.
+    Idlest,
+    /// It was one more than a worker may have.
+    Surplus(Pid),
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("control client dropped: ")?;
+        match (self.peer, self.user) {
+            (Peer::Worker(pid), _) => write!(f, "worker {pid}"),
+            (Peer::Connected(Some(pid)), Some(user)) => write!(f, "process {pid} of user {user}"),
+            (Peer::Connected(_), Some(user)) => write!(f, "a process of user {user}"),
+            (Peer::Connected(_), None) => f.write_str("a process that is not visible from here"),
+        }?;
+        match self.why {
+            Why::Deaf(bytes) => {
+                write!(f, " left {bytes} bytes unread; hint: a client must read what it asks for")
+            }
+            Why::Deafest(bytes) => write!(
+                f,
+                " read nothing for longest when all clients together left {bytes} bytes unread; hint: a client must read \
+                 what it asks for"
+            ),
+            Why::Idlest => write!(
+                f,
+                " was the idlest when one more than {CLIENTS_MAX} came; hint: close connections that are not in use"
+            ),
+            Why::Surplus(worker) => write!(
+                f,
+                " was silent for longest when worker {worker} made one more than {WORKER_CLIENTS_MAX}; hint: it should close \
+                 connections that are not in use"
+            ),
+        }
+    }
 }
 
 /// How a client follows events.
@@ -153,6 +219,9 @@ pub(super) struct Clients {
     /// Grows with each line and each new client.
     #[serde(skip)]
     lines: u64,
+    /// Those of which the log does not know yet.
+    #[serde(skip)]
+    dropped: Vec<Dropped>,
     /// Set while accepting is paused: the end of the pause, and the length of the next one.
     #[serde(skip)]
     pause: Option<(Instant, Duration)>,
@@ -188,6 +257,7 @@ impl Default for Clients {
             unsent: 0,
             unsent_max: unsent_max(),
             lines: 0,
+            dropped: Vec::new(),
             pause: None,
         }
     }
@@ -279,7 +349,18 @@ impl Clients {
         let mut read: Vec<_> =
             its().filter(|client| client.was_read).map(|client| (client.heard, client.id)).collect();
         read.sort_unstable();
-        read.into_iter().take(surplus).for_each(|(_, silent)| self.close(silent));
+        read.into_iter().take(surplus).for_each(|(_, silent)| self.drop_client(silent, Why::Surplus(worker)));
+    }
+
+    /// The clients that count, and of which it is not known whether a worker's descendant made them; it is by now.
+    pub(super) fn take_unplaced(&mut self) -> Vec<ClientId> {
+        let unplaced = self.clients.values_mut().filter(|client| client.counts() && !client.is_placed);
+        unplaced
+            .map(|client| {
+                client.is_placed = true;
+                client.id
+            })
+            .collect()
     }
 
     /// Whether `id` was made by the owner of the master, or root.
@@ -291,14 +372,17 @@ impl Clients {
     /// Of the clients that count, the one that is least busy, and of those the one that was silent for longest.
     pub(super) fn idlest(
         &self,
-        except: ClientId,
+        except: Option<ClientId>,
         awaits_replies: impl Fn(ClientId) -> bool,
     ) -> Option<(Business, ClientId)> {
-        let may_go = |client: &&Client| client.id != except && client.counts() && client.was_read;
-        let others = self.clients.values().filter(may_go);
+        let others = self.clients.values().filter(|client| Some(client.id) != except && client.counts());
         let ranked = others.map(|client| {
-            let business = if awaits_replies(client.id) {
+            let business = if !client.was_read {
+                Business::Unread
+            } else if awaits_replies(client.id) {
                 Business::Waits
+            } else if client.has_outlived || client.is_leaving {
+                Business::Left
             } else if client.follows.is_some() || !client.output.is_empty() {
                 Business::Follows
             } else {
@@ -329,7 +413,7 @@ impl Clients {
             match client.input.next_line() {
                 Ok(Some(line)) => {
                     self.lines += 1;
-                    client.heard = self.lines;
+                    (client.heard, client.was_read) = (self.lines, true);
                     return Input::Line(line);
                 }
                 Ok(None) => {}
@@ -365,8 +449,8 @@ impl Clients {
             self.unsent -= client.flush();
         }
         if client.output.len() > OUTPUT_BYTES_MAX {
-            client.is_broken = true;
-            self.unsent -= client.forget_output();
+            let why = Why::Deaf(client.output.len());
+            self.drop_client(id, why);
         } else if !client.is_deaf && !client.is_broken {
             if client.output.is_empty() {
                 client.stuck_since = Instant::now();
@@ -387,12 +471,34 @@ impl Clients {
     fn shed(&mut self) {
         self.unsent -= self.clients.values_mut().map(Client::flush).sum::<usize>();
         while self.unsent > self.unsent_max {
-            let stuck = self.clients.values_mut().filter(|client| !client.output.is_empty());
-            let Some(client) = stuck.min_by_key(|client| client.stuck_since) else { return };
-            client.is_broken = true;
-            self.unsent -= client.forget_output();
-            self.dirty.insert(client.id);
+            let stuck = self.clients.values().filter(|client| !client.output.is_empty());
+            let Some(id) = stuck.min_by_key(|client| client.stuck_since).map(|client| client.id) else {
+                return;
+            };
+            self.drop_client(id, Why::Deafest(self.unsent));
         }
+    }
+
+    /// Drops a client, with what waits for it.
+    fn drop_client(&mut self, id: ClientId, why: Why) {
+        self.note_dropped(id, why);
+        if let Some(client) = self.clients.get_mut(&id) {
+            self.unsent -= client.forget_output();
+            self.close(id);
+        }
+    }
+
+    /// Notes, for the log, that a client is dropped.
+    pub(super) fn note_dropped(&mut self, id: ClientId, why: Why) {
+        if let Some(client) = self.clients.get(&id) {
+            let user = peer::credentials(&*client.stream).ok().map(|found| found.uid);
+            self.dropped.push(Dropped { peer: client.peer, user, why });
+        }
+    }
+
+    /// Those that were dropped since the last call.
+    pub(super) fn take_dropped(&mut self) -> Vec<Dropped> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Whether `id` reads what it is sent.
@@ -453,19 +559,24 @@ impl Clients {
         self.clients.keys().zip(&waiting).filter(|(_, entry)| has_left(entry)).map(|(id, _)| *id).collect()
     }
 
-    /// The connection that was created for the worker `pid`, and those that it made.
+    /// The connection that was created for the worker `pid`, and those that it or its descendants made.
     pub(super) fn of_process(&self, pid: Pid) -> Vec<ClientId> {
         let of_it = [Peer::Worker(pid), Peer::Connected(Some(pid))];
-        self.clients.values().filter(|client| of_it.contains(&client.peer)).map(|client| client.id).collect()
+        let is_its = |client: &&Client| of_it.contains(&client.peer) || client.of_worker == Some(pid);
+        self.clients.values().filter(is_its).map(|client| client.id).collect()
     }
 
-    /// The process of `id` is gone, and its pid may be reused: a connection that was created for it is closed, and one
+    /// A process of `id` is gone, and its pid may be reused: a connection that was created for it is closed, and one
     /// that it made, and perhaps passed on, speaks for no worker any more.
-    pub(super) fn disown(&mut self, id: ClientId) {
-        match self.clients.get_mut(&id) {
-            Some(Client { peer: Peer::Worker(_), .. }) => self.close(id),
-            Some(client) => (client.peer, client.of_worker) = (Peer::Connected(None), None),
-            None => {}
+    pub(super) fn disown(&mut self, id: ClientId, gone: Pid) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.of_worker == Some(gone) {
+            (client.of_worker, client.has_outlived) = (None, true);
+        }
+        match client.peer {
+            Peer::Worker(_) => self.close(id),
+            Peer::Connected(Some(pid)) if pid == gone => client.peer = Peer::Connected(None),
+            Peer::Connected(_) => {}
         }
     }
 
@@ -540,6 +651,8 @@ impl Client {
             is_broken: false,
             follows: None,
             of_worker: None,
+            is_placed: false,
+            has_outlived: false,
             was_read: false,
             heard: 0,
             stuck_since: Instant::now(),
@@ -581,7 +694,8 @@ impl Client {
 
     /// Whether it counts against [`CLIENTS_MAX`].
     fn counts(&self) -> bool {
-        matches!(self.peer, Peer::Connected(_)) && self.of_worker.is_none() && self.is_staying()
+        let is_there = self.is_staying() || (!self.is_broken && !self.output.is_empty());
+        matches!(self.peer, Peer::Connected(_)) && self.of_worker.is_none() && is_there
     }
 
     fn is_full(&self) -> bool {

@@ -37,7 +37,7 @@ use crate::workers::Workers;
 
 use answers::Asker;
 pub(super) use clients::ClientId;
-use clients::{Business, CLIENTS_MAX, Clients, Input, Peer};
+use clients::{Business, CLIENTS_MAX, Clients, Input, Peer, Why};
 pub use socket::ControlSocket;
 
 /// Requests read from one client in one round, so that a busy one does not starve the rest.
@@ -95,6 +95,9 @@ pub(crate) struct Control {
     joining: Vec<RequestKey>,
     #[serde(skip)]
     refusals: Refusals,
+    /// Clients that were dropped.
+    #[serde(skip)]
+    drops: Refusals,
     /// Connections of workers that have just ended, whose last requests are to be read.
     #[serde(skip)]
     ended: Vec<Serving>,
@@ -123,8 +126,8 @@ struct Serving {
     id: ClientId,
     requests: usize,
     bytes: usize,
-    /// Its process is gone: afterwards it is nobody's.
-    is_last: bool,
+    /// This process of it is gone: afterwards it is not its any more.
+    last_of: Option<Pid>,
 }
 
 impl Control {
@@ -138,6 +141,7 @@ impl Control {
             serving: None,
             joining: Vec::new(),
             refusals: Refusals::default(),
+            drops: Refusals::default(),
             ended: Vec::new(),
             started_at: forms::now(),
         }
@@ -169,7 +173,8 @@ impl Control {
         view: &View<'_>,
         log: &mut Log,
     ) -> Option<Request> {
-        self.refusals.settle("acks and pings", log);
+        self.refusals.settle("acks and pings were refused", log);
+        self.drops.settle("control clients were dropped", log);
         ready.closed.drain(..).for_each(|id| self.clients.mark_deaf(id));
         ready.control |= self.clients.accept_again_at().is_some_and(|at| at <= Instant::now());
         loop {
@@ -190,7 +195,7 @@ impl Control {
                 }
             } else {
                 if budget.is_full {
-                    if let Some(abandoned) = self.settle(ready) {
+                    if let Some(abandoned) = self.settle(ready, log) {
                         return Some(Request::Event(abandoned));
                     }
                     budget.is_full = self.clients.connected() >= CLIENTS_MAX;
@@ -260,22 +265,41 @@ impl Control {
         let is_full = self.clients.connected() > CLIENTS_MAX;
         if let Some(worker) = self.worker_of(id, is_full, census) {
             self.clients.belongs_to(id, worker);
-        } else if is_full {
-            let awaits_replies = |id| self.requests.values().any(|asker| asker.client == id);
-            let is_owners = self.clients.is_owners(id);
-            let idlest = self.clients.idlest(id, awaits_replies);
-            match idlest.filter(|(business, _)| is_owners || *business == Business::Idle) {
-                Some((business, idlest)) => {
-                    self.dismiss(idlest, "closed: another one came, and this one was idle for longest");
-                    if business != Business::Idle {
-                        self.clients.close(idlest);
-                    }
-                }
-                None => return self.dismiss(id, "refused"),
-            }
+        } else if is_full && !self.make_room(id, census) {
+            return self.dismiss(id, "refused");
         }
         // It may have sent a request already, for which there is no event.
         ready.clients.push(id);
+    }
+
+    /// Makes room for a client; `false` if only busy ones could give way, and it is not the owner's. Those of workers'
+    /// descendants do not count, but are looked for only here, and each once.
+    fn make_room(&mut self, id: ClientId, census: Census<'_>) -> bool {
+        for other in self.clients.take_unplaced() {
+            if let Some(worker) = self.worker_of(other, true, census) {
+                self.clients.belongs_to(other, worker);
+            }
+        }
+        let is_owners = self.clients.is_owners(id);
+        while self.clients.connected() > CLIENTS_MAX {
+            let idlest =
+                self.idlest(Some(id)).filter(|(business, _)| is_owners || *business <= Business::Idle);
+            let Some((business, idlest)) = idlest else { return false };
+            self.take_place(business, idlest);
+        }
+        true
+    }
+
+    fn idlest(&self, except: Option<ClientId>) -> Option<(Business, ClientId)> {
+        self.clients.idlest(except, |id| self.requests.values().any(|asker| asker.client == id))
+    }
+
+    fn take_place(&mut self, business: Business, idlest: ClientId) {
+        self.clients.note_dropped(idlest, Why::Idlest);
+        self.dismiss(idlest, "closed: another one came, and this one was idle for longest");
+        if business != Business::Idle {
+            self.clients.close(idlest);
+        }
     }
 
     fn dismiss(&mut self, id: ClientId, what: &str) {
@@ -344,8 +368,12 @@ impl Control {
     }
 
     fn finish(&mut self, serving: &Serving) {
-        if serving.is_last {
-            self.clients.disown(serving.id);
+        let Some(gone) = serving.last_of else { return };
+        self.clients.disown(serving.id, gone);
+        while self.clients.connected() > CLIENTS_MAX
+            && let Some((business @ Business::Left, idlest)) = self.idlest(None)
+        {
+            self.take_place(business, idlest);
         }
     }
 
@@ -363,7 +391,10 @@ impl Control {
 
     /// Sends what is queued and removes clients that are gone. Returns a request that was abandoned; call it until
     /// there is none.
-    pub(super) fn settle(&mut self, ready: &mut Ready) -> Option<Event> {
+    pub(super) fn settle(&mut self, ready: &mut Ready, log: &mut Log) -> Option<Event> {
+        for dropped in self.clients.take_dropped() {
+            self.drops.log(None, dropped, log);
+        }
         loop {
             if let Some(request) = self.requests.iter().find(|(_, asker)| !self.clients.has(asker.client)) {
                 let request = *request.0;
@@ -389,7 +420,7 @@ impl Control {
     /// A child is gone: [`Self::last_words`] reads its last requests.
     pub(super) fn on_reaped(&mut self, child: Pid) {
         let connections = self.clients.of_process(child).into_iter();
-        self.ended = connections.map(|id| Serving { is_last: true, ..Serving::new(id) }).collect();
+        self.ended = connections.map(|id| Serving { last_of: Some(child), ..Serving::new(id) }).collect();
     }
 
     /// Reads what the child that is gone has sent, until a request needs the loop; `None` at its end. Its connections are
@@ -470,7 +501,7 @@ impl Control {
 
 impl Serving {
     fn new(id: ClientId) -> Self {
-        Self { id, requests: 0, bytes: 0, is_last: false }
+        Self { id, requests: 0, bytes: 0, last_of: None }
     }
 }
 
@@ -483,6 +514,7 @@ impl Part for Control {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.clients.accept_again_at(), self.refusals.deadline()].into_iter().flatten().min()
+        let deadlines = [self.clients.accept_again_at(), self.refusals.deadline(), self.drops.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 }

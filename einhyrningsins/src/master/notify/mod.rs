@@ -98,7 +98,7 @@ impl Notify {
         log: &mut Log,
     ) -> Vec<Event> {
         let mut events = Vec::new();
-        self.refusals.settle("messages to the notify socket", log);
+        self.refusals.settle("messages to the notify socket were refused", log);
         if !std::mem::take(&mut ready.notify) {
             return events;
         }
