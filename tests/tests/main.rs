@@ -35,6 +35,7 @@ mod real_servers;
 mod reexec;
 mod reexec_clients;
 mod reexec_crash;
+mod reexec_direct;
 mod reexec_keeps;
 mod reexec_script;
 mod releases;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         reexec::trials(),
         reexec_clients::trials(),
         reexec_crash::trials(),
+        reexec_direct::trials(),
         reexec_keeps::trials(),
         reexec_script::trials(),
         releases::trials(),

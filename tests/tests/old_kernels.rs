@@ -98,9 +98,9 @@ const NEW: [New; 15] = [
 const OLD: &str = "
     accept accept4 access arch_prctl bind brk capget capset chdir chmod chown clock_gettime clock_nanosleep clone close connect
     dup dup2 dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 execve exit exit_group faccessat fchdir fchmod
-    fchmodat fchown fchownat fcntl flock fstat fstatfs ftruncate futex getcwd getdents64 getegid geteuid getgid getgroups getpid
-    getppid getpriority getsockname getsockopt gettid getuid inotify_add_watch inotify_init1 inotify_rm_watch ioctl kill
-    linkat listen lseek lstat madvise mkdirat mmap mprotect mremap munmap nanosleep newfstatat openat pipe2 poll ppoll
+    fchmodat fchown fchownat fcntl flock fstat fstatfs ftruncate futex getcwd getdents64 getegid geteuid get_mempolicy getgid getgroups
+    getpid getppid getpriority getsockname getsockopt gettid getuid inotify_add_watch inotify_init1 inotify_rm_watch ioctl
+    ioprio_get kill linkat listen lseek lstat madvise mkdirat mmap mprotect mremap munmap nanosleep newfstatat openat pipe2 poll ppoll
     prctl pread64 prlimit64 pwrite64 read readlink readlinkat readv recvfrom recvmsg rename renameat renameat2 restart_syscall
     rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigtimedwait sched_getaffinity sched_setaffinity sched_yield
     sendmsg sendto set_robust_list set_tid_address setgroups setpgid setpriority setresgid setresuid setsockopt shutdown

@@ -166,6 +166,7 @@ fn what_a_reexec_script_leaves_open_is_closed_after_the_takeover() {
     let closing =
         format!("closing descriptor 99, which was inherited and which nothing uses: {}", leaked.display());
     master.wait_log(&closing);
+    assert!(master.log().contains(" itself: it changes the open descriptors"), "{master}");
     master.assert_well(1);
 }
 

@@ -41,7 +41,8 @@ const REAPS_NOBODY: How = How {
     is_child: false,
 };
 
-/// A master whose successor waits, after its check, until it is told to go on.
+/// A master whose successor waits, after its check, until it is told to go on. It exports the number of its process, so the
+/// master executes it, rather than the daemon.
 struct Slow {
     how: How,
     fifo: PathBuf,
@@ -56,7 +57,7 @@ impl Slow {
         mkfifo(&fifo, Mode::S_IRWXU).expect("a FIFO");
         let successor = Successor::new(builder.file("successor"));
         successor.is_script(&format!(
-            "FIFO='{}'\n[ \"$1\" = --upgrade-check ] || {}\nexec \"$DAEMON\" \"$@\"",
+            "FIFO='{}'\nexport SCRIPT=$$\n[ \"$1\" = --upgrade-check ] || {}\nexec \"$DAEMON\" \"$@\"",
             fifo.display(),
             how.waits
         ));

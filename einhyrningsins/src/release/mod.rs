@@ -39,6 +39,7 @@ pub fn parse_env_file(text: &[u8]) -> Result<(), EnvFileError> {
 }
 
 pub use self::program::Program;
+pub(crate) use self::program::{ProgramFile, RUNNING};
 use crate::forms;
 use crate::sys::access::check_access;
 use crate::sys::account::{Account, AccountError, AccountSpec, Credentials};

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ use crate::sys::inherit::Kept;
 /// Where a program without a slash is looked up if `PATH` is not set. Source: `confstr(3)`, `_CS_PATH` of
 /// glibc.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
+
+/// This program, as it runs.
+pub(crate) const RUNNING: &str = "/proc/self/exe";
 
 /// Begins a file that an interpreter runs. Source: `execve(2)`, "Interpreter scripts".
 const SCRIPT_MARK: &[u8] = b"#!";
@@ -54,6 +57,23 @@ pub struct ProgramFile {
 }
 
 impl ProgramFile {
+    /// That of this program, as it runs.
+    ///
+    /// # Errors
+    /// Without `/proc`.
+    pub(crate) fn running() -> io::Result<Self> {
+        Ok(Self::of(fs::read_link(RUNNING)?, &stat(RUNNING)?))
+    }
+
+    fn of(path: PathBuf, stat: &FileStat) -> Self {
+        Self { path, device: stat.st_dev, inode: stat.st_ino, modified: modified(stat) }
+    }
+
+    /// Whether `path` leads to this file, which nobody has written to since.
+    pub(crate) fn is_at(&self, path: &CStr) -> bool {
+        stat(path).is_ok_and(|found| *self == Self::of(self.path.clone(), &found))
+    }
+
     /// Whether `metadata` belongs to this file.
     pub fn is(&self, metadata: &fs::Metadata) -> bool {
         (self.device, self.inode) == (metadata.dev(), metadata.ino())
@@ -101,13 +121,8 @@ impl Program {
     }
 
     fn new(path: CString, pinned: OwnedFd, stat: &FileStat) -> Self {
-        let file = ProgramFile {
-            path: path_of(pinned.as_fd())
-                .unwrap_or_else(|| PathBuf::from(OsStr::from_bytes(path.to_bytes()))),
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            modified: modified(stat),
-        };
+        let named = || PathBuf::from(OsStr::from_bytes(path.to_bytes()));
+        let file = ProgramFile::of(path_of(pinned.as_fd()).unwrap_or_else(named), stat);
         let executable = (!is_script(pinned.as_fd())).then_some(Kept::Open(pinned));
         Self { path, executable, file }
     }

@@ -1,4 +1,4 @@
-//! Resource limits of workers: parsing, and the form that `setrlimit(2)` takes.
+//! Resource limits: those of this process, parsing those of workers, and the form that `setrlimit(2)` takes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -58,6 +58,33 @@ pub struct ResourceLimit {
 }
 
 impl ResourceLimit {
+    /// All limits of this process.
+    pub fn all_own() -> Vec<Self> {
+        (0..RESOURCES.len()).filter_map(Self::own).collect()
+    }
+
+    /// This process's limit on open files.
+    pub fn own_open_files() -> Option<Self> {
+        RESOURCES.iter().position(|resource| resource.name == "nofile").and_then(Self::own)
+    }
+
+    fn own(resource: usize) -> Option<Self> {
+        let limit = own_limit(RESOURCES[resource].number).ok()?;
+        Some(Self { resource, soft: limit.rlim_cur, hard: limit.rlim_max })
+    }
+
+    /// Sets it for this process. Allocates nothing.
+    ///
+    /// # Errors
+    /// EPERM for a hard limit above the present one, without CAP_SYS_RESOURCE.
+    pub fn set_own(&self) -> Result<(), Errno> {
+        let KernelLimit { resource, limit } = self.for_kernel();
+        let no_old = std::ptr::null_mut::<libc::rlimit64>();
+        // SAFETY: the kernel reads the new limit, which lives here, and writes nothing (the old limit is null).
+        Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, no_old) })
+            .map(drop)
+    }
+
     /// Converts it for `prlimit64(2)`.
     pub(super) fn for_kernel(self) -> KernelLimit {
         let limit = libc::rlimit64 { rlim_cur: self.soft, rlim_max: self.hard };
@@ -74,12 +101,16 @@ pub(super) struct KernelLimit {
 
 /// This process's hard limit of the resource with this number.
 pub fn own_hard_limit(resource: u32) -> Result<u64, Errno> {
+    own_limit(resource).map(|limit| limit.rlim_max)
+}
+
+fn own_limit(resource: u32) -> Result<libc::rlimit64, Errno> {
     let mut own = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let nothing = std::ptr::null::<libc::rlimit64>();
     // SAFETY: reads only (the new limit is null), and the kernel writes the old limit into live memory of its
     // size.
     let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, nothing, &raw mut own) };
-    Errno::result(result).map(|_| own.rlim_max)
+    Errno::result(result).map(|_| own)
 }
 
 /// The name of the resource with this number, without `RLIMIT_`.

@@ -60,6 +60,15 @@ pub fn content(fd: impl AsFd) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// Reads what was written behind the first `start` bytes, at most `bytes_max`; leaves the file's position unchanged.
+pub fn content_behind(fd: impl AsFd, start: u64, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let file = File::from(fd.as_fd().try_clone_to_owned()?);
+    let bytes = file.metadata()?.len().saturating_sub(start);
+    let mut content = vec![0; usize::try_from(bytes).map_or(bytes_max, |bytes| bytes.min(bytes_max))];
+    file.read_exact_at(&mut content, start)?;
+    Ok(content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +90,8 @@ mod tests {
         let fd = memory_file("check", b"state").unwrap();
         File::from(fd.try_clone().unwrap()).write_at(b" read", 5).unwrap();
         assert_eq!(content(&fd).unwrap(), b"state read");
+        assert_eq!(content_behind(&fd, 5, 9).unwrap(), b" read");
+        assert_eq!(content_behind(&fd, 5, 3).unwrap(), b" re");
+        assert_eq!(content_behind(&fd, 99, 3).unwrap(), b"");
     }
 }

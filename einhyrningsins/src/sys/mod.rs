@@ -6,6 +6,7 @@
 pub mod access;
 pub mod account;
 pub mod ancillary;
+pub mod attributes;
 pub mod closer;
 pub mod cpus;
 pub mod group;
@@ -29,6 +30,7 @@ pub mod shown;
 pub mod signals;
 pub mod spawn;
 pub mod steering;
+pub mod surroundings;
 pub mod tcp_option;
 #[cfg(test)]
 pub(crate) mod testing;

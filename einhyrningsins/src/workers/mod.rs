@@ -45,7 +45,7 @@ pub struct Workers {
     pub recipe: Recipe,
     /// Those that a worker may still be made of: two or three.
     releases: Vec<Release>,
-    options: WorkerOptions,
+    pub(crate) options: WorkerOptions,
     #[serde(skip)]
     last_seen: RefCell<Option<LastSeen>>,
 }

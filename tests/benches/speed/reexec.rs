@@ -95,7 +95,7 @@ fn bare_exec() -> Duration {
 fn state(master: &mut Master, successor: &Successor, workers: u32) {
     let copy = master.file("state");
     successor.is_script(&format!(
-        "[ \"$1\" = --upgrade-check ] || cat \"/dev/fd/$2\" >'{}'\nexec \"$DAEMON\" \"$@\"",
+        "export SCRIPT=$$; [ \"$1\" = --upgrade-check ] || cat \"/dev/fd/$2\" >'{}'\nexec \"$DAEMON\" \"$@\"",
         copy.display()
     ));
     let reply = Client::connect(master.socket()).ask(RELOAD).to_owned();

@@ -1,6 +1,7 @@
 //! The check of a handover: a child runs the new program with the present state, and reports whether it can take
 //! over.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,12 +14,13 @@ use mio::{Interest, Registry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::report::{CHECK_OPTIONS, Given, Proven, Report};
 use super::{Candidate, environment, format};
 use crate::config::HandoverSettings;
 use crate::master::parts::Parts;
 use crate::master::ready::CHECK;
-use crate::sys::memory_file::{content, memory_file};
-use crate::sys::spawn::{FIRST_SOCKET, SpawnSpec, Spawner};
+use crate::sys::memory_file::{content_behind, memory_file};
+use crate::sys::spawn::{SpawnSpec, Spawner};
 use crate::workers::pipe_for_reading;
 
 /// How many bytes of its standard error are kept: the end, where the reason is.
@@ -27,8 +29,11 @@ const SAID_BYTES_MAX: usize = 4096;
 /// Reads in one round: as much as a pipe holds. A program that writes without pause must not keep the loop.
 const READS_PER_ROUND: usize = 16;
 
-/// What the child appends to the state if it can take over; its version follows.
+/// What the child appends to the state if it can take over; its version follows, and its report in a line of its own.
 pub(super) const PROOF: &str = "\naccepted by ";
+
+/// How much of that is read, in bytes: far more than an environment has.
+const PROOF_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Check {
@@ -37,11 +42,21 @@ pub(super) struct Check {
     /// The child appends its proof to this file.
     state: OwnedFd,
     state_bytes: usize,
+    /// The variables that it was given.
+    environment: Vec<CString>,
     stderr: File,
     /// The end of its standard error.
     said: Vec<u8>,
     pub(super) deadline: Instant,
     pub(super) is_late: bool,
+}
+
+/// A check that has passed.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) version: String,
+    /// The program to execute instead of the candidate, or why the candidate must be executed although it executes another.
+    pub(super) proven: Result<Option<Proven>, String>,
 }
 
 impl Check {
@@ -59,9 +74,8 @@ impl Check {
         let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
         let (stderr, theirs) =
             pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;
-        let options = ["--upgrade-check".into(), "--with-state-fd".into(), FIRST_SOCKET.to_string().into()];
-        let argv = candidate.arguments(&options, parts)?;
-        let env = environment(&parts.workers.recipe, &parts.handover.identity.start_directory)?;
+        let argv = candidate.arguments(&CHECK_OPTIONS.map(Into::into), parts)?;
+        let env = environment(&parts.workers.recipe, Some(&parts.handover.identity.start_directory))?;
         let directory = parts.handover.start_directory();
         let spec = SpawnSpec {
             executable: candidate.program.executable(),
@@ -80,6 +94,7 @@ impl Check {
             pid,
             state: file,
             state_bytes: state.len(),
+            environment: env,
             stderr: stderr.into(),
             said: Vec::new(),
             deadline: Instant::now() + parts.handover.settings.check_timeout,
@@ -111,12 +126,12 @@ impl Check {
         let _ = kill(Pid::from_raw(-self.pid.as_raw()), Signal::SIGKILL);
     }
 
-    /// The version of the new program, or why it cannot take over.
+    /// What the new program has proven, or why it cannot take over.
     pub(super) fn verdict(
         &self,
         termination: &Termination,
         settings: &HandoverSettings,
-    ) -> Result<String, String> {
+    ) -> Result<Passed, String> {
         let program = self.candidate.program.file().path.display();
         if self.is_late {
             let limit = settings.check_timeout.as_secs_f64();
@@ -128,14 +143,36 @@ impl Check {
         if *termination != Termination::Exited(0) {
             return Err(format!("{program} --upgrade-check {termination}{said}"));
         }
-        let state = content(&self.state).unwrap_or_default();
-        let added = state.get(self.state_bytes..).map(String::from_utf8_lossy).unwrap_or_default();
-        match added.strip_prefix(PROOF) {
-            Some(version) => Ok(version.trim().to_owned()),
-            None => Err(format!(
+        let added = content_behind(&self.state, self.state_bytes as u64, PROOF_BYTES_MAX).unwrap_or_default();
+        let Some(proof) = added.strip_prefix(PROOF.as_bytes()) else {
+            return Err(format!(
                 "{program} --upgrade-check exited with status 0 and has not read the state, so it is no \
                  einhyrningsins, or does not pass its arguments and descriptors on to one{said}"
-            )),
-        }
+            ));
+        };
+        let mut lines = proof.splitn(2, |byte| *byte == b'\n');
+        let version = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+        let proven = self.proven(lines.next().unwrap_or_default());
+        Ok(Passed { version, proven })
+    }
+
+    /// The program that the candidate has become, according to its report.
+    fn proven(&self, report: &[u8]) -> Result<Option<Proven>, String> {
+        let program = &self.candidate.program;
+        let Ok(report) = serde_json::from_slice::<Report>(report) else {
+            // An older program has none.
+            let is_script = program.executable().is_none();
+            return if is_script {
+                Err("the new program does not report what it finds".into())
+            } else {
+                Ok(None)
+            };
+        };
+        report.proven(&Given {
+            program: program.file(),
+            environment: &self.environment,
+            stderr: &self.stderr,
+            pid: self.pid,
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::env;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,76 +13,117 @@ use anyhow::{Context, anyhow};
 use einhyrningsins_supervisor::Action;
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::{execve, fchdir};
+use nix::sys::stat::Mode;
+use nix::unistd::fchdir;
 
-use super::{Candidate, DIRECTORY, Handover, SELF, environment, format};
+use super::{Checked, DIRECTORY, Handover, environment, format};
 use crate::master::parts::Parts;
+use crate::release::{ProgramFile, RUNNING};
 use crate::sys::closer::CLOSER;
 use crate::sys::inherit::{naming, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
+use crate::sys::surroundings::{ExecFailure, Surroundings};
 
 /// How long an exec waits for the writer of the log, whose last line it would cut.
 const LOG_TIME: Duration = Duration::from_millis(100);
 
+/// What is executed, and how.
+struct Launch<'a> {
+    path: &'a CStr,
+    /// The file that was checked.
+    file: &'a ProgramFile,
+    argv: Vec<CString>,
+    /// The directory is entered before.
+    surroundings: Surroundings,
+}
+
 impl Handover {
     /// Executes the program that was checked. Returns only if that fails; the master is then unchanged.
     pub(in crate::master) fn execute(parts: &mut Parts) -> Vec<Action> {
-        let Some(candidate) = parts.handover.checked.take() else { return Vec::new() };
+        let Some(checked) = parts.handover.checked.take() else { return Vec::new() };
         CLOSER.hold();
         parts.notify.socket().hold_senders(false);
-        let Err(error) = execute(parts, &candidate);
+        let Err(error) = execute(parts, &checked);
         parts.notify.socket().hold_senders(true);
         CLOSER.go_on();
         parts.handover.give_up(&format!("{error:#}"), &mut parts.log)
     }
 }
 
-fn execute(parts: &mut Parts, candidate: &Candidate) -> anyhow::Result<Infallible> {
-    let image = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+fn execute(parts: &mut Parts, checked: &Checked) -> anyhow::Result<Infallible> {
+    let image = open(RUNNING, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
         .context("cannot open /proc/self/exe, the program that runs, to go back to (is /proc mounted?)")?;
     // What is left of it goes over in the state.
     parts.log.finish(LOG_TIME);
+    let before = Surroundings::own();
+    let environment = environment(&parts.workers.recipe, None)?;
+    parts.handover.surroundings = Some(Surroundings { environment, ..before.clone() });
     let (bytes, mut kept) = naming(|| format::to_bytes(image.as_raw_fd(), parts));
+    parts.handover.surroundings = None;
     let state = sealed_file("state", &bytes?).context("cannot make a file in memory for the state")?;
-    let options = ["--with-state-fd".into(), state.as_raw_fd().to_string().into()];
-    let argv = candidate.arguments(&options, parts)?;
+    kept.extend([image.as_raw_fd(), state.as_raw_fd()]);
     let here = open(".", DIRECTORY, Mode::empty()).map_err(io::Error::from);
     let here = here.context("cannot open the current directory")?;
-    let directory = match parts.handover.start_directory() {
-        Some(directory) if fchdir(&directory).is_ok() => parts.handover.identity.start_directory.clone(),
-        _ => env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-    };
-    let env = environment(&parts.workers.recipe, &directory)?;
-    kept.extend([image.as_raw_fd(), state.as_raw_fd()]);
-    let error = become_program(candidate, &argv, &env, &kept);
+    let launch = prepare(parts, checked, state.as_raw_fd(), &before);
+    let error = launch.map_or_else(|error| error, |launch| become_program(&launch, &before, &kept));
     // The same directory as now, which may no longer have a path.
     let _ = fchdir(&here);
     Err(error)
 }
 
-/// Executes `candidate` with `kept` left open. Returns only if that fails, after everything has been undone.
-fn become_program(candidate: &Candidate, argv: &[CString], env: &[CString], kept: &[RawFd]) -> anyhow::Error {
-    let program = &candidate.program;
-    let path = program.path();
-    // The file that runs must be the file that was checked.
-    let found = fstatat(nix::fcntl::AT_FDCWD, path, nix::fcntl::AtFlags::empty());
-    let is_same = found
-        .is_ok_and(|found| (found.st_dev, found.st_ino) == (program.file().device, program.file().inode));
-    if !is_same {
-        return anyhow!(
-            "{} has changed since it was checked; try again",
-            Path::new(OsStr::from_bytes(path.to_bytes())).display()
-        );
+/// Enters the directory of the program.
+fn prepare<'a>(
+    parts: &Parts,
+    checked: &'a Checked,
+    state: RawFd,
+    before: &Surroundings,
+) -> anyhow::Result<Launch<'a>> {
+    if let Some(proven) = &checked.proven {
+        let argv = proven.arguments(state)?;
+        fchdir(&proven.directory)
+            .map_err(io::Error::from)
+            .context("cannot enter the directory of the check")?;
+        return Ok(Launch {
+            path: &proven.path,
+            file: &proven.file,
+            argv,
+            surroundings: proven.surroundings.clone(),
+        });
+    }
+    let candidate = &checked.candidate;
+    let argv = candidate.arguments(&["--with-state-fd".into(), state.to_string().into()], parts)?;
+    let directory = match parts.handover.start_directory() {
+        Some(directory) if fchdir(&directory).is_ok() => parts.handover.identity.start_directory.clone(),
+        _ => env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+    };
+    let environment = environment(&parts.workers.recipe, Some(&directory))?;
+    let surroundings = Surroundings { environment, ..before.clone() };
+    Ok(Launch { path: candidate.program.path(), file: candidate.program.file(), argv, surroundings })
+}
+
+/// Executes a program with `kept` left open. Returns only if that fails, after everything has been undone but the
+/// directory.
+fn become_program(launch: &Launch<'_>, before: &Surroundings, kept: &[RawFd]) -> anyhow::Error {
+    let Launch { path, file, argv, surroundings } = launch;
+    if !file.is_at(path) {
+        let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+        return anyhow!("{} has changed since it was checked; try again", path.display());
     }
     // A program that runs in between and knows nothing of workers, such as a shell, may wait for its own
     // children.
     let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
     let _ = children.thread_unblock();
     set_close_on_exec(kept, false);
-    let Err(errno) = execve(path, argv, env);
+    let failure = surroundings.execute(path, argv, before);
     set_close_on_exec(kept, true);
     let _ = children.thread_block();
-    anyhow!("cannot execute {}: {}", candidate.program.file().path.display(), io::Error::from(errno))
+    match failure {
+        ExecFailure::Limit(limit, errno) => {
+            anyhow!("cannot set the limit {limit}: {}", io::Error::from(errno))
+        }
+        ExecFailure::Exec(errno) => {
+            anyhow!("cannot execute {}: {}", file.path.display(), io::Error::from(errno))
+        }
+    }
 }

@@ -46,6 +46,9 @@ pub struct Origin {
     pub version: String,
     pub pid: i32,
     pub written_at: Moment,
+    /// Whether it reads the report of a check, which an older master would take for a part of the version.
+    #[serde(default)]
+    pub reads_reports: bool,
 }
 
 /// A master cannot continue from the state.
@@ -121,6 +124,7 @@ pub fn to_bytes(image: RawFd, parts: &Parts) -> Result<Vec<u8>, serde_json::Erro
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id().cast_signed(),
         written_at: forms::now(),
+        reads_reports: true,
     };
     let mut bytes = format!("{MARK} {FORMAT} {image}\n").into_bytes();
     serde_json::to_writer(&mut bytes, &State { origin, parts })?;

@@ -1,7 +1,8 @@
 //! The handover: another program takes the master's place, in the same process.
 //!
 //! `reload` starts one; an upgrade starts with one if the program on disk is not the one that runs. The new program runs
-//! first as a child with a copy of the state, and reports whether it can read it (`check.rs`); the master keeps running.
+//! first as a child with a copy of the state, and reports whether it can read it (`check.rs`), and what a script in between
+//! has set for it (`report.rs`); the master keeps running.
 //! Then the state is written again and the program is executed (`exec.rs`). In the new image, `takeover.rs` takes over
 //! what the state names, and `resume.rs` continues what was in progress. A failure before the exec leaves the master
 //! unchanged; a failure after it, until the takeover is complete, executes the old program again (`sys/rollback.rs`).
@@ -14,6 +15,7 @@ mod exec;
 mod format;
 mod format_1;
 mod format_2;
+mod report;
 mod resume;
 mod takeover;
 
@@ -38,10 +40,12 @@ use super::ready::Ready;
 use crate::config::{HandoverSettings, Identity};
 use crate::logging::Log;
 use crate::manners::Manners;
-use crate::release::{Program, Recipe, variable};
+use crate::release::{Program, RUNNING, Recipe, variable};
 use crate::sys::spawn::Spawner;
+use crate::sys::surroundings::Surroundings;
 
 use check::Check;
+use report::Proven;
 pub use takeover::take_over;
 
 /// Reads a state, without descriptors.
@@ -50,9 +54,6 @@ pub fn parse_state(bytes: &[u8]) -> Result<(), format::HandoverError> {
     let (header, body) = format::Header::parse(bytes)?;
     format::parse(header, body).map(drop)
 }
-
-/// This program, as it runs.
-const SELF: &str = "/proc/self/exe";
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
@@ -74,8 +75,11 @@ pub(crate) struct Handover {
     check: Option<Check>,
     /// The check has passed; the exec is next.
     #[serde(skip)]
-    checked: Option<Candidate>,
+    checked: Option<Checked>,
     then: Vec<Then>,
+    /// Of the image that wrote the state: if it comes back, it has them again.
+    #[serde(default)]
+    surroundings: Option<Surroundings>,
     /// What becomes of upgrades that were to begin with a handover which has failed; the core has yet to hear it.
     #[serde(skip)]
     outcomes: Vec<Event>,
@@ -89,9 +93,25 @@ struct Candidate {
     words: Vec<OsString>,
 }
 
+/// What has passed its check.
+#[derive(Debug)]
+struct Checked {
+    candidate: Candidate,
+    /// The program to execute instead, which the candidate executes.
+    proven: Option<Proven>,
+}
+
 impl Handover {
     pub(crate) fn new(identity: Identity, settings: HandoverSettings) -> Self {
-        Self { identity, settings, check: None, checked: None, then: Vec::new(), outcomes: Vec::new() }
+        Self {
+            identity,
+            settings,
+            check: None,
+            checked: None,
+            then: Vec::new(),
+            surroundings: None,
+            outcomes: Vec::new(),
+        }
     }
 
     /// Whether an upgrade begins with one: if the manners or an option ask for it, or if the path of the program leads
@@ -100,7 +120,7 @@ impl Handover {
         if manners.always_hands_over() || self.settings.as_command.is_some() {
             return true;
         }
-        let Ok(running) = fs::metadata(SELF) else { return false };
+        let Ok(running) = fs::metadata(RUNNING) else { return false };
         self.candidate().is_ok_and(|candidate| !candidate.program.file().is(&running))
     }
 
@@ -200,9 +220,17 @@ impl Handover {
             return Some(Vec::new());
         }
         Some(match check.verdict(termination, &self.settings) {
-            Ok(version) => {
-                log.debug(format_args!("the check has passed: {version} can take over"));
-                self.checked = Some(check.candidate);
+            Ok(passed) => {
+                log.debug(format_args!("the check has passed: {} can take over", passed.version));
+                let command = check.candidate.program.file().path.display();
+                let proven = passed.proven.unwrap_or_else(|why| {
+                    log.info(format_args!("the master executes {command} itself: {why}"));
+                    None
+                });
+                if let Some(Proven { file, .. }) = &proven {
+                    log.debug(format_args!("the master executes {} as {command} does", file.path.display()));
+                }
+                self.checked = Some(Checked { candidate: check.candidate, proven });
                 Vec::new()
             }
             Err(reason) => self.give_up(&reason, log),
@@ -275,12 +303,13 @@ impl Candidate {
     }
 }
 
-/// The variables that this master was started with, less those that are to be dropped.
-fn environment(recipe: &Recipe, directory: &Path) -> anyhow::Result<Vec<CString>> {
+/// The variables that this master was started with, less those that are to be dropped; `PWD` is `directory`, if there is one.
+fn environment(recipe: &Recipe, directory: Option<&Path>) -> anyhow::Result<Vec<CString>> {
     let is_dropped = |name: &OsString| recipe.dropped.iter().any(|drop| name == drop.as_str());
-    let kept = env::vars_os().filter(|(name, _)| name != "PWD" && !is_dropped(name));
-    let pwd = (OsString::from("PWD"), directory.as_os_str().to_owned());
-    Ok(kept.chain([pwd]).map(|(name, value)| variable(name, &value)).collect::<Result<_, _>>()?)
+    let is_kept = |name: &OsString| !is_dropped(name) && (directory.is_none() || name != "PWD");
+    let kept = env::vars_os().filter(|(name, _)| is_kept(name));
+    let pwd = directory.map(|directory| (OsString::from("PWD"), directory.as_os_str().to_owned()));
+    Ok(kept.chain(pwd).map(|(name, value)| variable(name, &value)).collect::<Result<_, _>>()?)
 }
 
 fn c_strings(words: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<CString>> {

@@ -15,6 +15,7 @@ use anyhow::{Context, anyhow};
 
 use super::check::PROOF;
 use super::format::{self, HandoverError, Header};
+use super::report::Report;
 use crate::cli::Takeover;
 use crate::config;
 use crate::failure::Failure;
@@ -23,11 +24,13 @@ use crate::master::parts::Parts;
 use crate::master::{HANDLED_SIGNALS, Master};
 use crate::sys::closer::CLOSER;
 use crate::sys::inherit::{self, Inherited, naming, set_close_on_exec};
+use crate::sys::limits::ResourceLimit;
 use crate::sys::memory_file::content;
 use crate::sys::process;
 use crate::sys::rollback::Rollback;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
+use crate::sys::surroundings::Surroundings;
 
 /// Takes over from another master, or checks whether this program could; returns the exit code.
 ///
@@ -51,12 +54,18 @@ pub fn take_over(takeover: &Takeover) -> Result<u8, Failure> {
 
 /// Proves that this program can take over from the state in `file`, by appending to it.
 fn check(file: OwnedFd) -> anyhow::Result<u8> {
+    let inherited = Inherited::besides(&file);
     let bytes = content(&file).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
     let (state, named) = naming(|| format::parse(header, body));
-    state?;
+    let (origin, _) = state?;
     inherit::check_named(&named).context("cannot take over what the state names")?;
-    let proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
+    let mut proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
+    if origin.reads_reports
+        && let Ok(report) = inherited.and_then(Report::own)
+    {
+        proof += &serde_json::to_string(&report).unwrap_or_default();
+    }
     // The position is at the end, where the writer stopped.
     File::from(file).write_all(proof.as_bytes()).context("cannot leave a proof behind the state")?;
     Ok(0)
@@ -119,8 +128,19 @@ fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
     let spawner = guard.must(Spawner::new(), "cannot get memory for the stack of new processes");
     let (state, left) = inherited.lend(|| format::parse(header, body));
     let (_, mut parts) = guard.must(state, "cannot continue from the state");
-    follow_directory(&mut parts);
+    let surroundings = parts.handover.surroundings.take();
+    let mut lost = Vec::new();
+    if returned.is_some() {
+        // Nothing has changed, so everything is as this image left it.
+        lost.extend(surroundings.iter().flat_map(Surroundings::restore));
+    } else {
+        follow_directory(&mut parts);
+    }
+    follow_open_files(&mut parts, surroundings.as_ref());
     parts.log.connect();
+    for what in lost {
+        parts.log.warn(format_args!("cannot restore {what}"));
+    }
     let mut master = Master::new(poll, parts, spawner, signals);
     guard.must(master.register(), "cannot start the loop");
     // From here on this program is the master, and may change the world.
@@ -139,6 +159,14 @@ fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
         None => master.on_replaced(origin),
     }
     master.go_on()
+}
+
+/// The limit on open files may have been changed for good. The workers then have it too; the master raises its own.
+fn follow_open_files(parts: &mut Parts, before: Option<&Surroundings>) {
+    let own = ResourceLimit::own_open_files();
+    if before.is_some_and(|before| own.is_some_and(|own| !before.limits.contains(&own))) {
+        parts.workers.options.open_files = process::raise_open_files().unwrap_or_default();
+    }
 }
 
 /// A program that ran in between may have changed the directory; workers then run there, unless `--chdir` is

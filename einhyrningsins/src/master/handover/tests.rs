@@ -16,7 +16,7 @@ use crate::sys::inherit::naming;
 /// The state of a master with everything in progress, as it wrote it: canaries in their soak, two draining
 /// workers, a booting one, a slot that waits for its next try, clients of each kind. Paths were changed, the
 /// unread replies of one client were shortened, and lines were broken. A new format gets a fixture beside it,
-/// made in the same way: with `--reexec-as` and a script that copies the descriptor of `--with-state-fd`.
+/// made in the same way: with `--reexec-as` and a script that exports `$$` and copies the descriptor of `--with-state-fd`.
 const FORMAT_1: &[u8] = include_bytes!("format-1.state");
 
 /// The same state, as this program writes it after it has read that of format 1.
@@ -126,6 +126,7 @@ fn assert_all_kept(old: &Value, new: &Value) {
 #[test]
 fn every_field_of_format_1_is_read() {
     let ((origin, parts), mut fds) = naming(|| state_of(FORMAT_1, 1));
+    assert!(!origin.reads_reports, "its master took everything behind the proof for the version");
     let (_, body) = Header::parse(FORMAT_1).unwrap();
     let old: Value = serde_json::from_slice(body).unwrap();
     assert_all_kept(&old, &with_origin(written(&parts), &origin));
