@@ -58,7 +58,9 @@ pub use status::{
     ReleaseStatus, SlotListenerStatus, SlotStatus, Status, StopSignalStatus, WorkerState, WorkerStatus,
 };
 pub use target::Target;
-pub use upgrade::{Counts, Left, Outcome, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus};
+pub use upgrade::{
+    Counts, Left, Outcome, Pace, PaceReason, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus,
+};
 pub use values::{
     DEFAULT_DIRECTORY, SOCKET_VARIABLE, SecondsError, SizeError, default_path, einhorns_directory,
     parse_master_name, parse_seconds, parse_seconds_above_zero, parse_size, socket_path,

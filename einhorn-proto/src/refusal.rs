@@ -9,7 +9,6 @@ use crate::{Notice, Resized, Target, UpgradeReport, UpgradeStage, UpgradeStatus,
 
 /// The last answer to a command.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum LastReply {
     /// The command was carried out.
     Done(Done),
@@ -20,7 +19,7 @@ pub enum LastReply {
         /// Whether it ended as the command wanted it to.
         ok: bool,
         /// The end, for programs.
-        report: UpgradeReport,
+        report: Box<UpgradeReport>,
         /// The end, as it was logged.
         notice: Notice,
     },

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, Recycled, UpgradeReport, UpgradeStatus};
+use crate::{Death, Pace, Recycled, UpgradeReport, UpgradeStatus};
 
 /// The state of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Status {
     /// Processes that workers have left behind, by the worker that led them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<LeftoverStatus>,
+    /// How many workers may start at a time, outside of the first start and of `upgrade --fleet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// How many upgrades wait until that has ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queued: u32,

@@ -127,9 +127,61 @@ pub struct UpgradeReport {
     /// What was found out about the workers that it replaced.
     #[serde(default)]
     pub left: Left,
+    /// How many of its workers started at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// What to do about it, or what would show more of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+/// How many workers start at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// At most so many.
+    pub workers: u32,
+    /// Why no more.
+    pub why: PaceReason,
+}
+
+/// Why no more workers start at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaceReason {
+    /// Somebody has asked for that number.
+    Asked,
+    /// There are so many CPUs.
+    Cpus,
+    /// They were seen to leave CPUs idle, and became more each time.
+    Idle,
+    /// Their boots have used so much CPU time that so many keep the CPUs busy.
+    Boots,
+    /// Processes wait for a CPU or for memory.
+    Pressure,
+    /// No more fit into memory.
+    Memory,
+}
+
+impl Pace {
+    /// Whether something but an option and the number of CPUs decides.
+    #[must_use]
+    pub fn is_adapted(self) -> bool {
+        !matches!(self.why, PaceReason::Asked | PaceReason::Cpus)
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why {
+            PaceReason::Asked => "as --max-unacked says",
+            PaceReason::Cpus => "one for each CPU",
+            PaceReason::Idle => "because they leave CPUs idle",
+            PaceReason::Boots => "by what their boots use of the CPUs",
+            PaceReason::Pressure => "because processes wait for a CPU or for memory",
+            PaceReason::Memory => "because no more fit into memory",
+        };
+        write!(f, "up to {} at a time, {why}", self.workers)
+    }
 }
 
 /// Warnings that a report repeats in full. Source: this program; einhorn-control(7).

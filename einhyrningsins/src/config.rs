@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
 use anyhow::{Context, bail};
-use einhorn_proto::{DEFAULT_DIRECTORY, SOCKET_VARIABLE, Severity, socket_path};
+use einhorn_proto::{DEFAULT_DIRECTORY, SOCKET_VARIABLE, Severity, WORKERS_MAX, socket_path};
 use einhyrningsins_supervisor::{AckMode, MaxAge, Policy, RecyclingLimits, Retries};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
     AckModeArg, Args, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, NumberArg, RecyclingArgs,
-    SharedArgs, UserArg,
+    SharedArgs, UnackedArg, UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
@@ -126,6 +126,8 @@ pub struct CommandLine {
     /// Whether `-m` asks for manual acks, which overrides the default of `--ack-mode`.
     pub manual: bool,
     pub retries: Retries,
+    /// How many workers may start at a time, where nothing else is asked for.
+    pub unacked: UnackedArg,
     /// Whether an upgrade takes the place of one that runs.
     pub upgrade_restarts: bool,
     /// How long the report of an upgrade waits for the workers that it replaced.
@@ -156,6 +158,7 @@ impl From<Args> for CommandLine {
             dialect: Dialect::Native,
             manual,
             retries: Retries::DEFAULT,
+            unacked: UnackedArg::Auto(WORKERS_MAX),
             upgrade_restarts: false,
             report_wait: REPORT_WAIT,
             drops_at_start: true,
@@ -187,6 +190,7 @@ impl Config {
             (_, true) => Family::V6,
             _ => Family::Any,
         };
+        let unacked = args.max_unacked.unwrap_or(line.unacked);
         let account = account(args.process.user, args.process.group)?;
         let process = ProcessOptions {
             umask: args.process.umask,
@@ -208,7 +212,10 @@ impl Config {
                 seconds: args.seconds,
                 ack,
                 retries: args.retries.map_or(line.retries, Retries::always),
-                unacked_max: args.max_unacked.unwrap_or_else(available_cpus),
+                unacked_max: match unacked {
+                    UnackedArg::Auto(max) | UnackedArg::Count(max) => max,
+                },
+                unacked_by_cpus: matches!(unacked, UnackedArg::Auto(_)).then(available_cpus),
                 upgrade_additional_max: args.max_upgrade_additional,
                 graceful_signal: args.graceful_signal.map(core_signal),
                 grace: args.signal_timeout,
@@ -326,7 +333,7 @@ fn seed() -> u64 {
 }
 
 /// The CPUs that the affinity mask and the cgroup allow; 1 if that is unknown.
-fn available_cpus() -> u32 {
+pub(crate) fn available_cpus() -> u32 {
     thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX))
 }
 

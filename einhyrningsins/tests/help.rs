@@ -118,9 +118,12 @@ fn of_the_native_command_line() {
 
               [default: 5]
 
-          --max-unacked <N>
-              Unacked workers at a time, except at the first start [default: the number of available
-              CPUs]
+          --max-unacked <N|auto[:MAX]>
+              Unacked workers at a time, except at the first start and in fleets
+
+              "auto": as many as keep the CPUs busy, by what boots use, and fit into memory; "auto:MAX":
+              at most MAX of them, for a database that bears no more connections. [default: auto; in
+              einhorn's place the number of available CPUs]
 
           --max-upgrade-additional <N>
               Workers above COUNT that may live during an upgrade, draining ones counted [default: no
@@ -422,9 +425,12 @@ fn of_einhorns_command_line() {
 
               [default: 5]
 
-          --max-unacked <N>
-              Unacked workers at a time, except at the first start [default: the number of available
-              CPUs]
+          --max-unacked <N|auto[:MAX]>
+              Unacked workers at a time, except at the first start and in fleets
+
+              "auto": as many as keep the CPUs busy, by what boots use, and fit into memory; "auto:MAX":
+              at most MAX of them, for a database that bears no more connections. [default: auto; in
+              einhorn's place the number of available CPUs]
 
           --max-upgrade-additional <N>
               Workers above COUNT that may live during an upgrade, draining ones counted [default: no

@@ -25,6 +25,7 @@ mod nothing_is_dropped;
 mod notify;
 mod old_kernels;
 mod options;
+mod pace;
 mod per_slot;
 mod per_slot_sockets;
 mod per_slot_steering;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         old_kernels::trials(),
         options::trials(),
         per_slot::trials(),
+        pace::trials(),
         per_slot_sockets::trials(),
         per_slot_steering::trials(),
         pid_one::trials(),

@@ -96,7 +96,7 @@ const NEW: [New; 15] = [
 
 /// The other calls of the master and its libraries, which every kernel since 3.16 has, on whichever architecture.
 const OLD: &str = "
-    accept accept4 access arch_prctl bind brk capget capset chdir chmod chown clock_gettime clock_nanosleep clone close connect
+    accept accept4 access arch_prctl bind brk capget capset chdir chmod chown clock_getres clock_gettime clock_nanosleep clone close connect
     dup dup2 dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 execve exit exit_group faccessat fchdir fchmod
     fchmodat fchown fchownat fcntl flock fstat fstatfs ftruncate futex getcwd getdents64 getegid geteuid get_mempolicy getgid getgroups
     getpid getppid getpriority getsockname getsockopt gettid getuid inotify_add_watch inotify_init1 inotify_rm_watch ioctl

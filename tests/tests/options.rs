@@ -40,6 +40,7 @@ fn what_the_pool_is_held_to_shows_in_the_state() {
         "ack_seconds": 7.0,
         "retries": { "unproven": 4, "upgrade": 4, "proven": 4 },
         "max_unacked": 3,
+        "auto_unacked": false,
         "max_upgrade_additional": 2,
         "graceful_signal": "SIGTERM",
         "signal_timeout": 9.0,
@@ -53,13 +54,13 @@ fn what_the_pool_is_held_to_shows_in_the_state() {
 
 fn what_it_is_held_to_without_options_is_as_documented() {
     let master = Master::builder().timer_acks(0.0).start();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let expected = json!({
         "seconds": 1.0,
         "ack_mode": "timer",
         "ack_seconds": 0.0,
         "retries": { "unproven": 3, "upgrade": 3, "proven": null },
-        "max_unacked": cpus,
+        "max_unacked": null,
+        "auto_unacked": true,
         "max_upgrade_additional": null,
         "graceful_signal": null,
         "signal_timeout": null,

@@ -200,7 +200,7 @@ pub enum Notice {
     },
     /// The report of a rollout that has ended. It comes when the workers that were replaced have gone, or a second after
     /// the end.
-    UpgradeReported(UpgradeReport),
+    UpgradeReported(Box<UpgradeReport>),
     /// The canaries of an upgrade are up, and the rest waits.
     SoakStarted {
         /// The new generation.

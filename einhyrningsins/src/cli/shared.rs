@@ -14,8 +14,8 @@ use einhorn_proto::{WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds
 use super::recycling::RecyclingArgs;
 use super::stop_signal::{self, parse_stop_signal};
 use super::values::{
-    AckModeArg, LogFormat, NiceArg, NumberArg, parse_ack_mode, parse_bind, parse_control_mode, parse_nice,
-    parse_notify_mode, parse_number, parse_socket_path, parse_variable,
+    AckModeArg, LogFormat, NiceArg, NumberArg, UnackedArg, parse_ack_mode, parse_bind, parse_control_mode,
+    parse_nice, parse_notify_mode, parse_number, parse_socket_path, parse_unacked, parse_variable,
 };
 use super::{HandoverArgs, ProcessArgs};
 use crate::listen::{BindOption, BindSpec};
@@ -114,10 +114,12 @@ pub struct SharedArgs {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, help_heading = "Workers")]
     pub shrink_grace: Duration,
 
-    /// Unacked workers at a time, except at the first start [default: the number of available CPUs]
-    #[arg(long, value_name = "N", help_heading = "Workers",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
-    pub max_unacked: Option<u32>,
+    /// Unacked workers at a time, except at the first start and in fleets
+    ///
+    /// "auto": as many as keep the CPUs busy, by what boots use, and fit into memory; "auto:MAX": at most MAX of them, for
+    /// a database that bears no more connections. [default: auto; in einhorn's place the number of available CPUs]
+    #[arg(long, value_name = "N|auto[:MAX]", help_heading = "Workers", value_parser = parse_unacked)]
+    pub max_unacked: Option<UnackedArg>,
 
     /// Workers above COUNT that may live during an upgrade, draining ones counted [default: no limit]
     #[arg(long, value_name = "N", help_heading = "Workers",

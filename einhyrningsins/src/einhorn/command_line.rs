@@ -15,8 +15,8 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use einhorn_proto::{SOCKET_VARIABLE, Severity, WORKERS_MAX, default_path, einhorns_directory, socket_path};
 use einhyrningsins_supervisor::Retries;
 
-use crate::cli::{Answer, LogFormat, NiceArg, NumberArg, SharedArgs, parse_nice};
-use crate::config::{CommandLine, Dialect};
+use crate::cli::{Answer, LogFormat, NiceArg, NumberArg, SharedArgs, UnackedArg, parse_nice};
+use crate::config::{CommandLine, Dialect, available_cpus};
 use crate::listen::BindSpec;
 
 /// The usage for a command line without a program. Its first line is einhorn's.
@@ -229,6 +229,7 @@ impl From<Args> for CommandLine {
             dialect: Dialect::Einhorn,
             manual: false,
             retries: RETRIES,
+            unacked: UnackedArg::Count(available_cpus()),
             upgrade_restarts: true,
             // Its clients wait for the last ack and no longer.
             report_wait: Duration::ZERO,

@@ -22,9 +22,10 @@ fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
         draining: 0,
         took_ms: 1,
         left: Left::default(),
+        pace: None,
         hint: None,
     };
-    LastReply::Upgrade { ok: true, report, notice: notice() }
+    LastReply::Upgrade { ok: true, report: Box::new(report), notice: notice() }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! not on a child. Each part below owns its descriptors and its state, and knows nothing of the others; `parts.rs` lists
 //! those that outlive a handover. `carry_out` is where an action of the core meets them.
 
+mod boots;
 mod captures;
 mod children;
 mod control;
@@ -41,6 +42,7 @@ use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, SpawnFailure};
 
+use boots::Boots;
 pub(crate) use captures::Captures;
 use children::{Census, Children, heard};
 use control::{Budget, Request, View};
@@ -99,6 +101,7 @@ pub(crate) struct Master {
     children: Children,
     sampling: Sampling,
     unacked: Unacked,
+    boots: Boots,
     places: Places,
     ready: Ready,
     /// What the core has asked for and was not carried out yet, in order.
@@ -127,6 +130,9 @@ impl Master {
         let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
         let ready = Ready { children: true, places: true, ..Ready::default() };
         let (children, unacked) = (Children::new(), Unacked::default());
+        let is_paced = parts.core.policy().unacked_by_cpus.is_some();
+        let starting = parts.core.starting().filter(|_| is_paced);
+        let boots = Boots::new(starting.map(|(pid, at)| (system_pid(pid), forms::instant(at))));
         Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
@@ -136,6 +142,7 @@ impl Master {
             children,
             sampling,
             unacked,
+            boots,
             places: Places::default(),
             ready,
             actions: VecDeque::new(),
@@ -227,6 +234,7 @@ impl Master {
             self.parts.deadline(),
             self.sampling.deadline(),
             self.unacked.deadline(),
+            self.boots.deadline(),
             self.places.deadline(),
             self.ready.deadline(),
         ];
@@ -302,6 +310,9 @@ impl Master {
         self.parts.groups.are_buried();
         for event in self.sampling.turn(&self.parts.core, now) {
             self.feed(event);
+        }
+        if let Some(load) = self.boots.turn(now, self.parts.core.policy()) {
+            self.feed(load);
         }
         self.unacked.turn(now, self.parts.core.policy().ack, &mut self.parts.log);
         self.note_lost_time(Some(Duration::ZERO));
@@ -516,6 +527,7 @@ impl Master {
                             self.forget_actions_for(spawned.pid);
                         }
                         let (parts, registry) = (&mut self.parts, self.poll.registry());
+                        self.boots.on_spawned(spawned.pid, parts.core.policy());
                         if let Some(stream) = spawned.control {
                             parts.control.adopt(registry, stream, spawned.pid);
                         }
@@ -559,6 +571,10 @@ impl Master {
             Action::Signal { pid, signal } => return self.children.signal(system_pid(pid), signal),
             Action::PrepareUpgrade { request, plan } => return self.prepare_upgrade(request, plan),
             Action::ResolveRelease { generation } => {
+                if let Some(load) = self.boots.look_ahead(parts.core.policy()) {
+                    self.note(load);
+                }
+                let parts = &mut self.parts;
                 return Some(match parts.resolve(&mut self.spawner, generation) {
                     Ok(()) => {
                         let same_as = parts.workers.same_as(generation);
@@ -577,6 +593,7 @@ impl Master {
                     self.unacked.on_notice(&notice, parts.core.policy().ack);
                     self.unacked.name_background(&notice, &mut parts.log);
                 }
+                self.boots.on_notice(&notice);
                 parts.service.on_notice(&notice);
                 parts.control.publish(&notice, &progress_of, counts);
             }

@@ -3,13 +3,13 @@
 //! It reads one small file of `/proc` per worker and period. A large pool is sampled in parts, so that no round
 //! of the loop reads many files. Without a limit there is no timer at all.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use einhyrningsins_supervisor::{Event, Report, Supervisor};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::Pid;
 
 use crate::forms::{core_pid, system_pid};
+use crate::sys::load::memory;
 
 /// Each worker is sampled once per period.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -20,7 +20,6 @@ const WORKERS_PER_ROUND: usize = 64;
 /// The samples that are still due.
 #[derive(Debug)]
 pub(super) struct Sampling {
-    page_bytes: u64,
     /// When to continue; `None` without a limit.
     next: Option<Instant>,
     /// Workers still to be sampled in this period.
@@ -31,30 +30,12 @@ pub(super) struct Sampling {
 
 impl Sampling {
     pub(super) fn new(is_wanted: bool) -> Self {
-        let page_bytes =
-            sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
         let now = Instant::now();
-        Self {
-            page_bytes: page_bytes.unwrap_or(4096),
-            next: is_wanted.then_some(now + PERIOD),
-            left: Vec::new(),
-            period_ends: now + PERIOD,
-        }
+        Self { next: is_wanted.then_some(now + PERIOD), left: Vec::new(), period_ends: now + PERIOD }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.next
-    }
-
-    /// The memory of `pid`, in bytes; `None` if it is gone.
-    ///
-    /// # Source
-    /// `proc_pid_statm(5)`: the second number, in pages. It misses what the kernel has not summed up yet, some
-    /// hundreds of kilobytes on a machine with many CPUs.
-    fn resident_bytes(&self, pid: Pid) -> Option<u64> {
-        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-        let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-        Some(pages.saturating_mul(self.page_bytes))
     }
 
     /// Samples the next few workers, if it is time.
@@ -73,7 +54,7 @@ impl Sampling {
         let pause = left / u32::try_from(rounds + 1).unwrap_or(u32::MAX);
         self.next = Some(now + if rounds == 0 { left } else { pause });
         let measured = looked_at.into_iter().filter_map(|pid| {
-            Some(Event::Heard { pid: core_pid(pid), report: Report::Rss(self.resident_bytes(pid)?) })
+            Some(Event::Heard { pid: core_pid(pid), report: Report::Rss(memory(pid)?.resident) })
         });
         measured.collect()
     }

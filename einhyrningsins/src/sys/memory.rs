@@ -1,4 +1,4 @@
-//! How much memory the master may have.
+//! How much memory there is for the master and its workers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,46 @@ pub fn memory_max() -> Option<u64> {
     of_process.chain(of_cgroup(&cgroup, Path::new("/sys/fs/cgroup"))).min()
 }
 
-/// The lowest limit of a cgroup of version 2, as `/proc/self/cgroup` names it, and of those above it.
-fn of_cgroup(cgroup: &str, mount: &Path) -> Option<u64> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let folders = Path::new(path).ancestors().map(|folder| mount.join(folder));
-    folders.filter_map(|folder: PathBuf| limit(&folder.join("memory.max"))).min()
+/// How much memory new workers may take before something must give way, in bytes; `None` if that cannot be found out.
+///
+/// # Source
+/// `proc_meminfo(5)`, MemAvailable; in each cgroup of version 2 that has a limit, that less what is in use, of which the
+/// kernel drops the cached files that nobody has used lately (`inactive_file` in `memory.stat`).
+pub fn memory_available() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = field(&meminfo, "MemAvailable:").map(|kilobytes| kilobytes.saturating_mul(1024));
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    kilobytes.into_iter().chain(left_in_cgroup(&cgroup, Path::new("/sys/fs/cgroup"))).min()
 }
 
-fn limit(file: &Path) -> Option<u64> {
+fn left_in_cgroup(cgroup: &str, mount: &Path) -> Option<u64> {
+    let left = folders(cgroup, mount)?.filter_map(|folder| {
+        let max = number(&folder.join("memory.max"))?;
+        let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let idle = field(&stat, "inactive_file").unwrap_or(0);
+        Some(max.saturating_sub(number(&folder.join("memory.current"))?.saturating_sub(idle)))
+    });
+    left.min()
+}
+
+/// The number behind `name` in a file of names and numbers.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The lowest limit of a cgroup of version 2, as `/proc/self/cgroup` names it, and of those above it.
+fn of_cgroup(cgroup: &str, mount: &Path) -> Option<u64> {
+    folders(cgroup, mount)?.filter_map(|folder| number(&folder.join("memory.max"))).min()
+}
+
+/// The folder of a cgroup of version 2, as `/proc/self/cgroup` names it, and those above.
+fn folders(cgroup: &str, mount: &Path) -> Option<impl Iterator<Item = PathBuf>> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(path).ancestors().map(|folder| mount.join(folder)))
+}
+
+fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
@@ -41,5 +73,13 @@ mod tests {
         fs::write(mount.path().join("web/server/memory.max"), "max\n").unwrap();
         fs::write(mount.path().join("web/memory.max"), "1048576\n").unwrap();
         assert_eq!(of_cgroup("4:cpu:/a\n0::/web/server\n", mount.path()), Some(1_048_576));
+        fs::write(mount.path().join("web/memory.current"), "1000000\n").unwrap();
+        fs::write(mount.path().join("web/memory.stat"), "anon 9\ninactive_file 500000\n").unwrap();
+        assert_eq!(left_in_cgroup("0::/web/server\n", mount.path()), Some(548_576));
+    }
+
+    #[test]
+    fn some_memory_is_available() {
+        assert!(memory_available().unwrap() > 1_000_000);
     }
 }

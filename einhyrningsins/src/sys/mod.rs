@@ -12,6 +12,7 @@ pub mod cpus;
 pub mod group;
 pub mod inherit;
 pub mod limits;
+pub mod load;
 pub mod local_time;
 pub mod lock_file;
 pub mod manager;

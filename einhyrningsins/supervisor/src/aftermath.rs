@@ -4,6 +4,7 @@
 //! replaced have gone and it is settled what they have left behind, or `Policy::report_wait` later: by then it is mostly
 //! known whether they drained. The last rollout stays here, for `status`.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -145,7 +146,7 @@ impl Supervisor {
         let Some(ended) = self.tables.aftermath.0.get_mut(at) else { return };
         ended.is_reported = true;
         ended.report.draining = count(ended.old.len());
-        let (report, mut notice) = (ended.report.clone(), ended.notice.clone());
+        let (report, mut notice) = (Box::new(ended.report.clone()), ended.notice.clone());
         if let Notice::UpgradeDone { draining, .. } = &mut notice {
             *draining = report.draining;
         }

@@ -119,7 +119,9 @@ impl Supervisor {
     fn configure(&mut self, change: PolicyChange) -> Result<Done, Refusal> {
         let policy = &mut self.tables.policy;
         policy.seconds = change.seconds.unwrap_or(policy.seconds);
-        policy.unacked_max = change.unacked_max.unwrap_or(policy.unacked_max);
+        if let Some(max) = change.unacked_max {
+            (policy.unacked_max, policy.unacked_by_cpus) = (max, None);
+        }
         policy.upgrade_additional_max = change.upgrade_additional_max.or(policy.upgrade_additional_max);
         if let Some(grace) = change.grace {
             policy.grace = Some(grace);

@@ -10,6 +10,7 @@ use super::Signal;
 use einhorn_proto::{AckSource, Counts, DrainEnding, LastReply, Notice, SignalReason, Target, Termination};
 use serde::{Deserialize, Serialize};
 
+use super::allowance::BootLoad;
 use super::convention::Convention;
 use super::policy::PolicyChange;
 
@@ -121,6 +122,8 @@ pub enum Event {
         /// What failed and why, in words.
         reason: String,
     },
+    /// What was seen of the workers that start, or of the last one that did.
+    BootLoad(BootLoad),
     /// For so long nobody ran, neither the master nor its workers, as in a frozen cgroup: no deadline of a process counts
     /// that time.
     TimeLost(Duration),

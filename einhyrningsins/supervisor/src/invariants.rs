@@ -120,7 +120,7 @@ impl Supervisor {
             debug_assert!(pool.live() <= bound, "I3: {} live workers, bound {bound}", pool.live());
         }
         if before.was_ready && self.tables.is_paced() && unacked > before.unacked {
-            let bound = self.tables.policy.unacked_max as usize;
+            let bound = self.tables.pace().workers as usize;
             debug_assert!(unacked <= bound, "I4: {unacked} unacked workers, bound {bound}");
         }
     }

@@ -37,6 +37,7 @@
 extern crate alloc;
 
 mod aftermath;
+mod allowance;
 mod commands;
 mod convention;
 mod event;
@@ -75,6 +76,7 @@ use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 use einhorn_proto::{LastReply, Notice, Severity};
 
+pub use allowance::BootLoad;
 pub use convention::{Convention, Shows};
 pub use event::{
     Action, Ask, Event, Generation, PoolCommand, Report, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,

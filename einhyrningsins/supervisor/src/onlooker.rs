@@ -66,6 +66,8 @@ pub(super) struct Onlooker {
     turned: BTreeSet<u64>,
     /// The exit code, once the master has ended.
     pub(super) exit: Option<u8>,
+    /// The last look at the workers that start showed pressure.
+    is_pressed: bool,
     is_stopping: bool,
     is_stopped_at_once: bool,
 }
@@ -139,6 +141,9 @@ impl Onlooker {
             }
             Event::Heard { pid, report: Report::LostSocket } if self.processes.contains_key(pid) => {
                 self.unreached.insert(*pid);
+            }
+            Event::BootLoad(load) => {
+                self.is_pressed = load.is_pressed && supervisor.tables.pool.unacked() > 0;
             }
             Event::TimeLost(lost) => self.frozen += *lost,
             Event::Heard { pid, report: Report::StopSent { signal, .. } } => {
@@ -278,6 +283,10 @@ impl Onlooker {
             Action::Spawn { generation, .. } => {
                 assert!(!self.is_stopping, "I8: spawned after the stop");
                 assert_ne!(self.held, Some(*generation), "a slot is filled again before the upgrade begins");
+                let Tables { policy, pool, .. } = &supervisor.tables;
+                let cpus = policy.unacked_by_cpus.filter(|_| self.is_pressed && supervisor.tables.is_paced());
+                let is_too_many = cpus.is_some_and(|cpus| pool.unacked() > cpus as usize);
+                assert!(!is_too_many, "I4: {} workers start under pressure", pool.unacked());
             }
             Action::PrepareUpgrade { request, plan } => {
                 self.preparing.push_back((*request, *plan));

@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use einhorn_proto::{ExitReason, Left, Notice, Outcome, RolloutKind, UpgradeFailure};
+use einhorn_proto::{ExitReason, Left, Notice, Outcome, Pace, RolloutKind, UpgradeFailure};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, RequestKey, SlotNumber, UpgradePlan};
@@ -97,6 +97,9 @@ pub(crate) struct Rollout {
     /// What was found out about the workers that it replaces.
     #[serde(default)]
     left: Left,
+    /// How many of its workers have started at a time, at most.
+    #[serde(default)]
+    pace: Option<Pace>,
 }
 
 /// How far a rollout is.
@@ -145,6 +148,7 @@ impl Rollout {
             attempts: BTreeMap::new(),
             retries: BTreeMap::new(),
             left: Left::default(),
+            pace: None,
         }
     }
 
@@ -317,6 +321,17 @@ impl Rollout {
     pub(crate) fn tries(&mut self, slot: SlotNumber) {
         self.attempts.entry(slot).or_default().tries += 1;
         self.retries.remove(&slot);
+    }
+
+    /// So many of its workers start now, and why no more do.
+    pub(crate) fn paced(&mut self, pace: Pace) {
+        if self.pace.is_none_or(|most| most.workers < pace.workers) {
+            self.pace = Some(pace);
+        }
+    }
+
+    pub(crate) fn pace(&self) -> Option<Pace> {
+        self.pace
     }
 
     /// A worker of it died in `slot`.

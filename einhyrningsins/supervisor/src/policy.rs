@@ -21,6 +21,10 @@ pub struct Policy {
     pub retries: Retries,
     /// Unacked workers at a time, outside of the first start; at least 1.
     pub unacked_max: u32,
+    /// The number of CPUs for workers, where what boots use decides how many of those may start at a time, up to
+    /// `unacked_max`; `None` where that is always the number.
+    #[serde(default)]
+    pub unacked_by_cpus: Option<u32>,
     /// How many workers an upgrade may have above the number asked for; at least 1. `None` for no bound but
     /// `unacked_max`.
     pub upgrade_additional_max: Option<u32>,
@@ -120,7 +124,7 @@ pub struct PolicyChange {
     pub workers: Option<u32>,
     /// The shortest time between two spawns of one slot; not zero. What waits already goes on to wait as long.
     pub seconds: Option<Duration>,
-    /// Unacked workers at a time; at least 1. Those that are starting go on.
+    /// Exactly so many unacked workers at a time; at least 1. Those that are starting go on.
     pub unacked_max: Option<u32>,
     /// How many workers an upgrade may have above the number asked for; at least 1. Those that live go on.
     pub upgrade_additional_max: Option<u32>,

@@ -43,6 +43,10 @@ impl Supervisor {
             Event::GroupSeen { group, members, listens } => self.on_group_seen(group, members, listens),
             Event::ReleaseResolved { generation, same_as } => self.on_release_resolved(generation, same_as),
             Event::ReleaseFailed { generation, reason } => self.on_release_failed(generation, reason),
+            Event::BootLoad(load) => {
+                let is_last = self.tables.pool.unacked() == 0;
+                self.tables.allowance.note(load, is_last);
+            }
             Event::TimeLost(lost) => self.on_time_lost(lost),
             Event::DeadlineReached => self.reached = now,
         }

@@ -63,6 +63,7 @@ impl World {
             },
             retries: if dice.bool() { Retries::always(dice.u32(1..5)) } else { Retries::DEFAULT },
             unacked_max: dice.u32(1..5),
+            unacked_by_cpus: dice.bool().then(|| dice.u32(1..3)),
             upgrade_additional_max: dice.bool().then(|| dice.u32(1..4)),
             graceful_signal: dice.bool().then_some(Signal::SIGUSR2),
             grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
@@ -268,6 +269,15 @@ impl World {
                 3 => {
                     let groups = self.onlooker.groups.keys().next().copied();
                     self.onlooker.empty_groups.extend(groups);
+                }
+                6 | 7 => {
+                    let load = BootLoad {
+                        busy_permille: self.dice.u32(..1000),
+                        is_pressed: self.dice.u32(..3) == 0,
+                        filling: self.dice.bool().then(|| self.dice.u32(..6)),
+                        room: self.dice.bool().then(|| self.dice.u32(..6)),
+                    };
+                    self.feed(Event::BootLoad(load));
                 }
                 5 if self.supervisor.is_timed() => {
                     let lost = Duration::from_millis(self.dice.u64(..5000));

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Counts, LastUpgrade, Lasting, LeftoverStatus, MasterState, Recycled, RolloutKind, SignalReason,
+    Counts, LastUpgrade, Lasting, LeftoverStatus, MasterState, Pace, Recycled, RolloutKind, SignalReason,
     SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub lasting: Vec<Lasting>,
     /// What workers have left behind.
     pub leftovers: Vec<LeftoverStatus>,
+    /// How many workers may start at a time.
+    pub pace: Pace,
 }
 
 /// How the pool is, in numbers.
@@ -109,6 +111,7 @@ impl Supervisor {
             last_upgrade: self.tables.aftermath.last(now),
             lasting: self.tables.lasting(now),
             leftovers: self.tables.leftovers.statuses(now),
+            pace: self.tables.pace(),
         }
     }
 
@@ -131,6 +134,12 @@ impl Supervisor {
     /// The pids of all live workers.
     pub fn pids(&self) -> impl Iterator<Item = Pid> {
         self.tables.pool.workers().filter_map(|worker| worker.pid)
+    }
+
+    /// The workers that have not acked, and when they were spawned.
+    pub fn starting(&self) -> impl Iterator<Item = (Pid, Moment)> {
+        let starting = self.tables.pool.workers().filter(|worker| worker.is_unacked());
+        starting.filter_map(|worker| Some((worker.pid?, worker.spawned_at)))
     }
 
     /// The pids of the workers that were not asked to stop.

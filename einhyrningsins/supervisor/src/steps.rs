@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
-    AckSource, DrainReason, ExitReason, Lasting, MISSED_BOOT_DEADLINE, NextStep, Notice, Outcome,
+    AckSource, DrainReason, ExitReason, Lasting, MISSED_BOOT_DEADLINE, NextStep, Notice, Outcome, Pace,
     RecycleReason, UpgradeFailure,
 };
 
@@ -17,7 +17,7 @@ use super::plan::Plan;
 use super::pool::{Loss, Pass, Role};
 use super::rules::{Fate, Step};
 use super::signal::{Pid, Signal};
-use super::tables::Tables;
+use super::tables::{Tables, count};
 use super::worker::{Drain, Process, Worker};
 
 /// The grace period of a worker that missed its boot deadline, or fell silent, where the policy sets none: it hangs,
@@ -26,6 +26,15 @@ use super::worker::{Drain, Process, Worker};
 const HANGING_GRACE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
+    /// One more worker starts, as far as the allowance lets it.
+    fn note_pace(&mut self) {
+        let (is_paced, pace) = (self.tables.is_paced(), self.tables.pace());
+        let workers = count(self.tables.pool.unacked());
+        if let Some(rollout) = self.tables.plan.rollout_mut().filter(|_| is_paced) {
+            rollout.paced(Pace { workers, ..pace });
+        }
+    }
+
     /// Takes a step.
     pub(crate) fn take(&mut self, step: Step) {
         match step {
@@ -67,6 +76,7 @@ impl Supervisor {
                 if let Some(rollout) = rollout.filter(|rollout| rollout.to() == generation) {
                     rollout.tries(slot);
                 }
+                self.note_pace();
                 self.actions.push(spawn);
             }
             Step::Replace(slot, worker, generation) => {
@@ -74,6 +84,7 @@ impl Supervisor {
                 if let Some(rollout) = self.tables.plan.rollout_mut() {
                     rollout.tries(slot);
                 }
+                self.note_pace();
                 self.actions.push(spawn);
             }
             Step::Reassign(slot, generation) => self.tables.pool.reassign(slot, generation, self.now),

@@ -4,10 +4,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use einhorn_proto::Lasting;
+use einhorn_proto::{Lasting, Pace};
 use serde::{Deserialize, Serialize};
 
 use super::aftermath::Aftermath;
+use super::allowance::Allowance;
 use super::event::Generation;
 use super::leftovers::Leftovers;
 use super::moment::{Moment, milliseconds};
@@ -33,6 +34,8 @@ pub struct Tables {
     pub(crate) aftermath: Aftermath,
     #[serde(default)]
     pub(crate) leftovers: Leftovers,
+    #[serde(default)]
+    pub(crate) allowance: Allowance,
     pub(crate) started_at: Option<Moment>,
     /// Whether the pool was once full. Until then spawns are not paced.
     pub(crate) was_ready: bool,
@@ -60,6 +63,7 @@ impl Tables {
             queue: Queue::default(),
             aftermath: Aftermath::default(),
             leftovers: Leftovers::default(),
+            allowance: Allowance::default(),
             started_at: None,
             was_ready: false,
         }
@@ -103,16 +107,21 @@ impl Tables {
         self.live_max().is_none_or(|bound| self.pool.live() + additional <= bound)
     }
 
-    /// Whether spawns are bound by `Policy::unacked_max`: not before the pool was full, and not in a fleet.
+    /// Whether spawns are bound by the allowance: not before the pool was full, and not in a fleet.
     pub(crate) fn is_paced(&self) -> bool {
         let is_fleet = self.plan.rollout().is_some_and(super::plan::Rollout::is_fleet_forward);
         self.was_ready && !is_fleet
     }
 
+    /// How many unacked workers there may be at this moment.
+    pub(crate) fn pace(&self) -> Pace {
+        self.allowance.now(&self.policy)
+    }
+
     /// Whether one more worker may be spawned. The shell is asked for one at a time: before each, it can hear of other
     /// things, and a stop finds no queue of workers that are still to be spawned.
     pub(crate) fn may_spawn(&self) -> bool {
-        let is_paced = self.is_paced() && self.pool.unacked() >= self.policy.unacked_max as usize;
+        let is_paced = self.is_paced() && self.pool.unacked() >= self.pace().workers as usize;
         self.pool.unspawned.is_empty() && !is_paced && self.has_room_for(1)
     }
 

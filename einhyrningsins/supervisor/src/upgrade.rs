@@ -278,6 +278,7 @@ impl Supervisor {
             draining: count(self.tables.pool.draining()),
             took_ms: rollout.since().map_or(0, |since| milliseconds(self.now - since)),
             left: rollout.left().clone(),
+            pace: rollout.pace(),
             hint: None,
         }
     }

@@ -1,7 +1,7 @@
 //! The smallest worker: says that it is ready at once, and ends when it is asked to.
 //!
-//! It sends `READY=1` to `NOTIFY_SOCKET`, after `TINY_BOOT_MS` milliseconds if that is set. It takes no
-//! connections: what is measured or counted with it is the master. With `TINY_CONNECTIONS=N` it opens N connections to the
+//! It sends `READY=1` to `NOTIFY_SOCKET`, after it has slept for `TINY_BOOT_MS` milliseconds and computed for `TINY_BURN_MS`
+//! milliseconds of CPU time, if those are set. It takes no connections: what is measured or counted with it is the master. With `TINY_CONNECTIONS=N` it opens N connections to the
 //! control socket before, and keeps them.
 
 use std::io::Write;
@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::time::ClockId;
 
 fn main() -> std::io::Result<()> {
     let mut stop = SigSet::empty();
@@ -18,10 +19,10 @@ fn main() -> std::io::Result<()> {
     stop.add(Signal::SIGTERM);
     // Before it is ready: a signal that comes right after must end it in good order.
     stop.thread_block()?;
-    if let Some(boot) = std::env::var("TINY_BOOT_MS").ok().and_then(|text| text.parse().ok()) {
-        thread::sleep(Duration::from_millis(boot));
-    }
-    let number = std::env::var("TINY_CONNECTIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    thread::sleep(Duration::from_millis(number("TINY_BOOT_MS")));
+    let burn = Duration::from_millis(number("TINY_BURN_MS"));
+    while Duration::from(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?) < burn {}
+    let number = number("TINY_CONNECTIONS");
     let _connections = (0..number).map(|_| connection()).collect::<std::io::Result<Vec<_>>>()?;
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
         let socket = UnixDatagram::unbound()?;
@@ -33,6 +34,11 @@ fn main() -> std::io::Result<()> {
     }
     stop.wait()?;
     Ok(())
+}
+
+/// The number in a variable; 0 without one.
+fn number(variable: &str) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// A connection to the control socket, on which half a request was sent. The master may have closed it already.

@@ -1,6 +1,6 @@
 //! What `status` and `state` show.
 
-use einhorn_proto::{MasterStatus, ReleaseStatus, Severity, Status, StopSignalStatus};
+use einhorn_proto::{MasterStatus, ReleaseStatus, Severity, Status, StopSignalStatus, WORKERS_MAX};
 use einhyrningsins_supervisor::{Generation, Signal};
 use serde_json::{Value, json};
 
@@ -55,6 +55,7 @@ impl Control {
             last_upgrade: pool.last_upgrade,
             lasting: pool.lasting,
             leftovers: pool.leftovers,
+            pace: Some(pool.pace),
         }
     }
 
@@ -83,7 +84,8 @@ impl Control {
                     "upgrade": policy.retries.upgrade,
                     "proven": policy.retries.proven,
                 },
-                "max_unacked": policy.unacked_max,
+                "max_unacked": Some(policy.unacked_max).filter(|max| *max < WORKERS_MAX),
+                "auto_unacked": policy.unacked_by_cpus.is_some(),
                 "max_upgrade_additional": policy.upgrade_additional_max,
                 "graceful_signal": policy.graceful_signal.map(Signal::as_str),
                 "signal_timeout": policy.grace.map(|grace| grace.as_secs_f64()),

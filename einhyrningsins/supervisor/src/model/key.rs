@@ -33,6 +33,7 @@ pub(super) fn key_of(world: &World, age_max: Duration) -> Key {
     writer.queue();
     writer.aftermath();
     writer.leftovers();
+    writer.allowance();
     writer.bytes.into_boxed_slice()
 }
 
@@ -265,6 +266,11 @@ impl<'a> Writer<'a> {
             leftover.deadlines(leader).for_each(|(at, _)| self.until(1, Some(at)));
             STOPS.into_iter().for_each(|stop| self.small(usize::from(leftover.stops.has(stop))));
         }
+    }
+
+    fn allowance(&mut self) {
+        self.small(self.supervisor.tables.pace().workers as usize);
+        self.small(self.supervisor.tables.allowance.doublings() as usize);
     }
 
     fn rollout(&mut self) {

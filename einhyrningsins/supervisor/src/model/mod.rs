@@ -33,6 +33,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How long nobody runs at a time.
 const FREEZE: Duration = Duration::from_secs(7);
+
+/// What a look at the workers that start can show: CPUs that are idle or busy, and pressure.
+const LOADS: [BootLoad; 3] = {
+    let idle = BootLoad { busy_permille: 0, is_pressed: false, filling: None, room: None };
+    [idle, BootLoad { busy_permille: 1000, ..idle }, BootLoad { is_pressed: true, ..idle }]
+};
 const PLAN: UpgradePlan = UpgradePlan {
     is_fleet: false,
     canary: None,
@@ -79,6 +85,8 @@ struct Means {
     handovers: u8,
     /// Nobody runs for a while.
     freezes: u8,
+    /// Somebody looks at the workers that start.
+    loads: u8,
 }
 
 impl Means {
@@ -98,6 +106,7 @@ impl Means {
             hardens: join(self.hardens, other.hardens),
             handovers: join(self.handovers, other.handovers),
             freezes: join(self.freezes, other.freezes),
+            loads: join(self.loads, other.loads),
         }
     }
 
@@ -375,6 +384,18 @@ fn times_in_which_nobody_runs_hold() {
         let deaths = u8::from(workers < 3);
         let means = Means { deaths, upgrades: 1, stops: 1, freezes: few(workers), ..Means::default() };
         scope.means = means;
+        scope
+    }));
+}
+
+#[test]
+fn paces_that_follow_what_boots_use_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("pace", workers);
+        (scope.policy.unacked_by_cpus, scope.policy.unacked_max) = (Some(1), 3);
+        scope.commands = vec![SMOOTH, PoolCommand::Inc(1), PoolCommand::Abort];
+        let (resizes, turns) = (u8::from(workers < 3), u8::from(workers < 3));
+        scope.means = Means { deaths: 1, upgrades: 1, resizes, turns, loads: 2, ..Means::default() };
         scope
     }));
 }

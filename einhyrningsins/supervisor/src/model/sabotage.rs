@@ -58,6 +58,8 @@ pub(super) enum Sabotage {
     ForgiveLostSocket,
     /// A report that waits is never given.
     ForgetReport,
+    /// Workers start under pressure as if there were none.
+    ForgetPressure,
     /// A slot that lost its worker during a handover is filled from the old release.
     FillBeforeUpgrade,
 }
@@ -92,6 +94,9 @@ impl Sabotage {
         match &event {
             Event::WorkersUnsignallable { request, .. } if self == Self::BeginInVain => {
                 event = Event::UpgradePrepared { request: *request, plan: UpgradePlan::default() };
+            }
+            Event::BootLoad(load) if self == Self::ForgetPressure => {
+                event = Event::BootLoad(BootLoad { is_pressed: false, ..*load });
             }
             Event::TimeLost(_) if self == Self::CountLostTime => event = Event::TimeLost(Duration::ZERO),
             Event::Heard { report: Report::LeftBehind { .. }, .. } if self == Self::ForgetLeftovers => {
@@ -255,6 +260,13 @@ fn one_worker_too_many_is_found() {
 #[test]
 fn one_unacked_worker_too_many_is_found() {
     find(Sabotage::OneTooManyUnacked, "I4:", &upgrades(2, Means::default()));
+}
+
+#[test]
+fn a_spawn_under_pressure_is_found() {
+    let mut scope = upgrades(2, Means { loads: 1, ..Means::default() });
+    (scope.policy.unacked_by_cpus, scope.policy.unacked_max) = (Some(1), 2);
+    find(Sabotage::ForgetPressure, "I4:", &scope);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::onlooker::{MEMBER, Onlooker, answer, check_rest, good_event};
 use super::super::rules;
 use super::super::worker::{State, Worker};
 use super::super::*;
-use super::{FREEZE, Means, Sabotage, Scope};
+use super::{FREEZE, LOADS, Means, Sabotage, Scope};
 
 /// Something that may happen next.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub(super) enum Step {
     Idle,
     /// Nobody runs for a while, and the supervisor hears of it.
     Freezes,
+    /// Somebody looks at the workers that start.
+    Loads(BootLoad),
     /// The upgrade can begin that was being prepared.
     Prepared,
     NotPrepared,
@@ -183,6 +185,9 @@ impl World {
         if means.freezes > 0 && self.supervisor.is_timed() {
             steps.push(Step::Freezes);
         }
+        if means.loads > 0 && self.supervisor.tables.pool.unacked() > 0 {
+            steps.extend(LOADS.map(Step::Loads));
+        }
         for &generation in &self.onlooker.resolving {
             steps.push(Step::Resolves(generation));
             if means.failures > 0 {
@@ -257,6 +262,7 @@ impl World {
             Step::HandsOver => Means { handovers: 1, ..none },
             Step::Late => Means { lates: 1, ..none },
             Step::Freezes => Means { freezes: 1, ..none },
+            Step::Loads(_) => Means { loads: 1, ..none },
             Step::Swells(_) | Step::LosesSocket(_) => Means { swells: 1, ..none },
             Step::Hardens(_) => Means { hardens: 1, ..none },
             Step::Abandon(_) => Means { abandons: 1, ..none },
@@ -317,6 +323,7 @@ impl World {
                 self.now += FREEZE;
                 self.feed(Event::TimeLost(FREEZE))
             }
+            &Step::Loads(load) => self.feed(Event::BootLoad(load)),
             Step::Idle => {
                 self.now += scope.age_max();
                 Vec::new()

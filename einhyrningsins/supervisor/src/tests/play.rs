@@ -51,6 +51,7 @@ pub(in super::super) fn plain_policy(workers: u32) -> Policy {
         ack: AckMode::Manual(Some(BOOT)),
         retries: Retries::DEFAULT,
         unacked_max: 2,
+        unacked_by_cpus: None,
         upgrade_additional_max: None,
         graceful_signal: Some(Signal::SIGUSR2),
         grace: None,
@@ -138,7 +139,7 @@ impl Play {
                 Action::Reply { request, answer } => {
                     self.replies.push((request.0, answer.is_ok(), answer.to_string()));
                     if let LastReply::Upgrade { report, .. } = answer {
-                        self.reports.push(report);
+                        self.reports.push(*report);
                     }
                     None
                 }

@@ -1,5 +1,7 @@
 //! Upgrades: whose turn it is, what becomes of a bad release, and what may come between.
 
+use einhorn_proto::{Pace, PaceReason};
+
 use super::*;
 
 #[test]
@@ -85,6 +87,23 @@ fn an_old_worker_that_dies_during_an_upgrade_comes_back_from_its_own_release() {
     play.exit(102);
     play.ack(103);
     assert_eq!(play.spawned.last(), Some(&(104, 2, 0x2, 1)), "slot 2 waits for its turn");
+}
+
+#[test]
+fn boots_that_leave_cpus_idle_become_more_until_there_is_pressure() {
+    let mut play = Play::steady(Policy { unacked_by_cpus: Some(1), unacked_max: 100, ..plain_policy(9) });
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    let mut starting = vec![play.take_spawned().len()];
+    let idle = BootLoad { busy_permille: 200, ..BootLoad::default() };
+    let pressed = BootLoad { is_pressed: true, ..idle };
+    for load in [idle, pressed, idle] {
+        play.feed(Event::BootLoad(load));
+        starting.push(play.take_spawned().len());
+    }
+    assert_eq!(starting, [1, 1, 0, 2], "one, two, none, four at a time");
+    (109..118).for_each(|pid| play.ack(pid));
+    let pace = Pace { workers: 4, why: PaceReason::Idle };
+    assert_eq!(play.snapshot().last_upgrade.and_then(|last| last.report.pace), Some(pace));
 }
 
 #[test]

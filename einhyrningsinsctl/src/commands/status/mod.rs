@@ -5,7 +5,7 @@ mod listener;
 use std::fmt::Display;
 
 use einhorn_proto::{
-    self as proto, Death, LastUpgrade, Lasting, LeftoverStatus, MasterState, Outcome, Recycled,
+    self as proto, Death, LastUpgrade, Lasting, LeftoverStatus, MasterState, Outcome, Pace, Recycled,
     ReleaseStatus, RolloutKind, SlotStatus, Status, Termination, UpgradeStage, UpgradeStatus, WorkerState,
     WorkerStatus, Workers,
 };
@@ -56,7 +56,7 @@ impl Typed for Args {
 fn render(status: &Status) -> Vec<Line> {
     let mut lines = master_lines(status);
     lines.extend(match (&status.upgrade, &status.last_upgrade) {
-        (Some(upgrade), _) => Some(upgrade_line(upgrade)),
+        (Some(upgrade), _) => Some(upgrade_line(upgrade, status.pace)),
         (None, last) => last.as_ref().map(last_line),
     });
     lines.extend(queue_line(status.queued));
@@ -109,7 +109,7 @@ fn master_lines(status: &Status) -> Vec<Line> {
     vec![first, vec![heading("workers"), Span::new(&up, style), Span::plain(&rest)]]
 }
 
-fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
+fn upgrade_line(upgrade: &UpgradeStatus, pace: Option<Pace>) -> Line {
     let UpgradeStatus { kind, generation, upgraded, wanted, .. } = upgrade;
     let (up, style) = match upgrade.stage {
         UpgradeStage::RollingBack => ("still up", Style::Bad),
@@ -119,6 +119,7 @@ fn upgrade_line(upgrade: &UpgradeStatus) -> Line {
     progress.push_str(&format!("{upgraded} of {wanted} {up}"));
     if upgrade.starting > 0 {
         progress.push_str(&format!(", {} starting", upgrade.starting));
+        progress.push_str(&pace_words(pace));
     }
     progress.push_str(&match (upgrade.stage, upgrade.soak_left_ms) {
         (UpgradeStage::Resolving, _) => "; looking for what it runs".to_owned(),
@@ -142,13 +143,19 @@ fn last_line(last: &LastUpgrade) -> Line {
         Outcome::RolledBack => "failed and rolled back",
         Outcome::Failed => "failed, and not rolled back",
     };
-    let text = format!("to generation {}, {end} {} ago", report.generation, coarse_age(*ended_ms));
+    let mut text = format!("to generation {}, {end} {} ago", report.generation, coarse_age(*ended_ms));
+    text.push_str(&pace_words(report.pace));
     let mut line = vec![heading("last"), Span::plain(&format!("{} {text}", report.kind))];
     if report.left.is_any() {
         let style = if report.left.is_serving() { Style::Bad } else { Style::Busy };
         line.push(Span::new(&format!("; {}", report.left), style));
     }
     line
+}
+
+/// How many workers start at a time, where that is no matter of course.
+fn pace_words(pace: Option<Pace>) -> String {
+    pace.filter(|pace| pace.is_adapted()).map_or_else(String::new, |pace| format!(", {pace}"))
 }
 
 fn lasting_line(lasting: &Lasting) -> Line {
@@ -482,6 +489,7 @@ mod tests {
             }),
             last_upgrade: None,
             lasting: Vec::new(),
+            pace: None,
             leftovers: Vec::new(),
             queued: 0,
         }
@@ -536,7 +544,7 @@ mod tests {
                 "rollback  to generation 7, for 3.2s: 1 of 4 up\n",
             ),
         ] {
-            let text = paint(&[upgrade_line(&upgrade)], Some(80), false);
+            let text = paint(&[upgrade_line(&upgrade, None)], Some(80), false);
             assert_eq!(text, line);
         }
     }
