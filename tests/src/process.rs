@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::libc::SYS_epoll_wait;
 use nix::libc::{SYS_epoll_pwait, SYS_wait4, c_long};
 use nix::sys::signal::{self, Signal};
+use nix::time::ClockId;
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -504,4 +505,10 @@ impl Default for Captured {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Computes until this process has used so much CPU time.
+pub fn burn(cpu_time: Duration) {
+    let used = || ClockId::CLOCK_PROCESS_CPUTIME_ID.now().map_or(Duration::MAX, Duration::from);
+    while !cpu_time.is_zero() && used() < cpu_time {}
 }

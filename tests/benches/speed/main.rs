@@ -14,6 +14,7 @@ mod cpu;
 mod fleet;
 mod floor;
 mod memory;
+mod pace;
 mod reexec;
 mod report;
 mod spawn;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 /// What can be measured, in the order in which it is.
 const TOPICS: [(&str, fn()); 10] = [
     ("upgrade", upgrade::run),
+    ("pace", pace::run),
     ("bound", bound::run),
     ("fleet", fleet::run),
     ("spawn", spawn::run),

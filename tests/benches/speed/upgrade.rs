@@ -1,4 +1,4 @@
-//! A rolling upgrade of workers that boot at once, and of workers that take their time.
+//! A rolling upgrade of workers that boot at once.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -12,55 +12,33 @@ use crate::report::{self, Aim, Figure, Unit};
 use crate::{cpu, sys};
 
 /// Workers, and rounds.
-const SIZES: [(u32, usize); 3] = [(4, 21), (32, 15), (500, 7)];
-
-/// The workers that take their time.
-const SLOW: (u32, usize) = (32, 5);
-const SLOW_BOOT: &str = "200";
-
-/// The variable by which `tiny` knows how long to take.
-const BOOT_VARIABLE: &str = "TINY_BOOT_MS";
+const SIZES: [(u32, usize); 4] = [(4, 21), (32, 15), (128, 9), (500, 7)];
 
 pub(crate) fn run() {
     report::topic("upgrade", "a bare loop spawns N, waits for their word, signals the old N, reaps them");
     for (workers, rounds) in SIZES {
         let all = workers.to_string();
         let mut floor = (Floor::start(workers as usize, &[]), Figure::new(Unit::Time));
-        let mut paced = Subject::start(workers, &[], None);
-        let mut at_once = Subject::start(workers, &["--max-unacked", &all], None);
+        let mut paced = Subject::start(workers, &[], &[]);
+        let mut at_once = Subject::start(workers, &["--max-unacked", &all], &[]);
         for _ in 0..rounds {
             floor.1.add_time(timed(|| floor.0.upgrade()));
             paced.round();
             at_once.round();
         }
-        paced.show(&format!("{workers} workers"), &floor.1, 1.3);
+        paced.show(&format!("{workers} workers"), &floor.1, 1.15);
         at_once.show(&format!("{workers} workers, --max-unacked {all}"), &floor.1, 1.3);
     }
-    slow_boots();
 }
 
-fn slow_boots() {
-    let (workers, rounds) = SLOW;
-    let all = workers.to_string();
-    let variable = format!("{BOOT_VARIABLE}={SLOW_BOOT}");
-    let mut floor = (Floor::start(workers as usize, &[&variable]), Figure::new(Unit::Time));
-    let mut subject = Subject::start(workers, &["--max-unacked", &all], Some(SLOW_BOOT));
-    for _ in 0..rounds {
-        floor.1.add_time(timed(|| floor.0.upgrade()));
-        subject.round();
-    }
-    let what = format!("{workers} of {SLOW_BOOT} ms, --max-unacked {all}");
-    subject.show(&what, &floor.1, 1.1);
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
+pub(crate) fn timed(work: impl FnOnce()) -> Duration {
     let begun = Instant::now();
     work();
     begun.elapsed()
 }
 
 /// A master that is upgraded again and again.
-struct Subject {
+pub(crate) struct Subject {
     master: Master,
     client: Client,
     workers: u32,
@@ -73,11 +51,12 @@ struct Subject {
 }
 
 impl Subject {
-    fn start(workers: u32, options: &[&str], boot_ms: Option<&str>) -> Self {
+    /// Starts it with these options, and these variables of its workers.
+    pub(crate) fn start(workers: u32, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut builder = Master::builder().workers(workers).program([binaries::worker("tiny")]);
         builder = builder.options(options);
-        if let Some(boot_ms) = boot_ms {
-            builder = builder.env(BOOT_VARIABLE, boot_ms);
+        for (name, value) in variables {
+            builder = builder.env(name, value);
         }
         let master = builder.start();
         let client = Client::connect(master.socket());
@@ -85,7 +64,7 @@ impl Subject {
         Self { master, client, workers, answered, gone, cpu }
     }
 
-    fn round(&mut self) {
+    pub(crate) fn round(&mut self) {
         let old: Vec<OwnedFd> = self
             .master
             .workers_up()
@@ -106,7 +85,7 @@ impl Subject {
         self.cpu.add_time((cpu::time_of(pid) - cpu_before) / self.workers);
     }
 
-    fn show(mut self, what: &str, floor: &Figure, aim: f64) {
+    pub(crate) fn show(mut self, what: &str, floor: &Figure, aim: f64) {
         report::line(&format!("{what}: answered"), &self.answered, Some(floor), Aim::Ratio(aim));
         report::line(&format!("{what}: old ones gone"), &self.gone, Some(floor), Aim::Ratio(aim));
         report::line(&format!("{what}: CPU for each"), &self.cpu, None, Aim::AtMost(0.001));

@@ -11,7 +11,6 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use nix::time::ClockId;
 
 fn main() -> std::io::Result<()> {
     let mut stop = SigSet::empty();
@@ -20,8 +19,7 @@ fn main() -> std::io::Result<()> {
     // Before it is ready: a signal that comes right after must end it in good order.
     stop.thread_block()?;
     thread::sleep(Duration::from_millis(number("TINY_BOOT_MS")));
-    let burn = Duration::from_millis(number("TINY_BURN_MS"));
-    while Duration::from(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?) < burn {}
+    tests::process::burn(Duration::from_millis(number("TINY_BURN_MS")));
     let number = number("TINY_CONNECTIONS");
     let _connections = (0..number).map(|_| connection()).collect::<std::io::Result<Vec<_>>>()?;
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {

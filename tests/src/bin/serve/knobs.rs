@@ -29,6 +29,8 @@ pub(crate) struct Knobs {
     pub(crate) own: Option<SocketAddr>,
     /// `boot_ms=N`: takes this long to boot.
     pub(crate) boot: Duration,
+    /// `burn_ms=N`: computes, after that, until it has used so much CPU time.
+    pub(crate) burn: Duration,
     /// `gate=FILE`: waits, after that, until this gate is open.
     pub(crate) gate: Option<PathBuf>,
     /// `exit_before_ack=STATUS`: has booted and then exits.
@@ -77,6 +79,7 @@ impl Knobs {
             bind: None,
             own: None,
             boot: Duration::ZERO,
+            burn: Duration::ZERO,
             gate: None,
             exit_before_ack: None,
             bad_slot: None,
@@ -115,6 +118,7 @@ impl Knobs {
             "bind" => self.bind = Some(address()),
             "own" => self.own = Some(address()),
             "boot_ms" => self.boot = duration(),
+            "burn_ms" => self.burn = duration(),
             "gate" => self.gate = Some(value.into()),
             "exit_before_ack" => self.exit_before_ack = Some(number() as i32),
             "bad_slot" => self.bad_slot = Some(number()),

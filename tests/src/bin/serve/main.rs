@@ -81,6 +81,7 @@ fn boot(knobs: &Knobs) -> Vec<u8> {
     // Written to, and not with zeros, or the kernel would not give it.
     let held = vec![1; knobs.hold_mb << 20];
     thread::sleep(knobs.boot);
+    tests::process::burn(knobs.burn);
     if let Some(gate) = &knobs.gate {
         tests::gate::pass(gate);
     }
