@@ -18,6 +18,7 @@ tests::trials! {
     a_path_that_another_process_has_by_now_is_left_to_it_until_it_is_free,
     files_that_vanish_during_a_reload_come_back,
     a_listener_whose_file_is_removed_is_served_again,
+    whose_the_files_are_is_not_looked_up_again needs "mount namespace",
     a_pool_whose_files_stay_is_not_woken,
 }
 
@@ -244,6 +245,35 @@ fn a_listener_whose_file_is_removed_is_served_again() {
     master.signal(Signal::SIGTERM);
     master.wait_exit_code(0);
     assert!(!path.exists(), "{master}");
+}
+
+/// A name service may take long to answer, or have other answers by then.
+fn whose_the_files_are_is_not_looked_up_again() {
+    let builder = Master::builder().without_bind();
+    let (groups, path) = (builder.file("groups"), builder.file("w.sock"));
+    let known = fs::read_to_string("/etc/group").expect("the groups");
+    fs::write(&groups, format!("{known}\nvanishing:x:54999:\n")).expect("a file");
+    let script = format!("mount --bind {} /etc/group && exec \"$0\" \"$@\"", groups.display());
+    let builder = builder.options(["--control-mode", "660", "--control-group", "vanishing"]);
+    let bind = format!("unix:{},mode=660,group=vanishing", path.display());
+    let mut master =
+        builder.options(["-b", &bind]).under(["unshare", "-m", "/bin/sh", "-c", &script]).start();
+    fs::write(&groups, &known).expect("a file");
+    for reloads in [false, true] {
+        if reloads {
+            let reply = master.control().ask("reload", &[]);
+            assert_eq!(reply.ok, Some(true), "{reply:?}\n{master}");
+        }
+        for file in [master.socket().to_owned(), path.clone()] {
+            fs::remove_file(&file).expect("the file");
+            wait_there(&mut master, &file);
+            use std::os::unix::fs::MetadataExt;
+            master.wait("the group of the file", |_| {
+                fs::metadata(&file).is_ok_and(|found| found.gid() == 54_999).then_some(())
+            });
+        }
+    }
+    assert!(!master.log().contains("vanishing"), "{master}");
 }
 
 fn a_pool_whose_files_stay_is_not_woken() {

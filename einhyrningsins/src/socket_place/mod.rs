@@ -44,8 +44,19 @@ pub const PATH_BYTES_MAX: usize = 107;
 pub struct SocketPlace {
     #[serde(flatten)]
     file: BoundFile,
+    /// Whose the file is to be. A state of format 2 does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file_owner: Option<FileOwner>,
     /// The last field: the lock is released after the socket's file is gone.
     lock: LockFile,
+}
+
+/// User and group of a file, where they are not those of the process that makes it. They are looked up once: in the loop, a
+/// name service could keep everybody waiting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOwner {
+    pub user: Option<u32>,
+    pub group: Option<u32>,
 }
 
 /// The file of a socket that this process bound. Dropping it removes the file if it still belongs to that
@@ -145,7 +156,7 @@ impl SocketPlace {
     ) -> Result<Self, PlaceError> {
         let path = checked(path)?;
         let lock = lock(&path)?;
-        Ok(Self { file: BoundFile::bind(&path, socket, finish)?, lock })
+        Ok(Self { file: BoundFile::bind(&path, socket, finish)?, file_owner: None, lock })
     }
 
     /// Takes over the path of a `socket` that an earlier process bound; `None` if the path no longer leads to
@@ -163,7 +174,7 @@ impl SocketPlace {
         if !is_bound_to(socket, file)? {
             return Ok(None);
         }
-        Ok(Some(Self { file: BoundFile { path, file, owner: Owner::heir() }, lock }))
+        Ok(Some(Self { file: BoundFile { path, file, owner: Owner::heir() }, file_owner: None, lock }))
     }
 
     /// Removes the socket's file, though it was taken over just now.
@@ -211,8 +222,19 @@ impl SocketPlace {
     ///
     /// # Errors
     /// If a system call fails, or the path leads elsewhere by now.
-    pub fn set_access(&self, mode: Option<u32>, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
-        self.file.set_access(mode, user, group)
+    pub fn set_access(&mut self, mode: Option<u32>, owner: FileOwner) -> io::Result<()> {
+        self.file_owner = Some(owner);
+        self.file.set_access(mode, owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw))
+    }
+
+    /// Whose the file is to be, if that was looked up already.
+    pub fn file_owner(&self) -> Option<FileOwner> {
+        self.file_owner
+    }
+
+    /// The file was given to `owner`.
+    pub fn given_to(&mut self, owner: FileOwner) {
+        self.file_owner = Some(owner);
     }
 
     /// The absolute path of the socket.

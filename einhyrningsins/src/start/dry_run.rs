@@ -36,7 +36,7 @@ pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) 
     if live.is_none() {
         let lock = config.control.lockfile.as_deref().map(LockFile::acquire);
         lock.transpose().map_err(lock_failure)?;
-        let socket = ControlSocket::open(&config.control.socket)
+        let mut socket = ControlSocket::open(&config.control.socket)
             .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
         socket.share(&config.control).map_err(share_failure)?;
     }

@@ -115,7 +115,7 @@ fn run(config: Config) -> Result<u8, Failure> {
 
     let lockfile =
         config.control.lockfile.as_deref().map(LockFile::acquire).transpose().map_err(lock_failure)?;
-    let control_socket = ControlSocket::open(&config.control.socket)
+    let mut control_socket = ControlSocket::open(&config.control.socket)
         .map_err(|error| Failure { hint: error.hint().map(str::to_owned), error: error.into() })?;
     control_socket.share(&config.control).map_err(share_failure)?;
     let manners = config.dialect.manners();

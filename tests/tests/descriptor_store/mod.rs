@@ -29,6 +29,7 @@ tests::trials! {
     unix_sockets_are_served_over_a_crash_and_go_at_an_end needs "python3",
     without_a_store_a_unix_socket_is_bound_anew needs "python3",
     a_unix_socket_whose_path_was_removed_or_replaced_is_bound_anew needs "python3",
+    a_unix_socket_that_was_bound_again_is_kept_in_the_place_of_the_one_before needs "python3",
     a_kept_unix_socket_is_given_to_a_new_owner needs "python3" "root",
     a_group_that_another_user_has_bound_is_joined_by_new_slots needs "python3" "root",
 }
@@ -365,6 +366,23 @@ fn a_unix_socket_whose_path_was_removed_or_replaced_is_bound_anew() {
     assert!(master.log().contains(&format!("process {} is listening there", std::process::id())), "{master}");
     ask(&address, kind).expect("the other still has it");
     drop(other);
+}
+
+fn a_unix_socket_that_was_bound_again_is_kept_in_the_place_of_the_one_before() {
+    let (builder, log) = kept(8);
+    let path = builder.file("a.sock");
+    let bind = format!("unix:{}", path.display());
+    let mut master = builder.without_bind().options(["-b", &bind]).start();
+    let name = format!("bind-unix%3A{}", path.display());
+    assert_eq!(wait_ready(&mut master, &log, 1), std::slice::from_ref(&name));
+    fs::remove_file(&path).expect("it is there");
+    master.wait_status("workers with the new socket", |status| status.recycled.lost_socket == 2);
+    let inode = fs::metadata(&path).expect("the file").ino();
+    assert_eq!(kept_last(&log), serde_json::json!([name]), "one, in the place of the other\n{master}");
+    let (address, kind) = unix_address(&bind);
+    let answered = answered_over_a_crash(&mut master, || ask(&address, kind));
+    assert_eq!(answered, (WAITING, WAITING), "{master}");
+    assert_eq!(fs::metadata(&path).expect("the file").ino(), inode, "it is another file\n{master}");
 }
 
 fn a_kept_unix_socket_is_given_to_a_new_owner() {

@@ -19,7 +19,7 @@ pub use error::BindError;
 
 use super::spec::{BindAddress, BindOption, BindOptions, BindSpec, FastOpen, Host, Place};
 use super::{Address, Listener, PassedError, SocketKind, UnixName};
-use crate::socket_place::{PlaceError, SocketPlace, Unmasked};
+use crate::socket_place::{FileOwner, PlaceError, SocketPlace, Unmasked};
 use crate::sys::account;
 use crate::sys::inherit::Kept;
 use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
@@ -108,7 +108,7 @@ fn try_at(spec: &BindSpec, address: &Address, family: Family) -> Result<(), Bind
     match (address.path(), address.inet()) {
         (Some(path), _) => {
             let take = |finish: &dyn Fn(&Path) -> io::Result<()>| SocketPlace::take(path, &socket, finish);
-            take_place(&socket, address, options, || Ok(()), take).map(drop)
+            take_place(&socket, address, options, owner(options)?, || Ok(()), take).map(drop)
         }
         (None, Some(bound)) if is_shared => {
             socket.bind(&SocketAddr::new(bound.ip(), 0).into()).map_err(failed)
@@ -217,7 +217,9 @@ pub fn bind_again(listener: &mut Listener) -> Result<bool, BindError> {
     let socket = new_socket(address, false).map_err(failed)?;
     set_options(&socket, address, &spec.options, *backlog)?;
     let listen = || listen(&socket, address, Backlog::new(Some(*backlog)));
-    take_place(&socket, address, &spec.options, listen, |finish| place.bind_again(&socket, finish))?;
+    let owner = place.file_owner().map_or_else(|| owner(&spec.options), Ok)?;
+    take_place(&socket, address, &spec.options, owner, listen, |finish| place.bind_again(&socket, finish))?;
+    place.given_to(owner);
     *fd = Kept::Open(socket.into());
     Ok(true)
 }
@@ -241,7 +243,10 @@ fn finish(
     let place = match address.path() {
         Some(path) => {
             let take = |finish: &dyn Fn(&Path) -> io::Result<()>| SocketPlace::take(path, &socket, finish);
-            Some(take_place(&socket, address, options, listen, take)?)
+            let owner = owner(options)?;
+            let mut place = take_place(&socket, address, options, owner, listen, take)?;
+            place.given_to(owner);
+            Some(place)
         }
         None => {
             let bound = address.to_sockaddr();
@@ -345,11 +350,12 @@ fn take_place<T>(
     socket: &Socket,
     address: &Address,
     options: &BindOptions,
+    owner: FileOwner,
     listen: impl Fn() -> io::Result<()>,
     take: impl FnOnce(&dyn Fn(&Path) -> io::Result<()>) -> Result<T, PlaceError>,
 ) -> Result<T, BindError> {
     let failed = |source| BindError::Place { address: address.clone(), source };
-    let (user, group) = owner(options)?;
+    let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
     let _unmasked = match options.mode {
         Some(mode) => {
             fchmod(socket, Mode::from_bits_truncate(mode))
@@ -380,17 +386,17 @@ pub fn take_over_place(
     options: &BindOptions,
 ) -> Result<Option<SocketPlace>, BindError> {
     let failed = |source| BindError::Place { address: address.clone(), source };
-    let (user, group) = owner(options)?;
-    let Some(place) = SocketPlace::take_over(path, socket).map_err(failed)? else { return Ok(None) };
-    place.set_access(options.mode, user, group).map_err(|error| failed(error.into()))?;
+    let owner = owner(options)?;
+    let Some(mut place) = SocketPlace::take_over(path, socket).map_err(failed)? else { return Ok(None) };
+    place.set_access(options.mode, owner).map_err(|error| failed(error.into()))?;
     Ok(Some(place))
 }
 
-/// The owner and group for a socket's file.
-fn owner(options: &BindOptions) -> Result<(Option<Uid>, Option<Gid>), BindError> {
+/// Looks up whose a socket's file is to be. It may wait for a name service.
+fn owner(options: &BindOptions) -> Result<FileOwner, BindError> {
     let user = options.user.as_deref().map(account::user_id).transpose()?;
     let group = options.group.as_deref().map(account::group_id).transpose()?;
-    Ok((user.map(Uid::from_raw), group.map(Gid::from_raw)))
+    Ok(FileOwner { user, group })
 }
 
 /// The length of a listener's queue.

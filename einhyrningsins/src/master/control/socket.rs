@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use mio::net::UnixListener;
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::Gid;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::config;
-use crate::socket_place::{Lost, PlaceError, Remedy, SocketPlace};
+use crate::socket_place::{FileOwner, Lost, PlaceError, Remedy, SocketPlace};
 use crate::sys::account::group_id;
 use crate::sys::ancillary::refuse_rights;
 use crate::sys::inherit::Kept;
@@ -107,9 +106,13 @@ impl ControlSocket {
     ///
     /// # Errors
     /// If there is no such group, or this process may not give it to the file.
-    pub fn share(&self, settings: &config::Control) -> anyhow::Result<()> {
-        let group = settings.group.as_deref().map(group_id).transpose().context("--control-group")?;
-        self.place.set_access(settings.mode, None, group.map(Gid::from_raw)).with_context(|| {
+    pub fn share(&mut self, settings: &config::Control) -> anyhow::Result<()> {
+        let look_up = || settings.group.as_deref().map(group_id).transpose().context("--control-group");
+        let owner = match self.place.file_owner() {
+            Some(owner) => owner,
+            None => FileOwner { user: None, group: look_up()? },
+        };
+        self.place.set_access(settings.mode, owner).with_context(|| {
             let path = self.path().display();
             match &settings.group {
                 Some(group) => format!("cannot give {path} to group {group} (--control-group)"),
