@@ -134,7 +134,8 @@ fn a_connection_counts_for_nobody_once_its_pid_is_reused() {
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ['NOTIFY_SOCKET'].removesuffix('.notify'))
 if os.fork() == 0:
-    while not os.path.exists(os.environ['REUSED']): time.sleep(0.01)
+    until = time.monotonic() + 60
+    while not os.path.exists(os.environ['REUSED']) and time.monotonic() < until: time.sleep(0.01)
     connection.send(sys.argv[1].encode() + b'\\n')";
     let mut reuse = Reuse::new();
     let worker = reuse.master.status().workers[0].pid;

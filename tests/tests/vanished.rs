@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use tests::{Master, MasterBuilder, wait};
+use tests::{Master, MasterBuilder, Process, wait};
 
 tests::trials! {
     files_that_a_cleaner_removes_come_back_and_workers_find_them,
     connections_to_the_socket_that_was_removed_stay,
     a_lock_file_that_is_removed_comes_back_and_keeps_other_masters_out,
     each_way_to_lose_the_control_socket_is_repaired,
-    a_mount_over_the_directory_is_noticed_at_the_next_upgrade needs "mount namespace",
+    a_mount_over_the_directory_is_noticed_at_the_next_upgrade_spawn_and_takeover needs "mount namespace" "python3",
     a_path_that_another_process_has_by_now_is_left_to_it_until_it_is_free,
     files_that_vanish_during_a_reload_come_back,
     a_listener_whose_file_is_removed_is_served_again,
@@ -153,7 +153,7 @@ fn each_way_to_lose_the_control_socket_is_repaired() {
     master.upgrade();
 }
 
-fn a_mount_over_the_directory_is_noticed_at_the_next_upgrade() {
+fn a_mount_over_the_directory_is_noticed_at_the_next_upgrade_spawn_and_takeover() {
     let (builder, directory) = in_directory(1);
     // The mount is the master's alone, and ends with it.
     let mut master = builder.under(["unshare", "-m"]).start_unready();
@@ -166,15 +166,48 @@ fn a_mount_over_the_directory_is_noticed_at_the_next_upgrade() {
         Command::new("nsenter").args(["-t", &pid, "-m"]).args(words).output().expect("nsenter")
     };
     let over = directory.display().to_string();
-    assert!(inside(&["mount", "-t", "tmpfs", "tmpfs", &over]).status.success());
+    let wait_files = |master: &mut Master| {
+        master.wait("all files in the new directory", |_| {
+            let listed = inside(&["ls", &over]);
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            let is_there = |file: &&str| listed.lines().any(|line| line == *file);
+            ["m.sock", "m.sock.lock", "m.sock.notify"].iter().all(is_there).then_some(())
+        });
+    };
+    let mount = ["mount", "-t", "tmpfs", "tmpfs", &over];
+    assert!(inside(&mount).status.success());
     master.signal(Signal::SIGHUP);
     master.wait_log("upgrade to generation 2 done");
-    let listed = inside(&["ls", &over]);
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for file in ["m.sock", "m.sock.lock", "m.sock.notify"] {
-        assert!(listed.lines().any(|line| line == file), "{listed}\n{master}");
-    }
+    wait_files(&mut master);
+
+    let only_child = |master: &mut Master| {
+        master.wait("one worker", |_| <[Process; 1]>::try_from(process.children()).ok().map(|[child]| child))
+    };
+    let victim = only_child(&mut master);
+    assert!(inside(&mount).status.success());
+    assert!(victim.signal(Signal::SIGKILL));
+    wait_files(&mut master);
+
+    let next = only_child(&mut master).pid();
+    master.wait_log(&format!("worker {next} (generation 2) acked by READY=1"));
+    let socket = socket.display().to_string();
+    let reloaded = inside(&["python3", "-c", MOUNT_AND_RELOAD, &socket, &over]);
+    assert!(String::from_utf8_lossy(&reloaded.stdout).contains("\"ok\":true"), "{reloaded:?}\n{master}");
+    wait_files(&mut master);
 }
+
+/// The connection is made before the socket is out of sight.
+const MOUNT_AND_RELOAD: &str = r#"
+import socket, subprocess, sys
+control = socket.socket(socket.AF_UNIX)
+control.settimeout(30)
+control.connect(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", sys.argv[2]], check=True)
+control.sendall(b'{"command":"reload"}\n')
+for line in control.makefile():
+    print(line)
+    if '"ok"' in line: break
+"#;
 
 fn a_path_that_another_process_has_by_now_is_left_to_it_until_it_is_free() {
     let (mut master, directory) = start_in_directory(1);
@@ -286,5 +319,7 @@ fn a_pool_whose_files_stay_is_not_woken() {
     for number in 0..100 {
         fs::write(directory.join(number.to_string()), "busy").expect("a file");
     }
+    // Whoever was woken has to fall asleep again, which is counted.
+    master.wait("sleep without a limit", |_| process.sleeps_without_limit().then_some(()));
     assert_eq!(switches(), before, "files beside ours wake nobody\n{master}");
 }
