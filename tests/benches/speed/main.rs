@@ -25,7 +25,7 @@ mod upgrade;
 use std::process::ExitCode;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 10] = [
+const TOPICS: [(&str, fn()); 11] = [
     ("upgrade", upgrade::run),
     ("pace", pace::run),
     ("bound", bound::run),
