@@ -251,7 +251,7 @@ fn a_script_is_executed_itself_if_the_report_is_missing_or_too_long() {
     let mut master = successor.of(builder).start();
     // As an older program, which does not know that there are reports.
     let as_older = "[ \"$1\" != --upgrade-check ] || {\nstate=$(cat /proc/self/fd/$3)\n\
-                    printf %s \"$state\" | sed 's/\"reads_reports\":true/\"x\":1/' >/proc/self/fd/$3\n}\n";
+                    printf %s \"$state\" | sed 's/\"checked\":.[0-9,]*./\"x\":1/' >/proc/self/fd/$3\n}\n";
     let too_long = "ulimit -Ss 65536\nx=$(head -c 120000 /dev/zero | tr '\\0' x)\n\
                     for name in a b c d e f g h i j k l m n o p q r s t; do export $name=$x; done\n";
     for (number, before) in [as_older, too_long].into_iter().enumerate() {

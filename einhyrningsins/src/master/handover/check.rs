@@ -70,7 +70,7 @@ impl Check {
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let candidate = parts.handover.candidate()?;
-        let state = format::to_bytes(-1, parts)?;
+        let state = format::to_bytes(-1, Some(candidate.program.file()), parts)?;
         let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
         let (stderr, theirs) =
             pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;
@@ -159,7 +159,7 @@ impl Check {
     /// The program that the candidate has become, according to its report.
     fn proven(&self, report: &[u8]) -> Result<Option<Proven>, String> {
         let program = &self.candidate.program;
-        let Ok(report) = serde_json::from_slice::<Report>(report) else {
+        let Ok(report) = serde_json::from_slice::<Option<Report>>(report) else {
             // An older program has none.
             let is_script = program.executable().is_none();
             return if is_script {
@@ -168,11 +168,7 @@ impl Check {
                 Ok(None)
             };
         };
-        report.proven(&Given {
-            program: program.file(),
-            environment: &self.environment,
-            stderr: &self.stderr,
-            pid: self.pid,
-        })
+        let given = Given { environment: &self.environment, stderr: &self.stderr, pid: self.pid };
+        report.map(|report| report.proven(&given)).transpose()
     }
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{format_1, format_2};
 use crate::forms;
 use crate::master::parts::Parts;
+use crate::release::ProgramFile;
 
 /// The version that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 3;
@@ -46,9 +47,10 @@ pub struct Origin {
     pub version: String,
     pub pid: i32,
     pub written_at: Moment,
-    /// Whether it reads the report of a check, which an older master would take for a part of the version.
+    /// For a check: device and inode of the file that it was given. If it has become another program it reports that, which an
+    /// older master would take for a part of the version.
     #[serde(default)]
-    pub reads_reports: bool,
+    pub checked: Option<(u64, u64)>,
 }
 
 /// A master cannot continue from the state.
@@ -108,11 +110,15 @@ pub fn parse(header: Header, body: &[u8]) -> Result<(Origin, Parts), HandoverErr
     Ok((Origin::deserialize(&state)?, Parts::deserialize(&state)?))
 }
 
-/// Writes a state; `image` is the executable of the writer.
+/// Writes a state; `image` is the executable of the writer, and `checked` the file that a check is given.
 ///
 /// # Errors
 /// If the core waits for an action that is being carried out.
-pub fn to_bytes(image: RawFd, parts: &Parts) -> Result<Vec<u8>, serde_json::Error> {
+pub fn to_bytes(
+    image: RawFd,
+    checked: Option<&ProgramFile>,
+    parts: &Parts,
+) -> Result<Vec<u8>, serde_json::Error> {
     #[derive(Serialize)]
     struct State<'a> {
         #[serde(flatten)]
@@ -124,7 +130,7 @@ pub fn to_bytes(image: RawFd, parts: &Parts) -> Result<Vec<u8>, serde_json::Erro
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id().cast_signed(),
         written_at: forms::now(),
-        reads_reports: true,
+        checked: checked.map(|file| (file.device, file.inode)),
     };
     let mut bytes = format!("{MARK} {FORMAT} {image}\n").into_bytes();
     serde_json::to_writer(&mut bytes, &State { origin, parts })?;

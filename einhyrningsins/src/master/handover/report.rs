@@ -55,7 +55,6 @@ pub(super) struct Proven {
 /// What a check was given.
 #[derive(Debug)]
 pub(super) struct Given<'a> {
-    pub(super) program: &'a ProgramFile,
     pub(super) environment: &'a [CString],
     pub(super) stderr: &'a fs::File,
     /// Its process.
@@ -63,11 +62,16 @@ pub(super) struct Given<'a> {
 }
 
 impl Report {
-    /// That of this process. `inherited` are its descriptors beside the standard ones and the state.
+    /// That of this process; `None` if it runs the file that was given, by device and inode. `inherited` are its descriptors
+    /// beside the standard ones and the state.
     ///
     /// # Errors
     /// Without `/proc`.
-    pub(super) fn own(inherited: Inherited) -> io::Result<Self> {
+    pub(super) fn unless(given: (u64, u64), inherited: Inherited) -> io::Result<Option<Self>> {
+        let program = ProgramFile::running()?;
+        if (program.device, program.inode) == given {
+            return Ok(None);
+        }
         let mut others = Attributes::own();
         let left = inherited.unclaimed();
         if !left.is_empty() {
@@ -76,24 +80,21 @@ impl Report {
         let line = fs::read("/proc/self/cmdline")?;
         let words = line.split_inclusive(|byte| *byte == 0);
         let directory = stat(".")?;
-        Ok(Self {
-            program: ProgramFile::running()?,
+        Ok(Some(Self {
+            program,
             argv: words.filter_map(|word| CStr::from_bytes_with_nul(word).ok()).map(CStr::to_owned).collect(),
             surroundings: Surroundings::own(),
             directory: (directory.st_dev, directory.st_ino),
             others,
-        })
+        }))
     }
 
-    /// What to execute directly; `None` if the check was nothing but the program that was given.
+    /// What to execute directly.
     ///
     /// # Errors
     /// Why the command must be executed again instead.
-    pub(super) fn proven(self, given: &Given<'_>) -> Result<Option<Proven>, String> {
+    pub(super) fn proven(self, given: &Given<'_>) -> Result<Proven, String> {
         let Self { program, argv, surroundings, directory, others } = self;
-        if (program.device, program.inode) == (given.program.device, given.program.inode) {
-            return Ok(None);
-        }
         let mut own = Attributes::own();
         own.add_standard_error(given.stderr);
         let differences = others.differences(&own);
@@ -116,7 +117,7 @@ impl Report {
             return Err("the master cannot open the directory that it changes to".to_owned());
         };
         let path = CString::new(program.path.as_os_str().as_bytes()).unwrap_or_default();
-        Ok(Some(Proven { file: program, path, directory, surroundings, argv }))
+        Ok(Proven { file: program, path, directory, surroundings, argv })
     }
 }
 
@@ -156,33 +157,31 @@ mod tests {
 
     /// A report of this process, as if it were the check that a script has become.
     fn report(edit: impl FnOnce(&mut Report)) -> Report {
-        let mut report = Report::own(Inherited::default()).unwrap();
+        let mut report = Report::unless((0, 0), Inherited::default()).unwrap().unwrap();
         report.argv = strings(&["/opt/e", "--upgrade-check", "--with-state-fd", "3", "-n", "2"]);
         edit(&mut report);
         report
     }
 
     /// What the master makes of a report, as it was written and read.
-    fn judge(report: &Report, inode: u64) -> Result<Option<Proven>, String> {
-        let program = ProgramFile { inode, ..ProgramFile::running().unwrap() };
+    fn judge(report: &Report) -> Result<Proven, String> {
         let stderr = fs::File::from(io::stderr().as_fd().try_clone_to_owned().unwrap());
         let environment = strings(&["GIVEN=4711"]);
-        let given =
-            Given { program: &program, environment: &environment, stderr: &stderr, pid: Pid::from_raw(4711) };
+        let given = Given { environment: &environment, stderr: &stderr, pid: Pid::from_raw(4711) };
         let report: Report = serde_json::from_slice(&serde_json::to_vec(report).unwrap()).unwrap();
         report.proven(&given)
     }
 
     #[test]
-    fn a_program_of_its_own_is_executed_as_before() {
-        let report = report(|_| ());
-        assert!(judge(&report, report.program.inode).unwrap().is_none());
+    fn a_program_of_its_own_has_nothing_to_report() {
+        let ProgramFile { device, inode, .. } = ProgramFile::running().unwrap();
+        assert!(Report::unless((device, inode), Inherited::default()).unwrap().is_none());
     }
 
     #[test]
     fn what_a_script_sets_is_set_by_the_master() {
         let report = report(|report| report.surroundings.umask = 0o027);
-        let proven = judge(&report, 0).unwrap().unwrap();
+        let proven = judge(&report).unwrap();
         assert_eq!(proven.surroundings, report.surroundings);
         assert_eq!(proven.file, report.program);
         assert!(proven.file.is_at(&proven.path));
@@ -210,7 +209,7 @@ mod tests {
             ),
         ];
         for (edit, why) in cases {
-            assert_eq!(judge(&report(edit), 0).map(drop), Err(why.to_owned()));
+            assert_eq!(judge(&report(edit)).map(drop), Err(why.to_owned()));
         }
     }
 }

@@ -61,8 +61,8 @@ fn check(file: OwnedFd) -> anyhow::Result<u8> {
     let (origin, _) = state?;
     inherit::check_named(&named).context("cannot take over what the state names")?;
     let mut proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
-    if origin.reads_reports
-        && let Ok(report) = inherited.and_then(Report::own)
+    if let Some(given) = origin.checked
+        && let Ok(report) = inherited.and_then(|inherited| Report::unless(given, inherited))
     {
         proof += &serde_json::to_string(&report).unwrap_or_default();
     }
