@@ -102,7 +102,8 @@ fn rounds_of_a_status(long: &mut Control, short: &mut Control) -> (Status, usize
 fn a_stop_during_a_fleet_upgrade_spawns_no_more() {
     let mut master = pool(WORKERS);
     let _upgrade = begin_fleet_upgrade(&master);
-    master.wait_status("new workers", |status| new_workers(status) > 0);
+    let some = master.wait_status("new workers", |status| new_workers(status) > 0);
+    assert!(new_workers(&some) < WORKERS, "no spawn is left for the stop to prevent\n{master}");
     let mut control = master.control();
     control.send(r#"{"command":"events","id":"follow"}"#);
     let first = control.reply();
