@@ -28,6 +28,7 @@ tests::trials! {
     connections_of_a_workers_child_take_nobodys_place,
     connections_that_outlive_their_workers_give_way,
     deaf_followers_are_dropped_before_a_small_memory_is_full,
+    clients_that_do_not_read_are_bounded_in_a_small_cgroup needs "memory limit",
     workers_ack_while_every_place_is_taken_by_idle_clients,
     a_client_that_asks_and_does_not_read_costs_nobody_anything,
     a_client_that_is_refused_behind_an_unread_reply_sees_its_end,
@@ -313,6 +314,56 @@ fn deaf_followers_are_dropped_before_a_small_memory_is_full() {
     });
     master.wait_log("read nothing for longest when all clients together left ");
     master.assert_well(2);
+}
+
+/// Makes a cgroup of the name `$1` with 32 MiB, and runs the rest in it. Both versions of cgroups.
+const IN_32_MIB: &str = r#"
+for directory in /sys/fs/cgroup/memory /sys/fs/cgroup; do
+    group=$directory/$1
+    mkdir "$group" || continue
+    for limit in "$group/memory.limit_in_bytes" "$group/memory.max"; do
+        [ ! -e "$limit" ] || { shift; echo 32M >"$limit"; echo $$ >"$group/cgroup.procs"; exec "$@"; }
+    done
+    rmdir "$group"
+done
+exit 1
+"#;
+
+/// Removes a cgroup when nobody is left in it.
+struct Cgroup(String);
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        wait::within(wait::patience(), || {
+            let removed = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
+                .map(|directory| std::fs::remove_dir(format!("{directory}/{}", self.0)).is_ok());
+            removed.contains(&true).then_some(())
+        });
+    }
+}
+
+/// What the kernel keeps for each of them counts as the master's: 250 times 212 KiB are more than there is.
+fn clients_that_do_not_read_are_bounded_in_a_small_cgroup() {
+    let group = Cgroup(format!("einhyrningsins-test-{}", std::process::id()));
+    // `status` has the command, and each of these characters as six.
+    let program = [binaries::worker("tiny").into_os_string(), "%".repeat(18_000).into()];
+    let mut master = Master::builder()
+        .workers(2)
+        .under(["/bin/sh", "-c", IN_32_MIB, "sh", &group.0])
+        .program(program)
+        .start();
+    let deaf: Vec<_> = (0..250)
+        .map(|_| {
+            let mut client = master.control();
+            let _ = client.try_send_bytes(&b"{\"command\":\"status\"}\n".repeat(10));
+            client
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(master.control().ask("version", &[]).ok, Some(true), "{master}");
+    }
+    drop(deaf);
+    master.wait_up(2);
 }
 
 fn workers_ack_while_every_place_is_taken_by_idle_clients() {

@@ -8,7 +8,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 /// The lowest of the limits on the master's memory, in bytes; `None` if there is none.
 ///
 /// # Source
-/// `getrlimit(2)`, RLIMIT_AS and RLIMIT_DATA; the kernel's documentation of `memory.max`, here and in the groups above.
+/// `getrlimit(2)`, RLIMIT_AS and RLIMIT_DATA; the kernel's documentation of `memory.max`, or of `memory.limit_in_bytes` in
+/// cgroups of version 1, here and in the groups above.
 pub fn memory_max() -> Option<u64> {
     let of_process = [Resource::RLIMIT_AS, Resource::RLIMIT_DATA].into_iter().filter_map(|resource| {
         let (soft, _) = getrlimit(resource).ok()?;
@@ -46,9 +47,22 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The lowest limit of a cgroup of version 2, as `/proc/self/cgroup` names it, and of those above it.
+/// The lowest limit of the cgroups that `/proc/self/cgroup` names, of either version, and of those above them.
 fn of_cgroup(cgroup: &str, mount: &Path) -> Option<u64> {
-    folders(cgroup, mount)?.filter_map(|folder| number(&folder.join("memory.max"))).min()
+    let files = folders(cgroup, mount).into_iter().flatten().map(|folder| folder.join("memory.max"));
+    let mount = mount.join("memory");
+    let older = folders_of_version_1(cgroup, &mount).into_iter().flatten();
+    let older = older.map(|folder| folder.join("memory.limit_in_bytes"));
+    files.chain(older).filter_map(|file| number(&file)).min()
+}
+
+/// The folder of the cgroup of version 1 that limits memory, and those above.
+fn folders_of_version_1(cgroup: &str, mount: &Path) -> Option<impl Iterator<Item = PathBuf>> {
+    let path = cgroup.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(":/")?;
+        controllers.split(',').any(|controller| controller == "memory").then_some(path)
+    })?;
+    Some(Path::new(path).ancestors().map(|folder| mount.join(folder)))
 }
 
 /// The folder of a cgroup of version 2, as `/proc/self/cgroup` names it, and those above.
@@ -73,6 +87,9 @@ mod tests {
         fs::write(mount.path().join("web/server/memory.max"), "max\n").unwrap();
         fs::write(mount.path().join("web/memory.max"), "1048576\n").unwrap();
         assert_eq!(of_cgroup("4:cpu:/a\n0::/web/server\n", mount.path()), Some(1_048_576));
+        fs::create_dir_all(mount.path().join("memory/old")).unwrap();
+        fs::write(mount.path().join("memory/old/memory.limit_in_bytes"), "4096\n").unwrap();
+        assert_eq!(of_cgroup("3:hugetlb,memory:/old/er\n0::/\n", mount.path()), Some(4096));
         fs::write(mount.path().join("web/memory.current"), "1000000\n").unwrap();
         fs::write(mount.path().join("web/memory.stat"), "anon 9\ninactive_file 500000\n").unwrap();
         assert_eq!(left_in_cgroup("0::/web/server\n", mount.path()), Some(548_576));

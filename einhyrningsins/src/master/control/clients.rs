@@ -14,6 +14,7 @@ use einhorn_proto::{Language, LineBuffer, LineTooLong, Notice, Reply, RequestId}
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Pid, Uid};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,10 @@ const OUTPUT_TOTAL_MAX: usize = 16 * 1024 * 1024;
 /// The part of a limit on the master's memory that unsent bytes may take. A queue that grows is copied, so it takes three
 /// times as much for a moment.
 const OUTPUT_MEMORY_PART: u64 = 16;
+
+/// What the kernel keeps for a client that does not read counts as the master's memory too, 212 KiB for each by default. Where
+/// memory is limited, all clients together get as much as may be unsent, but each at least this.
+const KERNEL_BYTES_MIN: usize = 8 * 1024;
 
 /// A client is dropped if an event or a reply would leave more than this unsent.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -314,6 +319,11 @@ impl Clients {
     fn insert(&mut self, registry: &Registry, mut stream: UnixStream, peer: Peer) -> io::Result<ClientId> {
         let id = ClientId(self.next);
         register(registry, id, &mut stream)?;
+        if self.unsent_max < OUTPUT_TOTAL_MAX {
+            let bytes = (self.unsent_max / CLIENTS_MAX).max(KERNEL_BYTES_MIN);
+            // The kernel keeps more if that fails, which it does for no socket.
+            let _ = setsockopt(&stream, sockopt::SndBuf, &bytes);
+        }
         self.next += 1;
         self.lines += 1;
         self.clients.insert(id, Client { heard: self.lines, ..Client::new(id, stream, peer) });
