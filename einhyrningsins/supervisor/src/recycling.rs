@@ -65,9 +65,11 @@ impl Recycling {
         self.queue.iter().copied()
     }
 
-    /// Whether a turn may begin, as far as turns are concerned, at the last deadline that was reached.
-    pub(crate) fn is_free(&self, reached: Moment) -> bool {
-        self.turn.is_none() && self.not_before.is_none_or(|at| at <= reached)
+    /// Whether a turn may begin, as far as turns are concerned, at the last deadline that was reached. A turn whose old worker
+    /// is out of reach holds nobody up: that worker may never go.
+    pub(crate) fn is_free(&self, reached: Moment, out_of_reach: &BTreeSet<WorkerId>) -> bool {
+        let has_ended = |turn: Turn| turn.is_succeeded && out_of_reach.contains(&turn.old);
+        self.turn.is_none_or(has_ended) && self.not_before.is_none_or(|at| at <= reached)
     }
 
     /// When the next turn may begin, if it had to wait at the last deadline that was `reached`.

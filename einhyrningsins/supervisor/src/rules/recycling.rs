@@ -6,7 +6,8 @@ use crate::plan::Plan;
 pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     let tables = view.tables;
     let is_calm = tables.plan == Plan::Steady && tables.was_ready && tables.serves_everywhere();
-    if !is_calm || !tables.recycling.is_free(view.reached) || !view.may_spawn() {
+    let is_free = tables.recycling.is_free(view.reached, &tables.pool.out_of_reach);
+    if !is_calm || !is_free || !view.may_spawn() {
         return None;
     }
     tables.recycling.queue().find_map(|(id, reason)| {

@@ -325,6 +325,18 @@ fn when_a_worker_dies_in_its_turn_its_successor_has_the_slot_and_the_next_waits_
 }
 
 #[test]
+fn a_worker_that_cannot_be_signalled_holds_no_other_up() {
+    let mut play = Play::steady(by_rss());
+    play.refusing.insert(Pid::from_raw(100));
+    play.measure(100, 2 * MIB);
+    play.measure(101, 2 * MIB);
+    assert_eq!(play.take_spawned(), [104]);
+    play.ack(104);
+    assert_eq!(play.undrained()[0], (0, 104, 1));
+    assert_eq!(play.take_spawned(), [105], "100 may never go");
+}
+
+#[test]
 fn one_that_dies_before_its_turn_has_none() {
     let mut play = Play::steady(by_rss());
     play.measure(100, 2 * MIB);
