@@ -24,7 +24,9 @@ impl Supervisor {
     /// Notes an event.
     pub(crate) fn record(&mut self, now: Moment, event: Event) {
         self.now = now;
-        if self.tables.plan == Plan::Exited {
+        // Somebody waits for the answer to these.
+        let is_answered = matches!(event, Event::UpgradePrepared { .. } | Event::WorkersUnsignallable { .. });
+        if self.tables.plan == Plan::Exited && !is_answered {
             return self.ignore(&Ignored::Exited);
         }
         match event {
