@@ -121,9 +121,9 @@ fn of_the_native_command_line() {
           --max-unacked <N|auto[:MAX]>
               Unacked workers at a time, except at the first start and in fleets
 
-              "auto": as many as keep the CPUs busy, by what boots use, and fit into memory; "auto:MAX":
-              at most MAX of them, for a database that bears no more connections. [default: auto; in
-              einhorn's place the number of available CPUs]
+              "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into
+              memory; "auto:MAX": the same, at most MAX. [default: auto; in einhorn's place the number
+              of available CPUs]
 
           --max-upgrade-additional <N>
               Workers above COUNT that may live during an upgrade, draining ones counted [default: no
@@ -428,9 +428,9 @@ fn of_einhorns_command_line() {
           --max-unacked <N|auto[:MAX]>
               Unacked workers at a time, except at the first start and in fleets
 
-              "auto": as many as keep the CPUs busy, by what boots use, and fit into memory; "auto:MAX":
-              at most MAX of them, for a database that bears no more connections. [default: auto; in
-              einhorn's place the number of available CPUs]
+              "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into
+              memory; "auto:MAX": the same, at most MAX. [default: auto; in einhorn's place the number
+              of available CPUs]
 
           --max-upgrade-additional <N>
               Workers above COUNT that may live during an upgrade, draining ones counted [default: no

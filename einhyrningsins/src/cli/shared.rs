@@ -116,8 +116,8 @@ pub struct SharedArgs {
 
     /// Unacked workers at a time, except at the first start and in fleets
     ///
-    /// "auto": as many as keep the CPUs busy, by what boots use, and fit into memory; "auto:MAX": at most MAX of them, for
-    /// a database that bears no more connections. [default: auto; in einhorn's place the number of available CPUs]
+    /// "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into memory; "auto:MAX": the same, at
+    /// most MAX. [default: auto; in einhorn's place the number of available CPUs]
     #[arg(long, value_name = "N|auto[:MAX]", help_heading = "Workers", value_parser = parse_unacked)]
     pub max_unacked: Option<UnackedArg>,
 
