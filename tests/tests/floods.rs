@@ -16,6 +16,7 @@ tests::trials! {
     clients_that_connect_without_pause,
     clients_that_ask_without_pause,
     messages_to_the_notify_socket_without_pause,
+    messages_that_have_piled_up_are_read_in_parts needs "root" "network namespace" "strace",
     workers_that_write_without_pause,
     a_worker_that_shuts_its_listener_down_without_pause,
     a_worker_that_acks_behind_a_full_queue_and_ends_has_acked,
@@ -132,6 +133,39 @@ fn messages_to_the_notify_socket_without_pause() {
     });
     assert_respawns(&master);
     assert_upgrades(&master);
+    assert_stops(master);
+}
+
+/// The queue of a socket has room for ten messages, so a flood finds it empty now and then. Here it has room for all that senders
+/// have memory for, and it is filled while the master is stopped.
+fn messages_that_have_piled_up_are_read_in_parts() {
+    let builder = pool();
+    let trace = builder.file("trace");
+    let queue = "echo 100000 >/proc/sys/net/unix/max_dgram_qlen && exec \"$@\"";
+    let builder = builder.under(["unshare", "--net", "sh", "-c", queue, "sh"]);
+    let calls = "trace=recvmsg,/epoll_p?wait";
+    let builder = builder.under(["strace", "-D", "-qq", "-e", calls, "-o"]).under([&trace]);
+    let mut master = builder.serve(["ack=control"]).start();
+    let path = master.socket().with_extension("sock.notify");
+    master.signal(Signal::SIGSTOP);
+    master.wait("the master to stop", |master| master.process().is_stopped().then_some(()));
+    let senders: Vec<_> = (0..100).map(|_| UnixDatagram::unbound().expect("a socket")).collect();
+    let sent = senders.iter().map(|sender| {
+        sender.set_nonblocking(true).expect("a socket that does not block");
+        std::iter::from_fn(|| sender.send_to(b"STATUS=flood", &path).ok()).take(200).count()
+    });
+    let sent: usize = sent.sum();
+    assert!(sent > 10_000, "{sent} messages found room\n{master}");
+    master.signal(Signal::SIGCONT);
+    assert_respawns(&master);
+    let mut longest = 0;
+    master.wait("all messages to be read", |_| {
+        let text = std::fs::read_to_string(&trace).unwrap_or_default();
+        let rounds = text.split("epoll_").map(|round| round.matches("recvmsg(").count());
+        longest = rounds.clone().max().unwrap_or(0);
+        (rounds.sum::<usize>() >= sent).then_some(())
+    });
+    assert!(longest <= 2_000, "{longest} of {sent} messages in one round\n{master}");
     assert_stops(master);
 }
 
