@@ -41,8 +41,8 @@ const REAPS_NOBODY: How = How {
     is_child: false,
 };
 
-/// A master whose successor waits, after its check, until it is told to go on. It exports the number of its process, so the
-/// master executes it, rather than the daemon.
+/// A master that is replaced through a script. The script passes its check, and then waits for the test. It exports the number
+/// of its process: because of that, the master executes the script again, and not the daemon.
 struct Slow {
     how: How,
     fifo: PathBuf,

@@ -99,7 +99,7 @@ impl Closer {
 }
 
 impl Queue {
-    /// What is to be closed now.
+    /// Takes the next descriptor to close; none while the queue is held.
     fn next(&mut self) -> Option<OwnedFd> {
         if self.is_held { None } else { self.waiting.pop_front() }
     }

@@ -4,7 +4,6 @@
 //! that lets events pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other clients.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -18,6 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Pid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::dropped::{Dropped, Why};
 use crate::forms::{self, Bytes, Keyed, Written, values};
 use crate::master::ready::CLIENTS;
 use crate::sys::ancillary::{Message, Received, receive};
@@ -133,58 +133,6 @@ pub(super) enum Business {
     Waits,
     /// What it wants is not known yet.
     Unread,
-}
-
-/// A client that was dropped, for the log.
-#[derive(Debug)]
-pub(super) struct Dropped {
-    peer: Peer,
-    user: Option<Uid>,
-    why: Why,
-}
-
-/// Why a client is dropped.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Why {
-    /// It has left so many bytes unread.
-    Deaf(usize),
-    /// So have all clients together, and it has read nothing for longest.
-    Deafest(usize),
-    /// Another one came, and it was the idlest.
-    Idlest,
-    /// It was one more than a worker may have.
-    Surplus(Pid),
-}
-
-impl fmt::Display for Dropped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("control client dropped: ")?;
-        match (self.peer, self.user) {
-            (Peer::Worker(pid), _) => write!(f, "worker {pid}"),
-            (Peer::Connected(Some(pid)), Some(user)) => write!(f, "process {pid} of user {user}"),
-            (Peer::Connected(_), Some(user)) => write!(f, "a process of user {user}"),
-            (Peer::Connected(_), None) => f.write_str("a process that is not visible from here"),
-        }?;
-        match self.why {
-            Why::Deaf(bytes) => {
-                write!(f, " left {bytes} bytes unread; hint: a client must read what it asks for")
-            }
-            Why::Deafest(bytes) => write!(
-                f,
-                " read nothing for longest when all clients together left {bytes} bytes unread; hint: a client must read \
-                 what it asks for"
-            ),
-            Why::Idlest => write!(
-                f,
-                " was the idlest when one more than {CLIENTS_MAX} came; hint: close connections that are not in use"
-            ),
-            Why::Surplus(worker) => write!(
-                f,
-                " was silent for longest when worker {worker} made one more than {WORKER_CLIENTS_MAX}; hint: it should close \
-                 connections that are not in use"
-            ),
-        }
-    }
 }
 
 /// How a client follows events.

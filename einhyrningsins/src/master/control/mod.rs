@@ -6,6 +6,7 @@
 
 mod answers;
 mod clients;
+mod dropped;
 mod requests;
 mod socket;
 mod status;
@@ -37,7 +38,8 @@ use crate::workers::Workers;
 
 use answers::Asker;
 pub(super) use clients::ClientId;
-use clients::{Business, CLIENTS_MAX, Clients, Input, Peer, Why};
+use clients::{Business, CLIENTS_MAX, Clients, Input, Peer};
+use dropped::Why;
 pub use socket::ControlSocket;
 
 /// Requests read from one client in one round, so that a busy one does not starve the rest.
