@@ -1,9 +1,10 @@
-//! How fast and how small the daemon is: `cargo bench -p tests --bench speed [-- TOPIC...]`.
+//! How fast and how small the daemon is: `cargo bench -p tests --bench speed [-- OPTION... TOPIC...]`.
 //!
 //! Each line shows the daemon's figure, the figure of a floor (the same work with no master around it)
 //! measured in the same run by turns with it, the ratio of the two and what the project aims at. Nothing is
 //! asserted: a busy machine makes everything slow, and the figures are for reading. The median is what a
-//! round usually takes; the best is what it takes when nobody else wants the processors.
+//! round usually takes; the best is what it takes when nobody else wants the processors. All figures can
+//! be written to a file (`results.rs`).
 
 mod backlog;
 mod balance;
@@ -17,12 +18,19 @@ mod memory;
 mod pace;
 mod reexec;
 mod report;
+mod results;
 mod spawn;
 mod start;
 mod sys;
 mod upgrade;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+
+use results::Machine;
 
 /// What can be measured, in the order in which it is.
 const TOPICS: [(&str, fn()); 11] = [
@@ -39,27 +47,53 @@ const TOPICS: [(&str, fn()); 11] = [
     ("balance", balance::run),
 ];
 
+/// Measure how fast and how small the daemon is
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo bench -p tests --bench speed --")]
+struct Options {
+    /// What to measure [default: everything]
+    #[arg(value_name = "TOPIC", value_parser = PossibleValuesParser::new(TOPICS.map(|(topic, _)| topic)))]
+    topics: Vec<String>,
+    /// Write all figures to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Cargo says so when it means it
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
 fn main() -> ExitCode {
-    let (options, words): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
+    let words: Vec<_> = std::env::args().skip(1).collect();
     if let [role, path, bytes] = &words[..]
         && role == control::ECHO
     {
         return control::echo(path, bytes);
     }
-    // Cargo says `--bench` when it means it; `cargo test --all-targets` runs this too, and must not wait for it.
-    if !options.iter().any(|option| option == "--bench") {
-        println!("nothing measured: run it as cargo bench -p tests --bench speed [-- TOPIC...]");
+    // `cargo test --all-targets` runs this too, and must not wait for it.
+    if !words.iter().any(|word| word == "--bench") {
+        println!("nothing measured: run it as cargo bench -p tests --bench speed [-- OPTION... TOPIC...]");
         return ExitCode::SUCCESS;
     }
-    if let Some(unknown) = words.iter().find(|word| TOPICS.iter().all(|(topic, _)| topic != word)) {
-        eprintln!("speed: no topic \"{unknown}\"; there are {}", TOPICS.map(|(topic, _)| topic).join(", "));
-        return ExitCode::FAILURE;
-    }
-    report::head();
+    let options = Options::parse();
+    let machine = Machine::read();
+    report::head(&machine);
     for (topic, run) in TOPICS {
-        if words.is_empty() || words.iter().any(|word| word == topic) {
+        if options.topics.is_empty() || options.topics.iter().any(|wanted| wanted == topic) {
             run();
         }
     }
+    let Some(path) = options.json else { return ExitCode::SUCCESS };
+    // Cargo runs this in the directory of the crate, but the file's name was typed elsewhere.
+    let path = std::env::var_os("PWD").map_or_else(PathBuf::new, PathBuf::from).join(path);
+    if let Err(error) = results::write(&path, &machine, &command(&words)) {
+        eprintln!("speed: cannot write {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
+}
+
+/// As it was typed, without what Cargo adds.
+fn command(words: &[String]) -> String {
+    let words = words.iter().map(String::as_str).filter(|word| *word != "--bench");
+    ["cargo bench -p tests --bench speed --"].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }

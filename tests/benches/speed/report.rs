@@ -3,14 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
+use crate::results::{self, Machine, Measured, OURS, Row};
+
 /// What a figure counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
     /// Time, in seconds; less is better.
+    #[serde(rename = "seconds")]
     Time,
     /// Memory, in bytes; less is better.
+    #[serde(rename = "bytes")]
     Memory,
     /// How many a second; more is better.
+    #[serde(rename = "per_second")]
     Rate,
     /// How many; less is better.
     Count,
@@ -79,12 +87,19 @@ impl Figure {
         best.copied().unwrap_or(0.0)
     }
 
-    /// How many times worse than `floor` it is, where `of` says which value stands for the rounds of each.
-    fn ratio(&self, floor: &Self, of: fn(&Self) -> f64) -> f64 {
-        match self.unit {
+    /// How many times worse than `floor` it is, where `of` says which value stands for the rounds of each; `None` if nothing is
+    /// that many times zero.
+    fn ratio(&self, floor: &Self, of: fn(&Self) -> f64) -> Option<f64> {
+        let ratio = match self.unit {
             Unit::Rate => of(floor) / of(self),
             Unit::Time | Unit::Memory | Unit::Count | Unit::Times => of(self) / of(floor),
-        }
+        };
+        Some(ratio).filter(|ratio| ratio.is_finite())
+    }
+
+    fn to_measured(&self) -> Measured {
+        let rounds = self.rounds.iter().copied().map(rounded).collect();
+        Measured::Figure { median: rounded(self.median()), best: rounded(self.best()), rounds }
     }
 
     fn show(&self, value: f64) -> String {
@@ -108,8 +123,14 @@ impl fmt::Display for Figure {
     }
 }
 
+/// With four significant digits: none of the figures is more exact.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
 /// What the project aims at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Aim {
     /// No more than this many times the floor.
     Ratio(f64),
@@ -118,16 +139,14 @@ pub(crate) enum Aim {
     /// At least this, in the figure's own unit.
     AtLeast(f64),
     /// Nothing: shown for comparison.
+    #[serde(untagged)]
     None,
 }
 
-/// Shows what the columns are, and on what the figures were taken.
-pub(crate) fn head() {
-    let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("?");
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("{processors} processors, load average {load} before it began, Linux {}", kernel.trim());
+/// Shows what the columns are, and on what the figures are taken.
+pub(crate) fn head(machine: &Machine) {
+    let Machine { processor, processors, kernel, load, .. } = machine;
+    println!("{processors} processors ({processor}), load average {load} before it began, Linux {kernel}");
     println!("each figure: median of its rounds (best of them); an aim goes by the median");
     row("", "measured", "floor", "ratio", "aim", "");
 }
@@ -135,37 +154,71 @@ pub(crate) fn head() {
 /// Begins a topic, and says what its floor is.
 pub(crate) fn topic(name: &str, floor: &str) {
     println!("\n{name}; floor: {floor}");
+    results::topic(name, floor);
 }
 
-/// Shows one figure.
+/// Shows one figure of ours.
 pub(crate) fn line(what: &str, measured: &Figure, floor: Option<&Figure>, aim: Aim) {
-    let ratio = floor.map(|floor| measured.ratio(floor, Figure::median));
-    let of_best =
-        floor.filter(|_| measured.rounds.len() > 1).map(|floor| measured.ratio(floor, Figure::best));
-    let of_best = of_best.map(|ratio| format!(" ({ratio:.2})")).unwrap_or_default();
-    let (aim, met) = match aim {
+    line_of(OURS, what, measured, floor, aim);
+}
+
+/// Shows one figure of a program.
+pub(crate) fn line_of(program: &str, what: &str, measured: &Figure, floor: Option<&Figure>, aim: Aim) {
+    let ratio = floor.and_then(|floor| measured.ratio(floor, Figure::median));
+    let best_ratio =
+        floor.filter(|_| measured.rounds.len() > 1).and_then(|floor| measured.ratio(floor, Figure::best));
+    let of_best = best_ratio.map(|ratio| format!(" ({ratio:.2})")).unwrap_or_default();
+    let (goal, met) = match aim {
         Aim::Ratio(most) => (format!("<= {most:.2}"), ratio.map(|ratio| ratio <= most)),
         Aim::AtMost(most) => (format!("<= {}", measured.show(most)), Some(measured.median() <= most)),
         Aim::AtLeast(least) => (format!(">= {}", measured.show(least)), Some(measured.median() >= least)),
         Aim::None => (String::new(), None),
     };
     row(
-        what,
+        &labelled(program, what),
         &measured.to_string(),
         &floor.map(Figure::to_string).unwrap_or_default(),
         &ratio.map(|ratio| format!("{ratio:.2}{of_best}")).unwrap_or_default(),
-        &aim,
+        &goal,
         match met {
             Some(true) => "met",
             Some(false) => "MISSED",
             None => "",
         },
     );
+    results::row(Row {
+        program: program.to_owned(),
+        row: what.to_owned(),
+        unit: Some(measured.unit),
+        measured: measured.to_measured(),
+        floor: floor.map(Figure::to_measured),
+        ratio: ratio.map(rounded),
+        best_ratio: best_ratio.map(rounded),
+        aim,
+        met,
+    });
 }
 
 /// Shows what no single number tells, of what is measured and of the floor.
 pub(crate) fn texts(what: &str, measured: &str, floor: &str) {
     row(what, measured, floor, "", "", "");
+    let text = |text: &str| Measured::Text(text.to_owned());
+    results::row(Row {
+        program: OURS.to_owned(),
+        row: what.to_owned(),
+        unit: None,
+        measured: text(measured),
+        floor: Some(text(floor)),
+        ratio: None,
+        best_ratio: None,
+        aim: Aim::None,
+        met: None,
+    });
+}
+
+/// Others go by their name.
+fn labelled(program: &str, what: &str) -> String {
+    if program == OURS { what.to_owned() } else { format!("{program}, {what}") }
 }
 
 fn row(what: &str, measured: &str, floor: &str, ratio: &str, aim: &str, met: &str) {

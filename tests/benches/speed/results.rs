@@ -1,0 +1,148 @@
+//! The figures of a run as a file of JSON, for `--json`: what `tests/plot` reads.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tests::binaries;
+
+use crate::report::{Aim, Unit};
+
+/// The format of the file. A change that its readers would misread raises it.
+const FORMAT: u32 = 1;
+
+/// The program that the others are compared with.
+pub(crate) const OURS: &str = "einhyrningsins";
+
+/// What has been measured up to now.
+static RESULTS: Mutex<Results> = Mutex::new(Results { programs: BTreeMap::new(), topics: Vec::new() });
+
+#[derive(Debug, Serialize)]
+struct Results {
+    /// The version of each program.
+    programs: BTreeMap<String, String>,
+    topics: Vec<Topic>,
+}
+
+#[derive(Debug, Serialize)]
+struct Topic {
+    topic: String,
+    /// What the floor of its rows is.
+    floor: String,
+    rows: Vec<Row>,
+}
+
+/// A line of the table.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) program: String,
+    pub(crate) row: String,
+    /// The unit of `measured`, `floor` and an absolute `aim`; `None` if they are texts.
+    pub(crate) unit: Option<Unit>,
+    pub(crate) measured: Measured,
+    pub(crate) floor: Option<Measured>,
+    /// How many times worse than the floor the median is.
+    pub(crate) ratio: Option<f64>,
+    /// The same of the best rounds.
+    pub(crate) best_ratio: Option<f64>,
+    pub(crate) aim: Aim,
+    pub(crate) met: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Measured {
+    Figure { median: f64, best: f64, rounds: Vec<f64> },
+    Text(String),
+}
+
+/// What a run is measured on.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) processors: usize,
+    pub(crate) memory_bytes: f64,
+    pub(crate) kernel: String,
+    /// The load average of the last minute, before anything was measured.
+    pub(crate) load: f64,
+}
+
+impl Machine {
+    pub(crate) fn read() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, name| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_prefix(':'));
+            value.unwrap_or_default().trim().to_owned()
+        };
+        let number = |text: &str| text.split(' ').next().and_then(|word| word.parse::<f64>().ok());
+        Self {
+            processor: field(&read("/proc/cpuinfo"), "model name"),
+            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_bytes: number(&field(&read("/proc/meminfo"), "MemTotal")).unwrap_or(0.0) * 1024.0,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load: number(&read("/proc/loadavg")).unwrap_or(0.0),
+        }
+    }
+}
+
+fn results() -> MutexGuard<'static, Results> {
+    RESULTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn topic(name: &str, floor: &str) {
+    results().topics.push(Topic { topic: name.to_owned(), floor: floor.to_owned(), rows: Vec::new() });
+}
+
+pub(crate) fn row(row: Row) {
+    results().topics.last_mut().expect("a topic has begun").rows.push(row);
+}
+
+pub(crate) fn program(name: &str, version: String) {
+    results().programs.insert(name.to_owned(), version);
+}
+
+/// Writes all of it to `path`.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn write(path: &Path, machine: &Machine, command: &str) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        format: u32,
+        /// Seconds since 1970.
+        time: u64,
+        command: &'a str,
+        /// With a `+` if there were changes that are not in it.
+        commit: String,
+        machine: &'a Machine,
+        #[serde(flatten)]
+        results: &'a Results,
+    }
+    let version = output(Command::new(binaries::einhyrningsins()).arg("--version"));
+    program(OURS, version.split(' ').next_back().unwrap_or_default().to_owned());
+    let git = |arguments: &[&str]| output(Command::new("git").args(arguments));
+    let changed = if git(&["status", "--porcelain"]).is_empty() { "" } else { "+" };
+    let document = Document {
+        format: FORMAT,
+        time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        command,
+        commit: git(&["rev-parse", "--short", "HEAD"]) + changed,
+        machine,
+        results: &results(),
+    };
+    let mut file = File::create(path)?;
+    serde_json::to_writer_pretty(&file, &document)?;
+    file.write_all(b"\n")
+}
+
+/// What `command` writes to its standard output or, if that is nothing, to its standard error; empty if it cannot be run.
+pub(crate) fn output(command: &mut Command) -> String {
+    let Ok(output) = command.output() else { return String::new() };
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
