@@ -3,8 +3,8 @@
 //! Each line shows the daemon's figure, the figure of a floor (the same work with no master around it)
 //! measured in the same run by turns with it, the ratio of the two and what the project aims at. Nothing is
 //! asserted: a busy machine makes everything slow, and the figures are for reading. The median is what a
-//! round usually takes; the best is what it takes when nobody else wants the processors. All figures can
-//! be written to a file (`results.rs`).
+//! round usually takes; the best is what it takes when nobody else wants the processors. Other masters can be
+//! measured by turns with it (`peers.rs`), and all figures can be written to a file (`results.rs`).
 
 mod backlog;
 mod balance;
@@ -14,8 +14,10 @@ mod control;
 mod cpu;
 mod fleet;
 mod floor;
+mod latency;
 mod memory;
 mod pace;
+mod peers;
 mod reexec;
 mod report;
 mod results;
@@ -33,9 +35,10 @@ use clap::builder::PossibleValuesParser;
 use results::Machine;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 11] = [
+const TOPICS: [(&str, fn()); 12] = [
     ("upgrade", upgrade::run),
     ("pace", pace::run),
+    ("latency", latency::run),
     ("bound", bound::run),
     ("fleet", fleet::run),
     ("spawn", spawn::run),
@@ -54,6 +57,12 @@ struct Options {
     /// What to measure [default: everything]
     #[arg(value_name = "TOPIC", value_parser = PossibleValuesParser::new(TOPICS.map(|(topic, _)| topic)))]
     topics: Vec<String>,
+    /// Measure other masters too
+    ///
+    /// Those that are installed of einhorn, Server::Starter, nginx, HAProxy, gunicorn (by `tests/run --install`) and puma take
+    /// turns with ours, in the topics upgrade, pace, latency and memory.
+    #[arg(long)]
+    peers: bool,
     /// Write all figures to FILE as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -77,6 +86,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let machine = Machine::read();
     report::head(&machine);
+    if options.peers {
+        peers::find();
+    }
     for (topic, run) in TOPICS {
         if options.topics.is_empty() || options.topics.iter().any(|wanted| wanted == topic) {
             run();

@@ -6,11 +6,16 @@ use std::time::Duration;
 use tests::{Master, Process, binaries};
 
 use crate::client::Client;
+use crate::peers::{self, Work};
 use crate::report::{self, Aim, Figure, Unit};
+use crate::results::OURS;
 use crate::upgrade::stop;
 
 /// Workers, and how many bytes the master may have resident with them.
 const SIZES: [(u32, f64); 2] = [(4, 4e6), (500, 6e6)];
+
+/// Workers that others are measured with.
+const PEER_SIZES: [u32; 4] = [4, 32, 128, 500];
 
 const UPGRADES: usize = 20;
 
@@ -50,6 +55,34 @@ pub(crate) fn run() {
         master.wait_up(*workers);
         show(&format!("{workers} workers, {UPGRADES} upgrades later"), master, *aim);
         stop(master);
+    }
+    if peers::are_wanted() {
+        beside_peers(&floor_all, &floor_own);
+    }
+}
+
+/// Other masters with as many workers, which do nothing, and ours with the numbers that were not shown yet.
+fn beside_peers(floor_all: &Figure, floor_own: &Figure) {
+    let show = |program: &str, workers: u32, pid: i32| {
+        for (what, field, floor) in
+            [("resident", "VmRSS", floor_all), ("of it, its own", "RssAnon", floor_own)]
+        {
+            let measured = Figure::once(Unit::Memory, resident(pid, field));
+            let what = format!("{}: {what}", report::workers(workers));
+            report::line_of(program, &what, &measured, Some(floor), Aim::None);
+        }
+    };
+    let mut measured = 0;
+    for workers in PEER_SIZES {
+        if SIZES.iter().all(|(shown, _)| *shown != workers) {
+            let mut master = Master::builder().workers(workers).program([binaries::worker("tiny")]).start();
+            show(OURS, workers, master.process().pid());
+            stop(&mut master);
+        }
+        for peer in peers::running(measured, workers, Work::Nothing) {
+            show(peer.name(), peer.workers(), peer.pid());
+        }
+        measured = workers;
     }
 }
 

@@ -8,12 +8,12 @@ use tests::load::Plan;
 
 use crate::client::Client;
 use crate::floor::Floor;
+use crate::peers::{self, Peers};
 use crate::report::{self, Aim, Figure, Unit};
 use crate::upgrade::{self, Subject, timed};
 
 /// Workers, for how long each sleeps and computes at its boot, in milliseconds, and the ratio to aim at.
-const BOOTS: [(u32, &str, &str, f64); 3] =
-    [(32, "200", "0", 1.3), (128, "200", "0", 1.3), (8, "0", "200", 1.1)];
+const BOOTS: [(u32, u64, u64, f64); 3] = [(32, 200, 0, 1.3), (128, 200, 0, 1.3), (8, 0, 200, 1.1)];
 
 /// Workers that sleep and then compute, under a load.
 const SIZES: [u32; 2] = [8, 32];
@@ -22,17 +22,26 @@ const ROUNDS: usize = 5;
 
 pub(crate) fn run() {
     report::topic("pace", "a bare loop replaces all at once; or the master with --max-unacked 2");
+    let mut candidates = peers::candidates_that_boot();
     for (workers, sleep, burn, aim) in BOOTS {
-        let variables = [("TINY_BOOT_MS", sleep), ("TINY_BURN_MS", burn)];
-        let texts = variables.map(|(name, value)| format!("{name}={value}"));
+        // The boots of others sleep only.
+        candidates.retain(|_| burn == 0);
+        let variables =
+            [("TINY_BOOT_MS", sleep), ("TINY_BURN_MS", burn)].map(|(name, ms)| (name, ms.to_string()));
+        let texts = variables.each_ref().map(|(name, value)| format!("{name}={value}"));
+        let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
         let mut floor = Floor::start(workers as usize, &texts.each_ref().map(String::as_str));
         let mut of_floor = Figure::new(Unit::Time);
         let mut subject = Subject::start(workers, &[], &variables);
+        let mut peers = Peers::start(&candidates, workers, sleep);
         for _ in 0..ROUNDS {
             of_floor.add_time(timed(|| floor.upgrade()));
             subject.round();
+            peers.round();
         }
-        subject.show(&format!("{workers} of {sleep} ms asleep, {burn} ms busy"), &of_floor, aim);
+        let what = |workers| format!("{workers} of {sleep} ms asleep, {burn} ms busy");
+        subject.show(&what(workers), &of_floor, aim);
+        candidates = peers.show(what, &of_floor);
     }
     for workers in SIZES {
         let mut auto = Loaded::start(workers, &[]);

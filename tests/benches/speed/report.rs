@@ -75,6 +75,11 @@ impl Figure {
         }
     }
 
+    /// All rounds together.
+    pub(crate) fn sum(&self) -> Self {
+        Self::once(self.unit, self.rounds.iter().sum())
+    }
+
     /// The largest.
     pub(crate) fn most(&self) -> f64 {
         self.sorted().last().copied().unwrap_or(0.0)
@@ -214,6 +219,11 @@ pub(crate) fn texts(what: &str, measured: &str, floor: &str) {
         aim: Aim::None,
         met: None,
     });
+}
+
+/// `1 worker`, `4 workers`.
+pub(crate) fn workers(count: u32) -> String {
+    format!("{count} worker{}", if count == 1 { "" } else { "s" })
 }
 
 /// Others go by their name.

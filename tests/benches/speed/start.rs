@@ -74,7 +74,7 @@ fn time_to_answer(mut command: Command, address: SocketAddr) -> Duration {
 }
 
 /// An address that nobody has, a moment ago.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
 }

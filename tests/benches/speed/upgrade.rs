@@ -8,6 +8,7 @@ use tests::{Master, binaries};
 
 use crate::client::Client;
 use crate::floor::Floor;
+use crate::peers::{self, Peers};
 use crate::report::{self, Aim, Figure, Unit};
 use crate::{cpu, sys};
 
@@ -16,18 +17,22 @@ const SIZES: [(u32, usize); 4] = [(4, 21), (32, 15), (128, 9), (500, 7)];
 
 pub(crate) fn run() {
     report::topic("upgrade", "a bare loop spawns N, waits for their word, signals the old N, reaps them");
+    let mut candidates = peers::candidates();
     for (workers, rounds) in SIZES {
         let all = workers.to_string();
         let mut floor = (Floor::start(workers as usize, &[]), Figure::new(Unit::Time));
         let mut paced = Subject::start(workers, &[], &[]);
         let mut at_once = Subject::start(workers, &["--max-unacked", &all], &[]);
+        let mut peers = Peers::start(&candidates, workers, 0);
         for _ in 0..rounds {
             floor.1.add_time(timed(|| floor.0.upgrade()));
             paced.round();
             at_once.round();
+            peers.round();
         }
         paced.show(&format!("{workers} workers"), &floor.1, 1.15);
         at_once.show(&format!("{workers} workers, --max-unacked {all}"), &floor.1, 1.3);
+        candidates = peers.show(report::workers, &floor.1);
     }
 }
 
@@ -78,7 +83,9 @@ impl Subject {
         let reply = self.client.ask("{\"command\":\"upgrade\"}\n");
         self.answered.add_time(begun.elapsed());
         assert!(reply.contains("\"ok\":true"), "the upgrade failed: {reply}");
-        old.iter().for_each(wait_ended);
+        for old in &old {
+            assert!(has_ended(old, tests::wait::patience()), "an old worker does not end");
+        }
         self.gone.add_time(begun.elapsed());
         // Its work is done when it, too, knows that they are gone.
         while !self.client.ask("{\"command\":\"status\"}\n").contains("\"draining\":0") {}
@@ -93,12 +100,11 @@ impl Subject {
     }
 }
 
-/// Waits until the process behind `descriptor` has ended.
-fn wait_ended(descriptor: &OwnedFd) {
+/// Waits until the process behind `descriptor` has ended, and says whether it has.
+pub(crate) fn has_ended(descriptor: &OwnedFd, limit: Duration) -> bool {
     let mut ended = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-    let limit = PollTimeout::try_from(tests::wait::patience()).unwrap_or(PollTimeout::MAX);
-    let count = poll(&mut ended, limit).expect("poll takes one descriptor");
-    assert!(count > 0, "an old worker does not end");
+    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    poll(&mut ended, limit).expect("poll takes one descriptor") > 0
 }
 
 /// Stops a master and its workers in good order; with hundreds of them that is quicker than what `Drop` does.

@@ -1,7 +1,8 @@
 //! The smallest worker: says that it is ready at once, and ends when it is asked to.
 //!
-//! It sends `READY=1` to `NOTIFY_SOCKET`, after it has slept for `TINY_BOOT_MS` milliseconds and computed for `TINY_BURN_MS`
-//! milliseconds of CPU time, if those are set. It takes no connections: what is measured or counted with it is the master. With `TINY_CONNECTIONS=N` it opens N connections to the
+//! It sends `READY=1` to `NOTIFY_SOCKET` or, without that, acks to einhorn's control socket, after it has slept for
+//! `TINY_BOOT_MS` milliseconds and computed for `TINY_BURN_MS` milliseconds of CPU time, if those are set. It takes no
+//! connections: what is measured or counted with it is the master. With `TINY_CONNECTIONS=N` it opens N connections to the
 //! control socket before, and keeps them.
 
 use std::io::Write;
@@ -21,7 +22,7 @@ fn main() -> std::io::Result<()> {
     thread::sleep(Duration::from_millis(number("TINY_BOOT_MS")));
     tests::process::burn(Duration::from_millis(number("TINY_BURN_MS")));
     let number = number("TINY_CONNECTIONS");
-    let _connections = (0..number).map(|_| connection()).collect::<std::io::Result<Vec<_>>>()?;
+    let _connections = (0..number).map(|_| half_a_request()).collect::<std::io::Result<Vec<_>>>()?;
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
         let socket = UnixDatagram::unbound()?;
         let address = match path.as_encoded_bytes() {
@@ -29,6 +30,9 @@ fn main() -> std::io::Result<()> {
             _ => SocketAddr::from_pathname(&path)?,
         };
         socket.send_to_addr(b"READY=1", &address)?;
+    } else if std::env::var_os("EINHORN_SOCK_PATH").is_some() {
+        let ack = format!("{{\"command\":\"worker:ack\",\"pid\":{}}}\n", std::process::id());
+        connection()?.write_all(ack.as_bytes())?;
     }
     stop.wait()?;
     Ok(())
@@ -39,10 +43,14 @@ fn number(variable: &str) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// A connection to the control socket, on which half a request was sent. The master may have closed it already.
+/// A connection to the control socket.
 fn connection() -> std::io::Result<UnixStream> {
-    let path = std::env::var_os("EINHORN_SOCK_PATH").unwrap_or_default();
-    let mut stream = UnixStream::connect(path)?;
+    UnixStream::connect(std::env::var_os("EINHORN_SOCK_PATH").unwrap_or_default())
+}
+
+/// A connection to the control socket, on which half a request was sent. The master may have closed it already.
+fn half_a_request() -> std::io::Result<UnixStream> {
+    let mut stream = connection()?;
     let _ = stream.write_all(b"{");
     Ok(stream)
 }
