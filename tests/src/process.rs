@@ -509,6 +509,14 @@ impl Default for Captured {
 
 /// Computes until this process has used so much CPU time.
 pub fn burn(cpu_time: Duration) {
-    let used = || ClockId::CLOCK_PROCESS_CPUTIME_ID.now().map_or(Duration::MAX, Duration::from);
-    while !cpu_time.is_zero() && used() < cpu_time {}
+    while !cpu_time.is_zero() && cpu_time_used() < cpu_time {}
+}
+
+/// Computes until this process has used so much more CPU time.
+pub fn burn_more(cpu_time: Duration) {
+    burn(cpu_time_used() + cpu_time);
+}
+
+fn cpu_time_used() -> Duration {
+    ClockId::CLOCK_PROCESS_CPUTIME_ID.now().map_or(Duration::MAX / 2, Duration::from)
 }

@@ -22,6 +22,8 @@ pub(crate) struct Service {
     pub(crate) stop: Stop,
     /// How long a request takes.
     pub(crate) request: Duration,
+    /// The CPU time that it then uses.
+    pub(crate) request_burn: Duration,
     /// What a request then waits for.
     pub(crate) request_gate: Option<PathBuf>,
     /// How long an idle connection may send its last request.
@@ -40,13 +42,26 @@ pub(crate) fn serve(service: &Service, stream: &Stream, listener: usize) -> io::
     stream.set_nonblocking(false)?;
     stream.set_nodelay()?;
     let mut unread = Vec::new();
-    while wait_for_request(service, stream)? {
-        let Some(request) = read_head(stream, &mut unread)? else { break };
-        if answer(service, stream, &request, listener)? == AfterAnswer::Close {
-            break;
-        }
-    }
+    while wait_for_request(service, stream)?
+        && answer_next(service, stream, &mut unread, listener)? == AfterAnswer::Keep
+    {}
     Ok(())
+}
+
+/// Waits for the next request and answers it. `unread` keeps what was read of the request after it.
+///
+/// # Errors
+/// Those of the connection.
+pub(crate) fn answer_next(
+    service: &Service,
+    stream: &Stream,
+    unread: &mut Vec<u8>,
+    listener: usize,
+) -> io::Result<AfterAnswer> {
+    match read_head(stream, unread)? {
+        Some(request) => answer(service, stream, &request, listener),
+        None => Ok(AfterAnswer::Close),
+    }
 }
 
 /// Waits until there is something to read; `false` when the worker stops and nothing came in time.
@@ -106,8 +121,10 @@ fn read_head(stream: &Stream, unread: &mut Vec<u8>) -> io::Result<Option<Request
     Ok(Some(Request { path, close: head.contains("\r\nconnection: close\r\n") }))
 }
 
+/// What happens to the connection.
 #[derive(PartialEq, Eq)]
-enum AfterAnswer {
+pub(crate) enum AfterAnswer {
+    /// It ends, or its client has gone.
     Close,
     Keep,
 }
@@ -117,6 +134,7 @@ fn answer(service: &Service, stream: &Stream, request: &Request, listener: usize
     let hold = request.path.strip_prefix("/hold/").and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
     if hold.is_none() {
         thread::sleep(service.request);
+        tests::process::burn_more(service.request_burn);
         if let Some(gate) = &service.request_gate {
             tests::gate::pass(gate);
         }

@@ -18,6 +18,15 @@ pub(crate) enum Ack {
     None,
 }
 
+/// What a worker with one thread finishes before it serves another client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Single {
+    /// A connection.
+    Connection,
+    /// A request.
+    Request,
+}
+
 /// The knobs, each an argument `NAME=VALUE`. An argument `@FILE` stands for the words in that file, which
 /// is read at each start: so a test changes what the next generation is.
 #[derive(Debug, Clone)]
@@ -52,6 +61,9 @@ pub(crate) struct Knobs {
     pub(crate) leave_gate: Option<PathBuf>,
     /// `greedy`: accepts all that wait before it looks at anything else, as many event loops do.
     pub(crate) greedy: bool,
+    /// `single=connection|request`: has one thread, which finishes a connection, or a request, before it serves another
+    /// client. Asked to stop, it finishes that one and cuts its other connections.
+    pub(crate) single: Option<Single>,
     /// `park`: at SIGUSR1 it stops, but stays, with its sockets open, until it is killed or asked to stop. Says
     /// `STATUS=parked` when it holds no connection any more.
     pub(crate) park: bool,
@@ -60,6 +72,11 @@ pub(crate) struct Knobs {
     pub(crate) shutdown: bool,
     /// `request_ms=N`: takes this long for each request.
     pub(crate) request: Duration,
+    /// `request_burn_ms=N`: then uses this much CPU time for each request.
+    pub(crate) request_burn: Duration,
+    /// `slow_slot=N`, `slow_ms=N`: takes this much longer for each request, if this is its slot.
+    pub(crate) slow_slot: Option<u64>,
+    pub(crate) slow: Duration,
     /// `request_gate=FILE`: answers no request, after that, until this gate is open.
     pub(crate) request_gate: Option<PathBuf>,
     /// `ignore_stop`: goes on when it is asked to stop.
@@ -90,9 +107,13 @@ impl Knobs {
             exit_after: None,
             leave_gate: None,
             greedy: false,
+            single: None,
             park: false,
             shutdown: false,
             request: Duration::ZERO,
+            request_burn: Duration::ZERO,
+            slow_slot: None,
+            slow: Duration::ZERO,
             request_gate: None,
             ignore_stop: false,
             linger: Duration::from_secs(10),
@@ -128,10 +149,20 @@ impl Knobs {
             "exit_after_ms" => self.exit_after = Some(duration()),
             "leave_gate" => self.leave_gate = Some(value.into()),
             "request_ms" => self.request = duration(),
+            "request_burn_ms" => self.request_burn = duration(),
+            "slow_slot" => self.slow_slot = Some(number()),
+            "slow_ms" => self.slow = duration(),
             "request_gate" => self.request_gate = Some(value.into()),
             "ignore_stop" => self.ignore_stop = true,
             "linger_ms" => self.linger = duration(),
             "greedy" => self.greedy = true,
+            "single" => {
+                self.single = Some(match value {
+                    "connection" => Single::Connection,
+                    "request" => Single::Request,
+                    _ => panic!("{word}: neither connection nor request"),
+                });
+            }
             "park" => self.park = true,
             "shutdown" => self.shutdown = true,
             "ack" => {

@@ -8,6 +8,7 @@ mod ack;
 mod http;
 mod knobs;
 mod listeners;
+mod single;
 mod stop;
 
 use std::io;
@@ -16,6 +17,7 @@ use std::os::fd::AsFd;
 use std::process;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -62,6 +64,9 @@ fn main() -> io::Result<()> {
             service.stop.ask();
         });
     }
+    if let Some(single) = knobs.single {
+        return single::run(service, &listeners, single);
+    }
     let open = accept(service, &listeners, knobs.greedy)?;
     let kept = service.stop.is_parked().then_some(listeners);
     open.wait_none();
@@ -104,10 +109,13 @@ fn service(knobs: &Knobs) -> io::Result<Service> {
     let (generation, slot, index) =
         (variable("EINHORN_GENERATION"), variable("EINHORN_SLOT"), variable("EINHORN_CHILD_INDEX"));
     let pid = process::id();
+    let is_slow = slot.is_some() && slot == knobs.slow_slot;
+    let slow = if is_slow { knobs.slow } else { Duration::ZERO };
     let json = |number: Option<u64>| number.map_or("null".to_owned(), |number| number.to_string());
     Ok(Service {
         stop: Stop::new()?,
-        request: knobs.request,
+        request: knobs.request + slow,
+        request_burn: knobs.request_burn,
         request_gate: knobs.request_gate.clone(),
         linger: knobs.linger,
         worker: format!("{pid} {}", generation.unwrap_or(0)),
