@@ -109,7 +109,7 @@ fn connections_by_worker(address: SocketAddr, at_once: bool) -> [usize; WORKERS 
 }
 
 /// The connection, and the pid of who answers on it.
-fn ask(mut stream: TcpStream) -> (TcpStream, u32) {
+pub(crate) fn ask(mut stream: TcpStream) -> (TcpStream, u32) {
     stream.set_read_timeout(Some(tests::wait::patience())).expect("a time limit on the socket");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n").expect("the worker reads");
     let mut reader = BufReader::new(&stream);

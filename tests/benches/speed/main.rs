@@ -12,6 +12,7 @@ mod bound;
 mod client;
 mod control;
 mod cpu;
+mod even;
 mod fleet;
 mod floor;
 mod latency;
@@ -35,7 +36,7 @@ use clap::builder::PossibleValuesParser;
 use results::Machine;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 12] = [
+const TOPICS: [(&str, fn()); 13] = [
     ("upgrade", upgrade::run),
     ("pace", pace::run),
     ("latency", latency::run),
@@ -48,6 +49,7 @@ const TOPICS: [(&str, fn()); 12] = [
     ("reexec", reexec::run),
     ("backlog", backlog::run),
     ("balance", balance::run),
+    ("even", even::run),
 ];
 
 /// Measure how fast and how small the daemon is

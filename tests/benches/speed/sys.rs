@@ -1,8 +1,9 @@
-//! What the standard library cannot do: the barest spawn there is, and a descriptor that stands for a process.
+//! What the standard library cannot do: the barest spawn there is, a descriptor that stands for a process, and CPU affinity.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
+use std::ops::Range;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
@@ -113,4 +114,24 @@ pub(crate) fn process_descriptor(pid: i32) -> io::Result<OwnedFd> {
     let fd = c_int::try_from(Errno::result(fd)?).expect("a descriptor is an int");
     // SAFETY: the kernel has just made it for this process, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Restricts the main thread of the process `pid` to these processors.
+///
+/// # Errors
+/// ESRCH if there is no such process, EINVAL if it may use none of the processors.
+///
+/// # Source
+/// `sched_setaffinity(2)`.
+pub(crate) fn pin(pid: i32, processors: Range<usize>) -> io::Result<()> {
+    // SAFETY: an array of integers, for which any bytes are a value.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    for processor in processors {
+        // SAFETY: writes to `set` only, and panics if the number is too large for it.
+        unsafe { libc::CPU_SET(processor, &mut set) };
+    }
+    // SAFETY: the kernel reads `set`, which outlives the call, up to its size.
+    let result = unsafe { libc::sched_setaffinity(pid, size_of_val(&set), &raw const set) };
+    Errno::result(result)?;
+    Ok(())
 }
