@@ -184,9 +184,7 @@ impl Supervisor {
             Some(rollout) => rollout.generation_of_new_slots(),
             None => self.tables.releases.serving(),
         };
-        for _ in 0..by {
-            self.tables.pool.open_slot(generation, self.now);
-        }
+        self.tables.pool.open_slots(by, generation, self.now);
     }
 
     /// Closes slots: empty ones first, then unacked workers', then the youngest's.

@@ -17,7 +17,7 @@ use super::worker::Worker;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
     by_pid: BTreeMap<Pid, WorkerId>,
-    numbers: BTreeSet<u32>,
+    numbers: Numbers,
     /// What is to happen to workers, and when.
     pub(crate) deadlines: BTreeSet<(Moment, Step)>,
     /// Workers that must do something by some time.
@@ -61,6 +61,35 @@ impl Undrained {
     }
 }
 
+/// The `EINHORN_CHILD_INDEX` of each worker: the lowest that is free is given out.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Numbers {
+    /// All that are taken are lower.
+    end: u32,
+    /// Those below the end that are not.
+    free: BTreeSet<u32>,
+}
+
+impl Numbers {
+    fn lowest_free(&self) -> u32 {
+        self.free.first().copied().unwrap_or(self.end)
+    }
+
+    fn take(&mut self, number: u32) {
+        if !self.free.remove(&number) {
+            self.free.extend(self.end..number);
+            self.end = number + 1;
+        }
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.free.insert(number);
+        while self.end > 0 && self.free.remove(&(self.end - 1)) {
+            self.end -= 1;
+        }
+    }
+}
+
 /// Puts `item` in `set`, or takes it out.
 fn put<T: Ord>(set: &mut BTreeSet<T>, item: T, is_there: bool) {
     if is_there {
@@ -75,9 +104,21 @@ impl Index {
     /// The index of these workers and slots.
     pub(crate) fn of(workers: &BTreeMap<WorkerId, Worker>, slots: &BTreeMap<SlotNumber, Slot>) -> Self {
         let mut index = Self::default();
-        workers.values().for_each(|worker| index.note_worker(worker, true));
+        workers.values().for_each(|worker| index.add_worker(worker));
         slots.iter().for_each(|(number, slot)| index.note_slot(*number, slot, workers, true));
         index
+    }
+
+    /// A worker came to be.
+    pub(crate) fn add_worker(&mut self, worker: &Worker) {
+        self.numbers.take(worker.index);
+        self.note_worker(worker, true);
+    }
+
+    /// A worker is gone.
+    pub(crate) fn remove_worker(&mut self, worker: &Worker) {
+        self.numbers.give_back(worker.index);
+        self.note_worker(worker, false);
     }
 
     /// Notes that there is a worker like this, or no more.
@@ -87,7 +128,6 @@ impl Index {
             Some(pid) => _ = self.by_pid.remove(&pid),
             None => {}
         }
-        put(&mut self.numbers, worker.index, is_there);
         put(&mut self.timed, worker.id, is_there && worker.is_timed());
         put(&mut self.unspawned, worker.id, is_there && worker.pid.is_none());
         for deadline in worker.deadlines() {
@@ -131,11 +171,7 @@ impl Index {
 
     /// The lowest index that no worker has.
     pub(crate) fn free_number(&self) -> u32 {
-        let fresh = self.numbers.last().map_or(0, |last| last + 1);
-        if self.numbers.len() == fresh as usize {
-            return fresh;
-        }
-        (0..).zip(&self.numbers).find(|(free, taken)| free != *taken).map_or(fresh, |(free, _)| free)
+        self.numbers.lowest_free()
     }
 
     pub(crate) fn id_of(&self, pid: Pid) -> Option<WorkerId> {
@@ -200,5 +236,33 @@ impl Index {
         let workers = self.deadlines.first().map(|(at, _)| *at);
         let slots = self.empty.range((now, SlotNumber(u32::MAX))..).next().map(|(at, _)| *at);
         workers.into_iter().chain(slots).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_free_number_is_given_out_whatever_the_order() {
+        let mut dice = fastrand::Rng::with_seed(1);
+        let (mut numbers, mut taken) = (Numbers::default(), BTreeSet::new());
+        for _ in 0..2_000 {
+            let is_growing = taken.is_empty() || dice.bool();
+            if is_growing {
+                let number = if dice.u8(..4) == 0 { dice.u32(..60) } else { numbers.lowest_free() };
+                if taken.insert(number) {
+                    numbers.take(number);
+                }
+            } else {
+                let number = *taken.iter().nth(dice.usize(..taken.len())).unwrap();
+                taken.remove(&number);
+                numbers.give_back(number);
+            }
+            assert_eq!(Some(numbers.lowest_free()), (0..).find(|number| !taken.contains(number)));
+            let mut anew = Numbers::default();
+            taken.iter().rev().for_each(|number| anew.take(*number));
+            assert_eq!(numbers, anew);
+        }
     }
 }

@@ -217,7 +217,7 @@ impl Pool {
     ) {
         self.lose(id, now, cause, reason, how);
         if let Some(worker) = self.workers.remove(&id) {
-            self.index.note_worker(&worker, false);
+            self.index.remove_worker(&worker);
         }
     }
 
@@ -267,16 +267,15 @@ impl Pool {
 
 // Steps.
 impl Pool {
-    /// Opens an empty slot with the lowest free number.
-    pub(crate) fn open_slot(&mut self, generation: Generation, due: Moment) -> SlotNumber {
-        let fresh = self.slots.last_key_value().map_or(0, |(last, _)| last.0 + 1);
-        let has_gap = self.slots.len() != fresh as usize;
-        let gap = || (0..).zip(self.slots.keys()).find(|(number, slot)| *number != slot.0);
-        let number = SlotNumber(has_gap.then(gap).flatten().map_or(fresh, |(number, _)| number));
-        let slot = Slot::new(generation, due);
-        self.index.note_slot(number, &slot, &self.workers, true);
-        self.slots.insert(number, slot);
-        number
+    /// Opens so many empty slots, with the lowest free numbers.
+    pub(crate) fn open_slots(&mut self, count: u32, generation: Generation, due: Moment) {
+        let is_free = |number: &SlotNumber| !self.slots.contains_key(number);
+        let numbers: Vec<_> = (0..).map(SlotNumber).filter(is_free).take(count as usize).collect();
+        for number in numbers {
+            let slot = Slot::new(generation, due);
+            self.index.note_slot(number, &slot, &self.workers, true);
+            self.slots.insert(number, slot);
+        }
     }
 
     /// Closes a slot, and names the workers that are left without one.
@@ -339,7 +338,7 @@ impl Pool {
             text: None,
             last_words: Vec::new(),
         };
-        self.index.note_worker(&worker, true);
+        self.index.add_worker(&worker);
         self.workers.insert(id, worker);
         (id, Action::Spawn { worker: id, slot, index, generation })
     }
@@ -566,13 +565,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_slot_takes_the_lowest_free_number() {
+    fn new_slots_take_the_lowest_free_numbers() {
         let mut pool = Pool::default();
-        let open = |pool: &mut Pool| pool.open_slot(Generation(1), Moment::default());
-        let numbers: Vec<_> = (0..3).map(|_| open(&mut pool).0).collect();
-        assert_eq!(numbers, [0, 1, 2]);
+        let open = |pool: &mut Pool, count| {
+            let before: Vec<_> = pool.slots.keys().copied().collect();
+            pool.open_slots(count, Generation(1), Moment::default());
+            let opened = pool.slots.keys().filter(|number| !before.contains(number));
+            opened.map(|number| number.0).collect::<Vec<_>>()
+        };
+        assert_eq!(open(&mut pool, 3), [0, 1, 2]);
         pool.close_slot(SlotNumber(1));
-        assert_eq!(open(&mut pool), SlotNumber(1));
-        assert_eq!(open(&mut pool), SlotNumber(3));
+        assert_eq!(open(&mut pool, 1), [1]);
+        assert_eq!(open(&mut pool, 1), [3]);
+        pool.close_slot(SlotNumber(0));
+        pool.close_slot(SlotNumber(2));
+        assert_eq!(open(&mut pool, 3), [0, 2, 4]);
     }
 }

@@ -66,9 +66,8 @@ impl Supervisor {
             Plan::Waiting => {
                 self.tables.plan = Plan::Steady;
                 self.tables.started_at = Some(self.now);
-                for _ in 0..self.tables.policy.workers {
-                    self.tables.pool.open_slot(self.tables.releases.serving(), self.now);
-                }
+                let (workers, generation) = (self.tables.policy.workers, self.tables.releases.serving());
+                self.tables.pool.open_slots(workers, generation, self.now);
             }
             Plan::Steady | Plan::Rolling(_) | Plan::Stopping { .. } | Plan::Exited => {
                 self.ignore(&Ignored::AlreadyStarted);
