@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::time::{Duration, Instant};
 
 use einhorn_proto::{SignalReason, Termination};
 use einhyrningsins_supervisor::{Ask, Event, Report, Signal, Supervisor};
@@ -23,6 +24,12 @@ use crate::workers::Shown;
 /// resumed all the time has no end of them.
 const CHANGES_MAX: usize = 128;
 
+/// From one look at all children to the next it takes so long for each of them. The look costs the kernel a thirtieth of that.
+const LOOK_EVERY: Duration = Duration::from_micros(3);
+
+/// A shorter time than this is not worth a wait.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(2);
+
 /// Stop signals after which a process is not resumed: it is to stay suspended, or cannot stay.
 const WITHOUT_CONT: &[Signal] = &[Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGKILL];
 
@@ -33,6 +40,10 @@ pub(super) struct Children {
     killed: HashSet<Pid>,
     /// Children that are gone, although the core may have asked for signals to them; and when they started.
     unseen: HashMap<Pid, SinceBoot>,
+    /// When all were last looked at.
+    looked_at: Instant,
+    /// When to look at all of them.
+    look_at: Option<Instant>,
 }
 
 /// The workers, as the kernel has them: the core may take a child for one that has just been reaped.
@@ -54,33 +65,67 @@ impl peer::Workers for Census<'_> {
 
 impl Children {
     pub(super) fn new() -> Self {
-        Self { oom_kills: OomKills::new(), killed: HashSet::new(), unseen: HashMap::new() }
+        Self {
+            oom_kills: OomKills::new(),
+            killed: HashSet::new(),
+            unseen: HashMap::new(),
+            looked_at: Instant::now(),
+            look_at: None,
+        }
+    }
+
+    /// When to look at all children.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.look_at
     }
 
     /// Takes up what has become of children, a bounded number of changes; `groups` hears of each that has ended before it is
     /// reaped. Those that have ended get no signal any more: call [`Self::are_seen`] once the core knows of all, and all that
     /// it had asked for before was carried out.
+    ///
+    /// Of children that change at the same time, a single SIGCHLD names only one. That one is asked for at once; all are looked
+    /// at in addition, a few milliseconds later if there are thousands.
     pub(super) fn turn(
         &mut self,
+        now: Instant,
+        live: usize,
         ready: &mut Ready,
         mut groups: Option<&mut Groups>,
         log: &mut Log,
     ) -> Vec<(Pid, Change)> {
+        if !ready.named_children.is_empty() {
+            let every = LOOK_EVERY * u32::try_from(live).unwrap_or(u32::MAX);
+            let next = if every < LOOK_EVERY_MIN { now } else { self.looked_at + every };
+            self.look_at.get_or_insert(next);
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            ready.children = true;
+        }
         let mut changes = Vec::new();
-        let mut before_reap = |pid| {
-            self.unseen.insert(pid, peer::started(pid).unwrap_or(SinceBoot::ZERO));
-            if let Some(groups) = &mut groups {
-                groups.before_reap(pid);
-            }
-        };
-        while ready.children && changes.len() < CHANGES_MAX {
-            match next_change(&mut before_reap) {
-                Ok(Some(change)) => changes.push(change),
-                Ok(None) => ready.children = false,
-                Err(errno) => {
-                    log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
-                    ready.children = false;
+        let mut next_change = |of| {
+            let change = next_change(of, |pid| {
+                self.unseen.insert(pid, peer::started(pid).unwrap_or(SinceBoot::ZERO));
+                if let Some(groups) = &mut groups {
+                    groups.before_reap(pid);
                 }
+            });
+            change.unwrap_or_else(|errno| {
+                log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
+                None
+            })
+        };
+        for pid in ready.named_children.drain(..) {
+            changes.extend(next_change(Some(pid)));
+        }
+        if ready.children {
+            self.look_at = None;
+            while ready.children && changes.len() < CHANGES_MAX {
+                let change = next_change(None);
+                ready.children = change.is_some();
+                changes.extend(change);
+            }
+            if !ready.children {
+                self.looked_at = now;
             }
         }
         changes.iter_mut().for_each(|(pid, change)| self.account_for(*pid, change));
@@ -170,4 +215,54 @@ impl Children {
 /// What was heard of a worker, for the core.
 pub(super) fn heard(pid: Pid, report: Report) -> Event {
     Event::Heard { pid: core_pid(pid), report }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use einhorn_proto::Severity;
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+    use super::*;
+    use crate::cli::LogFormat;
+    use crate::config::LogConfig;
+    use crate::sys::testing::isolated;
+
+    fn log() -> Log {
+        let (verbosity, format) = (Severity::Error, LogFormat::Text);
+        Log::open(LogConfig { verbosity, format, syslog: false, file: None, has_colours: None })
+    }
+
+    /// Children that have exited and that nobody has reaped.
+    fn exited<const N: usize>() -> [Pid; N] {
+        [(); N].map(|()| {
+            let pid = Pid::from_raw(Command::new("/bin/true").spawn().unwrap().id() as i32);
+            waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+            pid
+        })
+    }
+
+    #[test]
+    fn the_child_that_is_named_is_reaped_at_once_and_of_thousands_the_others_soon() {
+        const NAME: &str = "the_child_that_is_named_is_reaped_at_once_and_of_thousands_the_others_soon";
+        isolated(&format!("master::children::tests::{NAME}"), || {
+            let (mut log, mut ready, mut children) = (log(), Ready::default(), Children::new());
+            let mut reaped = |now, live, named: &[Pid]| {
+                ready.named_children.extend(named);
+                let changes = children.turn(now, live, &mut ready, None, &mut log);
+                let pids: Vec<_> = changes.into_iter().map(|(pid, _)| pid).collect();
+                (pids, children.deadline())
+            };
+            let now = Instant::now();
+            let [first, second] = exited();
+            assert_eq!(reaped(now, 4, &[second]), (vec![second, first], None));
+            let [first, second, third] = exited();
+            let (pids, next) = reaped(now, 10_000, &[second]);
+            assert_eq!(pids, [second]);
+            let next = next.unwrap();
+            assert!(next > now && next < now + Duration::from_millis(100));
+            assert_eq!(reaped(next, 10_000, &[]), (vec![first, third], None));
+        });
+    }
 }

@@ -232,6 +232,7 @@ impl Master {
         }
         let deadlines = [
             self.parts.deadline(),
+            self.children.deadline(),
             self.sampling.deadline(),
             self.unacked.deadline(),
             self.boots.deadline(),
@@ -265,7 +266,7 @@ impl Master {
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
         let Parts { groups, core, log, .. } = &mut self.parts;
         let groups = core.policy().stop_group.then_some(groups);
-        let changes = self.children.turn(&mut self.ready, groups, log);
+        let changes = self.children.turn(now, core.live(), &mut self.ready, groups, log);
         if !changes.is_empty() {
             self.look();
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 use mio::event::Event;
+use nix::unistd::Pid;
 
 use super::captures::Capture;
 use super::control::ClientId;
@@ -34,7 +35,10 @@ pub(super) fn writable_client(event: &Event) -> Option<ClientId> {
 pub(super) struct Ready {
     pub(super) control: bool,
     pub(super) signals: bool,
+    /// Whether any child may have changed.
     pub(super) children: bool,
+    /// Children that a SIGCHLD named.
+    pub(super) named_children: Vec<Pid>,
     pub(super) notify: bool,
     pub(super) log: bool,
     pub(super) check: bool,

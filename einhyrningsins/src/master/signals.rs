@@ -36,8 +36,12 @@ pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> V
     });
     ready.signals = received.len() == SIGNALS_PER_ROUND;
     received.retain(|received| {
-        ready.children |= received.signal == Signal::SIGCHLD;
-        received.signal != Signal::SIGCHLD
+        let is_of_child = received.signal == Signal::SIGCHLD;
+        if is_of_child {
+            ready.named_children.extend(received.sender);
+            ready.children |= received.sender.is_none();
+        }
+        !is_of_child
     });
     received.into_iter().map(|Received { signal, sender }| (signal, name(signal, sender))).collect()
 }

@@ -19,11 +19,13 @@ pub enum Change {
     Resumed,
 }
 
-/// Takes up the next change of a child, and reaps one that has ended; `None` if there is none. Never blocks.
+/// Takes up the next change of child `of`, or of any, and reaps one that has ended; `None` if there is none. Never blocks.
+///
+/// For any, the kernel looks at one child after the other, and at each of them before it says that none has changed.
 ///
 /// `before_reap` gets the pid of one that has ended as long as the kernel can give it to no other process.
 ///
-/// Two changes may raise a single SIGCHLD, so call it until it returns `None`. Call it once at the start too, for what
+/// Two changes may raise a single SIGCHLD, so call it for any until it returns `None`. Call it once at the start too, for what
 /// changed before SIGCHLD was handled. As PID 1 or a subreaper, the master also gets the changes of processes that it did
 /// not spawn.
 ///
@@ -33,10 +35,13 @@ pub enum Change {
 /// # Source
 /// `waitpid(2)` with WNOHANG, WUNTRACED and WCONTINUED. `nix`'s version returns an error for a child that died of a
 /// realtime signal, after its pid is gone.
-pub fn next_change(mut before_reap: impl FnMut(Pid)) -> Result<Option<(Pid, Change)>, Errno> {
+pub fn next_change(
+    of: Option<Pid>,
+    mut before_reap: impl FnMut(Pid),
+) -> Result<Option<(Pid, Change)>, Errno> {
     let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
     loop {
-        let Some((pid, has_ended)) = peek()? else { return Ok(None) };
+        let Some((pid, has_ended)) = peek(of)? else { return Ok(None) };
         if has_ended {
             before_reap(pid);
         }
@@ -56,17 +61,18 @@ pub fn next_change(mut before_reap: impl FnMut(Pid)) -> Result<Option<(Pid, Chan
     }
 }
 
-/// The next child that has changed, which stays as it is, and whether it has ended.
+/// The next child that has changed, of all or `of` one, which stays as it is, and whether it has ended.
 ///
 /// # Source
 /// `waitid(2)` with WNOWAIT: without a child that has changed, `si_pid` is 0.
-fn peek() -> Result<Option<(Pid, bool)>, Errno> {
+fn peek(of: Option<Pid>) -> Result<Option<(Pid, bool)>, Errno> {
     let flags = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT;
+    let (kind, id) = of.map_or((libc::P_ALL, 0), |pid| (libc::P_PID, pid.as_raw().cast_unsigned()));
     loop {
         // SAFETY: zeros are a valid siginfo_t, which is plain old data.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: writes to a live siginfo_t.
-        let waited = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+        let waited = unsafe { libc::waitid(kind, id, &raw mut info, flags) };
         match Errno::result(waited) {
             Err(Errno::ECHILD) => return Ok(None),
             Err(Errno::EINTR) => {}
@@ -123,7 +129,7 @@ mod tests {
     use crate::sys::testing::{eventually, isolated};
 
     fn next() -> Result<Option<(Pid, Change)>, Errno> {
-        next_change(|_| ())
+        next_change(None, |_| ())
     }
 
     fn shell(script: &str) -> i32 {
@@ -152,7 +158,7 @@ mod tests {
             let asleep = shell("exec sleep 60");
             let mut ended = std::collections::BTreeSet::new();
             eventually("four deaths", || {
-                while let Some((pid, change)) = next_change(|pid| _ = ended.insert(pid)).unwrap() {
+                while let Some((pid, change)) = next_change(None, |pid| _ = ended.insert(pid)).unwrap() {
                     assert!(ended.remove(&pid), "{pid} was not named before it was reaped");
                     assert_eq!(expected.remove(&pid.as_raw()), Some(change));
                 }
@@ -167,6 +173,23 @@ mod tests {
             }
             kill(pid, Signal::SIGTERM).unwrap();
             eventually("the last death", || next().unwrap() == Some((pid, killed("SIGTERM"))));
+        });
+    }
+
+    #[test]
+    fn one_child_is_asked_for_and_the_others_stay() {
+        isolated("sys::reap::tests::one_child_is_asked_for_and_the_others_stay", || {
+            let of = |pid: i32| next_change(Some(Pid::from_raw(pid)), |_| ());
+            assert_eq!(of(1), Ok(None), "no child of ours");
+            let [first, asleep, last] = ["exit 1", "exec sleep 60", "exit 3"].map(shell);
+            for (pid, code) in [(last, 3), (first, 1)] {
+                let expected = Some((Pid::from_raw(pid), exited(code)));
+                eventually("its death", || of(pid).unwrap() == expected);
+                assert_eq!(of(pid), Ok(None), "it is gone");
+            }
+            assert_eq!(of(asleep), Ok(None));
+            kill(Pid::from_raw(asleep), Signal::SIGTERM).unwrap();
+            eventually("the last death", || of(asleep).unwrap().is_some());
         });
     }
 
