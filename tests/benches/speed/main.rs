@@ -22,6 +22,7 @@ mod peers;
 mod reexec;
 mod report;
 mod results;
+mod scale;
 mod spawn;
 mod start;
 mod sys;
@@ -36,12 +37,13 @@ use clap::builder::PossibleValuesParser;
 use results::Machine;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 13] = [
+const TOPICS: [(&str, fn()); 14] = [
     ("upgrade", upgrade::run),
     ("pace", pace::run),
     ("latency", latency::run),
     ("bound", bound::run),
     ("fleet", fleet::run),
+    ("scale", scale::run),
     ("spawn", spawn::run),
     ("start", start::run),
     ("memory", memory::run),
