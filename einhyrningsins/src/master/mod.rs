@@ -37,10 +37,10 @@ use nix::unistd::Pid;
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
 use crate::sys::inherit;
 use crate::sys::reap::Change;
-use crate::sys::shown::expected_signals;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::workers::{ResolveError, SpawnFailure};
+use crate::sys::stat::Stat;
 
 use boots::Boots;
 pub(crate) use captures::Captures;
@@ -343,8 +343,11 @@ impl Master {
     /// Passes USR1 on to the workers that expect it. It would kill the others, although it is meant as a request to open
     /// log files again.
     fn pass_on_usr1(&mut self) {
-        let expects =
-            |pid: &Pid| expected_signals(*pid).is_ok_and(|signals| signals.contains(Signal::SIGUSR1));
+        let expects = |pid: &Pid| {
+            Stat::of(*pid).is_ok_and(|stat| {
+                [stat.caught, stat.ignored, stat.blocked].iter().any(|mask| mask.contains(Signal::SIGUSR1))
+            })
+        };
         let (expecting, spared): (Vec<_>, Vec<_>) = self.parts.core.pids().map(system_pid).partition(expects);
         for pid in expecting {
             if let Some(failed) = self.children.signal(pid, core_signal(Signal::SIGUSR1)) {

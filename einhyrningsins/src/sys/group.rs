@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::inherit::Kept;
+use super::stat::Stat;
 use crate::forms;
 
 /// Members that are listed. More of them change nothing for the reader.
@@ -135,9 +136,6 @@ fn can_signal_groups() -> io::Result<bool> {
 }
 
 /// The processes in `group` that have not exited, at most 16.
-///
-/// # Source
-/// `proc_pid_stat(5)`: the third and fifth fields are state and group. The second, in parentheses, may contain anything.
 #[must_use]
 pub fn members(group: Pid) -> Vec<Pid> {
     members_of(group, MEMBERS_MAX)
@@ -150,10 +148,7 @@ fn members_of(group: Pid, max: usize) -> Vec<Pid> {
 }
 
 fn is_member(pid: Pid, group: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
-    let (state, group_of) = (fields.next(), fields.nth(1));
-    !matches!(state, Some("Z" | "X") | None) && group_of == Some(&*group.to_string())
+    Stat::of(pid).is_ok_and(|stat| !stat.has_ended && stat.group == group)
 }
 
 /// A process that is held by a descriptor.

@@ -30,6 +30,7 @@ pub mod rollback;
 pub mod shown;
 pub mod signals;
 pub mod spawn;
+pub mod stat;
 pub mod steering;
 pub mod surroundings;
 pub mod tcp_option;

@@ -3,7 +3,6 @@
 //! A pid may have been given to another process since. So a sender is known by a descriptor of its process (pidfd, since
 //! Linux 6.5), or by a time at which it had its pid: a process that started later is another one.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group;
 use super::process::is_alive;
+use super::stat::Stat;
 
 /// How many ancestors are examined. A worker's helper is a few levels below it (a shell, a wrapper); the bound
 /// is for a `/proc` that changes while we read it.
@@ -133,13 +133,13 @@ impl Sender {
     /// # Errors
     /// [`Stranger`].
     pub fn worker(&self, workers: &impl Workers) -> Result<Pid, Stranger> {
-        if !self.has_its_pid() {
-            let started_at = workers.last_heard_of(self.pid).ok_or(Stranger::Ended)?;
-            return if started_at <= self.seen_at { Ok(self.pid) } else { Err(Stranger::Ended) };
-        }
-        let worker = ancestor_among(self.pid, |pid| workers.has(pid), Stat::of);
+        let worker = ancestor_among(self.pid, |pid| workers.has(pid), |pid| Stat::of(pid).ok());
         // What was found is about this process only if it had the pid all the while.
-        if self.has_its_pid() { worker.ok_or(Stranger::Unrelated) } else { Err(Stranger::Ended) }
+        if self.has_its_pid() {
+            return worker.ok_or(Stranger::Unrelated);
+        }
+        let started_at = workers.last_heard_of(self.pid).ok_or(Stranger::Ended)?;
+        if started_at <= self.seen_at { Ok(self.pid) } else { Err(Stranger::Ended) }
     }
 
     /// Whether it was not reaped yet. Until then, no other process gets its pid.
@@ -186,7 +186,7 @@ fn ancestor_among(
 
 /// When the process started that has this pid now; `None` if there is none.
 pub fn started(pid: Pid) -> Option<SinceBoot> {
-    Stat::of(pid).map(|stat| stat.started_at)
+    Stat::of(pid).ok().map(|stat| stat.started_at)
 }
 
 /// A time since the system was booted, as the kernel gives the start of a process.
@@ -208,7 +208,8 @@ impl SinceBoot {
         Self(time(ClockId::CLOCK_BOOTTIME).saturating_sub(ago))
     }
 
-    fn from_ticks(ticks: u64) -> Self {
+    /// A time in the unit of `/proc/PID/stat`.
+    pub(super) fn from_ticks(ticks: u64) -> Self {
         // The kernel fixes it at 100, except on alpha and ia64.
         let per_second =
             sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
@@ -223,33 +224,6 @@ fn time(clock: ClockId) -> Duration {
     clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 
-/// A part of `/proc/PID/stat`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
-    /// `None` for init.
-    parent: Option<Pid>,
-    /// In whole clock ticks, so not after its true start.
-    started_at: SinceBoot,
-}
-
-impl Stat {
-    /// That of the process that has this pid now, which may be a zombie; `None` if there is none.
-    fn of(pid: Pid) -> Option<Self> {
-        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
-    }
-
-    /// Reads the fields 4 and 22. The second is the program's name in parentheses, which may contain blanks, parentheses
-    /// and any other bytes; the fields after it do not.
-    fn parse(stat: &[u8]) -> Option<Self> {
-        let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace();
-        let parent: i32 = fields.nth(1)?.parse().ok()?;
-        let started: u64 = fields.nth(17)?.parse().ok()?;
-        let parent = (parent > 0).then(|| Pid::from_raw(parent));
-        Some(Self { parent, started_at: SinceBoot::from_ticks(started) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Write};
@@ -257,7 +231,6 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use nix::unistd::{getgid, getpid, getppid, getuid};
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -288,12 +261,16 @@ mod tests {
         (outer, Pid::from_raw(line.trim().parse().unwrap()))
     }
 
+    fn seen(pid: Pid) -> Option<Stat> {
+        Stat::of(pid).ok()
+    }
+
     #[test]
     fn a_grandchild_is_a_descendant_and_a_stranger_is_not() {
         let (mut outer, inner) = shell_in_shell();
         let outer_pid = Pid::from_raw(outer.id() as i32);
         let is_self_or_descendant =
-            |pid, ancestor| ancestor_among(pid, |pid| pid == ancestor, Stat::of).is_some();
+            |pid, ancestor| ancestor_among(pid, |pid| pid == ancestor, seen).is_some();
         assert_ne!(outer_pid, inner);
         for pid in [inner, outer_pid, getpid()] {
             assert!(is_self_or_descendant(pid, getpid()), "{pid}");
@@ -302,34 +279,19 @@ mod tests {
         assert!(!is_self_or_descendant(outer_pid, inner));
         assert!(!is_self_or_descendant(getppid(), getpid()));
         assert!(!is_self_or_descendant(Pid::from_raw(i32::MAX), getpid()));
-        let nearest = ancestor_among(inner, |pid| pid == outer_pid || pid == getpid(), Stat::of);
+        let nearest = ancestor_among(inner, |pid| pid == outer_pid || pid == getpid(), seen);
         assert_eq!(nearest, Some(outer_pid));
-        assert_eq!(ancestor_among(inner, |_| false, Stat::of), None);
+        assert_eq!(ancestor_among(inner, |_| false, seen), None);
         outer.stdin.take().unwrap().write_all(b"\n").unwrap();
         outer.wait().unwrap();
     }
 
-    /// A line of `/proc/PID/stat` whose first three fields are `head`.
-    fn line(head: &[u8], parent: i32, started: u64) -> Vec<u8> {
-        let rest = format!(" {parent} 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 {started} 9 10");
-        [head, rest.as_bytes()].concat()
-    }
-
     fn stat(parent: i32, started: u64) -> Stat {
-        let parent = (parent > 0).then(|| Pid::from_raw(parent));
-        Stat { parent, started_at: SinceBoot::from_ticks(started) }
+        Stat { parent: Some(Pid::from_raw(parent)), started_at: SinceBoot::from_ticks(started), ..own() }
     }
 
-    #[test]
-    fn a_name_with_parentheses_and_blanks_is_read_correctly() {
-        for head in [&b"42 (cat) S"[..], b"42 (a) R 1 (b) S", b"42 (\xff) \n) Z"] {
-            assert_eq!(Stat::parse(&line(head, 7, 123)), Some(stat(7, 123)));
-        }
-        assert_eq!(Stat::parse(&line(b"1 (init) S", 0, 1)), Some(stat(0, 1)));
-        for broken in [&b""[..], b"42", b"42 (cat)", b"42 (cat) S", b"42 (cat) S x", b")", b"42 (cat) S 7 42"]
-        {
-            assert_eq!(Stat::parse(broken), None);
-        }
+    fn own() -> Stat {
+        Stat::of(getpid()).unwrap()
     }
 
     #[test]
@@ -427,18 +389,5 @@ mod tests {
         let (now, then) = (SinceBoot::now(), SinceBoot::at_wall_clock(wall));
         let ago = now.0 - then.0;
         assert!(ago > Duration::from_millis(1_900) && ago < Duration::from_secs(3), "{ago:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_name_is_skipped(name in proptest::collection::vec(any::<u8>(), 0..16), parent in any::<i32>()) {
-            let head = [b"42 (", &name[..], b") S"].concat();
-            prop_assert_eq!(Stat::parse(&line(&head, parent, 5)), Some(stat(parent, 5)));
-        }
-
-        #[test]
-        fn any_bytes_are_read_or_refused(stat in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Stat::parse(&stat);
-        }
     }
 }

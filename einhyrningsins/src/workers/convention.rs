@@ -11,17 +11,18 @@ use nix::unistd::Pid;
 use super::Workers;
 use crate::forms::{core_signal, system_signal};
 use crate::servers::Server;
-use crate::sys::shown::{SignalMask, caught_signals, own_name, program_name};
+use crate::sys::shown::program_name;
+use crate::sys::stat::Stat;
 
 /// Programs that run another one, which their arguments name. Names that begin with `python` or `ruby` count too.
 const RUNNERS: &[&str] = &["bundle", "env", "node", "perl", "plackup"];
 
-/// Which server the last worker was that somebody looked at. Workers of one release that execute the same file are the
-/// same server.
+/// Which server the last worker was that somebody looked at. Workers of one release that have the same name are the same
+/// server.
 #[derive(Debug)]
 pub(super) struct LastSeen {
     generation: Generation,
-    program: String,
+    name: String,
     server: Option<&'static Server>,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Shown<'a> {
     last_seen: &'a RefCell<Option<LastSeen>>,
     /// The arguments that its release starts it with, the program's name first.
     words: &'a [CString],
-    caught: OnceCell<Option<SignalMask>>,
+    stat: OnceCell<Option<Stat>>,
     server: OnceCell<Option<&'static Server>>,
 }
 
@@ -46,7 +47,7 @@ impl Workers {
             generation,
             last_seen: &self.last_seen,
             words,
-            caught: OnceCell::new(),
+            stat: OnceCell::new(),
             server: OnceCell::new(),
         }
     }
@@ -67,8 +68,11 @@ impl Shows for Shown<'_> {
 impl Shown<'_> {
     /// Whether it has a handler for `signal`; `None` if `/proc` does not say.
     fn handles(&self, signal: Signal) -> Option<bool> {
-        let caught = (*self.caught.get_or_init(|| caught_signals(self.pid).ok()))?;
-        Some(caught.contains(system_signal(signal)?))
+        Some(self.stat()?.caught.contains(system_signal(signal)?))
+    }
+
+    fn stat(&self) -> Option<&Stat> {
+        self.stat.get_or_init(|| Stat::of(self.pid).ok()).as_ref()
     }
 
     /// What it tells if the process dies of `signal`.
@@ -83,19 +87,17 @@ impl Shown<'_> {
 
     fn known(&self) -> Option<&'static Server> {
         *self.server.get_or_init(|| {
-            let program = program_name(self.pid);
+            let name = self.stat().map(|stat| &stat.name);
             let last = self.last_seen.borrow();
-            let is_same = |last: &&LastSeen| {
-                last.generation == self.generation && Some(last.program.as_str()) == program.as_deref()
-            };
+            let is_same = |last: &&LastSeen| last.generation == self.generation && Some(&last.name) == name;
             if let Some(last) = last.as_ref().filter(is_same) {
                 return last.server;
             }
             drop(last);
-            let names = program.clone().into_iter().chain(own_name(self.pid));
+            let names = program_name(self.pid).into_iter().chain(name.cloned());
             let server = names.filter_map(|name| Server::of_program(&name)).next();
             let server = server.or_else(|| server_of(self.words));
-            let seen = program.map(|program| LastSeen { generation: self.generation, program, server });
+            let seen = name.map(|name| LastSeen { generation: self.generation, name: name.clone(), server });
             self.last_seen.replace(seen);
             server
         })

@@ -125,8 +125,8 @@ impl NotifySocket {
     /// Whether a message of this user is let in: what the mode of a file says, as far as a user tells. The kernel keeps
     /// other users from a file by itself.
     pub fn admits(&self, user: Uid) -> bool {
-        let owner = self.access.user.map_or_else(geteuid, Uid::from_raw);
-        self.access.mode & GROUP_AND_OTHERS_SEND != 0 || user.is_root() || user == owner
+        let is_owner = || user == self.access.user.map_or_else(geteuid, Uid::from_raw);
+        self.access.mode & GROUP_AND_OTHERS_SEND != 0 || user.is_root() || is_owner()
     }
 
     /// The value of `NOTIFY_SOCKET`: the path, or `@` and the abstract name.
