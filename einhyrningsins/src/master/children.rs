@@ -36,6 +36,8 @@ const WITHOUT_CONT: &[Signal] = &[Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGT
 #[derive(Debug)]
 pub(super) struct Children {
     oom_kills: OomKills,
+    /// Those that this image has spawned, and a time just before that.
+    spawned: HashMap<Pid, SinceBoot>,
     /// Those that were sent SIGKILL.
     killed: HashSet<Pid>,
     /// Children that are gone, although the core may have asked for signals to them; and when they started.
@@ -67,6 +69,7 @@ impl Children {
     pub(super) fn new() -> Self {
         Self {
             oom_kills: OomKills::new(),
+            spawned: HashMap::new(),
             killed: HashSet::new(),
             unseen: HashMap::new(),
             looked_at: Instant::now(),
@@ -104,7 +107,8 @@ impl Children {
         let mut changes = Vec::new();
         let mut next_change = |of| {
             let change = next_change(of, |pid| {
-                self.unseen.insert(pid, peer::started(pid).unwrap_or(SinceBoot::ZERO));
+                let spawned_at = self.spawned.remove(&pid).or_else(|| peer::started(pid));
+                self.unseen.insert(pid, spawned_at.unwrap_or(SinceBoot::ZERO));
                 if let Some(groups) = &mut groups {
                     groups.before_reap(pid);
                 }
@@ -206,8 +210,9 @@ impl Children {
         self.unseen.clear();
     }
 
-    /// A child was spawned. Returns whether one that is gone, and not seen to be, had the same pid.
-    pub(super) fn has_reused(&mut self, pid: Pid) -> bool {
+    /// A worker was spawned after this time. Returns whether a child that is gone, and not seen to be, had the same pid.
+    pub(super) fn on_spawned(&mut self, pid: Pid, after: SinceBoot) -> bool {
+        self.spawned.insert(pid, after);
         self.unseen.remove(&pid).is_some()
     }
 }

@@ -36,11 +36,12 @@ use nix::unistd::Pid;
 
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
 use crate::sys::inherit;
+use crate::sys::peer::SinceBoot;
 use crate::sys::reap::Change;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
-use crate::workers::{ResolveError, SpawnFailure};
 use crate::sys::stat::Stat;
+use crate::workers::{ResolveError, SpawnFailure};
 
 use boots::Boots;
 pub(crate) use captures::Captures;
@@ -520,14 +521,15 @@ impl Master {
         let parts = &mut self.parts;
         match action {
             Action::Spawn { worker, slot, index, generation } => {
-                self.places.look(&mut self.ready, self.poll.registry(), &self.children, parts);
+                self.places.look_before_spawn(&mut self.ready, self.poll.registry(), &self.children, parts);
                 let sockets = parts.listeners.for_slot(slot);
+                let before = SinceBoot::now();
                 let spawned = sockets.and_then(|sockets| {
                     parts.workers.spawn(&mut self.spawner, slot, index, generation, &sockets)
                 });
                 return Some(match spawned {
                     Ok(spawned) => {
-                        if self.children.has_reused(spawned.pid) {
+                        if self.children.on_spawned(spawned.pid, before) {
                             self.forget_actions_for(spawned.pid);
                         }
                         let (parts, registry) = (&mut self.parts, self.poll.registry());

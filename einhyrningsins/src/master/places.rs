@@ -1,7 +1,7 @@
 //! The files of Unix sockets: what others remove is made again, so that clients and workers find it at the same path.
 //!
 //! The parts own the places (`socket_place/`) and know how to bind them again; here is when, and what the log says. A
-//! watch reports most removals, and each spawn and upgrade is preceded by a look, which misses none. While a file cannot
+//! watch reports most removals, and spawns and upgrades are preceded by a look, which misses none. While a file cannot
 //! be made again, there is a look every second. Without that, an idle master does not wake up.
 
 use std::collections::BTreeMap;
@@ -21,11 +21,15 @@ use crate::socket_place::{Lost, Watch};
 /// How often to try again what could not be made.
 const AGAIN_EVERY: Duration = Duration::from_secs(1);
 
+/// So old may a look before a spawn be: what is removed meanwhile, the watch reports, and a worker takes longer to boot.
+const FRESH: Duration = Duration::from_millis(10);
+
 #[derive(Debug, Default)]
 pub(super) struct Places {
     watch: Option<Watch>,
     /// What is lost and could not be made again, with the reason, as it was logged.
     failed: BTreeMap<String, String>,
+    looked_at: Option<Instant>,
     again_at: Option<Instant>,
     /// What the core must hear.
     outcomes: Vec<Event>,
@@ -70,6 +74,20 @@ impl Places {
         self.look(ready, registry, children, parts);
     }
 
+    /// Looks, unless that was done just now.
+    pub(super) fn look_before_spawn(
+        &mut self,
+        ready: &mut Ready,
+        registry: &Registry,
+        children: &Children,
+        parts: &mut Parts,
+    ) {
+        let is_fresh = self.looked_at.is_some_and(|at| at.elapsed() < FRESH);
+        if self.watch.is_none() || !is_fresh {
+            self.look(ready, registry, children, parts);
+        }
+    }
+
     /// Looks whether all files are there, and makes again what is not.
     pub(super) fn look(
         &mut self,
@@ -107,6 +125,7 @@ impl Places {
         for found in before.keys().filter(|lost| !self.failed.contains_key(*lost)) {
             log.info(format_args!("{found} lost, and is not any more"));
         }
+        self.looked_at = Some(Instant::now());
         self.again_at = (!self.failed.is_empty()).then(|| Instant::now() + AGAIN_EVERY);
     }
 
