@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 use std::env;
-use std::fmt::Display;
+use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -42,6 +42,9 @@ use crate::sys::writer::{self, Target, Writer};
 
 /// How many bytes wait for the reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
+
+/// Lines are written when so many bytes wait, and before clients are sent anything: many lines in one write.
+const BATCH_BYTES: usize = 16 * 1024;
 
 /// How long a process that ends waits for the reader of its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -91,6 +94,11 @@ pub struct Log {
     syslog: Option<Syslog>,
     #[serde(skip, default = "std::process::id")]
     pid: u32,
+    /// Buffers for the line that is being written.
+    #[serde(skip)]
+    text: String,
+    #[serde(skip)]
+    line: String,
 }
 
 #[derive(Debug)]
@@ -227,6 +235,8 @@ impl Log {
             dress: Dress::default(),
             syslog: None,
             pid: std::process::id(),
+            text: String::new(),
+            line: String::new(),
         }
     }
 
@@ -262,7 +272,9 @@ impl Log {
             return;
         }
         self.pending.extend(lines);
-        self.flush();
+        if self.pending.len() >= BATCH_BYTES {
+            self.flush();
+        }
     }
 
     /// The lowest severity that is logged.
@@ -291,7 +303,8 @@ impl Log {
         !self.pending.is_empty()
     }
 
-    /// Writes as many waiting lines as the reader takes, and the number of those that were dropped.
+    /// Writes as many waiting lines as the reader takes, and the number of those that were dropped. The loop calls it once
+    /// in each round.
     pub fn flush(&mut self) {
         loop {
             if let Err(errno) = self.write_pending() {
@@ -301,8 +314,7 @@ impl Log {
                 return;
             }
             self.reported = std::mem::take(&mut self.lost);
-            let line = self.line(Severity::Warn, &self.loss(), None);
-            self.pending.extend(line.as_bytes());
+            self.write_line(Severity::Warn, &self.loss(), None);
         }
     }
 
@@ -381,9 +393,16 @@ impl Log {
         if severity > self.config.verbosity {
             return;
         }
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let _ = write!(text, "{message}");
+        self.write_text(severity, &text, notice);
+        self.text = text;
+    }
+
+    fn write_text(&mut self, severity: Severity, text: &str, notice: Option<&Notice>) {
         // One line, whatever is in the names and texts of workers.
-        let message = message.to_string();
-        let message = visible_line(&message);
+        let message = visible_line(text);
         if severity <= Severity::Warn
             && let Some(syslog) = &mut self.syslog
         {
@@ -394,43 +413,56 @@ impl Log {
             self.lost += 1;
             return;
         }
-        let line = self.line(severity, &message, notice);
-        self.pending.extend(line.as_bytes());
-        self.flush();
+        self.write_line(severity, &message, notice);
+        if self.pending.len() >= BATCH_BYTES {
+            self.flush();
+        }
     }
 
-    fn line(&self, severity: Severity, message: &dyn Display, notice: Option<&Notice>) -> String {
-        let time = humantime::format_rfc3339_millis(SystemTime::now());
+    /// Appends a line to those that wait.
+    fn write_line(&mut self, severity: Severity, message: &str, notice: Option<&Notice>) {
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        // Writing to a string does not fail.
+        let _ = self.format_line(&mut line, severity, message, notice);
+        self.pending.extend(line.as_bytes());
+        self.line = line;
+    }
+
+    fn format_line(
+        &self,
+        line: &mut String,
+        severity: Severity,
+        message: &str,
+        notice: Option<&Notice>,
+    ) -> fmt::Result {
+        let time = || humantime::format_rfc3339_millis(SystemTime::now());
+        let level = match severity {
+            Severity::Error => "ERROR",
+            Severity::Warn => "WARN",
+            Severity::Info => "INFO",
+            Severity::Debug => "DEBUG",
+        };
         match self.config.format {
-            LogFormat::Text => {
-                let name = severity_name(severity).to_ascii_uppercase();
-                match self.dress {
-                    Dress::Journal if self.file.is_none() => {
-                        format!("<{}>{message}\n", syslog_severity(severity) as u8)
-                    }
-                    Dress::Terminal { has_colours } if self.file.is_none() => {
-                        let colour = if has_colours { colour_of(severity) } else { "" };
-                        let end = if colour.is_empty() { "" } else { "\x1b[0m" };
-                        format!("{} {colour}{name}{end}: {message}\n", time_of_day())
-                    }
-                    _ => format!("{time} {PROGRAM}[{}] {name}: {message}\n", self.pid),
+            LogFormat::Text => match self.dress {
+                Dress::Journal if self.file.is_none() => {
+                    writeln!(line, "<{}>{message}", syslog_severity(severity) as u8)
                 }
-            }
-            LogFormat::Einhorn => {
-                let name = severity_name(severity).to_ascii_uppercase();
-                format!("[MASTER {}] {name}: {message}\n", self.pid)
-            }
+                Dress::Terminal { has_colours } if self.file.is_none() => {
+                    let colour = if has_colours { colour_of(severity) } else { "" };
+                    let end = if colour.is_empty() { "" } else { "\x1b[0m" };
+                    writeln!(line, "{} {colour}{level}{end}: {message}", time_of_day())
+                }
+                _ => writeln!(line, "{} {PROGRAM}[{}] {level}: {message}", time(), self.pid),
+            },
+            LogFormat::Einhorn => writeln!(line, "[MASTER {}] {level}: {message}", self.pid),
             LogFormat::Json => {
-                let line = JsonLine {
-                    time: time.to_string(),
-                    level: severity_name(severity),
-                    pid: self.pid,
-                    message: message.to_string(),
-                    data: notice,
-                };
+                let (time, message) = (time().to_string(), message.to_owned());
+                let json =
+                    JsonLine { time, level: severity_name(severity), pid: self.pid, message, data: notice };
                 // It contains nothing that JSON cannot express.
-                let line = serde_json::to_string(&line).unwrap_or_default();
-                visible_json(&line).into_owned() + "\n"
+                let json = serde_json::to_string(&json).unwrap_or_default();
+                writeln!(line, "{}", visible_json(&json))
             }
         }
     }
@@ -564,7 +596,9 @@ mod tests {
         (Log::to(Sink::Reopened(File::from(writer)), config), File::from(reader))
     }
 
-    fn read_all(reader: &mut File) -> String {
+    /// What has been written, and what was not yet.
+    fn read_all(log: &mut Log, reader: &mut File) -> String {
+        log.flush();
         let mut bytes = Vec::new();
         let error = reader.read_to_end(&mut bytes).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
@@ -585,10 +619,9 @@ mod tests {
 
         let mut text = String::new();
         while log.is_behind() {
-            text += &read_all(&mut reader);
-            log.flush();
+            text += &read_all(&mut log, &mut reader);
         }
-        text += &read_all(&mut reader);
+        text += &read_all(&mut log, &mut reader);
         let last = text.lines().last().unwrap();
         assert!(last.ends_with(&format!(
             "WARN: {lost} log lines were dropped: the reader of standard error stopped reading"
@@ -601,6 +634,7 @@ mod tests {
         let (mut log, reader) = log_to_pipe(CONFIG);
         drop(reader);
         log.error("nobody hears this");
+        log.flush();
         assert!(!log.is_behind());
     }
 
@@ -643,7 +677,7 @@ mod tests {
     fn a_json_line_has_the_notice_as_data() {
         let (mut log, mut reader) = log_to_pipe(LogConfig { format: LogFormat::Json, ..CONFIG });
         log.notice(&Notice::Resized { from: 1, to: 2 });
-        let line: serde_json::Value = serde_json::from_str(&read_all(&mut reader)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&read_all(&mut log, &mut reader)).unwrap();
         assert_eq!(line["level"], "info");
         assert_eq!(line["message"], "number of workers 1 -> 2");
         assert_eq!(line["data"], serde_json::json!({ "event": "resized", "from": 1, "to": 2 }));
@@ -654,7 +688,7 @@ mod tests {
         for format in [LogFormat::Text, LogFormat::Einhorn, LogFormat::Json] {
             let (mut log, mut reader) = log_to_pipe(LogConfig { format, ..CONFIG });
             log.info("worker \u{1b}[2J\u{202e}\n[MASTER 1] INFO: forged\u{9b}");
-            let text = read_all(&mut reader);
+            let text = read_all(&mut log, &mut reader);
             assert_eq!(text.lines().count(), 1, "{text}");
             assert!(
                 text.contains("\\u{1b}[2J") && !text.contains(['\u{1b}', '\u{202e}', '\u{9b}']),
@@ -671,7 +705,7 @@ mod tests {
         log.warn("odd");
         let pid = std::process::id();
         assert_eq!(
-            read_all(&mut reader),
+            read_all(&mut log, &mut reader),
             format!(
                 "[MASTER {pid}] INFO: ===> Launched 42 (index: 3)\n\
                  [MASTER {pid}] INFO: number of workers 1 -> 2\n\
@@ -686,7 +720,7 @@ mod tests {
         log.set_verbosity(Severity::Error);
         log.warn("too quiet for this");
         log.error("but not for this");
-        let text = read_all(&mut reader);
+        let text = read_all(&mut log, &mut reader);
         assert!(text.ends_with("ERROR: but not for this\n") && text.lines().count() == 1, "{text}");
     }
 }

@@ -336,6 +336,7 @@ impl Master {
     fn send_on(&mut self) {
         if self.parts.control.has_unsent() && self.sent_at.elapsed() >= SEND_EVERY {
             self.look();
+            self.parts.log.flush();
             self.parts.control.send_on(self.events.iter().filter_map(ready::writable_client));
             self.sent_at = Instant::now();
         }
@@ -442,8 +443,9 @@ impl Master {
 
     /// Sends what is queued, and brings the followers of the pool up to date: listeners, service manager, log.
     fn settle(&mut self) {
-        // Before any reply or message goes out.
+        // Before any reply or message goes out. Whoever reads it finds in the log what it tells.
         self.steer();
+        self.parts.log.flush();
         while let Some(event) = self.parts.control.settle(&mut self.ready, &mut self.parts.log) {
             self.feed(event);
         }

@@ -24,6 +24,8 @@ impl Master {
         let reloaded = Done::Reloaded(Box::new(notice.clone()));
         let counts = self.parts.core.counts();
         self.perform([Action::Notice { notice, progress_of, counts }]);
+        // There is no way back any more: if this image crashes now, the log tells which one did.
+        self.parts.log.flush();
         self.take_up();
         for then in then {
             match then {
