@@ -446,7 +446,9 @@ impl Master {
         // Before any reply or message goes out. Whoever reads it finds in the log what it tells.
         self.steer();
         self.parts.log.flush();
-        while let Some(event) = self.parts.control.settle(&mut self.ready, &mut self.parts.log) {
+        while let Some(event) =
+            self.parts.control.settle(&mut self.ready, self.poll.registry(), &mut self.parts.log)
+        {
             self.feed(event);
         }
         self.steer();

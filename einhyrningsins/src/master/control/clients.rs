@@ -52,6 +52,9 @@ const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// Unsent bytes above which a client is not read from, and misses progress.
 const OUTPUT_BYTES_FULL: usize = 256 * 1024;
 
+/// As long as most replies are.
+const LINE_BYTES: usize = 512;
+
 /// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -115,6 +118,9 @@ struct Client {
     /// When it was last heard, as a number that grows with each line and each new client.
     #[serde(skip)]
     heard: u64,
+    /// Epoll tells when it takes more. One that takes all is not waited for, or each line that it reads would wake us up.
+    #[serde(skip)]
+    is_awaited: bool,
     /// Since when it has taken none of what waits for it.
     #[serde(skip, default = "Instant::now")]
     stuck_since: Instant,
@@ -413,7 +419,7 @@ impl Clients {
             if client.output.is_empty() {
                 client.stuck_since = Instant::now();
             }
-            let mut line = Vec::new();
+            let mut line = Vec::with_capacity(LINE_BYTES);
             reply.write_in(language, &mut line);
             self.unsent += line.len();
             client.output.extend(line);
@@ -572,6 +578,23 @@ impl Clients {
         was_full && !client.is_full()
     }
 
+    /// Has epoll tell when `id` takes more, if something is left for it. Call it after each [`Self::flush`] that is the last one
+    /// for now.
+    pub(super) fn await_room(&mut self, registry: &Registry, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let is_behind = !client.output.is_empty();
+        if client.is_awaited == is_behind {
+            return;
+        }
+        let room = is_behind.then_some(Interest::WRITABLE);
+        let interests = room.map_or(Interest::READABLE, |room| Interest::READABLE | room);
+        match registry.reregister(&mut *client.stream, Token(CLIENTS + id.0), interests) {
+            Ok(()) => client.is_awaited = is_behind,
+            // It would hear no more.
+            Err(_) => self.close(id),
+        }
+    }
+
     /// Whether `id` can be dropped: it is gone, or has sent all its requests and received all its replies.
     pub(super) fn is_finished(&self, id: ClientId, awaits_replies: bool) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
@@ -591,7 +614,7 @@ impl Clients {
 }
 
 fn register(registry: &Registry, id: ClientId, stream: &mut UnixStream) -> io::Result<()> {
-    registry.register(stream, Token(CLIENTS + id.0), Interest::READABLE | Interest::WRITABLE)
+    registry.register(stream, Token(CLIENTS + id.0), Interest::READABLE)
 }
 
 impl Client {
@@ -613,6 +636,7 @@ impl Client {
             has_outlived: false,
             was_read: false,
             heard: 0,
+            is_awaited: false,
             stuck_since: Instant::now(),
         }
     }

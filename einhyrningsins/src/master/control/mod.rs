@@ -197,7 +197,7 @@ impl Control {
                 }
             } else {
                 if budget.is_full {
-                    if let Some(abandoned) = self.settle(ready, log) {
+                    if let Some(abandoned) = self.settle(ready, registry, log) {
                         return Some(Request::Event(abandoned));
                     }
                     budget.is_full = self.clients.connected() >= CLIENTS_MAX;
@@ -393,7 +393,7 @@ impl Control {
 
     /// Sends what is queued and removes clients that are gone. Returns a request that was abandoned; call it until
     /// there is none.
-    pub(super) fn settle(&mut self, ready: &mut Ready, log: &mut Log) -> Option<Event> {
+    pub(super) fn settle(&mut self, ready: &mut Ready, registry: &Registry, log: &mut Log) -> Option<Event> {
         for dropped in self.clients.take_dropped() {
             self.drops.log(None, dropped, log);
         }
@@ -408,6 +408,7 @@ impl Control {
                 // Its requests waited for this, and epoll reports no event for them.
                 ready.clients_later.push(id);
             }
+            self.clients.await_room(registry, id);
             if self.clients.is_finished(id, self.requests.values().any(|asker| asker.client == id)) {
                 self.clients.remove(id);
             }
