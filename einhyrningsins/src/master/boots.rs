@@ -22,8 +22,15 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// From one look to the next it takes this part of the time since a boot has begun or ended.
 const LOOK_PART: u32 = 8;
 
+/// So long it counts how much memory was available: to ask takes longer than the rest of a look.
+const ROOM_LASTS: Duration = Duration::from_millis(50);
+
 /// Of so many workers a look asks how long they have waited for a CPU: that takes a file of `/proc` each.
 const ASKED_MAX: usize = 16;
+
+/// About as long as it takes from an ack to the exec of the next worker. Short boots leave CPUs idle for so long each, unless
+/// one more of them has started.
+const REACTION: Duration = Duration::from_micros(500);
 
 /// A boot counts so much among those before it: one in this many.
 const BOOTS_REMEMBERED: u32 = 4;
@@ -43,6 +50,8 @@ pub(super) struct Boots {
     usual: Option<Use>,
     /// The memory that a worker has to itself after its boot, in bytes.
     size: Option<u64>,
+    /// How many workers had room in the memory that was available, and when that was.
+    room: Option<(Instant, u32)>,
     /// One that has acked since the last look.
     acked: Option<Pid>,
     looks: Option<Looks>,
@@ -74,12 +83,9 @@ struct Looks {
     next: Instant,
     /// When a boot last began or ended.
     changed: Instant,
-    /// How it was before.
-    cpu: Option<Stall>,
-    memory: Option<Stall>,
-    /// The totals at the last look.
-    cpu_total: Duration,
-    memory_total: Duration,
+    /// How it was at the first look and, in total, at the last one: where all boots are over by then, nobody looks.
+    cpu: Option<(Stall, Duration)>,
+    memory: Option<(Stall, Duration)>,
 }
 
 impl Boots {
@@ -152,8 +158,9 @@ impl Boots {
 
     /// Looks before an upgrade begins: memory may have become less since anybody started.
     pub(super) fn look_ahead(&mut self, policy: &Policy) -> Option<Event> {
-        self.looks.get_or_insert_with(|| Looks::begin(Instant::now()));
-        self.look(Instant::now(), policy)
+        let cpus = policy.unacked_by_cpus.filter(|_| self.looks.is_none())?;
+        self.room = None;
+        Some(Event::BootLoad(self.load(0, false, cpus)))
     }
 
     fn look(&mut self, now: Instant, policy: &Policy) -> Option<Event> {
@@ -174,13 +181,18 @@ impl Boots {
         if self.starting.is_empty() {
             self.looks = None;
         }
-        let room = self.size.filter(|size| *size > 0).zip(memory_available());
-        Some(Event::BootLoad(BootLoad {
-            busy_permille: permille(used, since * cpus),
-            is_pressed,
-            filling: self.usual.map(|usual| usual.filling(cpus)),
-            room: room.map(|(size, available)| u32::try_from(available / size).unwrap_or(u32::MAX)),
-        }))
+        Some(Event::BootLoad(self.load(permille(used, since * cpus), is_pressed, cpus)))
+    }
+
+    fn load(&mut self, busy_permille: u32, is_pressed: bool, cpus: u32) -> BootLoad {
+        if self.room.is_none_or(|(at, _)| at.elapsed() >= ROOM_LASTS) {
+            let room = self.size.filter(|size| *size > 0).zip(memory_available());
+            self.room = room.map(|(size, available)| {
+                (Instant::now(), u32::try_from(available / size).unwrap_or(u32::MAX))
+            });
+        }
+        let filling = self.usual.map(|usual| usual.filling(cpus));
+        BootLoad { busy_permille, is_pressed, filling, room: self.room.map(|(_, room)| room) }
     }
 }
 
@@ -197,28 +209,26 @@ impl Boot {
 impl Use {
     /// How many such boots at a time keep the CPUs busy.
     fn filling(self, cpus: u32) -> u32 {
-        let filling = (self.wall * cpus).as_nanos() / self.cpu.as_nanos().max(1);
+        let filling = ((self.wall + REACTION) * cpus).as_nanos() / self.cpu.as_nanos().max(1);
         u32::try_from(filling).unwrap_or(u32::MAX)
     }
 }
 
 impl Looks {
     fn begin(now: Instant) -> Self {
-        let (cpu, memory) = (load::cpu_stall(), load::memory_stall());
-        let total = |stall: Option<Stall>| stall.map_or(Duration::ZERO, |stall| stall.total);
-        let (cpu_total, memory_total) = (total(cpu), total(memory));
-        Self { last: now, next: now + LOOK, changed: now, cpu, memory, cpu_total, memory_total }
+        Self { last: now, next: now + LOOK, changed: now, cpu: None, memory: None }
     }
 
     /// Whether processes waited for a CPU or for memory more than before, in the time since the last look.
     fn is_pressed(&mut self, since: Duration, starting: &mut BTreeMap<Pid, Boot>) -> bool {
-        let grew = |before: Option<Stall>, total: &mut Duration, now: Option<Stall>, by: u32| {
-            let Some((before, now)) = before.zip(now) else { return false };
+        let grew = |seen: &mut Option<(Stall, Duration)>, now: Option<Stall>, by: u32| {
+            let Some(now) = now else { return false };
+            let (first, total) = seen.get_or_insert((now, now.total));
             let waited = now.total.saturating_sub(std::mem::replace(total, now.total));
-            permille(waited, since) > before.recent_permille + by
+            permille(waited, since) > first.recent_permille + by
         };
-        let memory_grew = grew(self.memory, &mut self.memory_total, load::memory_stall(), MEMORY_GROWTH);
-        let cpu_grew = grew(self.cpu, &mut self.cpu_total, load::cpu_stall(), CPU_GROWTH);
+        let memory_grew = grew(&mut self.memory, load::memory_stall(), MEMORY_GROWTH);
+        let cpu_grew = grew(&mut self.cpu, load::cpu_stall(), CPU_GROWTH);
         let (mut waited, mut ran, mut is_known) = (Duration::ZERO, Duration::ZERO, false);
         for (pid, boot) in starting.iter_mut().take(ASKED_MAX) {
             let Some(delay) = load::run_delay(*pid) else { continue };
@@ -251,6 +261,7 @@ mod tests {
         assert_eq!(boot(2, 200).filling(2), 200);
         assert_eq!(boot(150, 200).filling(2), 2);
         assert_eq!(boot(200, 200).filling(4), 4);
+        assert_eq!(boot(1, 1).filling(2), 3, "one more while the master takes up an ack");
         assert!(boot(0, 200).filling(64) > 1_000_000);
         let mut boots = Boots::default();
         boots.remember(boot(150, 200));

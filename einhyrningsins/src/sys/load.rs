@@ -1,11 +1,15 @@
 //! What processes use of the machine, and whether others wait for it.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use super::open::read_start;
+
+/// The room for one of these files: a few numbers.
+const LINES_MAX: usize = 512;
 
 /// The CPU time that a process has used, in user and kernel mode, all its threads together, ended ones too; `None` if it was
 /// reaped.
@@ -22,8 +26,9 @@ pub fn cpu_time(pid: Pid) -> Option<Duration> {
 /// # Source
 /// The second number of `/proc/PID/schedstat`, in nanoseconds, as the kernel's `sched-stats.rst` has it.
 pub fn run_delay(pid: Pid) -> Option<Duration> {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
-    text.split(' ').nth(1)?.parse().ok().map(Duration::from_nanos)
+    let mut buffer = [0; LINES_MAX];
+    let text = read_start(Path::new(&format!("/proc/{pid}/schedstat")), &mut buffer).ok()?;
+    str::from_utf8(text).ok()?.split(' ').nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 /// The memory of a process.
@@ -43,8 +48,10 @@ pub struct Memory {
 pub fn memory(pid: Pid) -> Option<Memory> {
     let page_bytes =
         sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u64::try_from(bytes).ok())?;
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let mut buffer = [0; LINES_MAX];
+    let statm = read_start(Path::new(&format!("/proc/{pid}/statm")), &mut buffer).ok()?;
+    let mut pages =
+        str::from_utf8(statm).ok()?.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
     let mut bytes = || pages.next().map(|pages| pages.saturating_mul(page_bytes));
     Some(Memory { resident: bytes()?, shared: bytes()? })
 }
@@ -71,7 +78,8 @@ pub fn memory_stall() -> Option<Stall> {
 /// # Source
 /// The kernel's `psi.rst`: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, percentages and microseconds.
 fn stall(file: &Path) -> Option<Stall> {
-    let text = fs::read_to_string(file).ok()?;
+    let mut buffer = [0; LINES_MAX];
+    let text = str::from_utf8(read_start(file, &mut buffer).ok()?).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name));
     let (whole, part) = field("avg10=")?.split_once('.')?;
@@ -82,6 +90,7 @@ fn stall(file: &Path) -> Option<Stall> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::hint::black_box;
 
     use super::*;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
+use super::open::read_start;
+
 /// The lowest of the limits on the master's memory, in bytes; `None` if there is none.
 ///
 /// # Source
@@ -25,8 +27,11 @@ pub fn memory_max() -> Option<u64> {
 /// `proc_meminfo(5)`, MemAvailable; in each cgroup of version 2 that has a limit, that less what is in use, of which the
 /// kernel drops the cached files that nobody has used lately (`inactive_file` in `memory.stat`).
 pub fn memory_available() -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = field(&meminfo, "MemAvailable:").map(|kilobytes| kilobytes.saturating_mul(1024));
+    // It has more lines, but this one is the third.
+    let mut buffer = [0; 256];
+    let meminfo = read_start(Path::new("/proc/meminfo"), &mut buffer).unwrap_or_default();
+    let meminfo = str::from_utf8(meminfo).unwrap_or_default();
+    let kilobytes = field(meminfo, "MemAvailable:").map(|kilobytes| kilobytes.saturating_mul(1024));
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     kilobytes.into_iter().chain(left_in_cgroup(&cgroup, Path::new("/sys/fs/cgroup"))).min()
 }
