@@ -630,6 +630,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_written_together_at_the_end_of_a_round_or_when_they_are_many() {
+        let (mut log, mut reader) = log_to_pipe(CONFIG);
+        let mut buffer = [0; 2 * BATCH_BYTES];
+        for line in ["one", "two"] {
+            log.info(line);
+            assert!(reader.read(&mut buffer).is_err(), "not yet");
+        }
+        assert_eq!(read_all(&mut log, &mut reader).lines().count(), 2);
+        for _ in 0..BATCH_BYTES / 100 {
+            log.info("x".repeat(100));
+        }
+        assert!(reader.read(&mut buffer).unwrap() >= BATCH_BYTES, "without a flush");
+    }
+
+    #[test]
     fn a_missing_reader_is_not_an_error() {
         let (mut log, reader) = log_to_pipe(CONFIG);
         drop(reader);
