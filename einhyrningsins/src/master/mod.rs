@@ -16,6 +16,7 @@ mod parts;
 mod places;
 mod ready;
 mod refusals;
+mod rest;
 mod sampling;
 mod service;
 mod signals;
@@ -61,6 +62,7 @@ pub(crate) use notify::{Access, Notify, NotifySocket};
 pub(crate) use parts::Parts;
 use places::Places;
 use ready::Ready;
+use rest::Rest;
 use sampling::Sampling;
 pub(crate) use service::{Service, ServiceSettings};
 pub(crate) use signals::HANDLED_SIGNALS;
@@ -104,6 +106,7 @@ pub(crate) struct Master {
     unacked: Unacked,
     boots: Boots,
     places: Places,
+    rest: Rest,
     ready: Ready,
     /// What the core has asked for and was not carried out yet, in order.
     actions: VecDeque<Action>,
@@ -145,6 +148,7 @@ impl Master {
             unacked,
             boots,
             places: Places::default(),
+            rest: Rest::new(),
             ready,
             actions: VecDeque::new(),
             acted: 0,
@@ -238,6 +242,7 @@ impl Master {
             self.unacked.deadline(),
             self.boots.deadline(),
             self.places.deadline(),
+            self.rest.deadline(self.acted),
             self.ready.deadline(),
         ];
         let earliest = deadlines.into_iter().flatten().min()?;
@@ -317,6 +322,7 @@ impl Master {
             self.feed(load);
         }
         self.unacked.turn(now, self.parts.core.policy().ack, &mut self.parts.log);
+        self.rest.turn(now);
         self.note_lost_time(Some(Duration::ZERO));
         if self.parts.core.next_deadline().is_some_and(|at| at <= forms::now()) {
             self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
