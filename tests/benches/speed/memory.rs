@@ -12,12 +12,15 @@ use crate::results::OURS;
 use crate::upgrade::stop;
 
 /// Workers, and how many bytes the master may have resident with them.
-const SIZES: [(u32, f64); 2] = [(4, 4e6), (500, 6e6)];
+const SIZES: [(u32, f64); 2] = [(4, 3.2e6), (500, 4e6)];
 
 /// Workers that others are measured with.
 const PEER_SIZES: [u32; 4] = [4, 32, 128, 500];
 
 const UPGRADES: usize = 20;
+
+/// By then a master has given back what only its start or an upgrade needed.
+const REST: Duration = Duration::from_secs(3);
 
 /// How long the masters are watched while there is nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
@@ -36,7 +39,9 @@ pub(crate) fn run() {
         let measured = |field| Figure::once(Unit::Memory, resident(pid, field));
         report::line(&format!("{what}: resident"), &measured("VmRSS"), Some(&floor_all), Aim::AtMost(aim));
         report::line(&format!("{what}: of it, its own"), &measured("RssAnon"), Some(&floor_own), Aim::None);
+        report::line(&format!("{what}: resident at its peak"), &measured("VmHWM"), None, Aim::None);
     };
+    thread::sleep(REST);
     for (workers, aim, master) in &masters {
         show(&format!("{workers} workers"), master, *aim);
     }
@@ -53,6 +58,7 @@ pub(crate) fn run() {
             assert!(reply.contains("\"ok\":true"), "the upgrade failed: {reply}");
         }
         master.wait_up(*workers);
+        thread::sleep(REST);
         show(&format!("{workers} workers, {UPGRADES} upgrades later"), master, *aim);
         stop(master);
     }
