@@ -17,6 +17,9 @@ const SIZES: [(u32, f64); 2] = [(4, 3.2e6), (500, 4e6)];
 /// Workers that others are measured with.
 const PEER_SIZES: [u32; 4] = [4, 32, 128, 500];
 
+/// How long others get before their memory is read.
+const SETTLE: Duration = Duration::from_millis(500);
+
 const UPGRADES: usize = 20;
 
 /// By then a master has given back what only its start or an upgrade needed.
@@ -86,6 +89,8 @@ fn beside_peers(floor_all: &Figure, floor_own: &Figure) {
             stop(&mut master);
         }
         for peer in peers::running(measured, workers, Work::Nothing) {
+            // Some still have work when their workers serve: HAProxy's master executes itself once more.
+            thread::sleep(SETTLE);
             show(peer.name(), peer.workers(), peer.pid());
         }
         measured = workers;

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tests::process::Captured;
-use tests::{Process, wait};
+use tests::wait::{self, patience};
+use tests::{Process, process::Captured};
 
 use kinds::{KINDS, Kind, Place, Request, Workers};
 
@@ -31,9 +31,6 @@ const TURNS_MAX: Duration = Duration::from_secs(8);
 
 /// A master whose upgrade would take longer than this, going by one with fewer workers, is not measured with more.
 const UPGRADE_MAX: Duration = Duration::from_secs(15);
-
-/// How long one may take to do what it is asked.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lines of its output that are shown when it does not.
 const LINES_SHOWN: usize = 5;
@@ -136,14 +133,14 @@ impl Peers {
     /// Shows how long they took, and gives them as candidates for more workers.
     pub(crate) fn show(self, what: impl Fn(u32) -> String, floor: &Figure) -> Vec<Candidate> {
         for peer in &self.running {
-            let floor = (peer.workers == self.workers).then_some(floor);
-            let what = format!("{}: old ones gone", what(peer.workers));
+            let floor = (peer.place.workers == self.workers).then_some(floor);
+            let what = format!("{}: old ones gone", what(peer.place.workers));
             report::line_of(peer.kind.name, &what, &peer.took, floor, Aim::None);
         }
         let candidates = self.running.iter().map(|peer| Candidate {
             kind: peer.kind,
-            workers: peer.workers,
-            worker_time: peer.took.median() / f64::from(peer.workers),
+            workers: peer.place.workers,
+            worker_time: peer.took.median() / f64::from(peer.place.workers),
         });
         candidates.collect()
     }
@@ -154,7 +151,6 @@ impl Peers {
 pub(crate) struct Peer {
     kind: &'static Kind,
     place: Place,
-    workers: u32,
     child: Child,
     output: Captured,
     ready: UnixDatagram,
@@ -176,11 +172,15 @@ impl Peer {
             Work::Nothing => kinds::worker("tiny", &[]),
             Work::Serve => kinds::worker("serve", &["ack=control"]),
         };
-        let workers = workers.min(kind.most);
-        let path = directory.path().to_owned();
-        let place = Place { directory: path, address: free_address(), workers, boot_ms, program };
+        let place = Place {
+            directory: directory.path().to_owned(),
+            address: free_address(),
+            workers: workers.min(kind.most),
+            boot_ms,
+            program,
+        };
         let ready = UnixDatagram::bind(place.ready()).expect("a datagram socket");
-        ready.set_read_timeout(Some(PATIENCE)).expect("a time limit on the socket");
+        ready.set_read_timeout(Some(patience())).expect("a time limit on the socket");
         let output = Captured::new();
         let mut command = kind.command(&place);
         command.stdin(std::process::Stdio::null()).stdout(output.writer()).stderr(output.writer());
@@ -192,7 +192,7 @@ impl Peer {
             }
         };
         let (took, spent, _directory) = (Figure::new(Unit::Time), Duration::ZERO, directory);
-        let peer = Self { kind, place, workers, child, output, ready, work, took, spent, _directory };
+        let peer = Self { kind, place, child, output, ready, work, took, spent, _directory };
         peer.shown(peer.wait_serving(&[]))?;
         Some(peer)
     }
@@ -222,7 +222,7 @@ impl Peer {
     }
 
     pub(crate) fn workers(&self) -> u32 {
-        self.workers
+        self.place.workers
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -240,29 +240,29 @@ impl Peer {
     fn wait_serving(&self, old: &[(i32, OwnedFd)]) -> Result<(), String> {
         // First of all, or a worker may wait until there is room for its datagram.
         if self.kind.workers == Workers::Unready {
-            for number in 1..=self.workers {
+            for number in 1..=self.place.workers {
                 let received = self.ready.recv(&mut [0; 16]);
                 received.map_err(|error| format!("worker {number} is not ready: {error}"))?;
             }
         }
-        if !old.iter().all(|(_, descriptor)| upgrade::has_ended(descriptor, PATIENCE)) {
-            return Err(format!("has an old worker left after {PATIENCE:?}"));
+        if !old.iter().all(|(_, descriptor)| upgrade::has_ended(descriptor, patience())) {
+            return Err("does not get rid of its old workers".into());
         }
-        let processes = if self.kind.workers == Workers::Threads { 1 } else { self.workers as usize };
+        let processes = if self.kind.workers == Workers::Threads { 1 } else { self.place.workers as usize };
         let is_new = |pid: &i32| old.iter().all(|(old, _)| old != pid);
         let has_all = || self.children().iter().filter(|pid| is_new(pid)).count() >= processes;
-        wait::within(PATIENCE, || has_all().then_some(()))
-            .ok_or_else(|| format!("has not {processes} new workers after {PATIENCE:?}"))?;
+        wait::within(patience(), || has_all().then_some(()))
+            .ok_or_else(|| format!("has fewer than {processes} new workers"))?;
         if self.kind.workers == Workers::Any && self.work == Work::Nothing {
             return Ok(());
         }
-        let answered = wait::within(PATIENCE, || self.answers().ok().filter(|&answers| answers));
-        answered.map(|_| ()).ok_or_else(|| format!("does not answer after {PATIENCE:?}"))
+        let answered = wait::within(patience(), || self.answers().ok().filter(|&answers| answers));
+        answered.map(|_| ()).ok_or_else(|| "does not answer".into())
     }
 
     fn answers(&self) -> io::Result<bool> {
         let mut stream = TcpStream::connect(self.place.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience()))?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
@@ -299,7 +299,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         // Ours and not yet waited for, so the pid cannot be somebody else's.
         let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
-        let ended = wait::within(PATIENCE, || self.child.try_wait().ok().flatten());
+        let ended = wait::within(patience(), || self.child.try_wait().ok().flatten());
         if ended.is_none()
             && let Some(process) = Process::of(self.pid())
         {
