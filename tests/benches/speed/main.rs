@@ -68,6 +68,8 @@ struct Options {
     #[arg(long)]
     peers: bool,
     /// Write all figures to FILE as JSON
+    ///
+    /// `tests/plot FILE` makes the results and plots of BENCHMARKS.md from it.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Cargo says so when it means it
@@ -88,7 +90,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let options = Options::parse();
-    let machine = Machine::read();
+    // Before somebody changes the sources, while they are measured.
+    let (commit, machine) = (results::commit(), Machine::read());
     report::head(&machine);
     if options.peers {
         peers::find();
@@ -101,7 +104,7 @@ fn main() -> ExitCode {
     let Some(path) = options.json else { return ExitCode::SUCCESS };
     // Cargo runs this in the directory of the crate, but the file's name was typed elsewhere.
     let path = std::env::var_os("PWD").map_or_else(PathBuf::new, PathBuf::from).join(path);
-    if let Err(error) = results::write(&path, &machine, &command(&words)) {
+    if let Err(error) = results::write(&path, &commit, &machine, &command(&words)) {
         eprintln!("speed: cannot write {}: {error}", path.display());
         return ExitCode::FAILURE;
     }

@@ -128,9 +128,9 @@ impl fmt::Display for Figure {
     }
 }
 
-/// With four significant digits: none of the figures is more exact.
+/// With as many significant digits as are printed: none of the figures is more exact.
 fn rounded(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
+    format!("{value:.4e}").parse().unwrap_or(value)
 }
 
 /// What the project aims at.

@@ -1,8 +1,8 @@
 //! The figures of a run as a file of JSON, for `--json`: what `tests/plot` reads.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -61,12 +61,19 @@ pub(crate) enum Measured {
     Text(String),
 }
 
+/// The sources that a run measures: the commit, with a `+` if there were changes that are not in it.
+pub(crate) fn commit() -> String {
+    let git = |arguments: &[&str]| output(Command::new("git").args(arguments));
+    let changed = if git(&["status", "--porcelain"]).is_empty() { "" } else { "+" };
+    git(&["rev-parse", "--short", "HEAD"]) + changed
+}
+
 /// What a run is measured on.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) processors: usize,
-    pub(crate) memory_bytes: f64,
+    pub(crate) memory_bytes: u64,
     pub(crate) kernel: String,
     /// The load average of the last minute, before anything was measured.
     pub(crate) load: f64,
@@ -79,13 +86,15 @@ impl Machine {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_prefix(':'));
             value.unwrap_or_default().trim().to_owned()
         };
-        let number = |text: &str| text.split(' ').next().and_then(|word| word.parse::<f64>().ok());
+        let first = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
         Self {
             processor: field(&read("/proc/cpuinfo"), "model name"),
             processors: std::thread::available_parallelism().map_or(0, usize::from),
-            memory_bytes: number(&field(&read("/proc/meminfo"), "MemTotal")).unwrap_or(0.0) * 1024.0,
+            memory_bytes: first(&field(&read("/proc/meminfo"), "MemTotal"))
+                .parse()
+                .map_or(0, |kb: u64| kb * 1024),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            load: number(&read("/proc/loadavg")).unwrap_or(0.0),
+            load: first(&read("/proc/loadavg")).parse().unwrap_or(0.0),
         }
     }
 }
@@ -110,34 +119,29 @@ pub(crate) fn program(name: &str, version: String) {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(crate) fn write(path: &Path, machine: &Machine, command: &str) -> io::Result<()> {
+pub(crate) fn write(path: &Path, commit: &str, machine: &Machine, command: &str) -> io::Result<()> {
     #[derive(Serialize)]
     struct Document<'a> {
         format: u32,
         /// Seconds since 1970.
         time: u64,
         command: &'a str,
-        /// With a `+` if there were changes that are not in it.
-        commit: String,
+        commit: &'a str,
         machine: &'a Machine,
         #[serde(flatten)]
         results: &'a Results,
     }
     let version = output(Command::new(binaries::einhyrningsins()).arg("--version"));
     program(OURS, version.split(' ').next_back().unwrap_or_default().to_owned());
-    let git = |arguments: &[&str]| output(Command::new("git").args(arguments));
-    let changed = if git(&["status", "--porcelain"]).is_empty() { "" } else { "+" };
     let document = Document {
         format: FORMAT,
         time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         command,
-        commit: git(&["rev-parse", "--short", "HEAD"]) + changed,
+        commit,
         machine,
         results: &results(),
     };
-    let mut file = File::create(path)?;
-    serde_json::to_writer_pretty(&file, &document)?;
-    file.write_all(b"\n")
+    fs::write(path, serde_json::to_string(&document)? + "\n")
 }
 
 /// What `command` writes to its standard output or, if that is nothing, to its standard error; empty if it cannot be run.
