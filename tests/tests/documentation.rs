@@ -24,6 +24,7 @@ tests::trials! {
     the_readmes_test_command_is_what_ci_runs,
     every_page_names_the_rust_that_cargo_asks_for,
     the_manual_pages_pass_the_lint_of_mandoc needs "mandoc",
+    the_benchmarks_page_and_its_plots_show_the_results_that_are_kept needs "python3",
 }
 
 /// Reads a file of the repository.
@@ -387,4 +388,10 @@ fn every_page_names_the_rust_that_cargo_asks_for() {
             "{package}"
         );
     }
+}
+
+fn the_benchmarks_page_and_its_plots_show_the_results_that_are_kept() {
+    let mut plot = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("plot"));
+    plot.arg("--check");
+    run(plot).assert_code(0);
 }
