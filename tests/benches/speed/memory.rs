@@ -17,9 +17,6 @@ const SIZES: [(u32, f64); 2] = [(4, 3.2e6), (500, 4e6)];
 /// Workers that others are measured with.
 const PEER_SIZES: [u32; 4] = [4, 32, 128, 500];
 
-/// How long others get before their memory is read.
-const SETTLE: Duration = Duration::from_millis(500);
-
 const UPGRADES: usize = 20;
 
 /// By then a master has given back what only its start or an upgrade needed.
@@ -73,6 +70,8 @@ pub(crate) fn run() {
 /// Other masters with as many workers, which do nothing, and ours with the numbers that were not shown yet.
 fn beside_peers(floor_all: &Figure, floor_own: &Figure) {
     let show = |program: &str, workers: u32, pid: i32| {
+        // Others, too, have work left when their workers serve: HAProxy's master executes itself once more.
+        thread::sleep(REST);
         for (what, field, floor) in
             [("resident", "VmRSS", floor_all), ("of it, its own", "RssAnon", floor_own)]
         {
@@ -89,8 +88,6 @@ fn beside_peers(floor_all: &Figure, floor_own: &Figure) {
             stop(&mut master);
         }
         for peer in peers::running(measured, workers, Work::Nothing) {
-            // Some still have work when their workers serve: HAProxy's master executes itself once more.
-            thread::sleep(SETTLE);
             show(peer.name(), peer.workers(), peer.pid());
         }
         measured = workers;
