@@ -1,7 +1,7 @@
 //! Four workers, one of them slow: latency of requests, and the share of each worker, with a listener per slot, with a
 //! shared listener, and with a listener per slot whose weights follow the lengths of the queues.
 //!
-//! Decision 58 in `einhyrningsins/doc/decisions.md` is based on it.
+//! Decision 59 in `einhyrningsins/doc/decisions.md` is based on it.
 
 mod paced;
 mod weights;

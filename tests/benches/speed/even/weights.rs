@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The smallest weight: without connections, a worker that has recovered would not be noticed.
 const LEAST: f64 = 1.0 / 64.0;
 
+/// Queue lengths below this hardly count: they differ by chance.
+const SLACK: f64 = 0.1;
+
 /// The weights of a group.
 pub(crate) struct Weights {
     /// A member of the group.
@@ -79,7 +82,7 @@ impl Weights {
     fn step(&mut self, lengths: &[f64]) {
         let mean = lengths.iter().sum::<f64>() / lengths.len() as f64;
         for (weight, length) in self.weights.iter_mut().zip(lengths) {
-            *weight *= ((mean + 1.0) / (length + 1.0)).clamp(0.5, 2.0);
+            *weight *= ((mean + SLACK) / (length + SLACK)).clamp(0.5, 2.0);
         }
         let most = self.weights.iter().copied().fold(LEAST, f64::max);
         self.weights.iter_mut().for_each(|weight| *weight = (*weight / most).max(LEAST));
