@@ -50,14 +50,54 @@ struct Undrained {
 }
 
 impl Undrained {
-    fn count(&mut self, worker: &Worker, is_there: bool) {
+    fn count(&mut self, entry: Entry, is_there: bool) {
         let change = |count: &mut usize, is: bool| match (is, is_there) {
             (true, true) => *count += 1,
             (true, false) => *count -= 1,
             (false, _) => {}
         };
-        change(&mut self.unacked, worker.is_unacked());
-        change(&mut self.up, worker.is_up());
+        change(&mut self.unacked, entry.is_unacked);
+        change(&mut self.up, entry.is_up);
+    }
+}
+
+/// How many things may be due of a worker: what its state asks for, a ping, and a warning.
+const DEADLINES_MAX: usize = 3;
+
+/// What the index has of a worker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Entry {
+    generation: Generation,
+    pid: Option<Pid>,
+    deadlines: [Option<(Moment, Step)>; DEADLINES_MAX],
+    is_timed: bool,
+    is_answer_due: bool,
+    is_out_of_reach: bool,
+    is_unacked: bool,
+    pub(crate) is_up: bool,
+}
+
+impl Entry {
+    pub(crate) fn of(worker: &Worker) -> Self {
+        let mut deadlines = [None; DEADLINES_MAX];
+        for (place, deadline) in deadlines.iter_mut().zip(worker.deadlines()) {
+            *place = Some(deadline);
+        }
+        Self {
+            generation: worker.generation,
+            pid: worker.pid,
+            deadlines,
+            is_timed: worker.is_timed(),
+            is_answer_due: worker.is_answer_due(),
+            is_out_of_reach: worker.is_out_of_reach(),
+            is_unacked: worker.is_unacked(),
+            is_up: worker.is_up(),
+        }
+    }
+
+    /// What the counts of workers depend on.
+    fn counted(self) -> (Generation, bool, bool) {
+        (self.generation, self.is_unacked, self.is_up)
     }
 }
 
@@ -112,34 +152,50 @@ impl Index {
     /// A worker came to be.
     pub(crate) fn add_worker(&mut self, worker: &Worker) {
         self.numbers.take(worker.index);
-        self.note_worker(worker, true);
+        self.note_worker(worker.id, None, Some(Entry::of(worker)));
     }
 
     /// A worker is gone.
     pub(crate) fn remove_worker(&mut self, worker: &Worker) {
         self.numbers.give_back(worker.index);
-        self.note_worker(worker, false);
+        self.note_worker(worker.id, Some(Entry::of(worker)), None);
     }
 
-    /// Notes that there is a worker like this, or no more.
-    pub(crate) fn note_worker(&mut self, worker: &Worker, is_there: bool) {
-        match worker.pid {
-            Some(pid) if is_there => _ = self.by_pid.insert(pid, worker.id),
-            Some(pid) => _ = self.by_pid.remove(&pid),
-            None => {}
+    /// Notes what has changed about a worker. It touches nothing else: a worker is in most sets neither before nor after.
+    pub(crate) fn note_worker(&mut self, id: WorkerId, before: Option<Entry>, after: Option<Entry>) {
+        let pids = [before, after].map(|entry| entry.and_then(|entry| entry.pid));
+        if pids[0] != pids[1] {
+            pids[0].into_iter().for_each(|pid| _ = self.by_pid.remove(&pid));
+            pids[1].into_iter().for_each(|pid| _ = self.by_pid.insert(pid, id));
         }
-        put(&mut self.timed, worker.id, is_there && worker.is_timed());
-        put(&mut self.unspawned, worker.id, is_there && worker.pid.is_none());
-        for deadline in worker.deadlines() {
-            put(&mut self.deadlines, deadline, is_there);
+        let deadlines =
+            [before, after].map(|entry| entry.map_or([None; DEADLINES_MAX], |entry| entry.deadlines));
+        if deadlines[0] != deadlines[1] {
+            deadlines[0].iter().flatten().for_each(|deadline| _ = self.deadlines.remove(deadline));
+            self.deadlines.extend(deadlines[1].into_iter().flatten());
         }
-        put(&mut self.answers_due, worker.id, is_there && worker.is_answer_due());
-        put(&mut self.out_of_reach, worker.id, is_there && worker.is_out_of_reach());
-        self.undrained.count(worker, is_there);
-        let of_generation = self.by_generation.entry(worker.generation).or_default();
-        of_generation.count(worker, is_there);
+        let note = |set: &mut BTreeSet<WorkerId>, is_in: fn(&Entry) -> bool| {
+            let [was, is] = [before, after].map(|entry| entry.is_some_and(|entry| is_in(&entry)));
+            if was != is {
+                put(set, id, is);
+            }
+        };
+        note(&mut self.timed, |entry| entry.is_timed);
+        note(&mut self.unspawned, |entry| entry.pid.is_none());
+        note(&mut self.answers_due, |entry| entry.is_answer_due);
+        note(&mut self.out_of_reach, |entry| entry.is_out_of_reach);
+        if before.map(Entry::counted) != after.map(Entry::counted) {
+            before.into_iter().for_each(|entry| self.count(entry, false));
+            after.into_iter().for_each(|entry| self.count(entry, true));
+        }
+    }
+
+    fn count(&mut self, entry: Entry, is_there: bool) {
+        self.undrained.count(entry, is_there);
+        let of_generation = self.by_generation.entry(entry.generation).or_default();
+        of_generation.count(entry, is_there);
         if *of_generation == Undrained::default() {
-            self.by_generation.remove(&worker.generation);
+            self.by_generation.remove(&entry.generation);
         }
     }
 

@@ -14,7 +14,7 @@ use einhorn_proto::{Death, DrainEnding, Termination, WORKERS_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Generation, SlotNumber, WorkerId};
-use super::index::Index;
+use super::index::{Entry, Index};
 use super::moment::{Moment, milliseconds};
 use super::signal::{Pid, Signal};
 use super::slot::{Attempts, Holder, Slot};
@@ -415,12 +415,15 @@ impl Pool {
     /// The one way to change a worker.
     fn change_worker<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.workers.get_mut(&id)?;
-        self.index.note_worker(worker, false);
+        let before = Entry::of(worker);
         let changed = change(worker);
-        self.index.note_worker(worker, true);
+        let after = Entry::of(worker);
         let number = worker.slot;
-        if let Some(slot) = self.slots.get(&number) {
-            // Whether its successor has acked may have changed.
+        self.index.note_worker(id, Some(before), Some(after));
+        // Whether the successor in its slot has acked may have changed.
+        if before.is_up != after.is_up
+            && let Some(slot) = self.slots.get(&number)
+        {
             self.index.note_slot(number, slot, &self.workers, true);
         }
         Some(changed)
