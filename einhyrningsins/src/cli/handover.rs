@@ -48,6 +48,23 @@ pub struct Takeover {
     pub returned: Option<String>,
 }
 
+impl Takeover {
+    /// That of a command line which begins as a master writes it. The rest does not count, and nobody is answered while it is
+    /// read: it is not.
+    #[must_use]
+    pub fn at_once(argv: &[OsString]) -> Option<Self> {
+        let [_, option, fd, rest @ ..] = argv else { return None };
+        let is_other = |word: &OsString| {
+            ["--returned", "--upgrade-check"]
+                .iter()
+                .any(|other| word.as_encoded_bytes().starts_with(other.as_bytes()))
+        };
+        let is_plain = option == "--with-state-fd" && !rest.iter().any(is_other);
+        let fd = fd.to_str().filter(|_| is_plain)?.parse().ok().filter(|fd| *fd >= 0)?;
+        Some(Self { state_fd: Some(fd), is_check: false, returned: None })
+    }
+}
+
 impl HandoverArgs {
     /// What this program is started for; `None` for an ordinary start.
     #[must_use]
@@ -101,6 +118,32 @@ mod tests {
         assert_eq!(takeover(&["--upgrade-check"]), Takeover { state_fd: None, ..check });
         let returned = Takeover { returned: Some("SIGSEGV".into()), ..plain };
         assert_eq!(takeover(&["--with-state-fd", "9", "--returned", "SIGSEGV", "server"]), returned);
+    }
+
+    #[test]
+    fn what_a_master_writes_is_read_without_the_rest() {
+        let at_once = |words: &[&str]| {
+            let argv: Vec<_> = ["einhyrningsins"].iter().chain(words).map(OsString::from).collect();
+            Takeover::at_once(&argv)
+        };
+        let plain = Takeover { state_fd: Some(9), is_check: false, returned: None };
+        assert_eq!(
+            at_once(&["--with-state-fd", "9", "-n", "4", "--no-such", "--", "server"]),
+            Some(plain.clone())
+        );
+        assert_eq!(at_once(&["--with-state-fd", "9"]), Some(plain));
+        for words in [
+            &["-n", "4"][..],
+            &["--with-state-fd"],
+            &["--with-state-fd", "x"],
+            &["--with-state-fd", "-1"],
+            &["--with-state-fd", "9", "--returned", "SIGSEGV"],
+            &["--with-state-fd", "9", "--returned=SIGSEGV"],
+            &["--with-state-fd", "9", "--upgrade-check"],
+            &["--upgrade-check", "--with-state-fd", "9"],
+        ] {
+            assert_eq!(at_once(words), None, "{words:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use anyhow::{Context, anyhow};
 use einhyrningsins_supervisor::{AckMode, Generation, Supervisor};
 use nix::errno::Errno;
 
-use crate::config::{Config, Dialect};
+use crate::cli::Takeover;
+use crate::config::{CommandLine, Config, Dialect};
 use crate::failure::Failure;
 use crate::listen::Passed;
 use crate::logging::{Log, say};
@@ -55,14 +56,12 @@ pub fn main() -> ExitCode {
     }));
     let argv: Vec<OsString> = env::args_os().collect();
     let manners = Dialect::called_as(&argv).manners();
-    let line = match manners.read(&argv) {
-        Ok(line) => line,
-        Err(answer) => return answer.give(),
-    };
-    // In a takeover the rest of the command line is ignored.
-    let result = match line.args.handover.takeover() {
+    let result = match Takeover::at_once(&argv) {
         Some(takeover) => take_over(&takeover),
-        None => Config::new(line, argv).map_err(Failure::from).and_then(run),
+        None => match manners.read(&argv) {
+            Ok(line) => start(line, argv),
+            Err(answer) => return answer.give(),
+        },
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -71,6 +70,15 @@ pub fn main() -> ExitCode {
             say(format_args!("{}: {error:#}{}", manners.program(), hint.unwrap_or_default()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Starts a master, or takes over from one.
+fn start(line: CommandLine, argv: Vec<OsString>) -> Result<u8, Failure> {
+    // In a takeover the rest of the command line is ignored.
+    match line.args.handover.takeover() {
+        Some(takeover) => take_over(&takeover),
+        None => Config::new(line, argv).map_err(Failure::from).and_then(run),
     }
 }
 
