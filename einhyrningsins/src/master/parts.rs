@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::time::Instant;
 
-use einhyrningsins_supervisor::{Supervisor, Tables};
+use einhyrningsins_supervisor::Supervisor;
 use mio::Registry;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use super::listeners::Listeners;
 use super::notify::Notify;
 use super::service::Service;
 use crate::config::Dialect;
-use crate::forms::{self, Written};
+use crate::forms;
 use crate::logging::Log;
 use crate::sys::closer::Closing;
 use crate::sys::inherit::{Kept, set_close_on_exec};
@@ -40,7 +40,8 @@ pub(super) trait Part {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Parts {
     pub(crate) dialect: Dialect,
-    #[serde(with = "forms::written")]
+    /// Not among the others in a state: they are read twice, and it is most of it.
+    #[serde(with = "apart")]
     pub(crate) core: Supervisor,
     pub(crate) workers: Workers,
     pub(crate) listeners: Listeners,
@@ -67,6 +68,14 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// The parts that `read` reads; they get `core`.
+    pub(super) fn with_core<E>(core: Supervisor, read: impl FnOnce() -> Result<Self, E>) -> Result<Self, E> {
+        apart::CORE.set(Some(core));
+        let parts = read();
+        apart::CORE.take();
+        parts
+    }
+
     /// Closes descriptors that were inherited and that nothing has taken: the lock of a deploy script would else be held for
     /// as long as this master lives. In einhorn's dialect they stay open until the next exec, as einhorn leaves them.
     pub(crate) fn close_unused(&mut self, unused: Vec<OwnedFd>) {
@@ -99,15 +108,25 @@ impl Parts {
     }
 }
 
-impl Written for Supervisor {
-    type As = Tables;
+/// For `#[serde(with)]`: the core, for which a state has another place.
+mod apart {
+    use std::cell::RefCell;
 
-    fn write(&self) -> Result<Tables, String> {
-        self.tables().cloned().map_err(|error| error.to_string())
+    use einhyrningsins_supervisor::Supervisor;
+    use serde::de::{Error, IgnoredAny};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    thread_local! {
+        pub(super) static CORE: RefCell<Option<Supervisor>> = const { RefCell::new(None) };
     }
 
-    fn read(tables: Tables) -> Result<Self, String> {
-        Self::restore(tables).map_err(|error| error.to_string())
+    pub(super) fn serialize<S: Serializer>(_core: &Supervisor, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Supervisor, D::Error> {
+        IgnoredAny::deserialize(deserializer)?;
+        CORE.take().ok_or_else(|| D::Error::custom("its core was not read"))
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, WorkerId};
 use super::moment::Moment;
+use super::tables::is_default;
 
 /// A position in the pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,10 +24,13 @@ pub(crate) struct Slot {
     /// Of the worker that holds it; where there is none, what is spawned into it.
     pub(crate) generation: Generation,
     /// The attempts to fill it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) attempts: Attempts,
     /// Workers that died here and were replaced.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) restarts: u64,
     /// The last death and when.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) last_death: Option<(Moment, Death)>,
 }
 

@@ -156,6 +156,11 @@ impl Tables {
     }
 }
 
+/// For what there is of each worker and slot: what has its default is left out of a state, which shall be short.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A number of workers or slots, as it travels.
 pub(crate) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)

@@ -22,6 +22,7 @@ use super::event::{Generation, SlotNumber, WorkerId};
 use super::moment::Moment;
 use super::rules::Step;
 use super::signal::{Pid, Signal};
+use super::tables::is_default;
 
 /// A live worker, or one that is about to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,19 +41,24 @@ pub(crate) struct Worker {
     #[serde(default = "assumed")]
     pub(crate) speaks_einhorn: bool,
     /// Whether it was stopped, as by SIGSTOP, and not continued.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) is_suspended: bool,
     /// Whether the master may not signal it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) is_unsignallable: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) pinged_at: Option<Moment>,
     /// When it counts as silent. Only a worker that has pinged, and that is not draining, is expected to.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) ping_due: Option<Moment>,
     /// The word that it sent with its last ping.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) ping_word: Option<String>,
     /// The status line that it last sent.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) text: Option<String>,
     /// Until its ack: what it last wrote to standard error, where that is captured.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) last_words: Vec<String>,
 }
 
@@ -76,6 +82,7 @@ pub(crate) enum State {
     /// It runs and has acked.
     Up {
         /// When it is old enough to be replaced.
+        #[serde(default, skip_serializing_if = "is_default")]
         old_at: Option<Moment>,
     },
     /// It was asked to stop, or will be as soon as it has a pid, or when its slot's sockets get nothing new any more.

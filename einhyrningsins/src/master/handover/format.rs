@@ -1,20 +1,20 @@
 //! The format of the state that one image of the master writes and the next reads.
 //!
 //! The state is a file in memory: a header line with the format's version and the descriptor of the image that
-//! wrote it, then one JSON object. Descriptors are named by their numbers, which an exec does not change; times
+//! wrote it, then three lines of JSON: an [`Origin`], the [`Tables`] of the core, and the other [`Parts`]. Nobody is answered
+//! while a state is read, and the core is most of it: it names no descriptors, so it is read once only. Descriptors are named by their numbers, which an exec does not change; times
 //! are those of `CLOCK_MONOTONIC`, which it does not affect. Directories, files and sockets are identified by
 //! their descriptors and never looked up again.
 //!
 //! The format has a version, [`FORMAT`]. A new field has a default, so that older states can be read. A change
 //! that an older master must not miss raises the version, and that master refuses it with a message.
-//!
-//! The object has the fields of an [`Origin`] and of [`Parts`].
 
 use std::io;
 use std::os::fd::RawFd;
 
-use einhyrningsins_supervisor::Moment;
+use einhyrningsins_supervisor::{Moment, Supervisor, Tables};
 use serde::{Deserialize, Serialize};
+use serde_json::{Error, Value};
 
 use super::{format_1, format_2};
 use crate::forms;
@@ -22,7 +22,7 @@ use crate::master::parts::Parts;
 use crate::release::ProgramFile;
 
 /// The version that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The oldest format that it reads.
 pub const FORMAT_OLDEST: u32 = 1;
@@ -69,7 +69,7 @@ pub enum HandoverError {
     Format { format: u32 },
     /// The object does not match the format.
     #[error("cannot read the state of the master")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] Error),
     /// The state belongs to another process.
     #[error("the state belongs to process {0}, not to this one")]
     OtherProcess(i32),
@@ -100,32 +100,61 @@ impl Header {
     }
 }
 
-/// Reads the part of a state after the header.
-pub fn parse(header: Header, body: &[u8]) -> Result<(Origin, Parts), HandoverError> {
-    let state = match header.format {
-        1 => format_2::convert(format_1::convert(body)?),
-        2 => format_2::convert(serde_json::from_slice(body)?),
-        _ => return Ok((serde_json::from_slice(body)?, serde_json::from_slice(body)?)),
-    };
-    Ok((Origin::deserialize(&state)?, Parts::deserialize(&state)?))
+/// The part of a state after the header.
+pub enum Body<'a> {
+    Lines {
+        origin: &'a [u8],
+        core: &'a [u8],
+        parts: &'a [u8],
+    },
+    /// Up to format 3: one object has the fields of the origin and of all parts.
+    Object(Value),
+}
+
+impl<'a> Body<'a> {
+    pub fn of(header: Header, body: &'a [u8]) -> Result<Self, HandoverError> {
+        Ok(match header.format {
+            1 => Self::Object(format_2::convert(format_1::convert(body)?)),
+            2 => Self::Object(format_2::convert(serde_json::from_slice(body)?)),
+            3 => Self::Object(serde_json::from_slice(body)?),
+            _ => {
+                let mut lines = body.splitn(3, |byte| *byte == b'\n');
+                let mut next = || lines.next().unwrap_or_default();
+                Self::Lines { origin: next(), core: next(), parts: next() }
+            }
+        })
+    }
+
+    /// Reads all of it.
+    pub fn read(&self) -> Result<(Origin, Parts), HandoverError> {
+        let (origin, tables): (_, Tables) = match self {
+            Self::Lines { origin, core, .. } => {
+                (serde_json::from_slice(origin)?, serde_json::from_slice(core)?)
+            }
+            Self::Object(object) => {
+                let core = object.get("core").unwrap_or(&Value::Null);
+                (Origin::deserialize(object)?, Tables::deserialize(core)?)
+            }
+        };
+        let core = Supervisor::restore(tables).map_err(<Error as serde::de::Error>::custom)?;
+        Ok((origin, self.read_parts(core)?))
+    }
+
+    /// Reads the parts, except the core, which was read before.
+    pub fn read_parts(&self, core: Supervisor) -> Result<Parts, HandoverError> {
+        let parts = Parts::with_core(core, || match self {
+            Self::Lines { parts, .. } => serde_json::from_slice(parts),
+            Self::Object(object) => Parts::deserialize(object),
+        });
+        Ok(parts?)
+    }
 }
 
 /// Writes a state; `image` is the executable of the writer, and `checked` the file that a check is given.
 ///
 /// # Errors
 /// If the core waits for an action that is being carried out.
-pub fn to_bytes(
-    image: RawFd,
-    checked: Option<&ProgramFile>,
-    parts: &Parts,
-) -> Result<Vec<u8>, serde_json::Error> {
-    #[derive(Serialize)]
-    struct State<'a> {
-        #[serde(flatten)]
-        origin: Origin,
-        #[serde(flatten)]
-        parts: &'a Parts,
-    }
+pub fn to_bytes(image: RawFd, checked: Option<&ProgramFile>, parts: &Parts) -> Result<Vec<u8>, Error> {
     let origin = Origin {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id().cast_signed(),
@@ -133,6 +162,10 @@ pub fn to_bytes(
         checked: checked.map(|file| (file.device, file.inode)),
     };
     let mut bytes = format!("{MARK} {FORMAT} {image}\n").into_bytes();
-    serde_json::to_writer(&mut bytes, &State { origin, parts })?;
+    serde_json::to_writer(&mut bytes, &origin)?;
+    bytes.push(b'\n');
+    serde_json::to_writer(&mut bytes, parts.core.tables().map_err(<Error as serde::ser::Error>::custom)?)?;
+    bytes.push(b'\n');
+    serde_json::to_writer(&mut bytes, parts)?;
     Ok(bytes)
 }

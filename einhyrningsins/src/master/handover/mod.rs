@@ -6,7 +6,7 @@
 //! Then the state is written again and the program is executed (`exec.rs`). In the new image, `takeover.rs` takes over
 //! what the state names, and `resume.rs` continues what was in progress. A failure before the exec leaves the master
 //! unchanged; a failure after it, until the takeover is complete, executes the old program again (`sys/rollback.rs`).
-//! `format.rs` has the form of the state, `format_1/` reads the first one.
+//! `format.rs` has the form of the state, `format_1/` and `format_2.rs` read the first ones.
 //!
 //! This is the only part that sees all others, because it hands them over.
 
@@ -52,7 +52,7 @@ pub use takeover::take_over;
 #[cfg(fuzzing)]
 pub fn parse_state(bytes: &[u8]) -> Result<(), format::HandoverError> {
     let (header, body) = format::Header::parse(bytes)?;
-    format::parse(header, body).map(drop)
+    format::Body::of(header, body)?.read().map(drop)
 }
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);

@@ -4,7 +4,7 @@
 //! are. Any failure until then executes the old program again (`sys/rollback.rs`), whose state is still true. Only
 //! then do descriptors become close-on-exec again, the rollback is disarmed, and the loop starts.
 //!
-//! The state is read twice: without descriptors, to see whether it can be read, and with them.
+//! What names descriptors is read twice: without them, to see whether it can be read, and with them.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use anyhow::{Context, anyhow};
 
 use super::check::PROOF;
-use super::format::{self, HandoverError, Header};
+use super::format::{Body, HandoverError, Header};
 use super::report::Report;
 use crate::cli::Takeover;
 use crate::config;
@@ -57,7 +57,7 @@ fn check(file: OwnedFd) -> anyhow::Result<u8> {
     let inherited = Inherited::besides(&file);
     let bytes = content(&file).map_err(HandoverError::Read)?;
     let (header, body) = Header::parse(&bytes)?;
-    let (state, named) = naming(|| format::parse(header, body));
+    let (state, named) = naming(|| Body::of(header, body)?.read());
     let (origin, _) = state?;
     inherit::check_named(&named).context("cannot take over what the state names")?;
     let mut proof = format!("{PROOF}{}\n", env!("CARGO_PKG_VERSION"));
@@ -116,8 +116,9 @@ fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
     let inherited = Inherited::besides(&file);
     let mut inherited = guard
         .must(inherited, "cannot read the descriptors of this process in /proc/self/fd (is /proc mounted?)");
-    let (state, mut taken) = naming(|| format::parse(header, body));
-    let (origin, _) = guard.must(state, "cannot continue from the state");
+    let body = guard.must(Body::of(header, body), "cannot continue from the state");
+    let (state, mut taken) = naming(|| body.read());
+    let (origin, Parts { core, .. }) = guard.must(state, "cannot continue from the state");
     if origin.pid != std::process::id().cast_signed() {
         guard.must::<(), _>(Err(HandoverError::OtherProcess(origin.pid)), "cannot continue from the state");
     }
@@ -126,8 +127,8 @@ fn go_on(file: OwnedFd, returned: Option<&str>) -> anyhow::Result<u8> {
     let signals = guard.must(Signals::new(&HANDLED_SIGNALS), "cannot receive signals");
     let poll = guard.must(Master::poll(), "cannot start the loop");
     let spawner = guard.must(Spawner::new(), "cannot get memory for the stack of new processes");
-    let (state, left) = inherited.lend(|| format::parse(header, body));
-    let (_, mut parts) = guard.must(state, "cannot continue from the state");
+    let (parts, left) = inherited.lend(|| body.read_parts(core));
+    let mut parts = guard.must(parts, "cannot continue from the state");
     let surroundings = parts.handover.surroundings.take();
     let mut lost = Vec::new();
     if returned.is_some() {

@@ -8,7 +8,7 @@ use einhyrningsins_supervisor::Supervisor;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::format::{self, FORMAT, HandoverError, Header, Origin, to_bytes};
+use super::format::{Body, FORMAT, HandoverError, Header, Origin, to_bytes};
 use crate::forms;
 use crate::master::parts::Parts;
 use crate::sys::inherit::naming;
@@ -25,7 +25,7 @@ const FORMAT_2: &[u8] = include_bytes!("format-2.state");
 fn state_of(bytes: &[u8], format: u32) -> (Origin, Parts) {
     let (header, body) = Header::parse(bytes).unwrap();
     assert_eq!(header, Header { format, image: 30 });
-    format::parse(header, body).unwrap()
+    Body::of(header, body).unwrap().read().unwrap()
 }
 
 /// A state as this program writes it.
@@ -33,12 +33,18 @@ fn written(parts: &Parts) -> Value {
     let bytes = to_bytes(30, None, parts).unwrap();
     let (header, body) = Header::parse(&bytes).unwrap();
     assert_eq!((header.format, header.image), (FORMAT, 30));
-    serde_json::from_slice(body).unwrap()
+    let lines = body.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap());
+    let Ok([origin, core, mut all]) = <[Value; 3]>::try_from(lines.collect::<Vec<_>>()) else { panic!() };
+    all["core"] = core;
+    with_fields(all, &origin)
 }
 
 /// The state that another writer would have written.
-fn with_origin(mut state: Value, origin: &Origin) -> Value {
-    let fields = serde_json::to_value(origin).unwrap();
+fn with_origin(state: Value, origin: &Origin) -> Value {
+    with_fields(state, &serde_json::to_value(origin).unwrap())
+}
+
+fn with_fields(mut state: Value, fields: &Value) -> Value {
     state.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     state
 }
@@ -73,12 +79,25 @@ fn sorted(list: &[Value]) -> Vec<&Value> {
     list
 }
 
-/// Asserts that everything in `before` is in `after`, which may have newer fields.
+/// Whether it may be left out of a state.
+fn is_default(value: &Value) -> bool {
+    let attempts = serde_json::json!({ "tries": 0, "deaths": 0 });
+    *value == Value::Null
+        || *value == false
+        || *value == 0
+        || *value == Value::Array(Vec::new())
+        || *value == attempts
+}
+
+/// Asserts that everything in `before` is in `after`, which may have newer fields, and lack those that have their default.
 fn assert_kept(before: &Value, after: &Value, path: &str) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
             for (name, value) in before {
-                assert_kept(value, after.get(name).unwrap_or(&Value::Null), &format!("{path}/{name}"));
+                match after.get(name) {
+                    None if is_default(value) => {}
+                    after => assert_kept(value, after.unwrap_or(&Value::Null), &format!("{path}/{name}")),
+                }
             }
         }
         (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
@@ -186,18 +205,22 @@ fn a_newer_format_and_other_files_are_refused_with_a_message() {
     let refusal = |state: &[u8]| Header::parse(state).unwrap_err().to_string();
     let program = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        refusal(b"einhyrningsins-state 4 9\n{}"),
-        format!("handover refused: format 4 is newer than this program ({program}) reads (1 to 3)")
+        refusal(b"einhyrningsins-state 5 9\n{}"),
+        format!("handover refused: format 5 is newer than this program ({program}) reads (1 to 4)")
     );
     assert_eq!(
         refusal(b"einhyrningsins-state 0 9\n{}"),
-        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 3)")
+        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 4)")
     );
     let long = [b"einhyrningsins-state 1 ", "9".repeat(200).as_bytes(), b"\n{}"].concat();
     for state in [&b""[..], b"{}", b"einhyrningsins-state 1\n{}", b"einhyrningsins-state x 9\n", &long] {
         assert_eq!(refusal(state), "not the state of a master");
     }
-    for state in ["einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}", "einhyrningsins-state 3 9\n{}"] {
+    for state in [
+        "einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}",
+        "einhyrningsins-state 3 9\n{}",
+        "einhyrningsins-state 4 9\n{}",
+    ] {
         let error = read(state.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the state of the master");
     }
@@ -206,12 +229,12 @@ fn a_newer_format_and_other_files_are_refused_with_a_message() {
 /// Everything that a new master does with a state before it acts on it.
 fn read(state: &[u8]) -> Result<(), HandoverError> {
     let (header, body) = Header::parse(state)?;
-    let (_, parts) = format::parse(header, body)?;
+    let (_, parts) = Body::of(header, body)?.read()?;
     // A state that was read can be shown and written again.
     let _ = (parts.core.snapshot(forms::now()), parts.core.next_deadline());
     let bytes = to_bytes(3, None, &parts).unwrap();
     let (header, body) = Header::parse(&bytes)?;
-    format::parse(header, body)?;
+    Body::of(header, body)?.read()?;
     parts.core.tables().unwrap();
     Ok(())
 }
