@@ -59,7 +59,7 @@ fn execute(parts: &mut Parts, checked: &Checked) -> anyhow::Result<Infallible> {
     let before = Surroundings::own();
     let environment = environment(&parts.workers.recipe, None)?;
     parts.handover.surroundings = Some(Surroundings { environment, ..before.clone() });
-    let (bytes, mut kept) = naming(|| format::to_bytes(image.as_raw_fd(), None, parts));
+    let (bytes, mut kept) = naming(|| format::to_bytes(image.as_raw_fd(), Some(checked.file()), parts));
     parts.handover.surroundings = None;
     let state = sealed_file("state", &bytes?).context("cannot make a file in memory for the state")?;
     kept.extend([image.as_raw_fd(), state.as_raw_fd()]);

@@ -47,8 +47,8 @@ pub struct Origin {
     pub version: String,
     pub pid: i32,
     pub written_at: Moment,
-    /// For a check: device and inode of the file that it was given. If it has become another program it reports that, which an
-    /// older master would take for a part of the version.
+    /// Device and inode of the file that was executed, for a check or for good. A program that is another one was executed by
+    /// that. A check reports so, which an older master would take for a part of the version.
     #[serde(default)]
     pub checked: Option<(u64, u64)>,
 }

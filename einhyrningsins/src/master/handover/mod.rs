@@ -40,7 +40,7 @@ use super::ready::Ready;
 use crate::config::{HandoverSettings, Identity};
 use crate::logging::Log;
 use crate::manners::Manners;
-use crate::release::{Program, RUNNING, Recipe, variable};
+use crate::release::{Program, ProgramFile, RUNNING, Recipe, variable};
 use crate::sys::spawn::Spawner;
 use crate::sys::surroundings::Surroundings;
 
@@ -99,6 +99,13 @@ struct Checked {
     candidate: Candidate,
     /// The program to execute instead, which the candidate executes.
     proven: Option<Proven>,
+}
+
+impl Checked {
+    /// The file to execute.
+    fn file(&self) -> &ProgramFile {
+        self.proven.as_ref().map_or(self.candidate.program.file(), |proven| &proven.file)
+    }
 }
 
 impl Handover {

@@ -8,6 +8,7 @@ use super::Then;
 use super::format::Origin;
 use crate::forms::{self, milliseconds};
 use crate::master::Master;
+use crate::release::ProgramFile;
 
 impl Master {
     /// Resumes from the state that another image left.
@@ -18,6 +19,8 @@ impl Master {
             workers: u32::try_from(self.parts.core.live()).unwrap_or(u32::MAX),
             took_ms: milliseconds(forms::now() - origin.written_at),
         };
+        let own = ProgramFile::running().ok().map(|own| (own.device, own.inode));
+        let is_direct = own.is_some() && own == origin.checked;
         let then = std::mem::take(&mut self.parts.handover.then);
         let upgrades = then.iter().filter(|then| matches!(then, Then::Upgrade { .. }));
         let progress_of = upgrades.filter_map(Then::request).collect();
@@ -26,7 +29,7 @@ impl Master {
         self.perform([Action::Notice { notice, progress_of, counts }]);
         // There is no way back any more: if this image crashes now, the log tells which one did.
         self.parts.log.flush();
-        self.take_up();
+        self.take_up(is_direct);
         for then in then {
             match then {
                 Then::Reload { request } => {
@@ -42,7 +45,7 @@ impl Master {
 
     /// Set if this is the old program, to which the new one returned because it failed.
     pub(in crate::master) fn on_returned(&mut self, why: &str) {
-        self.take_up();
+        self.take_up(false);
         let parts = &mut self.parts;
         let reason = format!("the new program failed right after the exec ({why})");
         let actions = parts.handover.give_up(&reason, &mut parts.log);
@@ -50,11 +53,14 @@ impl Master {
     }
 
     /// Checks everything for which no event will come, and reports workers that another program reaped while it
-    /// ran in between.
-    fn take_up(&mut self) {
+    /// ran in between, unless this one was executed directly.
+    fn take_up(&mut self, is_direct: bool) {
         self.parts.control.look_at_all(&mut self.ready);
         self.parts.captures.look_at_all(&mut self.ready);
         self.ready.notify = true;
+        if is_direct {
+            return;
+        }
         self.has_unburied = true;
         for pid in self.children.find_unseen(&self.parts.core) {
             self.bury(pid, Termination::Unseen);
