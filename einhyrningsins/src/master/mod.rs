@@ -210,14 +210,15 @@ impl Master {
                 self.perform(begun);
                 continue;
             }
-            if self.parts.handover.is_due() && self.actions.is_empty() {
+            let is_due = self.parts.handover.is_due() && self.actions.is_empty();
+            if is_due && !self.parts.handover.prepare(&self.parts.core) {
                 let failed = Handover::execute(&mut self.parts);
                 // Children that ended while SIGCHLD was not blocked raised no signal here.
                 self.ready.children = true;
                 self.perform(failed);
                 continue;
             }
-            let wait = self.time_to_wait();
+            let wait = if is_due { Some(Duration::ZERO) } else { self.time_to_wait() };
             self.note_lost_time(Some(Duration::ZERO));
             match self.poll.poll(&mut self.events, wait) {
                 Ok(()) => {

@@ -104,6 +104,8 @@ pub struct Supervisor {
     /// The master was replaced for an upgrade that has not begun yet: slots that lost their worker meanwhile wait for
     /// its release.
     is_held_for_upgrade: bool,
+    /// How many events there were.
+    revision: u64,
 }
 
 impl Supervisor {
@@ -116,7 +118,7 @@ impl Supervisor {
     fn with(tables: Tables) -> Self {
         let is_held_for_upgrade = tables.queue.is_preparing();
         let (now, reached) = (Moment::default(), Moment::default());
-        Self { tables, now, reached, actions: Vec::new(), is_held_for_upgrade }
+        Self { tables, now, reached, actions: Vec::new(), is_held_for_upgrade, revision: 0 }
     }
 
     /// Makes the supervisor that has written these tables down. It continues where that one stopped.
@@ -140,11 +142,18 @@ impl Supervisor {
         if self.tables.is_busy() { Err(Busy) } else { Ok(&self.tables) }
     }
 
+    /// Grows with each event: as long as it stays, so do the tables.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Feeds one event to the supervisor and returns what the shell must now do, in order.
     ///
     /// `now` must not go back from one call to the next.
     #[must_use = "an action that is not carried out is lost"]
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Action> {
+        self.revision += 1;
         let before = self.counts_before(&event);
         self.record(now, event);
         while let Some(step) = self.next_step() {

@@ -70,7 +70,8 @@ impl Check {
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let candidate = parts.handover.candidate()?;
-        let state = format::to_bytes(-1, Some(candidate.program.file()), parts)?;
+        let core = format::core_to_bytes(&parts.core)?;
+        let state = format::to_bytes(-1, Some(candidate.program.file()), &core, parts)?;
         let file = memory_file("state", &state).context("cannot make a file in memory for the state")?;
         let (stderr, theirs) =
             pipe_for_reading().map_err(io::Error::from).context("cannot make a pipe for the check")?;

@@ -1,5 +1,6 @@
 //! The exec of a handover: the master becomes the program that was checked.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::env;
 use std::ffi::{CStr, CString, OsStr};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use einhyrningsins_supervisor::Action;
+use einhyrningsins_supervisor::{Action, Supervisor};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
@@ -38,6 +39,16 @@ struct Launch<'a> {
 }
 
 impl Handover {
+    /// Writes the core down before the exec, if nobody has yet. It takes longest of what precedes the exec, so clients are heard
+    /// once more after it: unless they change the core, it is not written again.
+    pub(in crate::master) fn prepare(&mut self, core: &Supervisor) -> bool {
+        let Some(checked) = self.checked.as_mut().filter(|checked| checked.core.is_none()) else {
+            return false;
+        };
+        checked.core = format::core_to_bytes(core).ok().map(|bytes| (core.revision(), bytes));
+        checked.core.is_some()
+    }
+
     /// Executes the program that was checked. Returns only if that fails; the master is then unchanged.
     pub(in crate::master) fn execute(parts: &mut Parts) -> Vec<Action> {
         let Some(checked) = parts.handover.checked.take() else { return Vec::new() };
@@ -59,7 +70,13 @@ fn execute(parts: &mut Parts, checked: &Checked) -> anyhow::Result<Infallible> {
     let before = Surroundings::own();
     let environment = environment(&parts.workers.recipe, None)?;
     parts.handover.surroundings = Some(Surroundings { environment, ..before.clone() });
-    let (bytes, mut kept) = naming(|| format::to_bytes(image.as_raw_fd(), Some(checked.file()), parts));
+    let prepared = checked.core.as_ref().filter(|(revision, _)| *revision == parts.core.revision());
+    let core = prepared.map_or_else(
+        || format::core_to_bytes(&parts.core).map(Cow::Owned),
+        |(_, bytes)| Ok(Cow::Borrowed(&bytes[..])),
+    );
+    let write = || format::to_bytes(image.as_raw_fd(), Some(checked.file()), &core?, parts);
+    let (bytes, mut kept) = naming(write);
     parts.handover.surroundings = None;
     let state = sealed_file("state", &bytes?).context("cannot make a file in memory for the state")?;
     kept.extend([image.as_raw_fd(), state.as_raw_fd()]);

@@ -103,9 +103,9 @@ impl Header {
 /// The part of a state after the header.
 pub enum Body<'a> {
     Lines {
-        origin: &'a [u8],
-        core: &'a [u8],
-        parts: &'a [u8],
+        origin: &'a str,
+        core: &'a str,
+        parts: &'a str,
     },
     /// Up to format 3: one object has the fields of the origin and of all parts.
     Object(Value),
@@ -118,7 +118,8 @@ impl<'a> Body<'a> {
             2 => Self::Object(format_2::convert(serde_json::from_slice(body)?)),
             3 => Self::Object(serde_json::from_slice(body)?),
             _ => {
-                let mut lines = body.splitn(3, |byte| *byte == b'\n');
+                let text = std::str::from_utf8(body).map_err(<Error as serde::de::Error>::custom)?;
+                let mut lines = text.splitn(3, '\n');
                 let mut next = || lines.next().unwrap_or_default();
                 Self::Lines { origin: next(), core: next(), parts: next() }
             }
@@ -128,9 +129,7 @@ impl<'a> Body<'a> {
     /// Reads all of it.
     pub fn read(&self) -> Result<(Origin, Parts), HandoverError> {
         let (origin, tables): (_, Tables) = match self {
-            Self::Lines { origin, core, .. } => {
-                (serde_json::from_slice(origin)?, serde_json::from_slice(core)?)
-            }
+            Self::Lines { origin, core, .. } => (serde_json::from_str(origin)?, serde_json::from_str(core)?),
             Self::Object(object) => {
                 let core = object.get("core").unwrap_or(&Value::Null);
                 (Origin::deserialize(object)?, Tables::deserialize(core)?)
@@ -143,28 +142,39 @@ impl<'a> Body<'a> {
     /// Reads the parts, except the core, which was read before.
     pub fn read_parts(&self, core: Supervisor) -> Result<Parts, HandoverError> {
         let parts = Parts::with_core(core, || match self {
-            Self::Lines { parts, .. } => serde_json::from_slice(parts),
+            Self::Lines { parts, .. } => serde_json::from_str(parts),
             Self::Object(object) => Parts::deserialize(object),
         });
         Ok(parts?)
     }
 }
 
-/// Writes a state; `image` is the executable of the writer, and `checked` the file that a check is given.
+/// Writes the line of the core.
 ///
 /// # Errors
-/// If the core waits for an action that is being carried out.
-pub fn to_bytes(image: RawFd, checked: Option<&ProgramFile>, parts: &Parts) -> Result<Vec<u8>, Error> {
+/// If it waits for an action that is being carried out.
+pub fn core_to_bytes(core: &Supervisor) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(core.tables().map_err(<Error as serde::ser::Error>::custom)?)
+}
+
+/// Writes a state; `image` is the executable of the writer, `executed` the file that is to read it, and `core` the line of the
+/// core.
+pub fn to_bytes(
+    image: RawFd,
+    executed: Option<&ProgramFile>,
+    core: &[u8],
+    parts: &Parts,
+) -> Result<Vec<u8>, Error> {
     let origin = Origin {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id().cast_signed(),
         written_at: forms::now(),
-        checked: checked.map(|file| (file.device, file.inode)),
+        checked: executed.map(|file| (file.device, file.inode)),
     };
     let mut bytes = format!("{MARK} {FORMAT} {image}\n").into_bytes();
     serde_json::to_writer(&mut bytes, &origin)?;
     bytes.push(b'\n');
-    serde_json::to_writer(&mut bytes, parts.core.tables().map_err(<Error as serde::ser::Error>::custom)?)?;
+    bytes.extend_from_slice(core);
     bytes.push(b'\n');
     serde_json::to_writer(&mut bytes, parts)?;
     Ok(bytes)

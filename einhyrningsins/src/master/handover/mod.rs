@@ -99,6 +99,8 @@ struct Checked {
     candidate: Candidate,
     /// The program to execute instead, which the candidate executes.
     proven: Option<Proven>,
+    /// The core's line of the state, and at which of its revisions.
+    core: Option<(u64, Vec<u8>)>,
 }
 
 impl Checked {
@@ -237,7 +239,7 @@ impl Handover {
                 if let Some(Proven { file, .. }) = &proven {
                     log.debug(format_args!("the master executes {} as {command} does", file.path.display()));
                 }
-                self.checked = Some(Checked { candidate: check.candidate, proven });
+                self.checked = Some(Checked { candidate: check.candidate, proven, core: None });
                 Vec::new()
             }
             Err(reason) => self.give_up(&reason, log),

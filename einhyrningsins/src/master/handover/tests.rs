@@ -8,7 +8,7 @@ use einhyrningsins_supervisor::Supervisor;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::format::{Body, FORMAT, HandoverError, Header, Origin, to_bytes};
+use super::format::{Body, FORMAT, HandoverError, Header, Origin, core_to_bytes, to_bytes};
 use crate::forms;
 use crate::master::parts::Parts;
 use crate::sys::inherit::naming;
@@ -30,7 +30,7 @@ fn state_of(bytes: &[u8], format: u32) -> (Origin, Parts) {
 
 /// A state as this program writes it.
 fn written(parts: &Parts) -> Value {
-    let bytes = to_bytes(30, None, parts).unwrap();
+    let bytes = to_bytes(30, None, &core_to_bytes(&parts.core).unwrap(), parts).unwrap();
     let (header, body) = Header::parse(&bytes).unwrap();
     assert_eq!((header.format, header.image), (FORMAT, 30));
     let lines = body.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap());
@@ -232,7 +232,7 @@ fn read(state: &[u8]) -> Result<(), HandoverError> {
     let (_, parts) = Body::of(header, body)?.read()?;
     // A state that was read can be shown and written again.
     let _ = (parts.core.snapshot(forms::now()), parts.core.next_deadline());
-    let bytes = to_bytes(3, None, &parts).unwrap();
+    let bytes = to_bytes(3, None, &core_to_bytes(&parts.core).unwrap(), &parts).unwrap();
     let (header, body) = Header::parse(&bytes)?;
     Body::of(header, body)?.read()?;
     parts.core.tables().unwrap();
