@@ -22,6 +22,9 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// From one look to the next it takes this part of the time since a boot has begun or ended.
 const LOOK_PART: u32 = 8;
 
+/// And at least so long for each worker that starts: to look at it takes about a thirtieth of that.
+const LOOK_EACH: Duration = Duration::from_micros(20);
+
 /// So long it counts how much memory was available: to ask takes longer than the rest of a look.
 const ROOM_LASTS: Duration = Duration::from_millis(50);
 
@@ -177,7 +180,9 @@ impl Boots {
             self.size = Some(memory.resident.saturating_sub(memory.shared));
         }
         looks.last = now;
-        looks.next = now + (now.saturating_duration_since(looks.changed) / LOOK_PART).clamp(LOOK, LOOK_MAX);
+        let each = LOOK_EACH * u32::try_from(self.starting.len()).unwrap_or(u32::MAX);
+        let least = each.clamp(LOOK, LOOK_MAX);
+        looks.next = now + (now.saturating_duration_since(looks.changed) / LOOK_PART).clamp(least, LOOK_MAX);
         if self.starting.is_empty() {
             self.looks = None;
         }
