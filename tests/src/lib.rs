@@ -9,6 +9,7 @@ pub mod alone;
 pub mod ask;
 pub mod binaries;
 mod builder;
+mod cgroup;
 pub mod control;
 pub mod faults;
 pub mod gate;
@@ -25,6 +26,7 @@ mod successor;
 pub mod wait;
 
 pub use builder::MasterBuilder;
+pub use cgroup::Cgroup;
 pub use control::Control;
 pub use gate::Gate;
 pub use libtest_mimic::Trial;

@@ -11,7 +11,7 @@ use einhorn_proto::{WorkerState, WorkerStatus};
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
-use tests::{Control, Gate, Master, Process, binaries, wait};
+use tests::{Cgroup, Control, Gate, Master, Process, binaries, wait};
 
 tests::trials! {
     each_bad_request_gets_one_reply_that_names_it,
@@ -316,42 +316,12 @@ fn deaf_followers_are_dropped_before_a_small_memory_is_full() {
     master.assert_well(2);
 }
 
-/// Makes a cgroup of the name `$1` with 32 MiB, and runs the rest in it. Both versions of cgroups.
-const IN_32_MIB: &str = r#"
-for directory in /sys/fs/cgroup/memory /sys/fs/cgroup; do
-    group=$directory/$1
-    mkdir "$group" || continue
-    for limit in "$group/memory.limit_in_bytes" "$group/memory.max"; do
-        [ ! -e "$limit" ] || { shift; echo 32M >"$limit"; echo $$ >"$group/cgroup.procs"; exec "$@"; }
-    done
-    rmdir "$group"
-done
-exit 1
-"#;
-
-/// Removes a cgroup when nobody is left in it.
-struct Cgroup(String);
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        wait::within(wait::patience(), || {
-            let removed = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
-                .map(|directory| std::fs::remove_dir(format!("{directory}/{}", self.0)).is_ok());
-            removed.contains(&true).then_some(())
-        });
-    }
-}
-
 /// What the kernel keeps for each of them counts as the master's: 250 times 212 KiB are more than there is.
 fn clients_that_do_not_read_are_bounded_in_a_small_cgroup() {
-    let group = Cgroup(format!("einhyrningsins-test-{}", std::process::id()));
+    let group = Cgroup::with_memory("clients", 32);
     // `status` has the command, and each of these characters as six.
     let program = [binaries::worker("tiny").into_os_string(), "%".repeat(18_000).into()];
-    let mut master = Master::builder()
-        .workers(2)
-        .under(["/bin/sh", "-c", IN_32_MIB, "sh", &group.0])
-        .program(program)
-        .start();
+    let mut master = Master::builder().workers(2).under(group.enter()).program(program).start();
     let deaf: Vec<_> = (0..250)
         .map(|_| {
             let mut client = master.control();

@@ -3,12 +3,13 @@
 use std::thread::available_parallelism;
 
 use einhorn_proto::{Pace, PaceReason, Status};
-use tests::{Master, MasterBuilder, binaries};
+use tests::{Cgroup, Master, MasterBuilder, binaries};
 
 tests::trials! {
     boots_that_wait_begin_together,
     what_boots_use_is_known_after_a_reexec,
     boots_that_compute_begin_one_for_each_cpu,
+    no_more_begin_together_than_fit_into_the_memory_of_the_cgroup needs "memory limit",
     a_number_given_with_auto_bounds_it,
     a_number_alone_is_exact,
 }
@@ -68,4 +69,17 @@ fn a_number_given_with_auto_bounds_it() {
 fn a_number_alone_is_exact() {
     let mut master = sleepers(6, 50, 0).options(["--max-unacked", "3"]).start();
     assert_eq!(pace(&mut master), Pace { workers: 3, why: PaceReason::Asked }, "{master}");
+}
+
+/// Ten of 24 MiB each fit into 400 MiB beside four more, and not beside ten.
+fn no_more_begin_together_than_fit_into_the_memory_of_the_cgroup() {
+    let group = Cgroup::with_memory("pace", 400);
+    let mut master = sleepers(10, 300, 0).env("TINY_MEBIBYTES", "24").under(group.enter()).start();
+    // On a busy machine something else may hold them back first.
+    master.wait("memory to bound how many start", |master| {
+        let pace = pace(master);
+        assert!(pace.workers < 10, "{pace:?}\n{master}");
+        (pace.why == PaceReason::Memory).then_some(())
+    });
+    assert!(!master.log().contains("SIGKILL"), "the kernel killed one for want of memory\n{master}");
 }

@@ -27,8 +27,8 @@ pub fn memory_max() -> Option<u64> {
 /// How much memory new workers may take before something must give way, in bytes; `None` if that cannot be found out.
 ///
 /// # Source
-/// `proc_meminfo(5)`, MemAvailable; in each cgroup of version 2 that has a limit, that less what is in use, of which the
-/// kernel drops the cached files that nobody has used lately (`inactive_file` in `memory.stat`).
+/// `proc_meminfo(5)`, MemAvailable; in each cgroup that has a limit, that less what is in use, of which the kernel drops the
+/// cached files that nobody has used lately.
 pub fn memory_available() -> Option<u64> {
     // It has more lines, but this one is the third.
     let mut buffer = [0; 256];
@@ -40,14 +40,31 @@ pub fn memory_available() -> Option<u64> {
 }
 
 fn left_in_cgroup(cgroup: &str, mount: &Path) -> Option<u64> {
-    let left = folders(cgroup, mount)?.filter_map(|folder| {
-        let max = number(&folder.join("memory.max"))?;
+    let left = folders(cgroup, mount).filter_map(|(folder, files)| {
+        let max = number(&folder.join(files.max))?;
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        let idle = field(&stat, "inactive_file").unwrap_or(0);
-        Some(max.saturating_sub(number(&folder.join("memory.current"))?.saturating_sub(idle)))
+        let idle = field(&stat, files.idle).unwrap_or(0);
+        Some(max.saturating_sub(number(&folder.join(files.used))?.saturating_sub(idle)))
     });
     left.min()
 }
+
+/// How a version of cgroups names what it says of memory.
+struct Files {
+    max: &'static str,
+    used: &'static str,
+    /// In `memory.stat`: cached files that nobody has used lately.
+    idle: &'static str,
+}
+
+/// # Source
+/// The kernel's `cgroup-v2.rst`.
+const VERSION_2: Files = Files { max: "memory.max", used: "memory.current", idle: "inactive_file " };
+
+/// # Source
+/// The kernel's `cgroup-v1/memory.rst`.
+const VERSION_1: Files =
+    Files { max: "memory.limit_in_bytes", used: "memory.usage_in_bytes", idle: "total_inactive_file " };
 
 /// The number behind `name` in a file of names and numbers.
 fn field(text: &str, name: &str) -> Option<u64> {
@@ -55,28 +72,24 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The lowest limit of the cgroups that `/proc/self/cgroup` names, of either version, and of those above them.
+/// The lowest limit of the cgroups that `/proc/self/cgroup` names, and of those above them.
 fn of_cgroup(cgroup: &str, mount: &Path) -> Option<u64> {
-    let files = folders(cgroup, mount).into_iter().flatten().map(|folder| folder.join("memory.max"));
-    let mount = mount.join("memory");
-    let older = folders_of_version_1(cgroup, &mount).into_iter().flatten();
-    let older = older.map(|folder| folder.join("memory.limit_in_bytes"));
-    files.chain(older).filter_map(|file| number(&file)).min()
+    folders(cgroup, mount).filter_map(|(folder, files)| number(&folder.join(files.max))).min()
 }
 
-/// The folder of the cgroup of version 1 that limits memory, and those above.
-fn folders_of_version_1(cgroup: &str, mount: &Path) -> Option<impl Iterator<Item = PathBuf>> {
-    let path = cgroup.lines().find_map(|line| {
+/// The folders of the cgroups that `/proc/self/cgroup` names and that may limit memory, of either version, and those above.
+fn folders(cgroup: &str, mount: &Path) -> impl Iterator<Item = (PathBuf, &'static Files)> {
+    let version_2 = cgroup.lines().find_map(|line| line.strip_prefix("0::/"));
+    let version_1 = cgroup.lines().find_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(":/")?;
         controllers.split(',').any(|controller| controller == "memory").then_some(path)
-    })?;
-    Some(Path::new(path).ancestors().map(|folder| mount.join(folder)))
-}
-
-/// The folder of a cgroup of version 2, as `/proc/self/cgroup` names it, and those above.
-fn folders(cgroup: &str, mount: &Path) -> Option<impl Iterator<Item = PathBuf>> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(Path::new(path).ancestors().map(|folder| mount.join(folder)))
+    });
+    let with_parents = |path, mount: PathBuf, files| {
+        Path::new(path).ancestors().map(move |folder| (mount.join(folder), files))
+    };
+    let version_2 = version_2.map(|path| with_parents(path, mount.to_owned(), &VERSION_2));
+    let version_1 = version_1.map(|path| with_parents(path, mount.join("memory"), &VERSION_1));
+    version_2.into_iter().chain(version_1).flatten()
 }
 
 /// Gives back free memory of the heap, and unmaps what is mapped of the files that the program was loaded from: most of that has
@@ -146,6 +159,10 @@ mod tests {
         fs::write(mount.path().join("web/memory.current"), "1000000\n").unwrap();
         fs::write(mount.path().join("web/memory.stat"), "anon 9\ninactive_file 500000\n").unwrap();
         assert_eq!(left_in_cgroup("0::/web/server\n", mount.path()), Some(548_576));
+        fs::write(mount.path().join("memory/old/memory.usage_in_bytes"), "3000\n").unwrap();
+        fs::write(mount.path().join("memory/old/memory.stat"), "inactive_file 1\ntotal_inactive_file 500\n")
+            .unwrap();
+        assert_eq!(left_in_cgroup("3:hugetlb,memory:/old/er\n0::/\n", mount.path()), Some(1596));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! It sends `READY=1` to `NOTIFY_SOCKET` or, without that, acks to einhorn's control socket, after it has slept for
 //! `TINY_BOOT_MS` milliseconds and computed for `TINY_BURN_MS` milliseconds of CPU time, if those are set. It takes no
-//! connections: what is measured or counted with it is the master. With `TINY_CONNECTIONS=N` it opens N connections to the
-//! control socket before, and keeps them.
+//! connections: what is measured or counted with it is the master. With `TINY_MEBIBYTES=N` it takes so much memory after its
+//! sleep; with `TINY_CONNECTIONS=N` it opens N connections to the control socket before it is ready, and keeps them.
 
 use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
@@ -20,6 +20,7 @@ fn main() -> std::io::Result<()> {
     // Before it is ready: a signal that comes right after must end it in good order.
     stop.thread_block()?;
     thread::sleep(Duration::from_millis(number("TINY_BOOT_MS")));
+    let memory = vec![1_u8; usize::try_from(number("TINY_MEBIBYTES")).unwrap_or(0) << 20];
     tests::process::burn(Duration::from_millis(number("TINY_BURN_MS")));
     let number = number("TINY_CONNECTIONS");
     let _connections = (0..number).map(|_| half_a_request()).collect::<std::io::Result<Vec<_>>>()?;
@@ -35,6 +36,7 @@ fn main() -> std::io::Result<()> {
         connection()?.write_all(ack.as_bytes())?;
     }
     stop.wait()?;
+    std::hint::black_box(memory);
     Ok(())
 }
 
