@@ -31,7 +31,7 @@ pub(crate) fn run() {
             peers.round();
         }
         paced.show(&format!("{workers} workers"), &floor.1, 1.15);
-        at_once.show(&format!("{workers} workers, --max-unacked {all}"), &floor.1, 1.3);
+        at_once.show(&format!("{workers} workers, --max-unacked {all}"), &floor.1, 1.15);
         candidates = peers.show(report::workers, &floor.1);
     }
 }
@@ -95,7 +95,7 @@ impl Subject {
     pub(crate) fn show(mut self, what: &str, floor: &Figure, aim: f64) {
         report::line(&format!("{what}: answered"), &self.answered, Some(floor), Aim::Ratio(aim));
         report::line(&format!("{what}: old ones gone"), &self.gone, Some(floor), Aim::Ratio(aim));
-        report::line(&format!("{what}: CPU for each"), &self.cpu, None, Aim::AtMost(0.001));
+        report::line(&format!("{what}: CPU for each"), &self.cpu, None, Aim::AtMost(60e-6));
         stop(&mut self.master);
     }
 }
