@@ -36,18 +36,29 @@ pub fn memory_available() -> Option<u64> {
     let meminfo = str::from_utf8(meminfo).unwrap_or_default();
     let kilobytes = field(meminfo, "MemAvailable:").map(|kilobytes| kilobytes.saturating_mul(1024));
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    kilobytes.into_iter().chain(left_in_cgroup(&cgroup, Path::new("/sys/fs/cgroup"))).min()
+    left_in_cgroup(kilobytes, &cgroup, Path::new("/sys/fs/cgroup"))
 }
 
-fn left_in_cgroup(cgroup: &str, mount: &Path) -> Option<u64> {
-    let left = folders(cgroup, mount).filter_map(|(folder, files)| {
-        let max = number(&folder.join(files.max))?;
+/// What is left in these cgroups, or of the machine, whichever is less.
+fn left_in_cgroup(of_machine: Option<u64>, cgroup: &str, mount: &Path) -> Option<u64> {
+    folders(cgroup, mount).fold(of_machine, |least, (folder, files)| {
+        let left = (|| {
+            let max = number(&folder.join(files.max)).filter(|max| *max < NO_LIMIT)?;
+            Some((max, number(&folder.join(files.used))?))
+        })();
+        let Some((max, used)) = left else { return least };
+        if least.is_some_and(|least| max.saturating_sub(used) >= least) {
+            return least;
+        }
+        // This takes the kernel longer than all the rest.
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        let idle = field(&stat, files.idle).unwrap_or(0);
-        Some(max.saturating_sub(number(&folder.join(files.used))?.saturating_sub(idle)))
-    });
-    left.min()
+        let left = max.saturating_sub(used.saturating_sub(field(&stat, files.idle).unwrap_or(0)));
+        Some(least.map_or(left, |least| least.min(left)))
+    })
 }
+
+/// Version 1 writes the largest number of pages that it knows where there is no limit, in bytes.
+const NO_LIMIT: u64 = 1 << 62;
 
 /// How a version of cgroups names what it says of memory.
 struct Files {
@@ -158,11 +169,14 @@ mod tests {
         assert_eq!(of_cgroup("3:hugetlb,memory:/old/er\n0::/\n", mount.path()), Some(4096));
         fs::write(mount.path().join("web/memory.current"), "1000000\n").unwrap();
         fs::write(mount.path().join("web/memory.stat"), "anon 9\ninactive_file 500000\n").unwrap();
-        assert_eq!(left_in_cgroup("0::/web/server\n", mount.path()), Some(548_576));
+        assert_eq!(left_in_cgroup(None, "0::/web/server\n", mount.path()), Some(548_576));
+        assert_eq!(left_in_cgroup(Some(500_000), "0::/web/server\n", mount.path()), Some(500_000));
         fs::write(mount.path().join("memory/old/memory.usage_in_bytes"), "3000\n").unwrap();
         fs::write(mount.path().join("memory/old/memory.stat"), "inactive_file 1\ntotal_inactive_file 500\n")
             .unwrap();
-        assert_eq!(left_in_cgroup("3:hugetlb,memory:/old/er\n0::/\n", mount.path()), Some(1596));
+        assert_eq!(left_in_cgroup(None, "3:hugetlb,memory:/old/er\n0::/\n", mount.path()), Some(1596));
+        fs::write(mount.path().join("memory/old/memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        assert_eq!(left_in_cgroup(Some(7), "3:memory:/old\n", mount.path()), Some(7), "no limit");
     }
 
     #[test]
