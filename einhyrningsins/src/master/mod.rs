@@ -212,7 +212,10 @@ impl Master {
             }
             let is_due = self.parts.handover.is_due() && self.actions.is_empty();
             if is_due && !self.parts.handover.prepare(&self.parts.core) {
-                let failed = Handover::execute(&mut self.parts);
+                let watch = self.places.let_go();
+                let failed = Handover::execute(&mut self.parts, watch);
+                self.places.register(self.poll.registry(), &mut self.parts.log);
+                self.ready.places = true;
                 // Children that ended while SIGCHLD was not blocked raised no signal here.
                 self.ready.children = true;
                 self.perform(failed);

@@ -5,7 +5,7 @@
 //! be made again, there is a look every second. Without that, an idle master does not wake up.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use einhyrningsins_supervisor::{Event, Report};
@@ -48,6 +48,11 @@ impl Places {
                 "cannot watch the files of sockets: {error}; if one is removed, it is made again at the next spawn or upgrade"
             )),
         }
+    }
+
+    /// Gives up the watch before an exec. The kernel takes up to 20 ms to close it.
+    pub(super) fn let_go(&mut self) -> Option<OwnedFd> {
+        self.watch.take().map(Watch::into_descriptor)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -4,7 +4,7 @@
 //! expects. Some changes give no event, such as a mount over a directory, or a link on the way that is set anew.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -49,6 +49,11 @@ impl Watch {
             let _ = self.inotify.rm_watch(*left);
         }
         self.watched = watched;
+    }
+
+    /// What is left to close. The kernel waits then until nobody looks at a list of watches any more: some milliseconds.
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.inotify.into()
     }
 
     /// Takes up all events.

@@ -56,7 +56,7 @@ impl Closer {
     pub fn close(&'static self, descriptors: impl IntoIterator<Item = OwnedFd>) {
         let mut queue = self.queue();
         queue.waiting.extend(descriptors);
-        if queue.waiting.is_empty() {
+        if queue.waiting.is_empty() || queue.is_held {
             return;
         }
         if !queue.has_thread {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::env;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,10 +49,12 @@ impl Handover {
         checked.core.is_some()
     }
 
-    /// Executes the program that was checked. Returns only if that fails; the master is then unchanged.
-    pub(in crate::master) fn execute(parts: &mut Parts) -> Vec<Action> {
+    /// Executes the program that was checked. Returns only if that fails; the master is then unchanged. What is slow to close,
+    /// the next image closes beside its loop: an exec would wait for it.
+    pub(in crate::master) fn execute(parts: &mut Parts, slow_to_close: Option<OwnedFd>) -> Vec<Action> {
         let Some(checked) = parts.handover.checked.take() else { return Vec::new() };
         CLOSER.hold();
+        CLOSER.close(slow_to_close);
         parts.notify.socket().hold_senders(false);
         let Err(error) = execute(parts, &checked);
         parts.notify.socket().hold_senders(true);
