@@ -71,7 +71,7 @@ fn found() -> impl Iterator<Item = &'static Kind> {
     FOUND.get().into_iter().flatten().copied()
 }
 
-/// Whether any is to be measured.
+/// Whether other programs are measured in this run.
 pub(crate) fn are_wanted() -> bool {
     found().next().is_some()
 }

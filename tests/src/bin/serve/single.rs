@@ -50,7 +50,7 @@ pub(crate) fn run(service: &Service, listeners: &[Listener], single: Single) -> 
                 let Ok((stream, _)) = listener.accept() else { continue };
                 let (stream, listener) = (Stream::Tcp(stream), token as usize);
                 if single == Single::Connection {
-                    // A client that goes away is its own affair.
+                    // The client may have gone; the next one is served all the same.
                     let _ = http::serve(service, &stream, listener);
                 } else {
                     stream.set_nonblocking(false)?;
