@@ -52,7 +52,7 @@ pub use recycling::{RecycleReason, Recycled};
 pub use refusal::{Done, LastReply, NotStarted, Refusal, RefusalKind};
 pub use reply::{Reply, Resized};
 pub use request::{ID_BYTES_MAX, Request, RequestError, RequestErrorKind, RequestId};
-pub use settings::{Settings, VERBOSITY_MAX};
+pub use settings::{MaxUnacked, MaxUnackedError, Settings, VERBOSITY_MAX};
 pub use status::{
     LastUpgrade, Lasting, LeftoverStatus, ListenerStatus, MasterState, MasterStatus, QueueStatus,
     ReleaseStatus, SlotListenerStatus, SlotStatus, Status, StopSignalStatus, WorkerState, WorkerStatus,

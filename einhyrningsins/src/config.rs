@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
 use anyhow::{Context, bail};
-use einhorn_proto::{DEFAULT_DIRECTORY, SOCKET_VARIABLE, Severity, WORKERS_MAX, socket_path};
+use einhorn_proto::{DEFAULT_DIRECTORY, MaxUnacked, SOCKET_VARIABLE, Severity, WORKERS_MAX, socket_path};
 use einhyrningsins_supervisor::{AckMode, MaxAge, Policy, RecyclingLimits, Retries};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
     AckModeArg, Args, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, NumberArg, RecyclingArgs,
-    SharedArgs, UnackedArg, UserArg,
+    SharedArgs, UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
@@ -127,7 +127,7 @@ pub struct CommandLine {
     pub manual: bool,
     pub retries: Retries,
     /// How many workers may start at a time, where nothing else is asked for.
-    pub unacked: UnackedArg,
+    pub unacked: MaxUnacked,
     /// Whether an upgrade takes the place of one that runs.
     pub upgrade_restarts: bool,
     /// How long the report of an upgrade waits for the workers that it replaced.
@@ -158,7 +158,7 @@ impl From<Args> for CommandLine {
             dialect: Dialect::Native,
             manual,
             retries: Retries::DEFAULT,
-            unacked: UnackedArg::Auto(WORKERS_MAX),
+            unacked: MaxUnacked::Auto(WORKERS_MAX),
             upgrade_restarts: false,
             report_wait: REPORT_WAIT,
             drops_at_start: true,
@@ -190,7 +190,7 @@ impl Config {
             (_, true) => Family::V6,
             _ => Family::Any,
         };
-        let unacked = args.max_unacked.unwrap_or(line.unacked);
+        let (unacked_max, unacked_by_cpus) = unacked_bounds(args.max_unacked.unwrap_or(line.unacked));
         let account = account(args.process.user, args.process.group)?;
         let process = ProcessOptions {
             umask: args.process.umask,
@@ -212,10 +212,8 @@ impl Config {
                 seconds: args.seconds,
                 ack,
                 retries: args.retries.map_or(line.retries, Retries::always),
-                unacked_max: match unacked {
-                    UnackedArg::Auto(max) | UnackedArg::Count(max) => max,
-                },
-                unacked_by_cpus: matches!(unacked, UnackedArg::Auto(_)).then(available_cpus),
+                unacked_max,
+                unacked_by_cpus,
                 upgrade_additional_max: args.max_upgrade_additional,
                 graceful_signal: args.graceful_signal.map(core_signal),
                 grace: args.signal_timeout,
@@ -330,6 +328,14 @@ fn seed() -> u64 {
     since.as_secs().rotate_left(32)
         ^ u64::from(since.subsec_nanos())
         ^ u64::from(std::process::id()).rotate_left(48)
+}
+
+/// The most unacked workers at a time, and the number of CPUs if what boots use decides how many there may be.
+pub(crate) fn unacked_bounds(max_unacked: MaxUnacked) -> (u32, Option<u32>) {
+    match max_unacked {
+        MaxUnacked::Auto(max) => (max, Some(available_cpus())),
+        MaxUnacked::Count(max) => (max, None),
+    }
 }
 
 /// The CPUs that the affinity mask and the cgroup allow; 1 if that is unknown.

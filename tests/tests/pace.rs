@@ -12,6 +12,7 @@ tests::trials! {
     no_more_begin_together_than_fit_into_the_memory_of_the_cgroup needs "memory limit",
     a_number_given_with_auto_bounds_it,
     a_number_alone_is_exact,
+    a_client_sets_a_number_and_auto_again,
 }
 
 /// Workers whose boots sleep for so long, and then compute.
@@ -69,6 +70,25 @@ fn a_number_given_with_auto_bounds_it() {
 fn a_number_alone_is_exact() {
     let mut master = sleepers(6, 50, 0).options(["--max-unacked", "3"]).start();
     assert_eq!(pace(&mut master), Pace { workers: 3, why: PaceReason::Asked }, "{master}");
+}
+
+fn a_client_sets_a_number_and_auto_again() {
+    let mut master = sleepers(4 * cpus(), 300, 0).start();
+    let set = |master: &Master, value: &str, expected: (Option<u32>, bool)| {
+        let options = format!("max_unacked: {value}");
+        let reply = master.control().ask("config", &[&options]);
+        assert_eq!(reply.ok, Some(true), "{reply:?}");
+        let policy = &master.control().ask("state", &[]).data.expect("the state has data")["policy"];
+        let (max, auto) = (policy["max_unacked"].as_u64(), policy["auto_unacked"].as_bool());
+        assert_eq!((max, auto), (expected.0.map(u64::from), Some(expected.1)), "{master}");
+    };
+    set(&master, "1", (Some(1), false));
+    assert_eq!(pace(&mut master), Pace { workers: 1, why: PaceReason::Asked }, "{master}");
+    let most = cpus() + 1;
+    set(&master, &format!("auto:{most}"), (Some(most), true));
+    assert_eq!(wait_together(&mut master, most).why, PaceReason::Asked, "{master}");
+    set(&master, "auto", (None, true));
+    assert_eq!(wait_together(&mut master, 4 * cpus()).why, PaceReason::Boots, "{master}");
 }
 
 /// Ten of 24 MiB each fit into 400 MiB beside four more, and not beside ten.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Command, CommandInfo, Place, SignalName};
-use crate::{RequestErrorKind, SecondsError, Settings, Target, VERBOSITY_MAX, WORKERS_MAX, parse_seconds};
+use crate::{
+    MaxUnacked, MaxUnackedError, RequestErrorKind, SecondsError, Settings, Target, VERBOSITY_MAX,
+    WORKERS_MAX, parse_seconds,
+};
 
 /// The arguments of a request: a field by name wins over the positional one.
 pub(super) struct Arguments<'a> {
@@ -122,7 +125,7 @@ impl<'a> Arguments<'a> {
         Ok(Settings {
             number: options.count("number")?,
             seconds: options.positive_seconds("seconds")?,
-            max_unacked: options.count("max_unacked")?,
+            max_unacked: options.max_unacked()?,
             max_upgrade_additional: options.count("max_upgrade_additional")?,
             signal_timeout: options.positive_seconds("signal_timeout")?,
             verbosity: options.verbosity()?,
@@ -147,6 +150,13 @@ impl<'a> Arguments<'a> {
             Some(Duration::ZERO) => Err(bad(self.info, name, "must be > 0")),
             seconds => Ok(seconds),
         }
+    }
+
+    fn max_unacked(&self) -> Result<Option<MaxUnacked>, RequestErrorKind> {
+        let Some(text) = self.text("max_unacked")? else { return Ok(None) };
+        let wrong =
+            |error: MaxUnackedError| bad(self.info, "max_unacked", &format!("{error}, not \"{text}\""));
+        text.trim().parse().map(Some).map_err(wrong)
     }
 
     fn verbosity(&self) -> Result<Option<u8>, RequestErrorKind> {

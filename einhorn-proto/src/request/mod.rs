@@ -152,7 +152,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SignalName;
+    use crate::{MaxUnacked, SignalName};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -313,8 +313,27 @@ mod tests {
                 "config: \"worker_uid\" is not an option; valid options: number, seconds, max_unacked, \
                  max_upgrade_additional, signal_timeout, verbosity",
             ),
+            (
+                r#"{"command":"config","max_unacked":"auto:0"}"#,
+                "config: max_unacked must be a whole number from 1 to 10000, \"auto\", or \"auto:\" and the most \
+                 of them, not \"auto:0\"",
+            ),
         ] {
             assert_eq!(read(line).unwrap_err(), message, "for {line}");
+        }
+    }
+
+    #[test]
+    fn max_unacked_is_a_number_or_auto() {
+        for (value, expected) in [
+            ("3", MaxUnacked::Count(3)),
+            ("\"3\"", MaxUnacked::Count(3)),
+            ("\"auto\"", MaxUnacked::Auto(crate::WORKERS_MAX)),
+            ("\"auto:8\"", MaxUnacked::Auto(8)),
+        ] {
+            let settings = crate::Settings { max_unacked: Some(expected), ..crate::Settings::default() };
+            let line = format!(r#"{{"command":"config","max_unacked":{value}}}"#);
+            assert_eq!(read(&line).map(|request| request.command), Ok(Command::Config(settings)));
         }
     }
 
@@ -349,7 +368,10 @@ mod tests {
             proptest::option::of(signal).prop_map(|signal| Command::Die { signal }),
             (proptest::option::of(1_u32..=crate::WORKERS_MAX), proptest::option::of(1_u64..1 << 34))
                 .prop_map(|(count, milliseconds)| Command::Config(crate::Settings {
-                    max_unacked: count,
+                    max_unacked: count.map(|count| match count % 2 {
+                        0 => MaxUnacked::Count(count),
+                        _ => MaxUnacked::Auto(count),
+                    }),
                     signal_timeout: milliseconds.map(Duration::from_millis),
                     ..crate::Settings::default()
                 })),

@@ -15,4 +15,4 @@ pub use native::Args;
 pub use process::{CpuAffinityArg, ProcessArgs, UserArg};
 pub use recycling::{MaxAgeArg, RecyclingArgs};
 pub use shared::SharedArgs;
-pub use values::{AckModeArg, LogFormat, NiceArg, NumberArg, UnackedArg, parse_nice};
+pub use values::{AckModeArg, LogFormat, NiceArg, NumberArg, parse_nice};

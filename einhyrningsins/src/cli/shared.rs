@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
-use einhorn_proto::{WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds_above_zero};
+use einhorn_proto::{MaxUnacked, WORKERS_MAX, parse_master_name, parse_seconds, parse_seconds_above_zero};
 
 use super::recycling::RecyclingArgs;
 use super::stop_signal::{self, parse_stop_signal};
 use super::values::{
-    AckModeArg, LogFormat, NiceArg, NumberArg, UnackedArg, parse_ack_mode, parse_bind, parse_control_mode,
-    parse_nice, parse_notify_mode, parse_number, parse_socket_path, parse_unacked, parse_variable,
+    AckModeArg, LogFormat, NiceArg, NumberArg, parse_ack_mode, parse_bind, parse_control_mode, parse_nice,
+    parse_notify_mode, parse_number, parse_socket_path, parse_variable,
 };
 use super::{HandoverArgs, ProcessArgs};
 use crate::listen::{BindOption, BindSpec};
@@ -118,8 +118,8 @@ pub struct SharedArgs {
     ///
     /// "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into memory; "auto:MAX": the same, at
     /// most MAX. [default: auto; in einhorn's place the number of available CPUs]
-    #[arg(long, value_name = "N|auto[:MAX]", help_heading = "Workers", value_parser = parse_unacked)]
-    pub max_unacked: Option<UnackedArg>,
+    #[arg(long, value_name = "N|auto[:MAX]", help_heading = "Workers")]
+    pub max_unacked: Option<MaxUnacked>,
 
     /// Workers above COUNT that may live during an upgrade, draining ones counted [default: no limit]
     #[arg(long, value_name = "N", help_heading = "Workers",

@@ -21,15 +21,6 @@ pub enum NumberArg {
     Count(u32),
 }
 
-/// What `--max-unacked` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnackedArg {
-    /// As many as what boots use leaves room for, and at most so many.
-    Auto(u32),
-    /// So many.
-    Count(u32),
-}
-
 /// What `--ack-mode` takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum AckModeArg {
@@ -75,18 +66,6 @@ pub(super) fn parse_number(text: &str) -> Result<NumberArg, String> {
         Ok(count) if (1..=WORKERS_MAX).contains(&count) => Ok(NumberArg::Count(count)),
         _ => Err(format!("must be a whole number from 1 to {WORKERS_MAX}, or \"auto\"")),
     }
-}
-
-pub(super) fn parse_unacked(text: &str) -> Result<UnackedArg, String> {
-    let count = |text: &str| text.parse().ok().filter(|count| (1..=WORKERS_MAX).contains(count));
-    let parsed = match text.strip_prefix("auto") {
-        Some("") => Some(UnackedArg::Auto(WORKERS_MAX)),
-        Some(max) => max.strip_prefix(':').and_then(count).map(UnackedArg::Auto),
-        None => count(text).map(UnackedArg::Count),
-    };
-    parsed.ok_or_else(|| {
-        format!("must be a whole number from 1 to {WORKERS_MAX}, \"auto\", or \"auto:\" and the most of them")
-    })
 }
 
 /// Reads a `-b`, which is text although other arguments need not be.
@@ -179,16 +158,6 @@ mod tests {
         }
         for text in ["", "066", "1666", "rw", "+660", "680"] {
             assert!(parse_notify_mode(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_number_of_unacked_workers_is_fixed_or_follows_what_boots_use() {
-        assert_eq!(parse_unacked("3"), Ok(UnackedArg::Count(3)));
-        assert_eq!(parse_unacked("auto"), Ok(UnackedArg::Auto(WORKERS_MAX)));
-        assert_eq!(parse_unacked("auto:12"), Ok(UnackedArg::Auto(12)));
-        for text in ["", "0", "auto:", "auto:0", "auto12", "automatic", "-1", "100000"] {
-            assert!(parse_unacked(text).is_err(), "{text}");
         }
     }
 

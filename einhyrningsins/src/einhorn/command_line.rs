@@ -12,10 +12,12 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use einhorn_proto::{SOCKET_VARIABLE, Severity, WORKERS_MAX, default_path, einhorns_directory, socket_path};
+use einhorn_proto::{
+    MaxUnacked, SOCKET_VARIABLE, Severity, WORKERS_MAX, default_path, einhorns_directory, socket_path,
+};
 use einhyrningsins_supervisor::Retries;
 
-use crate::cli::{Answer, LogFormat, NiceArg, NumberArg, SharedArgs, UnackedArg, parse_nice};
+use crate::cli::{Answer, LogFormat, NiceArg, NumberArg, SharedArgs, parse_nice};
 use crate::config::{CommandLine, Dialect, available_cpus};
 use crate::listen::BindSpec;
 
@@ -229,7 +231,7 @@ impl From<Args> for CommandLine {
             dialect: Dialect::Einhorn,
             manual: false,
             retries: RETRIES,
-            unacked: UnackedArg::Count(available_cpus()),
+            unacked: MaxUnacked::Count(available_cpus()),
             upgrade_restarts: true,
             // Its clients wait for the last ack and no longer.
             report_wait: Duration::ZERO,

@@ -55,6 +55,11 @@ impl Allowance {
         }
     }
 
+    /// Forgets what only held while the workers started that were last looked at. What boots use stays known.
+    pub(crate) fn forget_moment(&mut self) {
+        *self = Self { filling: self.filling, ..Self::default() };
+    }
+
     #[cfg(test)]
     pub(crate) fn doublings(&self) -> u32 {
         self.doublings

@@ -120,7 +120,11 @@ impl Supervisor {
         let policy = &mut self.tables.policy;
         policy.seconds = change.seconds.unwrap_or(policy.seconds);
         if let Some(max) = change.unacked_max {
-            (policy.unacked_max, policy.unacked_by_cpus) = (max, None);
+            (policy.unacked_max, policy.unacked_by_cpus) = (max, change.unacked_by_cpus);
+            if change.unacked_by_cpus.is_none() {
+                // Nobody looks at those that start any more.
+                self.tables.allowance.forget_moment();
+            }
         }
         policy.upgrade_additional_max = change.upgrade_additional_max.or(policy.upgrade_additional_max);
         if let Some(grace) = change.grace {

@@ -189,6 +189,10 @@ impl Onlooker {
                     PoolCommand::Rollback => {
                         self.is_hung_up &= plan.rollout().is_none() && releases.previous().is_none();
                     }
+                    PoolCommand::Configure(change) => {
+                        let is_fixed = change.unacked_max.is_some() && change.unacked_by_cpus.is_none();
+                        self.is_pressed &= !is_fixed;
+                    }
                     _ => {}
                 }
                 if let PoolCommand::Stop { how: Stop::AtOnce(_), .. } = command {

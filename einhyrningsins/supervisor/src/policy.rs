@@ -124,8 +124,10 @@ pub struct PolicyChange {
     pub workers: Option<u32>,
     /// The shortest time between two spawns of one slot; not zero. What waits already goes on to wait as long.
     pub seconds: Option<Duration>,
-    /// Exactly so many unacked workers at a time; at least 1. Those that are starting go on.
+    /// How many unacked workers there may be at a time; at least 1. Those that are starting go on.
     pub unacked_max: Option<u32>,
+    /// As [`Policy::unacked_by_cpus`]; it changes together with `unacked_max`.
+    pub unacked_by_cpus: Option<u32>,
     /// How many workers an upgrade may have above the number asked for; at least 1. Those that live go on.
     pub upgrade_additional_max: Option<u32>,
     /// How long a worker has to stop, counted from when it was asked; not zero. Holds for those that were asked

@@ -190,7 +190,11 @@ impl World {
         match self.dice.u32(..5) {
             0 => PolicyChange { workers: Some(self.dice.u32(1..9)), ..change },
             1 => PolicyChange { seconds: Some(Duration::from_millis(self.dice.u64(1..3000))), ..change },
-            2 => PolicyChange { unacked_max: Some(self.dice.u32(1..4)), ..change },
+            2 => PolicyChange {
+                unacked_max: Some(self.dice.u32(1..4)),
+                unacked_by_cpus: self.dice.bool().then(|| self.dice.u32(1..3)),
+                ..change
+            },
             3 => PolicyChange { upgrade_additional_max: Some(self.dice.u32(1..4)), ..change },
             _ => PolicyChange { grace: Some(Duration::from_millis(self.dice.u64(1..5000))), ..change },
         }

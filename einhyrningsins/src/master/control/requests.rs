@@ -12,6 +12,7 @@ use serde_json::json;
 use super::answers::Asker;
 use super::clients::{ClientId, Peer};
 use super::{Census, Control, Request, View};
+use crate::config::unacked_bounds;
 use crate::einhorn;
 use crate::forms::{core_pid, core_signal, severity_name};
 use crate::logging::Log;
@@ -269,10 +270,12 @@ fn policy_change(settings: &Settings, log: &mut Log) -> PolicyChange {
     if let Some(number) = settings.verbosity {
         log.set_verbosity(einhorn::verbosity_from(number));
     }
+    let unacked = settings.max_unacked.map(unacked_bounds);
     PolicyChange {
         workers: settings.number,
         seconds: settings.seconds,
-        unacked_max: settings.max_unacked,
+        unacked_max: unacked.map(|(max, _)| max),
+        unacked_by_cpus: unacked.and_then(|(_, cpus)| cpus),
         upgrade_additional_max: settings.max_upgrade_additional,
         grace: settings.signal_timeout,
     }

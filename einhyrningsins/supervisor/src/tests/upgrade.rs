@@ -270,6 +270,23 @@ fn a_higher_bound_lets_an_upgrade_go_on_at_once() {
 }
 
 #[test]
+fn a_bound_that_follows_boots_again_knows_them_and_forgets_the_pressure() {
+    let mut play = Play::steady(Policy { unacked_by_cpus: Some(1), unacked_max: 100, ..plain_policy(9) });
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    play.feed(Event::BootLoad(BootLoad { is_pressed: true, filling: Some(4), ..BootLoad::default() }));
+    assert_eq!(play.take_spawned().len(), 1);
+    let bound =
+        |max, cpus| PolicyChange { unacked_max: Some(max), unacked_by_cpus: cpus, ..PolicyChange::default() };
+    play.command(PoolCommand::Configure(bound(2, None)));
+    assert_eq!(play.take_spawned().len(), 1, "two at a time");
+    play.command(PoolCommand::Configure(bound(100, Some(1))));
+    assert_eq!(play.take_spawned().len(), 2, "four at a time");
+    play.command(PoolCommand::Configure(bound(5, Some(1))));
+    play.feed(Event::BootLoad(BootLoad { filling: Some(8), ..BootLoad::default() }));
+    assert_eq!(play.take_spawned().len(), 1, "five at a time");
+}
+
+#[test]
 fn a_release_that_fails_after_it_was_resolved_does_not_fail_the_upgrade() {
     let mut play = Play::steady(plain_policy(2));
     play.command(PoolCommand::Upgrade(UpgradePlan::default()));
