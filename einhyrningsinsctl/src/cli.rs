@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn options_of_the_master_are_one_text_or_words() {
+        let settings =
+            proto::Settings { max_unacked: Some(proto::MaxUnacked::Auto(8)), ..proto::Settings::default() };
+        for line in ["config max_unacked: auto:8", "config {\"max_unacked\":\"auto:8\"}"] {
+            assert_eq!(request(line), Ok(proto::Command::Config(settings)), "for {line}");
+        }
+        assert_eq!(request("config max_unacked: much"), Err(clap::error::ErrorKind::ValueValidation));
+    }
+
+    #[test]
     fn contradictory_options_are_refused() {
         use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
         for (line, kind) in [

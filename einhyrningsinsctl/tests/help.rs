@@ -100,6 +100,7 @@ fn of_the_program() {
       reopen         Open the log file again, after a rotation
       version        Show the versions of the master and the protocol
       help           List the commands
+      config         Change options of the running master, by a map in YAML
       list           List the masters that you may control
 
     Options:
@@ -211,6 +212,7 @@ fn of_the_prompt() {
       reopen              Open the log file again, after a rotation
       version             Show the versions of the master and the protocol
       help                List the commands
+      config [OPTIONS]    Change options of the running master, by a map in YAML
       list                List the masters that you may control
 
     Each takes --json and --timeout SECONDS; "help COMMAND" shows its help.
@@ -607,6 +609,20 @@ fn of_help() {
 }
 
 #[test]
+fn of_config() {
+    assert_snapshot!(help("config"), @r"
+    Change options of the running master, by a map in YAML
+
+    Usage: einhyrningsinsctl config [OPTIONS] [MAP]...
+
+    Arguments:
+      [MAP]...  A map of options in YAML
+
+    Options:
+    ");
+}
+
+#[test]
 fn of_list() {
     assert_snapshot!(help("list"), @r"
     List the masters that you may control
@@ -647,6 +663,7 @@ fn of_every_command_is_above() {
         "reopen",
         "version",
         "help",
+        "config",
     ];
     let typed: Vec<_> = COMMANDS.iter().filter(|info| info.is_typed()).map(|info| info.name).collect();
     assert_eq!(above[..], typed[..]);

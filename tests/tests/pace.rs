@@ -75,9 +75,7 @@ fn a_number_alone_is_exact() {
 fn a_client_sets_a_number_and_auto_again() {
     let mut master = sleepers(4 * cpus(), 300, 0).start();
     let set = |master: &Master, value: &str, expected: (Option<u32>, bool)| {
-        let options = format!("max_unacked: {value}");
-        let reply = master.control().ask("config", &[&options]);
-        assert_eq!(reply.ok, Some(true), "{reply:?}");
+        master.ctl(["config", "max_unacked:", value]).assert_code(0);
         let policy = &master.control().ask("state", &[]).data.expect("the state has data")["policy"];
         let (max, auto) = (policy["max_unacked"].as_u64(), policy["auto_unacked"].as_bool());
         assert_eq!((max, auto), (expected.0.map(u64::from), Some(expected.1)), "{master}");

@@ -42,8 +42,6 @@ pub enum Audience {
     People,
     /// People, who usually give it as an option of `upgrade`.
     UpgradeOption,
-    /// Users of einhornsh only.
-    Einhornsh,
     /// Nobody: programs send it.
     Programs,
 }
@@ -325,11 +323,10 @@ table! {
     Command::Help => question("help", "List the commands", |_| Ok(Command::Help)),
     Command::Config(_) => change(
         "config",
-        "Change options of the running master; OPTIONS is a map in YAML",
+        "Change options of the running master, by a map in YAML",
         |args| args.settings().map(Command::Config),
     )
-    .takes(&[OPTIONS])
-    .typed_by(Audience::Einhornsh),
+    .takes(&[OPTIONS]),
     Command::Ehlo { .. } => question(
         "ehlo",
         "Greet the master",
@@ -457,9 +454,9 @@ mod tests {
         reopen                 Open the log file again, after a rotation
         version                Show the versions of the master and the protocol
         help                   List the commands
+        config [OPTIONS]       Change options of the running master, by a map in YAML
         ");
         insta::assert_snapshot!(help(|info| !info.is_typed()), @r"
-        config [OPTIONS]       Change options of the running master; OPTIONS is a map in YAML
         ehlo [USER]            Greet the master
         signal_only [SIGNAL...] Send signals to some workers
         worker:ack PID         Report that a worker takes traffic

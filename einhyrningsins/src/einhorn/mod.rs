@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use einhorn_proto::{
-    Audience, Command, Done, Language, LastReply, Notice, Outcome, Refusal, RequestErrorKind, Resized,
+    Command, CommandInfo, Done, Language, LastReply, Notice, Outcome, Refusal, RequestErrorKind, Resized,
     Severity, UpgradeReport,
 };
 use einhyrningsins_supervisor::{Policy, PoolCommand, Stop, UpgradePlan};
@@ -79,9 +79,8 @@ impl Manners for Einhorn {
         )
     }
 
-    /// einhornsh takes one command that is not typed elsewhere.
     fn help(&self) -> String {
-        list(|info| info.is_typed() || info.audience == Audience::Einhornsh)
+        list(CommandInfo::is_typed)
     }
 
     fn state(&self, facts: &Facts<'_>) -> String {
