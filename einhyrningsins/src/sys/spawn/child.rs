@@ -63,8 +63,8 @@ pub(super) struct Plan {
     /// Descriptors that stay open at their numbers.
     pub(super) passed: *const RawFd,
     pub(super) passed_count: usize,
-    /// The descriptor to place at 2; `None` for the master's.
-    pub(super) stderr: Option<RawFd>,
+    /// The descriptors to place at 0, 1 and 2; `None` for the master's.
+    pub(super) streams: [Option<RawFd>; 3],
     /// Whether the kernel has `close_range` with `CLOSE_RANGE_CLOEXEC`.
     pub(super) close_range: bool,
     pub(super) nice: Option<c_int>,
@@ -363,10 +363,11 @@ fn bind_to_parent(plan: &Plan) -> Result<(), Failure> {
 /// Places the descriptors at 3 and up, open across exec, and leaves those open that are passed. All others above 2 are left
 /// close-on-exec.
 fn place_descriptors(plan: &mut Plan) -> Result<(), Failure> {
-    if let Some(stderr) = plan.stderr {
+    for (stream, target) in plan.streams.iter().zip(libc::STDIN_FILENO..) {
         // Done before another descriptor takes its number. It is not a standard stream itself: those were open
         // first.
-        let arguments = [c_long::from(stderr), c_long::from(libc::STDERR_FILENO), 0];
+        let Some(stream) = *stream else { continue };
+        let arguments = [c_long::from(stream), c_long::from(target), 0];
         // SAFETY: no memory is involved; the descriptor table is this process's own copy.
         unsafe { call(Stage::Descriptors, libc::SYS_dup3, arguments) }?;
     }

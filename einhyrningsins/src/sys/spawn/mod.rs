@@ -71,8 +71,8 @@ pub const FIRST_SOCKET: RawFd = 3;
 
 /// What to spawn.
 ///
-/// In addition a worker gets the master's descriptors 0 and 1, its own process group, the default disposition
-/// for every signal and an empty signal mask. No other descriptor stays open.
+/// In addition a worker gets its own process group, the default disposition for every signal and an empty signal
+/// mask. No other descriptor stays open.
 #[derive(Debug, Clone, Copy)]
 pub struct SpawnSpec<'a> {
     /// The path to execute. It is not looked up in `PATH`; a relative one starts at `directory`.
@@ -98,6 +98,10 @@ pub struct SpawnSpec<'a> {
     pub control: Option<BorrowedFd<'a>>,
     /// Open descriptors that it gets at the same numbers, none of which a socket or the connection gets.
     pub passed: &'a [RawFd],
+    /// Its standard input; the master's if `None`.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Its standard output; the master's if `None`.
+    pub stdout: Option<BorrowedFd<'a>>,
     /// Its standard error; the master's if `None`.
     pub stderr: Option<BorrowedFd<'a>>,
     /// Its nice value, from -20 to 19; the master's if `None`.
@@ -138,6 +142,8 @@ impl<'a> SpawnSpec<'a> {
             sockets: &[],
             control: None,
             passed: &[],
+            stdin: None,
+            stdout: None,
             stderr: None,
             nice: None,
             umask: None,
@@ -316,7 +322,7 @@ impl Spawner {
             descriptor_count: self.scratch.descriptors.len() as c_int,
             passed: spec.passed.as_ptr(),
             passed_count: spec.passed.len(),
-            stderr: spec.stderr.map(|stderr| stderr.as_raw_fd()),
+            streams: [spec.stdin, spec.stdout, spec.stderr].map(|stream| stream.map(|fd| fd.as_raw_fd())),
             close_range: self.close_range,
             nice: spec.nice,
             umask: spec.umask.map(|umask| umask.bits()),

@@ -449,3 +449,21 @@ fn a_worker_gets_the_given_standard_error_and_our_standard_output() {
         assert_eq!(text, "lost\n");
     });
 }
+
+#[test]
+fn a_worker_gets_the_given_standard_streams() {
+    in_each_way(|spawner| {
+        let (reader, writer) = pipe().unwrap();
+        let input = File::open("/dev/zero").unwrap();
+        let argv = texts(&["sh", "-c", "echo out; echo err >&2; kill -STOP $$"]);
+        let (stdin, output) = (Some(input.as_fd()), Some(writer.as_fd()));
+        let spec = SpawnSpec { stdin, stdout: output, stderr: output, ..SpawnSpec::new(SHELL, &argv, &[]) };
+        let worker = Worker::stopped(spawner, &spec);
+        let descriptors: Vec<_> = worker.descriptors().into_iter().map(|(_, target)| target).collect();
+        assert_eq!(descriptors, [target(&input), target(&writer), target(&writer)]);
+        drop((worker, writer));
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "out\nerr\n");
+    });
+}
