@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use einhorn_proto::parse_seconds_above_zero;
 
+use super::CommandWords;
+
 /// What to run in the master's place, and what a master that takes another's place is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HandoverArgs {
     /// Command to run in the master's place when it replaces itself, split into words as a shell does; the options of
     /// the re-exec follow it [default: the program as it was called]
-    #[arg(long, value_name = "CMDLINE", value_parser = parse_command_line, allow_hyphen_values = true,
-          help_heading = "Control")]
+    #[arg(long, value_name = "CMDLINE", allow_hyphen_values = true, help_heading = "Control")]
     pub reexec_as: Option<CommandWords>,
 
     /// How long the check of a new master may take before it counts as failed
@@ -32,10 +33,6 @@ pub struct HandoverArgs {
     #[arg(long, value_name = "SIGNAL", hide = true)]
     pub returned: Option<String>,
 }
-
-/// A command line in words; at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandWords(pub Vec<OsString>);
 
 /// What a program is told that is started in a master's place, or to say whether it could be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,15 +72,6 @@ impl HandoverArgs {
             is_check: *upgrade_check,
             returned: returned.clone(),
         })
-    }
-}
-
-/// Splits by the quoting rules of a shell; nothing is expanded.
-fn parse_command_line(text: &str) -> Result<CommandWords, String> {
-    let words = shell_words::split(text).map_err(|_| "a quote is not closed".to_owned())?;
-    match words.first().map(String::as_str) {
-        None | Some("") => Err("must name a program".to_owned()),
-        Some(_) => Ok(CommandWords(words.into_iter().map(OsString::from).collect())),
     }
 }
 

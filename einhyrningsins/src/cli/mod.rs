@@ -10,9 +10,9 @@ mod stop_signal;
 mod values;
 
 pub use answer::Answer;
-pub use handover::{CommandWords, HandoverArgs, Takeover};
+pub use handover::{HandoverArgs, Takeover};
 pub use native::Args;
 pub use process::{CpuAffinityArg, ProcessArgs, UserArg};
 pub use recycling::{MaxAgeArg, RecyclingArgs};
 pub use shared::SharedArgs;
-pub use values::{AckModeArg, LogFormat, NiceArg, NumberArg, parse_nice};
+pub use values::{AckModeArg, CommandWords, LogFormat, NiceArg, NumberArg, parse_nice};

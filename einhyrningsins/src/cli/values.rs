@@ -1,9 +1,10 @@
 //! Parsers of option values.
 
 use std::error::Error;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -50,6 +51,23 @@ pub enum LogFormat {
     /// A line for people, in einhorn's form and words.
     #[value(skip)]
     Einhorn,
+}
+
+/// A command line in words, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandWords(pub Vec<OsString>);
+
+impl FromStr for CommandWords {
+    type Err = String;
+
+    /// Splits by the quoting rules of a shell; nothing is expanded.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = shell_words::split(text).map_err(|_| "a quote is not closed".to_owned())?;
+        match words.first().map(String::as_str) {
+            None | Some("") => Err("must name a program".to_owned()),
+            Some(_) => Ok(Self(words.into_iter().map(OsString::from).collect())),
+        }
+    }
 }
 
 /// A size above 0, as [`parse_size`] reads it.
