@@ -285,7 +285,7 @@ impl Tail {
 }
 
 /// A line for people, shortened if necessary.
-fn text(line: &[u8]) -> String {
+pub(super) fn text(line: &[u8]) -> String {
     visible(&String::from_utf8_lossy(&line[..line.len().min(KEPT_LINE_BYTES_MAX)])).into_owned()
 }
 

@@ -10,7 +10,6 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use super::groups::Groups;
 use super::ready::Ready;
 use crate::forms::{core_pid, system_pid, system_signal};
 use crate::logging::Log;
@@ -82,7 +81,7 @@ impl Children {
         self.look_at
     }
 
-    /// Takes up what has become of children, a bounded number of changes; `groups` hears of each that has ended before it is
+    /// Takes up what has become of children, a bounded number of changes; `before_reap` gets each that has ended before it is
     /// reaped. Those that have ended get no signal any more: call [`Self::are_seen`] once the core knows of all, and all that
     /// it had asked for before was carried out.
     ///
@@ -93,7 +92,7 @@ impl Children {
         now: Instant,
         live: usize,
         ready: &mut Ready,
-        mut groups: Option<&mut Groups>,
+        mut before_reap: impl FnMut(Pid),
         log: &mut Log,
     ) -> Vec<(Pid, Change)> {
         if !ready.named_children.is_empty() {
@@ -109,9 +108,7 @@ impl Children {
             let change = next_change(of, |pid| {
                 let spawned_at = self.spawned.remove(&pid).or_else(|| peer::started(pid));
                 self.unseen.insert(pid, spawned_at.unwrap_or(SinceBoot::ZERO));
-                if let Some(groups) = &mut groups {
-                    groups.before_reap(pid);
-                }
+                before_reap(pid);
             });
             change.unwrap_or_else(|errno| {
                 log.error(format_args!("cannot reap children: {}", io::Error::from(errno)));
@@ -255,7 +252,7 @@ mod tests {
             let (mut log, mut ready, mut children) = (log(), Ready::default(), Children::new());
             let mut reaped = |now, live, named: &[Pid]| {
                 ready.named_children.extend(named);
-                let changes = children.turn(now, live, &mut ready, None, &mut log);
+                let changes = children.turn(now, live, &mut ready, |_| (), &mut log);
                 let pids: Vec<_> = changes.into_iter().map(|(pid, _)| pid).collect();
                 (pids, children.deadline())
             };

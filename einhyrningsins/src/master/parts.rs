@@ -11,6 +11,7 @@ use super::captures::Captures;
 use super::control::Control;
 use super::groups::Groups;
 use super::handover::Handover;
+use super::jobs::Jobs;
 use super::listeners::Listeners;
 use super::notify::Notify;
 use super::service::Service;
@@ -49,6 +50,9 @@ pub(crate) struct Parts {
     /// A master of format 2 has none.
     #[serde(default)]
     pub(crate) groups: Groups,
+    /// Only a master of format 5 hands any over.
+    #[serde(default)]
+    pub(crate) jobs: Jobs,
     /// Dropped before the control socket, whose lock keeps other masters from its file.
     pub(crate) notify: Notify,
     pub(crate) control: Control,
@@ -94,9 +98,9 @@ impl Parts {
     }
 
     /// Those that wait for something.
-    fn waiting(&mut self) -> [&mut dyn Part; 7] {
-        let Self { core, captures, notify, control, handover, service, log, .. } = self;
-        [core, captures, notify, control, handover, service, log]
+    fn waiting(&mut self) -> [&mut dyn Part; 8] {
+        let Self { core, captures, jobs, notify, control, handover, service, log, .. } = self;
+        [core, captures, jobs, notify, control, handover, service, log]
     }
 
     pub(super) fn register(&mut self, registry: &Registry) -> anyhow::Result<()> {

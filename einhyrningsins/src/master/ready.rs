@@ -18,6 +18,7 @@ pub(super) const NOTIFY: Token = Token(2);
 pub(super) const LOG: Token = Token(3);
 pub(super) const CHECK: Token = Token(4);
 pub(super) const PLACES: Token = Token(5);
+pub(super) const JOBS: Token = Token(6);
 /// Tokens from here on are clients.
 pub(super) const CLIENTS: usize = 16;
 /// Tokens from here on are listeners of workers.
@@ -43,6 +44,8 @@ pub(super) struct Ready {
     pub(super) log: bool,
     pub(super) check: bool,
     pub(super) places: bool,
+    /// Whether any job may have written something.
+    pub(super) jobs: bool,
     pub(super) clients: Turns<ClientId>,
     /// Clients whose other end is closed: nothing can be sent to them any more.
     pub(super) closed: Vec<ClientId>,
@@ -117,6 +120,7 @@ impl Ready {
             LOG => self.log = true,
             CHECK => self.check = true,
             PLACES => self.places = true,
+            JOBS => self.jobs = true,
             Token(token) if token >= CAPTURES => self.captures.push(Capture(token - CAPTURES)),
             Token(token) if token >= LISTENERS => self.listeners.push(token - LISTENERS),
             Token(token) => {
@@ -140,6 +144,7 @@ impl Ready {
             || self.notify
             || self.check
             || self.places
+            || self.jobs
             || !self.clients.is_empty()
             || !self.clients_later.is_empty()
             || !self.captures.is_empty()

@@ -373,7 +373,7 @@ fn is_given(name: &str) -> bool {
     name == "PWD" || is_masters_own(name)
 }
 
-fn is_masters_own(name: &str) -> bool {
+pub(crate) fn is_masters_own(name: &str) -> bool {
     let is_meant = |pattern: &str| match pattern.strip_suffix('_') {
         Some(_) => name.starts_with(pattern),
         None => name == pattern,
@@ -388,7 +388,7 @@ pub(crate) fn variable(mut name: OsString, value: &OsStr) -> Result<CString, Rel
     c_string(name)
 }
 
-fn c_string(text: OsString) -> Result<CString, ReleaseError> {
+pub(crate) fn c_string(text: OsString) -> Result<CString, ReleaseError> {
     CString::new(text.into_vec()).map_err(|_| ReleaseError::Nul)
 }
 

@@ -81,8 +81,18 @@ impl ProgramFile {
 }
 
 impl Program {
-    /// Finds `name`: as a path that starts at `directory` if it contains a slash, otherwise in `PATH`.
+    /// Finds `name`: as a path that starts at `directory` if it contains a slash, otherwise in the master's `PATH`.
     pub(crate) fn find(
+        name: &OsStr,
+        directory: BorrowedFd<'_>,
+        directory_path: &Path,
+    ) -> Result<Self, ReleaseError> {
+        Self::find_in(env::var_os("PATH").as_deref(), name, directory, directory_path)
+    }
+
+    /// The same, in another `PATH`.
+    pub(crate) fn find_in(
+        path: Option<&OsStr>,
         name: &OsStr,
         directory: BorrowedFd<'_>,
         directory_path: &Path,
@@ -99,8 +109,8 @@ impl Program {
         if name.as_bytes().contains(&b'/') {
             return pin(Path::new(name));
         }
-        let path = env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into());
-        let candidates = env::split_paths(&path).map(|entry| match entry.as_os_str() {
+        let path = path.unwrap_or(OsStr::new(PATH_DEFAULT));
+        let candidates = env::split_paths(path).map(|entry| match entry.as_os_str() {
             here if here.is_empty() => Path::new(".").join(name),
             _ => entry.join(name),
         });

@@ -276,7 +276,7 @@ impl Workers {
 
 /// What all spawns of `release` in `slot` have in common: everything except sockets, control connection, standard error
 /// and variables of the single worker.
-fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
+pub(crate) fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
     let process = &options.process;
     SpawnSpec {
         directory: release.directory.as_ref().map(AsFd::as_fd),

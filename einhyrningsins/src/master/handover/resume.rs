@@ -58,11 +58,13 @@ impl Master {
         self.parts.control.look_at_all(&mut self.ready);
         self.parts.captures.look_at_all(&mut self.ready);
         self.ready.notify = true;
+        self.ready.jobs = true;
         if is_direct {
             return;
         }
         self.has_unburied = true;
-        for pid in self.children.find_unseen(&self.parts.core) {
+        let jobs = self.parts.jobs.find_unseen();
+        for pid in self.children.find_unseen(&self.parts.core).into_iter().chain(jobs) {
             self.bury(pid, Termination::Unseen);
         }
         self.has_unburied = false;

@@ -1,0 +1,90 @@
+//! The output of a job: one pipe, of which the end is kept.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use serde::{Deserialize, Serialize};
+
+use crate::forms;
+use crate::master::captures::text;
+use crate::master::ready::JOBS;
+use crate::sys::inherit::Kept;
+
+/// How much is kept, in bytes.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes per read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Reads from one job per round, so that one that writes without pause keeps nobody waiting.
+const READS_PER_ROUND: usize = 4;
+
+/// Reads of what a job left. Its pipe holds no more, unless it was enlarged or somebody keeps writing.
+const READS_AT_END: usize = 64;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Output {
+    #[serde(rename = "fd")]
+    pipe: Kept<File>,
+    #[serde(with = "forms::written")]
+    pub(super) kept: Vec<u8>,
+    /// Whether what is kept begins in the middle of a line.
+    is_cut: bool,
+}
+
+impl Output {
+    /// Keeps what comes out of `pipe`, which does not block.
+    pub(super) fn new(pipe: OwnedFd) -> Self {
+        Self { pipe: Kept::Open(pipe.into()), kept: Vec::new(), is_cut: false }
+    }
+
+    /// Has epoll report what can be read, until the pipe is closed.
+    pub(super) fn register(&self, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.pipe.as_raw_fd()), JOBS, Interest::READABLE)
+    }
+
+    /// Reads a bounded amount; returns whether there may be more.
+    pub(super) fn read_some(&mut self) -> bool {
+        self.read(READS_PER_ROUND)
+    }
+
+    fn read(&mut self, reads: usize) -> bool {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..reads {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => self.keep(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+        let surplus = self.kept.len().saturating_sub(KEPT_BYTES_MAX);
+        if let Some(lost) = self.kept.drain(..surplus).next_back() {
+            self.is_cut = lost != b'\n';
+        }
+    }
+
+    /// Reads what is left, and returns the last lines.
+    pub(super) fn finish(&mut self) -> Vec<String> {
+        self.read(READS_AT_END);
+        let mut lines = self.kept.split_inclusive(|byte| *byte == b'\n').peekable();
+        // One that is cut says little, unless it is all there is.
+        let first = lines.next().filter(|_| !self.is_cut || lines.peek().is_none());
+        let mut lines: VecDeque<_> =
+            first.into_iter().chain(lines).map(|line| text(line.trim_ascii_end())).collect();
+        // Escapes are longer than what they stand for.
+        while lines.iter().map(String::len).sum::<usize>() > KEPT_BYTES_MAX {
+            lines.pop_front();
+        }
+        lines.into()
+    }
+}
