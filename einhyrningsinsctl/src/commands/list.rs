@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use super::{Context, Typed, typed};
+use super::{Context, Own, Typed, typed};
 use crate::connection::{Connection, Fault};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
@@ -26,11 +26,10 @@ use crate::table::{Align, Span, Style, Table};
 use crate::trust::{Owner, Trust};
 use crate::wait::{Ended, Wait};
 
-pub(super) const NAME: &str = "list";
+pub(super) const OWN: Own =
+    Own { aliases: &["ls"], ..Own::of::<List>("list", "List the masters that you may control", DETAILS) };
 
-pub(super) const SUMMARY: &str = "List the masters that you may control";
-
-pub(super) const DETAILS: &str = "\
+const DETAILS: &str = "\
 Looks at the socket of -d, -c or EINHYRNINGSINS_SOCKET, at einhorn.sock and einhorn-*.sock in /tmp and in \
 XDG_RUNTIME_DIR, and at *.sock in /run/einhyrningsins, in the directory einhyrningsins of XDG_RUNTIME_DIR, and in the \
 directories in these. Does not show masters whose sockets you may not open.";
@@ -44,8 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many sockets are looked at; any user may make more of them in /tmp.
 const SOCKETS_MAX: usize = 256;
 
-#[derive(Debug)]
-pub(super) struct List {}
+#[derive(Debug, clap::Args)]
+struct List {}
 
 impl Typed for List {
     fn request(&self) -> Option<proto::Command> {

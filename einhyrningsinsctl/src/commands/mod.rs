@@ -1,7 +1,8 @@
 //! The commands: how each is read from the command line and carried out.
 //!
-//! Names, arguments and one-line help come from the table in `einhorn-proto`, except those of `list`, which asks all masters. A command has a file here if it takes
-//! options or shows its answer in a way of its own; any other is sent as it was typed, and its answer printed.
+//! Names, arguments and one-line help come from the table in `einhorn-proto`, except those of the commands that no master
+//! has ([`OWN`]). A command has a file here if it takes options or shows its answer in a way of its own; any other is sent
+//! as it was typed, and its answer printed.
 
 mod bar;
 mod die;
@@ -106,7 +107,44 @@ const RELOAD_DETAILS: &str = "\
 Returns with exit code 0 once the new master runs. If that cannot continue from the old master's state, the old master \
 stays, the reason is printed, and the exit code is 1.";
 
-/// A command as clap reads it, for every command of the table that people type.
+/// A command that no master has.
+struct Own {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    /// What it does, in one line.
+    summary: &'static str,
+    /// What `--help` says below that line.
+    details: &'static str,
+    /// Adds its arguments to its definition.
+    define: fn(clap::Command) -> clap::Command,
+    read: fn(&ArgMatches) -> ReadCommand,
+}
+
+/// The commands that no master has.
+const OWN: &[Own] = &[list::OWN];
+
+impl Own {
+    /// The command of this name, whose arguments are `T`.
+    const fn of<T: clap::Args + Typed + 'static>(
+        name: &'static str,
+        summary: &'static str,
+        details: &'static str,
+    ) -> Self {
+        let read: fn(&ArgMatches) -> ReadCommand = |matches| Ok(Box::new(T::from_arg_matches(matches)?));
+        Self { name, aliases: &[], summary, details, define: T::augment_args, read }
+    }
+
+    fn named(name: &str) -> Option<&'static Self> {
+        OWN.iter().find(|own| own.name == name)
+    }
+
+    fn definition(&self) -> clap::Command {
+        let command = (self.define)(clap::Command::new(self.name)).about(self.summary).aliases(self.aliases);
+        command.long_about(format!("{}\n\n{}", self.summary, self.details))
+    }
+}
+
+/// A command as clap reads it, for every command of the table that people type, and for those in [`OWN`].
 #[derive(Debug)]
 pub(crate) struct Command(pub(crate) Box<dyn Typed>);
 
@@ -124,17 +162,11 @@ impl Command {
     }
 }
 
-/// The only command that no master has.
-fn list() -> clap::Command {
-    let command = clap::Command::new(list::NAME).alias("ls").about(list::SUMMARY);
-    command.long_about(format!("{}\n\n{}", list::SUMMARY, list::DETAILS))
-}
-
 impl Subcommand for Command {
     fn augment_subcommands(parent: clap::Command) -> clap::Command {
         parent
             .subcommands(COMMANDS.iter().filter(|info| info.is_typed()).map(Self::define))
-            .subcommand(list())
+            .subcommands(OWN.iter().map(Own::definition))
     }
 
     fn augment_subcommands_for_update(parent: clap::Command) -> clap::Command {
@@ -142,19 +174,18 @@ impl Subcommand for Command {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        name == list::NAME || command_info(name).is_some_and(CommandInfo::is_typed)
+        Own::named(name).is_some() || command_info(name).is_some_and(CommandInfo::is_typed)
     }
 }
 
 impl FromArgMatches for Command {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        if matches.subcommand_name() == Some(list::NAME) {
-            return Ok(Self(Box::new(list::List {})));
+        let missing = || clap::Error::new(ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.subcommand().ok_or_else(missing)?;
+        if let Some(own) = Own::named(name) {
+            return (own.read)(matches).map(Self);
         }
-        let typed = matches.subcommand().and_then(|(name, matches)| Some((command_info(name)?, matches)));
-        let Some((info, matches)) = typed else {
-            return Err(clap::Error::new(ErrorKind::MissingSubcommand));
-        };
+        let info = command_info(name).ok_or_else(missing)?;
         (Reader::of_command(info).read)(info, matches).map(Self)
     }
 
