@@ -1,7 +1,6 @@
 //! Errors, their exit codes, and hints.
 
 use std::borrow::Cow;
-use std::error::Error as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,7 +51,7 @@ impl Kind {
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The master's message, and more lines to print below it.
+    /// The message of the master, or of a check that did not pass; and more lines to print below it.
     #[error("{message}")]
     Refused { message: String, details: Vec<String> },
     /// The master's message: another rollout runs. Whether `--wait` would wait for its end.
@@ -242,12 +241,7 @@ pub(crate) fn report(program: Program, error: &Error) {
         }
         return;
     }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let mut text = with_causes(error);
     if let Error::Refused { details, .. } = error {
         details.iter().for_each(|line| text.push_str(&format!("\n  {line}")));
     }
@@ -255,6 +249,17 @@ pub(crate) fn report(program: Program, error: &Error) {
         text.push_str(&format!("\n  hint: {hint}"));
     }
     note(program, &text);
+}
+
+/// The error's message, and behind it those of its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// Prints clap's message, which may quote what was typed, or the requested help.

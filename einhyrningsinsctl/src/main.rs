@@ -8,6 +8,8 @@ mod connection;
 mod einhornsh;
 mod error;
 mod help;
+#[cfg(feature = "http")]
+mod http;
 mod interrupt;
 mod mistakes;
 mod options;

@@ -30,7 +30,8 @@ pub(crate) fn in_line(error: clap::Error) -> clap::Error {
 
 fn suggest_command(error: &mut clap::Error) {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return };
-    let elsewhere = command_elsewhere(word);
+    let word = word.clone();
+    let elsewhere = command_elsewhere(&word);
     // The most similar one is the last. It may be an alias.
     let similar = match error.remove(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(mut names)) => names.pop(),
@@ -40,8 +41,12 @@ fn suggest_command(error: &mut clap::Error) {
     if let Some(CommandInfo { name, summary, .. }) = elsewhere {
         let (initial, rest) = summary.split_at(1);
         tip(error, &format!("use '{name}' to {}{rest}", initial.to_ascii_lowercase()));
-    } else if let Some(name) = similar.and_then(|name| command_info(&name)).map(|info| info.name) {
-        error.insert(ContextKind::SuggestedSubcommand, ContextValue::String(name.to_owned()));
+    } else if word == "probe" {
+        // Known, except in a program that was built without it.
+        tip(error, "this program was built without HTTP, the Cargo feature \"http\"");
+    } else if let Some(name) = similar {
+        let name = command_info(&name).map_or(name, |info| info.name.to_owned());
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::String(name));
     }
 }
 
@@ -111,10 +116,19 @@ mod tests {
             ("set_workr", "set_workers"),
             ("set-workr", "set_workers"),
             ("upgrade-flet", "upgrade_fleet"),
+            ("lst", "list"),
         ] {
             let message = on_command_line(word);
             assert!(message.contains(&format!("tip: a similar subcommand exists: '{name}'\n")), "{message}");
         }
+    }
+
+    #[cfg(not(feature = "http"))]
+    #[test]
+    fn a_program_without_http_says_so() {
+        let message = on_command_line("probe http:/");
+        assert!(message.contains("tip: this program was built without HTTP"), "{message}");
+        assert!(at_prompt("probe http:/").contains("tip: this program was built without HTTP"));
     }
 
     #[test]

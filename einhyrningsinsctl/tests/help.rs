@@ -102,6 +102,7 @@ fn of_the_program() {
       help           List the commands
       config         Change options of the running master, by a map in YAML
       list           List the masters that you may control
+      probe          Check a server over HTTP
 
     Options:
       -e, --execute <COMMANDS>
@@ -214,6 +215,7 @@ fn of_the_prompt() {
       help                List the commands
       config [OPTIONS]    Change options of the running master, by a map in YAML
       list                List the masters that you may control
+      probe               Check a server over HTTP
 
     Each takes --json and --timeout SECONDS; "help COMMAND" shows its help.
     ";" separates commands on one line; "quit", "exit" or Ctrl-D leaves.
@@ -636,6 +638,53 @@ fn of_list() {
 
     Options:
     ");
+}
+
+#[test]
+fn of_probe() {
+    // It has an option --timeout of its own.
+    let text = printed("einhyrningsinsctl", &["probe", "--help"]);
+    let (own, shared) = text.split_once("\n  -c, --command-name").unwrap();
+    assert!(!shared.contains("--timeout"), "{text}");
+    assert_snapshot!(own, @r#"
+    Check a server over HTTP
+
+    Sends a GET request to the server itself; no master is needed. Exits with 0 if the status of the
+    answer is 2xx, or that of --status, and its body contains the text of --contains. Otherwise exits
+    with 1 and prints the request, what was wrong and the beginning of the body. Does not retry, follow
+    redirects or speak TLS; use curl for these.
+
+    Usage: einhyrningsinsctl probe [OPTIONS] <http:/PATH>
+
+    Arguments:
+      <http:/PATH>
+              Path to request, such as http:/healthz
+
+    Options:
+          --addr <N|ADDRESS>
+              Address of the server as -b takes it, such as 127.0.0.1:8000 or unix:/run/web.sock; or N,
+              for the address in EINHORN_CHECK_ADDR_N
+
+              [default: 0]
+
+          --status <CODE>
+              Require this status, rather than any 2xx
+
+          --contains <TEXT>
+              Require this text in the body, of which at most 1 MiB is read
+
+          --header <HEADER>
+              Send this header, such as "Host: example.org" [default host: the address, or localhost for
+              a Unix socket]
+
+          --times <COUNT>
+              Require so many good answers in a row, each on a new connection
+
+              [default: 1]
+
+          --timeout <SECONDS>
+              Give up on a request after this many seconds, counted from before it connects [default: 5]
+    "#);
 }
 
 #[test]

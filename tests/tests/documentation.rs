@@ -211,7 +211,7 @@ fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults()
         options.retain(|name, _| !general.contains_key(name));
         options
     };
-    for command in ["status", "upgrade", "signal", "die"] {
+    for command in ["status", "upgrade", "signal", "die", "probe"] {
         assert_same_options(&of_command(command), page, &part_of_page(&text, Some(command)));
     }
     let upgrade = of_command("upgrade");
@@ -231,8 +231,8 @@ fn commands_in_page(page: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
 fn the_clients_page_has_every_command_that_people_type_and_no_other() {
     let page = read("man/einhyrningsinsctl.1");
     let (marked, items) = commands_in_page(&page);
-    // The client's own command, which no master has.
-    let own = ["list"];
+    // The client's own commands, which no master has.
+    let own = ["list", "probe"];
     let known: BTreeSet<_> = COMMANDS.iter().map(|info| info.name).chain(own).collect();
     let typed = COMMANDS.iter().filter(|info| info.is_typed()).map(|info| info.name);
     let typed: BTreeSet<_> = typed.chain(own).collect();

@@ -30,6 +30,7 @@ mod per_slot;
 mod per_slot_sockets;
 mod per_slot_steering;
 mod pid_one;
+mod probe;
 mod process;
 mod readme_workers;
 mod real_servers;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         per_slot_sockets::trials(),
         per_slot_steering::trials(),
         pid_one::trials(),
+        probe::trials(),
         process::trials(),
         readme_workers::trials(),
         real_servers::trials(),

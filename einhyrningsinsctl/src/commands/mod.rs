@@ -10,6 +10,8 @@ mod events;
 mod help;
 mod list;
 mod plain;
+#[cfg(feature = "http")]
+mod probe;
 mod ready;
 mod replace;
 mod signal;
@@ -121,7 +123,11 @@ struct Own {
 }
 
 /// The commands that no master has.
-const OWN: &[Own] = &[list::OWN];
+const OWN: &[Own] = &[
+    list::OWN,
+    #[cfg(feature = "http")]
+    probe::OWN,
+];
 
 impl Own {
     /// The command of this name, whose arguments are `T`.
