@@ -6,8 +6,9 @@
 //! are those of `CLOCK_MONOTONIC`, which it does not affect. Directories, files and sockets are identified by
 //! their descriptors and never looked up again.
 //!
-//! The format has a version, [`FORMAT`]. A new field has a default, so that older states can be read. A change
-//! that an older master must not miss raises the version, and that master refuses it with a message.
+//! The format has a version. A new field has a default, so that older states can be read. A change
+//! that an older master must not miss raises the version, and that master refuses it with a message. A state has the
+//! lowest version that fits what is in it ([`format_of`]).
 
 use std::io;
 use std::os::fd::RawFd;
@@ -21,8 +22,11 @@ use crate::forms;
 use crate::master::parts::Parts;
 use crate::release::ProgramFile;
 
-/// The version that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 4;
+/// The newest version that this program reads and writes.
+pub const FORMAT: u32 = 5;
+
+/// The version of a state without anything in flight that an older master would lose.
+const FORMAT_AT_REST: u32 = 4;
 
 /// The oldest format that it reads.
 pub const FORMAT_OLDEST: u32 = 1;
@@ -157,6 +161,11 @@ pub fn core_to_bytes(core: &Supervisor) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(core.tables().map_err(<Error as serde::ser::Error>::custom)?)
 }
 
+/// The version of a state of `parts`. An older master would not hear of the end of a job, for which somebody waits.
+fn format_of(parts: &Parts) -> u32 {
+    if parts.jobs.are_any_running() { FORMAT } else { FORMAT_AT_REST }
+}
+
 /// Writes a state; `image` is the executable of the writer, `executed` the file that is to read it, and `core` the line of the
 /// core.
 pub fn to_bytes(
@@ -171,7 +180,7 @@ pub fn to_bytes(
         written_at: forms::now(),
         checked: executed.map(|file| (file.device, file.inode)),
     };
-    let mut bytes = format!("{MARK} {FORMAT} {image}\n").into_bytes();
+    let mut bytes = format!("{MARK} {} {image}\n", format_of(parts)).into_bytes();
     serde_json::to_writer(&mut bytes, &origin)?;
     bytes.push(b'\n');
     bytes.extend_from_slice(core);

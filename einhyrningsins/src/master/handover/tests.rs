@@ -8,7 +8,7 @@ use einhyrningsins_supervisor::Supervisor;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::format::{Body, FORMAT, HandoverError, Header, Origin, core_to_bytes, to_bytes};
+use super::format::{Body, HandoverError, Header, Origin, core_to_bytes, to_bytes};
 use crate::forms;
 use crate::master::parts::Parts;
 use crate::sys::inherit::naming;
@@ -32,7 +32,7 @@ fn state_of(bytes: &[u8], format: u32) -> (Origin, Parts) {
 fn written(parts: &Parts) -> Value {
     let bytes = to_bytes(30, None, &core_to_bytes(&parts.core).unwrap(), parts).unwrap();
     let (header, body) = Header::parse(&bytes).unwrap();
-    assert_eq!((header.format, header.image), (FORMAT, 30));
+    assert_eq!((header.format, header.image), (4, 30));
     let lines = body.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap());
     let Ok([origin, core, mut all]) = <[Value; 3]>::try_from(lines.collect::<Vec<_>>()) else { panic!() };
     all["core"] = core;
@@ -201,16 +201,36 @@ fn the_pool_of_format_1_is_as_it_was() {
 }
 
 #[test]
+fn an_older_master_refuses_a_state_with_a_job_in_it() {
+    let (_, mut parts) = state_of(FORMAT_2, 2);
+    let jobs = serde_json::json!({
+        "running": [{
+            "key": { "check": 7 },
+            "leader": 24_720,
+            "output": { "fd": 31, "kept": "connecting\n", "is_cut": false },
+            "timeout": { "secs": 30, "nanos": 0 },
+            "end_by": 9_000_000_000_i64,
+        }],
+        "killed": [24_719],
+    });
+    parts.jobs = serde_json::from_value(jobs.clone()).unwrap();
+    let bytes = to_bytes(30, None, &core_to_bytes(&parts.core).unwrap(), &parts).unwrap();
+    let ((_, again), fds) = naming(|| state_of(&bytes, 5));
+    assert_eq!(serde_json::to_value(&again.jobs).unwrap(), jobs);
+    assert!(fds.contains(&31));
+}
+
+#[test]
 fn a_newer_format_and_other_files_are_refused_with_a_message() {
     let refusal = |state: &[u8]| Header::parse(state).unwrap_err().to_string();
     let program = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        refusal(b"einhyrningsins-state 5 9\n{}"),
-        format!("handover refused: format 5 is newer than this program ({program}) reads (1 to 4)")
+        refusal(b"einhyrningsins-state 6 9\n{}"),
+        format!("handover refused: format 6 is newer than this program ({program}) reads (1 to 5)")
     );
     assert_eq!(
         refusal(b"einhyrningsins-state 0 9\n{}"),
-        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 4)")
+        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 5)")
     );
     let long = [b"einhyrningsins-state 1 ", "9".repeat(200).as_bytes(), b"\n{}"].concat();
     for state in [&b""[..], b"{}", b"einhyrningsins-state 1\n{}", b"einhyrningsins-state x 9\n", &long] {
@@ -220,6 +240,7 @@ fn a_newer_format_and_other_files_are_refused_with_a_message() {
         "einhyrningsins-state 1 9\n{\"version\":\"0.1.0\"}",
         "einhyrningsins-state 3 9\n{}",
         "einhyrningsins-state 4 9\n{}",
+        "einhyrningsins-state 5 9\n{}",
     ] {
         let error = read(state.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the state of the master");
