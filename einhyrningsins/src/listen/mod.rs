@@ -29,7 +29,7 @@ pub struct Sockets {
 
 pub use address::{Address, SocketKind, UnixName};
 pub use bind::{
-    Backlog, BindError, Family, bind, bind_again, bind_twin, set_options, take_over_place, try_bind,
+    Backlog, BindError, Family, bind, bind_again, bind_member, set_options, take_over_place, try_bind,
 };
 pub use exports::exports;
 pub use listener::{Listener, take_address_again};

@@ -191,7 +191,7 @@ pub fn bind_at(
 ///
 /// # Errors
 /// [`BindError`], for instance if no descriptor is left.
-pub fn bind_twin(listener: &Listener) -> Result<Listener, BindError> {
+pub fn bind_member(listener: &Listener) -> Result<Listener, BindError> {
     let Listener { spec, address, backlog, .. } = listener;
     let failed = |source| BindError::Bind { address: address.clone(), source };
     let only_v6 = address.inet().is_some_and(|address| address.is_ipv6())

@@ -16,7 +16,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use socket2::{SockFilter, SockRef};
 
-use crate::listen::{Address, BindError, Listener, SocketKind, bind_twin};
+use crate::listen::{Address, BindError, Listener, SocketKind, bind_member};
 use crate::sys::steering::{Spread, leave_group, steer};
 
 /// A socket filter that accepts no byte of any packet.
@@ -74,7 +74,7 @@ impl PerSlot {
     /// Starts with `first`, which belongs to slot 0, and binds one more for each other of the first `slots`
     /// slots. All of them get connections from now on.
     pub fn begin(first: Listener, slots: u32) -> Result<Self, BindError> {
-        let others = (1..slots).map(|slot| Ok(Member::new(SlotNumber(slot), bind_twin(&first)?)));
+        let others = (1..slots).map(|slot| Ok(Member::new(SlotNumber(slot), bind_member(&first)?)));
         let mut members = others.collect::<Result<Vec<_>, BindError>>()?;
         members.insert(0, Member::new(SlotNumber(0), first));
         Ok(Self { members, told: None, is_order_known: true, is_refused: false })
@@ -135,7 +135,7 @@ impl PerSlot {
             return Ok(());
         }
         self.leave_out_newcomers();
-        let listener = bind_twin(self.any())?;
+        let listener = bind_member(self.any())?;
         self.members.push(Member { is_live: false, ..Member::new(slot, listener) });
         Ok(())
     }
