@@ -1,16 +1,21 @@
 //! Variables that describe a worker's sockets, in every convention that servers know.
 
+use einhyrningsins_supervisor::Generation;
+
 use super::{Address, Listener, UnixName};
 use crate::sys::spawn::FIRST_SOCKET;
 
-/// The variables that describe `listeners` to a worker that has them from [`FIRST_SOCKET`] up, in this order.
+/// The variables that describe `listeners` to a worker of `generation` that has them from [`FIRST_SOCKET`] up, in this order.
 /// `LISTEN_PID` belongs to them but is not included, because it differs per worker.
 ///
 /// Without listeners, only `EINHORN_FD_COUNT` is set; the other conventions express that by absence.
 ///
 /// Server::Starter knows TCP ports, Unix stream sockets by path and, since version 0.35, UDP ports, marked with
 /// a `u`. Its variable leaves out other sockets.
-pub fn exports<'a>(listeners: impl ExactSizeIterator<Item = &'a Listener>) -> Vec<(String, String)> {
+pub fn exports<'a>(
+    listeners: impl ExactSizeIterator<Item = &'a Listener>,
+    generation: Generation,
+) -> Vec<(String, String)> {
     let mut variables = vec![("EINHORN_FD_COUNT".to_owned(), listeners.len().to_string())];
     if listeners.len() == 0 {
         return variables;
@@ -35,6 +40,7 @@ pub fn exports<'a>(listeners: impl ExactSizeIterator<Item = &'a Listener>) -> Ve
     if !starter_ports.is_empty() {
         variables.push(("SERVER_STARTER_PORT".to_owned(), starter_ports.join(";")));
     }
+    variables.push(("SERVER_STARTER_GENERATION".to_owned(), generation.to_string()));
     variables
 }
 
@@ -75,9 +81,10 @@ mod tests {
             ("LISTEN_FDS", "2"),
             ("LISTEN_FDNAMES", "web:socket-1"),
             ("SERVER_STARTER_PORT", &format!("127.0.0.1:{web}=3;[::1]:{second}=4")),
+            ("SERVER_STARTER_GENERATION", "2"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(exports(listeners.iter()), expected);
+        assert_eq!(exports(listeners.iter(), Generation(2)), expected);
     }
 
     #[test]
@@ -91,7 +98,7 @@ mod tests {
             format!("seqpacket:{}/b.sock", directory.path().display()),
         ];
         let listeners = specs.map(|spec| bind(&spec.parse().unwrap(), Family::Any, None).unwrap());
-        let exported = exports(listeners.iter());
+        let exported = exports(listeners.iter(), Generation(2));
         let value =
             |name: &str| exported.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
         let families = [0, 1, 2, 3].map(|index| value(&format!("EINHORN_FD_FAMILY_{index}")).unwrap());
@@ -101,11 +108,15 @@ mod tests {
         let port = listeners[1].address.inet().unwrap().port();
         let expected = format!("{}=3;127.0.0.1:u{port}=4", path.display());
         assert_eq!(value("SERVER_STARTER_PORT"), Some(expected.as_str()));
-        assert!(!exports(listeners[2..].iter()).iter().any(|(name, _)| name == "SERVER_STARTER_PORT"));
+        assert!(
+            !exports(listeners[2..].iter(), Generation(2))
+                .iter()
+                .any(|(name, _)| name == "SERVER_STARTER_PORT")
+        );
     }
 
     #[test]
     fn without_sockets_only_their_number_is_set() {
-        assert_eq!(exports([].iter()), [("EINHORN_FD_COUNT".to_owned(), "0".to_owned())]);
+        assert_eq!(exports([].iter(), Generation(2)), [("EINHORN_FD_COUNT".to_owned(), "0".to_owned())]);
     }
 }

@@ -90,11 +90,7 @@ impl Listeners {
 
     /// The variables that describe them to workers of `generation`.
     pub(super) fn exports(&self, generation: Generation) -> Vec<(String, String)> {
-        let mut exported = exports(self.bound.iter().map(Bound::any));
-        if !self.bound.is_empty() {
-            exported.push(("SERVER_STARTER_GENERATION".to_owned(), generation.to_string()));
-        }
-        exported
+        exports(self.bound.iter().map(Bound::any), generation)
     }
 
     /// The sockets of a worker in `slot`. Opens its own ones if they are missing.
