@@ -15,6 +15,8 @@ mod exports;
 mod listener;
 mod passed;
 mod spec;
+#[cfg_attr(not(test), expect(dead_code, reason = "the trial worker of an upgrade comes next"))]
+mod twin;
 
 /// The sockets that the options ask for.
 #[derive(Debug)]
@@ -29,12 +31,14 @@ pub struct Sockets {
 
 pub use address::{Address, SocketKind, UnixName};
 pub use bind::{
-    Backlog, BindError, Family, bind, bind_again, bind_member, set_options, take_over_place, try_bind,
+    Backlog, BindError, Family, bind, bind_again, bind_member, is_shortage, set_options, take_over_place,
+    try_bind,
 };
 pub use exports::exports;
 pub use listener::{Listener, take_address_again};
 pub use passed::{Passed, PassedError};
 pub use spec::{BindAddress, BindOption, BindSpec, Origin, Place};
+pub use twin::{TwinError, Twins};
 
 /// How long a service manager may take to drop a socket.
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);

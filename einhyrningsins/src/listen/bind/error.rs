@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use nix::errno::Errno;
 use nix::libc;
 
 use super::{Family, read_number};
@@ -128,8 +129,14 @@ fn bind_hint(address: &Address, source: &io::Error) -> Option<String> {
     }
 }
 
+/// Whether the error is a passing shortage.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS))
+}
+
 /// Whether the kernel knows no such address, or no such family.
-pub(super) fn is_missing(error: &io::Error) -> bool {
+pub fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 

@@ -15,14 +15,14 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, fchownat};
 use socket2::{Domain, SockRef, Socket, Type};
 
-pub use error::BindError;
+pub use error::{BindError, is_missing, is_shortage};
 
 use super::spec::{BindAddress, BindOption, BindOptions, BindSpec, FastOpen, Host, Place};
 use super::{Address, Listener, PassedError, SocketKind, UnixName};
 use crate::socket_place::{FileOwner, PlaceError, SocketPlace, Unmasked};
 use crate::sys::account;
 use crate::sys::inherit::Kept;
-use crate::sys::tcp_option::{set_defer_accept, set_fastopen};
+use crate::sys::tcp_option::{DEFER_SECONDS, set_defer_accept, set_fastopen};
 
 /// The system's limit on a listener's queue.
 const SOMAXCONN_FILE: &str = "/proc/sys/net/core/somaxconn";
@@ -154,7 +154,7 @@ fn prefer_ipv6<T>(
     ipv4: impl FnOnce() -> Result<T, BindError>,
 ) -> Result<T, BindError> {
     match ipv6() {
-        Err(BindError::Bind { source, .. }) if error::is_missing(&source) => ipv4(),
+        Err(BindError::Bind { source, .. }) if is_missing(&source) => ipv4(),
         result => result,
     }
 }
@@ -304,15 +304,10 @@ pub fn set_options(
         set(BindOption::NonBlocking, socket.set_nonblocking(true))?;
     }
     if let Some(size) = options.receive_buffer {
-        let (size, given) = (size as usize, SockRef::from(socket));
-        // A privileged process may exceed the system's limit; others get as much as it allows.
-        let forced = setsockopt(socket, sockopt::RcvBufForce, &size);
-        set(BindOption::ReceiveBuffer, forced.or_else(|_| given.set_recv_buffer_size(size)))?;
+        set(BindOption::ReceiveBuffer, set_receive_buffer(socket, size as usize))?;
     }
     if let Some(size) = options.send_buffer {
-        let (size, given) = (size as usize, SockRef::from(socket));
-        let forced = setsockopt(socket, sockopt::SndBufForce, &size);
-        set(BindOption::SendBuffer, forced.or_else(|_| given.set_send_buffer_size(size)))?;
+        set(BindOption::SendBuffer, set_send_buffer(socket, size as usize))?;
     }
     if let Some(mark) = options.mark {
         set(BindOption::Mark, socket.set_mark(mark))?;
@@ -332,7 +327,7 @@ pub fn set_options(
         set(BindOption::KeepAlive, socket.set_keepalive(true))?;
     }
     if options.defer {
-        set(BindOption::Defer, set_defer_accept(socket))?;
+        set(BindOption::Defer, set_defer_accept(socket, DEFER_SECONDS))?;
     }
     if let Some(fastopen) = options.fastopen {
         let pending = match fastopen {
@@ -342,6 +337,18 @@ pub fn set_options(
         set(BindOption::FastOpen, set_fastopen(socket, pending))?;
     }
     Ok(())
+}
+
+/// A privileged process may exceed the system's limit; others get as much as it allows.
+pub fn set_receive_buffer(socket: &Socket, size: usize) -> io::Result<()> {
+    let forced = setsockopt(socket, sockopt::RcvBufForce, &size);
+    forced.or_else(|_| socket.set_recv_buffer_size(size))
+}
+
+/// As [`set_receive_buffer`].
+pub fn set_send_buffer(socket: &Socket, size: usize) -> io::Result<()> {
+    let forced = setsockopt(socket, sockopt::SndBufForce, &size);
+    forced.or_else(|_| socket.set_send_buffer_size(size))
 }
 
 /// Binds `socket` to a path, which `take` does, with its mode and owner. The file appears with that mode, and nobody

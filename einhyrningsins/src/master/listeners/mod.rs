@@ -17,12 +17,11 @@ use std::path::Path;
 
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use mio::Registry;
-use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::listen::{self, BindError, Passed, Sockets, exports};
+use crate::listen::{self, BindError, Passed, Sockets, TwinError, Twins, exports, is_shortage};
 use crate::logging::Log;
 use crate::socket_place::{Lost, SocketPlace};
 use crate::workers::SpawnFailure;
@@ -93,6 +92,12 @@ impl Listeners {
         exports(self.bound.iter().map(Bound::any), generation)
     }
 
+    /// A private twin of each `-b`, for a trial; see [`Twins::open`].
+    #[expect(dead_code, reason = "the trial worker of an upgrade comes next")]
+    pub(super) fn twins(&self, control_socket: &Path, user: Option<u32>) -> Result<Twins, TwinError> {
+        Twins::open(self.bound.iter().map(Bound::any), control_socket, user)
+    }
+
     /// The sockets of a worker in `slot`. Opens its own ones if they are missing.
     pub(super) fn for_slot(&mut self, slot: SlotNumber) -> Result<Vec<BorrowedFd<'_>>, SpawnFailure> {
         for bound in &mut self.bound {
@@ -100,8 +105,7 @@ impl Listeners {
             group.open(slot).map_err(|error| {
                 let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
                 let reason = cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"));
-                let errno = cause.and_then(io::Error::raw_os_error);
-                SpawnFailure { reason, transient: errno.is_some_and(is_shortage) }
+                SpawnFailure { reason, transient: cause.is_some_and(is_shortage) }
             })?;
         }
         Ok(self.bound.iter().filter_map(|bound| bound.of(slot)).map(AsFd::as_fd).collect())
@@ -153,9 +157,4 @@ impl Listeners {
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.bound.iter().filter_map(|bound| bound.any().place.as_ref()).flat_map(SocketPlace::paths)
     }
-}
-
-/// Whether the error is a passing shortage.
-fn is_shortage(errno: i32) -> bool {
-    matches!(Errno::from_raw(errno), Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 use super::*;
-use crate::listen::{BindSpec, Family, bind};
+use crate::listen::{BindSpec, Family, Twins, bind};
 
 fn group(spec: &str, slots: u32) -> PerSlot {
     let spec: BindSpec = spec.parse().unwrap();
@@ -366,4 +366,17 @@ fn beyond_the_limit_of_a_program_leaving_slots_come_first() {
     let left_out: Vec<_> = left_out.collect();
     assert_eq!(left_out.len(), 128);
     assert!(left_out.ends_with(&[258, 259]), "{left_out:?}");
+}
+
+#[test]
+fn a_group_has_one_private_twin_outside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let group = tcp(3);
+    let twins = Twins::open([group.any()], &directory.path().join("c"), None).unwrap();
+    let sockets = twins.sockets();
+    assert_eq!(sockets.len(), 1);
+    assert!(!SockRef::from(&sockets[0]).reuse_port().unwrap());
+    let _waiting = connect(&group, 8);
+    assert_eq!(taken(&group).values().sum::<usize>(), 8);
+    TcpStream::connect(&twins.addresses()[0]).unwrap();
 }
