@@ -449,18 +449,18 @@ impl Master {
         self.perform(actions);
     }
 
-    /// A child has ended. What a worker said last, the core hears before its death.
+    /// A child has ended. What it said last, the core hears before its death.
     fn bury(&mut self, pid: Pid, termination: Termination) {
         if let Some(actions) = self.parts.handover.on_reaped(pid, &termination, &mut self.parts.log) {
             return self.perform(actions);
         }
+        self.hear_last_words(pid);
         if self.parts.jobs.has(pid) {
             if let Some(ended) = self.parts.jobs.on_reaped(pid, termination) {
                 self.on_job_ended(ended);
             }
             return;
         }
-        self.hear_last_words(pid);
         let Parts { captures, log, .. } = &mut self.parts;
         if let Some(last_words) = captures.on_reaped(pid, self.poll.registry(), log) {
             self.feed(last_words);

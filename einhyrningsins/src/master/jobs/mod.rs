@@ -21,7 +21,7 @@ use anyhow::Context;
 use einhorn_proto::{Seconds, Termination};
 use einhyrningsins_supervisor::{Generation, Moment};
 use mio::Registry;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -192,11 +192,14 @@ impl Jobs {
     }
 
     fn kill(&mut self, job: &Job, log: &mut Log) {
-        self.killed.push(job.leader);
-        if !job.is_reaped
-            && let Err(errno) = signal_led_by(job.leader, Some(Signal::SIGKILL))
-        {
-            let (key, leader) = (job.key, job.leader);
+        let (key, leader) = (job.key, job.leader);
+        self.killed.push(leader);
+        if job.is_reaped {
+            return;
+        }
+        let _ = signal_led_by(leader, Some(Signal::SIGKILL));
+        // It may have joined another group.
+        if let Err(errno) = kill(leader, Signal::SIGKILL) {
             log.warn(format_args!("cannot kill {key} (process {leader}): {}", io::Error::from(errno)));
         }
     }
@@ -237,7 +240,7 @@ impl Jobs {
         gone
     }
 
-    /// Nobody ran for so long: jobs neither.
+    /// Postpones deadlines by a time in which nobody ran.
     pub(super) fn on_time_lost(&mut self, lost: Duration) {
         for job in &mut self.running {
             job.end_by += lost;

@@ -8,7 +8,6 @@ use std::path::Path;
 use einhorn_proto::Severity;
 use mio::{Events, Poll};
 use nix::errno::Errno;
-use nix::sys::signal::kill;
 use nix::sys::wait::waitpid;
 use nix::unistd::geteuid;
 
