@@ -29,6 +29,7 @@ pub mod reap;
 pub mod rollback;
 pub mod shown;
 pub mod signals;
+pub mod sock_diag;
 pub mod spawn;
 pub mod stat;
 pub mod steering;
