@@ -10,6 +10,7 @@ pub mod attributes;
 pub mod closer;
 pub mod cpus;
 pub mod group;
+pub mod inet_diag;
 pub mod inherit;
 pub mod limits;
 pub mod load;
