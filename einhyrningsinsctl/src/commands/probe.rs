@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::builder::NonEmptyStringValueParser;
-use einhorn_proto::{parse_seconds_above_zero, visible_line};
+use einhorn_proto::{Seconds, parse_seconds_above_zero, visible_line};
 use serde_json::json;
 
 use super::{Context, Own, Typed};
@@ -31,7 +31,7 @@ const ADDRESS_VARIABLE: &str = "EINHORN_CHECK_ADDR_";
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of a body the message of a failure shows, in bytes.
+/// How much the message of a failure shows of a body, or of where a redirect leads, in bytes.
 const SHOWN_BYTES: usize = 400;
 
 /// A limit against slips: each request is a connection that the server must accept.
@@ -139,8 +139,8 @@ fn parse_status(text: &str) -> Result<StatusCode, String> {
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("give NAME: VALUE, such as \"Host: example.org\"")?;
     let name = name.parse().map_err(|_| format!("\"{name}\" is no name of a header"))?;
-    let value = value.trim().parse().map_err(|_| "a value is one line without control characters".to_owned());
-    Ok((name, value?))
+    let value = HeaderValue::from_bytes(value.trim().as_bytes());
+    Ok((name, value.map_err(|_| "a value is one line without control characters")?))
 }
 
 impl Typed for Probe {
@@ -153,8 +153,8 @@ impl Typed for Probe {
         let limit = self.timeout.or(context.answer.timeout).unwrap_or(TIMEOUT);
         let passed = http::run(self.ask(&address, limit));
         let passed = passed.map_err(|error| failure(format!("cannot set up HTTP: {error}"), None))??;
+        let slowest_ms = u64::try_from(passed.slowest.as_millis()).unwrap_or(u64::MAX);
         if context.answer.json {
-            let slowest_ms = u64::try_from(passed.slowest.as_millis()).unwrap_or(u64::MAX);
             let status = passed.status.as_u16();
             let line = json!({
                 "address": address.to_string(), "path": self.target.as_str(), "status": status,
@@ -162,10 +162,10 @@ impl Typed for Probe {
             });
             return context.output.json(&line.to_string());
         }
-        let took = passed.slowest.as_secs_f64();
+        let took = Seconds(slowest_ms);
         let how = match self.times {
-            1 => format!("in {took:.3}s"),
-            times => format!("{times} times, the slowest in {took:.3}s"),
+            1 => format!("in {took}"),
+            times => format!("{times} times, the slowest in {took}"),
         };
         context.output.text(&format!("{}: {} {how}", self.asked(&address), passed.status))
     }
@@ -216,10 +216,7 @@ impl Probe {
         };
         if !is_right {
             let to = answer.head.headers.get(LOCATION).filter(|_| status.is_redirection());
-            let to = to.map(|to| {
-                let to = String::from_utf8_lossy(to.as_bytes());
-                format!("; redirects are not followed: {}", visible_line(&to))
-            });
+            let to = to.map(|to| format!("; redirects are not followed: {}", excerpt(to.as_bytes())));
             return Some(format!("status {status}, not {wanted}{}", to.unwrap_or_default()));
         }
         let text = self.contains.as_ref()?;
@@ -237,11 +234,14 @@ impl Probe {
 /// The error of a probe that did not pass, with the beginning of the body of `answer`.
 fn failure(message: String, answer: Option<&Answer>) -> Error {
     let body = answer.map(|answer| answer.body.as_slice()).filter(|body| !body.is_empty());
-    let details = body.map(|body| {
-        let shown = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);
-        let words: Vec<_> = shown.split_whitespace().collect();
-        let more = if body.len() > SHOWN_BYTES { "..." } else { "" };
-        format!("body: {}{more}", visible_line(&words.join(" ")))
-    });
+    let details = body.map(|body| format!("body: {}", excerpt(body)));
     Error::Refused { message, details: details.into_iter().collect() }
+}
+
+/// The beginning of what a server has sent, on one line.
+fn excerpt(bytes: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
+    let words: Vec<_> = shown.split_whitespace().collect();
+    let more = if bytes.len() > SHOWN_BYTES { "..." } else { "" };
+    format!("{}{more}", visible_line(&words.join(" ")))
 }
