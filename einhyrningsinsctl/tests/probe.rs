@@ -9,13 +9,17 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use nix::sys::signal::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use support::{Client, DEADLINE, Outcome, client_program};
+use support::terminal::Terminal;
+use support::{Client, DEADLINE, Master, Outcome, Peer, client_program, greeting};
 
 /// A connection, over TCP or a Unix socket.
 trait Stream: Read + Write + Send {}
@@ -440,6 +444,38 @@ fn bad_usage_is_told_apart_from_a_failure() {
         assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(outcome.stderr.contains(part), "{arguments:?}: {outcome:?}");
     }
+}
+
+#[test]
+fn ctrl_c_ends_a_probe_silently() {
+    let server = Server::play(vec![stalling("")]);
+    let client =
+        Client::spawn(Command::new(client_program()).args(["probe", "http:/", "--addr", &server.address]));
+    server.request();
+    client.signal(Signal::SIGINT);
+    let outcome = client.finish();
+    assert_eq!(outcome.status.signal(), Some(Signal::SIGINT as i32), "{outcome:?}");
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn ctrl_c_at_the_prompt_ends_only_the_probe() {
+    let server = Server::play(vec![stalling(""), saying(ok(""))]);
+    let master = Master::play(vec![greeting(Peer::await_end)]);
+    let mut terminal = Terminal::open(&master, Path::new(client_program()));
+    let probe = format!("probe http:/ --timeout 29 --addr {}\r", server.address);
+    let prompt = "einhyrningsins> ";
+    terminal.await_text(prompt);
+    terminal.type_keys(&probe);
+    server.request();
+    terminal.type_keys("\x03");
+    terminal.await_text(prompt);
+    terminal.type_keys(&probe);
+    terminal.await_text(": 200 OK in ");
+    terminal.await_text(prompt);
+    terminal.type_keys("q\r");
+    assert_eq!(terminal.finish().0, Some(0));
+    master.finish();
 }
 
 #[test]

@@ -17,8 +17,11 @@ use crate::http::{
     self, Address, Answer, BODY_BYTES_MAX, Get, HeaderMap, HeaderName, HeaderValue, LOCATION, PathAndQuery,
     StatusCode,
 };
+use crate::interrupt::Interrupts;
 
-pub(super) const OWN: Own = Own::of::<Probe>("probe", "Check a server over HTTP", DETAILS);
+const NAME: &str = "probe";
+
+pub(super) const OWN: Own = Own::of::<Probe>(NAME, "Check a server over HTTP", DETAILS);
 
 const DETAILS: &str = "\
 Sends a GET request to the server itself; no master is needed. Exits with 0 if the status of the answer is 2xx, or that of \
@@ -151,8 +154,10 @@ impl Typed for Probe {
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
         let address = self.addr.resolve()?;
         let limit = self.timeout.or(context.answer.timeout).unwrap_or(TIMEOUT);
-        let passed = http::run(self.ask(&address, limit));
-        let passed = passed.map_err(|error| failure(format!("cannot set up HTTP: {error}"), None))??;
+        let interrupts = Interrupts::watch().map_err(Error::Watch)?;
+        let passed = http::run(&interrupts, self.ask(&address, limit));
+        let passed = passed.map_err(|error| failure(format!("cannot set up HTTP: {error}"), None))?;
+        let passed = passed.ok_or_else(|| Error::Interrupted { command: NAME.to_owned() })??;
         let slowest_ms = u64::try_from(passed.slowest.as_millis()).unwrap_or(u64::MAX);
         if context.answer.json {
             let status = passed.status.as_u16();

@@ -6,8 +6,11 @@
 mod address;
 mod get;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
 pub(crate) use address::Address;
 pub(crate) use get::{Answer, BODY_BYTES_MAX, Get};
@@ -15,13 +18,30 @@ pub(crate) use hyper::StatusCode;
 pub(crate) use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 pub(crate) use hyper::http::uri::PathAndQuery;
 
-/// Runs `future` to its end.
+use crate::interrupt::Interrupts;
+
+/// How often to look whether Ctrl-C was pressed. Only unsafe code could have the runtime wait for the descriptor.
+const INTERRUPTS_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs `future` to its end; `None` if Ctrl-C was pressed before.
 ///
 /// # Errors
 /// The system's, if the runtime cannot be set up.
-pub(crate) fn run<T>(future: impl Future<Output = T>) -> io::Result<T> {
+pub(crate) fn run<T>(interrupts: &Interrupts, future: impl Future<Output = T>) -> io::Result<Option<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let result = runtime.block_on(future);
+    let result = runtime.block_on(async {
+        let mut future = pin!(future);
+        let mut interrupted = pin!(async {
+            while !interrupts.take() {
+                tokio::time::sleep(INTERRUPTS_EVERY).await;
+            }
+        });
+        poll_fn(|context| match interrupted.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => future.as_mut().poll(context).map(Some),
+        })
+        .await
+    });
     // The thread of a name's lookup may still wait for an answer that nobody needs.
     runtime.shutdown_background();
     Ok(result)
