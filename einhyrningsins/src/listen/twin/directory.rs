@@ -10,10 +10,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc;
-use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::{Uid, UnlinkatFlags, fchownat, mkdir, unlinkat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::unistd::{Uid, UnlinkatFlags, fchownat, unlinkat};
 use serde::{Deserialize, Serialize};
 use socket2::{SockAddr, Socket};
 
@@ -63,7 +63,7 @@ impl TrialDirectory {
             _ if path.to_str().is_none() => return Err(DirectoryError::NotUtf8),
             _ => {}
         }
-        mkdir(path, Mode::S_IRWXU).map_err(io::Error::from)?;
+        mkdirat(AT_FDCWD, path, Mode::S_IRWXU).map_err(io::Error::from)?;
         Ok(Self { path: path.to_owned(), files: Vec::new(), owner: Owner::maker() })
     }
 
@@ -113,7 +113,7 @@ impl Drop for TrialDirectory {
             }
         }
         // This fails if there are other files, such as those of the next trial.
-        let _ = fs::remove_dir(&self.path);
+        let _ = unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir);
     }
 }
 
@@ -142,7 +142,7 @@ fn clear(path: &Path, user: Option<u32>) -> Result<(), DirectoryError> {
         }
         remove(&opened, file.file_name())?;
     }
-    Ok(fs::remove_dir(path)?)
+    Ok(unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir).map_err(io::Error::from)?)
 }
 
 /// Opens the directory itself, and nothing that a link of its name leads to.
