@@ -20,6 +20,7 @@ mod command;
 mod death;
 mod display;
 mod frame;
+mod history;
 mod json;
 mod language;
 mod notice;
@@ -43,6 +44,7 @@ pub use command::{
 pub use death::{Death, IN_BACKGROUND, Termination};
 pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
+pub use history::{History, LABEL_CHARS_MAX, PastOutcome, PastRollout, Requester, RolloutOrder, parse_label};
 pub use language::Language;
 pub use notice::{AckSource, DrainEnding, Notice, Progress, Severity};
 pub use reason::{

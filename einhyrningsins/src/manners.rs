@@ -80,7 +80,7 @@ pub trait Manners: Debug {
     }
 
     /// The first line of an answer to an upgrade that begins.
-    fn opening(&self, _plan: UpgradePlan) -> Option<&'static str> {
+    fn opening(&self, _plan: &UpgradePlan) -> Option<&'static str> {
         None
     }
 

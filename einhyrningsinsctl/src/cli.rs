@@ -160,12 +160,24 @@ mod tests {
     fn an_upgrade_is_planned_by_options() {
         let (wait, keep_master, drained) = (false, false, false);
         let plan = |fleet, canary, soak| {
-            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained })
+            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label: None })
         };
         let waiting = |keep_master, drained| {
             let (fleet, canary, soak, wait) = (true, None, None, true);
-            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained })
+            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label: None })
         };
+        let label = Some("v1.4 rc".to_owned());
+        let labelled = proto::Command::Upgrade {
+            fleet: false,
+            canary: None,
+            soak: None,
+            wait,
+            keep_master,
+            drained,
+            label,
+        };
+        let line = Line::try_parse_from(["upgrade", "--label", " v1.4 rc"]).unwrap();
+        assert_eq!(line.command.0.request(), Some(labelled));
         for (line, command) in [
             ("upgrade", plan(false, None, None)),
             ("upgrade --no-wait", plan(false, None, None)),

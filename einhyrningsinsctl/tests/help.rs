@@ -93,6 +93,7 @@ fn of_the_program() {
       replace        Replace one worker, its successor first
       die            Stop the workers gracefully, then the master
       reload         Replace the master itself and keep the workers
+      history        Show the last rollouts: when, who asked, which release, and how each ended
       events         Show events as they happen
       state          Show the master's whole state, for programs and bug reports
       louder         Make the master's log say more
@@ -205,6 +206,8 @@ fn of_the_prompt() {
       replace             Replace one worker, its successor first
       die [SIGNAL]        Stop the workers gracefully, then the master
       reload              Replace the master itself and keep the workers
+      history             Show the last rollouts: when, who asked, which release,
+                          and how each ended
       events              Show events as they happen
       state               Show the master's whole state, for programs and bug
                           reports
@@ -298,6 +301,10 @@ fn of_upgrade() {
               Return when the last old worker has gone, however long that takes
 
               Without this option, the answer waits for old workers a second at most.
+
+          --label <TEXT>
+              What the release is called in "history" [default: RELEASE of --env-file, or the
+              directory's name]
 
           --continue
               End the soak of the running upgrade and replace the rest
@@ -522,6 +529,21 @@ fn of_reload() {
 }
 
 #[test]
+fn of_history() {
+    assert_snapshot!(help("history"), @r#"
+    Show the last rollouts: when, who asked, which release, and how each ended
+
+    Lists the last 100 upgrades and rollbacks that have ended, oldest first. Times are UTC. "alice as
+    root" is a user who logged in as alice and ran the command as root, for example with sudo; "-"
+    stands for something unknown. A reload keeps the history; it is lost when the master exits.
+
+    Usage: einhyrningsinsctl history [OPTIONS]
+
+    Options:
+    "#);
+}
+
+#[test]
 fn of_events() {
     assert_snapshot!(help("events"), @r"
     Show events as they happen
@@ -705,6 +727,7 @@ fn of_every_command_is_above() {
         "replace",
         "die",
         "reload",
+        "history",
         "events",
         "state",
         "louder",

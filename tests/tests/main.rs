@@ -16,6 +16,7 @@ mod einhorn_dialect;
 mod einhorn_wire;
 mod faults;
 mod floods;
+mod history;
 mod hostile_clients;
 mod identity;
 mod impostors;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         einhorn_wire::trials(),
         faults::trials(),
         floods::trials(),
+        history::trials(),
         hostile_clients::trials(),
         identity::trials(),
         impostors::trials(),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Command, CommandInfo, Place, SignalName};
 use crate::{
     MaxUnacked, MaxUnackedError, RequestErrorKind, SecondsError, Settings, Target, VERBOSITY_MAX,
-    WORKERS_MAX, parse_seconds,
+    WORKERS_MAX, parse_label, parse_seconds,
 };
 
 /// The arguments of a request: a field by name wins over the positional one.
@@ -77,7 +77,9 @@ impl<'a> Arguments<'a> {
         }
         let (wait, keep_master) = (self.flag("wait")?, self.flag("keep_master")?);
         let drained = self.flag("drained")?;
-        Ok(Command::Upgrade { fleet, canary, soak, wait, keep_master, drained })
+        let label = self.text("label")?.map(|text| parse_label(&text)).transpose();
+        let label = label.map_err(|why| bad(self.info, "label", &why))?;
+        Ok(Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label })
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {

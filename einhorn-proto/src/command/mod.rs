@@ -37,6 +37,8 @@ pub enum Command {
     Status,
     /// Returns the master's whole state, for bug reports.
     State,
+    /// Returns the last rollouts that have ended, as [`crate::History`].
+    History,
     /// Raises the number of workers.
     Inc {
         /// By how many; at least 1.
@@ -72,6 +74,9 @@ pub enum Command {
         /// Whether the answer waits for the last worker that was replaced, however long that takes to go.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         drained: bool,
+        /// What the release is called, in the history; as [`crate::parse_label`] accepts it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// Ends the soak of the running upgrade.
     UpgradeContinue,

@@ -17,8 +17,9 @@ use crate::{RequestErrorKind, Target};
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
-///    reply; `wait`, `keep_master` and `drained` in `upgrade`; `left` in the
-///    report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status; `auto` as `max_unacked` of `config`; `unsignallable` of a worker; `ending` of one
+///    reply; `wait`, `keep_master`, `drained` and `label` in `upgrade`; `history`; `left` in the
+///    report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status; `auto` as `max_unacked` of `config`;
+///    `unsignallable` of a worker; `ending` of one
 ///    that drained; the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`.
 pub const PROTOCOL_VERSION: u32 = 3;
 
@@ -163,6 +164,7 @@ const KEEP_MASTER: Argument = named(
     "BOOL",
     "Whether to upgrade the workers even if the master cannot be replaced first",
 );
+const LABEL: Argument = named("label", "TEXT", "What the release is called in the history");
 const NUMBER: Argument = next("count", "COUNT", "The new number of workers");
 const OPTIONS: Argument = rest("options", "[OPTIONS]", "A map of options in YAML");
 const OF_PID: Argument = named("pid", "PID", "The worker with this pid");
@@ -221,7 +223,7 @@ table! {
         |args| args.upgrade(args.flag("fleet")?),
     )
     .elsewhere(&["restart", "restart_all", "reload_all", "deploy"])
-    .takes(&[FLEET, CANARY, SOAK, WAIT, KEEP_MASTER, DRAINED]),
+    .takes(&[FLEET, CANARY, SOAK, WAIT, KEEP_MASTER, DRAINED, LABEL]),
     Command::Upgrade { fleet: true, .. } => rollout(
         "upgrade_fleet",
         "Replace every worker, all new ones at once",
@@ -305,6 +307,13 @@ table! {
         "Replace the master itself and keep the workers",
         |_| Ok(Command::Reload),
     ),
+    Command::History => question(
+        "history",
+        "Show the last rollouts: when, who asked, which release, and how each ended",
+        |_| Ok(Command::History),
+    )
+    .elsewhere(&["rollouts", "deploys"])
+    .since(3),
     Command::Events => question("events", "Show events as they happen", |_| Ok(Command::Events))
         .elsewhere(&["logs", "tail", "watch"]),
     Command::State => question(
@@ -447,6 +456,7 @@ mod tests {
         replace                Replace one worker, its successor first
         die [SIGNAL]           Stop the workers gracefully, then the master
         reload                 Replace the master itself and keep the workers
+        history                Show the last rollouts: when, who asked, which release, and how each ended
         events                 Show events as they happen
         state                  Show the master's whole state, for programs and bug reports
         louder                 Make the master's log say more

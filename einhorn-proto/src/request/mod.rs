@@ -182,7 +182,8 @@ mod tests {
     }
 
     fn upgrade(fleet: bool, canary: Option<u32>, soak: Option<Duration>) -> Command {
-        Command::Upgrade { fleet, canary, soak, wait: false, keep_master: false, drained: false }
+        let (wait, keep_master, drained, label) = (false, false, false, None);
+        Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label }
     }
 
     #[test]
@@ -193,11 +194,21 @@ mod tests {
         let canary = read(r#"{"command":"upgrade","canary":2,"soak":"1.5","fleet":false}"#).unwrap();
         let soak = Some(Duration::from_millis(1500));
         assert_eq!(canary.command, upgrade(false, Some(2), soak));
-        let waiting = read(r#"{"command":"upgrade","wait":true,"keep_master":true,"drained":true}"#).unwrap();
-        let (canary, soak) = (None, None);
+        let waiting =
+            read(r#"{"command":"upgrade","wait":true,"keep_master":true,"drained":true,"label":"v2"}"#)
+                .unwrap();
+        let (canary, soak, label) = (None, None, Some("v2".to_owned()));
         assert_eq!(
             waiting.command,
-            Command::Upgrade { fleet: false, canary, soak, wait: true, keep_master: true, drained: true }
+            Command::Upgrade {
+                fleet: false,
+                canary,
+                soak,
+                wait: true,
+                keep_master: true,
+                drained: true,
+                label
+            }
         );
     }
 
@@ -247,6 +258,11 @@ mod tests {
             ),
             (r#"{"command":"upgrade","fleet":1}"#, "upgrade: fleet must be true or false, not 1"),
             (r#"{"command":"upgrade","wait":"yes"}"#, "upgrade: wait must be true or false, not \"yes\""),
+            (r#"{"command":"upgrade","label":""}"#, "upgrade: label must not be empty"),
+            (
+                "{\"command\":\"upgrade\",\"label\":\"v1\\u001b[2J\"}",
+                "upgrade: label must be one line of visible characters",
+            ),
         ] {
             assert_eq!(read(line).unwrap_err(), message, "for {line}");
         }
@@ -347,13 +363,15 @@ mod tests {
             Just(Command::UpgradeAbort),
             Just(Command::UpgradeFollow),
             Just(Command::Rollback),
+            Just(Command::History),
             any::<(bool, bool, bool)>().prop_map(|(wait, keep_master, drained)| Command::Upgrade {
                 fleet: true,
                 canary: None,
                 soak: None,
                 wait,
                 keep_master,
-                drained
+                drained,
+                label: wait.then(|| "żółw 🦄".to_owned()),
             }),
             proptest::option::of((1_u32..=crate::WORKERS_MAX, proptest::option::of(0_u64..1 << 34)))
                 .prop_map(|canary| upgrade(

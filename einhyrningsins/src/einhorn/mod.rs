@@ -115,7 +115,7 @@ impl Manners for Einhorn {
         }
     }
 
-    fn opening(&self, plan: UpgradePlan) -> Option<&'static str> {
+    fn opening(&self, plan: &UpgradePlan) -> Option<&'static str> {
         Some(if plan.is_fleet { "Upgrading fleet, as commanded" } else { "Upgrading smoothly, as commanded" })
     }
 

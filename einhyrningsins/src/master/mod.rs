@@ -10,6 +10,7 @@ mod children;
 mod control;
 mod groups;
 mod handover;
+mod history;
 mod jobs;
 mod listeners;
 mod notify;
@@ -29,7 +30,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{LastReply, Notice, Termination, Workers};
+use einhorn_proto::{LastReply, Notice, Requester, Termination, Workers};
 use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, Report, RequestKey, UpgradePlan};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
@@ -37,6 +38,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
+use crate::logging::Log;
 use crate::sys::inherit;
 use crate::sys::peer::SinceBoot;
 use crate::sys::reap::Change;
@@ -56,6 +58,7 @@ use handover::Then;
 #[cfg(fuzzing)]
 pub(crate) use handover::parse_state;
 pub(crate) use handover::take_over;
+pub(crate) use history::History;
 pub(crate) use jobs::Jobs;
 use jobs::{Ended, JobSpec, StartError};
 pub(crate) use listeners::Listeners;
@@ -314,7 +317,8 @@ impl Master {
         for ended in self.parts.jobs.turn(forms::now(), &mut self.ready, &mut self.parts.log) {
             self.on_job_ended(ended);
         }
-        for (signal, why) in signals {
+        for (received, why) in signals {
+            let signal = received.signal;
             let Parts { dialect, core, log, service, .. } = &mut self.parts;
             let Some(command) = dialect.manners().meaning(signal, &why, core.policy()) else { continue };
             log.debug(&why);
@@ -322,10 +326,12 @@ impl Master {
                 self.pass_on_usr1();
                 continue;
             }
+            let mut requester = Requester::default();
             if matches!(command, PoolCommand::Upgrade(_) | PoolCommand::Hangup) {
                 service.on_hangup();
+                requester = received.requester();
             }
-            self.feed(Event::Command { request: None, command });
+            self.feed(Event::Command { request: None, requester, command });
         }
         for (pid, change) in changes {
             match change {
@@ -395,8 +401,7 @@ impl Master {
     /// Takes up what clients have sent, one request after the other.
     fn hear_clients(&mut self, mut budget: Budget) {
         loop {
-            let Parts { dialect, core, workers, listeners, control, log, .. } = &mut self.parts;
-            let view = View { dialect: *dialect, core, children: &self.children, workers, listeners };
+            let (view, control, log) = self.parts.view(&self.children);
             match control.turn(&mut budget, &mut self.ready, self.poll.registry(), &view, log) {
                 None => return,
                 Some(request) => self.on_request(request),
@@ -408,8 +413,7 @@ impl Master {
     fn hear_last_words(&mut self, child: Pid) {
         self.parts.control.on_reaped(child);
         loop {
-            let Parts { dialect, core, workers, listeners, control, log, .. } = &mut self.parts;
-            let view = View { dialect: *dialect, core, children: &self.children, workers, listeners };
+            let (view, control, log) = self.parts.view(&self.children);
             match control.last_words(&mut self.ready, &view, log) {
                 None => return,
                 Some(request) => self.on_request(request),
@@ -435,7 +439,7 @@ impl Master {
         if !pids.is_empty() {
             return Some(Event::WorkersUnsignallable { request, pids });
         }
-        let request = request.and_then(|request| control.open_upgrade(request, plan));
+        let request = request.and_then(|request| control.open_upgrade(request, &plan));
         if handover.precedes_upgrades(dialect.manners()) {
             self.hand_over(Then::Upgrade { request, plan });
             return None;
@@ -548,8 +552,7 @@ impl Master {
         if !self.has_unburied {
             self.children.are_seen();
         }
-        let Parts { dialect, core, workers, listeners, control, .. } = &mut self.parts;
-        let view = View { dialect: *dialect, core, children: &self.children, workers, listeners };
+        let (view, control, _) = self.parts.view(&self.children);
         control.report_joined(&view);
     }
 
@@ -644,6 +647,10 @@ impl Master {
                 });
             }
             Action::ForgetRelease { generation } => parts.workers.forget(generation),
+            Action::Record { rollout } => {
+                let own_name = parts.workers.release_name(rollout.generation);
+                parts.history.add(*rollout, own_name);
+            }
             Action::Notice { notice, progress_of, counts } => {
                 if let Notice::Acked { pid, .. } = notice {
                     parts.captures.on_acked(Pid::from_raw(pid));
@@ -670,6 +677,13 @@ impl Master {
 }
 
 impl Parts {
+    /// What answers to clients are made from, and who gives them.
+    fn view<'a>(&'a mut self, children: &'a Children) -> (View<'a>, &'a mut Control, &'a mut Log) {
+        let Self { dialect, core, workers, listeners, history, control, log, .. } = self;
+        let dialect = *dialect;
+        (View { dialect, core, children, workers, listeners, history }, control, log)
+    }
+
     /// Resolves the release of `generation`, with the variables that the parts have for its workers.
     pub(crate) fn resolve(
         &mut self,

@@ -11,6 +11,7 @@ use super::captures::Captures;
 use super::control::Control;
 use super::groups::Groups;
 use super::handover::Handover;
+use super::history::History;
 use super::jobs::Jobs;
 use super::listeners::Listeners;
 use super::notify::Notify;
@@ -50,6 +51,9 @@ pub(crate) struct Parts {
     /// A master of format 2 has none.
     #[serde(default)]
     pub(crate) groups: Groups,
+    /// An older master has none.
+    #[serde(default)]
+    pub(crate) history: History,
     /// Only a master of format 5 hands any over.
     #[serde(default)]
     pub(crate) jobs: Jobs,

@@ -26,7 +26,7 @@ pub const HANDLED_SIGNALS: [Signal; 10] = [
 const SIGNALS_PER_ROUND: usize = 64;
 
 /// The signals that have arrived, each with its origin for the log. A SIGCHLD is recorded in `ready`.
-pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> Vec<(Signal, String)> {
+pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> Vec<(Received, String)> {
     if !std::mem::take(&mut ready.signals) {
         return Vec::new();
     }
@@ -43,7 +43,7 @@ pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> V
         }
         !is_of_child
     });
-    received.into_iter().map(|Received { signal, sender }| (signal, name(signal, sender))).collect()
+    received.into_iter().map(|received| (received, name(received.signal, received.sender))).collect()
 }
 
 fn name(signal: Signal, sender: Option<nix::unistd::Pid>) -> String {

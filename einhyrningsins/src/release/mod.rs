@@ -61,6 +61,9 @@ const NOT_INHERITED: &[&str] = &[
     "WATCHDOG_USEC",
 ];
 
+/// The variable in the file of variables that says what a release is called.
+const NAME_VARIABLE: &str = "RELEASE";
+
 /// Where systems keep their own programs, such as interpreters. Links there choose a version, and no deploy moves them.
 const SYSTEM_DIRECTORIES: [&str; 5] = ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin"];
 
@@ -112,6 +115,9 @@ pub struct Release {
     /// The user and groups of the workers; `None` for the master's.
     #[serde(default)]
     pub credentials: Option<Credentials>,
+    /// What it calls itself: `RELEASE` of the file of variables.
+    #[serde(default)]
+    pub own_name: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -262,6 +268,9 @@ impl Recipe {
         let directory = pinned.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
         let name = self.command.first().map_or(OsStr::new(""), OsString::as_os_str);
         let program = Program::find(name, directory, &self.directory)?;
+        let variables = self.read_env_file(directory)?;
+        let own_name = variables.iter().find(|variable| variable.name == NAME_VARIABLE);
+        let own_name = own_name.map(|variable| variable.value.to_string_lossy().into_owned());
         let account = self.account.look_up();
         let account =
             account.map_err(|source| ReleaseError::Account { account: self.account.clone(), source })?;
@@ -269,7 +278,8 @@ impl Recipe {
             generation,
             argv: self.argv(&program)?,
             program,
-            env: self.environment(self.read_env_file(directory)?, &account, exported)?,
+            own_name: own_name.filter(|name| !name.is_empty()),
+            env: self.environment(variables, &account, exported)?,
             credentials: (!account.credentials.are_own()).then_some(account.credentials),
             real_directory: pinned
                 .as_ref()
@@ -338,6 +348,12 @@ impl Release {
         let is_same =
             self.real_directory == other.real_directory && self.program.file() == other.program.file();
         is_same && self.is_behind_link()
+    }
+
+    /// What people call it: by its own word or, without one, by the name of its directory.
+    pub fn name(&self) -> Option<String> {
+        let directory = || self.real_directory.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.own_name.clone().or_else(directory)
     }
 
     fn is_behind_link(&self) -> bool {

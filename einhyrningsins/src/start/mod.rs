@@ -22,8 +22,8 @@ use crate::listen::Passed;
 use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
-    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, Jobs, Listeners, Master,
-    Notify, NotifySocket, Parts, Service, ServiceSettings, take_over,
+    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, History, Jobs, Listeners,
+    Master, Notify, NotifySocket, Parts, Service, ServiceSettings, take_over,
 };
 use crate::sys::closer::Closing;
 use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
@@ -152,6 +152,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         listeners,
         captures: Captures::default(),
         groups: Groups::default(),
+        history: History::default(),
         jobs: Jobs::default(),
         notify: Notify::new(notify),
         control: Control::new(config.control, control_socket),

@@ -4,8 +4,10 @@
 //! Linux 6.5), or by a time at which it had its pid: a process that started later is another one.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
+use einhorn_proto::Requester;
 use nix::errno::Errno;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
@@ -15,12 +17,16 @@ use nix::unistd::{Gid, Pid, SysconfVar, Uid, sysconf};
 use serde::{Deserialize, Serialize};
 
 use super::group;
+use super::open::read_start;
 use super::process::is_alive;
 use super::stat::Stat;
 
 /// How many ancestors are examined. A worker's helper is a few levels below it (a shell, a wrapper); the bound
 /// is for a `/proc` that changes while we read it.
 const ANCESTORS_MAX: usize = 64;
+
+/// The room for `/proc/PID/loginuid`: a number of 32 bits.
+const LOGIN_UID_BYTES_MAX: usize = 16;
 
 /// The identity of a process, vouched for by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,29 @@ pub fn credentials(socket: &impl AsFd) -> Result<Credentials, Errno> {
         uid: Uid::from_raw(found.uid()),
         gid: Gid::from_raw(found.gid()),
     })
+}
+
+/// Who made the connection `socket`, which was accepted at `accepted_at`, for people to read. Of a process that has ended, or
+/// is outside our pid namespace, only the user is known.
+pub fn requester(socket: &impl AsFd, accepted_at: SinceBoot) -> Requester {
+    let uid = || getsockopt(&socket.as_fd(), PeerCredentials).ok().map(|found| found.uid());
+    Sender::of_connection(socket, accepted_at)
+        .map_or_else(|_| Requester { uid: uid(), ..Requester::default() }, |sender| sender.requester())
+}
+
+/// The login user and the name of the process that has this pid now, as far as `/proc` shows them. Neither read waits for
+/// that process; one of its command line could.
+pub(super) fn described(pid: Pid) -> Requester {
+    let mut buffer = [0; LOGIN_UID_BYTES_MAX];
+    let login_uid = read_start(Path::new(&format!("/proc/{pid}/loginuid")), &mut buffer).ok();
+    let process = Stat::of(pid).ok().map(|stat| stat.name);
+    Requester { login_uid: login_uid.and_then(parse_login_uid), process, ..Requester::default() }
+}
+
+/// # Source
+/// `proc_pid_loginuid(5)`: it is -1, as an unsigned number, for a process that has no login user.
+fn parse_login_uid(text: &[u8]) -> Option<u32> {
+    str::from_utf8(text).ok()?.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }
 
 /// The workers among the children of this process.
@@ -140,6 +169,14 @@ impl Sender {
         }
         let started_at = workers.last_heard_of(self.pid).ok_or(Stranger::Ended)?;
         if started_at <= self.seen_at { Ok(self.pid) } else { Err(Stranger::Ended) }
+    }
+
+    /// Who it is, for people to read.
+    fn requester(&self) -> Requester {
+        let found = described(self.pid);
+        // What was found is about this process only if it had the pid all the while.
+        let found = if self.has_its_pid() { found } else { Requester::default() };
+        Requester { uid: Some(self.uid.as_raw()), ..found }
     }
 
     /// Whether it was not reaped yet. Until then, no other process gets its pid.
@@ -381,6 +418,35 @@ mod tests {
         let started_at = started(getpid()).unwrap();
         assert!(started_at > SinceBoot::ZERO && started_at <= SinceBoot::now());
         assert_eq!(started(Pid::from_raw(i32::MAX)), None);
+    }
+
+    #[test]
+    fn a_client_is_described_by_its_user_login_user_and_name() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let own = requester(&ours, SinceBoot::now());
+        let name = Stat::of(getpid()).unwrap().name;
+        assert_eq!((own.uid, own.process, own.signal), (Some(getuid().as_raw()), Some(name), None));
+        let login_uid = std::fs::read("/proc/self/loginuid").ok();
+        assert_eq!(own.login_uid, login_uid.as_deref().and_then(parse_login_uid));
+    }
+
+    #[test]
+    fn of_a_client_that_has_ended_only_the_user_is_known() {
+        let only_user = Requester { uid: Some(getuid().as_raw()), ..Requester::default() };
+        for (process, seen_at) in [(Process::Gone, SinceBoot::now()), (Process::Unknown, SinceBoot::ZERO)] {
+            assert_eq!(sender(getpid(), process, seen_at).requester(), only_user, "its pid is another's now");
+        }
+        assert_ne!(sender(getpid(), pidfd(getpid()), SinceBoot::ZERO).requester(), only_user);
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_logged_in_for_has_no_login_user() {
+        for (text, login_uid) in
+            [(&b"1001"[..], Some(1001)), (b"0\n", Some(0)), (b"4294967295", None), (b"-1", None), (b"", None)]
+        {
+            assert_eq!(parse_login_uid(text), login_uid, "{text:?}");
+        }
+        assert_eq!(described(Pid::from_raw(i32::MAX)), Requester::default());
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
-use einhorn_proto::SignalName;
+use einhorn_proto::{Requester, SignalName};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 
+use super::peer::described;
 use super::rollback::CRASHES;
 
 /// The size of the kernel's signal set, in bytes, on every architecture except MIPS; the C library's is longer.
@@ -31,6 +32,8 @@ pub struct Received {
     /// The sending process or, for SIGCHLD, the child. `None` if the kernel sent it, as for Ctrl-C, or a
     /// process outside our pid namespace.
     pub sender: Option<Pid>,
+    /// The real user of the sender, if there is one.
+    pub uid: Option<Uid>,
 }
 
 /// The signals that the master handles, as a descriptor to poll and read.
@@ -141,7 +144,16 @@ impl Received {
     fn new(info: &siginfo) -> Option<Self> {
         let signal = Signal::try_from(info.ssi_signo.cast_signed()).ok()?;
         let sender = info.ssi_pid.cast_signed();
-        Some(Self { signal, sender: (sender > 0).then(|| Pid::from_raw(sender)) })
+        let sender = (sender > 0).then(|| Pid::from_raw(sender));
+        Some(Self { signal, sender, uid: sender.map(|_| Uid::from_raw(info.ssi_uid)) })
+    }
+
+    /// Who sent it, for people to read. The sender may have ended.
+    #[must_use]
+    pub fn requester(&self) -> Requester {
+        let found = self.sender.map_or_else(Requester::default, described);
+        let uid = self.uid.map(Uid::as_raw);
+        Requester { signal: Some(self.signal.to_string()), uid, ..found }
     }
 }
 
@@ -199,7 +211,7 @@ mod tests {
     use mio::{Events, Interest, Poll, Token};
     use nix::sys::signal::{kill, raise};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    use nix::unistd::getpid;
+    use nix::unistd::{getpid, getuid};
     use proptest::prelude::*;
 
     use super::*;
@@ -219,12 +231,12 @@ mod tests {
             let mut events = Events::with_capacity(4);
             poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
             assert_eq!(events.iter().map(mio::event::Event::token).collect::<Vec<_>>(), [Token(7)]);
-            let sender = Some(getpid());
+            let (sender, uid) = (Some(getpid()), Some(getuid()));
             let mut received = signals.drain(100).unwrap();
             received.sort_by_key(|received| received.signal as c_int);
             assert_eq!(
                 received,
-                [Received { signal: Signal::SIGHUP, sender }, Received { signal: Signal::SIGUSR1, sender }]
+                [Signal::SIGHUP, Signal::SIGUSR1].map(|signal| Received { signal, sender, uid })
             );
             assert_eq!(signals.drain(100), Ok(vec![]));
         });
@@ -310,7 +322,7 @@ mod tests {
         kill(pid, Signal::SIGSTOP).unwrap();
         let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED));
         assert_eq!(stopped, Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
-        let expected = Received { signal: Signal::SIGCHLD, sender: Some(pid) };
+        let expected = Received { signal: Signal::SIGCHLD, sender: Some(pid), uid: Some(getuid()) };
         let mut poll = Poll::new().unwrap();
         let source = &mut SourceFd(&signals.as_raw_fd());
         poll.registry().register(source, Token(0), Interest::READABLE).unwrap();

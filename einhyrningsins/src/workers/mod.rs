@@ -268,6 +268,11 @@ impl Workers {
         self.release(generation)?.credentials.as_ref()
     }
 
+    /// What the release of `generation` is called, while it is kept.
+    pub(crate) fn release_name(&self, generation: Generation) -> Option<String> {
+        self.release(generation)?.name()
+    }
+
     /// The release of `generation`, while it is kept.
     pub(crate) fn release(&self, generation: Generation) -> Option<&Release> {
         self.releases.iter().find(|release| release.generation == generation)

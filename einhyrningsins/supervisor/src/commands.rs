@@ -8,10 +8,10 @@ use core::time::Duration;
 
 use einhorn_proto::{
     Done, DrainReason, ExitReason, Ignored, LastReply, NotStarted, Notice, Outcome, RecycleReason, Refusal,
-    Resized, Target, UpgradeFailure, WORKERS_MAX,
+    Requester, Resized, Target, UpgradeFailure, WORKERS_MAX,
 };
 
-use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, WorkerId};
+use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId};
 use super::moment::milliseconds;
 use super::plan::{Plan, Stage};
 use super::policy::PolicyChange;
@@ -25,7 +25,12 @@ use super::{Pid, Supervisor};
 const STEP_MIN: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    pub(crate) fn on_command(&mut self, request: Option<RequestKey>, command: PoolCommand) {
+    pub(crate) fn on_command(
+        &mut self,
+        request: Option<RequestKey>,
+        requester: Requester,
+        command: PoolCommand,
+    ) {
         let answer = match command {
             PoolCommand::Stop { how, why } => return self.on_stop(request, how, why),
             PoolCommand::Signal(signals) => {
@@ -40,9 +45,13 @@ impl Supervisor {
             PoolCommand::Configure(change) => self.configure(change),
             PoolCommand::Respawn => Ok(self.respawn()),
             PoolCommand::Replace(target) => self.replace(target),
-            PoolCommand::Upgrade(plan) => return self.on_upgrade(request, plan),
-            PoolCommand::QueueUpgrade(plan) => return self.on_queue_upgrade(request, plan),
-            PoolCommand::Hangup => return self.on_hangup(),
+            PoolCommand::Upgrade(plan) => {
+                return self.on_upgrade(request, UpgradePlan { requester, ..plan });
+            }
+            PoolCommand::QueueUpgrade(plan) => {
+                return self.on_queue_upgrade(request, UpgradePlan { requester, ..plan });
+            }
+            PoolCommand::Hangup => return self.on_hangup(requester),
             PoolCommand::Continue => match self.tables.plan.rollout_mut() {
                 Some(rollout) if matches!(rollout.stage(), Stage::Soaking { .. }) => {
                     rollout.join(request, Outcome::Done);
@@ -72,7 +81,7 @@ impl Supervisor {
                     }
                     (None, Some(previous)) => {
                         self.empty_queue(NotStarted::RolledBack);
-                        self.begin_rollback(previous, request);
+                        self.begin_rollback(previous, request, requester);
                         self.begin_replacing();
                         return self.forget_releases();
                     }

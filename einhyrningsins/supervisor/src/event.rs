@@ -1,5 +1,6 @@
 //! The whole vocabulary between the supervisor and the world: what it hears and what it asks for.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,7 +8,10 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Counts, DrainEnding, LastReply, Notice, SignalReason, Target, Termination};
+use einhorn_proto::{
+    AckSource, Counts, DrainEnding, LastReply, Notice, PastOutcome, Requester, RolloutKind, RolloutOrder,
+    SignalReason, Target, Termination,
+};
 use serde::{Deserialize, Serialize};
 
 use super::allowance::BootLoad;
@@ -75,6 +79,8 @@ pub enum Event {
     Command {
         /// What to answer.
         request: Option<RequestKey>,
+        /// Who asks, for the history of rollouts.
+        requester: Requester,
         /// What to do.
         command: PoolCommand,
     },
@@ -222,7 +228,7 @@ pub enum PoolCommand {
 }
 
 /// How to upgrade.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UpgradePlan {
     /// All new workers at once, rather than one by one; the old ones go when all have acked.
     pub is_fleet: bool,
@@ -236,6 +242,12 @@ pub struct UpgradePlan {
     /// Whether its report waits for the last worker that it replaces, however long that takes to go.
     #[serde(default)]
     pub is_reported_drained: bool,
+    /// What its release is called, if somebody says so.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Who asked for it first.
+    #[serde(default)]
+    pub requester: Requester,
 }
 
 /// How to stop.
@@ -262,6 +274,29 @@ pub enum Ask {
     ByConvention(Convention),
     /// With this signal.
     With(Signal),
+}
+
+/// A rollout that has ended, for the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutRecord {
+    /// Upgrade, or rollback by command.
+    pub kind: RolloutKind,
+    /// In which order it replaced the workers.
+    pub order: RolloutOrder,
+    /// What it led to.
+    pub generation: Generation,
+    /// What was there before.
+    pub from: Generation,
+    /// What somebody has called the release of `generation`.
+    pub label: Option<String>,
+    /// Who asked for it first.
+    pub requester: Requester,
+    /// How long it took, from the first worker that it replaced.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: PastOutcome,
+    /// Why it did not end as it should.
+    pub reason: Option<String>,
 }
 
 /// Something that the shell must now do.
@@ -335,6 +370,11 @@ pub enum Action {
     ForgetRelease {
         /// The generation.
         generation: Generation,
+    },
+    /// Remember how a rollout has ended. What it led to is not forgotten yet.
+    Record {
+        /// The rollout.
+        rollout: Box<RolloutRecord>,
     },
     /// Log this and send it to whoever follows events.
     Notice {

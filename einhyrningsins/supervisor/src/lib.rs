@@ -79,7 +79,8 @@ use einhorn_proto::{LastReply, Notice, Severity};
 pub use allowance::BootLoad;
 pub use convention::{Convention, Shows};
 pub use event::{
-    Action, Ask, Event, Generation, PoolCommand, Report, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId,
+    Action, Ask, Event, Generation, PoolCommand, Report, RequestKey, RolloutRecord, SlotNumber, Stop,
+    UpgradePlan, WorkerId,
 };
 pub use leftovers::LEFTOVERS_MAX;
 pub use moment::Moment;

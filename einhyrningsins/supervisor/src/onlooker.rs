@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Pid;
 use super::Signal;
 use einhorn_proto::{
-    AckSource, DrainEnding, LastReply, Notice, Outcome, RolloutKind, SignalReason, Target, Termination,
-    UpgradeReport, WorkerState, WorkerStatus,
+    AckSource, DrainEnding, LastReply, Notice, Outcome, PastOutcome, Requester, RolloutKind, SignalReason,
+    Target, Termination, UpgradeReport, WorkerState, WorkerStatus,
 };
 
 use super::leftovers::SETTLE;
@@ -113,6 +113,7 @@ impl Onlooker {
         self.check_grace(supervisor, &event_name, &actions);
         self.check_leftovers(supervisor, &event_name, &actions, is_pressed);
         self.note_ends(supervisor, &actions);
+        check_records(&actions);
         for action in &actions {
             self.see(action, supervisor);
         }
@@ -176,7 +177,7 @@ impl Onlooker {
             Event::ReleaseResolved { generation, .. } | Event::ReleaseFailed { generation, .. } => {
                 self.resolving.retain(|resolving| resolving != generation);
             }
-            Event::Command { request, command } => {
+            Event::Command { request, command, .. } => {
                 self.named = match command {
                     PoolCommand::SignalOnly(_, target) => Some(named(supervisor, *target)),
                     _ => None,
@@ -293,7 +294,7 @@ impl Onlooker {
                 assert!(!is_too_many, "I4: {} workers start under pressure", pool.unacked());
             }
             Action::PrepareUpgrade { request, plan } => {
-                self.preparing.push_back((*request, *plan));
+                self.preparing.push_back((*request, plan.clone()));
             }
             Action::Signal { pid, signal } => {
                 assert!(self.processes.contains_key(pid), "I5: {signal} to {pid}, which was reaped");
@@ -364,7 +365,7 @@ impl Onlooker {
                 self.turned.insert(*generation);
                 self.held = None;
             }
-            Action::Notice { .. } | Action::ForgetRelease { .. } => {}
+            Action::Notice { .. } | Action::Record { .. } | Action::ForgetRelease { .. } => {}
         }
     }
 
@@ -422,7 +423,7 @@ impl Onlooker {
 
     /// What the shell says of the upgrade that it prepares, where nothing fails.
     pub(super) fn prepared(&self, supervisor: &Supervisor) -> Option<Event> {
-        let &(request, plan) = self.preparing.front()?;
+        let (request, plan) = self.preparing.front()?.clone();
         let serving = supervisor.tables.pool.workers().filter(|worker| worker.is_undrained());
         let pids: Vec<_> =
             serving.filter_map(|worker| worker.pid).filter(|pid| self.refusing.contains(pid)).collect();
@@ -463,6 +464,27 @@ fn named(supervisor: &Supervisor, target: Target) -> BTreeSet<Pid> {
         Target::Draining => worker.state == WorkerState::Draining,
     };
     workers.filter(is_named).map(|worker| Pid::from_raw(worker.pid)).collect()
+}
+
+/// Each rollout that ends is recorded as what it ended, once.
+fn check_records(actions: &[Action]) {
+    let ended = actions.iter().filter_map(|action| match action {
+        Action::Notice { notice: Notice::UpgradeDone { kind, generation, .. }, .. } => {
+            Some((*kind, *generation, true))
+        }
+        Action::Notice { notice: Notice::UpgradeFailed { kind, generation, .. }, .. } => {
+            Some((*kind, *generation, false))
+        }
+        _ => None,
+    });
+    let recorded = actions.iter().filter_map(|action| match action {
+        Action::Record { rollout } if rollout.outcome != PastOutcome::Superseded => {
+            Some((rollout.kind, rollout.generation.0, rollout.outcome == PastOutcome::Done))
+        }
+        _ => None,
+    });
+    let (ended, recorded): (Vec<_>, Vec<_>) = (ended.collect(), recorded.collect());
+    assert_eq!(recorded, ended, "the rollouts that ended are not those that were recorded");
 }
 
 /// The signal that a process of tests gets: one that sends no `worker:ack` and is no server that is known.
@@ -554,7 +576,8 @@ pub(super) fn good_event(
         return Some((now.max(deadline), Event::DeadlineReached));
     }
     let rollout = supervisor.tables.plan.rollout()?;
-    let event = Event::Command { request: None, command: PoolCommand::Continue };
+    let (requester, command) = (Requester::default(), PoolCommand::Continue);
+    let event = Event::Command { request: None, requester, command };
     matches!(rollout.stage(), Stage::Soaking { .. }).then_some((now, event))
 }
 

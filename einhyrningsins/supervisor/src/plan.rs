@@ -4,11 +4,14 @@
 //! are read by one set of rules, `rules/rollout.rs`. It ends by being dropped: what it had planned for single slots
 //! goes with it.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use einhorn_proto::{ExitReason, Left, Notice, Outcome, Pace, RolloutKind, UpgradeFailure};
+use einhorn_proto::{
+    ExitReason, Left, Notice, Outcome, Pace, Requester, RolloutKind, RolloutOrder, UpgradeFailure,
+};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, RequestKey, SlotNumber, UpgradePlan};
@@ -79,6 +82,12 @@ pub(crate) struct Rollout {
     from: Generation,
     /// What upgrades brought that this one superseded before they were done; slots may still have it.
     superseded: BTreeSet<Generation>,
+    /// In which order it was asked to replace the workers, for the history.
+    #[serde(default)]
+    order: RolloutOrder,
+    /// Who asked for it first, for the history.
+    #[serde(default)]
+    requester: Box<Requester>,
     /// Whether all new workers take their slots together.
     is_fleet: bool,
     /// The slots that try the new release before the rest follows.
@@ -132,13 +141,15 @@ pub(crate) struct Waiter {
 }
 
 impl Rollout {
-    /// A smooth one, from `from` to `to`.
-    pub(crate) fn new(kind: RolloutKind, to: Generation, from: Generation) -> Self {
+    /// A smooth one, from `from` to `to`, that `requester` asked for.
+    pub(crate) fn new(kind: RolloutKind, to: Generation, from: Generation, requester: Requester) -> Self {
         Self {
             kind,
             to,
             from,
             superseded: BTreeSet::new(),
+            order: RolloutOrder::Smooth,
+            requester: Box::new(requester),
             is_fleet: false,
             canary: None,
             waiters: Vec::new(),
@@ -153,10 +164,25 @@ impl Rollout {
     }
 
     /// As it was planned: a fleet at once, or some canaries first.
-    pub(crate) fn planned(self, plan: UpgradePlan) -> Self {
-        let UpgradePlan { is_fleet, is_reported_drained, .. } = plan;
+    pub(crate) fn planned(self, plan: &UpgradePlan) -> Self {
+        let &UpgradePlan { is_fleet, is_reported_drained, .. } = plan;
         let canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
-        Self { is_fleet, canary, is_reported_drained, ..self }
+        let order = match (is_fleet, canary) {
+            (true, _) => RolloutOrder::Fleet,
+            (false, Some(_)) => RolloutOrder::Canary,
+            (false, None) => RolloutOrder::Smooth,
+        };
+        Self { order, is_fleet, canary, is_reported_drained, ..self }
+    }
+
+    /// In which order it was asked to replace the workers.
+    pub(crate) fn order(&self) -> RolloutOrder {
+        self.order
+    }
+
+    /// Who asked for it first.
+    pub(crate) fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     /// Whether its report waits for the last worker that it replaces.

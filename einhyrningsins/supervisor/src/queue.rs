@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use einhorn_proto::{LastReply, NotStarted, Notice, Refusal, UpgradeStatus};
+use einhorn_proto::{LastReply, NotStarted, Notice, Refusal, Requester, UpgradeStatus};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -25,6 +25,9 @@ pub(crate) struct Queue {
     waiting: VecDeque<(Option<RequestKey>, UpgradePlan)>,
     /// Whether SIGHUP asked for one.
     is_hung_up: bool,
+    /// Who sent the first SIGHUP that asked for it.
+    #[serde(default)]
+    hung_up_by: Requester,
 }
 
 impl Queue {
@@ -61,16 +64,26 @@ impl Queue {
     }
 
     fn take_next(&mut self) -> Option<(Option<RequestKey>, UpgradePlan)> {
-        let hangup =
-            |is_hung_up: &mut bool| core::mem::take(is_hung_up).then_some((None, UpgradePlan::default()));
-        self.waiting.pop_front().or_else(|| hangup(&mut self.is_hung_up))
+        self.waiting.pop_front().or_else(|| self.take_hangup())
+    }
+
+    fn take_hangup(&mut self) -> Option<(Option<RequestKey>, UpgradePlan)> {
+        let requester = core::mem::take(&mut self.hung_up_by);
+        core::mem::take(&mut self.is_hung_up)
+            .then_some((None, UpgradePlan { requester, ..UpgradePlan::default() }))
+    }
+
+    fn hang_up(&mut self, requester: Requester) {
+        if !core::mem::replace(&mut self.is_hung_up, true) {
+            self.hung_up_by = requester;
+        }
     }
 }
 
 impl Supervisor {
     /// Begins an upgrade, or says why not.
     pub(crate) fn on_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
-        match self.upgrade_refusal(plan) {
+        match self.upgrade_refusal(&plan) {
             Some(refusal) => self.reply(request, LastReply::Refused(refusal)),
             None => self.prepare(request, plan),
         }
@@ -78,7 +91,7 @@ impl Supervisor {
 
     /// The same, once the upgrades that run and wait have ended.
     pub(crate) fn on_queue_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
-        match (self.upgrade_refusal(plan), self.running_upgrade()) {
+        match (self.upgrade_refusal(&plan), self.running_upgrade()) {
             (None | Some(Refusal::UpgradeRuns(_)), Some(_))
                 if self.tables.queue.waiting.len() >= WAITING_MAX =>
             {
@@ -94,13 +107,13 @@ impl Supervisor {
     }
 
     /// SIGHUP: an upgrade that is remembered if it cannot begin yet.
-    pub(crate) fn on_hangup(&mut self) {
-        match self.upgrade_refusal(UpgradePlan::default()) {
+    pub(crate) fn on_hangup(&mut self, requester: Requester) {
+        match self.upgrade_refusal(&UpgradePlan::default()) {
             Some(Refusal::UpgradeRuns(upgrade)) => {
-                self.tables.queue.is_hung_up = true;
+                self.tables.queue.hang_up(requester);
                 self.tell_queued(&upgrade, None);
             }
-            _ => self.on_upgrade(None, UpgradePlan::default()),
+            _ => self.on_upgrade(None, UpgradePlan { requester, ..UpgradePlan::default() }),
         }
     }
 
@@ -125,7 +138,7 @@ impl Supervisor {
 
     pub(crate) fn on_upgrade_prepared(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
         self.tables.queue.prepared();
-        match self.upgrade_refusal(plan) {
+        match self.upgrade_refusal(&plan) {
             Some(refusal) => {
                 self.is_held_for_upgrade = false;
                 self.reply(request, LastReply::Refused(refusal));

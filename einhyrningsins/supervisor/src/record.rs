@@ -37,7 +37,7 @@ impl Supervisor {
             }
             Event::Exited { pid, termination } => self.on_exited(pid, termination),
             Event::Heard { pid, report } => self.on_heard(pid, report),
-            Event::Command { request, command } => self.on_command(request, command),
+            Event::Command { request, requester, command } => self.on_command(request, requester, command),
             Event::RequestAbandoned { request } => self.on_request_abandoned(request),
             Event::UpgradePrepared { request, plan } => self.on_upgrade_prepared(request, plan),
             Event::UpgradeNotPrepared => self.on_upgrade_not_prepared(),

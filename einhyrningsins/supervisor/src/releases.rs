@@ -2,6 +2,7 @@
 //! releases the shell holds.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use einhorn_proto::SignalReason;
@@ -26,6 +27,9 @@ pub(crate) struct Releases {
     /// The signals with which workers of a generation were asked to stop, or will be, and why.
     #[serde(default)]
     conventions: BTreeMap<Generation, Vec<(Signal, SignalReason)>>,
+    /// What somebody has called a generation's release.
+    #[serde(default)]
+    labels: BTreeMap<Generation, String>,
 }
 
 impl Releases {
@@ -39,6 +43,7 @@ impl Releases {
             proven: BTreeSet::new(),
             held: BTreeSet::from([first]),
             conventions: BTreeMap::new(),
+            labels: BTreeMap::new(),
         }
     }
 
@@ -119,10 +124,21 @@ impl Releases {
         self.conventions.get(&generation).map_or(&[], Vec::as_slice)
     }
 
+    /// Somebody calls the release of `generation` so.
+    pub(crate) fn call(&mut self, generation: Generation, label: String) {
+        self.labels.insert(generation, label);
+    }
+
+    /// What somebody has called the release of `generation`.
+    pub(crate) fn label(&self, generation: Generation) -> Option<&String> {
+        self.labels.get(&generation)
+    }
+
     /// Names the releases that are neither in `used` nor kept here, and forgets them.
     pub(crate) fn forget_unused(&mut self, mut used: BTreeSet<Generation>) -> Vec<Generation> {
         used.insert(self.serving);
         used.extend(self.previous);
+        self.labels.retain(|generation, _| used.contains(generation));
         let unused: Vec<_> = self.held.difference(&used).copied().collect();
         for generation in &unused {
             self.held.remove(generation);

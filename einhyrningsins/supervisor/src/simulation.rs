@@ -16,7 +16,7 @@ use super::Moment;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, Target, Termination};
+use einhorn_proto::{AckSource, Requester, Target, Termination};
 
 use super::onlooker::{BYSTANDER, MEMBER, Onlooker, answer, check_rest, good_event};
 use super::*;
@@ -166,7 +166,7 @@ impl World {
             self.next_request += 1;
             RequestKey(self.next_request)
         });
-        self.feed(Event::Command { request, command });
+        self.feed(Event::Command { request, requester: Requester::default(), command });
     }
 
     fn plan(&mut self) -> UpgradePlan {
@@ -243,7 +243,10 @@ impl World {
                 let plan = self.plan();
                 self.command(PoolCommand::QueueUpgrade(plan));
             }
-            30 => self.feed(Event::Command { request: None, command: PoolCommand::Hangup }),
+            30 => {
+                let (requester, command) = (Requester::default(), PoolCommand::Hangup);
+                self.feed(Event::Command { request: None, requester, command });
+            }
             31 | 32 => {
                 if let Some(event) = self.prepared() {
                     self.feed(event);

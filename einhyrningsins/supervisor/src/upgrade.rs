@@ -2,17 +2,20 @@
 //!
 //! Whose turn it is in between is decided in `rules/rollout.rs`.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use einhorn_proto::{
-    Death, DrainReason, LastReply, NotStarted, Notice, Outcome, Refusal, RolloutKind, Serving,
-    UpgradeFailure, UpgradeReport, UpgradeStatus,
+    Death, DrainReason, LastReply, NotStarted, Notice, Outcome, PastOutcome, Refusal, Requester, RolloutKind,
+    Serving, UpgradeFailure, UpgradeReport, UpgradeStatus,
 };
 
 use super::Supervisor;
 use super::aftermath::Ended;
-use super::event::{Action, Generation, RequestKey, SlotNumber, UpgradePlan};
+use super::event::{Action, Generation, RequestKey, RolloutRecord, SlotNumber, UpgradePlan};
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Rollout, Stage};
 use super::policy::Policy;
@@ -22,7 +25,7 @@ use super::worker::{Drain, Worker};
 
 impl Supervisor {
     /// Why an upgrade by this plan cannot begin now.
-    pub(crate) fn upgrade_refusal(&self, plan: UpgradePlan) -> Option<Refusal> {
+    pub(crate) fn upgrade_refusal(&self, plan: &UpgradePlan) -> Option<Refusal> {
         let Policy { upgrade_additional_max, upgrade_restarts, .. } = self.tables.policy;
         let wanted = self.tables.wanted();
         if !self.tables.plan.is_running() {
@@ -42,8 +45,12 @@ impl Supervisor {
     /// Begins an upgrade for `request`, in the place of the one that runs if there is one, by asking for its release.
     pub(crate) fn begin_upgrade(&mut self, plan: UpgradePlan, request: Option<RequestKey>) {
         let generation = self.tables.releases.next();
-        let rollout = Rollout::new(RolloutKind::Upgrade, generation, self.tables.releases.serving());
-        let rollout = rollout.planned(plan);
+        let from = self.tables.releases.serving();
+        let rollout = Rollout::new(RolloutKind::Upgrade, generation, from, plan.requester.clone());
+        let rollout = rollout.planned(&plan);
+        if let Some(label) = plan.label {
+            self.tables.releases.call(generation, label);
+        }
         let mut rollout = match self.tables.plan.take_rollout() {
             Some(old) => self.supersede(old, rollout),
             None => rollout,
@@ -54,8 +61,14 @@ impl Supervisor {
     }
 
     /// Begins a rollback to `to` for `request`; the release of `to` is still held.
-    pub(crate) fn begin_rollback(&mut self, to: Generation, request: Option<RequestKey>) {
-        let mut rollout = Rollout::new(RolloutKind::Rollback, to, self.tables.releases.serving());
+    pub(crate) fn begin_rollback(
+        &mut self,
+        to: Generation,
+        request: Option<RequestKey>,
+        requester: Requester,
+    ) {
+        let from = self.tables.releases.serving();
+        let mut rollout = Rollout::new(RolloutKind::Rollback, to, from, requester);
         rollout.join(request, Outcome::Done);
         self.tables.plan = Plan::Rolling(rollout);
     }
@@ -63,10 +76,11 @@ impl Supervisor {
     /// `new` takes the place of `old`, whose successors that have no slot yet are not wanted any more.
     fn supersede(&mut self, old: Rollout, new: Rollout) -> Rollout {
         let (generation, by) = (old.to().0, new.to().0);
+        let refusal = Refusal::Superseded { generation, by };
+        self.record_rollout(&old, PastOutcome::Superseded, Some(format!("{refusal}")));
         let (new, aborting) = new.superseding(old);
         let previous = self.tables.releases.previous();
         self.tables.releases.serve(new.from(), previous);
-        let refusal = Refusal::Superseded { generation, by };
         for request in aborting {
             self.reply(Some(request), LastReply::Refused(refusal.clone()));
         }
@@ -207,6 +221,7 @@ impl Supervisor {
         self.is_held_for_upgrade = false;
         if let Some(rollout) = self.tables.plan.take_rollout() {
             let report = self.report(&rollout, outcome);
+            self.record_rollout(&rollout, outcome.into(), report.reason.clone());
             let notice = if outcome == Outcome::Done {
                 // An upgrade can be undone. What a rollback has left is known to be bad, and not kept to go back to.
                 let previous = (rollout.kind() == RolloutKind::Upgrade).then_some(rollout.from());
@@ -220,6 +235,22 @@ impl Supervisor {
             self.await_report(&rollout, report, notice);
             self.forget_releases();
         }
+    }
+
+    /// Has the shell remember how a rollout has ended.
+    fn record_rollout(&mut self, rollout: &Rollout, outcome: PastOutcome, reason: Option<String>) {
+        let rollout = Box::new(RolloutRecord {
+            kind: rollout.kind(),
+            order: rollout.order(),
+            generation: rollout.to(),
+            from: rollout.from(),
+            label: self.tables.releases.label(rollout.to()).cloned(),
+            requester: rollout.requester().clone(),
+            took: rollout.since().map_or(Duration::ZERO, |since| self.now - since),
+            outcome,
+            reason,
+        });
+        self.actions.push(Action::Record { rollout });
     }
 
     /// The report comes when the workers have gone that the rollout has asked to stop, or when it can wait no longer.

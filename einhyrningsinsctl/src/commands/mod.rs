@@ -8,6 +8,7 @@ mod bar;
 mod die;
 mod events;
 mod help;
+mod history;
 mod list;
 mod plain;
 #[cfg(feature = "http")]
@@ -92,6 +93,7 @@ impl Reader {
             "die" => Self::of::<die::Die>(die::DETAILS),
             "events" => Self::of::<events::Events>(events::DETAILS),
             "help" => Self::of::<help::Help>(help::DETAILS),
+            "history" => Self::of::<history::Args>(history::DETAILS),
             "reload" => plain::reader(RELOAD_DETAILS),
             "replace" => replace::reader(),
             "signal" => signal::reader(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, FromArgMatches};
 use einhorn_proto::{
-    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, WORKERS_MAX,
+    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, WORKERS_MAX, parse_label,
     parse_seconds_above_zero, visible_line,
 };
 
@@ -65,6 +65,10 @@ pub(super) struct Args {
     #[arg(long, group = "plan", conflicts_with = "no_wait")]
     drained: bool,
 
+    /// What the release is called in "history" [default: RELEASE of --env-file, or the directory's name]
+    #[arg(long, value_name = "TEXT", group = "plan", value_parser = parse_label)]
+    label: Option<String>,
+
     /// End the soak of the running upgrade and replace the rest
     #[arg(long = "continue", group = "running")]
     go_on: bool,
@@ -96,7 +100,10 @@ impl Typed for Args {
             (true, _, _) => proto::Command::UpgradeContinue,
             (_, true, _) => proto::Command::UpgradeAbort,
             (_, _, true) => proto::Command::UpgradeFollow,
-            _ => proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained },
+            _ => {
+                let label = self.label.clone();
+                proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label }
+            }
         })
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{Language, LineBuffer, LineTooLong, Notice, Reply, RequestId};
+use einhorn_proto::{Language, LineBuffer, LineTooLong, Notice, Reply, RequestId, Requester};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -366,6 +366,12 @@ impl Clients {
         let client = self.clients.get(&id)?;
         let Peer::Connected(Some(_)) = client.peer else { return None };
         Sender::of_connection(&*client.stream, client.since).ok()
+    }
+
+    /// Who made the connection, for the history of rollouts.
+    pub(super) fn requester(&self, id: ClientId) -> Requester {
+        let client = self.clients.get(&id);
+        client.map_or_else(Requester::default, |client| peer::requester(&*client.stream, client.since))
     }
 
     /// The next line of `id`; reads at most once.

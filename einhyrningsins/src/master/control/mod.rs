@@ -24,6 +24,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::children::{Census, Children};
+use super::history::History;
 use super::listeners::Listeners;
 use super::parts::Part;
 use super::ready::{self, Ready};
@@ -66,6 +67,7 @@ pub(super) struct View<'a> {
     pub(super) children: &'a Children,
     pub(super) workers: &'a Workers,
     pub(super) listeners: &'a Listeners,
+    pub(super) history: &'a History,
 }
 
 impl View<'_> {
@@ -478,7 +480,7 @@ impl Control {
     }
 
     /// Acknowledges an upgrade that will begin. Returns the request, unless that was its last reply.
-    pub(super) fn open_upgrade(&mut self, request: RequestKey, plan: UpgradePlan) -> Option<RequestKey> {
+    pub(super) fn open_upgrade(&mut self, request: RequestKey, plan: &UpgradePlan) -> Option<RequestKey> {
         let asker = self.requests.get(&request)?;
         let Some(opening) = asker.dialect.manners().opening(plan) else { return Some(request) };
         if asker.has_progress() {

@@ -2,7 +2,7 @@
 
 use einhorn_proto::{
     AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
-    Settings, shortened,
+    Requester, Settings, shortened,
 };
 use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Report, Stop, UpgradePlan};
 use nix::sys::signal::Signal;
@@ -98,6 +98,10 @@ impl Control {
                 let (message, data) = self.state(manners, view, log.verbosity());
                 self.answer_with(&asker, true, message, data);
             }
+            Command::History => {
+                let message = format!("{}; they are in \"data\"", view.history);
+                self.answer_with(&asker, true, message, view.history.answer());
+            }
             Command::Louder | Command::Quieter => {
                 log.set_verbosity(manners.next_verbosity(log.verbosity(), command == Command::Louder));
                 let data = json!({ "verbosity": severity_name(log.verbosity()) });
@@ -150,12 +154,16 @@ impl Control {
                 return None;
             }
         };
+        let begins_rollout =
+            matches!(command, PoolCommand::Upgrade(_) | PoolCommand::QueueUpgrade(_) | PoolCommand::Rollback);
+        let requester =
+            if begins_rollout { self.clients.requester(asker.client) } else { Requester::default() };
         let request = self.enter(asker);
         let may_join = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback);
         if may_join && view.core.counts().is_some() {
             self.joining.push(request);
         }
-        Some(Request::Event(Event::Command { request: Some(request), command }))
+        Some(Request::Event(Event::Command { request: Some(request), requester, command }))
     }
 
     fn on_events(&mut self, asker: &Asker) {
@@ -227,13 +235,15 @@ fn pool_command(
         Command::Dec { by } => PoolCommand::Dec(*by),
         Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
         Command::Config(settings) => PoolCommand::Configure(policy_change(settings, log)),
-        Command::Upgrade { fleet, canary, soak, wait, keep_master, drained } => {
+        Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label } => {
             let plan = UpgradePlan {
                 is_fleet: *fleet,
                 canary: *canary,
                 soak: *soak,
                 may_keep_master: *keep_master,
                 is_reported_drained: *drained,
+                label: label.clone(),
+                requester: Requester::default(),
             };
             if *wait { PoolCommand::QueueUpgrade(plan) } else { PoolCommand::Upgrade(plan) }
         }

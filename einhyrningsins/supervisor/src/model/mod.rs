@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use super::Signal;
 
-use einhorn_proto::Target;
+use einhorn_proto::{Requester, Target};
 
 use super::onlooker::BYSTANDER;
 use super::plan::Rollout;
@@ -39,16 +39,25 @@ const LOADS: [BootLoad; 3] = {
     let idle = BootLoad { busy_permille: 0, is_pressed: false, filling: None, room: None };
     [idle, BootLoad { busy_permille: 1000, ..idle }, BootLoad { is_pressed: true, ..idle }]
 };
-const PLAN: UpgradePlan = UpgradePlan {
-    is_fleet: false,
-    canary: None,
-    soak: None,
-    may_keep_master: false,
-    is_reported_drained: false,
-};
+/// A plan of nobody.
+pub(crate) const fn plan(is_fleet: bool) -> UpgradePlan {
+    UpgradePlan {
+        is_fleet,
+        canary: None,
+        soak: None,
+        may_keep_master: false,
+        is_reported_drained: false,
+        label: None,
+        requester: NOBODY,
+    }
+}
+
+/// Who asks, where it does not matter.
+pub(crate) const NOBODY: Requester = Requester { signal: None, uid: None, login_uid: None, process: None };
+const PLAN: UpgradePlan = plan(false);
 const SMOOTH: PoolCommand = PoolCommand::Upgrade(PLAN);
 const LATER: PoolCommand = PoolCommand::QueueUpgrade(PLAN);
-const FLEET: PoolCommand = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..PLAN });
+const FLEET: PoolCommand = PoolCommand::Upgrade(plan(true));
 
 fn canary(slots: u32, soak: Option<Duration>) -> PoolCommand {
     PoolCommand::Upgrade(UpgradePlan { canary: Some(slots), soak, ..PLAN })

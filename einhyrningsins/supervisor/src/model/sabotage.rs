@@ -73,7 +73,7 @@ impl Sabotage {
         let before = supervisor.counts_before(&event);
         let extra = self.extra_signals(supervisor, &event);
         let mut falls_asleep = false;
-        if let Event::Command { request, command: PoolCommand::Continue } = &mut event {
+        if let Event::Command { request, command: PoolCommand::Continue, .. } = &mut event {
             falls_asleep = self == Self::SleepAfterSoak;
             if self == Self::ForgetWaiter {
                 *request = None;
@@ -86,7 +86,7 @@ impl Sabotage {
             *report = Report::StopSent { signal, reason: SignalReason::Set, ending: DrainEnding::Own };
         }
         if self == Self::ForgetHangup
-            && supervisor.upgrade_refusal(UpgradePlan::default()).is_some()
+            && supervisor.upgrade_refusal(&UpgradePlan::default()).is_some()
             && let Event::Command { command: command @ PoolCommand::Hangup, .. } = &mut event
         {
             *command = PoolCommand::Signal(Vec::new());

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::super::*;
 use super::key::{Key, key_of};
 use super::world::{Step, World};
-use super::{Means, Sabotage, Scope};
+use super::{Means, NOBODY, Sabotage, Scope};
 
 /// The most steps that a pool may need to come to rest when everybody behaves. Far above what small pools
 /// need, far below for ever.
@@ -109,6 +109,7 @@ impl Search<'_> {
             let how = Stop::Gracefully;
             stopped.feed(Event::Command {
                 request: None,
+                requester: NOBODY,
                 command: PoolCommand::Stop { how, why: String::new() },
             });
             self.come_to_rest(stopped);

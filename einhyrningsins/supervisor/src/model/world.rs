@@ -11,7 +11,7 @@ use super::super::onlooker::{MEMBER, Onlooker, answer, check_rest, good_event};
 use super::super::rules;
 use super::super::worker::{State, Worker};
 use super::super::*;
-use super::{FREEZE, LOADS, Means, Sabotage, Scope};
+use super::{FREEZE, LOADS, Means, NOBODY, Sabotage, Scope};
 
 /// Something that may happen next.
 #[derive(Debug, Clone)]
@@ -350,7 +350,7 @@ impl World {
             Step::Command(command) => {
                 self.requests += 1;
                 let request = (*command != PoolCommand::Hangup).then_some(RequestKey(self.requests));
-                self.feed(Event::Command { request, command: command.clone() })
+                self.feed(Event::Command { request, requester: NOBODY, command: command.clone() })
             }
             &Step::Abandon(request) => self.feed(Event::RequestAbandoned { request }),
         }

@@ -1,6 +1,7 @@
 //! The core's behaviour as scripts on a virtual clock.
 
 mod aftermath;
+mod history;
 mod pings;
 mod play;
 mod queue;
@@ -13,7 +14,7 @@ use core::time::Duration;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{Notice, Outcome, Termination};
+use einhorn_proto::{Notice, Outcome, Requester, Termination};
 
 use super::*;
 pub(super) use play::plain_policy;

@@ -7,7 +7,7 @@ use super::Moment;
 
 use super::Pid;
 use super::Signal;
-use einhorn_proto::{AckSource, LastReply, Notice, Termination};
+use einhorn_proto::{AckSource, LastReply, Notice, Requester, Termination};
 
 use super::super::onlooker::{MEMBER, answer};
 use super::super::*;
@@ -39,6 +39,7 @@ pub(super) struct Play {
     pub(super) replies: Vec<(u64, bool, String)>,
     pub(super) reports: Vec<einhorn_proto::UpgradeReport>,
     pub(super) notices: Vec<Notice>,
+    pub(super) records: Vec<RolloutRecord>,
     pub(super) exit: Option<u8>,
 }
 
@@ -83,6 +84,7 @@ impl Play {
             replies: Vec::new(),
             reports: Vec::new(),
             notices: Vec::new(),
+            records: Vec::new(),
             exit: None,
         };
         play.feed(Event::Started);
@@ -136,6 +138,10 @@ impl Play {
                     self.notices.push(notice);
                     None
                 }
+                Action::Record { rollout } => {
+                    self.records.push(*rollout);
+                    None
+                }
                 Action::Reply { request, answer } => {
                     self.replies.push((request.0, answer.is_ok(), answer.to_string()));
                     if let LastReply::Upgrade { report, .. } = answer {
@@ -170,12 +176,21 @@ impl Play {
     pub(super) fn command(&mut self, command: PoolCommand) -> u64 {
         self.next_request += 1;
         let request = Some(RequestKey(self.next_request));
-        self.feed(Event::Command { request, command });
+        self.feed(Event::Command { request, requester: Requester::default(), command });
         self.next_request
     }
 
+    /// What the user `uid` asks for.
+    pub(super) fn command_of(&mut self, uid: u32, command: PoolCommand) {
+        self.next_request += 1;
+        let request = (command != PoolCommand::Hangup).then_some(RequestKey(self.next_request));
+        let requester = Requester { uid: Some(uid), ..Requester::default() };
+        self.feed(Event::Command { request, requester, command });
+    }
+
     pub(super) fn stop(&mut self, how: Stop) {
-        self.feed(Event::Command { request: None, command: PoolCommand::Stop { how, why: "test".into() } });
+        let (requester, command) = (Requester::default(), PoolCommand::Stop { how, why: "test".into() });
+        self.feed(Event::Command { request: None, requester, command });
     }
 
     pub(super) fn ack(&mut self, pid: i32) {

@@ -1,15 +1,10 @@
 //! Upgrades that wait for the one that runs.
 
 use super::*;
+use crate::model::{NOBODY, plan};
 use crate::tests::play::Play;
 
-const SMOOTH: UpgradePlan = UpgradePlan {
-    is_fleet: false,
-    canary: None,
-    soak: None,
-    may_keep_master: false,
-    is_reported_drained: false,
-};
+const SMOOTH: UpgradePlan = plan(false);
 
 /// A pool of one worker whose upgrade to generation 2 runs; its new worker is 101.
 fn upgrading() -> (Play, u64) {
@@ -20,7 +15,7 @@ fn upgrading() -> (Play, u64) {
 }
 
 fn hang_up(play: &mut Play) {
-    play.feed(Event::Command { request: None, command: PoolCommand::Hangup });
+    play.feed(Event::Command { request: None, requester: NOBODY, command: PoolCommand::Hangup });
 }
 
 #[test]

@@ -108,7 +108,8 @@ fn a_worker_that_was_stopped_before_it_had_a_pid_has_its_grace_from_its_signal_o
     let actions = supervisor.handle(now, Event::Started);
     let [Action::Spawn { worker, generation, .. }] = actions[..] else { panic!("{actions:?}") };
     let command = PoolCommand::Stop { how: Stop::Gracefully, why: "test".into() };
-    let _ = supervisor.handle(now, Event::Command { request: None, command });
+    let _ =
+        supervisor.handle(now, Event::Command { request: None, requester: Requester::default(), command });
     let now = now + 2 * SECOND;
     let _ = supervisor.handle(now, Event::DeadlineReached);
     let pid = Pid::from_raw(100);

@@ -169,9 +169,11 @@ fn a_fleet_without_room_for_a_second_try_goes_on_smoothly() {
         Play::steady(Policy { upgrade_additional_max: Some(1), unacked_max: 1, ..plain_policy(1) });
     let fleet = PoolCommand::Upgrade(UpgradePlan { is_fleet: true, ..UpgradePlan::default() });
     let request = Some(RequestKey(77));
-    let actions = play.supervisor.handle(play.now, Event::Command { request, command: fleet });
-    let [Action::PrepareUpgrade { request, plan }] = actions[..] else { panic!("{actions:?}") };
-    let actions = play.supervisor.handle(play.now, Event::UpgradePrepared { request, plan });
+    let command = Event::Command { request, requester: Requester::default(), command: fleet };
+    let actions = play.supervisor.handle(play.now, command);
+    let [Action::PrepareUpgrade { request, plan }] = &actions[..] else { panic!("{actions:?}") };
+    let prepared = Event::UpgradePrepared { request: *request, plan: plan.clone() };
+    let actions = play.supervisor.handle(play.now, prepared);
     assert_eq!(actions, [Action::ResolveRelease { generation: Generation(2) }]);
     play.command(PoolCommand::Inc(1));
     play.feed(Event::ReleaseResolved { generation: Generation(2), same_as: None });

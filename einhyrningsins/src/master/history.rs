@@ -1,0 +1,128 @@
+//! The history: the last rollouts that have ended, for `history`.
+//!
+//! The core says how each has ended and who asked for it; here it gets the time of day and the name of its release. It is
+//! kept in memory, and handed over.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::SystemTime;
+
+use einhorn_proto::{History as Answer, LABEL_CHARS_MAX, PastRollout, visible_line};
+use einhyrningsins_supervisor::RolloutRecord;
+use serde::{Deserialize, Serialize};
+
+use crate::forms::milliseconds;
+
+/// Rollouts that are remembered. Source: this program; einhorn-control(7), "LIMITS".
+const ROLLOUTS_MAX: usize = 100;
+
+/// Characters of a reason that are remembered. Source: as above; the log has all of it.
+const REASON_CHARS_MAX: usize = 500;
+
+/// The last rollouts that have ended, oldest first.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct History(VecDeque<PastRollout>);
+
+impl History {
+    /// A rollout has ended. The release that it led to calls itself `own_name`.
+    pub(super) fn add(&mut self, rollout: RolloutRecord, own_name: Option<String>) {
+        let RolloutRecord { kind, order, generation, from, label, requester, took, outcome, reason } =
+            rollout;
+        if self.0.len() == ROLLOUTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(PastRollout {
+            ended_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            kind,
+            order,
+            generation: generation.0,
+            from: from.0,
+            release: label.or(own_name).map(|name| bounded(&name, LABEL_CHARS_MAX)),
+            requester,
+            took_ms: milliseconds(took),
+            outcome,
+            reason: reason.map(|reason| bounded(&reason, REASON_CHARS_MAX)),
+        });
+    }
+
+    pub(super) fn answer(&self) -> Answer {
+        Answer { rollouts: self.0.iter().cloned().collect() }
+    }
+}
+
+/// How many there are.
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => f.write_str("1 rollout has ended"),
+            ended => write!(f, "{ended} rollouts have ended"),
+        }
+    }
+}
+
+/// The beginning of `text`, on one line.
+fn bounded(text: &str, chars_max: usize) -> String {
+    visible_line(text).chars().take(chars_max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use einhorn_proto::{PastOutcome, Requester, RolloutKind, RolloutOrder};
+    use einhyrningsins_supervisor::Generation;
+
+    use super::*;
+
+    fn record(generation: u64) -> RolloutRecord {
+        RolloutRecord {
+            kind: RolloutKind::Upgrade,
+            order: RolloutOrder::Smooth,
+            generation: Generation(generation),
+            from: Generation(generation - 1),
+            label: None,
+            requester: Requester::default(),
+            took: Duration::from_millis(1_500),
+            outcome: PastOutcome::Done,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn the_last_hundred_rollouts_are_kept_and_outlive_a_handover() {
+        let mut history = History::default();
+        (2..=106).for_each(|generation| history.add(record(generation), None));
+        let answer = history.answer();
+        let generations: Vec<_> = answer.rollouts.iter().map(|rollout| rollout.generation).collect();
+        assert_eq!(generations, (7..=106).collect::<Vec<_>>());
+        assert_eq!(answer.rollouts[0].took_ms, 1_500);
+        let written = serde_json::to_string(&history).unwrap();
+        let read: History = serde_json::from_str(&written).unwrap();
+        assert_eq!(read.answer(), answer);
+        assert_eq!(read.to_string(), "100 rollouts have ended");
+    }
+
+    #[test]
+    fn a_label_comes_before_the_own_name_of_a_release() {
+        let mut history = History::default();
+        history.add(RolloutRecord { label: Some("v2".to_owned()), ..record(2) }, Some("20261128".to_owned()));
+        history.add(record(3), Some("20261129".to_owned()));
+        history.add(record(4), None);
+        let answer = history.answer();
+        let names: Vec<_> = answer.rollouts.iter().map(|rollout| rollout.release.as_deref()).collect();
+        assert_eq!(names, [Some("v2"), Some("20261129"), None]);
+    }
+
+    #[test]
+    fn texts_are_bounded_and_on_one_line() {
+        let mut history = History::default();
+        let reason = Some(format!("\u{1b}[2Jno\nsuch {}", "ż".repeat(10_000)));
+        history.add(RolloutRecord { reason, ..record(2) }, Some("x\n".repeat(1_000)));
+        let [rollout] = &history.answer().rollouts[..] else { panic!() };
+        let reason = rollout.reason.as_deref().unwrap();
+        assert!(reason.starts_with("\\u{1b}[2Jno such żż"), "{reason}");
+        assert_eq!(reason.chars().count(), REASON_CHARS_MAX);
+        assert_eq!(rollout.release.as_deref(), Some(&*"x ".repeat(LABEL_CHARS_MAX / 2)));
+    }
+}

@@ -1,0 +1,189 @@
+//! `history`: the last rollouts, who asked for each, and how it ended.
+
+use std::collections::BTreeMap;
+
+use einhorn_proto::{self as proto, History, PastOutcome, PastRollout, Requester, RolloutKind, RolloutOrder};
+
+use super::{Context, Typed, typed};
+use crate::error::Error;
+use crate::table::{Align, Span, Style, Table};
+use crate::text::age;
+use crate::trust::Owner;
+
+pub(super) const DETAILS: &str = "\
+Lists the last 100 upgrades and rollbacks that have ended, oldest first. Times are UTC. \"alice as root\" is a user who \
+logged in as alice and ran the command as root, for example with sudo; \"-\" stands for something unknown. A reload keeps \
+the history; it is lost when the master exits.";
+
+/// The bytes of a process's name that the kernel keeps.
+const PROCESS_BYTES_MAX: usize = 15;
+
+/// This program's own name, which is longer.
+const OWN_NAME: &str = env!("CARGO_PKG_NAME");
+
+/// What stands for something unknown.
+const UNKNOWN: &str = "-";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+impl Typed for Args {
+    fn request(&self) -> Option<proto::Command> {
+        Some(proto::Command::History)
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        let request = proto::Command::History;
+        if context.answer.json {
+            return context.print(&request);
+        }
+        let reply = context.ask(&request, &mut |_| Ok(()))?;
+        let mut names = BTreeMap::new();
+        let mut name_of = |uid| names.entry(uid).or_insert_with(|| Owner(uid).name()).clone();
+        match reply.data.as_deref().and_then(typed::<History>) {
+            Some(History { rollouts }) if rollouts.is_empty() => {
+                context.output.text("no upgrade or rollback has ended since the master started")
+            }
+            Some(History { rollouts }) => context.output.lines(&table(&rollouts, &mut name_of).lines()),
+            None => context.output.text(&reply.message),
+        }
+    }
+}
+
+fn table(rollouts: &[PastRollout], name_of: &mut impl FnMut(u32) -> String) -> Table {
+    let mut table = Table::new(&[
+        ("ENDED", Align::Left),
+        ("GEN", Align::Right),
+        ("RELEASE", Align::Left),
+        ("KIND", Align::Left),
+        ("TOOK", Align::Right),
+        ("OUTCOME", Align::Left),
+        ("WHO", Align::Left),
+        ("WITH", Align::Left),
+        ("REASON", Align::Left),
+    ]);
+    for rollout in rollouts {
+        let (outcome, style) = match rollout.outcome {
+            PastOutcome::Done => ("done", Style::Good),
+            PastOutcome::RolledBack => ("rolled back", Style::Bad),
+            PastOutcome::Failed => ("failed", Style::Bad),
+            PastOutcome::Superseded => ("superseded", Style::Busy),
+        };
+        table.row(vec![
+            Span::plain(&rollout.ended_at),
+            Span::plain(&rollout.generation.to_string()),
+            Span::plain(rollout.release.as_deref().unwrap_or(UNKNOWN)),
+            Span::plain(kind(rollout)),
+            Span::plain(&age(rollout.took_ms)),
+            Span::new(outcome, style),
+            Span::plain(&who(&rollout.requester, name_of)),
+            Span::plain(&with(&rollout.requester)),
+            Span::plain(rollout.reason.as_deref().unwrap_or(UNKNOWN)),
+        ]);
+    }
+    table
+}
+
+fn kind(rollout: &PastRollout) -> &'static str {
+    match (rollout.kind, rollout.order) {
+        (RolloutKind::Rollback, _) => "rollback",
+        (RolloutKind::Upgrade, RolloutOrder::Smooth) => "smooth",
+        (RolloutKind::Upgrade, RolloutOrder::Fleet) => "fleet",
+        (RolloutKind::Upgrade, RolloutOrder::Canary) => "canary",
+    }
+}
+
+/// The user, and behind the one who has logged in the one as whom that asked.
+fn who(requester: &Requester, name_of: &mut impl FnMut(u32) -> String) -> String {
+    match (requester.login_uid, requester.uid) {
+        (Some(login), Some(uid)) if login != uid => format!("{} as {}", name_of(login), name_of(uid)),
+        (Some(uid), _) | (None, Some(uid)) => name_of(uid),
+        (None, None) => UNKNOWN.to_owned(),
+    }
+}
+
+/// The program of a client, or the signal and the program of its sender.
+fn with(requester: &Requester) -> String {
+    let process = requester.process.as_deref().map(|process| match &OWN_NAME[..PROCESS_BYTES_MAX] {
+        own if own == process => OWN_NAME,
+        _ => process,
+    });
+    match (&requester.signal, process) {
+        (Some(signal), Some(process)) => format!("{signal} from {process}"),
+        (Some(signal), None) => signal.clone(),
+        (None, process) => process.unwrap_or(UNKNOWN).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::table::paint;
+
+    fn rollout(generation: u64, requester: Requester) -> PastRollout {
+        PastRollout {
+            ended_at: "2026-11-28T12:40:46Z".to_owned(),
+            kind: RolloutKind::Upgrade,
+            order: RolloutOrder::Smooth,
+            generation,
+            from: generation - 1,
+            release: None,
+            requester,
+            took_ms: 4_100,
+            outcome: PastOutcome::Done,
+            reason: None,
+        }
+    }
+
+    fn shown(rollouts: &[PastRollout]) -> String {
+        let mut name_of = |uid| match uid {
+            0 => "root".to_owned(),
+            1001 => "alice".to_owned(),
+            other => other.to_string(),
+        };
+        paint(&table(rollouts, &mut name_of).lines(), None, false)
+    }
+
+    #[test]
+    fn a_row_has_who_asked_with_what_and_how_it_ended() {
+        let client = |login_uid, uid, process: &str| Requester {
+            uid,
+            login_uid,
+            process: Some(process.to_owned()),
+            ..Requester::default()
+        };
+        let signal = Some("SIGHUP".to_owned());
+        let rollouts = [
+            PastRollout {
+                release: Some("v2".to_owned()),
+                ..rollout(2, client(Some(1001), Some(0), "einhyrningsinsc"))
+            },
+            PastRollout {
+                order: RolloutOrder::Fleet,
+                outcome: PastOutcome::RolledBack,
+                reason: Some("slot 0: worker 7 exited\nwith status 1".to_owned()),
+                ..rollout(3, client(Some(1001), Some(1001), "deploy.py"))
+            },
+            PastRollout {
+                kind: RolloutKind::Rollback,
+                ..rollout(2, Requester { signal: signal.clone(), ..client(None, Some(0), "systemd") })
+            },
+            PastRollout {
+                order: RolloutOrder::Canary,
+                outcome: PastOutcome::Failed,
+                ..rollout(4, Requester { signal, uid: Some(77), ..Requester::default() })
+            },
+            PastRollout { outcome: PastOutcome::Superseded, ..rollout(5, Requester::default()) },
+        ];
+        assert_snapshot!(shown(&rollouts), @r"
+        ENDED                 GEN  RELEASE  KIND      TOOK  OUTCOME      WHO            WITH                 REASON
+        2026-11-28T12:40:46Z    2  v2       smooth    4.1s  done         alice as root  einhyrningsinsctl    -
+        2026-11-28T12:40:46Z    3  -        fleet     4.1s  rolled back  alice          deploy.py            slot 0: worker 7 exited with status 1
+        2026-11-28T12:40:46Z    2  -        rollback  4.1s  done         root           SIGHUP from systemd  -
+        2026-11-28T12:40:46Z    4  -        canary    4.1s  failed       77             SIGHUP               -
+        2026-11-28T12:40:46Z    5  -        smooth    4.1s  superseded   -              -                    -
+        ");
+    }
+}
