@@ -4,7 +4,9 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use einhorn_proto::{History, PastOutcome, PastRollout, RolloutKind, RolloutOrder, UpgradeStage};
+use einhorn_proto::{
+    History, PastOutcome, PastRollout, RolloutKind, RolloutOrder, UpgradeStage, UpgradeStatus,
+};
 use nix::sys::signal::Signal;
 use nix::unistd::getuid;
 use tests::control::typed;
@@ -14,6 +16,7 @@ tests::trials! {
     deploys_of_a_day_are_listed_with_who_asked_and_how_they_ended_and_outlive_a_reload,
     a_failed_an_aborted_and_an_impossible_deploy_are_listed_with_their_reason,
     an_upgrade_that_replaces_the_master_first_is_listed_for_the_client_that_asked_the_old_one,
+    upgrades_that_run_or_wait_during_a_reload_are_listed_for_those_who_asked_before_it,
     the_login_user_is_told_where_somebody_has_logged_in,
     a_release_is_called_by_its_label_its_file_of_variables_or_its_directory,
     a_label_that_is_no_short_line_is_refused_before_anything_begins,
@@ -161,6 +164,32 @@ fn an_upgrade_that_replaces_the_master_first_is_listed_for_the_client_that_asked
     assert_eq!(names[0], Some("v2"), "{master}");
     assert_eq!(rollouts[0].requester.process.as_deref(), Some(CLIENT), "{rollouts:?}");
     assert_eq!(rollouts[1].requester.signal.as_deref(), Some("SIGHUP"), "{rollouts:?}");
+}
+
+fn upgrades_that_run_or_wait_during_a_reload_are_listed_for_those_who_asked_before_it() {
+    let (_releases, mut master) = pool(&[]);
+    let begin = |options: &[&str]| {
+        let upgrade = ["upgrade", "--no-wait"].iter().chain(options);
+        master.ctl(upgrade).assert_code(0);
+    };
+    begin(&["--canary", "1", "--label", "v2"]);
+    begin(&["--wait", "--fleet", "--label", "v3"]);
+    master.signal(Signal::SIGHUP);
+    master.wait_status("both in line", |status| {
+        let is_soaking = |upgrade: &UpgradeStatus| upgrade.stage == UpgradeStage::Soaking;
+        status.queued == 2 && status.upgrade.as_ref().is_some_and(is_soaking)
+    });
+    master.ctl(["reload"]).assert_code(0);
+    master.ctl(["upgrade", "--continue"]).assert_code(0);
+    master.wait_log("upgrade to generation 4 done");
+    let rollouts = history(&master);
+    let done = PastOutcome::Done;
+    assert_eq!(told(&rollouts), [(1, 2, "v2", done), (2, 3, "v3", done), (3, 4, "1", done)], "{master}");
+    let orders: Vec<_> = rollouts.iter().map(|rollout| rollout.order).collect();
+    assert_eq!(orders, [RolloutOrder::Canary, RolloutOrder::Fleet, RolloutOrder::Smooth]);
+    let with = rollouts.iter().map(|rollout| &rollout.requester);
+    let with: Vec<_> = with.map(|with| with.signal.as_deref().or(with.process.as_deref())).collect();
+    assert_eq!(with, [Some(CLIENT), Some(CLIENT), Some("SIGHUP")]);
 }
 
 fn the_login_user_is_told_where_somebody_has_logged_in() {
