@@ -2,7 +2,8 @@
 //!
 //! A rollout ends with its last ack, and the next one may begin at once. Its report is given when the workers that it
 //! replaced have gone and it is settled what they have left behind, or `Policy::report_wait` later: by then it is mostly
-//! known whether they drained. The last rollout stays here, for `status`.
+//! known whether they drained. Where that is zero, it is given at once, without what is not known yet. The last rollout stays
+//! here, for `status`.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -40,6 +41,11 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// Whether its report waits for nothing: not for the workers, and not until it is settled what they have left behind.
+    pub(crate) fn is_at_once(&self) -> bool {
+        self.report_at == Some(Moment::default())
+    }
+
     fn has_waited(&self, reached: Moment) -> bool {
         !self.is_reported && self.report_at.is_some_and(|at| at <= reached)
     }
@@ -49,7 +55,8 @@ impl Ended {
     fn is_due(&self, reached: Moment, pool: &Pool, leftovers: &Leftovers) -> bool {
         let is_settled = || leftovers.untold().all(|(worker, _)| !self.old.contains(&worker));
         let is_alone = || self.old.is_subset(&pool.out_of_reach);
-        !self.is_reported && (self.has_waited(reached) && is_settled() || is_alone())
+        let is_in_time = self.has_waited(reached) && (self.is_at_once() || is_settled());
+        !self.is_reported && (is_in_time || is_alone())
     }
 }
 
@@ -73,7 +80,8 @@ impl Aftermath {
 
     /// Whether a report cannot wait any longer until it is settled what this worker has left behind.
     pub(crate) fn is_overdue(&self, reached: Moment, worker: WorkerId) -> bool {
-        self.0.iter().any(|ended| ended.has_waited(reached) && ended.old.contains(&worker))
+        let mut hurried = self.0.iter().filter(|ended| ended.has_waited(reached) && !ended.is_at_once());
+        hurried.any(|ended| ended.old.contains(&worker))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Moment> {

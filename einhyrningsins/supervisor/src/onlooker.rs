@@ -210,7 +210,8 @@ impl Onlooker {
     /// Whether somebody waits who cannot wait until every group has had its time to go.
     fn is_pressed(&self, supervisor: &Supervisor) -> bool {
         let reports = supervisor.tables.aftermath.pending();
-        let mut waits = reports.filter_map(|ended| ended.report_at);
+        // A report that is given at once does not wait for them.
+        let mut waits = reports.filter(|ended| !ended.is_at_once()).filter_map(|ended| ended.report_at);
         self.is_stopping || waits.any(|until| until <= supervisor.now)
     }
 

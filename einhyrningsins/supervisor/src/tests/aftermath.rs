@@ -266,6 +266,22 @@ fn a_report_that_can_wait_no_longer_tells_what_was_left_last() {
 }
 
 #[test]
+fn a_report_that_does_not_wait_counts_nobody_who_still_has_time_to_go() {
+    let policy = Policy { report_wait: Duration::ZERO, ..plain_policy(2) };
+    let mut play = Play::steady(policy);
+    let request = play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    play.ack(102);
+    leaves_behind(&mut play, 100, true);
+    play.ack(103);
+    let words = "upgrade to generation 2 done in 0ms; 2 old workers still finish their requests";
+    assert_eq!(play.replies, [(request, true, words.into())]);
+    assert!(!names_leftovers(&play), "{:?}", play.notices);
+    play.advance(SECOND);
+    let last = play.snapshot().last_upgrade.expect("an upgrade has ended");
+    assert!(names_leftovers(&play) && last.report.left.is_serving(), "{:?}", play.notices);
+}
+
+#[test]
 fn a_stop_gives_the_report_at_once() {
     let (mut play, request) = upgraded(reporting(2), UpgradePlan::default());
     play.stop(Stop::Gracefully);
