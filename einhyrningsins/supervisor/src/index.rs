@@ -11,6 +11,7 @@ use super::moment::Moment;
 use super::rules::Step;
 use super::signal::Pid;
 use super::slot::{Holder, Slot};
+use super::slots::Slots;
 use super::worker::Worker;
 
 /// Sets and counts.
@@ -40,6 +41,8 @@ pub(crate) struct Index {
     acked_successors: BTreeSet<SlotNumber>,
     /// Slots without a successor, by generation.
     settled: BTreeMap<Generation, BTreeSet<SlotNumber>>,
+    /// The slots as those see them who have a socket for each.
+    pub(crate) sockets: Slots,
 }
 
 /// How many undrained workers there are.
@@ -145,19 +148,21 @@ impl Index {
     pub(crate) fn of(workers: &BTreeMap<WorkerId, Worker>, slots: &BTreeMap<SlotNumber, Slot>) -> Self {
         let mut index = Self::default();
         workers.values().for_each(|worker| index.add_worker(worker));
-        slots.iter().for_each(|(number, slot)| index.note_slot(*number, slot, workers, true));
+        slots.iter().for_each(|(number, slot)| index.open_slot(*number, slot, workers));
         index
     }
 
     /// A worker came to be.
     pub(crate) fn add_worker(&mut self, worker: &Worker) {
         self.numbers.take(worker.index);
+        self.sockets.add_worker(worker.slot, worker.is_up());
         self.note_worker(worker.id, None, Some(Entry::of(worker)));
     }
 
     /// A worker is gone.
     pub(crate) fn remove_worker(&mut self, worker: &Worker) {
         self.numbers.give_back(worker.index);
+        self.sockets.remove_worker(worker.slot, worker.is_up());
         self.note_worker(worker.id, Some(Entry::of(worker)), None);
     }
 
@@ -197,6 +202,28 @@ impl Index {
         if *of_generation == Undrained::default() {
             self.by_generation.remove(&entry.generation);
         }
+    }
+
+    /// There is one more slot.
+    pub(crate) fn open_slot(
+        &mut self,
+        number: SlotNumber,
+        slot: &Slot,
+        workers: &BTreeMap<WorkerId, Worker>,
+    ) {
+        self.sockets.open(number);
+        self.note_slot(number, slot, workers, true);
+    }
+
+    /// There was a slot like this.
+    pub(crate) fn close_slot(
+        &mut self,
+        number: SlotNumber,
+        slot: &Slot,
+        workers: &BTreeMap<WorkerId, Worker>,
+    ) {
+        self.sockets.close(number);
+        self.note_slot(number, slot, workers, false);
     }
 
     /// Notes that there is a slot like this, or no more.

@@ -273,7 +273,7 @@ impl Pool {
         let numbers: Vec<_> = (0..).map(SlotNumber).filter(is_free).take(count as usize).collect();
         for number in numbers {
             let slot = Slot::new(generation, due);
-            self.index.note_slot(number, &slot, &self.workers, true);
+            self.index.open_slot(number, &slot, &self.workers);
             self.slots.insert(number, slot);
         }
     }
@@ -281,7 +281,7 @@ impl Pool {
     /// Closes a slot, and names the workers that are left without one.
     pub(crate) fn close_slot(&mut self, number: SlotNumber) -> Vec<WorkerId> {
         let closed = self.slots.remove(&number);
-        closed.iter().for_each(|slot| self.index.note_slot(number, slot, &self.workers, false));
+        closed.iter().for_each(|slot| self.index.close_slot(number, slot, &self.workers));
         closed.iter().flat_map(Slot::workers).collect()
     }
 
@@ -420,11 +420,12 @@ impl Pool {
         let after = Entry::of(worker);
         let number = worker.slot;
         self.index.note_worker(id, Some(before), Some(after));
-        // Whether the successor in its slot has acked may have changed.
-        if before.is_up != after.is_up
-            && let Some(slot) = self.slots.get(&number)
-        {
-            self.index.note_slot(number, slot, &self.workers, true);
+        if before.is_up != after.is_up {
+            self.index.sockets.set_serving(number, after.is_up);
+            // Whether the successor in the slot has acked may have changed.
+            if let Some(slot) = self.slots.get(&number) {
+                self.index.note_slot(number, slot, &self.workers, true);
+            }
         }
         Some(changed)
     }

@@ -1,8 +1,9 @@
 //! Steering: listeners follow the slots. New connections go to slots that serve, the listener of a removed slot
 //! is closed, and a listener that a worker shut down, which ends it for all holders, is revived.
 //!
-//! Each round compares the slots with what the kernel was last configured for, and sets only the difference.
-//! So no way in which a slot appears, disappears or loses its worker can be missed.
+//! Each round looks at the slots that have changed since the last, compares them with what the kernel was last configured
+//! for, and sets only the difference. So no way in which a slot appears, disappears or loses its worker can be missed, and a
+//! round of a large pool costs what has changed in it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -36,6 +37,8 @@ pub(super) struct Steering {
     orders: HashMap<usize, Vec<SlotNumber>>,
     /// Something has happened since the last look at the slots.
     is_stale: bool,
+    /// The revision of the slots at that look.
+    followed: Option<u64>,
     is_any_new: bool,
     tell_not_before: Option<Instant>,
 }
@@ -49,6 +52,7 @@ impl Default for Steering {
             next_token: 0,
             orders: HashMap::new(),
             is_stale: true,
+            followed: None,
             is_any_new: true,
             tell_not_before: None,
         }
@@ -118,10 +122,15 @@ impl Listeners {
 
     fn steer(&mut self, core: &Supervisor, registry: &Registry, log: &mut Log) -> bool {
         let open_slots = core.slots();
+        let followed = self.steering.followed.replace(open_slots.revision());
         let mut has_changed = false;
         for (number, bound) in self.bound.iter_mut().enumerate() {
             let Bound::PerSlot(group) = bound else { continue };
-            for slot in group.gone(&open_slots) {
+            let changed = followed.and_then(|revision| open_slots.changed_since(revision));
+            if changed.is_some_and(|changed| group.is_steered(open_slots, changed)) {
+                continue;
+            }
+            for slot in group.gone(open_slots) {
                 if let Some(listener) = group.of(slot) {
                     self.steering.forget(registry, (number, Some(slot)), listener);
                 }
@@ -129,7 +138,7 @@ impl Listeners {
                 // The last listener of a group stays.
                 self.steering.is_any_new = true;
             }
-            if let Err(error) = group.steer(&open_slots) {
+            if let Err(error) = group.steer(open_slots) {
                 let address = group.address();
                 log.warn(format_args!(
                     "{address}: cannot change which slots get new connections; the distribution stays as it was: {error}"

@@ -141,3 +141,31 @@ fn through_an_upgrade_every_slot_gets_new_connections() {
         }
     }
 }
+
+#[test]
+fn a_round_of_a_large_pool_shows_what_has_changed_in_it() {
+    const WORKERS: u32 = 300;
+    let mut play = Play::steady(plain_policy(WORKERS));
+    let mut seen = play.supervisor.slots().revision();
+    let mut changed = |play: &Play| {
+        let slots = play.supervisor.slots();
+        let changed = slots.changed_since(seen).map(|slots| slots.map(|slot| slot.0).collect::<Vec<_>>());
+        seen = slots.revision();
+        changed
+    };
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    for pid in 100..400 {
+        assert_eq!(changed(&play), Some(vec![]), "a successor starts");
+        play.ack(pid + 300);
+        assert_eq!(changed(&play), Some(vec![]), "it serves, and the worker before it drains");
+        play.exit(pid);
+        assert_eq!(changed(&play), Some(vec![]), "that is gone");
+    }
+    assert_eq!(play.replies.len(), 1);
+    play.exit(407);
+    assert_eq!(changed(&play), Some(vec![7]), "nobody serves there");
+    play.advance(SECOND);
+    assert_eq!(changed(&play), Some(vec![7]), "the next worker has its socket");
+    play.ack(700);
+    assert_eq!(changed(&play), Some(vec![7]), "it serves");
+}

@@ -36,6 +36,9 @@ pub struct PerSlot {
     /// Whether the kernel refused the last program.
     #[serde(skip)]
     is_refused: bool,
+    /// Whether any slot served at the last decision. If none does, all get connections.
+    #[serde(skip)]
+    was_served: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ impl PerSlot {
     /// The group of `members`, in the kernel's order if that is known; `None` if there are none.
     pub(super) fn new(members: Vec<Member>, is_order_known: bool) -> Option<Self> {
         let is_any = !members.is_empty();
-        is_any.then_some(Self { members, told: None, is_order_known, is_refused: false })
+        is_any.then_some(Self { members, told: None, is_order_known, is_refused: false, was_served: false })
     }
 
     /// Starts with `first`, which belongs to slot 0, and binds one more for each other of the first `slots`
@@ -77,7 +80,7 @@ impl PerSlot {
         let others = (1..slots).map(|slot| Ok(Member::new(SlotNumber(slot), bind_member(&first)?)));
         let mut members = others.collect::<Result<Vec<_>, BindError>>()?;
         members.insert(0, Member::new(SlotNumber(0), first));
-        Ok(Self { members, told: None, is_order_known: true, is_refused: false })
+        Ok(Self { members, told: None, is_order_known: true, is_refused: false, was_served: false })
     }
 
     /// Distributes all listeners over the first `slots` slots as far as there are enough slots. Which slot had
@@ -181,6 +184,24 @@ impl PerSlot {
         members.filter(|slot| open_slots.is_gone(*slot)).collect()
     }
 
+    /// Whether nothing is to be done for the group, if no slots but `changed` have changed since the last
+    /// [`Self::steer`]. It looks at no others.
+    pub fn is_steered(&self, open_slots: &Slots, changed: impl IntoIterator<Item = SlotNumber>) -> bool {
+        let is_told = self.told.as_ref().is_some_and(|told| told.size == self.members.len());
+        let is_right = |slot| {
+            let member = self.position(slot).map(|at| &self.members[at]);
+            member.is_none_or(|member| {
+                member.is_live == self.should_be_live(slot, open_slots) && !open_slots.is_gone(slot)
+            })
+        };
+        let is_settled = is_told && !self.is_refused && self.was_served == open_slots.is_served();
+        is_settled && changed.into_iter().all(is_right)
+    }
+
+    fn should_be_live(&self, slot: SlotNumber, open_slots: &Slots) -> bool {
+        !self.is_order_known || open_slots.is_live(slot)
+    }
+
     /// Sends new connections to the members that are live according to `open_slots`.
     ///
     /// # Errors
@@ -188,8 +209,9 @@ impl PerSlot {
     /// is returned once.
     pub fn steer(&mut self, open_slots: &Slots) -> io::Result<()> {
         self.is_order_known |= self.members.len() == 1;
-        for member in &mut self.members {
-            member.is_live = !self.is_order_known || open_slots.is_live(member.slot);
+        self.was_served = open_slots.is_served();
+        for at in 0..self.members.len() {
+            self.members[at].is_live = self.should_be_live(self.members[at].slot, open_slots);
         }
         self.limit_left_out(open_slots);
         let result = self.tell(self.live());
@@ -273,7 +295,10 @@ impl PerSlot {
     }
 
     fn position(&self, slot: SlotNumber) -> Option<usize> {
-        self.members.iter().position(|member| member.slot == slot)
+        let has = |member: &Member| member.slot == slot;
+        // Until one leaves, each is at the place of its number.
+        let own = Some(slot.0 as usize).filter(|at| self.members.get(*at).is_some_and(has));
+        own.or_else(|| self.members.iter().position(has))
     }
 
     /// The address that all members share.
