@@ -34,7 +34,7 @@ pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> V
         log.error(format_args!("cannot read signals: {}", io::Error::from(errno)));
         Vec::new()
     });
-    ready.signals = received.len() == SIGNALS_PER_ROUND;
+    ready.signals = signals.has_more();
     received.retain(|received| {
         let is_of_child = received.signal == Signal::SIGCHLD;
         if is_of_child {

@@ -40,18 +40,20 @@ pub struct Received {
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
+    handled: SigSet,
+    has_more: bool,
 }
 
 impl Signals {
-    /// Takes over all signals. Those in `handled` are blocked, in this thread and in threads that it creates from
-    /// now on, and arrive on a descriptor. The others no longer end the process, except those of a fault
-    /// ([`CRASHES`]) and SIGKILL. Call it before the first thread is created: a thread that does not block a
-    /// signal loses it.
+    /// Takes over all signals. They are blocked, in this thread and in threads that it creates from now on, and those in
+    /// `handled` arrive on a descriptor. The others no longer end the process, except those of a fault ([`CRASHES`])
+    /// and SIGKILL. Call it before the first thread is created: a thread that does not block a signal loses it, or dies of
+    /// it.
     ///
-    /// All but SIGCHLD are ignored, the handled ones too. A signal that is blocked arrives on the descriptor even
-    /// if it is ignored, and a program that this process executes inherits both: if it is a shell, which empties
-    /// the mask, a signal is lost instead of ending the process. With SIGCHLD ignored the kernel would reap our
-    /// children itself, so it gets its default disposition; our parent may have ignored it.
+    /// The handled ones, except SIGCHLD, are ignored. A signal that is blocked arrives on the descriptor even if it is
+    /// ignored, and a program that this process executes inherits both: if it is a shell, which empties the mask, a
+    /// signal is lost instead of ending the process. With SIGCHLD ignored the kernel would reap our children itself, so it
+    /// gets its default disposition; our parent may have ignored it. About the others see [`Unhandled`].
     ///
     /// # Errors
     /// EMFILE, ENFILE or ENOMEM.
@@ -59,20 +61,25 @@ impl Signals {
     /// # Source
     /// `signalfd(2)`; `sigaction(2)`; POSIX, "Signal Actions": ignoring a signal discards a pending one.
     pub fn new(handled: &[Signal]) -> Result<Self, Errno> {
-        let set: SigSet = handled.iter().copied().collect();
+        let unhandled = Unhandled::beside(handled);
+        let handled: SigSet = handled.iter().copied().collect();
         // Block first: with its default disposition, a signal that arrives now would end the master.
-        set.thread_block()?;
+        handled.thread_block()?;
+        unhandled.block()?;
         let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         // SAFETY: the default disposition runs no code of ours.
         unsafe { sigaction(Signal::SIGCHLD, &action) }?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let mut signals = Self { fd };
+        let mut read = unhandled.0;
+        read.extend(&handled);
+        let fd = SignalFd::with_flags(&read, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let mut signals = Self { fd, handled, has_more: true };
+        let is_other = |signal: &c_int| !is_spared(*signal) && !unhandled.contains(*signal);
         let unignored: Vec<_> = (1..=SIGNAL_MAX)
-            .filter(|signal| !is_spared(*signal) && disposition(*signal) != libc::SIG_IGN)
+            .filter(|signal| is_other(signal) && disposition(*signal) != libc::SIG_IGN)
             .collect();
         if !unignored.is_empty() {
             let pending = signals.drain(usize::MAX)?;
-            unignored.into_iter().for_each(ignore);
+            unignored.into_iter().for_each(|signal| set_disposition(signal, libc::SIG_IGN));
             for Received { signal, .. } in pending {
                 raise(signal)?;
             }
@@ -80,30 +87,91 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Takes the signals that have arrived, at most `max`; empty if there are none. Never blocks.
+    /// Takes the signals that have arrived, at most `max`, and returns those that are handled. Never blocks.
     ///
     /// # Errors
     /// None known; passes on what the kernel returns.
     pub fn drain(&mut self, max: usize) -> Result<Vec<Received>, Errno> {
         let mut received = Vec::new();
-        while received.len() < max {
+        self.has_more = false;
+        for _ in 0..max {
             match self.fd.read_signal() {
                 Ok(Some(info)) => received.extend(Received::new(&info)),
-                Ok(None) => break,
+                Ok(None) => return Ok(self.handled(received)),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(received)
+        self.has_more = true;
+        Ok(self.handled(received))
+    }
+
+    fn handled(&self, mut received: Vec<Received>) -> Vec<Received> {
+        received.retain(|received| self.handled.contains(received.signal));
+        received
+    }
+
+    /// Whether the last [`Self::drain`] may have left some.
+    pub fn has_more(&self) -> bool {
+        self.has_more
     }
 }
 
-/// Whether a signal keeps its disposition: it reports a fault, suspends or resumes as a shell expects, or cannot be
-/// ignored.
+/// The signals that may be blocked, and that nobody handles or causes.
+///
+/// While this process runs, they are blocked and have their default dispositions; [`Signals`] reads them from its descriptor
+/// and drops them. If they were ignored instead, as the handled ones are, the child of each spawn would have to reset
+/// each of them, with a system call each. A program that this process executes must not find them so: if it empties its
+/// mask, it would die of one that was pending.
+#[derive(Debug, Clone, Copy)]
+pub struct Unhandled(SigSet);
+
+impl Unhandled {
+    pub fn beside(handled: &[Signal]) -> Self {
+        let mut set = SigSet::all();
+        // A write to a pipe that nobody reads makes a SIGPIPE for the thread that writes, which would have to be read.
+        let others = [Signal::SIGPIPE].iter().chain(handled).chain(&CRASHES).chain(&SPARED);
+        others.for_each(|signal| set.remove(*signal));
+        Self(set)
+    }
+
+    fn contains(self, signal: c_int) -> bool {
+        // SAFETY: reads a set that is initialised.
+        unsafe { libc::sigismember(self.0.as_ref(), signal) == 1 }
+    }
+
+    fn set_dispositions(self, disposition: libc::sighandler_t) {
+        let signals = (1..=SIGNAL_MAX).filter(|signal| self.contains(*signal));
+        signals.for_each(|signal| set_disposition(signal, disposition));
+    }
+
+    /// Blocks them, and gives them their default dispositions.
+    ///
+    /// # Errors
+    /// None known; passes on what the kernel returns.
+    pub fn block(self) -> Result<(), Errno> {
+        self.0.thread_block()?;
+        self.set_dispositions(libc::SIG_DFL);
+        Ok(())
+    }
+
+    /// Ignores them and unblocks them, for a program that this process is about to execute. What was pending is gone.
+    ///
+    /// # Errors
+    /// None known; passes on what the kernel returns.
+    pub fn ignore(self) -> Result<(), Errno> {
+        self.set_dispositions(libc::SIG_IGN);
+        self.0.thread_unblock()
+    }
+}
+
+/// Signals that suspend or resume as a shell expects, or cannot be ignored.
+const SPARED: [Signal; 5] =
+    [Signal::SIGCHLD, Signal::SIGCONT, Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGTSTP];
+
+/// Whether a signal keeps its disposition: it is one of those, or reports a fault.
 fn is_spared(signal: c_int) -> bool {
-    const OTHERS: [Signal; 5] =
-        [Signal::SIGCHLD, Signal::SIGCONT, Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGTSTP];
-    CRASHES.iter().chain(&OTHERS).any(|spared| *spared as c_int == signal)
+    CRASHES.iter().chain(&SPARED).any(|spared| *spared as c_int == signal)
 }
 
 /// The handler of a signal in this process, `SIG_DFL` or `SIG_IGN`. Asks the kernel, because the C library hides two
@@ -123,12 +191,12 @@ pub(super) fn disposition(signal: c_int) -> libc::sighandler_t {
     action[0]
 }
 
-/// Ignores a signal, including those two that the C library hides. It installs its handlers for them when it needs
-/// them.
-fn ignore(signal: c_int) {
+/// Ignores a signal or gives it its default disposition, including those two that the C library hides. It installs its
+/// handlers for them when it needs them.
+fn set_disposition(signal: c_int, disposition: libc::sighandler_t) {
     let mut action = KernelAction::default();
-    action[0] = libc::SIG_IGN;
-    // SAFETY: ignoring runs no code, and the kernel reads no more than `action` has.
+    action[0] = disposition;
+    // SAFETY: neither disposition runs code of ours, and the kernel reads no more than `action` has.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,

@@ -18,11 +18,13 @@ use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 
 use super::{Checked, DIRECTORY, Handover, environment, format};
+use crate::master::HANDLED_SIGNALS;
 use crate::master::parts::Parts;
 use crate::release::{ProgramFile, RUNNING};
 use crate::sys::closer::CLOSER;
 use crate::sys::inherit::{naming, set_close_on_exec};
 use crate::sys::memory_file::sealed_file;
+use crate::sys::signals::Unhandled;
 use crate::sys::surroundings::{ExecFailure, Surroundings};
 
 /// How long an exec waits for the writer of the log, whose last line it would cut.
@@ -132,10 +134,13 @@ fn become_program(launch: &Launch<'_>, before: &Surroundings, kept: &[RawFd]) ->
     // A program that runs in between and knows nothing of workers, such as a shell, may wait for its own
     // children.
     let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
+    let unhandled = Unhandled::beside(&HANDLED_SIGNALS);
     let _ = children.thread_unblock();
+    let _ = unhandled.ignore();
     set_close_on_exec(kept, false);
     let failure = surroundings.execute(path, argv, before);
     set_close_on_exec(kept, true);
+    let _ = unhandled.block();
     let _ = children.thread_block();
     match failure {
         ExecFailure::Limit(limit, errno) => {
