@@ -1,6 +1,7 @@
 //! What processes use of the machine, and whether others wait for it.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -65,9 +66,28 @@ pub struct Stall {
     pub recent_permille: u32,
 }
 
-/// For a CPU; `None` where the kernel does not count that.
-pub fn cpu_stall() -> Option<Stall> {
-    stall(Path::new("/proc/pressure/cpu"))
+/// The file that says how long processes have waited for a CPU: those of the cgroup of this process, if it is one of version 2,
+/// or else of the whole machine.
+///
+/// # Source
+/// The kernel's `cgroup-v2.rst`, `cpu.pressure`: it counts waits for the quota of the group, too.
+pub fn cpu_pressure() -> PathBuf {
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    pressure_of_cgroup(&cgroup, Path::new("/sys/fs/cgroup")).unwrap_or_else(|| "/proc/pressure/cpu".into())
+}
+
+/// That of the cgroup that `/proc/self/cgroup` names.
+fn pressure_of_cgroup(cgroup: &str, mount: &Path) -> Option<PathBuf> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Beside cgroups of version 1, those of version 2 are mounted in a folder of their own.
+    let files = ["", "unified"].map(|folder| mount.join(folder).join(path).join("cpu.pressure"));
+    // It cannot be read where `cgroup.pressure` is off.
+    files.into_iter().find(|file| stall(file).is_some())
+}
+
+/// For a CPU, by the file of [`cpu_pressure`]; `None` where the kernel does not count that.
+pub fn cpu_stall(pressure: &Path) -> Option<Stall> {
+    stall(pressure)
 }
 
 /// For memory; `None` where the kernel does not count that.
@@ -90,7 +110,6 @@ fn stall(file: &Path) -> Option<Stall> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::hint::black_box;
 
     use super::*;
@@ -125,5 +144,39 @@ mod tests {
             fs::write(&file, text).unwrap();
             assert_eq!(stall(&file), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_pressure_in_the_cgroup_of_the_process_counts_where_it_is_known() {
+        let mount = tempfile::tempdir().unwrap();
+        let write = |folder: &str, text: &str| {
+            let folder = mount.path().join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("cpu.pressure"), text).unwrap();
+            Some(folder.join("cpu.pressure"))
+        };
+        let some = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
+        let found = |cgroup: &str| pressure_of_cgroup(cgroup, mount.path());
+        assert_eq!(found("0::/web/server\n"), None);
+        write("web/server", "");
+        assert_eq!(found("0::/web/server\n"), None, "it is off");
+        let own = write("web/server", some);
+        write("web", some);
+        assert_eq!(found("4:cpu:/a\n0::/web/server\n"), own);
+        let beside = write("unified/a/b", some);
+        assert_eq!(found("4:cpu:/a\n0::/a/b\n"), beside);
+        assert_eq!(found("4:cpu:/web/server\n"), None, "version 1 has none");
+        assert_eq!(found("0::/../../web\n"), None, "outside of what is mounted");
+    }
+
+    #[test]
+    fn waits_for_a_cpu_are_known_where_the_kernel_counts_them() {
+        let file = cpu_pressure();
+        let first = cpu_stall(&file);
+        assert_eq!(first.is_some(), stall(Path::new("/proc/pressure/cpu")).is_some(), "{}", file.display());
+        let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = pressure_of_cgroup(&cgroup, Path::new("/sys/fs/cgroup"));
+        assert!(own.is_none_or(|own| own == file), "{}", file.display());
+        assert!(cpu_stall(&file).map(|stall| stall.total) >= first.map(|stall| stall.total));
     }
 }
