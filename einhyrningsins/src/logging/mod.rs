@@ -10,35 +10,37 @@
 //! Lines that do not fit, or cannot be written, are dropped whole and counted; the count is logged when the reader or the
 //! room is back.
 
+mod line;
+mod sink;
+mod syslog;
+
 use std::collections::VecDeque;
-use std::env;
-use std::fmt::{self, Display, Write as _};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::os::unix::net::UnixDatagram;
+use std::fmt::{Display, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use einhorn_proto::{Notice, Severity, visible_json, visible_line};
+use einhorn_proto::{Notice, Severity, visible_line};
 use mio::Interest;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, send};
-use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
-use syslog::{Facility, Formatter3164, LogFormat as _};
 
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
 use crate::einhorn;
-use crate::forms::{self, severity_name};
+use crate::forms;
 use crate::sys::inherit::Kept;
-use crate::sys::local_time::time_of_day;
 use crate::sys::open::open_or_create;
 use crate::sys::writer::{self, Target, Writer};
+
+use line::{Dress, Line};
+use sink::Sink;
+use syslog::{SYSLOG_SOCKET, Syslog};
 
 /// How many bytes wait for the reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
@@ -48,12 +50,6 @@ const BATCH_BYTES: usize = 16 * 1024;
 
 /// How long a process that ends waits for the reader of its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
-
-/// The socket of the system's syslog. Source: `syslog(3)`.
-const SYSLOG_SOCKET: &str = "/dev/log";
-
-/// Standard error as a path, to examine and to open again. Source: `proc_pid_fd(5)`.
-const STDERR_PATH: &str = "/proc/self/fd/2";
 
 /// The name of the program in every line.
 const PROGRAM: &str = "einhyrningsins";
@@ -102,12 +98,6 @@ pub struct Log {
 }
 
 #[derive(Debug)]
-struct Syslog {
-    socket: UnixDatagram,
-    formatter: Formatter3164,
-}
-
-#[derive(Debug)]
 struct LogFile(Arc<File>);
 
 impl From<OwnedFd> for LogFile {
@@ -120,44 +110,6 @@ impl AsFd for LogFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-#[derive(Debug, Default)]
-enum Sink {
-    /// Not yet: the log of a state that is only looked at.
-    #[default]
-    Nowhere,
-    /// A second, non-blocking open file for the same pipe or terminal.
-    Reopened(File),
-    /// Standard error is a socket.
-    Socket,
-    /// Standard error is a regular file, which has no reader to wait for.
-    Direct,
-    /// What may make its writer wait.
-    Thread(Writer, Target),
-}
-
-/// What a line of text has beside its message.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Dress {
-    /// Time, name, pid and level.
-    #[default]
-    Full,
-    /// A priority, as in `sd-daemon(3)`.
-    Journal,
-    /// The time of day, and the level.
-    Terminal { has_colours: bool },
-}
-
-/// A log line in JSON.
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: String,
-    level: &'a str,
-    pid: u32,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a Notice>,
 }
 
 impl Log {
@@ -289,12 +241,7 @@ impl Log {
 
     /// The descriptor to wait on for the reader, and for what; `None` if there is none.
     pub fn descriptor(&self) -> Option<(RawFd, Interest)> {
-        match &self.sink {
-            Sink::Reopened(file) => Some((file.as_raw_fd(), Interest::WRITABLE)),
-            Sink::Socket => Some((libc::STDERR_FILENO, Interest::WRITABLE)),
-            Sink::Thread(writer, _) => Some((writer.news()?.as_raw_fd(), Interest::READABLE)),
-            Sink::Direct | Sink::Nowhere => None,
-        }
+        self.sink.descriptor()
     }
 
     /// Whether lines wait for the reader.
@@ -423,48 +370,11 @@ impl Log {
     fn write_line(&mut self, severity: Severity, message: &str, notice: Option<&Notice>) {
         let mut line = std::mem::take(&mut self.line);
         line.clear();
+        let dress = if self.file.is_some() { Dress::Full } else { self.dress };
         // Writing to a string does not fail.
-        let _ = self.format_line(&mut line, severity, message, notice);
+        let _ = Line { severity, message, notice, pid: self.pid }.write(&mut line, self.config.format, dress);
         self.pending.extend(line.as_bytes());
         self.line = line;
-    }
-
-    fn format_line(
-        &self,
-        line: &mut String,
-        severity: Severity,
-        message: &str,
-        notice: Option<&Notice>,
-    ) -> fmt::Result {
-        let time = || humantime::format_rfc3339_millis(SystemTime::now());
-        let level = match severity {
-            Severity::Error => "ERROR",
-            Severity::Warn => "WARN",
-            Severity::Info => "INFO",
-            Severity::Debug => "DEBUG",
-        };
-        match self.config.format {
-            LogFormat::Text => match self.dress {
-                Dress::Journal if self.file.is_none() => {
-                    writeln!(line, "<{}>{message}", syslog_severity(severity) as u8)
-                }
-                Dress::Terminal { has_colours } if self.file.is_none() => {
-                    let colour = if has_colours { colour_of(severity) } else { "" };
-                    let end = if colour.is_empty() { "" } else { "\x1b[0m" };
-                    writeln!(line, "{} {colour}{level}{end}: {message}", time_of_day())
-                }
-                _ => writeln!(line, "{} {PROGRAM}[{}] {level}: {message}", time(), self.pid),
-            },
-            LogFormat::Einhorn => writeln!(line, "[MASTER {}] {level}: {message}", self.pid),
-            LogFormat::Json => {
-                let (time, message) = (time().to_string(), message.to_owned());
-                let json =
-                    JsonLine { time, level: severity_name(severity), pid: self.pid, message, data: notice };
-                // It contains nothing that JSON cannot express.
-                let json = serde_json::to_string(&json).unwrap_or_default();
-                writeln!(line, "{}", visible_json(&json))
-            }
-        }
     }
 }
 
@@ -474,109 +384,9 @@ impl Drop for Log {
     }
 }
 
-impl Dress {
-    fn of_stderr(has_colours: Option<bool>) -> Self {
-        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        if is_journal(env::var("JOURNAL_STREAM").ok().as_deref()) {
-            Self::Journal
-        } else if io::stderr().is_terminal() {
-            let may_have = || !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb");
-            Self::Terminal { has_colours: has_colours.unwrap_or_else(may_have) }
-        } else {
-            Self::Full
-        }
-    }
-}
-
-/// Whether standard error is the stream that `JOURNAL_STREAM` names, by device and inode. A process that has only
-/// inherited the variable may have another. Source: `systemd.exec(5)`.
-fn is_journal(stream: Option<&str>) -> bool {
-    let named = stream.and_then(|stream| stream.split_once(':'));
-    let named = named.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
-    fstat(io::stderr()).is_ok_and(|found| named == Some((found.st_dev, found.st_ino)))
-}
-
-fn colour_of(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Error => "\x1b[31m",
-        Severity::Warn => "\x1b[33m",
-        Severity::Info => "",
-        Severity::Debug => "\x1b[2m",
-    }
-}
-
-impl Sink {
-    fn of_stderr() -> Self {
-        let Ok(kind) = fs::metadata(STDERR_PATH).map(|metadata| metadata.file_type()) else {
-            return Self::Direct;
-        };
-        if kind.is_socket() {
-            return Self::Socket;
-        }
-        if !kind.is_fifo() && !io::stderr().is_terminal() {
-            return Self::Direct;
-        }
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let reopened = OpenOptions::new().write(true).custom_flags(flags).open(STDERR_PATH);
-        // The file may be of a user that we are not.
-        reopened.map_or_else(|_| Self::Thread(Writer::new(), Target::Stderr), Self::Reopened)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Reopened(file) => file.write(bytes).map_err(|error| errno(&error)),
-            Self::Socket => send(libc::STDERR_FILENO, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
-            Self::Direct => nix::unistd::write(io::stderr().as_fd(), bytes),
-            Self::Thread(writer, target) => writer.write(target, bytes),
-            Self::Nowhere => Err(Errno::EAGAIN),
-        }
-    }
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-fn syslog_severity(severity: Severity) -> syslog::Severity {
-    match severity {
-        Severity::Error => syslog::Severity::LOG_ERR,
-        Severity::Warn => syslog::Severity::LOG_WARNING,
-        Severity::Info => syslog::Severity::LOG_INFO,
-        Severity::Debug => syslog::Severity::LOG_DEBUG,
-    }
-}
-
-impl Syslog {
-    fn connect() -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        socket.connect(SYSLOG_SOCKET)?;
-        let formatter = Formatter3164 {
-            facility: Facility::LOG_DAEMON,
-            hostname: None,
-            process: PROGRAM.to_owned(),
-            pid: std::process::id(),
-        };
-        Ok(Self { socket, formatter })
-    }
-
-    /// Sends a line, or drops it if syslog does not take it at once.
-    fn send(&mut self, severity: Severity, message: &dyn Display) {
-        let mut datagram = Vec::new();
-        if self.formatter.format(&mut datagram, syslog_severity(severity), message).is_ok()
-            && self.socket.send(&datagram).is_err()
-        {
-            // syslogd was restarted, so its socket is a new one.
-            if let Ok(fresh) = Self::connect() {
-                *self = fresh;
-                let _ = self.socket.send(&datagram);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Read;
 
     use super::*;
