@@ -22,6 +22,11 @@ const FORMAT_1: &[u8] = include_bytes!("format-1.state");
 /// The same state, as this program writes it after it has read that of format 1.
 const FORMAT_2: &[u8] = include_bytes!("format-2.state");
 
+/// The state of another master, made in the same way: canaries in their soak after another upgrade; four draining workers of two
+/// generations; a process that one has left behind; a worker whose standard error is captured until its ack; clients that wait, follow and
+/// have sent half a request. Paths and environments were changed.
+const FORMAT_4: &[u8] = include_bytes!("format-4.state");
+
 fn state_of(bytes: &[u8], format: u32) -> (Origin, Parts) {
     let (header, body) = Header::parse(bytes).unwrap();
     assert_eq!(header, Header { format, image: 30 });
@@ -33,6 +38,11 @@ fn written(parts: &Parts) -> Value {
     let bytes = to_bytes(30, None, &core_to_bytes(&parts.core).unwrap(), parts).unwrap();
     let (header, body) = Header::parse(&bytes).unwrap();
     assert_eq!((header.format, header.image), (4, 30));
+    in_one_object(body)
+}
+
+/// The three lines of a state since format 4.
+fn in_one_object(body: &[u8]) -> Value {
     let lines = body.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap());
     let Ok([origin, core, mut all]) = <[Value; 3]>::try_from(lines.collect::<Vec<_>>()) else { panic!() };
     all["core"] = core;
@@ -164,6 +174,26 @@ fn format_2_is_read_to_the_last_field() {
     assert_eq!(old["core"]["policy"]["graceful_signal"].take(), "SIGUSR2");
     assert_kept(&old, &with_origin(written(&parts), &origin), "");
     assert_eq!(parts.core.tables().unwrap(), state_of(FORMAT_1, 1).1.core.tables().unwrap());
+}
+
+#[test]
+fn format_4_is_read_to_the_last_field() {
+    let (origin, parts) = state_of(FORMAT_4, 4);
+    let (_, body) = Header::parse(FORMAT_4).unwrap();
+    let mut old = in_one_object(body);
+    // Another thread closes it.
+    assert_eq!(old.as_object_mut().unwrap().remove("closing"), Some(serde_json::json!([31])));
+    assert_kept(&old, &with_origin(written(&parts), &origin), "");
+
+    let pool = parts.core.snapshot(origin.written_at);
+    assert_eq!((pool.state, pool.wanted), (Stage::Upgrading, 4));
+    assert_eq!((pool.up, pool.starting, pool.draining), (3, 0, 4));
+    assert_eq!(pool.upgrade.unwrap().stage, UpgradeStage::Soaking);
+    let last = pool.last_upgrade.unwrap().report;
+    assert_eq!((last.generation, last.left.left_behind, last.left.listening), (2, 1, 1));
+    let leftovers: Vec<_> = pool.leftovers.iter().map(|left| (left.pid, &left.members[..])).collect();
+    assert_eq!(leftovers, [(10_487, &[10_488][..])]);
+    assert_eq!(pool.slots[3].last_death.as_ref().unwrap().reason, "was killed by SIGKILL");
 }
 
 #[test]
@@ -320,7 +350,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
-        for whole in [FORMAT_1, FORMAT_2] {
+        for whole in [FORMAT_1, FORMAT_2, FORMAT_4] {
             let at = at.index(whole.len());
             let mut state = whole.to_vec();
             state[at] = byte;
