@@ -23,28 +23,28 @@ pub struct PastRollout {
     pub ended_at: String,
     /// Upgrade, or rollback by command.
     pub kind: RolloutKind,
-    /// In which order it replaced the workers.
+    /// The order that was asked for.
     pub order: RolloutOrder,
     /// The generation that it led to.
     pub generation: u64,
     /// The generation that served before.
     pub from: u64,
-    /// What the release of `generation` is called, if that is known.
+    /// The name of the release of `generation`, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// Who asked for it.
+    /// Who asked for it; of several, the first.
     #[serde(default)]
     pub requester: Requester,
     /// How long it took, in milliseconds, from the first worker that it replaced to its end.
     pub took_ms: u64,
     /// How it ended.
     pub outcome: PastOutcome,
-    /// Why it did not end as it should.
+    /// Why it failed, was aborted or was superseded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// In which order a rollout replaces the workers.
+/// The order in which a rollout replaces the workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutOrder {
@@ -67,7 +67,7 @@ pub enum PastOutcome {
     RolledBack,
     /// As [`Outcome::Failed`].
     Failed,
-    /// Another upgrade took its place before its end, as einhorn's dialect does it.
+    /// Another upgrade took its place before its end; only in einhorn's dialect.
     Superseded,
 }
 
@@ -85,13 +85,13 @@ impl From<Outcome> for PastOutcome {
 /// known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
-    /// The signal, as `SIGHUP`; none for a client.
+    /// The signal, such as `SIGHUP`; missing for a client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
     /// The user of its process: the effective one of a client, the real one of whoever sent a signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// The user who has logged in. `sudo` and `su` do not change it, and a service has none.
+    /// The user who logged in. `sudo` and `su` do not change it; a service has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_uid: Option<u32>,
     /// The name of its process, of which the kernel keeps 15 bytes.

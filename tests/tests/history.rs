@@ -17,7 +17,7 @@ tests::trials! {
     a_failed_an_aborted_and_an_impossible_deploy_are_listed_with_their_reason,
     an_upgrade_that_replaces_the_master_first_is_listed_for_the_client_that_asked_the_old_one,
     upgrades_that_run_or_wait_during_a_reload_are_listed_for_those_who_asked_before_it,
-    the_login_user_is_told_where_somebody_has_logged_in,
+    the_login_user_is_listed_if_somebody_has_logged_in,
     a_release_is_called_by_its_label_its_file_of_variables_or_its_directory,
     a_label_that_is_no_short_line_is_refused_before_anything_begins,
     upgrades_of_einhorns_clients_are_listed_though_they_were_answered_at_once,
@@ -52,8 +52,8 @@ fn assert_shown(master: &Master, words: &[&str]) {
     assert!(words.iter().all(|word| shown.stdout.contains(word)), "{words:?} in {shown}");
 }
 
-/// What is told of each rollout, apart from times.
-fn told(rollouts: &[PastRollout]) -> Vec<(u64, u64, &str, PastOutcome)> {
+/// The generations, the release and the outcome of each rollout.
+fn rows(rollouts: &[PastRollout]) -> Vec<(u64, u64, &str, PastOutcome)> {
     let rollouts = rollouts.iter();
     rollouts
         .map(|rollout| {
@@ -89,7 +89,7 @@ fn deploys_of_a_day_are_listed_with_who_asked_and_how_they_ended_and_outlive_a_r
     let rollouts = history(&master);
     let done = PastOutcome::Done;
     assert_eq!(
-        told(&rollouts),
+        rows(&rollouts),
         [(1, 2, "v2 rc", done), (2, 3, "3", done), (3, 2, "v2 rc", done), (2, 4, "4", done)],
         "{master}"
     );
@@ -114,7 +114,7 @@ fn deploys_of_a_day_are_listed_with_who_asked_and_how_they_ended_and_outlive_a_r
     assert_eq!(history(&master), rollouts);
     releases.link(3);
     master.ctl(["upgrade"]).assert_code(0);
-    assert_eq!(told(&history(&master))[4..], [(4, 5, "3", done)]);
+    assert_eq!(rows(&history(&master))[4..], [(4, 5, "3", done)]);
     let shown = master.ctl(["history"]);
     shown.assert_code(0);
     let rows: Vec<_> = shown.stdout.lines().collect();
@@ -141,7 +141,7 @@ fn a_failed_an_aborted_and_an_impossible_deploy_are_listed_with_their_reason() {
     deploy(&releases, &master, 4, &["--label", "v4"]).assert_code(1);
     let rollouts = history(&master);
     let back = PastOutcome::RolledBack;
-    assert_eq!(told(&rollouts), [(1, 2, "bad", back), (1, 3, "3", back), (1, 4, "v4", back)], "{master}");
+    assert_eq!(rows(&rollouts), [(1, 2, "bad", back), (1, 3, "3", back), (1, 4, "v4", back)], "{master}");
     let reasons: Vec<_> =
         rollouts.iter().map(|rollout| rollout.reason.as_deref().expect("a reason")).collect();
     assert!(reasons[0].contains("exited with status 9") && reasons[0].contains("3 tries"), "{reasons:?}");
@@ -184,7 +184,7 @@ fn upgrades_that_run_or_wait_during_a_reload_are_listed_for_those_who_asked_befo
     master.wait_log("upgrade to generation 4 done");
     let rollouts = history(&master);
     let done = PastOutcome::Done;
-    assert_eq!(told(&rollouts), [(1, 2, "v2", done), (2, 3, "v3", done), (3, 4, "1", done)], "{master}");
+    assert_eq!(rows(&rollouts), [(1, 2, "v2", done), (2, 3, "v3", done), (3, 4, "1", done)], "{master}");
     let orders: Vec<_> = rollouts.iter().map(|rollout| rollout.order).collect();
     assert_eq!(orders, [RolloutOrder::Canary, RolloutOrder::Fleet, RolloutOrder::Smooth]);
     let with = rollouts.iter().map(|rollout| &rollout.requester);
@@ -192,7 +192,7 @@ fn upgrades_that_run_or_wait_during_a_reload_are_listed_for_those_who_asked_befo
     assert_eq!(with, [Some(CLIENT), Some(CLIENT), Some("SIGHUP")]);
 }
 
-fn the_login_user_is_told_where_somebody_has_logged_in() {
+fn the_login_user_is_listed_if_somebody_has_logged_in() {
     const USER: u32 = 4242;
     let (_releases, master) = pool(&[]);
     // As a login does. It needs a capability, and a kernel that audits; without them nobody has logged in.

@@ -1,7 +1,7 @@
 //! The history: the last rollouts that have ended, for `history`.
 //!
-//! The core says how each has ended and who asked for it; here it gets the time of day and the name of its release. It is
-//! kept in memory, and handed over.
+//! The core reports how a rollout ended and who asked for it; this part adds the time of day and the name of the release. The
+//! history is kept in memory, and handed over.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,7 +25,7 @@ const REASON_CHARS_MAX: usize = 500;
 pub(crate) struct History(VecDeque<PastRollout>);
 
 impl History {
-    /// A rollout has ended. The release that it led to calls itself `own_name`.
+    /// Adds a rollout that has ended. `own_name` is the name of its release where no client gave a label.
     pub(super) fn add(&mut self, rollout: RolloutRecord, own_name: Option<String>) {
         let RolloutRecord { kind, order, generation, from, label, requester, took, outcome, reason } =
             rollout;
@@ -46,6 +46,7 @@ impl History {
         });
     }
 
+    /// The data of the answer to `history`.
     pub(super) fn answer(&self) -> Answer {
         Answer { rollouts: self.0.iter().cloned().collect() }
     }

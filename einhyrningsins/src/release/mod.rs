@@ -61,7 +61,7 @@ const NOT_INHERITED: &[&str] = &[
     "WATCHDOG_USEC",
 ];
 
-/// The variable in the file of variables that says what a release is called.
+/// The variable in the file of variables that names the release.
 const NAME_VARIABLE: &str = "RELEASE";
 
 /// Where systems keep their own programs, such as interpreters. Links there choose a version, and no deploy moves them.
@@ -115,7 +115,7 @@ pub struct Release {
     /// The user and groups of the workers; `None` for the master's.
     #[serde(default)]
     pub credentials: Option<Credentials>,
-    /// What it calls itself: `RELEASE` of the file of variables.
+    /// Its own name: `RELEASE` in the file of variables.
     #[serde(default)]
     pub own_name: Option<String>,
 }
@@ -350,7 +350,7 @@ impl Release {
         is_same && self.is_behind_link()
     }
 
-    /// What people call it: by its own word or, without one, by the name of its directory.
+    /// Its own name or, without one, the name of its directory.
     pub fn name(&self) -> Option<String> {
         let directory = || self.real_directory.file_name().map(|name| name.to_string_lossy().into_owned());
         self.own_name.clone().or_else(directory)

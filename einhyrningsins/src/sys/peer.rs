@@ -60,7 +60,7 @@ pub fn credentials(socket: &impl AsFd) -> Result<Credentials, Errno> {
     })
 }
 
-/// Who made the connection `socket`, which was accepted at `accepted_at`, for people to read. Of a process that has ended, or
+/// Describes for people who made the connection `socket`, which was accepted at `accepted_at`. Of a process that has ended or
 /// is outside our pid namespace, only the user is known.
 pub fn requester(socket: &impl AsFd, accepted_at: SinceBoot) -> Requester {
     let uid = || getsockopt(&socket.as_fd(), PeerCredentials).ok().map(|found| found.uid());
@@ -171,7 +171,7 @@ impl Sender {
         if started_at <= self.seen_at { Ok(self.pid) } else { Err(Stranger::Ended) }
     }
 
-    /// Who it is, for people to read.
+    /// Describes it for people.
     fn requester(&self) -> Requester {
         let found = described(self.pid);
         // What was found is about this process only if it had the pid all the while.

@@ -216,7 +216,7 @@ impl Received {
         Some(Self { signal, sender, uid: sender.map(|_| Uid::from_raw(info.ssi_uid)) })
     }
 
-    /// Who sent it, for people to read. The sender may have ended.
+    /// Describes the sender for people. It may have ended.
     #[must_use]
     pub fn requester(&self) -> Requester {
         let found = self.sender.map_or_else(Requester::default, described);

@@ -268,7 +268,7 @@ impl Workers {
         self.release(generation)?.credentials.as_ref()
     }
 
-    /// What the release of `generation` is called, while it is kept.
+    /// The name of the release of `generation`, while it is kept.
     pub(crate) fn release_name(&self, generation: Generation) -> Option<String> {
         self.release(generation)?.name()
     }

@@ -79,7 +79,7 @@ pub enum Event {
     Command {
         /// What to answer.
         request: Option<RequestKey>,
-        /// Who asks, for the history of rollouts.
+        /// Who asks. It is kept for the history, and decides nothing.
         requester: Requester,
         /// What to do.
         command: PoolCommand,
@@ -242,10 +242,10 @@ pub struct UpgradePlan {
     /// Whether its report waits for the last worker that it replaces, however long that takes to go.
     #[serde(default)]
     pub is_reported_drained: bool,
-    /// What its release is called, if somebody says so.
+    /// The label of its release, if a client gave one.
     #[serde(default)]
     pub label: Option<String>,
-    /// Who asked for it first.
+    /// Who asked for it; of several, the first.
     #[serde(default)]
     pub requester: Requester,
 }
@@ -281,21 +281,21 @@ pub enum Ask {
 pub struct RolloutRecord {
     /// Upgrade, or rollback by command.
     pub kind: RolloutKind,
-    /// In which order it replaced the workers.
+    /// The order that was asked for.
     pub order: RolloutOrder,
-    /// What it led to.
+    /// The generation that it led to.
     pub generation: Generation,
-    /// What was there before.
+    /// The generation that served before.
     pub from: Generation,
-    /// What somebody has called the release of `generation`.
+    /// The label of the release of `generation`, if a client gave one.
     pub label: Option<String>,
-    /// Who asked for it first.
+    /// Who asked for it; of several, the first.
     pub requester: Requester,
     /// How long it took, from the first worker that it replaced.
     pub took: Duration,
     /// How it ended.
     pub outcome: PastOutcome,
-    /// Why it did not end as it should.
+    /// Why it failed, was aborted or was superseded.
     pub reason: Option<String>,
 }
 
@@ -371,7 +371,7 @@ pub enum Action {
         /// The generation.
         generation: Generation,
     },
-    /// Remember how a rollout has ended. What it led to is not forgotten yet.
+    /// Add a rollout that has ended to the history. The release of its generation has not been forgotten yet.
     Record {
         /// The rollout.
         rollout: Box<RolloutRecord>,

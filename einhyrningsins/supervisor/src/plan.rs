@@ -82,10 +82,10 @@ pub(crate) struct Rollout {
     from: Generation,
     /// What upgrades brought that this one superseded before they were done; slots may still have it.
     superseded: BTreeSet<Generation>,
-    /// In which order it was asked to replace the workers, for the history.
+    /// The order that was asked for; the history shows it.
     #[serde(default)]
     order: RolloutOrder,
-    /// Who asked for it first, for the history.
+    /// Who asked for it; of several, the first. The history shows it.
     #[serde(default)]
     requester: Box<Requester>,
     /// Whether all new workers take their slots together.
@@ -175,12 +175,12 @@ impl Rollout {
         Self { order, is_fleet, canary, is_reported_drained, ..self }
     }
 
-    /// In which order it was asked to replace the workers.
+    /// The order that was asked for.
     pub(crate) fn order(&self) -> RolloutOrder {
         self.order
     }
 
-    /// Who asked for it first.
+    /// Who asked for it; of several, the first.
     pub(crate) fn requester(&self) -> &Requester {
         &self.requester
     }

@@ -25,7 +25,7 @@ pub(crate) struct Queue {
     waiting: VecDeque<(Option<RequestKey>, UpgradePlan)>,
     /// Whether SIGHUP asked for one.
     is_hung_up: bool,
-    /// Who sent the first SIGHUP that asked for it.
+    /// Who sent the first of those SIGHUPs.
     #[serde(default)]
     hung_up_by: Requester,
 }

@@ -27,7 +27,7 @@ pub(crate) struct Releases {
     /// The signals with which workers of a generation were asked to stop, or will be, and why.
     #[serde(default)]
     conventions: BTreeMap<Generation, Vec<(Signal, SignalReason)>>,
-    /// What somebody has called a generation's release.
+    /// Labels that clients gave to releases.
     #[serde(default)]
     labels: BTreeMap<Generation, String>,
 }
@@ -124,12 +124,12 @@ impl Releases {
         self.conventions.get(&generation).map_or(&[], Vec::as_slice)
     }
 
-    /// Somebody calls the release of `generation` so.
-    pub(crate) fn call(&mut self, generation: Generation, label: String) {
+    /// Notes the label that a client gave to the release of `generation`.
+    pub(crate) fn set_label(&mut self, generation: Generation, label: String) {
         self.labels.insert(generation, label);
     }
 
-    /// What somebody has called the release of `generation`.
+    /// The label of the release of `generation`, if a client gave one.
     pub(crate) fn label(&self, generation: Generation) -> Option<&String> {
         self.labels.get(&generation)
     }

@@ -49,7 +49,7 @@ impl Supervisor {
         let rollout = Rollout::new(RolloutKind::Upgrade, generation, from, plan.requester.clone());
         let rollout = rollout.planned(&plan);
         if let Some(label) = plan.label {
-            self.tables.releases.call(generation, label);
+            self.tables.releases.set_label(generation, label);
         }
         let mut rollout = match self.tables.plan.take_rollout() {
             Some(old) => self.supersede(old, rollout),
@@ -237,7 +237,7 @@ impl Supervisor {
         }
     }
 
-    /// Has the shell remember how a rollout has ended.
+    /// Adds a rollout that has ended to the history.
     fn record_rollout(&mut self, rollout: &Rollout, outcome: PastOutcome, reason: Option<String>) {
         let rollout = Box::new(RolloutRecord {
             kind: rollout.kind(),

@@ -8,10 +8,10 @@ const ALICE: u32 = 1001;
 const BOB: u32 = 1002;
 const CAROL: u32 = 1003;
 
-/// Two generations, who asked, the label of the new one, and the outcome: what tells rollouts apart.
-type Told<'a> = (u64, u64, Option<u32>, Option<&'a str>, PastOutcome);
+/// The two generations, who asked, the label and the outcome of a rollout.
+type Row<'a> = (u64, u64, Option<u32>, Option<&'a str>, PastOutcome);
 
-fn told(play: &Play) -> Vec<Told<'_>> {
+fn rows(play: &Play) -> Vec<Row<'_>> {
     let records = play.records.iter();
     records
         .map(|rollout| {
@@ -45,7 +45,7 @@ fn an_upgrade_is_recorded_at_its_end_with_who_asked_its_label_and_how_long_it_to
     play.now += 3 * SECOND;
     assert!(play.records.is_empty(), "it has not ended");
     play.ack(101);
-    assert_eq!(told(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Done)]);
+    assert_eq!(rows(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Done)]);
     let RolloutRecord { kind, order, took, reason, .. } = &play.records[0];
     assert_eq!((*kind, *order), (RolloutKind::Upgrade, RolloutOrder::Smooth));
     assert_eq!((*took, reason), (3 * SECOND, &None));
@@ -59,7 +59,7 @@ fn who_joins_an_upgrade_does_not_change_who_asked_for_it() {
     play.ack(101);
     play.command_of(BOB, PoolCommand::Upgrade(labelled("v3")));
     play.command_of(BOB, PoolCommand::Continue);
-    assert_eq!(told(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Done)]);
+    assert_eq!(rows(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Done)]);
     assert_eq!(play.records[0].order, RolloutOrder::Canary, "as it was asked for");
 }
 
@@ -89,7 +89,7 @@ fn an_upgrade_that_failed_was_aborted_or_found_no_release_is_recorded_with_its_r
     play.command_of(CAROL, PoolCommand::Upgrade(labelled("v4")));
     let rolled_back = PastOutcome::RolledBack;
     assert_eq!(
-        told(&play),
+        rows(&play),
         [
             (1, 2, Some(ALICE), Some("v2"), rolled_back),
             (1, 3, Some(BOB), Some("v3"), rolled_back),
@@ -113,7 +113,7 @@ fn a_rollback_is_recorded_under_the_label_of_the_release_that_it_goes_back_to() 
     play.ack(103);
     let done = PastOutcome::Done;
     assert_eq!(
-        told(&play),
+        rows(&play),
         [
             (1, 2, Some(ALICE), Some("v2"), done),
             (2, 3, Some(ALICE), Some("v3"), done),
@@ -136,7 +136,7 @@ fn upgrades_that_wait_are_recorded_for_those_who_asked_and_hangups_for_the_first
     }
     let done = PastOutcome::Done;
     assert_eq!(
-        told(&play),
+        rows(&play),
         [
             (1, 2, Some(ALICE), Some("v2"), done),
             (2, 3, Some(BOB), Some("v3"), done),
@@ -145,7 +145,7 @@ fn upgrades_that_wait_are_recorded_for_those_who_asked_and_hangups_for_the_first
     );
     play.command_of(BOB, PoolCommand::Hangup);
     succeed(&mut play);
-    assert_eq!(told(&play)[3..], [(4, 5, Some(BOB), None, done)], "the next one is of its own");
+    assert_eq!(rows(&play)[3..], [(4, 5, Some(BOB), None, done)], "the next one is of its own");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn an_upgrade_that_lost_its_place_is_recorded_as_superseded() {
     play.command_of(BOB, PoolCommand::Upgrade(labelled("v3")));
     play.ack(102);
     assert_eq!(
-        told(&play),
+        rows(&play),
         [
             (1, 2, Some(ALICE), Some("v2"), PastOutcome::Superseded),
             (1, 3, Some(BOB), Some("v3"), PastOutcome::Done)
@@ -169,5 +169,5 @@ fn an_upgrade_that_the_stop_of_the_master_ends_is_recorded() {
     let mut play = pool();
     play.command_of(ALICE, PoolCommand::Upgrade(labelled("v2")));
     play.stop(Stop::Gracefully);
-    assert_eq!(told(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Failed)]);
+    assert_eq!(rows(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Failed)]);
 }
