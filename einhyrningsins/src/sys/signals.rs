@@ -357,6 +357,50 @@ mod tests {
         });
     }
 
+    /// One of those that only a number names, too.
+    const UNHANDLED: [c_int; 3] = [libc::SIGPROF, libc::SIGVTALRM, 40];
+
+    fn send_to_itself(signals: &[c_int]) {
+        // SAFETY: no memory is involved.
+        signals.iter().for_each(|signal| assert_eq!(unsafe { libc::raise(*signal) }, 0));
+    }
+
+    #[test]
+    fn signals_that_nobody_handles_are_dropped_and_need_no_reset() {
+        isolated("sys::signals::tests::signals_that_nobody_handles_are_dropped_and_need_no_reset", || {
+            let mut signals = Signals::new(&[Signal::SIGTERM]).unwrap();
+            for signal in UNHANDLED {
+                assert_eq!(disposition(signal), libc::SIG_DFL);
+            }
+            send_to_itself(&UNHANDLED);
+            send_to_itself(&[libc::SIGTERM]);
+            assert_eq!(signals.drain(2).unwrap().len() + signals.drain(2).unwrap().len(), 1);
+            assert!(signals.has_more(), "two and two is all that was looked for");
+            assert_eq!(signals.drain(2), Ok(vec![]));
+            assert!(!signals.has_more());
+        });
+    }
+
+    #[test]
+    fn a_program_that_is_executed_finds_ignored_what_nobody_handles() {
+        isolated("sys::signals::tests::a_program_that_is_executed_finds_ignored_what_nobody_handles", || {
+            let mut signals = Signals::new(&[Signal::SIGTERM]).unwrap();
+            let unhandled = Unhandled::beside(&[Signal::SIGTERM]);
+            send_to_itself(&UNHANDLED);
+            send_to_itself(&[libc::SIGTERM]);
+            unhandled.ignore().unwrap();
+            send_to_itself(&UNHANDLED);
+            let mask = SigSet::thread_get_mask().unwrap();
+            assert_eq!(mask, [Signal::SIGTERM].into_iter().collect(), "as they were before");
+            assert!(UNHANDLED.iter().all(|signal| disposition(*signal) == libc::SIG_IGN));
+            // The exec has failed.
+            unhandled.block().unwrap();
+            assert_eq!(signals.drain(100).unwrap().len(), 1, "SIGTERM is not lost");
+            send_to_itself(&UNHANDLED);
+            assert_eq!(signals.drain(100), Ok(vec![]));
+        });
+    }
+
     #[test]
     fn a_signal_arrives_even_if_our_parent_ignored_it() {
         isolated("sys::signals::tests::a_signal_arrives_even_if_our_parent_ignored_it", || {
