@@ -16,6 +16,7 @@ tests::trials! {
     a_server_that_outlives_its_wrapper_fails_the_upgrade_and_is_shown_until_it_has_gone,
     a_server_that_has_left_its_wrappers_group_fails_the_upgrade_too needs "util-linux",
     what_goes_a_moment_after_its_worker_is_no_fault,
+    in_einhorns_place_what_still_has_time_to_go_fails_no_upgrade,
     a_process_left_behind_that_does_not_listen_is_a_warning,
     with_stop_group_nothing_is_left_after_an_upgrade_and_a_stop,
     with_stop_group_what_ignores_its_signal_is_killed_and_a_stop_waits_for_it,
@@ -191,6 +192,19 @@ fn what_goes_a_moment_after_its_worker_is_no_fault() {
         }
         assert!(!master.log().contains("left processes behind"), "{master}");
     }
+}
+
+fn in_einhorns_place_what_still_has_time_to_go_fails_no_upgrade() {
+    let builder = Master::builder().einhorn().workers(2).timer_acks(0.3).options(["--max-unacked", "1"]);
+    let mut master = builder.program(["/bin/sh", "-c", "sleep 5 & wait"]).start();
+    master.wait("a child of each worker", |master| {
+        let workers = master.workers_up();
+        workers.iter().all(|worker| !worker.children().is_empty()).then_some(())
+    });
+    // When the second new worker acks, which ends the upgrade, the first old one has just gone.
+    let (code, output, report) = upgrade(&mut master);
+    assert_eq!((code, report.outcome, report.left.listening), (0, Outcome::Done, 0), "{output}");
+    master.wait_status("what is left after its time", |status| !status.leftovers.is_empty());
 }
 
 fn a_process_left_behind_that_does_not_listen_is_a_warning() {

@@ -71,6 +71,24 @@ fn each_slot_has_its_own_socket_at_one_address() {
 }
 
 #[test]
+fn only_slots_that_have_changed_are_looked_at_and_only_some_changes_matter() {
+    let mut group = tcp(3);
+    let all = open_slots(&[0, 1, 2], &[0, 1, 2]);
+    assert!(!group.is_steered(&all, []), "the kernel has no program yet");
+    group.steer(&all).unwrap();
+    assert!(group.is_steered(&all, slots([0, 1, 2])));
+    let less = open_slots(&[0, 1, 2], &[0, 2]);
+    assert!(group.is_steered(&less, slots([0, 2])), "it looks at no other");
+    assert!(!group.is_steered(&less, slots([1])), "it serves no more");
+    group.steer(&less).unwrap();
+    assert!(group.is_steered(&less, slots([1])));
+    assert!(!group.is_steered(&open_slots(&[0, 2], &[0, 2]), slots([1])), "its listener is to be closed");
+    assert!(!group.is_steered(&open_slots(&[0, 1, 2], &[]), []), "none serves, so all wait alike");
+    group.open(SlotNumber(3)).unwrap();
+    assert!(!group.is_steered(&less, []), "the kernel knows nothing of the new listener");
+}
+
+#[test]
 fn the_mirror_follows_the_kernels_order_through_any_changes() {
     let mut dice = fastrand::Rng::with_seed(7);
     let mut group = tcp(4);
