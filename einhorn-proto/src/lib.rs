@@ -39,7 +39,7 @@ mod yaml;
 
 pub use command::{
     Argument, Audience, COMMANDS, Command, CommandClass, CommandInfo, PROTOCOL_VERSION, Place, SignalName,
-    command_elsewhere, command_info, short_signal_name,
+    UpgradeRequest, command_elsewhere, command_info, short_signal_name,
 };
 pub use death::{Death, IN_BACKGROUND, Termination};
 pub use display::{Seconds, Workers};
@@ -59,9 +59,10 @@ pub use status::{
     LastUpgrade, Lasting, LeftoverStatus, ListenerStatus, MasterState, MasterStatus, QueueStatus,
     ReleaseStatus, SlotListenerStatus, SlotStatus, Status, StopSignalStatus, WorkerState, WorkerStatus,
 };
-pub use target::Target;
+pub use target::{Target, WorkerSlot};
 pub use upgrade::{
-    Counts, Left, Outcome, Pace, PaceReason, RolloutKind, UpgradeReport, UpgradeStage, UpgradeStatus,
+    CheckOutput, Counts, Left, Outcome, Pace, PaceReason, RolloutKind, UpgradeReport, UpgradeStage,
+    UpgradeStatus,
 };
 pub use values::{
     DEFAULT_DIRECTORY, SOCKET_VARIABLE, SecondsError, SizeError, default_path, einhorns_directory,
@@ -71,6 +72,10 @@ pub use visible::{shortened, visible, visible_json, visible_line};
 pub use yaml::yaml_scalar;
 #[cfg(feature = "yaml")]
 pub use yaml::{NotYaml, YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
+
+/// From the end of one check of canaries to the next, where nothing else is asked for. Source: this program;
+/// einhyrningsinsctl(1), `upgrade`.
+pub const SOAK_CHECK_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The largest number of workers that one master runs.
 ///

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, IN_BACKGROUND, Seconds};
+use crate::{CheckOutput, Death, IN_BACKGROUND, Seconds, UpgradeStage};
 
 /// Why a worker is asked to stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub enum DrainReason {
     UpgradeBegan,
     /// The master is stopping.
     MasterStopping,
+    /// It was on trial, and that is over.
+    TrialOver,
 }
 
 impl fmt::Display for DrainReason {
@@ -47,6 +49,7 @@ impl fmt::Display for DrainReason {
             Self::UpgradeSuperseded => "another upgrade replaces the one that brought it",
             Self::UpgradeBegan => "an upgrade replaces every worker",
             Self::MasterStopping => "the master is stopping",
+            Self::TrialOver => "its trial is over",
         })
     }
 }
@@ -107,6 +110,8 @@ pub enum NextStep {
     UpgradeFails,
     /// The upgrade was in its soak, in which no new worker may die.
     SoakFails,
+    /// The worker was on trial.
+    CheckFails,
 }
 
 impl NextStep {
@@ -116,7 +121,7 @@ impl NextStep {
         match self {
             Self::Respawn(ms) | Self::Retry(ms) | Self::RetrySuccessor(ms) => Some(ms),
             Self::RespawnPrevious => Some(0),
-            Self::Succeeded | Self::GivenUp | Self::UpgradeFails | Self::SoakFails => None,
+            Self::Succeeded | Self::GivenUp | Self::UpgradeFails | Self::SoakFails | Self::CheckFails => None,
         }
     }
 }
@@ -132,6 +137,7 @@ impl fmt::Display for NextStep {
             Self::GivenUp => f.write_str("its slot gets no further try"),
             Self::UpgradeFails => f.write_str("it gets no further try"),
             Self::SoakFails => f.write_str("that is the end of the soak"),
+            Self::CheckFails => f.write_str("the check of its release fails"),
         }
     }
 }
@@ -154,6 +160,26 @@ impl fmt::Display for Wait {
 pub enum UpgradeFailure {
     /// The new release cannot be run, for this reason.
     Release(String),
+    /// The worker that was to be checked has died, or could not be spawned.
+    Trial(Death),
+    /// The check of the new release failed.
+    Check {
+        /// How: `exited with status 1`.
+        reason: String,
+        /// The last lines that the command wrote.
+        output: Vec<String>,
+        /// The last lines that the worker wrote to standard error.
+        stderr_tail: Vec<String>,
+    },
+    /// The checks of the canaries failed as often as they may.
+    Canaries {
+        /// How often.
+        failures: u32,
+        /// How the last one failed.
+        reason: String,
+        /// The last lines that its command wrote.
+        output: Vec<String>,
+    },
     /// It was aborted.
     Aborted,
     /// Somebody asked for a rollback.
@@ -185,9 +211,33 @@ impl UpgradeFailure {
     #[must_use]
     pub fn death(&self) -> Option<&Death> {
         match self {
-            Self::Slot { death, .. } => Some(death),
+            Self::Slot { death, .. } | Self::Trial(death) => Some(death),
             Self::Rollback { first, .. } => first.death(),
-            Self::Release(_) | Self::Aborted | Self::RolledBack | Self::MasterStopping => None,
+            Self::Release(_)
+            | Self::Check { .. }
+            | Self::Canaries { .. }
+            | Self::Aborted
+            | Self::RolledBack
+            | Self::MasterStopping => None,
+        }
+    }
+}
+
+impl UpgradeFailure {
+    /// What was written during the check that ended the upgrade, if one did.
+    #[must_use]
+    pub fn check(&self) -> Option<CheckOutput> {
+        match self {
+            Self::Check { output, stderr_tail, .. } => {
+                let stage = UpgradeStage::Checking;
+                Some(CheckOutput { stage, output: output.clone(), stderr_tail: stderr_tail.clone() })
+            }
+            Self::Canaries { output, .. } => {
+                let stage = UpgradeStage::Soaking;
+                Some(CheckOutput { stage, output: output.clone(), stderr_tail: Vec::new() })
+            }
+            Self::Rollback { first, .. } => first.check(),
+            _ => None,
         }
     }
 }
@@ -196,6 +246,14 @@ impl fmt::Display for UpgradeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Release(reason) => f.write_str(reason),
+            Self::Trial(death) => write!(f, "trial: {death}"),
+            Self::Check { reason, .. } => write!(f, "the check failed: {reason}"),
+            Self::Canaries { failures: 1, reason, .. } => {
+                write!(f, "the check of the canaries failed: {reason}")
+            }
+            Self::Canaries { failures, reason, .. } => {
+                write!(f, "the check of the canaries failed {failures} times; the last time: {reason}")
+            }
             Self::Aborted => f.write_str("an abort was asked for"),
             Self::RolledBack => f.write_str("a rollback was asked for"),
             Self::Slot { slot, death, tries: None } => write!(f, "slot {slot}: {death}; in its soak"),
@@ -246,6 +304,8 @@ pub enum ExitReason {
     WorkersLeft(Vec<i32>),
     /// An exit without waiting for the workers was requested, for this reason.
     AtOnce(String),
+    /// The check of the first start failed, for this reason.
+    CheckFailed(String),
     /// Every slot was given up.
     NoWorkerStaysUp {
         /// What the workers run.
@@ -266,6 +326,7 @@ impl fmt::Display for ExitReason {
                 write!(f, "workers are left that the master may not signal: {}", pids.join(", "))
             }
             Self::AtOnce(why) => f.write_str(why),
+            Self::CheckFailed(why) => write!(f, "nothing was started: {why}"),
             Self::NoWorkerStaysUp { program, slot, death } => {
                 let hint = match (death.pid, &death.termination) {
                     _ if death.may_be_in_background() => IN_BACKGROUND,
@@ -343,6 +404,11 @@ pub enum Ignored {
         /// The time since the step before, in milliseconds.
         since_ms: u64,
     },
+    /// A job has ended that nothing waits for.
+    Job {
+        /// Its number.
+        job: u64,
+    },
     /// A release was resolved, or was not, that no upgrade waits for.
     Release {
         /// Its generation.
@@ -378,6 +444,7 @@ impl fmt::Display for Ignored {
                     "ignored: {why}, {since} after the last step of the stop; again a second after it or later"
                 )
             }
+            Self::Job { job } => write!(f, "ignored: the end of job {job}, because nothing waits for it"),
             Self::Release { generation } => {
                 write!(f, "ignored: the release of generation {generation}, because no upgrade waits for it")
             }

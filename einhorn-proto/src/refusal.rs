@@ -90,6 +90,8 @@ pub enum Refusal {
     },
     /// An upgrade runs already.
     UpgradeRuns(UpgradeStatus),
+    /// The release of the first start is still being checked.
+    FirstCheckRuns,
     /// A fleet upgrade needs more workers at a time than the pool may have.
     FleetTooLarge {
         /// How many more it needs.
@@ -180,6 +182,7 @@ impl Refusal {
             | Self::TooManyWorkers { .. }
             | Self::LastWorker
             | Self::TooFewWorkers { .. }
+            | Self::FirstCheckRuns
             | Self::FleetTooLarge { .. }
             | Self::CannotSignal(_)
             | Self::NoWorker(_)
@@ -264,6 +267,7 @@ impl fmt::Display for Refusal {
                  master"
             ),
             Self::UpgradeRuns(upgrade) => write!(f, "upgrade refused: {}", Progress(upgrade)),
+            Self::FirstCheckRuns => f.write_str("upgrade refused: the release of the first start is still being checked"),
             Self::FleetTooLarge { wanted, additional_max } => write!(
                 f,
                 "fleet upgrade refused: it needs {wanted} workers more at a time, and --max-upgrade-additional \
@@ -319,6 +323,7 @@ impl fmt::Display for Progress<'_> {
             UpgradeStage::Resolving | UpgradeStage::Replacing => {
                 write!(f, "generation {generation} is still coming up ({upgraded} of {wanted} acked)")
             }
+            UpgradeStage::Checking => write!(f, "generation {generation} is being checked"),
             UpgradeStage::Soaking => {
                 write!(f, "generation {generation} is in its soak ({upgraded} of {wanted} slots have it)")
             }

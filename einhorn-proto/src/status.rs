@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, Pace, Recycled, UpgradeReport, UpgradeStatus};
+use crate::{Death, Pace, Recycled, UpgradeReport, UpgradeStatus, WorkerSlot};
 
 /// The state of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ pub struct Lasting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftoverStatus {
     /// The slot of the worker.
-    pub slot: u32,
+    pub slot: WorkerSlot,
     /// Its pid, which is the number of its group.
     pub pid: i32,
     /// Its generation.
@@ -260,7 +260,7 @@ pub enum WorkerState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     /// Its slot.
-    pub slot: u32,
+    pub slot: WorkerSlot,
     /// Its index (`EINHORN_CHILD_INDEX`).
     pub index: u32,
     /// Its pid.

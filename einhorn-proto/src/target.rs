@@ -1,9 +1,9 @@
-//! Which workers a command is about.
+//! Which workers a command, or a message, is about.
 
 use std::fmt;
 
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Some of the workers. It is serialised as the one field of a request that names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,33 @@ impl fmt::Display for Target {
             Self::Slot(slot) => write!(f, "is in slot {slot}"),
             Self::Pid(pid) => write!(f, "has pid {pid}"),
             Self::Draining => f.write_str("is draining"),
+        }
+    }
+}
+
+/// The slot of a worker. The trial worker of a check has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkerSlot(pub Option<u32>);
+
+impl From<u32> for WorkerSlot {
+    fn from(slot: u32) -> Self {
+        Self(Some(slot))
+    }
+}
+
+impl PartialEq<u32> for WorkerSlot {
+    fn eq(&self, slot: &u32) -> bool {
+        self.0 == Some(*slot)
+    }
+}
+
+/// As the beginning of a log line: `slot 3`, or `trial`.
+impl fmt::Display for WorkerSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(slot) => write!(f, "slot {slot}"),
+            None => f.write_str("trial"),
         }
     }
 }

@@ -32,6 +32,8 @@ impl fmt::Display for RolloutKind {
 pub enum UpgradeStage {
     /// The master resolves the release of the new generation.
     Resolving,
+    /// A worker of the new release is checked, and none has been replaced.
+    Checking,
     /// Workers are being replaced.
     #[default]
     Replacing,
@@ -124,6 +126,9 @@ pub struct UpgradeReport {
     pub draining: u32,
     /// How long it took, in milliseconds, until the last ack.
     pub took_ms: u64,
+    /// If its check failed: what was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckOutput>,
     /// What was found out about the workers that it replaced.
     #[serde(default)]
     pub left: Left,
@@ -133,6 +138,19 @@ pub struct UpgradeReport {
     /// What to do about it, or what would show more of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+/// The last lines that were written during a check that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckOutput {
+    /// The stage that it ended: [`UpgradeStage::Checking`] or [`UpgradeStage::Soaking`].
+    pub stage: UpgradeStage,
+    /// By the command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
+    /// By the worker that it checked, to standard error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stderr_tail: Vec<String>,
 }
 
 /// How many workers start at a time.

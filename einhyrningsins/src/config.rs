@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, NumberArg, RecyclingArgs,
-    SharedArgs, UserArg,
+    AckModeArg, Args, CheckArgs, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, NumberArg,
+    RecyclingArgs, SharedArgs, UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
@@ -143,6 +143,7 @@ pub struct CommandLine {
     pub log_format: LogFormat,
     /// Whether log lines on a terminal have colours; `None` for what the environment asks for.
     pub has_colours: Option<bool>,
+    pub check: CheckArgs,
     pub dry_run: bool,
     pub warnings: Vec<String>,
 }
@@ -151,7 +152,7 @@ pub struct CommandLine {
 impl From<Args> for CommandLine {
     fn from(line: Args) -> Self {
         let has_colours = line.has_colours();
-        let Args { shared: args, manual, dry_run, .. } = line;
+        let Args { shared: args, manual, check, dry_run, .. } = line;
         let name = args.command_name.as_deref();
         let socket = args.socket_path.clone();
         Self {
@@ -169,6 +170,7 @@ impl From<Args> for CommandLine {
             verbosity: verbosity(args.verbose, args.quiet),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
             has_colours,
+            check,
             dry_run,
             warnings: Vec::new(),
             args,
@@ -227,6 +229,9 @@ impl Config {
                     .then_some(args.shrink_grace),
                 upgrade_restarts: line.upgrade_restarts,
                 recycling: recycling(&args.recycling),
+                check: line.check.check,
+                check_timeout: line.check.check_timeout,
+                checks_first: line.check.check_first,
             },
             sockets: Sockets {
                 binds: args.bind.into_iter().map(|spec| spec.counted_from(&start)).collect(),

@@ -163,6 +163,25 @@ fn of_the_native_command_line() {
 
               The same as --ack-mode manual.
 
+          --check <CMDLINE>
+              Command that checks a new release, on a trial worker of its own, before an upgrade
+              replaces the first worker
+
+              The trial worker gets private twins of the sockets, and the command their addresses in
+              EINHORN_CHECK_ADDR_0 and up. Unless it exits with status 0, the upgrade fails and no
+              worker was touched. CMDLINE is split into words as a shell does, and runs without a shell,
+              as the workers' user.
+
+          --check-timeout <SECONDS>
+              How long the check of a release may take before it counts as failed
+
+              [default: 30]
+
+          --check-first
+              Check the release of the first start, too
+
+              Connections wait meanwhile. If the check fails, the master exits with 1.
+
     Worker processes:
           --user <USER[:GROUP]>
               User and group of the workers, by name or number, with the user's supplementary groups.

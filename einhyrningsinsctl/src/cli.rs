@@ -156,26 +156,27 @@ mod tests {
         Ok(line.command.0.request().unwrap())
     }
 
+    fn upgrade(
+        fleet: bool,
+        canary: Option<u32>,
+        soak: Option<Duration>,
+        [wait, keep_master, drained]: [bool; 3],
+    ) -> proto::Command {
+        let plan =
+            proto::UpgradeRequest { fleet, canary, soak, wait, keep_master, drained, ..Default::default() };
+        proto::Command::Upgrade(plan)
+    }
+
     #[test]
     fn an_upgrade_is_planned_by_options() {
         let (wait, keep_master, drained) = (false, false, false);
-        let plan = |fleet, canary, soak| {
-            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label: None })
-        };
+        let plan = |fleet, canary, soak| Ok(upgrade(fleet, canary, soak, [wait, keep_master, drained]));
         let waiting = |keep_master, drained| {
             let (fleet, canary, soak, wait) = (true, None, None, true);
-            Ok(proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label: None })
+            Ok(upgrade(fleet, canary, soak, [wait, keep_master, drained]))
         };
         let label = Some("v1.4 rc".to_owned());
-        let labelled = proto::Command::Upgrade {
-            fleet: false,
-            canary: None,
-            soak: None,
-            wait,
-            keep_master,
-            drained,
-            label,
-        };
+        let labelled = proto::Command::Upgrade(proto::UpgradeRequest { label, ..Default::default() });
         let line = Line::try_parse_from(["upgrade", "--label", " v1.4 rc"]).unwrap();
         assert_eq!(line.command.0.request(), Some(labelled));
         for (line, command) in [

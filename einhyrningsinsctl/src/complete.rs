@@ -130,7 +130,7 @@ mod tests {
     fn options_complete() {
         assert_eq!(completed("status --j"), ["--json"]);
         assert_eq!(completed("--t"), ["--timeout"]);
-        assert_eq!(completed("upgrade --c"), ["--canary", "--continue"]);
+        assert_eq!(completed("upgrade --c"), ["--canary", "--check", "--continue"]);
         assert!(completed("help --m").contains(&"--master".to_owned()));
         assert_eq!(completed("nonsense --"), [""; 0]);
     }

@@ -302,6 +302,26 @@ fn of_upgrade() {
 
               Without this option, the answer waits for old workers a second at most.
 
+          --check <CMDLINE>
+              Check the new release with this command, in place of the master's own (--check)
+
+              The master takes it from its owner and root alone: the command runs as the workers' user.
+
+          --no-check
+              Do not check the new release, although the master would
+
+          --soak-check <CMDLINE>
+              Check the canaries with this command during the soak, at once and then again and again
+
+              If it fails, the upgrade is rolled back. The master takes it from its owner and root
+              alone.
+
+          --every <SECONDS>
+              How long after one check of the canaries the next one begins [default: 10]
+
+          --soak-failures <COUNT>
+              How many checks of the canaries may fail before the upgrade does [default: 1]
+
           --label <TEXT>
               What the release is called in "history" [default: RELEASE of --env-file, or the
               directory's name]

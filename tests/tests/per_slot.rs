@@ -203,7 +203,7 @@ fn all_of_it_at_once_with_new_masters_in_between_loses_nothing() {
             // Not of a slot whose queue nobody serves yet.
             master.wait_status("every slot served", |status| {
                 let up = status.workers.iter().filter(|worker| worker.state == WorkerState::Up);
-                up.map(|worker| worker.slot).collect::<BTreeSet<_>>().len() == WORKERS as usize
+                up.map(|worker| worker.slot.0).collect::<BTreeSet<_>>().len() == WORKERS as usize
             });
             ask(master, "dec", 1);
             if round % 3 == 1 {

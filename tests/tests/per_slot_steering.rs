@@ -51,7 +51,7 @@ fn assert_open(master: &Master, slots: &[u32], when: &str) {
 /// The worker that is up in each slot.
 fn up_by_slot(status: &Status) -> BTreeMap<u32, Process> {
     let up = status.workers.iter().filter(|worker| worker.state == WorkerState::Up);
-    up.filter_map(|worker| Some((worker.slot, Process::of(worker.pid)?))).collect()
+    up.filter_map(|worker| Some((worker.slot.0?, Process::of(worker.pid)?))).collect()
 }
 
 #[track_caller]

@@ -326,7 +326,7 @@ fn each_slot_keeps_its_cpus() {
         let master = Master::builder().workers(4).options(["--cpu-affinity", &option]).start();
         through_everything(master, 4, |master, when| {
             for worker in master.status().workers {
-                let slot = worker.slot as usize;
+                let slot = worker.slot.0.expect("a slot") as usize;
                 let found = status(Process::of(worker.pid).expect("a worker"), "Cpus_allowed_list");
                 assert_eq!(found, expected[slot % expected.len()], "slot {slot} with {option} {when}");
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Command, CommandInfo, Place, SignalName};
+use super::{Command, CommandInfo, Place, SignalName, UpgradeRequest};
 use crate::{
     MaxUnacked, MaxUnackedError, RequestErrorKind, SecondsError, Settings, Target, VERBOSITY_MAX,
     WORKERS_MAX, parse_label, parse_seconds,
@@ -79,7 +79,38 @@ impl<'a> Arguments<'a> {
         let drained = self.flag("drained")?;
         let label = self.text("label")?.map(|text| parse_label(&text)).transpose();
         let label = label.map_err(|why| bad(self.info, "label", &why))?;
-        Ok(Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label })
+        let (check, no_check) = (self.text("check")?, self.flag("no_check")?);
+        if check.is_some() && no_check {
+            return Err(bad(self.info, "no_check", "is the opposite of \"check\""));
+        }
+        let (soak_check, every) = (self.text("soak_check")?, self.positive_seconds("every")?);
+        let soak_failures = self.count("soak_failures")?;
+        if soak_check.is_some() && canary.is_none() {
+            return Err(bad(self.info, "soak_check", "checks the canaries, so it needs \"canary\""));
+        }
+        for (name, is_given) in [("every", every.is_some()), ("soak_failures", soak_failures.is_some())] {
+            if is_given && soak_check.is_none() {
+                return Err(bad(
+                    self.info,
+                    name,
+                    "is about the checks of the canaries, so it needs \"soak_check\"",
+                ));
+            }
+        }
+        Ok(Command::Upgrade(UpgradeRequest {
+            fleet,
+            canary,
+            soak,
+            wait,
+            keep_master,
+            drained,
+            check,
+            no_check,
+            soak_check,
+            every,
+            soak_failures,
+            label,
+        }))
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, RequestErrorKind> {

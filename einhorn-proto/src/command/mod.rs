@@ -16,6 +16,51 @@ pub use self::table::{
 use crate::settings::Settings;
 use crate::{RequestErrorKind, Target};
 
+/// How to upgrade.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct UpgradeRequest {
+    /// All workers at once, rather than one by one.
+    #[serde(skip)]
+    pub fleet: bool,
+    /// How many workers to replace before the soak; `None` for an upgrade without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u32>,
+    /// How long the soak lasts, if it ends without [`Command::UpgradeContinue`]. In seconds on the wire.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
+    pub soak: Option<Duration>,
+    /// Whether to begin once the upgrades that run and wait have ended, rather than to be refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub wait: bool,
+    /// Whether to upgrade the workers even if the master cannot be replaced first.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_master: bool,
+    /// Whether the answer waits for the last worker that was replaced, however long that takes to go.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
+    /// The command that checks the new release, in place of the master's own. The master takes it from its owner and root
+    /// alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    /// Whether the new release is not checked, although the master would.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_check: bool,
+    /// The command that checks the canaries during the soak. The master takes it from its owner and root alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak_check: Option<String>,
+    /// The time from the end of one check of the canaries to the next; `None` for [`SOAK_CHECK_EVERY`]. In seconds on the
+    /// wire.
+    ///
+    /// [`SOAK_CHECK_EVERY`]: crate::SOAK_CHECK_EVERY
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
+    pub every: Option<Duration>,
+    /// How many checks of the canaries may fail before the upgrade does; `None` for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak_failures: Option<u32>,
+    /// What the release is called, in the history; as [`crate::parse_label`] accepts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
 /// One command, its arguments checked.
 ///
 /// It serialises to its arguments alone, by name; its own name is in [`Command::info`].
@@ -55,29 +100,7 @@ pub enum Command {
         count: u32,
     },
     /// Replaces every worker with one from the current code.
-    Upgrade {
-        /// All workers at once, rather than one by one.
-        #[serde(skip)]
-        fleet: bool,
-        /// How many workers to replace before the soak; `None` for an upgrade without one.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        canary: Option<u32>,
-        /// How long the soak lasts, if it ends without [`Command::UpgradeContinue`]. In seconds on the wire.
-        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_seconds")]
-        soak: Option<Duration>,
-        /// Whether to begin once the upgrades that run and wait have ended, rather than to be refused.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        wait: bool,
-        /// Whether to upgrade the workers even if the master cannot be replaced first.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        keep_master: bool,
-        /// Whether the answer waits for the last worker that was replaced, however long that takes to go.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        drained: bool,
-        /// What the release is called, in the history; as [`crate::parse_label`] accepts it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        label: Option<String>,
-    },
+    Upgrade(UpgradeRequest),
     /// Ends the soak of the running upgrade.
     UpgradeContinue,
     /// Aborts the running upgrade and rolls it back.

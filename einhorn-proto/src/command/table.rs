@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::arguments::Arguments;
-use super::{Command, SignalName};
+use super::{Command, SignalName, UpgradeRequest};
 use crate::{RequestErrorKind, Target};
 
 /// The version of the control protocol that this crate speaks.
@@ -17,10 +17,12 @@ use crate::{RequestErrorKind, Target};
 /// 1. The commands whose row says so, and the fields and events of einhorn-control(7).
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
-///    reply; `wait`, `keep_master`, `drained` and `label` in `upgrade`; `history`; `left` in the
-///    report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status; `auto` as `max_unacked` of `config`;
-///    `unsignallable` of a worker; `ending` of one
-///    that drained; the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`.
+///    reply; `wait`, `keep_master`, `drained`, `label`, `check`, `no_check`, `soak_check`, `every` and `soak_failures` in `upgrade`;
+///    `history`; `left` and `check` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
+///    `auto` as `max_unacked` of `config`; `unsignallable` of a worker; `ending` of one that drained;
+///    the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`;
+///    the events `check_started`, `check_passed` and `canary_check_failed`; the stage `checking`; null as the `slot` of a worker
+///    on trial.
 pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What a command is for, which decides what a client does when its answer is lost.
@@ -155,9 +157,12 @@ const fn named(field: &'static str, usage: &'static str, help: &'static str) -> 
 }
 
 const BY: Argument = next("by", "[COUNT]", "How many");
+const CHECK: Argument =
+    named("check", "CMDLINE", "What checks the new release, in place of the master's own command");
 const CANARY: Argument = named("canary", "COUNT", "How many workers to replace before the soak");
 const DRAINING: Argument = named("draining", "BOOL", "Every draining worker");
 const DRAINED: Argument = named("drained", "BOOL", "Whether the answer waits for the last old worker");
+const EVERY: Argument = named("every", "SECONDS", "From the end of one check of the canaries to the next");
 const FLEET: Argument = named("fleet", "BOOL", "Whether to start all new workers at once");
 const KEEP_MASTER: Argument = named(
     "keep_master",
@@ -175,7 +180,11 @@ const SIGNAL: Argument =
     next("signal", "[SIGNAL]", "The signal to stop the workers with [default: the master's graceful signal]");
 const SIGNALS: Argument =
     rest("signal", "[SIGNAL...]", "Names of signals, in any case, with or without SIG; a number only alone");
+const NO_CHECK: Argument = named("no_check", "BOOL", "Whether to leave out the check of the new release");
 const SOAK: Argument = named("soak", "SECONDS", "How long the soak lasts");
+const SOAK_CHECK: Argument = named("soak_check", "CMDLINE", "What checks the canaries during the soak");
+const SOAK_FAILURES: Argument =
+    named("soak_failures", "COUNT", "How many checks of the canaries may fail before the upgrade does");
 const USER: Argument = next("user", "[USER]", "Who connects");
 const WAIT: Argument =
     named("wait", "BOOL", "Whether to begin once the upgrades that run and wait have ended");
@@ -217,14 +226,14 @@ macro_rules! table {
 table! {
     Command::Status => question("status", "Show the master, its listeners and every worker", |_| Ok(Command::Status))
         .elsewhere(&["ps", "info", "show"]),
-    Command::Upgrade { fleet: false, .. } => rollout(
+    Command::Upgrade(UpgradeRequest { fleet: false, .. }) => rollout(
         "upgrade",
         "Replace every worker with one from the current code, one by one",
         |args| args.upgrade(args.flag("fleet")?),
     )
     .elsewhere(&["restart", "restart_all", "reload_all", "deploy"])
-    .takes(&[FLEET, CANARY, SOAK, WAIT, KEEP_MASTER, DRAINED, LABEL]),
-    Command::Upgrade { fleet: true, .. } => rollout(
+    .takes(&[FLEET, CANARY, SOAK, WAIT, KEEP_MASTER, DRAINED, CHECK, NO_CHECK, SOAK_CHECK, EVERY, SOAK_FAILURES, LABEL]),
+    Command::Upgrade(UpgradeRequest { fleet: true, .. }) => rollout(
         "upgrade_fleet",
         "Replace every worker, all new ones at once",
         |args| args.upgrade(true),

@@ -5,7 +5,9 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Counts, Death, RecycleReason, RolloutKind, Termination, UpgradeReport, UpgradeStatus};
+use crate::{
+    Counts, Death, RecycleReason, RolloutKind, Termination, UpgradeReport, UpgradeStatus, WorkerSlot,
+};
 
 /// How the master learned that a worker takes traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +52,8 @@ pub enum Severity {
 
 /// An event. Its `Display` is the log line; in JSON, the field `event` has its name.
 ///
-/// `slot`, `pid` and `generation` are the worker's, or those of the rollout; `..._ms` is a time in milliseconds.
+/// `slot`, `pid` and `generation` are the worker's, or those of the rollout; the trial worker of a check has no slot.
+/// `..._ms` is a time in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -58,7 +61,7 @@ pub enum Severity {
 pub enum Notice {
     /// A worker was spawned.
     Spawned {
-        slot: u32,
+        slot: WorkerSlot,
         /// `EINHORN_CHILD_INDEX`.
         index: u32,
         pid: i32,
@@ -66,7 +69,7 @@ pub enum Notice {
     },
     /// A worker takes traffic.
     Acked {
-        slot: u32,
+        slot: WorkerSlot,
         pid: i32,
         generation: u64,
         source: AckSource,
@@ -91,12 +94,12 @@ pub enum Notice {
     /// It was found out with which signal workers of a generation are asked to stop.
     StopSignal { generation: u64, signal: String, why: String },
     /// The kernel refused to send a signal to a worker.
-    SignalRefused { slot: u32, pid: i32, generation: u64, signal: String, reason: String },
+    SignalRefused { slot: WorkerSlot, pid: i32, generation: u64, signal: String, reason: String },
     /// What a worker had left behind has gone too.
-    LeftoversGone { slot: u32, pid: i32, generation: u64 },
+    LeftoversGone { slot: WorkerSlot, pid: i32, generation: u64 },
     /// A worker exited and left processes of its group behind.
     LeftBehind {
-        slot: u32,
+        slot: WorkerSlot,
         pid: i32,
         generation: u64,
         /// The pids of some of them.
@@ -105,10 +108,10 @@ pub enum Notice {
         listens: bool,
     },
     /// A worker was asked to stop.
-    Draining { slot: u32, pid: i32, generation: u64, signal: String, why: String },
+    Draining { slot: WorkerSlot, pid: i32, generation: u64, signal: String, why: String },
     /// A worker exited after it had been asked to stop.
     Drained {
-        slot: u32,
+        slot: WorkerSlot,
         pid: i32,
         generation: u64,
         termination: Termination,
@@ -128,7 +131,7 @@ pub enum Notice {
     },
     /// A worker did not stop within its grace period and gets the next signal.
     Escalated {
-        slot: u32,
+        slot: WorkerSlot,
         pid: i32,
         generation: u64,
         /// The next signal.
@@ -138,7 +141,7 @@ pub enum Notice {
     },
     /// A worker died, or could not be spawned, or missed its boot deadline.
     Died {
-        slot: u32,
+        slot: WorkerSlot,
         death: Death,
         /// The time until the next spawn; `None` if the slot stays empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,6 +173,21 @@ pub enum Notice {
         generation: u64,
         /// How many workers it replaces.
         workers: u32,
+    },
+    /// A worker of a new release is checked, before any worker is replaced.
+    CheckStarted {
+        /// The new generation.
+        generation: u64,
+        /// The worker's pid.
+        pid: i32,
+        command: String,
+    },
+    /// The check of a new release passed.
+    CheckPassed {
+        /// The new generation.
+        generation: u64,
+        /// Since its release was found, the boot of the worker included.
+        took_ms: u64,
     },
     /// An upgrade leads to the directory and the program of the previous release, found by a path with a symbolic link
     /// in it, which a deploy may have forgotten to move.
@@ -211,6 +229,16 @@ pub enum Notice {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         soak_ms: Option<u64>,
     },
+    /// A check of the canaries failed, and may fail again.
+    CanaryCheckFailed {
+        /// The new generation.
+        generation: u64,
+        /// How many have failed in this soak.
+        failures: u32,
+        /// How many may fail before the upgrade does.
+        failures_max: u32,
+        reason: String,
+    },
     /// The soak ended, and the rest of the workers is replaced.
     SoakOver {
         /// The new generation.
@@ -235,9 +263,9 @@ pub enum Notice {
     /// A serving worker will be replaced; its successor is spawned.
     Recycling { slot: u32, pid: i32, generation: u64, reason: RecycleReason },
     /// A worker sent a status text (`STATUS=`).
-    StatusText { slot: u32, pid: i32, text: String },
+    StatusText { slot: WorkerSlot, pid: i32, text: String },
     /// A worker reported that it is stopping by itself (`STOPPING=1`).
-    Stopping { slot: u32, pid: i32 },
+    Stopping { slot: WorkerSlot, pid: i32 },
     /// The master is stopping.
     MasterStopping {
         /// The signal for the workers; `None` if each gets its own stop signal.
@@ -302,6 +330,7 @@ impl Notice {
             | Self::Escalated { .. }
             | Self::StillDraining { .. }
             | Self::TimeLost { .. }
+            | Self::CanaryCheckFailed { .. }
             | Self::SignalRefused { .. }
             | Self::LeftBehind { .. }
             | Self::Refused { .. } => Severity::Warn,
@@ -318,7 +347,7 @@ mod tests {
     #[test]
     fn a_notice_survives_the_wire() {
         let notice = Notice::Drained {
-            slot: 0,
+            slot: 0.into(),
             pid: 5,
             generation: 2,
             termination: Termination::Killed {

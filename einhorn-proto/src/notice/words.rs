@@ -10,7 +10,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spawned { slot, index, pid, generation } => {
-                write!(f, "slot {slot}: worker {pid} (generation {generation}) spawned, index {index}")
+                write!(f, "{slot}: worker {pid} (generation {generation}) spawned, index {index}")
             }
             Self::Acked { slot, pid, generation, source, age_ms, .. } => {
                 let how = match source {
@@ -19,7 +19,7 @@ impl fmt::Display for Notice {
                     AckSource::Timer => "taken as acked",
                 };
                 let age = Seconds(*age_ms);
-                write!(f, "slot {slot}: worker {pid} (generation {generation}) {how} after {age}")
+                write!(f, "{slot}: worker {pid} (generation {generation}) {how} after {age}")
             }
             Self::Retiring { slot, pid, generation, for_ms } => {
                 let time = Seconds(*for_ms);
@@ -33,28 +33,22 @@ impl fmt::Display for Notice {
                 write!(f, "workers of generation {generation} are asked to stop with {signal}: {why}")
             }
             Self::SignalRefused { slot, pid, generation, signal, reason } => {
-                write!(
-                    f,
-                    "slot {slot}: cannot send {signal} to worker {pid} (generation {generation}): {reason}"
-                )
+                write!(f, "{slot}: cannot send {signal} to worker {pid} (generation {generation}): {reason}")
             }
             Self::LeftBehind { slot, pid, generation, members, listens } => {
                 let members: Vec<_> = members.iter().map(ToString::to_string).collect();
                 let members = members.join(", ");
-                write!(
-                    f,
-                    "slot {slot}: worker {pid} (generation {generation}) left processes behind: {members}"
-                )?;
+                write!(f, "{slot}: worker {pid} (generation {generation}) left processes behind: {members}")?;
                 let end =
                     if *listens { "; they hold a listener and may still serve the old release" } else { "" };
                 f.write_str(end)
             }
             Self::Draining { slot, pid, generation, signal, why } => {
-                write!(f, "slot {slot}: worker {pid} (generation {generation}) draining with {signal}: {why}")
+                write!(f, "{slot}: worker {pid} (generation {generation}) draining with {signal}: {why}")
             }
             Self::Drained { slot, pid, generation, termination, took_ms, ending } => {
                 let (took, signal) = (Seconds(*took_ms), termination.signal().unwrap_or_default());
-                write!(f, "slot {slot}: worker {pid} (generation {generation}) ")?;
+                write!(f, "{slot}: worker {pid} (generation {generation}) ")?;
                 match ending {
                     DrainEnding::Own => write!(f, "drained in {took}: it {termination}"),
                     DrainEnding::Reraised => write!(f, "drained in {took}, ended by {signal}"),
@@ -78,7 +72,7 @@ impl fmt::Display for Notice {
                 if *workers == 1 { "its" } else { "their" }
             ),
             Self::LeftoversGone { slot, pid, generation } => {
-                write!(f, "slot {slot}: what worker {pid} (generation {generation}) left behind has gone")
+                write!(f, "{slot}: what worker {pid} (generation {generation}) left behind has gone")
             }
             Self::UpgradeReported(report) => {
                 write!(f, "{} to generation {}: {}", report.kind, report.generation, report.left)
@@ -87,11 +81,11 @@ impl fmt::Display for Notice {
                 let after = Seconds(*after_ms);
                 write!(
                     f,
-                    "slot {slot}: worker {pid} (generation {generation}) is still running {after} after its \
+                    "{slot}: worker {pid} (generation {generation}) is still running {after} after its \
                      stop signal; sending {signal}"
                 )
             }
-            Self::Died { slot, death, next, .. } => write!(f, "slot {slot}: {death}; {next}"),
+            Self::Died { slot, death, next, .. } => write!(f, "{slot}: {death}; {next}"),
             Self::GivenUp { slot, tries } => {
                 let spawns = if *tries == 1 { "spawn" } else { "spawns in a row" };
                 write!(
@@ -115,6 +109,12 @@ impl fmt::Display for Notice {
             Self::UpgradeStarted { kind, generation, workers } => {
                 write!(f, "{kind} to generation {generation} of {} began", Workers(*workers))
             }
+            Self::CheckStarted { generation, pid, command } => {
+                write!(f, "checking generation {generation} by worker {pid}: {command}")
+            }
+            Self::CheckPassed { generation, took_ms } => {
+                write!(f, "the check of generation {generation} passed, after {}", Seconds(*took_ms))
+            }
             Self::ReleaseUnchanged { generation, from } => write!(
                 f,
                 "generation {generation} is the same directory and program as generation {from}: was the link moved?"
@@ -128,6 +128,10 @@ impl fmt::Display for Notice {
                 let workers = Workers(*workers);
                 write!(f, "{workers} of generation {generation} up; {}", Soak(*soak_ms))
             }
+            Self::CanaryCheckFailed { generation, failures, failures_max, reason } => write!(
+                f,
+                "check of the canaries of generation {generation} failed, {failures} of {failures_max}: {reason}"
+            ),
             Self::SoakOver { generation } => {
                 write!(f, "soak of generation {generation} over; the other workers follow")
             }
@@ -148,9 +152,9 @@ impl fmt::Display for Notice {
             Self::Recycling { slot, pid, generation, reason } => {
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) will be replaced: {reason}")
             }
-            Self::StatusText { slot, pid, text } => write!(f, "slot {slot}: worker {pid} reports: {text}"),
+            Self::StatusText { slot, pid, text } => write!(f, "{slot}: worker {pid} reports: {text}"),
             Self::Stopping { slot, pid } => {
-                write!(f, "slot {slot}: worker {pid} reports that it is stopping")
+                write!(f, "{slot}: worker {pid} reports that it is stopping")
             }
             Self::MasterStopping { signal, workers, why } => {
                 let signal = signal.as_deref().unwrap_or(OWN_SIGNAL);
@@ -177,6 +181,9 @@ fn write_joined(f: &mut fmt::Formatter<'_>, upgrade: &UpgradeStatus) -> fmt::Res
     let UpgradeStatus { kind, stage, generation, from, upgraded, wanted, .. } = upgrade;
     match stage {
         UpgradeStage::Resolving => write!(f, "{kind} to generation {generation} is about to begin"),
+        UpgradeStage::Checking => {
+            write!(f, "{kind} to generation {generation} is running: the release is being checked")
+        }
         UpgradeStage::Replacing => {
             write!(f, "{kind} to generation {generation} is running: {upgraded} of {wanted} workers have it")
         }
@@ -222,7 +229,7 @@ mod tests {
             stderr_tail: Vec::new(),
         };
         let next = "next spawn in 2.2s".to_owned();
-        let notice = Notice::Died { slot: 3, death, next_spawn_ms: Some(2200), next };
+        let notice = Notice::Died { slot: 3.into(), death, next_spawn_ms: Some(2200), next };
         assert_eq!(
             notice.to_string(),
             "slot 3: worker 4711 (generation 7) exited with status 1 after 0.4s, unacked; next spawn in 2.2s"

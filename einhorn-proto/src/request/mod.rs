@@ -152,6 +152,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::UpgradeRequest;
     use crate::{MaxUnacked, SignalName};
     use proptest::prelude::*;
     use std::time::Duration;
@@ -182,8 +183,7 @@ mod tests {
     }
 
     fn upgrade(fleet: bool, canary: Option<u32>, soak: Option<Duration>) -> Command {
-        let (wait, keep_master, drained, label) = (false, false, false, None);
-        Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label }
+        Command::Upgrade(UpgradeRequest { fleet, canary, soak, ..UpgradeRequest::default() })
     }
 
     #[test]
@@ -194,22 +194,30 @@ mod tests {
         let canary = read(r#"{"command":"upgrade","canary":2,"soak":"1.5","fleet":false}"#).unwrap();
         let soak = Some(Duration::from_millis(1500));
         assert_eq!(canary.command, upgrade(false, Some(2), soak));
-        let waiting =
-            read(r#"{"command":"upgrade","wait":true,"keep_master":true,"drained":true,"label":"v2"}"#)
-                .unwrap();
-        let (canary, soak, label) = (None, None, Some("v2".to_owned()));
-        assert_eq!(
-            waiting.command,
-            Command::Upgrade {
-                fleet: false,
-                canary,
-                soak,
-                wait: true,
-                keep_master: true,
-                drained: true,
-                label
-            }
-        );
+        let waiting = r#"{"command":"upgrade","wait":true,"keep_master":true,"drained":true,"label":"v2"}"#;
+        let waiting = read(waiting).unwrap();
+        let (wait, keep_master, drained) = (true, true, true);
+        let label = Some("v2".to_owned());
+        let plan = UpgradeRequest { wait, keep_master, drained, label, ..UpgradeRequest::default() };
+        assert_eq!(waiting.command, Command::Upgrade(plan));
+    }
+
+    #[test]
+    fn checks_of_canaries_need_canaries() {
+        let line = r#"{"command":"upgrade","canary":1,"soak_check":"./errors","every":"2","check":"./try"}"#;
+        let [check, soak_check] = ["./try", "./errors"].map(|command| Some(command.to_owned()));
+        let every = Some(Duration::from_secs(2));
+        let plan = UpgradeRequest { canary: Some(1), check, soak_check, every, ..UpgradeRequest::default() };
+        assert_eq!(read(line).unwrap().command, Command::Upgrade(plan));
+        for (fields, words) in [
+            (r#""soak_check":"x""#, "it needs \"canary\""),
+            (r#""canary":1,"every":"2""#, "every is about the checks of the canaries"),
+            (r#""canary":1,"soak_failures":2"#, "it needs \"soak_check\""),
+            (r#""check":"x","no_check":true"#, "no_check is the opposite of \"check\""),
+        ] {
+            let error = read(&format!(r#"{{"command":"upgrade",{fields}}}"#)).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 
     #[test]
@@ -364,15 +372,22 @@ mod tests {
             Just(Command::UpgradeFollow),
             Just(Command::Rollback),
             Just(Command::History),
-            any::<(bool, bool, bool)>().prop_map(|(wait, keep_master, drained)| Command::Upgrade {
-                fleet: true,
-                canary: None,
-                soak: None,
-                wait,
-                keep_master,
-                drained,
-                label: wait.then(|| "żółw 🦄".to_owned()),
-            }),
+            any::<([bool; 4], Option<String>)>().prop_map(
+                |([wait, keep_master, drained, no_check], check)| {
+                    let check = check.filter(|_| !no_check);
+                    let plan = UpgradeRequest {
+                        fleet: true,
+                        wait,
+                        keep_master,
+                        drained,
+                        no_check,
+                        check,
+                        label: wait.then(|| "żółw 🦄".to_owned()),
+                        ..UpgradeRequest::default()
+                    };
+                    Command::Upgrade(plan)
+                }
+            ),
             proptest::option::of((1_u32..=crate::WORKERS_MAX, proptest::option::of(0_u64..1 << 34)))
                 .prop_map(|canary| upgrade(
                     false,

@@ -1,6 +1,7 @@
 //! The command lines: parses what was typed. `config.rs` turns it into what it means.
 
 mod answer;
+mod check;
 mod handover;
 mod native;
 mod process;
@@ -10,6 +11,7 @@ mod stop_signal;
 mod values;
 
 pub use answer::Answer;
+pub use check::CheckArgs;
 pub use handover::{HandoverArgs, Takeover};
 pub use native::Args;
 pub use process::{CpuAffinityArg, ProcessArgs, UserArg};

@@ -6,7 +6,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use super::{Answer, SharedArgs, stop_signal};
+use super::{Answer, CheckArgs, SharedArgs, stop_signal};
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
@@ -39,6 +39,9 @@ pub struct Args {
     /// The same as --ack-mode manual.
     #[arg(short = 'm', long, conflicts_with = "ack_mode", help_heading = "Workers")]
     pub manual: bool,
+
+    #[command(flatten)]
+    pub check: CheckArgs,
 
     /// Find what would be wrong at a start, and spawn nothing
     ///

@@ -17,6 +17,7 @@ fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
         generation: 2,
         reason: reason.map(str::to_owned),
         death: None,
+        check: None,
         upgraded: 0,
         wanted: 2,
         draining: 0,

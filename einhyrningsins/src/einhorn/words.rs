@@ -50,7 +50,12 @@ mod tests {
             acked,
             stderr_tail: Vec::new(),
         };
-        Notice::Died { slot: 3, death, next_spawn_ms: Some(2200), next: "next spawn in 2.2s".to_owned() }
+        Notice::Died {
+            slot: 3.into(),
+            death,
+            next_spawn_ms: Some(2200),
+            next: "next spawn in 2.2s".to_owned(),
+        }
     }
 
     #[test]
@@ -58,7 +63,10 @@ mod tests {
         let killed =
             Termination::Killed { signal: "SIGSEGV".into(), core_dumped: false, out_of_memory: false };
         for (notice, line) in [
-            (Notice::Spawned { slot: 1, index: 4, pid: 42, generation: 2 }, "===> Launched 42 (index: 4)"),
+            (
+                Notice::Spawned { slot: 1.into(), index: 4, pid: 42, generation: 2 },
+                "===> Launched 42 (index: 4)",
+            ),
             (
                 death(Some(Termination::Exited(1)), false),
                 "===> Exited worker 4711 before it was ACKed: it exited with status 1 after 0.4s; next spawn in 2.2s",
@@ -69,7 +77,7 @@ mod tests {
             ),
             (
                 Notice::Drained {
-                    slot: 0,
+                    slot: 0.into(),
                     pid: 5,
                     generation: 2,
                     termination: Termination::Exited(0),
@@ -94,7 +102,8 @@ mod tests {
             (AckSource::Control, "Up to 2 / 4 manual ACKs"),
             (AckSource::Notify, "Up to 2 / 4 manual ACKs"),
         ] {
-            let acked = Notice::Acked { slot: 0, pid: 5, generation: 1, source, age_ms: 0, up: 2, wanted: 4 };
+            let acked =
+                Notice::Acked { slot: 0.into(), pid: 5, generation: 1, source, age_ms: 0, up: 2, wanted: 4 };
             assert_eq!(words(&acked).as_deref(), Some(line));
         }
     }
@@ -104,7 +113,7 @@ mod tests {
         let back =
             Notice::UpgradeDone { kind: RolloutKind::Rollback, generation: 1, took_ms: 5, draining: 0 };
         let unspawned = Notice::Died {
-            slot: 0,
+            slot: 0.into(),
             death: Death {
                 pid: None,
                 ..match death(None, false) {

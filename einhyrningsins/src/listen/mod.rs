@@ -15,7 +15,6 @@ mod exports;
 mod listener;
 mod passed;
 mod spec;
-#[cfg_attr(not(test), expect(dead_code, reason = "the trial worker of an upgrade comes next"))]
 mod twin;
 
 /// The sockets that the options ask for.

@@ -525,7 +525,7 @@ mod tests {
     #[test]
     fn einhorns_form_uses_einhorns_words_if_there_are_any() {
         let (mut log, mut reader) = log_to_pipe(LogConfig { format: LogFormat::Einhorn, ..CONFIG });
-        log.notice(&Notice::Spawned { slot: 0, index: 3, pid: 42, generation: 1 });
+        log.notice(&Notice::Spawned { slot: 0.into(), index: 3, pid: 42, generation: 1 });
         log.notice(&Notice::Resized { from: 1, to: 2 });
         log.warn("odd");
         let pid = std::process::id();

@@ -22,6 +22,7 @@ mod rest;
 mod sampling;
 mod service;
 mod signals;
+mod trial;
 mod unacked;
 
 use std::collections::VecDeque;
@@ -30,8 +31,11 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{LastReply, Notice, Requester, Termination, Workers};
-use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, Report, RequestKey, UpgradePlan};
+use einhorn_proto::{LastReply, Notice, Requester, Termination, WorkerSlot, Workers};
+use einhyrningsins_supervisor::{
+    Action, Check, Event, Generation, JobId, JobOutcome, PoolCommand, Report, RequestKey, SlotNumber,
+    Subject, UpgradePlan,
+};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
@@ -45,7 +49,7 @@ use crate::sys::reap::Change;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::sys::stat::Stat;
-use crate::workers::{ResolveError, SpawnFailure};
+use crate::workers::{Place, ResolveError, SpawnFailure, Spawned};
 
 use boots::Boots;
 pub(crate) use captures::Captures;
@@ -60,7 +64,7 @@ pub(crate) use handover::parse_state;
 pub(crate) use handover::take_over;
 pub(crate) use history::History;
 pub(crate) use jobs::Jobs;
-use jobs::{Ended, JobSpec, StartError};
+use jobs::{Ended, JobKey, JobSpec, Outcome, RunsAs, StartError};
 pub(crate) use listeners::Listeners;
 #[cfg(test)]
 pub(crate) use listeners::kept::KeptListeners;
@@ -72,6 +76,7 @@ use rest::Rest;
 use sampling::Sampling;
 pub(crate) use service::{Service, ServiceSettings};
 pub(crate) use signals::HANDLED_SIGNALS;
+pub(crate) use trial::Trial;
 use unacked::Unacked;
 
 /// Events taken up by one wait.
@@ -423,7 +428,7 @@ impl Master {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Event(event) => self.feed(event),
+            Request::Event(event) => self.feed(*event),
             Request::Reload(request) => self.hand_over(Then::Reload { request }),
         }
         // A client that reads that a slot is gone can rely on it.
@@ -479,7 +484,6 @@ impl Master {
     }
 
     /// Starts a job. While children are unburied it would be taken for one of them if it got the same pid.
-    #[expect(dead_code, reason = "for the check of a release")]
     fn start_job(&mut self, spec: &JobSpec<'_>) -> Result<(), StartError> {
         let before = SinceBoot::now();
         let Parts { jobs, workers, .. } = &mut self.parts;
@@ -491,8 +495,50 @@ impl Master {
     }
 
     fn on_job_ended(&mut self, ended: Ended) {
-        let Ended { key, outcome, output } = ended;
-        self.parts.log.debug(format_args!("{key} {outcome}; it wrote {} lines", output.len()));
+        let Ended { key: JobKey::Check(job), outcome, output } = ended;
+        let mut stranger = || self.parts.core.is_trying().then(|| self.parts.stranger()).flatten();
+        let outcome = match outcome {
+            Outcome::Succeeded => match stranger() {
+                Some(reason) => JobOutcome::Failed { reason, output },
+                None => JobOutcome::Passed,
+            },
+            Outcome::TimedOut(_) => {
+                JobOutcome::Failed { reason: format!("{outcome} (--check-timeout)"), output }
+            }
+            Outcome::Failed(_) => JobOutcome::Failed { reason: outcome.to_string(), output },
+        };
+        // What the trial worker has written belongs to the reason.
+        self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
+        self.feed(Event::JobEnded { job: JobId(job), outcome });
+    }
+
+    /// Runs the command of a check. Returns how it has ended, if that is known already.
+    fn check(
+        &mut self,
+        job: JobId,
+        subject: &Subject,
+        generation: Generation,
+        check: &Check,
+    ) -> Option<Event> {
+        let failed = |reason| {
+            let outcome = JobOutcome::Failed { reason, output: Vec::new() };
+            Some(Event::JobEnded { job, outcome })
+        };
+        if let Subject::Trial(_) = subject
+            && let Some(reason) = self.parts.stranger()
+        {
+            return failed(reason);
+        }
+        let env = self.parts.trial.variables(subject, generation);
+        let started = self.start_job(&JobSpec {
+            key: JobKey::Check(job.0),
+            command: &check.command,
+            stdin: &[],
+            timeout: check.timeout,
+            runs_as: RunsAs::Worker(generation),
+            env: &env,
+        });
+        failed(format!("cannot run it: {}", started.err()?))
     }
 
     /// Sends what is queued, and brings the followers of the pool up to date: listeners, service manager, log.
@@ -506,7 +552,8 @@ impl Master {
             self.feed(event);
         }
         self.steer();
-        let Parts { core, handover, listeners, service, log, .. } = &mut self.parts;
+        let Parts { core, handover, listeners, trial, service, log, .. } = &mut self.parts;
+        trial.follow(core);
         service.follow(core, handover.is_under_way(), listeners.to_keep(), log);
         log.flush();
     }
@@ -537,7 +584,7 @@ impl Master {
     fn act(&mut self) {
         while let Some(action) = self.actions.front() {
             if (self.acted >= ACTIONS_MIN && Instant::now() >= self.act_until)
-                || (self.has_unburied && matches!(action, Action::Spawn { .. }))
+                || (self.has_unburied && matches!(action, Action::Spawn { .. } | Action::Check { .. }))
             {
                 return;
             }
@@ -579,18 +626,17 @@ impl Master {
         match action {
             Action::Spawn { worker, slot, index, generation } => {
                 self.places.look_before_spawn(&mut self.ready, self.poll.registry(), &self.children, parts);
-                let sockets = parts.listeners.for_slot(slot);
                 let before = SinceBoot::now();
-                let spawned = sockets.and_then(|sockets| {
-                    parts.workers.spawn(&mut self.spawner, slot, index, generation, &sockets)
-                });
+                let spawned = parts.spawn(&mut self.spawner, slot, index, generation);
                 return Some(match spawned {
                     Ok(spawned) => {
                         if self.children.on_spawned(spawned.pid, before) {
                             self.forget_actions_for(spawned.pid);
                         }
                         let (parts, registry) = (&mut self.parts, self.poll.registry());
-                        self.boots.on_spawned(spawned.pid, parts.core.policy());
+                        if slot.is_some() {
+                            self.boots.on_spawned(spawned.pid, parts.core.policy());
+                        }
                         if let Some(stream) = spawned.control {
                             parts.control.adopt(registry, stream, spawned.pid);
                         }
@@ -646,13 +692,18 @@ impl Master {
                     Err(error) => Event::ReleaseFailed { generation, reason: error.in_words() },
                 });
             }
+            Action::Check { job, subject, generation, check } => {
+                return self.check(job, &subject, generation, &check);
+            }
+            Action::EndJob { job } => parts.jobs.end(JobKey::Check(job.0), &mut parts.log),
             Action::ForgetRelease { generation } => parts.workers.forget(generation),
             Action::Record { rollout } => {
                 let own_name = parts.workers.release_name(rollout.generation);
                 parts.history.add(*rollout, own_name);
             }
             Action::Notice { notice, progress_of, counts } => {
-                if let Notice::Acked { pid, .. } = notice {
+                // What a trial worker writes is of interest as long as it is checked.
+                if let Notice::Acked { pid, slot: WorkerSlot(Some(_)), .. } = notice {
                     parts.captures.on_acked(Pid::from_raw(pid));
                 }
                 parts.log.notice(&notice);
@@ -682,6 +733,34 @@ impl Parts {
         let Self { dialect, core, workers, listeners, history, control, log, .. } = self;
         let dialect = *dialect;
         (View { dialect, core, children, workers, listeners, history }, control, log)
+    }
+
+    /// Spawns a worker into `slot`, or a trial worker.
+    fn spawn(
+        &mut self,
+        spawner: &mut Spawner,
+        slot: Option<SlotNumber>,
+        index: u32,
+        generation: Generation,
+    ) -> Result<Spawned, SpawnFailure> {
+        let Self { workers, listeners, control, trial, .. } = self;
+        match slot {
+            Some(slot) => {
+                let sockets = listeners.for_slot(slot)?;
+                workers.spawn(spawner, &Place::Slot(slot), index, generation, &sockets)
+            }
+            None => {
+                let twins = trial.open(listeners, control, workers, generation)?;
+                let exports = twins.exports(generation);
+                workers.spawn(spawner, &Place::Trial { exports }, index, generation, &twins.sockets())
+            }
+        }
+    }
+
+    /// Why the check of a release fails, if its worker has bound an address of the pool by itself.
+    fn stranger(&mut self) -> Option<String> {
+        let Self { trial, listeners, log, .. } = self;
+        trial.stranger(listeners, log)
     }
 
     /// Resolves the release of `generation`, with the variables that the parts have for its workers.

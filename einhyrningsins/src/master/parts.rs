@@ -16,6 +16,7 @@ use super::jobs::Jobs;
 use super::listeners::Listeners;
 use super::notify::Notify;
 use super::service::Service;
+use super::trial::Trial;
 use crate::config::Dialect;
 use crate::forms;
 use crate::logging::Log;
@@ -57,6 +58,8 @@ pub(crate) struct Parts {
     /// Only a master of format 5 hands any over.
     #[serde(default)]
     pub(crate) jobs: Jobs,
+    #[serde(default)]
+    pub(crate) trial: Trial,
     /// Dropped before the control socket, whose lock keeps other masters from its file.
     pub(crate) notify: Notify,
     pub(crate) control: Control,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use einhorn_proto::{Death, IN_BACKGROUND, Notice};
+use einhorn_proto::{Death, IN_BACKGROUND, Notice, WorkerSlot};
 use einhyrningsins_supervisor::AckMode;
 
 use crate::logging::Log;
@@ -20,7 +20,7 @@ pub(super) struct Unacked {
     /// When the log says so, and of which worker. Those that have acked or died since are skipped.
     due: VecDeque<(Instant, i32)>,
     /// Slot and generation of each.
-    workers: BTreeMap<i32, (u32, u64)>,
+    workers: BTreeMap<i32, (WorkerSlot, u64)>,
     /// The last generation that the log has named.
     named: u64,
     /// The last generation of which the log has said that its program may put itself into the background.
@@ -50,7 +50,7 @@ impl Unacked {
         {
             self.in_background = *generation;
             log.warn(format_args!(
-                "slot {slot}: worker {pid} (generation {generation}) has not acked: {IN_BACKGROUND}"
+                "{slot}: worker {pid} (generation {generation}) has not acked: {IN_BACKGROUND}"
             ));
         }
     }
@@ -90,7 +90,7 @@ impl Unacked {
             AckMode::Manual(None) | AckMode::Timer(_) => String::new(),
         };
         log.info(format_args!(
-            "slot {slot}: worker {pid} (generation {generation}) has not acked after {:.1}s{others}; it is waited for \
+            "{slot}: worker {pid} (generation {generation}) has not acked after {:.1}s{others}; it is waited for \
              until it sends worker:ack or READY=1{limit}; without -m a worker is up after a second",
             age.as_secs_f64()
         ));
@@ -106,11 +106,12 @@ mod tests {
     const MANUAL: AckMode = AckMode::Manual(None);
 
     fn spawned(pid: i32, generation: u64) -> Notice {
-        Notice::Spawned { slot: 0, index: 0, pid, generation }
+        Notice::Spawned { slot: 0.into(), index: 0, pid, generation }
     }
 
     fn acked(pid: i32) -> Notice {
-        Notice::Acked { slot: 0, pid, generation: 1, source: AckSource::Control, age_ms: 1, up: 1, wanted: 3 }
+        let (slot, source) = (0.into(), AckSource::Control);
+        Notice::Acked { slot, pid, generation: 1, source, age_ms: 1, up: 1, wanted: 3 }
     }
 
     #[test]

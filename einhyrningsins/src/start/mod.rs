@@ -23,7 +23,7 @@ use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
     Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, History, Jobs, Listeners,
-    Master, Notify, NotifySocket, Parts, Service, ServiceSettings, take_over,
+    Master, Notify, NotifySocket, Parts, Service, ServiceSettings, Trial, take_over,
 };
 use crate::sys::closer::Closing;
 use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
@@ -154,6 +154,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         groups: Groups::default(),
         history: History::default(),
         jobs: Jobs::default(),
+        trial: Trial::default(),
         notify: Notify::new(notify),
         control: Control::new(config.control, control_socket),
         handover: Handover::new(config.identity, config.handover),
@@ -176,6 +177,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
     }
     warn_of_deaf_workers(&mut parts);
+    Trial::clear(&parts.control, &parts.workers, &mut parts.log);
     let (held, unused) = claim(inherited, &held_fds)?;
     parts.held = held.into_iter().map(Kept::Open).collect();
     parts.close_unused(unused);

@@ -4,6 +4,7 @@
 //! The master's loop calls it to carry out `Spawn`, `ResolveRelease` and `ForgetRelease`; it calls
 //! `sys::spawn`.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -73,6 +74,18 @@ pub struct WorkerOptions {
     /// Descriptors that a worker gets at the same numbers. The master holds them.
     #[serde(default)]
     pub pass_fds: Vec<RawFd>,
+}
+
+/// What a worker is spawned for.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// This slot.
+    Slot(SlotNumber),
+    /// The check of its release.
+    Trial {
+        /// The variables that describe its sockets, in place of those of its release.
+        exports: Vec<(String, String)>,
+    },
 }
 
 /// A spawn that worked.
@@ -212,7 +225,7 @@ impl Workers {
     pub(crate) fn spawn(
         &self,
         spawner: &mut Spawner,
-        slot: SlotNumber,
+        place: &Place,
         index: u32,
         generation: Generation,
         sockets: &[BorrowedFd<'_>],
@@ -227,13 +240,22 @@ impl Workers {
                 reason: format!("cannot create its connection to the control socket: {error}"),
                 transient: true,
             })?;
-        let stderr = self.options.capture_startup.then(pipe_for_reading).transpose().map_err(|errno| {
-            SpawnFailure {
-                reason: format!("cannot create a pipe for its standard error: {}", io::Error::from(errno)),
-                transient: true,
-            }
+        let is_captured = self.options.capture_startup || matches!(place, Place::Trial { .. });
+        let stderr = is_captured.then(pipe_for_reading).transpose().map_err(|errno| SpawnFailure {
+            reason: format!("cannot create a pipe for its standard error: {}", io::Error::from(errno)),
+            transient: true,
         })?;
-        let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index), number("EINHORN_SLOT", slot.0)];
+        let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index)];
+        let (slot, env) = match place {
+            Place::Slot(slot) => {
+                worker_env.push(number("EINHORN_SLOT", slot.0));
+                (*slot, Cow::Borrowed(&release.env))
+            }
+            Place::Trial { exports } => {
+                worker_env.push(number("EINHORN_TRIAL", 1_u32));
+                (SlotNumber(0), Cow::Owned(replaced(&release.env, exports)))
+            }
+        };
         if control.is_some() {
             let fd = FIRST_SOCKET.unsigned_abs() + u32::try_from(sockets.len()).unwrap_or(0);
             worker_env.push(number("EINHORN_SOCK_FD", fd));
@@ -246,6 +268,7 @@ impl Workers {
             pid_variables.push("WATCHDOG_PID");
         }
         let spec = SpawnSpec {
+            env: &env,
             worker_env: &worker_env,
             pid_variables: &pid_variables,
             sockets,
@@ -298,6 +321,17 @@ pub(crate) fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: S
         parent_death_signal: options.parent_death_signal,
         ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
     }
+}
+
+/// The variables of `env`, with those of `exports` in place of others of the same name. A name or value with a NUL byte, which
+/// no export has, would be left out.
+fn replaced(env: &[CString], exports: &[(String, String)]) -> Vec<CString> {
+    let is_kept = |variable: &&CString| {
+        let name = variable.to_bytes().split(|byte| *byte == b'=').next();
+        !exports.iter().any(|(exported, _)| Some(exported.as_bytes()) == name)
+    };
+    let exported = exports.iter().filter_map(|(name, value)| variable(name.into(), OsStr::new(value)).ok());
+    env.iter().filter(is_kept).cloned().chain(exported).collect()
 }
 
 /// A connection for a worker: our end, which does not block, and the worker's.

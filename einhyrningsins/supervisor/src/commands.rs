@@ -100,7 +100,7 @@ impl Supervisor {
     /// The workers that a command names.
     fn targets(&self, target: Target) -> impl Iterator<Item = &Worker> {
         self.tables.pool.workers().filter(move |worker| match target {
-            Target::Slot(slot) => worker.slot.0 == slot && worker.drain().is_none(),
+            Target::Slot(slot) => worker.slot == Some(SlotNumber(slot)) && worker.drain().is_none(),
             Target::Pid(pid) => worker.pid.is_some_and(|own| own.as_raw() == pid),
             Target::Draining => worker.drain().is_some(),
         })
@@ -112,7 +112,9 @@ impl Supervisor {
             return Err(Refusal::NotBeside(upgrade));
         }
         let serving = self.targets(target).find(|worker| worker.is_up()).and_then(Worker::process);
-        let Some(Process { id, slot, pid, .. }) = serving else { return Err(Refusal::NotServing(target)) };
+        let Some(Process { id, slot: Some(slot), pid, .. }) = serving else {
+            return Err(Refusal::NotServing(target));
+        };
         self.tables.recycling.enqueue(id, RecycleReason::Asked);
         Ok(Done::Replacing { slot: slot.0, pid: pid.as_raw() })
     }
@@ -230,7 +232,7 @@ impl Supervisor {
     fn retire(&mut self, id: WorkerId) {
         let process = self.tables.pool.worker(id).and_then(Worker::process);
         match (self.tables.policy.shrink_grace, process) {
-            (Some(grace), Some(Process { slot, pid, generation, .. })) => {
+            (Some(grace), Some(Process { slot: Some(slot), pid, generation, .. })) => {
                 let drain = Drain::unasked(self.now, DrainReason::FewerWorkers, self.now + grace);
                 self.tables.pool.drain(id, drain);
                 let (slot, pid, generation) = (slot.0, pid.as_raw(), generation.0);
@@ -311,6 +313,7 @@ impl Supervisor {
         let ids: Vec<_> = self.tables.pool.workers().map(|worker| worker.id).collect();
         ids.into_iter().for_each(|id| self.send_stop(id, Some(signal)));
         self.reply(request, LastReply::Done(Done::Exiting));
+        self.forget_trial();
         for waiter in self.tables.plan.take_rollout().iter().flat_map(super::plan::Rollout::requests) {
             self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
         }

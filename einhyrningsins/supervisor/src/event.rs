@@ -10,13 +10,14 @@ use super::Pid;
 use super::Signal;
 use einhorn_proto::{
     AckSource, Counts, DrainEnding, LastReply, Notice, PastOutcome, Requester, RolloutKind, RolloutOrder,
-    SignalReason, Target, Termination,
+    SignalReason, Target, Termination, WorkerSlot,
 };
 use serde::{Deserialize, Serialize};
 
 use super::allowance::BootLoad;
 use super::convention::Convention;
-use super::policy::PolicyChange;
+use super::policy::{Check, PolicyChange};
+use super::tables::is_default;
 
 /// One worker, from the decision to spawn it until it is reaped. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,9 +31,18 @@ pub struct SlotNumber(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 
+/// A job that the core has asked for. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobId(pub u64);
+
 /// A request that waits for its last reply. The shell knows whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestKey(pub u64);
+
+/// The slot of a worker, as messages have it.
+pub(crate) fn shown(slot: Option<SlotNumber>) -> WorkerSlot {
+    WorkerSlot(slot.map(|slot| slot.0))
+}
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,6 +138,13 @@ pub enum Event {
         /// What failed and why, in words.
         reason: String,
     },
+    /// The job of a [`Action::Check`] has ended; not if [`Action::EndJob`] ended it.
+    JobEnded {
+        /// The job of the action.
+        job: JobId,
+        /// How it ended.
+        outcome: JobOutcome,
+    },
     /// What was seen of the workers that start, or of the last one that did.
     BootLoad(BootLoad),
     /// For so long nobody ran, neither the master nor its workers, as in a frozen cgroup: no deadline of a process counts
@@ -135,6 +152,20 @@ pub enum Event {
     TimeLost(Duration),
     /// The time that [`super::Supervisor::next_deadline`] named has come. Early is harmless.
     DeadlineReached,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// It exited with status 0.
+    Passed,
+    /// It did not.
+    Failed {
+        /// How it ended, or why it could not run, in words.
+        reason: String,
+        /// The last lines that it wrote.
+        output: Vec<String>,
+    },
 }
 
 /// What is heard of a worker.
@@ -248,6 +279,36 @@ pub struct UpgradePlan {
     /// Who asked for it; of several, the first.
     #[serde(default)]
     pub requester: Requester,
+    /// What checks the canaries during the soak.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub soak_check: Option<SoakCheck>,
+    /// Whether its release is checked before it replaces a worker.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub check: CheckPlan,
+}
+
+/// How canaries are checked while they soak: at once, and then again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoakCheck {
+    /// The command; the shell knows how to run it.
+    pub command: String,
+    /// The time from the end of one check to the next.
+    pub every: Duration,
+    /// So many failures end the upgrade; at least 1.
+    pub failures_max: u32,
+}
+
+/// Whether an upgrade checks its release.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckPlan {
+    /// As the policy says.
+    #[default]
+    ByPolicy,
+    /// No.
+    Never,
+    /// By this command.
+    By(String),
 }
 
 /// How to stop.
@@ -299,6 +360,20 @@ pub struct RolloutRecord {
     pub reason: Option<String>,
 }
 
+/// What a check is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A trial worker.
+    Trial(Pid),
+    /// The workers that serve during a soak.
+    Canaries {
+        /// Those of the new release.
+        canaries: Vec<Pid>,
+        /// The others.
+        baseline: Vec<Pid>,
+    },
+}
+
 /// Something that the shell must now do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -306,8 +381,8 @@ pub enum Action {
     Spawn {
         /// What the answer is for.
         worker: WorkerId,
-        /// Its slot.
-        slot: SlotNumber,
+        /// Its slot; `None` for a trial worker, which gets private twins of the sockets.
+        slot: Option<SlotNumber>,
         /// Its `EINHORN_CHILD_INDEX`.
         index: u32,
         /// Whose release it runs.
@@ -365,6 +440,22 @@ pub enum Action {
     ResolveRelease {
         /// The generation.
         generation: Generation,
+    },
+    /// Run the command of a check, and answer with [`Event::JobEnded`].
+    Check {
+        /// What the answer is for.
+        job: JobId,
+        /// What it is about.
+        subject: Subject,
+        /// Whose release it runs.
+        generation: Generation,
+        /// What to run, and for how long.
+        check: Check,
+    },
+    /// Kill the command of a check. Nothing waits for its end.
+    EndJob {
+        /// The job of the action.
+        job: JobId,
     },
     /// No worker of this generation will be spawned any more.
     ForgetRelease {

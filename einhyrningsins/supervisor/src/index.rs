@@ -23,9 +23,11 @@ pub(crate) struct Index {
     pub(crate) deadlines: BTreeSet<(Moment, Step)>,
     /// Workers that must do something by some time.
     pub(crate) timed: BTreeSet<WorkerId>,
-    /// The undrained workers.
+    /// The undrained workers, trial workers not counted.
     undrained: Undrained,
     by_generation: BTreeMap<Generation, Undrained>,
+    /// Trial workers that are undrained.
+    pub(crate) trials: BTreeSet<WorkerId>,
     /// Workers whose spawn the shell has not answered.
     pub(crate) unspawned: BTreeSet<WorkerId>,
     /// Draining workers about which the master can do no more.
@@ -74,6 +76,7 @@ pub(crate) struct Entry {
     pid: Option<Pid>,
     deadlines: [Option<(Moment, Step)>; DEADLINES_MAX],
     is_timed: bool,
+    is_trial: bool,
     is_answer_due: bool,
     is_out_of_reach: bool,
     is_unacked: bool,
@@ -91,6 +94,7 @@ impl Entry {
             pid: worker.pid,
             deadlines,
             is_timed: worker.is_timed(),
+            is_trial: worker.is_trial() && worker.is_undrained(),
             is_answer_due: worker.is_answer_due(),
             is_out_of_reach: worker.is_out_of_reach(),
             is_unacked: worker.is_unacked(),
@@ -155,14 +159,14 @@ impl Index {
     /// A worker came to be.
     pub(crate) fn add_worker(&mut self, worker: &Worker) {
         self.numbers.take(worker.index);
-        self.sockets.add_worker(worker.slot, worker.is_up());
+        worker.slot.into_iter().for_each(|slot| self.sockets.add_worker(slot, worker.is_up()));
         self.note_worker(worker.id, None, Some(Entry::of(worker)));
     }
 
     /// A worker is gone.
     pub(crate) fn remove_worker(&mut self, worker: &Worker) {
         self.numbers.give_back(worker.index);
-        self.sockets.remove_worker(worker.slot, worker.is_up());
+        worker.slot.into_iter().for_each(|slot| self.sockets.remove_worker(slot, worker.is_up()));
         self.note_worker(worker.id, Some(Entry::of(worker)), None);
     }
 
@@ -186,6 +190,7 @@ impl Index {
             }
         };
         note(&mut self.timed, |entry| entry.is_timed);
+        note(&mut self.trials, |entry| entry.is_trial);
         note(&mut self.unspawned, |entry| entry.pid.is_none());
         note(&mut self.answers_due, |entry| entry.is_answer_due);
         note(&mut self.out_of_reach, |entry| entry.is_out_of_reach);

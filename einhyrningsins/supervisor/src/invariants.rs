@@ -81,7 +81,7 @@ impl Supervisor {
         for (number, slot) in pool.slots() {
             held += slot.workers().count();
             for id in slot.workers() {
-                let is_its = |worker: &Worker| worker.is_undrained() && worker.slot == number;
+                let is_its = |worker: &Worker| worker.is_undrained() && worker.slot == Some(number);
                 debug_assert!(pool.worker(id).is_some_and(is_its), "I1: slot {} is held by nobody", number.0);
             }
             match slot.holder {

@@ -14,7 +14,7 @@ use einhorn_proto::{Ignored, LeftoverStatus, Notice};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::event::{Action, Generation, SlotNumber, WorkerId};
+use super::event::{Action, Generation, SlotNumber, WorkerId, shown};
 use super::moment::{Moment, milliseconds};
 use super::rules::Step;
 use super::signal::{Pid, Signal};
@@ -46,7 +46,7 @@ pub(crate) struct Leftovers {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Leftover {
     worker: WorkerId,
-    slot: SlotNumber,
+    slot: Option<SlotNumber>,
     generation: Generation,
     /// Whether it was said that there is something left.
     is_told: bool,
@@ -114,6 +114,11 @@ impl Leftovers {
 
     pub(crate) fn is_indexed(&self) -> bool {
         self.deadlines == self.all_deadlines()
+    }
+
+    /// Whether a trial worker has left something behind.
+    pub(crate) fn has_trial(&self) -> bool {
+        self.groups.values().any(|leftover| leftover.slot.is_none())
     }
 
     /// Whether a group is left that stop signals reach.
@@ -193,7 +198,7 @@ impl Leftovers {
 
     pub(crate) fn statuses(&self, now: Moment) -> Vec<LeftoverStatus> {
         let status = |(leader, leftover): (&Pid, &Leftover)| LeftoverStatus {
-            slot: leftover.slot.0,
+            slot: shown(leftover.slot),
             pid: leader.as_raw(),
             generation: leftover.generation.0,
             members: leftover.members.iter().map(|pid| pid.as_raw()).collect(),
@@ -250,7 +255,8 @@ impl Supervisor {
     /// A worker has left these behind.
     pub(crate) fn tell_left_behind(&mut self, process: Process, members: &[Pid], listens: bool) {
         let Process { id, slot, pid, generation } = process;
-        let (slot, pid, members) = (slot.0, pid.as_raw(), members.iter().map(|pid| pid.as_raw()).collect());
+        let (slot, pid, members) =
+            (shown(slot), pid.as_raw(), members.iter().map(|pid| pid.as_raw()).collect());
         let notice = Notice::LeftBehind { slot, pid, generation: generation.0, members, listens };
         self.tell_of(id, generation, notice);
     }
@@ -265,7 +271,7 @@ impl Supervisor {
         if members.is_empty() {
             self.tables.leftovers.put(leader, None);
             if was_told {
-                let (slot, pid, generation) = (slot.0, leader.as_raw(), generation.0);
+                let (slot, pid, generation) = (shown(slot), leader.as_raw(), generation.0);
                 self.tell(Notice::LeftoversGone { slot, pid, generation });
             }
             self.tables.aftermath.gone(worker);

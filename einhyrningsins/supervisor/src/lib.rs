@@ -58,8 +58,10 @@ mod signal;
 mod slot;
 mod slots;
 mod snapshot;
+mod soak;
 mod steps;
 mod tables;
+mod trial;
 mod upgrade;
 mod worker;
 
@@ -79,12 +81,12 @@ use einhorn_proto::{LastReply, Notice, Severity};
 pub use allowance::BootLoad;
 pub use convention::{Convention, Shows};
 pub use event::{
-    Action, Ask, Event, Generation, PoolCommand, Report, RequestKey, RolloutRecord, SlotNumber, Stop,
-    UpgradePlan, WorkerId,
+    Action, Ask, CheckPlan, Event, Generation, JobId, JobOutcome, PoolCommand, Report, RequestKey,
+    RolloutRecord, SlotNumber, SoakCheck, Stop, Subject, UpgradePlan, WorkerId,
 };
 pub use leftovers::LEFTOVERS_MAX;
 pub use moment::Moment;
-pub use policy::{AckMode, MaxAge, Policy, PolicyChange, RecyclingLimits, Retries};
+pub use policy::{AckMode, CHECK_TIMEOUT, Check, MaxAge, Policy, PolicyChange, RecyclingLimits, Retries};
 pub use signal::{Pid, Signal};
 pub use slots::Slots;
 pub use snapshot::{Snapshot, Summary, WorkerDetail};
@@ -178,13 +180,14 @@ impl Supervisor {
     /// When to call [`Self::handle`] with [`Event::DeadlineReached`]; `None` if nothing is pending.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        let Tables { pool, plan, recycling, aftermath, leftovers, .. } = &self.tables;
+        let Tables { pool, plan, recycling, aftermath, leftovers, trial, .. } = &self.tables;
         let deadlines = [
             pool.next_deadline(self.now),
             plan.rollout().and_then(|rollout| rollout.next_deadline(self.now)),
             recycling.next_deadline(self.reached),
             aftermath.next_deadline(),
             leftovers.next().map(|(at, _)| at),
+            trial.as_ref().and_then(|trial| trial.next_deadline(self.now)),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -64,6 +64,10 @@ pub(super) struct Onlooker {
     pub(super) held: Option<Generation>,
     /// Rollouts that were turned around after they had begun to replace workers.
     turned: BTreeSet<u64>,
+    /// Jobs that run.
+    pub(super) jobs: BTreeSet<JobId>,
+    /// Generations whose check did not pass: none of their workers gets a slot.
+    unchecked: BTreeSet<Generation>,
     /// The exit code, once the master has ended.
     pub(super) exit: Option<u8>,
     /// The last look at the workers that start showed pressure.
@@ -107,6 +111,7 @@ impl Onlooker {
         let actions = handle(supervisor, event);
         // The upgrade may be refused after all.
         let resolves = |action: &Action| matches!(action, Action::ResolveRelease { .. });
+        self.held.take_if(|_| supervisor.tables.trial.is_some());
         self.held.take_if(|_| is_prepared && !actions.iter().any(resolves));
         let cannot_begin = matches!(event_name, Event::WorkersUnsignallable { .. });
         assert!(!cannot_begin || !actions.iter().any(resolves), "begins, and cannot replace the old workers");
@@ -200,6 +205,14 @@ impl Onlooker {
                     self.is_stopped_at_once = true;
                 }
             }
+            Event::JobEnded { job, outcome } => {
+                let trial = supervisor.tables.trial.as_ref();
+                if self.jobs.remove(job)
+                    && let (Some(trial), JobOutcome::Passed) = (trial, outcome)
+                {
+                    self.unchecked.remove(&trial.generation());
+                }
+            }
             Event::RequestAbandoned { request } => {
                 self.pending.remove(request);
             }
@@ -286,7 +299,12 @@ impl Onlooker {
 
     fn see(&mut self, action: &Action, supervisor: &Supervisor) {
         match action {
-            Action::Spawn { generation, .. } => {
+            Action::Spawn { generation, slot, .. } => {
+                let is_tried = slot.is_none();
+                assert!(is_tried || !self.unchecked.contains(generation), "{generation} was not checked");
+                if is_tried {
+                    self.unchecked.insert(*generation);
+                }
                 assert!(!self.is_stopping, "I8: spawned after the stop");
                 assert_ne!(self.held, Some(*generation), "a slot is filled again before the upgrade begins");
                 let Tables { policy, pool, .. } = &supervisor.tables;
@@ -329,6 +347,7 @@ impl Onlooker {
             }
             Action::Exit { code } => {
                 assert_eq!(self.exit.replace(*code), None, "I8: exits twice");
+                assert!(self.jobs.is_empty(), "I8: exits before the check that it began");
                 let is_group_left = supervisor.tables.policy.stop_group
                     && self.groups.keys().any(|group| !self.strays.contains(group));
                 assert!(
@@ -365,6 +384,23 @@ impl Onlooker {
             Action::Notice { notice: Notice::RollbackStarted { generation, .. }, .. } => {
                 self.turned.insert(*generation);
                 self.held = None;
+            }
+            Action::Check { job, subject, generation, .. } => {
+                assert!(self.jobs.is_empty(), "two checks at a time");
+                let (pids, is_tried) = match subject {
+                    Subject::Trial(pid) => (vec![*pid], true),
+                    Subject::Canaries { canaries, baseline } => {
+                        assert!(!canaries.is_empty(), "a check of no canary");
+                        ([&canaries[..], baseline].concat(), false)
+                    }
+                };
+                let is_alive = |pid: &Pid| self.processes.contains_key(pid);
+                assert!(pids.iter().all(is_alive), "I5: a check of {pids:?}, of which some were reaped");
+                assert_eq!(self.unchecked.contains(generation), is_tried, "a check of the wrong workers");
+                self.jobs.insert(*job);
+            }
+            Action::EndJob { job } => {
+                assert!(self.jobs.remove(job), "{job:?} is ended, and does not run");
             }
             Action::Notice { .. } | Action::Record { .. } | Action::ForgetRelease { .. } => {}
         }
@@ -422,6 +458,11 @@ impl Onlooker {
         self.check_slots(supervisor);
     }
 
+    /// Generations whose check did not pass, and that somebody may still know.
+    pub(super) fn unchecked(&self) -> impl Iterator<Item = Generation> {
+        self.unchecked.iter().copied()
+    }
+
     /// What the shell says of the upgrade that it prepares, where nothing fails.
     pub(super) fn prepared(&self, supervisor: &Supervisor) -> Option<Event> {
         let (request, plan) = self.preparing.front()?.clone();
@@ -449,7 +490,7 @@ impl Onlooker {
             "nobody gets what is new"
         );
         for worker in supervisor.tables.pool.workers() {
-            let slot = worker.slot;
+            let Some(slot) = worker.slot else { continue };
             assert!(!worker.is_up() || open.is_live(slot), "slot {} serves and gets nothing", slot.0);
             assert!(!open.is_gone(slot), "the sockets of slot {} are in use", slot.0);
         }
@@ -559,6 +600,9 @@ pub(super) fn good_event(
     if let Some(&generation) = onlooker.resolving.first() {
         return Some((now, Event::ReleaseResolved { generation, same_as: None }));
     }
+    if let Some(&job) = onlooker.jobs.first() {
+        return Some((now, Event::JobEnded { job, outcome: JobOutcome::Passed }));
+    }
     for worker in supervisor.tables.pool.workers() {
         let Some(pid) = worker.pid else { continue };
         match worker.state {
@@ -573,13 +617,13 @@ pub(super) fn good_event(
             State::Spawning | State::Up { .. } => {}
         }
     }
-    if let Some(deadline) = supervisor.next_deadline() {
-        return Some((now.max(deadline), Event::DeadlineReached));
+    // Its checks would go on without end, too.
+    let is_endless = |rollout: &Rollout| matches!(rollout.stage(), Stage::Soaking { until: None, .. });
+    if supervisor.tables.plan.rollout().is_some_and(is_endless) {
+        let (requester, command) = (Requester::default(), PoolCommand::Continue);
+        return Some((now, Event::Command { request: None, requester, command }));
     }
-    let rollout = supervisor.tables.plan.rollout()?;
-    let (requester, command) = (Requester::default(), PoolCommand::Continue);
-    let event = Event::Command { request: None, requester, command };
-    matches!(rollout.stage(), Stage::Soaking { .. }).then_some((now, event))
+    supervisor.next_deadline().map(|deadline| (now.max(deadline), Event::DeadlineReached))
 }
 
 /// I8: with nothing left to do, every slot serves or was given up, with sockets that are reached, and no rollout runs. A
@@ -590,6 +634,7 @@ pub(super) fn check_rest(supervisor: &Supervisor, onlooker: &Onlooker) {
         Plan::Waiting | Plan::Exited => {}
         Plan::Stopping { .. } => panic!("I8: told to stop, and does not exit"),
         Plan::Steady | Plan::Rolling(_) => {
+            assert!(supervisor.tables.trial.is_none(), "I8: at rest in the middle of a trial");
             assert_eq!(pool.up() + pool.given_up.len(), pool.size(), "I8: at rest, and not steady");
             let out_of_reach = pool.workers().filter(|worker| worker.is_out_of_reach()).count();
             assert_eq!(pool.live(), pool.up() + out_of_reach, "I8: at rest, and somebody drains");

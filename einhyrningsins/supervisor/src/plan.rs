@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -14,9 +15,12 @@ use einhorn_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::event::{Generation, RequestKey, SlotNumber, UpgradePlan};
+use super::event::{CheckPlan, Generation, JobId, RequestKey, SlotNumber, SoakCheck, UpgradePlan};
 use super::moment::Moment;
+use super::policy::Policy;
 use super::slot::Attempts;
+use super::soak::Checking;
+use super::tables::is_default;
 
 /// What is wanted of the pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,7 +31,7 @@ pub(crate) enum Plan {
     /// Every slot runs the generation that serves.
     Steady,
     /// Every slot is to run another generation.
-    Rolling(Rollout),
+    Rolling(Box<Rollout>),
     /// The master exits once its last worker has gone.
     Stopping {
         code: u8,
@@ -48,14 +52,14 @@ impl Plan {
 
     pub(crate) fn rollout(&self) -> Option<&Rollout> {
         match self {
-            Self::Rolling(rollout) => Some(rollout),
+            Self::Rolling(rollout) => Some(&**rollout),
             Self::Waiting | Self::Steady | Self::Stopping { .. } | Self::Exited => None,
         }
     }
 
     pub(crate) fn rollout_mut(&mut self) -> Option<&mut Rollout> {
         match self {
-            Self::Rolling(rollout) => Some(rollout),
+            Self::Rolling(rollout) => Some(&mut **rollout),
             Self::Waiting | Self::Steady | Self::Stopping { .. } | Self::Exited => None,
         }
     }
@@ -63,7 +67,7 @@ impl Plan {
     /// Ends the rollout that runs.
     pub(crate) fn take_rollout(&mut self) -> Option<Rollout> {
         match core::mem::replace(self, Self::Steady) {
-            Self::Rolling(rollout) => Some(rollout),
+            Self::Rolling(rollout) => Some(*rollout),
             other => {
                 *self = other;
                 None
@@ -92,6 +96,12 @@ pub(crate) struct Rollout {
     is_fleet: bool,
     /// The slots that try the new release before the rest follows.
     canary: Option<Canary>,
+    /// The command that is to check its release; `None` once that has begun.
+    #[serde(default, skip_serializing_if = "is_default")]
+    check: Option<String>,
+    /// What checks the canaries.
+    #[serde(default, skip_serializing_if = "is_default")]
+    soak_check: Option<SoakCheck>,
     waiters: Vec<Waiter>,
     /// Whether its report waits for the last worker that it replaces.
     #[serde(default)]
@@ -117,10 +127,16 @@ pub(crate) struct Rollout {
 pub(crate) enum Stage {
     /// The shell looks for what the new generation runs.
     Resolving,
+    /// The release is being tried, and nothing was replaced yet.
+    Trying,
     /// Workers are being replaced.
     Replacing,
     /// The canaries are up; the rest waits until then, or until somebody says to go on.
-    Soaking { until: Option<Moment> },
+    Soaking {
+        until: Option<Moment>,
+        #[serde(default, skip_serializing_if = "is_default")]
+        check: Option<Checking>,
+    },
     /// It has failed, and what it had replaced is replaced again.
     RollingBack { failure: UpgradeFailure },
 }
@@ -152,6 +168,8 @@ impl Rollout {
             requester: Box::new(requester),
             is_fleet: false,
             canary: None,
+            check: None,
+            soak_check: None,
             waiters: Vec::new(),
             is_reported_drained: false,
             since: None,
@@ -164,7 +182,7 @@ impl Rollout {
     }
 
     /// As it was planned: a fleet at once, or some canaries first.
-    pub(crate) fn planned(self, plan: &UpgradePlan) -> Self {
+    pub(crate) fn planned(self, plan: &UpgradePlan, policy: &Policy) -> Self {
         let &UpgradePlan { is_fleet, is_reported_drained, .. } = plan;
         let canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
         let order = match (is_fleet, canary) {
@@ -172,7 +190,13 @@ impl Rollout {
             (false, Some(_)) => RolloutOrder::Canary,
             (false, None) => RolloutOrder::Smooth,
         };
-        Self { order, is_fleet, canary, is_reported_drained, ..self }
+        let check = match &plan.check {
+            CheckPlan::ByPolicy => policy.check.clone(),
+            CheckPlan::Never => None,
+            CheckPlan::By(command) => Some(command.clone()),
+        };
+        let soak_check = plan.soak_check.clone();
+        Self { order, is_fleet, canary, check, soak_check, is_reported_drained, ..self }
     }
 
     /// The order that was asked for.
@@ -274,24 +298,25 @@ impl Rollout {
 
     /// Whether all workers are being replaced at once.
     pub(crate) fn is_fleet_forward(&self) -> bool {
-        self.is_fleet && !self.is_rolling_back()
+        self.is_fleet && self.stage == Stage::Replacing
     }
 
     /// Whether the soak ends by itself at `now`.
     pub(crate) fn is_soak_over(&self, now: Moment) -> bool {
-        self.soak_ends().is_some_and(|until| until <= now)
+        // What is being found out counts.
+        self.soak_ends().is_some_and(|until| until <= now) && self.soak_job().is_none()
     }
 
     pub(crate) fn soak_ends(&self) -> Option<Moment> {
         match self.stage {
-            Stage::Soaking { until } => until,
+            Stage::Soaking { until, .. } => until,
             _ => None,
         }
     }
 
     /// Whether nothing was replaced yet, by this one or by one that it superseded.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.stage == Stage::Resolving && self.superseded.is_empty()
+        matches!(self.stage, Stage::Resolving | Stage::Trying) && self.superseded.is_empty()
     }
 
     /// What a new slot is to run, while it goes on: with canaries, or in a rollback, the previous release.
@@ -325,7 +350,9 @@ impl Rollout {
     /// When something is to happen by itself, or, after `now`, may happen.
     pub(crate) fn next_deadline(&self, now: Moment) -> Option<Moment> {
         let retries = self.retries.values().copied().filter(|at| *at > now);
-        retries.chain(self.soak_ends()).min()
+        let soak_ends = self.soak_ends().filter(|_| self.soak_job().is_none());
+        let check = self.soak_checking().and_then(Checking::due).filter(|at| *at > now);
+        retries.chain(soak_ends).chain(check).min()
     }
 
     pub(crate) fn join(&mut self, request: Option<RequestKey>, wants: Outcome) {
@@ -337,9 +364,25 @@ impl Rollout {
         self.waiters.retain(|waiter| waiter.request != request);
     }
 
-    /// The release is there: workers are replaced from now on.
-    pub(crate) fn begin(&mut self, now: Moment) {
+    /// What its release is to be checked by, once.
+    pub(crate) fn take_check(&mut self) -> Option<String> {
+        self.check.take()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_to_be_checked(&self) -> bool {
+        self.check.is_some()
+    }
+
+    /// The release is there, and is tried first.
+    pub(crate) fn try_first(&mut self, now: Moment) {
         self.since = Some(now);
+        self.stage = Stage::Trying;
+    }
+
+    /// Workers are replaced from now on.
+    pub(crate) fn begin(&mut self, now: Moment) {
+        self.since.get_or_insert(now);
         self.stage = Stage::Replacing;
     }
 
@@ -377,8 +420,34 @@ impl Rollout {
     }
 
     /// The canaries are up.
-    pub(crate) fn soak(&mut self, until: Option<Moment>) {
-        self.stage = Stage::Soaking { until };
+    pub(crate) fn soak(&mut self, until: Option<Moment>, now: Moment) {
+        let check = self.soak_check.is_some().then(|| Checking::new(now));
+        self.stage = Stage::Soaking { until, check };
+    }
+
+    /// What checks the canaries.
+    pub(crate) fn soak_check(&self) -> Option<&SoakCheck> {
+        self.soak_check.as_ref()
+    }
+
+    /// How far the check of the canaries is.
+    pub(crate) fn soak_checking(&self) -> Option<&Checking> {
+        match &self.stage {
+            Stage::Soaking { check, .. } => check.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn soak_checking_mut(&mut self) -> Option<&mut Checking> {
+        match &mut self.stage {
+            Stage::Soaking { check, .. } => check.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// The job that checks the canaries.
+    pub(crate) fn soak_job(&self) -> Option<JobId> {
+        self.soak_checking().and_then(Checking::job)
     }
 
     /// The rest follows the canaries.

@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::Signal;
+use super::tables::is_default;
 use serde::{Deserialize, Serialize};
 
 /// What the pool is held to, until a [`PolicyChange`] says otherwise.
@@ -50,6 +51,31 @@ pub struct Policy {
     /// When a worker that serves is replaced.
     #[serde(default)]
     pub recycling: RecyclingLimits,
+    /// The command that checks a release before an upgrade replaces the first worker; `None` if nothing does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub check: Option<String>,
+    /// How long a check may take.
+    #[serde(default = "check_timeout")]
+    pub check_timeout: Duration,
+    /// Whether the release of the first start is checked, too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub checks_first: bool,
+}
+
+/// How long a check may take where nothing else is asked for. Source: this program; einhyrningsins(1), `--check-timeout`.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn check_timeout() -> Duration {
+    CHECK_TIMEOUT
+}
+
+/// One check of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The command; the shell knows how to run it.
+    pub command: String,
+    /// How long it may take. It has failed then.
+    pub timeout: Duration,
 }
 
 /// Spawns of one slot in a row without an ack, before it is given up; each at least 1, and `None` for no limit.

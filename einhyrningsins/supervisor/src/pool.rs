@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Generation, SlotNumber, WorkerId};
 use super::index::{Entry, Index};
-use super::moment::{Moment, milliseconds};
+use super::moment::Moment;
 use super::signal::{Pid, Signal};
 use super::slot::{Attempts, Holder, Slot};
 use super::worker::{Boot, Drain, Next, Process, State, Stops, Worker};
@@ -102,10 +102,12 @@ impl Pool {
         let slot = self.change_worker(id, |worker| {
             worker.state = State::Up { old_at };
             worker.acked_at = Some(now);
-            worker.last_words = Vec::new();
+            if !worker.is_trial() {
+                worker.last_words = Vec::new();
+            }
             worker.slot
         });
-        if let Some(number) = slot {
+        if let Some(number) = slot.flatten() {
             self.change_slot(number, |slot| slot.attempts = Attempts::default());
         }
     }
@@ -197,10 +199,10 @@ impl Pool {
         self.change_worker(id, |worker| worker.text = text);
     }
 
-    /// A worker wrote to standard error. Nobody will ask what one wrote before it came up.
+    /// A worker wrote to standard error. Nobody will ask what one wrote after it came up, unless it is on trial.
     pub(crate) fn wrote(&mut self, id: WorkerId, lines: Vec<String>) {
         self.change_worker(id, |worker| {
-            if worker.acked_at.is_none() {
+            if worker.acked_at.is_none() || worker.is_trial() {
                 worker.last_words = lines;
             }
         });
@@ -228,18 +230,10 @@ impl Pool {
     }
 
     fn lose(&mut self, id: WorkerId, now: Moment, cause: Cause, reason: String, how: Option<Termination>) {
-        let place = self.workers.get(&id).and_then(|worker| Some((worker, self.role(worker)?)));
-        if let Some((worker, role)) = place {
-            let death = Death {
-                pid: worker.pid.map(Pid::as_raw),
-                generation: worker.generation.0,
-                reason,
-                termination: how,
-                age_ms: milliseconds(now - worker.spawned_at),
-                acked: worker.acked_at.is_some(),
-                stderr_tail: worker.last_words.clone(),
-            };
-            let Worker { slot: number, generation, spawned_at, .. } = *worker;
+        let place = self.workers.get(&id).and_then(|worker| Some((worker, self.place(worker)?)));
+        if let Some((worker, (number, role))) = place {
+            let death = worker.death(now, reason, how);
+            let Worker { generation, spawned_at, .. } = *worker;
             self.leave(id, now);
             if !death.is_on_purpose() {
                 self.change_slot(number, |slot| {
@@ -252,16 +246,16 @@ impl Pool {
         }
     }
 
-    /// What a worker is to its slot; `None` if it has none.
-    fn role(&self, worker: &Worker) -> Option<Role> {
-        match self.slots.get(&worker.slot)?.holder {
-            Holder::Held { worker: holder } if holder == worker.id => Some(Role::Holder),
-            Holder::Passing { successor, .. } if successor == worker.id => Some(Role::Successor),
-            Holder::Passing { worker: holder, .. } if holder == worker.id => {
-                Some(Role::HolderBeforeSuccessor)
-            }
-            _ => None,
-        }
+    /// The slot of a worker, and what it is to that; `None` if it has none.
+    fn place(&self, worker: &Worker) -> Option<(SlotNumber, Role)> {
+        let number = worker.slot?;
+        let role = match self.slots.get(&number)?.holder {
+            Holder::Held { worker: holder } if holder == worker.id => Role::Holder,
+            Holder::Passing { successor, .. } if successor == worker.id => Role::Successor,
+            Holder::Passing { worker: holder, .. } if holder == worker.id => Role::HolderBeforeSuccessor,
+            _ => return None,
+        };
+        Some((number, role))
     }
 }
 
@@ -295,7 +289,7 @@ impl Pool {
 
     /// Enters a worker of `generation` into an empty slot, and asks for its spawn.
     pub(crate) fn fill(&mut self, number: SlotNumber, generation: Generation, now: Moment) -> Action {
-        let (worker, spawn) = self.enter(number, generation, now);
+        let (worker, spawn) = self.enter(Some(number), generation, now);
         self.change_slot(number, |slot| {
             slot.holder = Holder::Held { worker };
             slot.attempts.tries += 1;
@@ -311,12 +305,17 @@ impl Pool {
         generation: Generation,
         now: Moment,
     ) -> Action {
-        let (successor, spawn) = self.enter(number, generation, now);
+        let (successor, spawn) = self.enter(Some(number), generation, now);
         self.change_slot(number, |slot| slot.holder = Holder::Passing { worker, successor });
         spawn
     }
 
-    fn enter(&mut self, slot: SlotNumber, generation: Generation, now: Moment) -> (WorkerId, Action) {
+    /// Enters a trial worker of `generation`, which has no slot, and asks for its spawn.
+    pub(crate) fn add_trial(&mut self, generation: Generation, now: Moment) -> (WorkerId, Action) {
+        self.enter(None, generation, now)
+    }
+
+    fn enter(&mut self, slot: Option<SlotNumber>, generation: Generation, now: Moment) -> (WorkerId, Action) {
         let id = WorkerId(self.next_id);
         let index = self.index.free_number();
         self.next_id += 1;
@@ -397,8 +396,7 @@ impl Pool {
 
     /// Takes a worker out of its slot, if it has one. Its successor has that now, or nobody.
     fn leave(&mut self, id: WorkerId, now: Moment) {
-        let place = self.workers.get(&id).and_then(|worker| Some((worker.slot, self.role(worker)?)));
-        if let Some((number, role)) = place {
+        if let Some((number, role)) = self.workers.get(&id).and_then(|worker| self.place(worker)) {
             let successor = self.slots.get(&number).and_then(Slot::successor);
             let brings = successor.and_then(|id| Some(self.workers.get(&id)?.generation));
             self.change_slot(number, |slot| match (role, slot.holder) {
@@ -420,7 +418,9 @@ impl Pool {
         let after = Entry::of(worker);
         let number = worker.slot;
         self.index.note_worker(id, Some(before), Some(after));
-        if before.is_up != after.is_up {
+        if before.is_up != after.is_up
+            && let Some(number) = number
+        {
             self.index.sockets.set_serving(number, after.is_up);
             // Whether the successor in the slot has acked may have changed.
             if let Some(slot) = self.slots.get(&number) {
@@ -476,7 +476,7 @@ impl Pool {
 
     /// How many are draining.
     pub(crate) fn draining(&self) -> usize {
-        self.live() - self.unacked() - self.up()
+        self.live() - self.unacked() - self.up() - self.trials.len()
     }
 
     pub(crate) fn slot(&self, number: SlotNumber) -> Option<&Slot> {
@@ -535,14 +535,13 @@ impl Pool {
             if *id != worker.id || id.0 >= self.next_id {
                 return Err(Contradiction(format!("the number of worker {}", id.0)));
             }
-            let slot = self.slots.get(&worker.slot);
-            if worker.is_undrained() && !slot.is_some_and(|slot| slot.workers().any(|held| held == *id)) {
+            if worker.is_undrained() && !worker.is_trial() && self.place(worker).is_none() {
                 return Err(Contradiction(format!("worker {} has no slot", id.0)));
             }
         }
         for (number, slot) in &self.slots {
             for id in slot.workers() {
-                let fits = |worker: &&Worker| worker.slot == *number && worker.is_undrained();
+                let fits = |worker: &&Worker| worker.slot == Some(*number) && worker.is_undrained();
                 if self.workers.get(&id).filter(fits).is_none() {
                     return Err(Contradiction(format!(
                         "slot {} has worker {}, which is not its own",

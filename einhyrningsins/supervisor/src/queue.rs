@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use einhorn_proto::{LastReply, NotStarted, Notice, Refusal, Requester, UpgradeStatus};
+use einhorn_proto::{LastReply, NotStarted, Notice, Refusal, Requester};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -91,16 +91,16 @@ impl Supervisor {
 
     /// The same, once the upgrades that run and wait have ended.
     pub(crate) fn on_queue_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
-        match (self.upgrade_refusal(&plan), self.running_upgrade()) {
-            (None | Some(Refusal::UpgradeRuns(_)), Some(_))
+        match (self.upgrade_refusal(&plan), self.ahead()) {
+            (None | Some(Refusal::UpgradeRuns(_) | Refusal::FirstCheckRuns), Some(_))
                 if self.tables.queue.waiting.len() >= WAITING_MAX =>
             {
                 self.reply(request, LastReply::Refused(Refusal::QueueFull { waiting_max: WAITING_MAX }));
             }
             // Also where an upgrade would take the place of the one that runs.
-            (None | Some(Refusal::UpgradeRuns(_)), Some(upgrade)) => {
+            (None | Some(Refusal::UpgradeRuns(_) | Refusal::FirstCheckRuns), Some(generation)) => {
                 self.tables.queue.waiting.push_back((request, plan));
-                self.tell_queued(&upgrade, request);
+                self.tell_queued(generation, request);
             }
             _ => self.on_upgrade(request, plan),
         }
@@ -108,18 +108,25 @@ impl Supervisor {
 
     /// SIGHUP: an upgrade that is remembered if it cannot begin yet.
     pub(crate) fn on_hangup(&mut self, requester: Requester) {
-        match self.upgrade_refusal(&UpgradePlan::default()) {
-            Some(Refusal::UpgradeRuns(upgrade)) => {
+        match (self.upgrade_refusal(&UpgradePlan::default()), self.ahead()) {
+            (Some(Refusal::UpgradeRuns(_) | Refusal::FirstCheckRuns), Some(generation)) => {
                 self.tables.queue.hang_up(requester);
-                self.tell_queued(&upgrade, None);
+                self.tell_queued(generation, None);
             }
             _ => self.on_upgrade(None, UpgradePlan { requester, ..UpgradePlan::default() }),
         }
     }
 
-    fn tell_queued(&mut self, behind: &UpgradeStatus, request: Option<RequestKey>) {
+    /// The generation for whose end an upgrade has to wait: that of the one that runs, or of the first start while it is
+    /// checked.
+    fn ahead(&self) -> Option<u64> {
+        let first = || self.tables.is_first_tried().then(|| self.tables.releases.serving().0);
+        self.running_upgrade().map(|upgrade| upgrade.generation).or_else(first)
+    }
+
+    fn tell_queued(&mut self, generation: u64, request: Option<RequestKey>) {
         let waiting = super::tables::count(self.tables.queue.len());
-        let notice = Notice::UpgradeQueued { generation: behind.generation, waiting };
+        let notice = Notice::UpgradeQueued { generation, waiting };
         let progress_of = request.into_iter().collect();
         self.actions.push(Action::Notice { notice, progress_of, counts: self.counts() });
     }

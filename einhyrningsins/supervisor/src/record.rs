@@ -7,18 +7,19 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use einhorn_proto::{
-    AckSource, DrainEnding, Ignored, Notice, RecycleReason, SignalReason, Termination, UpgradeFailure,
+    AckSource, Death, DrainEnding, Ignored, Notice, RecycleReason, SignalReason, Termination, UpgradeFailure,
+    WorkerSlot,
 };
 
 use super::Supervisor;
-use super::event::{Action, Event, Generation, Report, RequestKey, WorkerId};
+use super::event::{Action, Event, Generation, Report, RequestKey, WorkerId, shown};
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Rollout, Stage};
 use super::policy::AckMode;
 use super::pool::Cause;
 use super::signal::{Pid, Signal};
 use super::tables::count;
-use super::worker::{Boot, Drain, Process, State, Stops};
+use super::worker::{Boot, Drain, Process, State, Stops, Worker};
 
 impl Supervisor {
     /// Notes an event.
@@ -45,6 +46,7 @@ impl Supervisor {
             Event::GroupSeen { group, members, listens } => self.on_group_seen(group, members, listens),
             Event::ReleaseResolved { generation, same_as } => self.on_release_resolved(generation, same_as),
             Event::ReleaseFailed { generation, reason } => self.on_release_failed(generation, reason),
+            Event::JobEnded { job, outcome } => self.on_job_ended(job, outcome),
             Event::BootLoad(load) => {
                 let is_last = self.tables.pool.unacked() == 0;
                 self.tables.allowance.note(load, is_last);
@@ -68,6 +70,8 @@ impl Supervisor {
                 self.tables.started_at = Some(self.now);
                 let (workers, generation) = (self.tables.policy.workers, self.tables.releases.serving());
                 self.tables.pool.open_slots(workers, generation, self.now);
+                let check = self.tables.policy.check.clone().filter(|_| self.tables.policy.checks_first);
+                check.into_iter().for_each(|check| self.begin_trial(generation, check));
             }
             Plan::Steady | Plan::Rolling(_) | Plan::Stopping { .. } | Plan::Exited => {
                 self.ignore(&Ignored::AlreadyStarted);
@@ -78,6 +82,7 @@ impl Supervisor {
     fn on_time_lost(&mut self, lost: Duration) {
         self.tables.pool.postpone(lost);
         self.tables.leftovers.postpone(lost);
+        self.tables.trial.iter_mut().for_each(|trial| trial.postpone(lost));
         self.tell(Notice::TimeLost { lost_ms: milliseconds(lost) });
     }
 
@@ -100,7 +105,7 @@ impl Supervisor {
             }
             // It was asked to stop before it had a pid to send the signal to.
             Some((State::Draining(drain), None)) => {
-                let kill_at = self.tables.policy.grace.map(|grace| self.now + grace);
+                let kill_at = self.grace_of(id).map(|grace| self.now + grace);
                 self.tables.pool.spawned_draining(id, pid, self.now, kill_at);
                 self.tell_spawned(id, pid);
                 self.send_stop(id, drain.signal);
@@ -114,7 +119,7 @@ impl Supervisor {
 
     fn tell_spawned(&mut self, id: WorkerId, pid: Pid) {
         if let Some(worker) = self.tables.pool.worker(id) {
-            let (slot, index, generation) = (worker.slot.0, worker.index, worker.generation.0);
+            let (slot, index, generation) = (shown(worker.slot), worker.index, worker.generation.0);
             self.tell(Notice::Spawned { slot, index, pid: pid.as_raw(), generation });
         }
     }
@@ -123,7 +128,9 @@ impl Supervisor {
         match self.tables.pool.worker(id).map(|worker| (worker.state, worker.pid)) {
             Some((State::Spawning, _) | (State::Draining(_), None)) => {
                 let cause = if transient { Cause::CannotSpawnNow } else { Cause::CannotSpawn };
+                let death = self.trial_death(id, reason.clone(), None);
                 self.tables.pool.gone(id, self.now, cause, reason, None);
+                death.into_iter().for_each(|death| self.fail_trial_spawn(id, death, transient));
             }
             Some((state @ (State::Starting(_) | State::Up { .. } | State::Draining(_)), _)) => {
                 self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: Some(state.name()) });
@@ -136,10 +143,10 @@ impl Supervisor {
         let Some(worker) = self.tables.pool.by_pid(pid) else {
             return self.ignore(&Ignored::Stranger { pid: pid.as_raw(), termination });
         };
-        let (id, slot, generation) = (worker.id, worker.slot.0, worker.generation);
+        let (id, slot, generation) = (worker.id, shown(worker.slot), worker.generation);
         if let Some(drain) = worker.drain() {
             let took_ms = milliseconds(self.now - drain.since);
-            let has_served = worker.acked_at.is_some();
+            let has_served = worker.acked_at.is_some() && !worker.is_trial();
             let ending = if has_served { drain.ending(&termination) } else { DrainEnding::Own };
             let (pid, termination) = (pid.as_raw(), termination.clone());
             let generation_number = generation.0;
@@ -147,7 +154,9 @@ impl Supervisor {
                 Notice::Drained { slot, pid, generation: generation_number, termination, took_ms, ending };
             self.tell_of(id, generation, notice);
         }
+        let death = self.trial_death(id, termination.to_string(), Some(termination.clone()));
         self.tables.pool.gone(id, self.now, Cause::Died, termination.to_string(), Some(termination));
+        death.into_iter().for_each(|death| self.lose_trial(id, death));
         self.tables.recycling.gone(id);
         // What it has left behind may keep it there.
         if !self.tables.leftovers.untold().any(|(worker, _)| worker == id) {
@@ -162,8 +171,8 @@ impl Supervisor {
                 report => Ignored::NoWorker { pid: pid.as_raw(), what: report.name() },
             });
         };
-        let (id, slot, state, pid) = (worker.id, worker.slot.0, worker.state, pid.as_raw());
-        let generation = worker.generation;
+        let (id, slot, state, pid) = (worker.id, shown(worker.slot), worker.state, pid.as_raw());
+        let (generation, is_trial) = (worker.generation, worker.is_trial());
         match (report, state) {
             (Report::Ack(source), State::Starting(_)) => self.ack(id, source),
             (Report::Ack(AckSource::Control), State::Up { .. }) => self.tables.pool.spoke_einhorn(id),
@@ -177,16 +186,18 @@ impl Supervisor {
                     self.forgive(id, RecycleReason::PingTimeout);
                 }
             }
-            (Report::Rss(bytes), State::Up { .. }) => match self.tables.policy.recycling.max_rss_bytes {
-                Some(max) if bytes > max => self.tables.recycling.enqueue(id, RecycleReason::MaxRss),
-                Some(_) | None => self.forgive(id, RecycleReason::MaxRss),
-            },
+            (Report::Rss(bytes), State::Up { .. }) if !is_trial => {
+                match self.tables.policy.recycling.max_rss_bytes {
+                    Some(max) if bytes > max => self.tables.recycling.enqueue(id, RecycleReason::MaxRss),
+                    Some(_) | None => self.forgive(id, RecycleReason::MaxRss),
+                }
+            }
             // It is not replaced for its size: it does not serve.
-            (Report::Rss(_), State::Spawning | State::Starting(_) | State::Draining(_)) => {}
-            (Report::LostSocket, State::Spawning | State::Starting(_) | State::Up { .. }) => {
+            (Report::Rss(_), _) => {}
+            (Report::LostSocket, State::Spawning | State::Starting(_) | State::Up { .. }) if !is_trial => {
                 self.tables.recycling.lost_socket(id);
             }
-            (Report::LostSocket, State::Draining(_)) => {}
+            (Report::LostSocket, _) => {}
             (Report::Status(text), _) => {
                 self.tables.pool.sent_text(id, (!text.is_empty()).then(|| text.clone()));
                 self.tell(Notice::StatusText { slot, pid, text });
@@ -227,7 +238,7 @@ impl Supervisor {
     fn tell_stop_sent(
         &mut self,
         id: WorkerId,
-        (slot, pid, generation): (u32, i32, Generation),
+        (slot, pid, generation): (WorkerSlot, i32, Generation),
         drain: Drain,
         signal: Signal,
         reason: &SignalReason,
@@ -246,20 +257,24 @@ impl Supervisor {
 
     /// A worker takes traffic, because somebody says so or its time has passed.
     pub(crate) fn ack(&mut self, id: WorkerId, source: AckSource) {
-        let old_at = self.tables.policy.recycling.max_age.map(|max_age| self.now + max_age.of(id));
+        let is_trial = self.tables.pool.worker(id).is_some_and(Worker::is_trial);
+        let max_age = self.tables.policy.recycling.max_age.filter(|_| !is_trial);
+        let old_at = max_age.map(|max_age| self.now + max_age.of(id));
         self.tables.pool.acked(id, self.now, old_at);
         if source == AckSource::Control {
             self.tables.pool.spoke_einhorn(id);
         }
         let Some(worker) = self.tables.pool.worker(id) else { return };
         let generation = worker.generation;
-        self.tables.releases.prove(generation);
+        if !is_trial {
+            self.tables.releases.prove(generation);
+        }
         if self.tables.releases.conventions(generation).is_empty() {
             let convention = self.convention(worker);
             self.actions.extend(worker.pid.map(|pid| Action::Recognise { pid, generation, convention }));
         }
         let notice = Notice::Acked {
-            slot: worker.slot.0,
+            slot: shown(worker.slot),
             pid: worker.pid.map_or(0, Pid::as_raw),
             generation: generation.0,
             source,
@@ -290,7 +305,10 @@ impl Supervisor {
     fn on_release_resolved(&mut self, generation: Generation, same_as: Option<Generation>) {
         self.tables.releases.resolved(generation);
         if self.is_resolving(generation) {
-            self.begin_replacing();
+            match self.tables.plan.rollout_mut().and_then(Rollout::take_check) {
+                Some(check) => self.begin_trial(generation, check),
+                None => self.begin_replacing(),
+            }
             let from = self.tables.plan.rollout().map(Rollout::from);
             if let Some(from) = from.filter(|from| same_as == Some(*from)) {
                 self.tell(Notice::ReleaseUnchanged { generation: generation.0, from: from.0 });
@@ -307,6 +325,12 @@ impl Supervisor {
         } else {
             self.ignore(&Ignored::Release { generation: generation.0 });
         }
+    }
+
+    /// The end of a worker that is on trial and of which nothing bad was known.
+    fn trial_death(&self, id: WorkerId, reason: String, how: Option<Termination>) -> Option<Death> {
+        let worker = self.tables.pool.worker(id).filter(|_| self.is_tried(id))?;
+        Some(worker.death(self.now, reason, how))
     }
 
     /// Whether the rollout that runs waits for the release of `generation`.

@@ -73,6 +73,9 @@ impl World {
             shrink_grace: dice.bool().then(|| Duration::from_millis(dice.u64(0..3000))),
             upgrade_restarts: dice.bool(),
             recycling: limits(&mut dice),
+            check: (dice.u32(..3) == 0).then(String::new),
+            check_timeout: Duration::from_millis(dice.u64(1..4000)),
+            checks_first: dice.bool(),
         };
         let trouble = [0, 0, 5, 40][dice.usize(..4)];
         let log = vec![format!("{policy:?} trouble {trouble}")];
@@ -170,7 +173,12 @@ impl World {
     }
 
     fn plan(&mut self) -> UpgradePlan {
-        UpgradePlan { is_reported_drained: self.dice.u32(..4) == 0, ..self.order() }
+        let check = match self.dice.u32(..6) {
+            0 => CheckPlan::Never,
+            1 => CheckPlan::By(String::new()),
+            _ => CheckPlan::ByPolicy,
+        };
+        UpgradePlan { is_reported_drained: self.dice.u32(..4) == 0, check, ..self.order() }
     }
 
     fn order(&mut self) -> UpgradePlan {
@@ -180,6 +188,11 @@ impl World {
             _ => UpgradePlan {
                 canary: Some(self.dice.u32(1..4)),
                 soak: self.dice.bool().then(|| Duration::from_millis(self.dice.u64(0..3000))),
+                soak_check: self.dice.bool().then(|| SoakCheck {
+                    command: String::new(),
+                    every: Duration::from_millis(self.dice.u64(1..1000)),
+                    failures_max: self.dice.u32(1..4),
+                }),
                 ..UpgradePlan::default()
             },
         }
@@ -201,7 +214,8 @@ impl World {
     }
 
     fn random_step(&mut self) {
-        match self.dice.u32(..34) {
+        match self.dice.u32(..36) {
+            34 | 35 => self.end_job(),
             0..6 => self.pass_time(),
             6..11 => {
                 let pid = Pid::from_raw(self.any_pid());
@@ -348,6 +362,17 @@ impl World {
         let prepared = self.onlooker.prepared(&self.supervisor)?;
         let is_refused = self.dice.u32(..100) < self.trouble;
         Some(if is_refused { Event::UpgradeNotPrepared } else { prepared })
+    }
+
+    /// A check ends, one way or the other; now and then one ends that nobody knows.
+    fn end_job(&mut self) {
+        let job = self.onlooker.jobs.first().copied();
+        if job.is_none() && self.dice.u32(..8) > 0 {
+            return;
+        }
+        let failed = JobOutcome::Failed { reason: "dice".into(), output: Vec::new() };
+        let outcome = if self.dice.u32(..3) == 0 { failed } else { JobOutcome::Passed };
+        self.feed(Event::JobEnded { job: job.unwrap_or(JobId(1_000_000)), outcome });
     }
 
     fn abandon(&mut self) {

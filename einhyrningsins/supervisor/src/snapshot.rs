@@ -9,6 +9,7 @@ use einhorn_proto::{
     SlotStatus, UpgradeStage, UpgradeStatus, WorkerState, WorkerStatus,
 };
 
+use super::event::shown;
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Rollout, Stage};
 use super::signal::{Pid, Signal};
@@ -95,7 +96,7 @@ impl Supervisor {
         let mut workers: Vec<_> =
             self.tables.pool.workers().filter_map(|worker| status_of(worker, now)).collect();
         // Stable: within a slot the order of ids, which is that of age, stays.
-        workers.sort_by_key(|worker| worker.slot);
+        workers.sort_by_key(|worker| in_order(worker.slot.0));
         Snapshot {
             state: self.master_state(),
             generation: self.tables.plan.rollout().map_or(self.tables.releases.serving(), Rollout::to),
@@ -148,6 +149,12 @@ impl Supervisor {
         serving.filter_map(|worker| worker.pid)
     }
 
+    /// Whether a release is being tried: a worker of it is checked, or will be.
+    #[must_use]
+    pub fn is_trying(&self) -> bool {
+        self.tables.trial.is_some()
+    }
+
     /// How workers of `generation` are asked to stop, as far as that is known.
     #[must_use]
     pub fn stop_signals(&self, generation: Generation) -> &[(Signal, SignalReason)] {
@@ -170,7 +177,7 @@ impl Supervisor {
     #[must_use]
     pub fn worker_details(&self, now: Moment) -> Vec<WorkerDetail> {
         let mut workers: Vec<_> = self.tables.pool.workers().filter(|worker| worker.pid.is_some()).collect();
-        workers.sort_by_key(|worker| worker.slot);
+        workers.sort_by_key(|worker| in_order(worker.slot));
         let details = workers.into_iter().filter_map(|worker| {
             let drain = worker.drain();
             Some(WorkerDetail {
@@ -281,16 +288,22 @@ impl Supervisor {
 fn stage_of(rollout: &Rollout) -> UpgradeStage {
     match rollout.stage() {
         Stage::Resolving => UpgradeStage::Resolving,
+        Stage::Trying => UpgradeStage::Checking,
         Stage::Replacing => UpgradeStage::Replacing,
         Stage::Soaking { .. } => UpgradeStage::Soaking,
         Stage::RollingBack { .. } => UpgradeStage::RollingBack,
     }
 }
 
+/// Workers stand by slot, and after those the trial worker.
+fn in_order<T: Ord>(slot: Option<T>) -> (bool, Option<T>) {
+    (slot.is_none(), slot)
+}
+
 fn status_of(worker: &Worker, now: Moment) -> Option<WorkerStatus> {
     let pid = worker.pid?;
     Some(WorkerStatus {
-        slot: worker.slot.0,
+        slot: shown(worker.slot),
         index: worker.index,
         pid: pid.as_raw(),
         generation: worker.generation.0,

@@ -18,6 +18,7 @@ use super::pool::{Loss, Pass, Role};
 use super::rules::{Fate, Step};
 use super::signal::{Pid, Signal};
 use super::tables::{Tables, count};
+use super::trial;
 use super::worker::{Drain, Process, Worker};
 
 /// The grace period of a worker that missed its boot deadline, or fell silent, where the policy sets none: it hangs,
@@ -66,6 +67,12 @@ impl Supervisor {
                 let due = self.tables.policy.recycling.ping_timeout.map(|timeout| self.now + timeout);
                 self.tables.pool.expect_ping(worker, due);
             }
+            Step::SpawnTrial(generation) => self.spawn_trial(generation),
+            Step::BeginCheck(process) => self.begin_check(process),
+            Step::PassTrial => self.pass_trial(),
+            Step::FailTrial => self.fail_trial(),
+            Step::CheckCanaries => self.check_canaries(),
+            Step::FailSoak => self.fail_soak(),
             Step::EndSoak => self.end_soak(),
             Step::Pass(pass) => self.pass(pass),
             Step::BecomeReady => self.become_ready(),
@@ -146,7 +153,7 @@ impl Supervisor {
         };
         let (slot, death) = (loss.slot, loss.death.clone());
         self.tell(Notice::Died {
-            slot: slot.0,
+            slot: slot.0.into(),
             death: death.clone(),
             next_spawn_ms: next.wait_ms(),
             next: format!("{next}"),
@@ -199,7 +206,11 @@ impl Supervisor {
     fn miss_boot(&mut self, process: Process) {
         let grace = self.tables.policy.grace.unwrap_or(HANGING_GRACE);
         let drain = Drain::asked(self.now, None, DrainReason::MissedBootDeadline, Some(self.now + grace));
+        let is_tried = self.is_tried(process.id);
+        let death = self.tables.pool.worker(process.id).filter(|_| is_tried);
+        let death = death.map(|worker| worker.death(self.now, MISSED_BOOT_DEADLINE.into(), None));
         self.tables.pool.hangs(process.id, self.now, MISSED_BOOT_DEADLINE.into(), drain);
+        death.into_iter().for_each(|death| self.lose_trial(process.id, death));
         self.send_stop(process.id, None);
     }
 
@@ -230,12 +241,20 @@ impl Supervisor {
 
     /// The same, with this signal; `None` for that of its convention.
     pub(crate) fn drain(&mut self, id: WorkerId, signal: Option<Signal>, why: DrainReason) {
-        let silent = self.tables.recycling.is_silent(id).then_some(HANGING_GRACE);
-        let grace = self.tables.policy.grace.or(silent);
+        let grace = self.grace_of(id);
         let has_pid = self.tables.pool.worker(id).is_some_and(|worker| worker.pid.is_some());
         let kill_at = grace.filter(|_| has_pid).map(|grace| self.now + grace);
         self.tables.pool.drain(id, Drain::asked(self.now, signal, why, kill_at));
         self.send_stop(id, signal);
+    }
+
+    /// How long a worker has to stop before SIGKILL; `None` for ever.
+    pub(crate) fn grace_of(&self, id: WorkerId) -> Option<Duration> {
+        let grace = self.tables.policy.grace;
+        if self.tables.pool.worker(id).is_some_and(Worker::is_trial) {
+            return Some(grace.map_or(trial::GRACE, |grace| grace.min(trial::GRACE)));
+        }
+        grace.or_else(|| self.tables.recycling.is_silent(id).then_some(HANGING_GRACE))
     }
 
     /// Asks a worker to stop that drains and was not asked yet.
@@ -286,6 +305,7 @@ impl Supervisor {
     }
 
     fn begin_turn(&mut self, Process { id, slot, pid, generation }: Process, reason: RecycleReason) {
+        let Some(slot) = slot else { return };
         self.tables.recycling.begin_turn(id, slot, reason);
         self.tell(Notice::Recycling { slot: slot.0, pid: pid.as_raw(), generation: generation.0, reason });
         let spawn = self.tables.pool.add_successor(slot, id, generation, self.now);

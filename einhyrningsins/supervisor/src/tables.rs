@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aftermath::Aftermath;
 use super::allowance::Allowance;
-use super::event::Generation;
+use super::event::{Generation, JobId};
 use super::leftovers::Leftovers;
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Stage};
@@ -18,6 +18,8 @@ use super::pool::Pool;
 use super::queue::Queue;
 use super::recycling::Recycling;
 use super::releases::Releases;
+use super::trial::Trial;
+use super::worker::Worker;
 
 /// All that a supervisor knows between two events, written down and read by `serde`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,12 @@ pub struct Tables {
     pub(crate) leftovers: Leftovers,
     #[serde(default)]
     pub(crate) allowance: Allowance,
+    /// The release that is being tried, if one is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) trial: Option<Trial>,
+    /// The last number given to a job.
+    #[serde(default, skip_serializing_if = "is_default")]
+    jobs: u64,
     pub(crate) started_at: Option<Moment>,
     /// Whether the pool was once full. Until then spawns are not paced.
     pub(crate) was_ready: bool,
@@ -64,6 +72,8 @@ impl Tables {
             aftermath: Aftermath::default(),
             leftovers: Leftovers::default(),
             allowance: Allowance::default(),
+            trial: None,
+            jobs: 0,
             started_at: None,
             was_ready: false,
         }
@@ -78,6 +88,24 @@ impl Tables {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.pool.live()
+    }
+
+    /// Gives out the number of a new job.
+    pub(crate) fn next_job(&mut self) -> JobId {
+        self.jobs += 1;
+        JobId(self.jobs)
+    }
+
+    /// Whether the first start waits for the check of its release: no slot is filled before.
+    pub(crate) fn is_first_tried(&self) -> bool {
+        self.trial.is_some() && self.plan == Plan::Steady
+    }
+
+    /// Whether there is a trial, a trial worker, or something that one has left behind, of all of which older masters do not
+    /// know.
+    #[must_use]
+    pub fn has_trial(&self) -> bool {
+        self.trial.is_some() || self.pool.workers().any(Worker::is_trial) || self.leftovers.has_trial()
     }
 
     /// Whether an action waits for its answer.

@@ -31,6 +31,9 @@ impl Supervisor {
         if !self.tables.plan.is_running() {
             return Some(Refusal::Stopping);
         }
+        if self.tables.is_first_tried() {
+            return Some(Refusal::FirstCheckRuns);
+        }
         if let Some(additional_max) = upgrade_additional_max.filter(|max| plan.is_fleet && *max < wanted) {
             return Some(Refusal::FleetTooLarge { wanted, additional_max });
         }
@@ -47,7 +50,7 @@ impl Supervisor {
         let generation = self.tables.releases.next();
         let from = self.tables.releases.serving();
         let rollout = Rollout::new(RolloutKind::Upgrade, generation, from, plan.requester.clone());
-        let rollout = rollout.planned(&plan);
+        let rollout = rollout.planned(&plan, &self.tables.policy);
         if let Some(label) = plan.label {
             self.tables.releases.set_label(generation, label);
         }
@@ -56,7 +59,7 @@ impl Supervisor {
             None => rollout,
         };
         rollout.join(request, Outcome::Done);
-        self.tables.plan = Plan::Rolling(rollout);
+        self.tables.plan = Plan::Rolling(Box::new(rollout));
         self.actions.push(Action::ResolveRelease { generation });
     }
 
@@ -70,7 +73,7 @@ impl Supervisor {
         let from = self.tables.releases.serving();
         let mut rollout = Rollout::new(RolloutKind::Rollback, to, from, requester);
         rollout.join(request, Outcome::Done);
-        self.tables.plan = Plan::Rolling(rollout);
+        self.tables.plan = Plan::Rolling(Box::new(rollout));
     }
 
     /// `new` takes the place of `old`, whose successors that have no slot yet are not wanted any more.
@@ -84,6 +87,7 @@ impl Supervisor {
         for request in aborting {
             self.reply(Some(request), LastReply::Refused(refusal.clone()));
         }
+        self.end_trial();
         self.cull_successors(DrainReason::UpgradeSuperseded);
         self.tell(Notice::Decided { message: format!("{refusal}") });
         new
@@ -139,7 +143,7 @@ impl Supervisor {
     pub(crate) fn begin_soak(&mut self) {
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             let soak = rollout.canary().and_then(|canary| canary.soak);
-            rollout.soak(soak.map(|soak| self.now + soak));
+            rollout.soak(soak.map(|soak| self.now + soak), self.now);
             let generation = rollout.to();
             let workers = count(self.tables.pool.up_of(generation));
             let soak_ms = soak.map(milliseconds);
@@ -148,6 +152,7 @@ impl Supervisor {
     }
 
     pub(crate) fn end_soak(&mut self) {
+        self.end_check_job();
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             rollout.go_on();
             let generation = rollout.to().0;
@@ -161,6 +166,7 @@ impl Supervisor {
     /// left empty, are filled from the previous one. A slot that has a new worker which has acked keeps it until a
     /// successor from the previous release has.
     pub(crate) fn turn_back(&mut self, failure: UpgradeFailure) {
+        self.end_trial();
         let rollout = self.tables.plan.rollout_mut().filter(|rollout| !rollout.is_rolling_back());
         if let Some(rollout) = rollout {
             let (kind, generation, from) = (rollout.kind(), rollout.to().0, rollout.from());
@@ -205,6 +211,7 @@ impl Supervisor {
 
     /// The master stops: the rollout ends where it is.
     pub(crate) fn end_rollout_at_stop(&mut self) {
+        self.forget_trial();
         self.empty_queue(NotStarted::Stopping);
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             let outcome = if rollout.is_untouched() { Outcome::RolledBack } else { Outcome::Failed };
@@ -255,7 +262,8 @@ impl Supervisor {
 
     /// The report comes when the workers have gone that the rollout has asked to stop, or when it can wait no longer.
     fn await_report(&mut self, rollout: &Rollout, report: UpgradeReport, notice: Notice) {
-        let drains = self.tables.pool.workers().filter_map(|worker| Some((worker.id, worker.drain()?)));
+        let workers = self.tables.pool.workers().filter(|worker| !worker.is_trial());
+        let drains = workers.filter_map(|worker| Some((worker.id, worker.drain()?)));
         let is_replaced = |drain: Drain| rollout.since().is_some_and(|since| since <= drain.since);
         let mut old: BTreeSet<_> =
             drains.filter(|(_, drain)| is_replaced(*drain)).map(|(id, _)| id).collect();
@@ -296,7 +304,7 @@ impl Supervisor {
     fn report(&self, rollout: &Rollout, outcome: Outcome) -> UpgradeReport {
         let failure = match rollout.stage() {
             Stage::RollingBack { failure } => Some(failure),
-            Stage::Resolving | Stage::Replacing | Stage::Soaking { .. } => None,
+            Stage::Resolving | Stage::Trying | Stage::Replacing | Stage::Soaking { .. } => None,
         };
         UpgradeReport {
             kind: rollout.kind(),
@@ -304,6 +312,7 @@ impl Supervisor {
             generation: rollout.to().0,
             reason: failure.map(|failure| format!("{failure}")),
             death: failure.and_then(UpgradeFailure::death).cloned(),
+            check: failure.and_then(UpgradeFailure::check),
             upgraded: count(self.tables.pool.up_of(rollout.to())),
             wanted: self.tables.wanted(),
             draining: count(self.tables.pool.draining()),

@@ -15,11 +15,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use einhorn_proto::{DrainEnding, DrainReason, Termination};
+use einhorn_proto::{Death, DrainEnding, DrainReason, Termination};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Generation, SlotNumber, WorkerId};
-use super::moment::Moment;
+use super::moment::{Moment, milliseconds};
 use super::rules::Step;
 use super::signal::{Pid, Signal};
 use super::tables::is_default;
@@ -28,7 +28,8 @@ use super::tables::is_default;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
-    pub(crate) slot: SlotNumber,
+    /// The slot that it has or had; `None` for a trial worker.
+    pub(crate) slot: Option<SlotNumber>,
     pub(crate) index: u32,
     pub(crate) generation: Generation,
     pub(crate) state: State,
@@ -66,7 +67,7 @@ pub(crate) struct Worker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Process {
     pub(crate) id: WorkerId,
-    pub(crate) slot: SlotNumber,
+    pub(crate) slot: Option<SlotNumber>,
     pub(crate) pid: Pid,
     pub(crate) generation: Generation,
 }
@@ -144,19 +145,29 @@ pub(crate) enum Next {
 }
 
 impl Worker {
-    /// Whether it has a slot, as its worker or as a successor: everything but draining.
+    /// Whether it was not asked to stop. It has a slot then, as its worker or as a successor, unless it is a trial worker.
     pub(crate) fn is_undrained(&self) -> bool {
         !matches!(self.state, State::Draining(_))
     }
 
-    /// Whether it is undrained and has not acked.
+    /// Whether it is for a slot, undrained, and has not acked.
     pub(crate) fn is_unacked(&self) -> bool {
-        matches!(self.state, State::Spawning | State::Starting(_))
+        matches!(self.state, State::Spawning | State::Starting(_)) && !self.is_trial()
+    }
+
+    /// Whether it serves: it is for a slot, has acked and was not asked to stop.
+    pub(crate) fn is_up(&self) -> bool {
+        self.has_acked() && !self.is_trial()
     }
 
     /// Whether it has acked and was not asked to stop.
-    pub(crate) fn is_up(&self) -> bool {
+    pub(crate) fn has_acked(&self) -> bool {
         matches!(self.state, State::Up { .. })
+    }
+
+    /// Whether it tries a release for a check, without a slot, and serves nobody.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.slot.is_none()
     }
 
     /// The stop in progress, if there is one.
@@ -171,6 +182,19 @@ impl Worker {
     pub(crate) fn process(&self) -> Option<Process> {
         let Self { id, slot, generation, .. } = *self;
         self.pid.map(|pid| Process { id, slot, pid, generation })
+    }
+
+    /// Its end at `now`.
+    pub(crate) fn death(&self, now: Moment, reason: String, termination: Option<Termination>) -> Death {
+        Death {
+            pid: self.pid.map(Pid::as_raw),
+            generation: self.generation.0,
+            reason,
+            termination,
+            age_ms: milliseconds(now - self.spawned_at),
+            acked: self.acked_at.is_some(),
+            stderr_tail: self.last_words.clone(),
+        }
     }
 
     /// Whether it drains and the master can do no more about it: it may not signal the worker.
@@ -231,8 +255,8 @@ impl Worker {
                 process.map(|process| (at, Step::Kill(process)))
             }
         };
-        // One that has not acked has its boot deadline.
-        let ping = if self.is_unacked() { Step::ExpectPing(id) } else { Step::FallSilent(id) };
+        // One that has not acked has its boot deadline, and a trial worker that of its check.
+        let ping = if self.is_up() { Step::FallSilent(id) } else { Step::ExpectPing(id) };
         of_state.into_iter().chain(self.ping_due.map(|at| (at, ping))).chain(warning)
     }
 }

@@ -12,6 +12,7 @@ pub(super) fn bar(counts: &Counts, columns: usize) -> String {
     let Counts { kind, stage, generation, done, wanted, starting, draining } = *counts;
     let (label, unit) = match (stage, kind) {
         (UpgradeStage::RollingBack, _) => ("rolling back".to_owned(), ""),
+        (UpgradeStage::Checking, _) => (format!("checking generation {generation}"), ""),
         (_, RolloutKind::Upgrade) => (format!("generation {generation}"), " acked"),
         (_, RolloutKind::Rollback) => (format!("back to generation {generation}"), " acked"),
     };

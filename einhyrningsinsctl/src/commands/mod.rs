@@ -260,7 +260,8 @@ fn accepted(reply: Reply, request: &proto::Command) -> Result<Reply, Error> {
     };
     match reply.refused {
         Some(RefusalKind::RolloutRuns) => {
-            let may_wait = matches!(request, proto::Command::Upgrade { wait: false, .. });
+            let may_wait =
+                matches!(request, proto::Command::Upgrade(proto::UpgradeRequest { wait: false, .. }));
             Err(Error::Busy { message, may_wait })
         }
         _ => Err(Error::Refused { message, details: Vec::new() }),

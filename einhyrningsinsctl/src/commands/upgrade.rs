@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, FromArgMatches};
 use einhorn_proto::{
-    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, WORKERS_MAX, parse_label,
-    parse_seconds_above_zero, visible_line,
+    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, UpgradeStage,
+    WORKERS_MAX, parse_label, parse_seconds_above_zero, visible_line,
 };
 
 use super::bar::bar;
@@ -65,6 +65,31 @@ pub(super) struct Args {
     #[arg(long, group = "plan", conflicts_with = "no_wait")]
     drained: bool,
 
+    /// Check the new release with this command, in place of the master's own (--check)
+    ///
+    /// The master takes it from its owner and root alone: the command runs as the workers' user.
+    #[arg(long, value_name = "CMDLINE", group = "plan", allow_hyphen_values = true)]
+    check: Option<String>,
+
+    /// Do not check the new release, although the master would
+    #[arg(long, group = "plan", conflicts_with = "check")]
+    no_check: bool,
+
+    /// Check the canaries with this command during the soak, at once and then again and again
+    ///
+    /// If it fails, the upgrade is rolled back. The master takes it from its owner and root alone.
+    #[arg(long, value_name = "CMDLINE", group = "plan", requires = "canary", allow_hyphen_values = true)]
+    soak_check: Option<String>,
+
+    /// How long after one check of the canaries the next one begins [default: 10]
+    #[arg(long, value_name = "SECONDS", group = "plan", requires = "soak_check", value_parser = parse_seconds_above_zero)]
+    every: Option<Duration>,
+
+    /// How many checks of the canaries may fail before the upgrade does [default: 1]
+    #[arg(long, value_name = "COUNT", group = "plan", requires = "soak_check")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
+    soak_failures: Option<u32>,
+
     /// What the release is called in "history" [default: RELEASE of --env-file, or the directory's name]
     #[arg(long, value_name = "TEXT", group = "plan", value_parser = parse_label)]
     label: Option<String>,
@@ -95,15 +120,27 @@ struct Leave {
 
 impl Typed for Args {
     fn request(&self) -> Option<proto::Command> {
-        let Self { fleet, canary, soak, wait, keep_master, drained, .. } = *self;
+        let Self { fleet, canary, soak, wait, keep_master, drained, no_check, every, soak_failures, .. } =
+            *self;
+        let (check, soak_check) = (self.check.clone(), self.soak_check.clone());
         Some(match (self.go_on, self.abort, self.follow) {
             (true, _, _) => proto::Command::UpgradeContinue,
             (_, true, _) => proto::Command::UpgradeAbort,
             (_, _, true) => proto::Command::UpgradeFollow,
-            _ => {
-                let label = self.label.clone();
-                proto::Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label }
-            }
+            _ => proto::Command::Upgrade(proto::UpgradeRequest {
+                fleet,
+                canary,
+                soak,
+                wait,
+                keep_master,
+                drained,
+                check,
+                no_check,
+                soak_check,
+                every,
+                soak_failures,
+                label: self.label.clone(),
+            }),
         })
     }
 
@@ -204,6 +241,7 @@ fn what_was_done(report: &UpgradeReport) -> String {
         Outcome::Done => {
             "the new release serves, and the old one is not gone; \"status\" shows what is left".to_owned()
         }
+        Outcome::RolledBack if is_untouched(report) => "no worker was touched".to_owned(),
         Outcome::RolledBack => {
             format!("rolled back: no worker runs generation {}", report.generation)
         }
@@ -211,14 +249,28 @@ fn what_was_done(report: &UpgradeReport) -> String {
     }
 }
 
-/// The last output of the worker that made the upgrade fail, if the master captures that.
+/// Whether the check of the release failed before it replaced a worker.
+fn is_untouched(report: &UpgradeReport) -> bool {
+    report.check.as_ref().is_some_and(|check| check.stage == UpgradeStage::Checking)
+}
+
+/// The last output of the check that failed, and of the worker that made the upgrade fail, if the master captures that.
 fn last_words(report: &UpgradeReport) -> Vec<String> {
-    let lines = report.death.as_ref().map_or(&[][..], |death| &death.stderr_tail);
-    if lines.is_empty() {
-        return Vec::new();
+    let mut words = Vec::new();
+    let mut quote = |heading: &str, lines: &[String]| {
+        if !lines.is_empty() {
+            words.push(heading.to_owned());
+            words.extend(lines.iter().map(|line| format!("| {line}")));
+        }
+    };
+    if let Some(death) = &report.death {
+        quote("last lines of its standard error:", &death.stderr_tail);
     }
-    let heading = "last lines of its standard error:".to_owned();
-    std::iter::once(heading).chain(lines.iter().map(|line| format!("| {line}"))).collect()
+    if let Some(check) = &report.check {
+        quote("last lines of the check:", &check.output);
+        quote("last lines of the trial worker's standard error:", &check.stderr_tail);
+    }
+    words
 }
 
 /// The terminal.
@@ -291,7 +343,9 @@ fn lasting(notice: &Notice) -> Option<Style> {
         (Severity::Warn, _) => Some(Style::Busy),
         (
             _,
-            Notice::SoakStarted { .. }
+            Notice::CheckStarted { .. }
+            | Notice::CheckPassed { .. }
+            | Notice::SoakStarted { .. }
             | Notice::SoakOver { .. }
             | Notice::ReleaseUnchanged { .. }
             | Notice::UpgradeJoined(_)

@@ -79,7 +79,7 @@ impl View<'_> {
 /// What the loop must do about a request.
 #[derive(Debug)]
 pub(super) enum Request {
-    Event(Event),
+    Event(Box<Event>),
     Reload(RequestKey),
 }
 
@@ -200,7 +200,7 @@ impl Control {
             } else {
                 if budget.is_full {
                     if let Some(abandoned) = self.settle(ready, registry, log) {
-                        return Some(Request::Event(abandoned));
+                        return Some(Request::Event(Box::new(abandoned)));
                     }
                     budget.is_full = self.clients.connected() >= CLIENTS_MAX;
                 }

@@ -2,9 +2,11 @@
 
 use einhorn_proto::{
     AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
-    Requester, Settings, shortened,
+    Requester, SOAK_CHECK_EVERY, Settings, UpgradeRequest, shortened,
 };
-use einhyrningsins_supervisor::{Event, PolicyChange, PoolCommand, Report, Stop, UpgradePlan};
+use einhyrningsins_supervisor::{
+    CheckPlan, Event, PolicyChange, PoolCommand, Report, SoakCheck, Stop, UpgradePlan,
+};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::json;
@@ -12,6 +14,7 @@ use serde_json::json;
 use super::answers::Asker;
 use super::clients::{ClientId, Peer};
 use super::{Census, Control, Request, View};
+use crate::cli::CommandWords;
 use crate::config::unacked_bounds;
 use crate::einhorn;
 use crate::forms::{core_pid, core_signal, severity_name};
@@ -114,15 +117,12 @@ impl Control {
             Command::Events => self.on_events(&asker),
             Command::WorkerAck { pid } => {
                 let pid = self.speaks_for(client, pid, "worker:ack", view.census(), log)?;
-                return Some(Request::Event(Event::Heard {
-                    pid: core_pid(pid),
-                    report: Report::Ack(AckSource::Control),
-                }));
+                return Some(heard(pid, Report::Ack(AckSource::Control)));
             }
             Command::WorkerPing { pid, request_id } => {
                 let pid = self.speaks_for(client, pid, "worker:ping", view.census(), log)?;
                 let word = request_id.map(|word| word.chars().take(PING_WORD_MAX).collect());
-                return Some(Request::Event(Event::Heard { pid: core_pid(pid), report: Report::Ping(word) }));
+                return Some(heard(pid, Report::Ping(word)));
             }
             Command::Reload => return Some(Request::Reload(self.enter(asker))),
             command => return self.on_pool_command(asker, &command, view, log),
@@ -147,6 +147,15 @@ impl Control {
             self.answer(&asker, false, refusal);
             return None;
         }
+        if let Command::Upgrade(request) = command
+            && (request.check.is_some() || request.soak_check.is_some())
+            && !self.clients.is_owners(asker.client)
+        {
+            let message =
+                "upgrade refused: only root and the user of the master may say what checks a release";
+            self.answer(&asker, false, message);
+            return None;
+        }
         let command = match pool_command(command, manners, log) {
             Ok(command) => command,
             Err((ok, message)) => {
@@ -163,7 +172,7 @@ impl Control {
         if may_join && view.core.counts().is_some() {
             self.joining.push(request);
         }
-        Some(Request::Event(Event::Command { request: Some(request), requester, command }))
+        Some(Request::Event(Box::new(Event::Command { request: Some(request), requester, command })))
     }
 
     fn on_events(&mut self, asker: &Asker) {
@@ -220,6 +229,11 @@ impl Control {
     }
 }
 
+/// What was heard of a worker.
+fn heard(pid: Pid, report: Report) -> Request {
+    Request::Event(Box::new(Event::Heard { pid: core_pid(pid), report }))
+}
+
 /// The command for the core; or an answer, and whether it reports success.
 fn pool_command(
     command: &Command,
@@ -235,17 +249,9 @@ fn pool_command(
         Command::Dec { by } => PoolCommand::Dec(*by),
         Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
         Command::Config(settings) => PoolCommand::Configure(policy_change(settings, log)),
-        Command::Upgrade { fleet, canary, soak, wait, keep_master, drained, label } => {
-            let plan = UpgradePlan {
-                is_fleet: *fleet,
-                canary: *canary,
-                soak: *soak,
-                may_keep_master: *keep_master,
-                is_reported_drained: *drained,
-                label: label.clone(),
-                requester: Requester::default(),
-            };
-            if *wait { PoolCommand::QueueUpgrade(plan) } else { PoolCommand::Upgrade(plan) }
+        Command::Upgrade(request) => {
+            let plan = upgrade_plan(request)?;
+            if request.wait { PoolCommand::QueueUpgrade(plan) } else { PoolCommand::Upgrade(plan) }
         }
         Command::UpgradeContinue => PoolCommand::Continue,
         Command::UpgradeAbort => PoolCommand::Abort,
@@ -273,6 +279,38 @@ fn pool_command(
         }
         command => return Err((false, format!("{}: not in this version ({VERSION})", command.name()))),
     })
+}
+
+/// The plan of the core; or an answer.
+fn upgrade_plan(request: &UpgradeRequest) -> Result<UpgradePlan, (bool, String)> {
+    let soak_check = request.soak_check.as_deref().map(|command| split("soak_check", command)).transpose()?;
+    Ok(UpgradePlan {
+        is_fleet: request.fleet,
+        canary: request.canary,
+        soak: request.soak,
+        may_keep_master: request.keep_master,
+        is_reported_drained: request.drained,
+        label: request.label.clone(),
+        requester: Requester::default(),
+        soak_check: soak_check.map(|command| SoakCheck {
+            command,
+            every: request.every.unwrap_or(SOAK_CHECK_EVERY),
+            failures_max: request.soak_failures.unwrap_or(1),
+        }),
+        check: match request.check.as_deref() {
+            Some(command) => CheckPlan::By(split("check", command)?),
+            None if request.no_check => CheckPlan::Never,
+            None => CheckPlan::ByPolicy,
+        },
+    })
+}
+
+/// A command that can be split into words, as it was given; or an answer.
+fn split(name: &str, command: &str) -> Result<String, (bool, String)> {
+    match command.parse::<CommandWords>() {
+        Ok(_) => Ok(command.to_owned()),
+        Err(why) => Err((false, format!("upgrade refused: \"{name}\": {why}"))),
+    }
 }
 
 /// The settings of the core. The verbosity goes to the log.

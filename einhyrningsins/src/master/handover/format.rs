@@ -161,9 +161,11 @@ pub fn core_to_bytes(core: &Supervisor) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(core.tables().map_err(<Error as serde::ser::Error>::custom)?)
 }
 
-/// The version of a state of `parts`. An older master would not hear of the end of a job, for which somebody waits.
+/// The version of a state of `parts`. An older master would not hear of the end of a job, for which somebody waits, nor know
+/// what a worker without a slot is.
 fn format_of(parts: &Parts) -> u32 {
-    if parts.jobs.are_any_running() { FORMAT } else { FORMAT_AT_REST }
+    let has_trial = parts.core.tables().is_ok_and(Tables::has_trial);
+    if parts.jobs.are_any_running() || has_trial { FORMAT } else { FORMAT_AT_REST }
 }
 
 /// Writes a state; `image` is the executable of the writer, `executed` the file that is to read it, and `core` the line of the

@@ -206,7 +206,8 @@ fn the_pool_of_format_1_is_as_it_was() {
     let pool = supervisor.snapshot(now);
     assert_eq!((pool.state, pool.wanted), (Stage::Upgrading, 4));
     assert_eq!((pool.up, pool.starting, pool.draining), (2, 1, 2));
-    let workers: Vec<_> = pool.workers.iter().map(|w| (w.slot, w.pid, w.generation, w.state)).collect();
+    let workers: Vec<_> =
+        pool.workers.iter().map(|w| (w.slot.0.unwrap(), w.pid, w.generation, w.state)).collect();
     assert_eq!(
         workers,
         [

@@ -9,7 +9,6 @@ pub(crate) mod kept;
 mod per_slot;
 mod status;
 mod steering;
-#[cfg_attr(not(test), expect(dead_code, reason = "the trial worker of an upgrade comes next"))]
 mod strangers;
 
 use std::error::Error;
@@ -31,6 +30,7 @@ use crate::workers::SpawnFailure;
 use bound::Bound;
 use kept::KeptListeners;
 use steering::Steering;
+pub(super) use strangers::Stranger;
 
 /// All listeners of the master.
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,7 +95,6 @@ impl Listeners {
     }
 
     /// A private twin of each `-b`, for a trial; see [`Twins::open`].
-    #[expect(dead_code, reason = "the trial worker of an upgrade comes next")]
     pub(super) fn twins(&self, control_socket: &Path, user: Option<u32>) -> Result<Twins, TwinError> {
         Twins::open(self.bound.iter().map(Bound::any), control_socket, user)
     }

@@ -43,6 +43,7 @@ fn upgrade_text(upgrade: &UpgradeStatus) -> String {
                 "going back to generation {from}: {upgraded} of {wanted} still have generation {generation}"
             )
         }
+        (UpgradeStage::Checking, _) => format!("checking generation {generation}"),
         (UpgradeStage::Soaking, _) => {
             format!("upgrading to generation {generation}: {upgraded} of {wanted}, soaking")
         }

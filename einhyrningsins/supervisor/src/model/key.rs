@@ -12,6 +12,7 @@ use super::Signal;
 
 use super::super::plan::{Plan, Stage};
 use super::super::slot::Holder;
+use super::super::trial::{Progress, Trial};
 use super::super::worker::{Boot, Next, State, Worker};
 use super::super::*;
 use super::world::World;
@@ -29,6 +30,7 @@ pub(super) fn key_of(world: &World, age_max: Duration) -> Key {
     writer.slots();
     writer.generations();
     writer.rollout();
+    writer.trial();
     writer.recycling();
     writer.queue();
     writer.aftermath();
@@ -59,6 +61,8 @@ impl<'a> Writer<'a> {
         generations.extend(releases.held());
         generations.extend(releases.proven());
         generations.extend(&world.onlooker.resolving);
+        generations.extend(supervisor.tables.trial.as_ref().map(Trial::generation));
+        generations.extend(world.onlooker.unchecked());
         if let Some(rollout) = plan.rollout() {
             generations.insert(rollout.from());
             generations.extend(rollout.brought());
@@ -157,7 +161,7 @@ impl<'a> Writer<'a> {
             let is_forgotten = !self.supervisor.tables.recycling.has_lost_socket(worker.id);
             self.small(usize::from(is_in(&onlooker.unreached) && is_forgotten));
             self.until(1, worker.ping_due);
-            self.small(worker.slot.0 as usize);
+            self.small(worker.slot.map_or(0, |slot| 1 + slot.0 as usize));
             self.generation(worker.generation);
             self.time((self.world.now - worker.spawned_at).min(age_max));
         }
@@ -273,15 +277,47 @@ impl<'a> Writer<'a> {
         self.small(self.supervisor.tables.allowance.doublings() as usize);
     }
 
+    fn trial(&mut self) {
+        self.small(self.world.onlooker.jobs.len());
+        let unchecked: Vec<_> = self.world.onlooker.unchecked().collect();
+        self.small(unchecked.len());
+        unchecked.into_iter().for_each(|generation| self.generation(generation));
+        let Some(trial) = &self.supervisor.tables.trial else { return self.small(0) };
+        self.small(1);
+        self.generation(trial.generation());
+        self.until(1, Some(trial.spawn_by()));
+        match *trial.progress() {
+            Progress::Due(at) => self.until(1, Some(at)),
+            Progress::Booting(worker) => self.place(2, worker),
+            Progress::Checking(worker, _) => self.place(3, worker),
+            Progress::Passed(worker) => self.place(4, worker),
+            Progress::Failed(..) => self.small(5),
+        }
+    }
+
+    fn place(&mut self, kind: usize, worker: WorkerId) {
+        self.small(kind);
+        self.worker(Some(worker));
+    }
+
     fn rollout(&mut self) {
         let Some(rollout) = self.supervisor.tables.plan.rollout() else { return self.small(0) };
         self.small(match rollout.stage() {
             Stage::Resolving => 1,
+            Stage::Trying => 5,
             Stage::Replacing => 2,
             Stage::Soaking { .. } => 3,
             Stage::RollingBack { .. } => 4,
         });
+        self.small(usize::from(rollout.is_to_be_checked()));
         self.until(1, rollout.soak_ends());
+        match rollout.soak_checking() {
+            None => self.small(0),
+            Some(check) => {
+                self.small(1 + check.failures() as usize);
+                self.until(1, check.due());
+            }
+        }
         self.bytes.extend([rollout.kind() as u8, u8::from(rollout.is_fleet_forward())]);
         self.generation(rollout.from());
         let brought: Vec<_> = rollout.brought().collect();

@@ -49,6 +49,8 @@ pub(crate) const fn plan(is_fleet: bool) -> UpgradePlan {
         is_reported_drained: false,
         label: None,
         requester: NOBODY,
+        soak_check: None,
+        check: CheckPlan::ByPolicy,
     }
 }
 
@@ -477,6 +479,51 @@ fn upgrades_that_begin_with_a_handover_hold() {
             ..Means::default()
         },
         ..Scope::steady("handover", workers)
+    }));
+}
+
+#[test]
+fn checks_before_a_rollout_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("check", workers);
+        scope.policy.check = Some(String::new());
+        scope.policy.upgrade_additional_max = Some(1);
+        scope.policy.grace = (workers == 1).then_some(SECOND);
+        scope.hands_over = workers == 1;
+        scope.commands = vec![SMOOTH, FLEET, PoolCommand::Abort, stop(Stop::Gracefully)];
+        let (deaths, handovers) = (u8::from(workers < 3), u8::from(workers == 1));
+        let stops = u8::from(workers < 3);
+        let means =
+            Means { deaths, failures: 1, upgrades: 1, turns: 1, stops, handovers, ..Means::default() };
+        scope.means = means;
+        scope
+    }));
+}
+
+#[test]
+fn checks_of_canaries_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("canary check", workers);
+        let soak_check = Some(SoakCheck { command: String::new(), every: SECOND, failures_max: 2 });
+        let plan = |soak| UpgradePlan { canary: Some(1), soak, soak_check: soak_check.clone(), ..PLAN };
+        scope.commands = [None, Some(2 * SECOND)].map(|soak| PoolCommand::Upgrade(plan(soak))).to_vec();
+        scope.commands.extend([PoolCommand::Continue, PoolCommand::Abort, stop(Stop::Gracefully)]);
+        let (deaths, stops) = (u8::from(workers < 3), u8::from(workers < 3));
+        scope.means = Means { deaths, failures: 2, upgrades: 1, turns: 1, stops, ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn first_starts_that_are_checked_hold() {
+    check((1..=2).map(|workers| {
+        let mut scope = Scope::starting("first check", workers);
+        scope.policy.check = Some(String::new());
+        scope.policy.checks_first = true;
+        scope.commands = vec![SMOOTH, PoolCommand::Inc(1), PoolCommand::Dec(1), stop(Stop::Gracefully)];
+        let (upgrades, resizes) = (u8::from(workers < 2), u8::from(workers > 1));
+        scope.means = Means { deaths: 1, failures: 1, upgrades, resizes, stops: 1, ..Means::default() };
+        scope
     }));
 }
 

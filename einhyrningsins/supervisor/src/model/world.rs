@@ -51,6 +51,10 @@ pub(super) enum Step {
     NotPrepared,
     /// The master is replaced for that upgrade.
     HandsOver,
+    /// The command of a check ends with 0.
+    Passes(JobId),
+    /// It ends otherwise.
+    Fails(JobId),
     Resolves(Generation),
     CannotResolve(Generation),
     Command(PoolCommand),
@@ -188,6 +192,12 @@ impl World {
         if means.loads > 0 && self.supervisor.tables.pool.unacked() > 0 {
             steps.extend(LOADS.map(Step::Loads));
         }
+        for &job in &self.onlooker.jobs {
+            steps.push(Step::Passes(job));
+            if means.failures > 0 {
+                steps.push(Step::Fails(job));
+            }
+        }
         for &generation in &self.onlooker.resolving {
             steps.push(Step::Resolves(generation));
             if means.failures > 0 {
@@ -247,7 +257,7 @@ impl World {
     fn price(&self, step: &Step) -> Means {
         let none = Means::default();
         match step {
-            Step::SpawnFails { .. } | Step::CannotResolve(_) | Step::NotPrepared => {
+            Step::SpawnFails { .. } | Step::CannotResolve(_) | Step::NotPrepared | Step::Fails(_) => {
                 Means { failures: 1, ..none }
             }
             Step::Leaves(pid) | Step::Strays(pid) => {
@@ -342,6 +352,11 @@ impl World {
                     self.supervisor.is_held_for_upgrade = false;
                 }
                 Vec::new()
+            }
+            &Step::Passes(job) => self.feed(Event::JobEnded { job, outcome: JobOutcome::Passed }),
+            &Step::Fails(job) => {
+                let outcome = JobOutcome::Failed { reason: String::new(), output: Vec::new() };
+                self.feed(Event::JobEnded { job, outcome })
             }
             &Step::Resolves(generation) => self.feed(Event::ReleaseResolved { generation, same_as: None }),
             &Step::CannotResolve(generation) => {

@@ -10,10 +10,12 @@
 //! 4. [`clock`]: deadlines that have passed: acks by time, missed boots, grace periods, long drains, ages, pings, a
 //!    soak; and those of processes that workers have left behind.
 //! 5. [`passing`]: a successor that has acked takes its slot, and the worker before it drains; a fleet waits for all.
-//! 6. [`refill`]: the pool is full for the first time; a slot that is due is filled, if there is room.
-//! 7. [`rollout`]: an upgrade or a rollback takes the next slot, soaks, or ends.
-//! 8. [`queue`]: an upgrade that waited begins, if none runs.
-//! 9. [`recycling`]: one worker that is too old, too large or silent is replaced, if nothing else goes on.
+//! 6. [`trial`]: a worker of a new release is tried and checked before the release gets a slot.
+//! 7. [`refill`]: the pool is full for the first time; a slot that is due is filled, if there is room.
+//! 8. [`soak`]: the canaries of an upgrade are checked.
+//! 9. [`rollout`]: an upgrade or a rollback takes the next slot, soaks, or ends.
+//! 10. [`queue`]: an upgrade that waited begins, if none runs.
+//! 11. [`recycling`]: one worker that is too old, too large or silent is replaced, if nothing else goes on.
 //!
 //! To add a rule is to write one and to put it in its place here.
 
@@ -25,7 +27,9 @@ mod queue;
 mod recycling;
 mod refill;
 mod rollout;
+mod soak;
 mod stop;
+mod trial;
 
 use einhorn_proto::RecycleReason;
 
@@ -39,13 +43,15 @@ use super::tables::Tables;
 use super::worker::Process;
 
 /// The rules in order of precedence.
-const RULES: [fn(&View<'_>) -> Option<Step>; 9] = [
+const RULES: [fn(&View<'_>) -> Option<Step>; 11] = [
     aftermath::rule,
     stop::rule,
     loss::rule,
     clock::rule,
     passing::rule,
+    trial::rule,
     refill::rule,
+    soak::rule,
     rollout::rule,
     queue::rule,
     recycling::rule,
@@ -73,7 +79,8 @@ impl View<'_> {
         let is_resolving = |rollout: &Rollout| *rollout.stage() == Stage::Resolving;
         let is_ahead =
             self.tables.queue.is_preparing() || self.tables.plan.rollout().is_some_and(is_resolving);
-        self.tables.may_spawn() && !(self.is_held_for_upgrade && is_ahead)
+        let is_held = (self.is_held_for_upgrade && is_ahead) || self.tables.is_first_tried();
+        self.tables.may_spawn() && !is_held
     }
 }
 
@@ -110,12 +117,24 @@ pub(crate) enum Step {
     FallSilent(WorkerId),
     /// The worker has not acked: its next ping is expected later.
     ExpectPing(WorkerId),
+    /// The canaries are checked.
+    CheckCanaries,
+    /// The canaries have failed their checks.
+    FailSoak,
     /// The rest of the slots follows the canaries.
     EndSoak,
     /// The successor takes the slot, and the worker before it drains.
     Pass(Pass),
     /// The pool is full for the first time.
     BecomeReady,
+    /// A trial worker is spawned.
+    SpawnTrial(Generation),
+    /// The trial worker has acked, and is checked.
+    BeginCheck(Process),
+    /// The check has passed: the release gets slots.
+    PassTrial,
+    /// The check has failed: the release gets none.
+    FailTrial,
     /// A slot that was given up is due again: its release has proved itself.
     Revive(SlotNumber),
     /// A worker is spawned into the empty slot.

@@ -13,7 +13,7 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     tables.recycling.queue().find_map(|(id, reason)| {
         let worker = tables.pool.worker(id).filter(|worker| worker.is_up())?;
         let process = worker.process()?;
-        let is_current = tables.pool.slot(worker.slot)?.current() == Some(id);
+        let is_current = tables.pool.slot(worker.slot?)?.current() == Some(id);
         is_current.then_some(Step::BeginTurn(process, reason))
     })
 }

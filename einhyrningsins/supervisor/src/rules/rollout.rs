@@ -11,7 +11,7 @@ use crate::plan::{Rollout, Stage};
 
 pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     let rollout = view.tables.plan.rollout()?;
-    if let Stage::Resolving | Stage::Soaking { .. } = rollout.stage() {
+    if let Stage::Resolving | Stage::Trying | Stage::Soaking { .. } = rollout.stage() {
         return None;
     }
     match next_slot(view, rollout) {
@@ -75,6 +75,6 @@ fn finish_stage(view: &View<'_>, rollout: &Rollout) -> Option<Step> {
             let is_rid = rollout.brought().all(|generation| pool.up_of(generation) == 0);
             (is_rid && view.tables.serves_everywhere()).then_some(Step::FinishRollback)
         }
-        (Stage::Resolving | Stage::Soaking { .. }, _) => None,
+        (Stage::Resolving | Stage::Trying | Stage::Soaking { .. }, _) => None,
     }
 }

@@ -8,6 +8,7 @@ mod queue;
 mod recycling;
 mod retiring;
 mod stop;
+mod trial;
 mod upgrade;
 
 use core::time::Duration;

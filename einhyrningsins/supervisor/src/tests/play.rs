@@ -13,6 +13,8 @@ use super::super::onlooker::{MEMBER, answer};
 use super::super::*;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
+/// Stands for the slot of a trial worker, which has none.
+pub(super) const TRIAL: u32 = u32::MAX;
 pub(super) const BOOT: Duration = Duration::from_secs(60);
 
 /// A supervisor, a clock that jumps, and a shell in which every spawn works unless told otherwise.
@@ -33,7 +35,9 @@ pub(super) struct Play {
     pub(super) group_signals: Vec<(i32, Signal)>,
     /// Whether upgrades begin at once, without a handover.
     pub(super) prepares: bool,
-    /// What was spawned: pid, slot, index, generation.
+    /// Jobs that run, and what they check.
+    pub(super) jobs: Vec<(JobId, Subject)>,
+    /// What was spawned: pid, slot or [`TRIAL`], index, generation.
     pub(super) spawned: Vec<(i32, u32, u32, u64)>,
     pub(super) signals: Vec<(i32, Signal)>,
     pub(super) replies: Vec<(u64, bool, String)>,
@@ -62,6 +66,9 @@ pub(in super::super) fn plain_policy(workers: u32) -> Policy {
         report_wait: Duration::ZERO,
         upgrade_restarts: false,
         recycling: RecyclingLimits::default(),
+        check: None,
+        check_timeout: CHECK_TIMEOUT,
+        checks_first: false,
     }
 }
 
@@ -79,6 +86,7 @@ impl Play {
             listening: BTreeSet::new(),
             group_signals: Vec::new(),
             prepares: true,
+            jobs: Vec::new(),
             spawned: Vec::new(),
             signals: Vec::new(),
             replies: Vec::new(),
@@ -113,7 +121,7 @@ impl Play {
                     None => {
                         let pid = self.next_pid;
                         self.next_pid += 1;
-                        self.spawned.push((pid, slot.0, index, generation.0));
+                        self.spawned.push((pid, slot.map_or(TRIAL, |slot| slot.0), index, generation.0));
                         Event::Spawned { worker, pid: Pid::from_raw(pid) }
                     }
                 }),
@@ -165,6 +173,14 @@ impl Play {
                     self.group_signals.push((group.as_raw(), signal));
                     None
                 }
+                Action::Check { job, subject, .. } => {
+                    self.jobs.push((job, subject));
+                    None
+                }
+                Action::EndJob { job } => {
+                    self.jobs.retain(|(running, _)| *running != job);
+                    None
+                }
                 Action::PrepareUpgrade { .. } | Action::ForgetRelease { .. } => None,
             };
             if let Some(outcome) = outcome {
@@ -186,6 +202,13 @@ impl Play {
         let request = (command != PoolCommand::Hangup).then_some(RequestKey(self.next_request));
         let requester = Requester { uid: Some(uid), ..Requester::default() };
         self.feed(Event::Command { request, requester, command });
+    }
+
+    /// The only job that runs ends like this.
+    pub(super) fn end_job(&mut self, outcome: JobOutcome) {
+        let (job, _) = self.jobs.pop().unwrap();
+        assert_eq!(self.jobs, []);
+        self.feed(Event::JobEnded { job, outcome });
     }
 
     pub(super) fn stop(&mut self, how: Stop) {
@@ -228,6 +251,6 @@ impl Play {
     pub(super) fn undrained(&self) -> Vec<(u32, i32, u64)> {
         let workers = self.snapshot().workers.into_iter();
         let undrained = workers.filter(|worker| worker.state != einhorn_proto::WorkerState::Draining);
-        undrained.map(|worker| (worker.slot, worker.pid, worker.generation)).collect()
+        undrained.map(|worker| (worker.slot.0.unwrap_or(TRIAL), worker.pid, worker.generation)).collect()
     }
 }

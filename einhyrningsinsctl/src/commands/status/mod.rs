@@ -123,6 +123,7 @@ fn upgrade_line(upgrade: &UpgradeStatus, pace: Option<Pace>) -> Line {
     }
     progress.push_str(&match (upgrade.stage, upgrade.soak_left_ms) {
         (UpgradeStage::Resolving, _) => "; looking for what it runs".to_owned(),
+        (UpgradeStage::Checking, _) => "; its release is being checked".to_owned(),
         (UpgradeStage::Replacing, _) => String::new(),
         (UpgradeStage::Soaking, Some(left)) => format!("; soaking, {} left", age(left)),
         (UpgradeStage::Soaking, None) => "; soaking until upgrade --continue".to_owned(),
@@ -178,7 +179,7 @@ fn leftover_line(leftover: &LeftoverStatus) -> Line {
         false => ("", Style::Busy),
     };
     let text = format!(
-        "worker {pid} (slot {slot}, generation {generation}) left processes behind {} ago: {}{end}",
+        "worker {pid} ({slot}, generation {generation}) left processes behind {} ago: {}{end}",
         age(*age_ms),
         members.join(", ")
     );
@@ -238,12 +239,12 @@ fn worker_table(status: &Status) -> Table {
     let is_manual = status.master.ack_mode.as_deref() == Some("manual");
     let mut workers = status.workers.as_slice();
     for slot in &status.slots {
-        let others = workers.partition_point(|worker| worker.slot <= slot.slot);
+        let others = workers.partition_point(|worker| worker.slot.0.is_some_and(|own| own <= slot.slot));
         let (of_slot, rest) = workers.split_at(others);
         add_slot(&mut table, slot, of_slot, is_manual);
         workers = rest;
     }
-    // Workers of removed slots, which still finish their requests.
+    // Workers of removed slots, which still finish their requests, and one on trial.
     for worker in workers {
         add_worker(&mut table, worker, None, is_manual);
     }
@@ -291,7 +292,7 @@ fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus
     };
     let [restarts, death] = of_slot(slot);
     table.row(vec![
-        number(worker.slot),
+        worker.slot.0.map_or_else(|| Span::plain("trial"), number),
         number(worker.index),
         number(worker.pid),
         number(worker.generation),
@@ -358,7 +359,7 @@ mod tests {
 
     fn worker(slot: u32, index: u32, pid: i32, generation: u64, state: WorkerState) -> WorkerStatus {
         WorkerStatus {
-            slot,
+            slot: slot.into(),
             index,
             pid,
             generation,
@@ -620,7 +621,7 @@ mod tests {
         status.lasting = vec![Lasting { generation: 7, workers: 2, after_ms: 35_000 }];
         let members = vec![81, 82];
         let leftover =
-            LeftoverStatus { slot: 1, pid: 80, generation: 7, members, listens: true, age_ms: 3_000 };
+            LeftoverStatus { slot: 1.into(), pid: 80, generation: 7, members, listens: true, age_ms: 3_000 };
         status.leftovers = vec![leftover];
         status.workers[0].unsignallable = true;
         let text = paint(&render(&status), None, false);

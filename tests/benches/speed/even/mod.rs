@@ -130,7 +130,7 @@ impl Subject {
             Slow::Steal => builder.serve([knob, "request_burn_ms=2"]).start(),
         };
         let mut workers = master.status().workers;
-        workers.sort_by_key(|worker| worker.slot);
+        workers.sort_by_key(|worker| worker.slot.0);
         let workers: Vec<_> = workers.iter().map(|worker| worker.pid).collect();
         if slow == Slow::Steal {
             let last = processors() - 1;
