@@ -52,6 +52,7 @@ pub(crate) struct Environment {
     pub(crate) notify_socket: Option<OsString>,
     index: Option<u64>,
     slot: Option<u64>,
+    is_trial: bool,
     generation: Option<u64>,
     ping_timeout: Option<Duration>,
 }
@@ -85,6 +86,7 @@ impl Environment {
             notify_socket: get("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
             index: number(get, "EINHORN_CHILD_INDEX").ok().flatten(),
             slot: number(get, "EINHORN_SLOT").ok().flatten(),
+            is_trial: number::<u8>(get, "EINHORN_TRIAL") == Ok(Some(1)),
             generation: number(get, "EINHORN_GENERATION").ok().flatten(),
             ping_timeout: number(get, "WATCHDOG_USEC")
                 .ok()
@@ -273,6 +275,22 @@ pub fn is_supervised() -> bool {
 #[must_use]
 pub fn index() -> Option<u64> {
     environment().index
+}
+
+/// Whether this is the trial worker of a check (`EINHORN_TRIAL`): its sockets are private, and it serves nobody.
+///
+/// It runs beside the workers that serve. Ask it before what must not happen twice, such as to take jobs from a queue:
+///
+/// ```
+/// if !einhorn_child::is_trial() {
+///     // start to take jobs
+/// }
+/// ```
+///
+/// # Source
+/// einhyrningsins(1), CHECKS.
+pub fn is_trial() -> bool {
+    environment().is_trial
 }
 
 /// This worker's slot (`EINHORN_SLOT`): its position in the pool, from 0.

@@ -67,7 +67,7 @@ mod tokio_sockets;
 
 pub use accept::Acceptor;
 pub use bind::Bind;
-pub use environment::{generation, index, is_supervised, master_pid, ping_timeout, scrub, slot};
+pub use environment::{generation, index, is_supervised, is_trial, master_pid, ping_timeout, scrub, slot};
 pub use error::{BadVariable, NoSockets, TakeError};
 #[cfg(feature = "tokio")]
 pub use future::StopFuture;
