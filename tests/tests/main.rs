@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod big_fleets;
 mod care;
+mod checks;
 mod contract;
 mod control;
 mod costs_nothing;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         bad_input::trials(),
         big_fleets::trials(),
         care::trials(),
+        checks::trials(),
         contract::trials(),
         control::trials(),
         costs_nothing::trials(),

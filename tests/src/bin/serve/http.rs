@@ -20,6 +20,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub(crate) struct Service {
     /// Set when the worker was asked to stop.
     pub(crate) stop: Stop,
+    /// The status of HTTP that each answer has.
+    pub(crate) status: u16,
     /// How long a request takes.
     pub(crate) request: Duration,
     /// The CPU time that it then uses.
@@ -143,7 +145,9 @@ fn answer(service: &Service, stream: &Stream, request: &Request, listener: usize
     // Asked as late as can be: the client should learn it with this answer rather than with the next.
     let close = request.close || service.stop.is_asked();
     let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nX-Worker: {}\r\n{}\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nX-Worker: {}\r\n{}\r\n",
+        service.status,
+        if service.status == 200 { "OK" } else { "Not OK" },
         body.len(),
         service.worker,
         if close { "Connection: close\r\n" } else { "" },

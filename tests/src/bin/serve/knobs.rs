@@ -70,6 +70,10 @@ pub(crate) struct Knobs {
     /// `shutdown`: at SIGHUP it calls `shutdown(2)` on its listeners, as some servers do to stop, and goes on. Says
     /// `STATUS=shut down` then.
     pub(crate) shutdown: bool,
+    /// `status=N`: answers each request with this status of HTTP.
+    pub(crate) status: u16,
+    /// `version=TEXT`: each answer names this version.
+    pub(crate) version: Option<String>,
     /// `request_ms=N`: takes this long for each request.
     pub(crate) request: Duration,
     /// `request_burn_ms=N`: then uses this much CPU time for each request.
@@ -110,6 +114,8 @@ impl Knobs {
             single: None,
             park: false,
             shutdown: false,
+            status: 200,
+            version: None,
             request: Duration::ZERO,
             request_burn: Duration::ZERO,
             slow_slot: None,
@@ -148,6 +154,8 @@ impl Knobs {
             "chatter" => self.chatter = number(),
             "exit_after_ms" => self.exit_after = Some(duration()),
             "leave_gate" => self.leave_gate = Some(value.into()),
+            "status" => self.status = number() as u16,
+            "version" => self.version = Some(value.to_owned()),
             "request_ms" => self.request = duration(),
             "request_burn_ms" => self.request_burn = duration(),
             "slow_slot" => self.slow_slot = Some(number()),

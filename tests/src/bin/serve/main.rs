@@ -111,16 +111,19 @@ fn service(knobs: &Knobs) -> io::Result<Service> {
     let pid = process::id();
     let is_slow = slot.is_some() && slot == knobs.slow_slot;
     let slow = if is_slow { knobs.slow } else { Duration::ZERO };
+    let version =
+        knobs.version.as_ref().map_or(String::new(), |version| format!(",\"version\":\"{version}\""));
     let json = |number: Option<u64>| number.map_or("null".to_owned(), |number| number.to_string());
     Ok(Service {
         stop: Stop::new()?,
+        status: knobs.status,
         request: knobs.request + slow,
         request_burn: knobs.request_burn,
         request_gate: knobs.request_gate.clone(),
         linger: knobs.linger,
         worker: format!("{pid} {}", generation.unwrap_or(0)),
         facts: format!(
-            "\"pid\":{pid},\"generation\":{},\"slot\":{},\"index\":{}",
+            "\"pid\":{pid},\"generation\":{},\"slot\":{},\"index\":{}{version}",
             json(generation),
             json(slot),
             json(index)
