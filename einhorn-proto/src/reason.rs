@@ -228,6 +228,11 @@ impl UpgradeFailure {
     #[must_use]
     pub fn check(&self) -> Option<CheckOutput> {
         match self {
+            // What the worker wrote is with its death.
+            Self::Trial(_) => {
+                let stage = UpgradeStage::Checking;
+                Some(CheckOutput { stage, output: Vec::new(), stderr_tail: Vec::new() })
+            }
             Self::Check { output, stderr_tail, .. } => {
                 let stage = UpgradeStage::Checking;
                 Some(CheckOutput { stage, output: output.clone(), stderr_tail: stderr_tail.clone() })

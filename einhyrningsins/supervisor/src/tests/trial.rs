@@ -79,6 +79,7 @@ fn a_trial_worker_is_tried_once() {
     assert_eq!(play.spawned, []);
     let report = play.reports.pop().unwrap();
     assert_eq!(report.death.and_then(|death| death.pid), Some(trial));
+    assert_eq!(report.check.map(|check| check.stage), Some(UpgradeStage::Checking), "no worker was touched");
     assert_eq!((report.outcome, play.undrained()), (Outcome::RolledBack, vec![(0, 100, 1)]));
 }
 
