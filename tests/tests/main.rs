@@ -6,6 +6,7 @@ mod bad_input;
 mod big_fleets;
 mod care;
 mod checks;
+mod checks_ends;
 mod contract;
 mod control;
 mod costs_nothing;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         big_fleets::trials(),
         care::trials(),
         checks::trials(),
+        checks_ends::trials(),
         contract::trials(),
         control::trials(),
         costs_nothing::trials(),
