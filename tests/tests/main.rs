@@ -7,6 +7,7 @@ mod big_fleets;
 mod care;
 mod checks;
 mod checks_ends;
+mod checks_twins;
 mod contract;
 mod control;
 mod costs_nothing;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         care::trials(),
         checks::trials(),
         checks_ends::trials(),
+        checks_twins::trials(),
         contract::trials(),
         control::trials(),
         costs_nothing::trials(),
