@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{
     AckModeArg, Args, CheckArgs, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, NumberArg,
-    RecyclingArgs, SharedArgs, UserArg,
+    RecyclingArgs, ReportArgs, SharedArgs, UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
@@ -48,6 +48,8 @@ pub struct Config {
     pub capture_startup: bool,
     pub process: ProcessOptions,
     pub handover: HandoverSettings,
+    /// The command of `--on-event`.
+    pub on_event: Option<String>,
     /// Descriptors to hold.
     pub keep_fds: Vec<RawFd>,
     /// Descriptors to hold and to give to the workers.
@@ -144,6 +146,7 @@ pub struct CommandLine {
     /// Whether log lines on a terminal have colours; `None` for what the environment asks for.
     pub has_colours: Option<bool>,
     pub check: CheckArgs,
+    pub reports: ReportArgs,
     pub dry_run: bool,
     pub warnings: Vec<String>,
 }
@@ -152,7 +155,7 @@ pub struct CommandLine {
 impl From<Args> for CommandLine {
     fn from(line: Args) -> Self {
         let has_colours = line.has_colours();
-        let Args { shared: args, manual, check, dry_run, .. } = line;
+        let Args { shared: args, manual, check, reports, dry_run, .. } = line;
         let name = args.command_name.as_deref();
         let socket = args.socket_path.clone();
         Self {
@@ -171,6 +174,7 @@ impl From<Args> for CommandLine {
             log_format: args.log_format.unwrap_or(LogFormat::Text),
             has_colours,
             check,
+            reports,
             dry_run,
             warnings: Vec::new(),
             args,
@@ -245,6 +249,7 @@ impl Config {
                 file: args.log_file.map(|path| start.join(path)),
                 has_colours: line.has_colours,
             },
+            on_event: line.reports.on_event,
             keep_fds: args.keep_fd,
             pass_fds: args.pass_fd,
             notify_mode: args.notify_mode,

@@ -275,6 +275,14 @@ fn of_the_native_command_line() {
           --syslog
               Send warnings and errors to syslog too
 
+          --on-event <CMDLINE>
+              Command that hears of the main events: all workers are up, an upgrade is done or has
+              failed, a worker has died, a slot was given up
+
+              It runs for one event at a time, as the master's user. EINHORN_EVENT has the name of the
+              event, standard input the event as a line of JSON. CMDLINE is split into words as a shell
+              does, and runs without a shell.
+
     Others:
       -h, --help
               Print help (-h: the usual options, --help: all)

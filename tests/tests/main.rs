@@ -20,6 +20,7 @@ mod einhorn_wire;
 mod faults;
 mod floods;
 mod history;
+mod hooks;
 mod hostile_clients;
 mod identity;
 mod impostors;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         faults::trials(),
         floods::trials(),
         history::trials(),
+        hooks::trials(),
         hostile_clients::trials(),
         identity::trials(),
         impostors::trials(),

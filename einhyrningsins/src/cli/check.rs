@@ -38,6 +38,6 @@ impl Default for CheckArgs {
 }
 
 /// A command line that can be split; it is, each time that it runs.
-fn command_line(text: &str) -> Result<String, String> {
+pub(super) fn command_line(text: &str) -> Result<String, String> {
     text.parse::<CommandWords>().map(|_| text.to_owned())
 }

@@ -6,7 +6,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use super::{Answer, CheckArgs, SharedArgs, stop_signal};
+use super::{Answer, CheckArgs, ReportArgs, SharedArgs, stop_signal};
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
@@ -42,6 +42,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub check: CheckArgs,
+
+    #[command(flatten)]
+    pub reports: ReportArgs,
 
     /// Find what would be wrong at a start, and spawn nothing
     ///

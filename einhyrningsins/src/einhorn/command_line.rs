@@ -17,7 +17,7 @@ use einhorn_proto::{
 };
 use einhyrningsins_supervisor::Retries;
 
-use crate::cli::{Answer, CheckArgs, LogFormat, NiceArg, NumberArg, SharedArgs, parse_nice};
+use crate::cli::{Answer, CheckArgs, LogFormat, NiceArg, NumberArg, ReportArgs, SharedArgs, parse_nice};
 use crate::config::{CommandLine, Dialect, available_cpus};
 use crate::listen::BindSpec;
 
@@ -249,6 +249,7 @@ impl From<Args> for CommandLine {
             log_format: args.log_format.unwrap_or(LogFormat::Einhorn),
             has_colours: None,
             check: CheckArgs::default(),
+            reports: ReportArgs::default(),
             dry_run: false,
             warnings: preload.iter().map(|path| without_preload(path)).collect(),
             args,

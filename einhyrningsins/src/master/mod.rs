@@ -11,6 +11,7 @@ mod control;
 mod groups;
 mod handover;
 mod history;
+mod hooks;
 mod jobs;
 mod listeners;
 mod notify;
@@ -63,6 +64,7 @@ use handover::Then;
 pub(crate) use handover::parse_state;
 pub(crate) use handover::take_over;
 pub(crate) use history::History;
+pub(crate) use hooks::Hooks;
 pub(crate) use jobs::Jobs;
 use jobs::{Ended, JobKey, JobSpec, Outcome, RunsAs, StartError};
 pub(crate) use listeners::Listeners;
@@ -213,10 +215,12 @@ impl Master {
             self.settle();
             if let Some(code) = self.exit {
                 self.parts.jobs.end_checks(&mut self.parts.log);
+                self.start_last_jobs();
                 let with_files = self.parts.listeners.kept_with_files();
                 self.parts.service.leave(&with_files, &mut self.parts.log);
                 return Ok(code);
             }
+            self.start_waiting_jobs();
             if self.parts.handover.awaits_check() && self.actions.is_empty() {
                 let begun = Handover::check(&mut self.parts, &mut self.spawner, self.poll.registry());
                 self.perform(begun);
@@ -494,8 +498,36 @@ impl Master {
         Ok(())
     }
 
+    /// Starts jobs that wait for the one before them.
+    fn start_waiting_jobs(&mut self) {
+        while self.parts.jobs.has_room_for(JobKey::Hook)
+            && let Some(run) = self.parts.hooks.next(self.parts.control.settings().name.as_deref())
+        {
+            if let Err(error) = self.start_job(&run.spec()) {
+                self.parts.hooks.on_failed(&error, &[], &mut self.parts.log);
+            }
+        }
+    }
+
+    /// The master ends, and waits for nobody.
+    fn start_last_jobs(&mut self) {
+        let Parts { hooks, workers, control, log, .. } = &mut self.parts;
+        if let Some(run) = hooks.last(control.settings().name.as_deref(), log)
+            && let Err(error) = Jobs::start_last(&mut self.spawner, workers, &run.spec())
+        {
+            hooks.on_failed(&error, &[], log);
+        }
+    }
+
     fn on_job_ended(&mut self, ended: Ended) {
-        let Ended { key: JobKey::Check(job), outcome, output } = ended;
+        let Ended { key, outcome, output } = ended;
+        match key {
+            JobKey::Check(job) => self.on_check_ended(JobId(job), &outcome, output),
+            JobKey::Hook => self.parts.hooks.on_ended(&outcome, &output, &mut self.parts.log),
+        }
+    }
+
+    fn on_check_ended(&mut self, job: JobId, outcome: &Outcome, output: Vec<String>) {
         let mut stranger = || self.parts.core.is_trying().then(|| self.parts.stranger()).flatten();
         let outcome = match outcome {
             Outcome::Succeeded => match stranger() {
@@ -509,7 +541,7 @@ impl Master {
         };
         // What the trial worker has written belongs to the reason.
         self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
-        self.feed(Event::JobEnded { job: JobId(job), outcome });
+        self.feed(Event::JobEnded { job, outcome });
     }
 
     /// Runs the command of a check. Returns how it has ended, if that is known already.
@@ -713,6 +745,7 @@ impl Master {
                 }
                 self.boots.on_notice(&notice);
                 parts.service.on_notice(&notice);
+                parts.hooks.on_notice(&notice, &parts.core, &mut parts.log);
                 parts.control.publish(&notice, &progress_of, counts);
             }
             Action::Reply { request, mut answer } => {

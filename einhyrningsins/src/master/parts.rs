@@ -12,6 +12,7 @@ use super::control::Control;
 use super::groups::Groups;
 use super::handover::Handover;
 use super::history::History;
+use super::hooks::Hooks;
 use super::jobs::Jobs;
 use super::listeners::Listeners;
 use super::notify::Notify;
@@ -55,6 +56,8 @@ pub(crate) struct Parts {
     /// An older master has none.
     #[serde(default)]
     pub(crate) history: History,
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
     /// Only a master of format 5 hands any over.
     #[serde(default)]
     pub(crate) jobs: Jobs,

@@ -22,8 +22,8 @@ use crate::listen::Passed;
 use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
-    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, History, Jobs, Listeners,
-    Master, Notify, NotifySocket, Parts, Service, ServiceSettings, Trial, take_over,
+    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, History, Hooks, Jobs,
+    Listeners, Master, Notify, NotifySocket, Parts, Service, ServiceSettings, Trial, take_over,
 };
 use crate::sys::closer::Closing;
 use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
@@ -153,6 +153,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         captures: Captures::default(),
         groups: Groups::default(),
         history: History::default(),
+        hooks: Hooks::new(config.on_event),
         jobs: Jobs::default(),
         trial: Trial::default(),
         notify: Notify::new(notify),

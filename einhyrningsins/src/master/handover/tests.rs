@@ -242,7 +242,7 @@ fn an_older_master_refuses_a_state_with_a_job_in_it() {
             "timeout": { "secs": 30, "nanos": 0 },
             "end_by": 9_000_000_000_i64,
         }],
-        "killed": [24_719],
+        "killed": [{ "key": { "check": 6 }, "leader": 24_719 }],
     });
     parts.jobs = serde_json::from_value(jobs.clone()).unwrap();
     let bytes = to_bytes(30, None, &core_to_bytes(&parts.core).unwrap(), &parts).unwrap();

@@ -13,6 +13,7 @@ mod output;
 mod tests;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -48,18 +49,20 @@ const JOBS_MAX: usize = 4;
 pub(super) enum JobKey {
     /// The check with this number of the core's.
     Check(u64),
+    /// The command of `--on-event`.
+    Hook,
 }
 
 impl fmt::Display for JobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Check(id) => write!(f, "check {id}"),
+            Self::Hook => f.write_str("the hook"),
         }
     }
 }
 
 /// As whom a job runs.
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing starts hooks yet"))]
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RunsAs {
     /// As a worker of this generation: its user, directory, environment and limits.
@@ -114,9 +117,16 @@ impl fmt::Display for Outcome {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Jobs {
     running: Vec<Job>,
-    /// Leaders of jobs that were ended, until they are reaped.
-    #[serde(with = "forms::written", default)]
-    killed: Vec<Pid>,
+    /// Jobs that were ended, until their leaders are reaped.
+    #[serde(default)]
+    killed: Vec<Killed>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Killed {
+    key: JobKey,
+    #[serde(with = "forms::written")]
+    leader: Pid,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -157,6 +167,23 @@ impl Jobs {
         Ok(leader)
     }
 
+    /// Starts a job that outlives the master. Nobody reads its output.
+    pub(super) fn start_last(
+        spawner: &mut Spawner,
+        workers: &Workers,
+        spec: &JobSpec<'_>,
+    ) -> Result<(), StartError> {
+        let nowhere = File::options().write(true).open("/dev/null").map_err(StartError::Output)?;
+        launch::launch(spawner, workers, spec, nowhere.as_fd()).map(drop)
+    }
+
+    /// Whether a job may start of an owner who has one at a time. One that was killed counts until it is gone.
+    pub(super) fn has_room_for(&self, key: JobKey) -> bool {
+        let killed = self.killed.iter().map(|killed| killed.key);
+        let mut keys = self.running.iter().map(|job| job.key).chain(killed);
+        self.running.len() + self.killed.len() < JOBS_MAX && keys.all(|other| other != key)
+    }
+
     /// Reads what jobs have written, a bounded amount of each, and ends those whose time is over.
     pub(super) fn turn(&mut self, now: Moment, ready: &mut Ready, log: &mut Log) -> Vec<Ended> {
         if std::mem::take(&mut ready.jobs) {
@@ -187,13 +214,14 @@ impl Jobs {
         for key in keys {
             match key {
                 JobKey::Check(_) => self.end(key, log),
+                JobKey::Hook => {}
             }
         }
     }
 
     fn kill(&mut self, job: &Job, log: &mut Log) {
         let (key, leader) = (job.key, job.leader);
-        self.killed.push(leader);
+        self.killed.push(Killed { key, leader });
         if job.is_reaped {
             return;
         }
@@ -207,7 +235,7 @@ impl Jobs {
     /// A child has ended and is about to be reaped. Returns whether it leads a job, whose group is killed.
     pub(super) fn before_reap(&mut self, child: Pid) -> bool {
         let Some(job) = self.running.iter_mut().find(|job| job.leader == child) else {
-            return self.killed.contains(&child);
+            return self.was_killed(child);
         };
         // Somebody in it may have become another user, whom the master may not signal.
         let _ = signal_led_by(child, Some(Signal::SIGKILL));
@@ -217,12 +245,16 @@ impl Jobs {
 
     /// Whether `child` leads a job, or led one that was ended.
     pub(super) fn has(&self, child: Pid) -> bool {
-        self.running.iter().any(|job| job.leader == child) || self.killed.contains(&child)
+        self.running.iter().any(|job| job.leader == child) || self.was_killed(child)
+    }
+
+    fn was_killed(&self, leader: Pid) -> bool {
+        self.killed.iter().any(|killed| killed.leader == leader)
     }
 
     /// The leader of a job was reaped. `None` for one that was ended before.
     pub(super) fn on_reaped(&mut self, leader: Pid, termination: Termination) -> Option<Ended> {
-        self.killed.retain(|killed| *killed != leader);
+        self.killed.retain(|killed| killed.leader != leader);
         let job = self.running.extract_if(.., |job| job.leader == leader).next()?;
         Some(job.ended(match termination {
             Termination::Exited(0) => Outcome::Succeeded,
@@ -232,7 +264,8 @@ impl Jobs {
 
     /// Leaders that another program reaped while it ran between two images. What is left of their groups stays.
     pub(super) fn find_unseen(&mut self) -> Vec<Pid> {
-        let leaders = self.running.iter().map(|job| job.leader).chain(self.killed.iter().copied());
+        let killed = self.killed.iter().map(|killed| killed.leader);
+        let leaders = self.running.iter().map(|job| job.leader).chain(killed);
         let gone: Vec<_> = leaders.filter(|leader| !is_child(*leader)).collect();
         for job in self.running.iter_mut().filter(|job| gone.contains(&job.leader)) {
             job.is_reaped = true;

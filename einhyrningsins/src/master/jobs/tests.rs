@@ -286,6 +286,24 @@ fn a_fifth_job_is_refused_until_one_is_gone() {
 }
 
 #[test]
+fn the_owner_of_a_job_that_was_killed_gets_no_other_until_it_is_gone() {
+    alone("the_owner_of_a_job_that_was_killed_gets_no_other_until_it_is_gone", || {
+        let mut play = Play::new();
+        assert!(play.jobs.has_room_for(KEY));
+        play.start("sleep 1000");
+        assert!(!play.jobs.has_room_for(KEY) && play.jobs.has_room_for(JobKey::Hook));
+        play.jobs.end(KEY, &mut play.log);
+        assert!(!play.jobs.has_room_for(KEY) && play.jobs.has_room_for(JobKey::Hook));
+        play.settle();
+        assert!(play.jobs.has_room_for(KEY));
+        for _ in 0..JOBS_MAX {
+            play.start("sleep 1000");
+        }
+        assert!(!play.jobs.has_room_for(JobKey::Hook));
+    });
+}
+
+#[test]
 fn a_job_that_cannot_start_says_why_and_leaves_nothing() {
     alone("a_job_that_cannot_start_says_why_and_leaves_nothing", || {
         let mut play = Play::new();

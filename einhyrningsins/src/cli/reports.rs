@@ -1,0 +1,15 @@
+//! Options about who hears of what happens to the pool.
+
+use super::check::command_line;
+
+/// Who hears of it, apart from the log and clients.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ReportArgs {
+    /// Command that hears of the main events: all workers are up, an upgrade is done or has failed, a worker has died, a slot
+    /// was given up
+    ///
+    /// It runs for one event at a time, as the master's user. EINHORN_EVENT has the name of the event, standard input the event
+    /// as a line of JSON. CMDLINE is split into words as a shell does, and runs without a shell.
+    #[arg(long, value_name = "CMDLINE", value_parser = command_line, allow_hyphen_values = true, help_heading = "Log")]
+    pub on_event: Option<String>,
+}
