@@ -7,6 +7,7 @@ mod big_fleets;
 mod care;
 mod checks;
 mod checks_ends;
+mod checks_servers;
 mod checks_twins;
 mod contract;
 mod control;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         care::trials(),
         checks::trials(),
         checks_ends::trials(),
+        checks_servers::trials(),
         checks_twins::trials(),
         contract::trials(),
         control::trials(),

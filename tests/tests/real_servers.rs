@@ -35,7 +35,10 @@ tests::trials! {
 }
 
 /// One server at a time: each has the machine to itself, and its figures are its own.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A port that is free.
+pub(crate) const LOOPBACK: &str = "127.0.0.1:0";
 
 /// How a worker becomes up.
 enum Ack {
@@ -46,7 +49,7 @@ enum Ack {
 }
 
 /// A server, as a row of the table has it.
-struct Server {
+pub(crate) struct Server {
     name: &'static str,
     version: String,
     /// Whether the socket has to be non-blocking before it gets it.
@@ -93,18 +96,18 @@ impl Server {
         env::join_paths(self.paths.iter().cloned().chain(inherited)).expect("directories for PATH")
     }
 
-    fn program(&self) -> Vec<&'static str> {
+    pub(crate) fn program(&self) -> Vec<&'static str> {
         self.command.split_ascii_whitespace().collect()
     }
 
     /// Three upgrades of three workers under load.
     fn three_upgrades(&self) -> Report {
-        under_load(self.builder("").option("--").program(self.program()), |_, _| {})
+        under_load(self.builder(LOOPBACK, "").option("--").program(self.program()), |_, _| {})
     }
 
     /// The same with a listener for each slot, then with one slot less, and one more.
     fn three_upgrades_and_a_slot_less(&self) -> Report {
-        let builder = self.builder(",reuseport").options(["--shrink-grace", "1"]);
+        let builder = self.builder(LOOPBACK, ",reuseport").options(["--shrink-grace", "1"]);
         under_load(builder.option("--").program(self.program()), |master, load| {
             for (command, workers) in [("dec", 2), ("inc", 3)] {
                 assert_eq!(master.control().ask(command, &[]).ok, Some(true), "{master}");
@@ -116,8 +119,8 @@ impl Server {
         })
     }
 
-    /// A master of three of them, whose sockets have these options.
-    fn builder(&self, options: &str) -> MasterBuilder {
+    /// A master of three of them at this address, whose sockets have these options.
+    pub(crate) fn builder(&self, address: &str, options: &str) -> MasterBuilder {
         let builder = Master::builder();
         let builder = match self.ack {
             Ack::Manual(_) => builder,
@@ -125,7 +128,7 @@ impl Server {
         };
         let scratch = builder.file("");
         let nonblocking = if self.nonblocking { ",n" } else { "" };
-        let bind = format!("127.0.0.1:0,name=web{nonblocking}{options}");
+        let bind = format!("{address},name=web{nonblocking}{options}");
         let mut builder = builder
             .workers(3)
             .without_bind()
@@ -212,7 +215,7 @@ fn pinned(need: &str) -> String {
 }
 
 /// It takes its socket from `LISTEN_FDS`, says `READY=1`, and drains on TERM.
-fn gunicorn(name: &'static str, command: &'static str) -> Server {
+pub(crate) fn gunicorn(name: &'static str, command: &'static str) -> Server {
     let server = Server::new(name, pinned("gunicorn"), command).installed(&python_program("gunicorn"));
     server.acks(Ack::Manual("`READY=1`, by itself"))
 }
@@ -265,9 +268,12 @@ fn assert_only_unanswered_connections_closed(report: &Report) {
     }
 }
 
-fn node_loses_nothing() {
+pub(crate) fn node() -> Server {
     Server::new("Node, `http`", version(&["node", "--version"], 0), "node node_hello.js")
-        .loses_nothing_either_way();
+}
+
+fn node_loses_nothing() {
+    node().loses_nothing_either_way();
 }
 
 fn fastify_on_node_loses_nothing() {
@@ -277,18 +283,25 @@ fn fastify_on_node_loses_nothing() {
 }
 
 /// `LISTEN_FDS`, and the socket by its name in `LISTEN_FDNAMES`.
-fn go_loses_nothing() {
+pub(crate) fn go() -> Server {
     let program = go_program("go_hello");
     let server = Server::new("Go, `net/http`", version(&["go", "version"], 2), "go_hello");
-    let server = server.installed(&program).acks(Ack::Manual("`READY=1`, in the program"));
-    server.loses_nothing_either_way();
+    server.installed(&program).acks(Ack::Manual("`READY=1`, in the program"))
+}
+
+fn go_loses_nothing() {
+    go().loses_nothing_either_way();
 }
 
 /// `LISTEN_FDS`. It says `READY=1` and `STOPPING=1`; its `sd_notify` knows paths alone, and it ends if it cannot notify.
-fn puma_loses_nothing() {
+pub(crate) fn puma() -> Server {
     let command = "puma --bind-to-activated-sockets only -C puma_hello.rb config.ru";
     let server = Server::new("puma", version(&["puma", "--version"], 2), command);
-    server.acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
+    server.acks(Ack::Manual("`READY=1`, by itself"))
+}
+
+fn puma_loses_nothing() {
+    puma().loses_nothing_either_way();
 }
 
 /// `SERVER_STARTER_PORT`, and systemd's own program for `NOTIFY_SOCKET`.
@@ -301,15 +314,23 @@ fn starlet_loses_nothing() {
 
 /// Its own way to pass sockets on, which a line of shell speaks. It expects a socket that does not block: else a
 /// worker that was woken for a connection which another took would wait for the next one, and serve nobody meanwhile.
-fn nginx_loses_nothing() {
+pub(crate) fn nginx() -> Server {
     let server = Server::new("nginx", version(&["nginx", "-v"], 3), "sh nginx_hello.sh");
     let server = Server { nonblocking: true, ..server };
-    server.acks(Ack::Timer(0.5)).loses_nothing_either_way();
+    server.acks(Ack::Timer(0.5))
+}
+
+fn nginx_loses_nothing() {
+    nginx().loses_nothing_either_way();
 }
 
 /// `EINHORN_FD_0`, in its configuration.
-fn haproxy_loses_nothing() {
+pub(crate) fn haproxy() -> Server {
     let command = "haproxy -Ws -f haproxy_hello.cfg";
     let server = Server::new("HAProxy", version(&["haproxy", "-v"], 2), command);
-    server.acks(Ack::Manual("`READY=1`, by itself")).loses_nothing_either_way();
+    server.acks(Ack::Manual("`READY=1`, by itself"))
+}
+
+fn haproxy_loses_nothing() {
+    haproxy().loses_nothing_either_way();
 }
