@@ -17,6 +17,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tests::faults::{Refusal, Strace, filter_wrapper};
 use tests::{Master, MasterBuilder, Process, Releases, binaries};
 
+use crate::checks::probe;
+
 tests::trials! {
     a_pool_lives_on_a_kernel_that_lacks_any_of_them,
     a_pool_lives_under_a_filter_that_refuses_any_of_them,
@@ -153,13 +155,14 @@ fn later_calls(first: c_long, errno: Errno) -> Vec<Refusal> {
     (first..600).map(refusal).collect()
 }
 
-/// Start, respawn, upgrade in each way, rollback, replacement of the master, stop.
+/// Start, respawn, upgrade in each way with a check of the release, rollback, replacement of the master, stop.
 #[track_caller]
 fn assert_lives(refusals: &[Refusal]) {
     let builder =
         Master::builder().workers(2).options(["-b", "127.0.0.1:0,reuseport", "--stop-group", "-s", "0.05"]);
     let (pidfile, lockfile) = (builder.file("pid"), builder.file("lock"));
     let builder = builder.option("-e").option(&pidfile).option("-f").option(&lockfile);
+    let builder = builder.options(["--check", &probe("http:/")]);
     let releases = Releases::new(builder.file("app"));
     let mut master = releases.run_by(builder.under(filter_wrapper(refusals))).start();
     // Only its descriptor leads to the program now.
@@ -292,7 +295,7 @@ fn every_system_call_of_the_master_is_known() {
     let commands = [
         "upgrade",
         "upgrade --fleet",
-        "upgrade --canary 1 --soak 0.05",
+        "upgrade --canary 1 --soak 0.05 --soak-check true",
         "rollback",
         "inc",
         "dec",
@@ -343,6 +346,8 @@ fn with_all_options(builder: MasterBuilder) -> MasterBuilder {
         "1",
         "--nice",
         "0:1",
+        "--check",
+        "true",
         "--umask",
         "022",
         "--rlimit",
