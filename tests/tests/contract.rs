@@ -104,7 +104,7 @@ fn slots_and_indexes_are_those_of_the_status() {
         for (worker, process) in workers.iter().zip(master.workers_up()) {
             let environment = process.environment();
             assert_eq!(process.pid(), worker.pid);
-            assert_eq!(environment.get("EINHORN_SLOT"), Some(&worker.slot.to_string()));
+            assert_eq!(environment.get("EINHORN_SLOT"), worker.slot.0.map(|slot| slot.to_string()).as_ref());
             assert_eq!(environment.get("EINHORN_CHILD_INDEX"), Some(&worker.index.to_string()));
         }
         master.upgrade();

@@ -122,11 +122,10 @@ impl Onlooker {
         for action in &actions {
             self.see(action, supervisor);
         }
-        // SIGHUP comes last of those that wait, except where it takes the place of the upgrade that runs.
+        // Only its upgrade ends the wait of SIGHUP.
         let is_begun = |action: &Action| matches!(action, Action::PrepareUpgrade { request: None, .. });
-        let Tables { queue, policy, .. } = &supervisor.tables;
-        let is_last = queue.len() == 0 || policy.upgrade_restarts;
-        self.is_hung_up &= !(is_last && actions.iter().any(is_begun));
+        let is_over = !supervisor.tables.queue.is_hung_up() && actions.iter().any(is_begun);
+        self.is_hung_up &= !is_over;
         self.check(supervisor);
         actions
     }
@@ -310,7 +309,7 @@ impl Onlooker {
                 let Tables { policy, pool, .. } = &supervisor.tables;
                 let cpus = policy.unacked_by_cpus.filter(|_| self.is_pressed && supervisor.tables.is_paced());
                 let is_too_many = cpus.is_some_and(|cpus| pool.unacked() > cpus as usize);
-                assert!(!is_too_many, "I4: {} workers start under pressure", pool.unacked());
+                assert!(is_tried || !is_too_many, "I4: {} workers start under pressure", pool.unacked());
             }
             Action::PrepareUpgrade { request, plan } => {
                 self.preparing.push_back((*request, plan.clone()));

@@ -54,6 +54,8 @@ impl Supervisor {
         if let Some(label) = plan.label {
             self.tables.releases.set_label(generation, label);
         }
+        // Of the one that it supersedes.
+        self.end_trial();
         let mut rollout = match self.tables.plan.take_rollout() {
             Some(old) => self.supersede(old, rollout),
             None => rollout,
@@ -87,7 +89,6 @@ impl Supervisor {
         for request in aborting {
             self.reply(Some(request), LastReply::Refused(refusal.clone()));
         }
-        self.end_trial();
         self.cull_successors(DrainReason::UpgradeSuperseded);
         self.tell(Notice::Decided { message: format!("{refusal}") });
         new

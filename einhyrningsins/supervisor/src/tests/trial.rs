@@ -276,3 +276,32 @@ fn whoever_ends_a_soak_ends_its_check() {
     play.exit(102);
     assert_eq!(play.jobs, [], "the death of a canary does, too");
 }
+
+#[test]
+fn where_a_resize_has_taken_the_canary_nobody_is_checked() {
+    let (mut play, _) = soaking(None);
+    play.end_job(JobOutcome::Passed);
+    play.command(PoolCommand::Dec(1));
+    play.advance(20 * SECOND);
+    assert_eq!(play.undrained(), [(1, 101, 1)]);
+    assert_eq!(play.jobs, []);
+}
+
+#[test]
+fn an_upgrade_that_takes_the_place_of_another_ends_its_checks() {
+    let policy = Policy { upgrade_restarts: true, ..checked(1) };
+    let (mut play, _, trial) = checking(policy);
+    play.command(upgrade());
+    assert_eq!((play.jobs.len(), play.take_signals()), (0, vec![(trial, Signal::SIGUSR2)]));
+    play.ack(trial + 1);
+    assert_eq!(subjects(&play), [Subject::Trial(Pid::from_raw(trial + 1))]);
+
+    let mut play = Play::steady(Policy { upgrade_restarts: true, ..plain_policy(2) });
+    let soak_check = Some(SoakCheck { command: "./errors".into(), every: SECOND, failures_max: 1 });
+    let plan = UpgradePlan { canary: Some(1), soak_check, ..UpgradePlan::default() };
+    play.command(PoolCommand::Upgrade(plan));
+    play.ack(102);
+    assert_eq!(play.jobs.len(), 1);
+    play.command(upgrade());
+    assert_eq!(play.jobs, []);
+}
