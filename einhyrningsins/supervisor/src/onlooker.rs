@@ -64,8 +64,8 @@ pub(super) struct Onlooker {
     pub(super) held: Option<Generation>,
     /// Rollouts that were turned around after they had begun to replace workers.
     turned: BTreeSet<u64>,
-    /// Jobs that run.
-    pub(super) jobs: BTreeSet<JobId>,
+    /// Jobs that run, and the generation that each checks.
+    pub(super) jobs: BTreeMap<JobId, Generation>,
     /// Generations whose check did not pass: none of their workers gets a slot.
     unchecked: BTreeSet<Generation>,
     /// The exit code, once the master has ended.
@@ -205,12 +205,8 @@ impl Onlooker {
                 }
             }
             Event::JobEnded { job, outcome } => {
-                let trial = supervisor.tables.trial.as_ref();
-                if self.jobs.remove(job)
-                    && let (Some(trial), JobOutcome::Passed) = (trial, outcome)
-                {
-                    self.unchecked.remove(&trial.generation());
-                }
+                let generation = self.jobs.remove(job).filter(|_| *outcome == JobOutcome::Passed);
+                generation.map(|generation| self.unchecked.remove(&generation));
             }
             Event::RequestAbandoned { request } => {
                 self.pending.remove(request);
@@ -300,7 +296,10 @@ impl Onlooker {
         match action {
             Action::Spawn { generation, slot, .. } => {
                 let is_tried = slot.is_none();
-                assert!(is_tried || !self.unchecked.contains(generation), "{generation} was not checked");
+                assert!(
+                    is_tried || !self.unchecked.contains(generation),
+                    "I10: {generation} was not checked"
+                );
                 if is_tried {
                     self.unchecked.insert(*generation);
                 }
@@ -346,7 +345,7 @@ impl Onlooker {
             }
             Action::Exit { code } => {
                 assert_eq!(self.exit.replace(*code), None, "I8: exits twice");
-                assert!(self.jobs.is_empty(), "I8: exits before the check that it began");
+                assert!(self.jobs.is_empty(), "I10: exits before the check that it began");
                 let is_group_left = supervisor.tables.policy.stop_group
                     && self.groups.keys().any(|group| !self.strays.contains(group));
                 assert!(
@@ -385,7 +384,7 @@ impl Onlooker {
                 self.held = None;
             }
             Action::Check { job, subject, generation, .. } => {
-                assert!(self.jobs.is_empty(), "two checks at a time");
+                assert!(self.jobs.is_empty(), "I10: two checks at a time");
                 let (pids, is_tried) = match subject {
                     Subject::Trial(pid) => (vec![*pid], true),
                     Subject::Canaries { canaries, baseline } => {
@@ -396,10 +395,10 @@ impl Onlooker {
                 let is_alive = |pid: &Pid| self.processes.contains_key(pid);
                 assert!(pids.iter().all(is_alive), "I5: a check of {pids:?}, of which some were reaped");
                 assert_eq!(self.unchecked.contains(generation), is_tried, "a check of the wrong workers");
-                self.jobs.insert(*job);
+                self.jobs.insert(*job, *generation);
             }
             Action::EndJob { job } => {
-                assert!(self.jobs.remove(job), "{job:?} is ended, and does not run");
+                assert!(self.jobs.remove(job).is_some(), "{job:?} is ended, and does not run");
             }
             Action::Notice { .. } | Action::Record { .. } | Action::ForgetRelease { .. } => {}
         }
@@ -599,7 +598,7 @@ pub(super) fn good_event(
     if let Some(&generation) = onlooker.resolving.first() {
         return Some((now, Event::ReleaseResolved { generation, same_as: None }));
     }
-    if let Some(&job) = onlooker.jobs.first() {
+    if let Some(&job) = onlooker.jobs.keys().next() {
         return Some((now, Event::JobEnded { job, outcome: JobOutcome::Passed }));
     }
     for worker in supervisor.tables.pool.workers() {

@@ -2,7 +2,7 @@
 //!
 //! Workers die at any time, ack late, twice or after they were asked to stop; strangers ack; pids come back;
 //! spawns fail for now or for good; releases cannot be resolved; people resize, upgrade, respawn, go away
-//! and stop the master at any moment. After each event the core checks I1 to I5 and I9 itself and the onlooker I5 to I7
+//! and stop the master at any moment. After each event the core checks I1 to I5 and I9 itself and the onlooker I5 to I7, I10
 //! and the reports of upgrades; at the end comes I8: once everybody behaves, the pool becomes steady in a
 //! bounded number of steps, and a stop ends the master. What the dice may miss in large pools, `model/` looks
 //! for in small ones without dice.
@@ -366,7 +366,7 @@ impl World {
 
     /// A check ends, one way or the other; now and then one ends that nobody knows.
     fn end_job(&mut self) {
-        let job = self.onlooker.jobs.first().copied();
+        let job = self.onlooker.jobs.keys().next().copied();
         if job.is_none() && self.dice.u32(..8) > 0 {
             return;
         }

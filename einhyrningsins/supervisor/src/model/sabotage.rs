@@ -62,6 +62,14 @@ pub(super) enum Sabotage {
     ForgetPressure,
     /// A slot that lost its worker during a handover is filled from the old release.
     FillBeforeUpgrade,
+    /// A release whose check has failed replaces workers all the same.
+    PassAnyCheck,
+    /// A release replaces workers while it is checked.
+    RollBeforeCheck,
+    /// The command of a check goes on when an abort has ended that.
+    LetCheckRun,
+    /// The end of a check changes nothing.
+    ForgetCheck,
 }
 
 /// Far beyond every wait of the model.
@@ -98,6 +106,10 @@ impl Sabotage {
             Event::BootLoad(load) if self == Self::ForgetPressure => {
                 event = Event::BootLoad(BootLoad { is_pressed: false, ..*load });
             }
+            Event::JobEnded { job, .. } if self == Self::PassAnyCheck => {
+                event = Event::JobEnded { job: *job, outcome: JobOutcome::Passed };
+            }
+            Event::JobEnded { .. } if self == Self::ForgetCheck => event = Event::DeadlineReached,
             Event::TimeLost(_) if self == Self::CountLostTime => event = Event::TimeLost(Duration::ZERO),
             Event::Heard { report: Report::LeftBehind { .. }, .. } if self == Self::ForgetLeftovers => {
                 event = Event::DeadlineReached;
@@ -133,6 +145,9 @@ impl Sabotage {
             actions
                 .retain(|action| !matches!(action, Action::Reply { answer: LastReply::Upgrade { .. }, .. }));
         }
+        if self == Self::LetCheckRun {
+            actions.retain(|action| !matches!(action, Action::EndJob { .. }));
+        }
         if self == Self::DoubleReply {
             let reply = actions
                 .iter()
@@ -151,6 +166,10 @@ impl Sabotage {
             (Self::CullBeforeAck, step @ Step::Replace(_, old, _)) => {
                 supervisor.take(step);
                 supervisor.cull(old, DrainReason::UpgradeBegan);
+            }
+            (Self::RollBeforeCheck, step @ Step::BeginCheck(_)) => {
+                supervisor.take(step);
+                supervisor.begin_replacing();
             }
             (Self::JudgeByFirstLook, Step::Look(group)) => supervisor.take(Step::Settle(group)),
             (Self::ReportUnseen, Step::Settle(_)) => supervisor.tell_all_leftovers(),
@@ -412,4 +431,36 @@ fn a_slot_filled_from_the_old_release_after_a_handover_is_found() {
     let commands = vec![SMOOTH];
     let scope = Scope { commands, means, hands_over: true, ..Scope::steady("sabotage", 1) };
     find(Sabotage::FillBeforeUpgrade, "before the upgrade begins", &scope);
+}
+
+/// A pool of one worker whose upgrades are checked.
+fn checked(means: Means) -> Scope {
+    let mut scope = upgrades(1, means);
+    scope.policy.check = Some(String::new());
+    scope
+}
+
+#[test]
+fn a_release_that_serves_although_its_check_has_failed_is_found() {
+    find(Sabotage::PassAnyCheck, "was not checked", &checked(Means { failures: 1, ..Means::default() }));
+}
+
+#[test]
+fn a_release_that_serves_before_its_check_is_over_is_found() {
+    find(Sabotage::RollBeforeCheck, "was not checked", &checked(Means::default()));
+}
+
+#[test]
+fn a_check_that_outlives_its_upgrade_is_found() {
+    find(Sabotage::LetCheckRun, "two checks", &{
+        let means = Means { turns: 1, ..Means::default() };
+        let mut scope = checked(means);
+        scope.means.upgrades = 2;
+        scope
+    });
+}
+
+#[test]
+fn a_check_whose_end_is_forgotten_is_found() {
+    find(Sabotage::ForgetCheck, "I8:", &checked(Means::default()));
 }

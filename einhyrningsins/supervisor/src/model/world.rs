@@ -192,7 +192,7 @@ impl World {
         if means.loads > 0 && self.supervisor.tables.pool.unacked() > 0 {
             steps.extend(LOADS.map(Step::Loads));
         }
-        for &job in &self.onlooker.jobs {
+        for &job in self.onlooker.jobs.keys() {
             steps.push(Step::Passes(job));
             if means.failures > 0 {
                 steps.push(Step::Fails(job));
