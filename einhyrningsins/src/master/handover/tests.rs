@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use einhorn_proto::{MasterState as Stage, UpgradeStage, WorkerState};
+use einhorn_proto::{MasterState as Stage, UpgradeStage, WorkerSlot, WorkerState};
 use einhyrningsins_supervisor::Supervisor;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -27,17 +27,25 @@ const FORMAT_2: &[u8] = include_bytes!("format-2.state");
 /// have sent half a request. Paths and environments were changed.
 const FORMAT_4: &[u8] = include_bytes!("format-4.state");
 
+/// The state of a third master, made in the same way, during the check of a release: a trial worker on twins of a TCP and a Unix
+/// socket, and the job that checks it. Nothing was changed but the number of the image.
+const FORMAT_5: &[u8] = include_bytes!("format-5.state");
+
 fn state_of(bytes: &[u8], format: u32) -> (Origin, Parts) {
     let (header, body) = Header::parse(bytes).unwrap();
     assert_eq!(header, Header { format, image: 30 });
     Body::of(header, body).unwrap().read().unwrap()
 }
 
-/// A state as this program writes it.
+/// A state as this program writes it, without anything in flight.
 fn written(parts: &Parts) -> Value {
+    written_in(parts, 4)
+}
+
+fn written_in(parts: &Parts, format: u32) -> Value {
     let bytes = to_bytes(30, None, &core_to_bytes(&parts.core).unwrap(), parts).unwrap();
     let (header, body) = Header::parse(&bytes).unwrap();
-    assert_eq!((header.format, header.image), (4, 30));
+    assert_eq!((header.format, header.image), (format, 30));
     in_one_object(body)
 }
 
@@ -197,6 +205,22 @@ fn format_4_is_read_to_the_last_field() {
 }
 
 #[test]
+fn format_5_is_read_to_the_last_field() {
+    let (origin, parts) = state_of(FORMAT_5, 5);
+    let (_, body) = Header::parse(FORMAT_5).unwrap();
+    let mut old = in_one_object(body);
+    // Another thread closes it.
+    assert_eq!(old.as_object_mut().unwrap().remove("closing"), Some(serde_json::json!([19])));
+    assert_kept(&old, &with_origin(written_in(&parts, 5), &origin), "");
+
+    let pool = parts.core.snapshot(origin.written_at);
+    assert_eq!((pool.up, pool.starting, pool.draining), (2, 0, 0), "the trial worker is in no slot");
+    assert_eq!(pool.upgrade.unwrap().stage, UpgradeStage::Checking);
+    let trial = pool.workers.iter().find(|worker| worker.generation == 2).unwrap();
+    assert_eq!((trial.slot, trial.index, trial.state), (WorkerSlot(None), 2, WorkerState::Up));
+}
+
+#[test]
 fn the_pool_of_format_1_is_as_it_was() {
     let (origin, Parts { core: supervisor, .. }) = state_of(FORMAT_1, 1);
     let again = Supervisor::restore(supervisor.tables().unwrap().clone()).unwrap();
@@ -351,7 +375,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
-        for whole in [FORMAT_1, FORMAT_2, FORMAT_4] {
+        for whole in [FORMAT_1, FORMAT_2, FORMAT_4, FORMAT_5] {
             let at = at.index(whole.len());
             let mut state = whole.to_vec();
             state[at] = byte;
