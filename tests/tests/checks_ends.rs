@@ -374,15 +374,15 @@ fn canaries_whose_checks_fail_are_rolled_back() {
 }
 
 fn canaries_whose_checks_pass_are_followed_by_the_rest() {
-    let mut deploy = Deploy::new("", |builder| builder);
-    // However long the soak lasts, there are enough.
-    for _ in 0..1000 {
-        deploy.command.ends_with(0);
-    }
-    let line = deploy.command.line();
-    let options = ["--canary", "1", "--soak", "0.5", "--every", "0.1", "--soak-check", &line];
+    let directory = tempfile::tempdir().expect("a directory");
+    let checked = directory.path().join("checked");
+    let deploy = Deploy::new("", |builder| builder);
+    let line = format!("sh -c 'echo $EINHORN_GENERATION >> {}'", checked.display());
+    let options = ["--canary", "1", "--soak", "1", "--every", "0.01", "--soak-check", &line];
     let upgrade = deploy.upgrade(&[&["upgrade", "--no-check"][..], &options].concat());
     deploy.assert_done(upgrade);
+    let checks = fs::read_to_string(&checked).expect("a line for each check");
+    assert!(checks.lines().count() > 1 && checks.lines().all(|line| line == "2"), "{checks}");
 }
 
 /// A master that checks the release of its first start.
