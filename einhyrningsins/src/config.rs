@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use einhorn_proto::{DEFAULT_DIRECTORY, MaxUnacked, SOCKET_VARIABLE, Severity, WORKERS_MAX, socket_path};
 use einhyrningsins_supervisor::{AckMode, MaxAge, Policy, RecyclingLimits, Retries};
 use nix::sys::signal::Signal;
@@ -48,6 +48,8 @@ pub struct Config {
     pub capture_startup: bool,
     pub process: ProcessOptions,
     pub handover: HandoverSettings,
+    /// The file of `--history`, absolute.
+    pub history: Option<String>,
     /// The command of `--on-event`.
     pub on_event: Option<String>,
     /// Descriptors to hold.
@@ -249,6 +251,7 @@ impl Config {
                 file: args.log_file.map(|path| start.join(path)),
                 has_colours: line.has_colours,
             },
+            history: line.reports.history.map(|path| history_file(&start, &path)).transpose()?,
             on_event: line.reports.on_event,
             keep_fds: args.keep_fd,
             pass_fds: args.pass_fd,
@@ -291,6 +294,11 @@ impl Config {
             warnings: line.warnings,
         })
     }
+}
+
+fn history_file(start: &Path, path: &Path) -> anyhow::Result<String> {
+    let path = start.join(path).into_os_string();
+    path.into_string().map_err(|path| anyhow!("the path of --history must be UTF-8: {}", path.display()))
 }
 
 fn account(user: Option<UserArg>, group: Option<String>) -> anyhow::Result<AccountSpec> {

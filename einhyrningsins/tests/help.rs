@@ -275,6 +275,9 @@ fn of_the_native_command_line() {
           --syslog
               Send warnings and errors to syslog too
 
+          --history <FILE>
+              File that "einhyrningsinsctl history" is kept in over a stop of the master
+
           --on-event <CMDLINE>
               Command that hears of the main events: all workers are up, an upgrade is done or has
               failed, a worker has died, a slot was given up

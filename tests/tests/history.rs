@@ -1,6 +1,8 @@
 //! The history of rollouts: when each ended, who asked for it, what its release is called, and how it ended.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +12,7 @@ use einhorn_proto::{
 use nix::sys::signal::Signal;
 use nix::unistd::getuid;
 use tests::control::typed;
+use tests::wait::wait_for;
 use tests::{Finished, Gate, Master, MasterBuilder, Releases, Successor, binaries, process};
 
 tests::trials! {
@@ -21,6 +24,12 @@ tests::trials! {
     a_release_is_called_by_its_label_its_file_of_variables_or_its_directory,
     a_label_that_is_no_short_line_is_refused_before_anything_begins,
     upgrades_of_einhorns_clients_are_listed_though_they_were_answered_at_once,
+    a_file_keeps_the_history_over_a_stop_a_reload_and_a_torn_line,
+    a_file_of_two_hundred_lines_is_cut_to_the_last_hundred,
+    a_full_disk_is_a_warning_and_cuts_no_line needs "root",
+    a_file_that_does_not_answer_keeps_nobody_waiting_and_is_given_up,
+    a_master_that_ends_leaves_no_rollout_unwritten,
+    a_file_that_is_no_history_is_left_alone,
 }
 
 /// The name of the client as the kernel keeps it.
@@ -262,4 +271,156 @@ fn upgrades_of_einhorns_clients_are_listed_though_they_were_answered_at_once() {
     let outcomes: Vec<_> = rollouts.iter().map(|rollout| (rollout.generation, rollout.outcome)).collect();
     assert_eq!(outcomes, [(2, PastOutcome::Superseded), (3, PastOutcome::Done)], "{master}");
     assert!(rollouts.iter().all(|rollout| rollout.requester.uid == Some(getuid().as_raw())), "{rollouts:?}");
+}
+
+/// Waits until the file has so many whole lines, and gives them; of one that a crash has cut, `None`.
+#[track_caller]
+fn wait_lines(file: &Path, count: usize) -> Vec<Option<PastRollout>> {
+    let lines = wait_for("lines of the history", || {
+        let text = fs::read_to_string(file).ok()?;
+        (text.ends_with('\n') && text.lines().count() == count).then_some(text)
+    });
+    lines.lines().map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The release of each.
+fn names(rollouts: &[PastRollout]) -> Vec<&str> {
+    rollouts.iter().map(|rollout| rollout.release.as_deref().unwrap_or("-")).collect()
+}
+
+fn upgrade_to(master: &Master, label: &str) {
+    master.ctl(["upgrade", "--label", label]).assert_code(0);
+}
+
+fn a_file_keeps_the_history_over_a_stop_a_reload_and_a_torn_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("it's a history");
+    let start = || {
+        let name = file.file_name().expect("a name");
+        builder().current_dir(directory.path()).option("--history").option(name).start()
+    };
+    let mut master = start();
+    upgrade_to(&master, "v2");
+    let first = wait_lines(&file, 1);
+    assert_eq!(fs::metadata(&file).expect("it is there").permissions().mode() & 0o137, 0);
+    master.ctl(["reload"]).assert_code(0);
+    upgrade_to(&master, "v3");
+    assert_eq!(wait_lines(&file, 2)[0], first[0]);
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+
+    let written = fs::read_to_string(&file).expect("the history");
+    fs::write(&file, format!("{written}{}", &written[..30])).expect("a torn line");
+    let mut master = start();
+    assert_eq!(names(&history(&master)), ["v2", "v3"], "{master}");
+    assert_shown(&master, &["  v2 ", "  v3 "]);
+    upgrade_to(&master, "v4");
+    let lines = wait_lines(&file, 4);
+    assert!(lines[2].is_none(), "{lines:?}");
+    let whole: Vec<_> = lines.into_iter().flatten().collect();
+    assert_eq!((names(&whole), &whole), (vec!["v2", "v3", "v4"], &history(&master)));
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    assert_eq!(history(&start()), whole);
+    assert!(!master.log().contains("WARN: the history file"), "{master}");
+}
+
+fn a_file_of_two_hundred_lines_is_cut_to_the_last_hundred() {
+    let (_releases, master) = pool(&[]);
+    upgrade_to(&master, "old");
+    let line = serde_json::to_string(&history(&master)[0]).expect("JSON") + "\n";
+    let builder = builder();
+    let file = builder.file("history");
+    fs::write(&file, line.repeat(198)).expect("a history");
+    let master = builder.option("--history").option(&file).start();
+    assert_eq!(names(&history(&master)), ["old"; 100], "{master}");
+    upgrade_to(&master, "v2");
+    assert_eq!(wait_lines(&file, 199).len(), 199);
+    upgrade_to(&master, "v3");
+    let lines: Vec<_> = wait_lines(&file, 100).into_iter().flatten().collect();
+    assert_eq!(names(&lines)[97..], ["old", "v2", "v3"], "{master}");
+    assert_eq!(lines, history(&master));
+    upgrade_to(&master, "v4");
+    wait_lines(&file, 101);
+}
+
+fn a_full_disk_is_a_warning_and_cuts_no_line() {
+    let builder = builder();
+    let (mount, file) = (builder.file("mnt"), builder.file("mnt/history"));
+    let script = format!(
+        "mkdir {0}; mount -t tmpfs -o size=4k none {0}; head -c 4096 /dev/zero >{0}/fill; exec \"$@\"",
+        mount.display()
+    );
+    let builder = builder.under(["unshare", "--mount", "sh", "-e", "-c", &script, "sh"]);
+    let mut master = builder.option("--history").option(&file).start();
+    upgrade_to(&master, "v2");
+    master.wait_log("(--history) may lack a rollout: cannot write to ");
+    assert!(master.log().contains("No space left on device"), "{master}");
+    assert_eq!(names(&history(&master)), ["v2"]);
+    // In the master's namespace.
+    let inside = |path: &Path| {
+        let path = path.strip_prefix("/").expect("an absolute path");
+        Path::new("/proc").join(master.process().pid().to_string()).join("root").join(path)
+    };
+    assert_eq!(fs::read(inside(&file)).expect("a file"), b"");
+    fs::remove_file(inside(&mount.join("fill"))).expect("room");
+    upgrade_to(&master, "v3");
+    let lines: Vec<_> = wait_lines(&inside(&file), 1).into_iter().flatten().collect();
+    assert_eq!(names(&lines), ["v3"]);
+    assert_eq!(master.log().matches("(--history)").count(), 1, "{master}");
+    master.assert_well(2);
+}
+
+fn a_file_that_does_not_answer_keeps_nobody_waiting_and_is_given_up() {
+    let builder = builder();
+    let file = builder.file("history");
+    // The writer waits for a lock as it would for a disk.
+    let mut gate = Gate::closed(file.clone());
+    let mut master = builder.option("--history").option(&file).start();
+    for label in ["v2", "v3", "v4"] {
+        upgrade_to(&master, label);
+    }
+    master.assert_well(2);
+    master.wait_log("(--history) may lack a rollout: did not end within 10.0s");
+    gate.open();
+    let lines: Vec<_> = wait_lines(&file, 2).into_iter().flatten().collect();
+    assert_eq!(names(&lines), ["v3", "v4"], "what waited is written together");
+    assert_eq!(names(&history(&master)), ["v2", "v3", "v4"]);
+    assert_eq!(master.log().matches("(--history)").count(), 1, "{master}");
+}
+
+fn a_master_that_ends_leaves_no_rollout_unwritten() {
+    let builder = builder();
+    let file = builder.file("history");
+    let mut gate = Gate::closed(file.clone());
+    let mut master = builder.option("--history").option(&file).start();
+    for label in ["v2", "v3", "v4"] {
+        upgrade_to(&master, label);
+    }
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    assert_eq!(fs::read(&file).expect("a file"), b"");
+    gate.open();
+    let lines: Vec<_> = wait_lines(&file, 3).into_iter().flatten().collect();
+    let mut names = names(&lines);
+    names.sort_unstable();
+    assert_eq!(names, ["v2", "v3", "v4"], "{master}");
+}
+
+fn a_file_that_is_no_history_is_left_alone() {
+    let builder = builder();
+    let file = builder.file("config");
+    fs::write(&file, "[main]\n".repeat(300)).expect("a file");
+    let mut master = builder.option("--history").option(&file).start();
+    upgrade_to(&master, "v2");
+    master.wait_log("(--history) may lack a rollout: cannot write to ");
+    assert!(master.log().contains("config: it is not a history of rollouts"), "{master}");
+    assert_eq!(fs::read_to_string(&file).expect("a file"), "[main]\n".repeat(300));
+
+    let builder = self::builder();
+    let directory = builder.file("");
+    let mut master = builder.option("--history").option(&directory).start();
+    master.assert_well(2);
+    let log = master.log();
+    assert!(log.contains("WARN: cannot read the history file ") && log.contains("Is a directory"), "{log}");
 }

@@ -1,10 +1,16 @@
 //! Options about who hears of what happens to the pool.
 
+use std::path::PathBuf;
+
 use super::check::command_line;
 
 /// Who hears of it, apart from the log and clients.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ReportArgs {
+    /// File that "einhyrningsinsctl history" is kept in over a stop of the master
+    #[arg(long, value_name = "FILE", help_heading = "Log")]
+    pub history: Option<PathBuf>,
+
     /// Command that hears of the main events: all workers are up, an upgrade is done or has failed, a worker has died, a slot
     /// was given up
     ///

@@ -12,7 +12,7 @@ use einhorn_proto::Notice;
 use einhyrningsins_supervisor::{Moment, Supervisor};
 use serde::{Deserialize, Serialize};
 
-use super::jobs::{JobKey, JobSpec, Outcome, RunsAs};
+use super::jobs::{JobKey, Outcome, OwnJob};
 use crate::forms;
 use crate::logging::Log;
 
@@ -81,27 +81,6 @@ struct MasterOfLine<'a> {
     generation: u64,
 }
 
-/// A run of the hook for one event.
-#[derive(Debug)]
-pub(super) struct Run {
-    command: String,
-    stdin: Vec<u8>,
-    env: [(String, String); 1],
-}
-
-impl Run {
-    pub(super) fn spec(&self) -> JobSpec<'_> {
-        JobSpec {
-            key: JobKey::Hook,
-            command: &self.command,
-            stdin: &self.stdin,
-            timeout: TIMEOUT,
-            runs_as: RunsAs::Master,
-            env: &self.env,
-        }
-    }
-}
-
 impl Hooks {
     /// Runs `command`, if there is one.
     pub(crate) fn new(command: Option<String>) -> Self {
@@ -153,13 +132,13 @@ impl Hooks {
     }
 
     /// The next run, if an event waits.
-    pub(super) fn next(&mut self, master: Option<&str>) -> Option<Run> {
+    pub(super) fn next(&mut self, master: Option<&str>) -> Option<OwnJob> {
         let event = self.waiting.pop_front()?;
         self.run(&event, master)
     }
 
     /// The last run of a master that ends. The hook does not hear of the other events that wait.
-    pub(super) fn last(&mut self, master: Option<&str>, log: &mut Log) -> Option<Run> {
+    pub(super) fn last(&mut self, master: Option<&str>, log: &mut Log) -> Option<OwnJob> {
         let event = self.waiting.pop_back()?;
         let others = take(&mut self.waiting).len();
         if others > 0 {
@@ -168,12 +147,12 @@ impl Hooks {
         self.run(&event, master)
     }
 
-    fn run(&mut self, event: &Event, master: Option<&str>) -> Option<Run> {
+    fn run(&mut self, event: &Event, master: Option<&str>) -> Option<OwnJob> {
         self.heard = Some(event.name);
         let mut stdin = serde_json::to_vec(&event.line(master)).unwrap_or_default();
         stdin.push(b'\n');
-        let env = [("EINHORN_EVENT".to_owned(), event.name.to_string())];
-        Some(Run { command: self.command.clone()?, stdin, env })
+        let env = vec![("EINHORN_EVENT".to_owned(), event.name.to_string())];
+        Some(OwnJob { key: JobKey::Hook, command: self.command.clone()?, stdin, timeout: TIMEOUT, env })
     }
 
     /// The hook has ended.

@@ -63,10 +63,10 @@ use handover::Then;
 #[cfg(fuzzing)]
 pub(crate) use handover::parse_state;
 pub(crate) use handover::take_over;
-pub(crate) use history::History;
+pub(crate) use history::{HistoryFile, append, file_to_append_to};
 pub(crate) use hooks::Hooks;
 pub(crate) use jobs::Jobs;
-use jobs::{Ended, JobKey, JobSpec, Outcome, RunsAs, StartError};
+use jobs::{Ended, JobKey, JobSpec, Outcome, OwnJob, RunsAs, StartError};
 pub(crate) use listeners::Listeners;
 #[cfg(test)]
 pub(crate) use listeners::kept::KeptListeners;
@@ -498,24 +498,23 @@ impl Master {
         Ok(())
     }
 
-    /// Starts jobs that wait for the one before them.
+    /// Starts jobs of the master's own that wait for the one before them.
     fn start_waiting_jobs(&mut self) {
-        while self.parts.jobs.has_room_for(JobKey::Hook)
-            && let Some(run) = self.parts.hooks.next(self.parts.control.settings().name.as_deref())
-        {
-            if let Err(error) = self.start_job(&run.spec()) {
-                self.parts.hooks.on_failed(&error, &[], &mut self.parts.log);
+        while let Some(job) = self.parts.next_own_job() {
+            if let Err(error) = self.start_job(&job.spec()) {
+                self.parts.on_own_job_failed(job.key, &error);
             }
         }
     }
 
     /// The master ends, and waits for nobody.
     fn start_last_jobs(&mut self) {
-        let Parts { hooks, workers, control, log, .. } = &mut self.parts;
-        if let Some(run) = hooks.last(control.settings().name.as_deref(), log)
-            && let Err(error) = Jobs::start_last(&mut self.spawner, workers, &run.spec())
-        {
-            hooks.on_failed(&error, &[], log);
+        let Parts { hooks, history_file, control, log, .. } = &mut self.parts;
+        let hook = hooks.last(control.settings().name.as_deref(), log);
+        for job in history_file.next().into_iter().chain(hook) {
+            if let Err(error) = Jobs::start_last(&mut self.spawner, &self.parts.workers, &job) {
+                self.parts.on_own_job_failed(job.key, &error);
+            }
         }
     }
 
@@ -524,6 +523,7 @@ impl Master {
         match key {
             JobKey::Check(job) => self.on_check_ended(JobId(job), &outcome, output),
             JobKey::Hook => self.parts.hooks.on_ended(&outcome, &output, &mut self.parts.log),
+            JobKey::History => self.parts.history_file.on_ended(&outcome, &output, &mut self.parts.log),
         }
     }
 
@@ -732,6 +732,7 @@ impl Master {
             Action::Record { rollout } => {
                 let own_name = parts.workers.release_name(rollout.generation);
                 parts.history.add(*rollout, own_name);
+                parts.history_file.add_last_of(&parts.history, &mut parts.log);
             }
             Action::Notice { notice, progress_of, counts } => {
                 // What a trial worker writes is of interest as long as it is checked.
@@ -766,6 +767,22 @@ impl Parts {
         let Self { dialect, core, workers, listeners, history, control, log, .. } = self;
         let dialect = *dialect;
         (View { dialect, core, children, workers, listeners, history }, control, log)
+    }
+
+    /// The next job of the master's own that may start.
+    fn next_own_job(&mut self) -> Option<OwnJob> {
+        let Self { jobs, history_file, hooks, control, .. } = self;
+        let writer = if jobs.has_room_for(JobKey::History) { history_file.next() } else { None };
+        let name = control.settings().name.as_deref();
+        writer.or_else(|| jobs.has_room_for(JobKey::Hook).then(|| hooks.next(name)).flatten())
+    }
+
+    fn on_own_job_failed(&mut self, key: JobKey, error: &StartError) {
+        match key {
+            JobKey::Check(_) => {}
+            JobKey::Hook => self.hooks.on_failed(error, &[], &mut self.log),
+            JobKey::History => self.history_file.warn(error, &mut self.log),
+        }
     }
 
     /// Spawns a worker into `slot`, or a trial worker.

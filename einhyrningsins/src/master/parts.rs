@@ -11,7 +11,7 @@ use super::captures::Captures;
 use super::control::Control;
 use super::groups::Groups;
 use super::handover::Handover;
-use super::history::History;
+use super::history::{History, HistoryFile};
 use super::hooks::Hooks;
 use super::jobs::Jobs;
 use super::listeners::Listeners;
@@ -56,6 +56,8 @@ pub(crate) struct Parts {
     /// An older master has none.
     #[serde(default)]
     pub(crate) history: History,
+    #[serde(default)]
+    pub(crate) history_file: HistoryFile,
     #[serde(default)]
     pub(crate) hooks: Hooks,
     /// Only a master of format 5 hands any over.

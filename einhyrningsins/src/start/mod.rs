@@ -22,8 +22,9 @@ use crate::listen::Passed;
 use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
-    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, History, Hooks, Jobs,
-    Listeners, Master, Notify, NotifySocket, Parts, Service, ServiceSettings, Trial, take_over,
+    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, HistoryFile, Hooks, Jobs,
+    Listeners, Master, Notify, NotifySocket, Parts, Service, ServiceSettings, Trial, append,
+    file_to_append_to, take_over,
 };
 use crate::sys::closer::Closing;
 use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
@@ -56,9 +57,10 @@ pub fn main() -> ExitCode {
     }));
     let argv: Vec<OsString> = env::args_os().collect();
     let manners = Dialect::called_as(&argv).manners();
-    let result = match Takeover::at_once(&argv) {
-        Some(takeover) => take_over(&takeover),
-        None => match manners.read(&argv) {
+    let result = match (Takeover::at_once(&argv), file_to_append_to(&argv)) {
+        (Some(takeover), _) => take_over(&takeover),
+        (None, Some(file)) => append(file).map_err(Failure::from),
+        (None, None) => match manners.read(&argv) {
             Ok(line) => start(line, argv),
             Err(answer) => return answer.give(),
         },
@@ -145,6 +147,7 @@ fn run(config: Config) -> Result<u8, Failure> {
     let held_fds = [config.keep_fds.as_slice(), &config.pass_fds].concat();
     let notify_mode = config.notify_mode;
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
+    let history_file = HistoryFile::new(config.history);
     let mut parts = Parts {
         dialect: config.dialect,
         core: Supervisor::new(config.policy),
@@ -152,7 +155,8 @@ fn run(config: Config) -> Result<u8, Failure> {
         listeners,
         captures: Captures::default(),
         groups: Groups::default(),
-        history: History::default(),
+        history: history_file.read(&mut log),
+        history_file,
         hooks: Hooks::new(config.on_event),
         jobs: Jobs::default(),
         trial: Trial::default(),

@@ -51,6 +51,8 @@ pub(super) enum JobKey {
     Check(u64),
     /// The command of `--on-event`.
     Hook,
+    /// The writer of `--history`.
+    History,
 }
 
 impl fmt::Display for JobKey {
@@ -58,6 +60,7 @@ impl fmt::Display for JobKey {
         match self {
             Self::Check(id) => write!(f, "check {id}"),
             Self::Hook => f.write_str("the hook"),
+            Self::History => f.write_str("the writer of the history"),
         }
     }
 }
@@ -83,6 +86,23 @@ pub(super) struct JobSpec<'a> {
     pub(super) runs_as: RunsAs,
     /// Variables that it gets in addition, or instead of those of the same name.
     pub(super) env: &'a [(String, String)],
+}
+
+/// A job of the master's own, which runs as the master.
+#[derive(Debug)]
+pub(super) struct OwnJob {
+    pub(super) key: JobKey,
+    pub(super) command: String,
+    pub(super) stdin: Vec<u8>,
+    pub(super) timeout: Duration,
+    pub(super) env: Vec<(String, String)>,
+}
+
+impl OwnJob {
+    pub(super) fn spec(&self) -> JobSpec<'_> {
+        let Self { key, command, stdin, timeout, env } = self;
+        JobSpec { key: *key, command, stdin, timeout: *timeout, runs_as: RunsAs::Master, env }
+    }
 }
 
 /// A job that has ended by itself or was out of time.
@@ -171,10 +191,10 @@ impl Jobs {
     pub(super) fn start_last(
         spawner: &mut Spawner,
         workers: &Workers,
-        spec: &JobSpec<'_>,
+        job: &OwnJob,
     ) -> Result<(), StartError> {
         let nowhere = File::options().write(true).open("/dev/null").map_err(StartError::Output)?;
-        launch::launch(spawner, workers, spec, nowhere.as_fd()).map(drop)
+        launch::launch(spawner, workers, &job.spec(), nowhere.as_fd()).map(drop)
     }
 
     /// Whether a job may start of an owner who has one at a time. One that was killed counts until it is gone.
@@ -214,7 +234,7 @@ impl Jobs {
         for key in keys {
             match key {
                 JobKey::Check(_) => self.end(key, log),
-                JobKey::Hook => {}
+                JobKey::Hook | JobKey::History => {}
             }
         }
     }

@@ -1,7 +1,11 @@
 //! The history: the last rollouts that have ended, for `history`.
 //!
 //! The core reports how a rollout ended and who asked for it; this part adds the time of day and the name of the release. The
-//! history is kept in memory, and handed over.
+//! history is kept in memory, and handed over. With `--history`, it is also in a file (`file.rs`), to which a job appends
+//! (`append.rs`).
+
+mod append;
+mod file;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,6 +16,9 @@ use einhyrningsins_supervisor::RolloutRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::forms::milliseconds;
+
+pub(crate) use append::{append, file_to_append_to};
+pub(crate) use file::HistoryFile;
 
 /// Rollouts that are remembered. Source: this program; einhorn-control(7), "LIMITS".
 const ROLLOUTS_MAX: usize = 100;
