@@ -197,14 +197,21 @@ fn a_check_that_is_killed() {
 fn a_hangup_is_checked_and_a_rollback_is_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let (checked, bad) = (directory.path().join("checked"), directory.path().join("bad"));
-    let check =
-        format!("sh -c 'echo $EINHORN_GENERATION >> {}; test ! -e {}'", checked.display(), bad.display());
+    let check = format!(
+        "sh -c 'echo $EINHORN_GENERATION >> {}; seq 101 111; test ! -e {}'",
+        checked.display(),
+        bad.display()
+    );
     let generations = || fs::read_to_string(&checked).expect("a line for each check");
     fs::write(&bad, "").expect("a file");
     let mut deploy = Deploy::new("", &check, &[]);
     deploy.master.signal(Signal::SIGHUP);
     deploy.master.wait_log("the check failed: exited with status 1");
     deploy.assert_untouched();
+    let log = deploy.master.log();
+    let wrote = log.lines().filter_map(|line| line.split_once(" WARN: the check wrote: "));
+    let wrote: Vec<u32> = wrote.filter_map(|(_, number)| number.parse().ok()).collect();
+    assert_eq!(wrote, (102..=111).collect::<Vec<_>>(), "{log}");
     fs::remove_file(&bad).expect("a file");
     deploy.master.signal(Signal::SIGHUP);
     deploy.master.wait_log("upgrade to generation 3 done");

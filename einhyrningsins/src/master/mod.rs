@@ -103,6 +103,9 @@ const ACTIONS_TIME_MAX: Duration = Duration::from_millis(20);
 /// take a round for each buffer.
 const SEND_EVERY: Duration = Duration::from_millis(1);
 
+/// How many of the last lines of a check that has failed are logged. Source: this program.
+const CHECK_LINES_LOGGED: usize = 10;
+
 /// By how much later than it should a part of a round ends if nobody ran. A busy machine is late too, but not by so much.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -539,6 +542,12 @@ impl Master {
             }
             Outcome::Failed(_) => JobOutcome::Failed { reason: outcome.to_string(), output },
         };
+        if let JobOutcome::Failed { output, .. } = &outcome {
+            // After a hangup the log is the only place where anybody sees it.
+            for line in &output[output.len().saturating_sub(CHECK_LINES_LOGGED)..] {
+                self.parts.log.warn(format_args!("the check wrote: {line}"));
+            }
+        }
         // What the trial worker has written belongs to the reason.
         self.parts.captures.news().into_iter().for_each(|event| self.feed(event));
         self.feed(Event::JobEnded { job, outcome });
