@@ -24,6 +24,7 @@ mod history;
 mod json;
 mod language;
 mod notice;
+mod options;
 mod reason;
 mod recycling;
 mod refusal;
@@ -47,6 +48,7 @@ pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use history::{History, LABEL_CHARS_MAX, PastOutcome, PastRollout, Requester, RolloutOrder, parse_label};
 pub use language::Language;
 pub use notice::{AckSource, DrainEnding, Notice, Progress, Severity};
+pub use options::{OptionChange, OptionEffect, OptionStatus, Options};
 pub use reason::{
     DrainReason, ExitReason, Ignored, MISSED_BOOT_DEADLINE, NextStep, Serving, SignalReason, UpgradeFailure,
 };

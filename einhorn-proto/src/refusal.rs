@@ -133,7 +133,9 @@ pub enum Refusal {
     NotReloaded(String),
     /// An upgrade that begins with the master has not begun, for this reason.
     NotBegun(String),
-    /// The same, because the master could not be replaced, for this reason. The workers could be upgraded without that.
+    /// An upgrade has not begun, because the options file cannot be used, for this reason.
+    Options(String),
+    /// The same as `NotBegun`, because the master could not be replaced, for this reason. The workers could be upgraded without that.
     MasterKept(String),
 }
 
@@ -194,6 +196,7 @@ impl Refusal {
             | Self::NotStarted(_)
             | Self::NotReloaded(_)
             | Self::NotBegun(_)
+            | Self::Options(_)
             | Self::MasterKept(_) => None,
         }
     }
@@ -303,6 +306,9 @@ impl fmt::Display for Refusal {
             Self::NotReloaded(reason) => write!(f, "not reloaded: {reason}"),
             Self::NotBegun(reason) => {
                 write!(f, "upgrade failed before it began, and nothing was changed: {reason}")
+            }
+            Self::Options(reason) => {
+                write!(f, "upgrade refused: the options file cannot be used: {reason}")
             }
             Self::MasterKept(reason) => write!(
                 f,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, DrainEnding, Notice};
+use crate::{Death, DrainEnding, Notice, OptionChange};
 
 /// Which way a rollout goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -135,6 +135,9 @@ pub struct UpgradeReport {
     /// How many of its workers started at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pace: Option<Pace>,
+    /// The options whose lines in the options file had changed, and what came of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<OptionChange>,
     /// What to do about it, or what would show more of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,

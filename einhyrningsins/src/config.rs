@@ -149,6 +149,7 @@ pub struct CommandLine {
     pub has_colours: Option<bool>,
     pub check: CheckArgs,
     pub reports: ReportArgs,
+    pub options_file: Option<PathBuf>,
     pub dry_run: bool,
     pub warnings: Vec<String>,
 }
@@ -157,7 +158,7 @@ pub struct CommandLine {
 impl From<Args> for CommandLine {
     fn from(line: Args) -> Self {
         let has_colours = line.has_colours();
-        let Args { shared: args, manual, check, reports, dry_run, .. } = line;
+        let Args { shared: args, manual, check, reports, options_file, dry_run, .. } = line;
         let name = args.command_name.as_deref();
         let socket = args.socket_path.clone();
         Self {
@@ -177,6 +178,7 @@ impl From<Args> for CommandLine {
             has_colours,
             check,
             reports,
+            options_file,
             dry_run,
             warnings: Vec::new(),
             args,
@@ -191,14 +193,13 @@ impl Config {
     /// If the current directory cannot be found out, or what was typed does not go together or with this system.
     pub fn new(line: CommandLine, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
-        let ack = ack_mode(&line.args, line.manual);
+        let policy = policy(&line);
         let args = line.args;
         let family = match (args.ipv4_only, args.ipv6_only) {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
             _ => Family::Any,
         };
-        let (unacked_max, unacked_by_cpus) = unacked_bounds(args.max_unacked.unwrap_or(line.unacked));
         let account = account(args.process.user, args.process.group)?;
         let process = ProcessOptions {
             umask: args.process.umask,
@@ -208,37 +209,7 @@ impl Config {
             no_new_privileges: args.process.no_new_privs,
         };
         Ok(Self {
-            policy: Policy {
-                program: args
-                    .command
-                    .first()
-                    .map_or(String::new(), |name| name.to_string_lossy().into_owned()),
-                workers: match args.number {
-                    NumberArg::Auto => available_cpus(),
-                    NumberArg::Count(count) => count,
-                },
-                seconds: args.seconds,
-                ack,
-                retries: args.retries.map_or(line.retries, Retries::always),
-                unacked_max,
-                unacked_by_cpus,
-                upgrade_additional_max: args.max_upgrade_additional,
-                graceful_signal: args.graceful_signal.map(core_signal),
-                grace: args.signal_timeout,
-                stop_group: args.stop_group,
-                drain_warning: Some(args.drain_warning).filter(|after| !after.is_zero()),
-                report_wait: line.report_wait,
-                shrink_grace: args
-                    .bind
-                    .iter()
-                    .any(|spec| spec.options.reuseport)
-                    .then_some(args.shrink_grace),
-                upgrade_restarts: line.upgrade_restarts,
-                recycling: recycling(&args.recycling),
-                check: line.check.check,
-                check_timeout: line.check.check_timeout,
-                checks_first: line.check.check_first,
-            },
+            policy,
             sockets: Sockets {
                 binds: args.bind.into_iter().map(|spec| spec.counted_from(&start)).collect(),
                 family,
@@ -299,6 +270,37 @@ impl Config {
 fn history_file(start: &Path, path: &Path) -> anyhow::Result<String> {
     let path = start.join(path).into_os_string();
     path.into_string().map_err(|path| anyhow!("the path of --history must be UTF-8: {}", path.display()))
+}
+
+/// What the pool is held to by a command line.
+pub(crate) fn policy(line: &CommandLine) -> Policy {
+    let args = &line.args;
+    let ack = ack_mode(args, line.manual);
+    let (unacked_max, unacked_by_cpus) = unacked_bounds(args.max_unacked.unwrap_or(line.unacked));
+    Policy {
+        program: args.command.first().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
+        workers: match args.number {
+            NumberArg::Auto => available_cpus(),
+            NumberArg::Count(count) => count,
+        },
+        seconds: args.seconds,
+        ack,
+        retries: args.retries.map_or(line.retries, Retries::always),
+        unacked_max,
+        unacked_by_cpus,
+        upgrade_additional_max: args.max_upgrade_additional,
+        graceful_signal: args.graceful_signal.map(core_signal),
+        grace: args.signal_timeout,
+        stop_group: args.stop_group,
+        drain_warning: Some(args.drain_warning).filter(|after| !after.is_zero()),
+        report_wait: line.report_wait,
+        shrink_grace: args.bind.iter().any(|spec| spec.options.reuseport).then_some(args.shrink_grace),
+        upgrade_restarts: line.upgrade_restarts,
+        recycling: recycling(&args.recycling),
+        check: line.check.check.clone(),
+        check_timeout: line.check.check_timeout,
+        checks_first: line.check.check_first,
+    }
 }
 
 fn account(user: Option<UserArg>, group: Option<String>) -> anyhow::Result<AccountSpec> {

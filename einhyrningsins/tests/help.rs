@@ -293,6 +293,13 @@ fn of_the_native_command_line() {
       -V, --version
               Print the version
 
+          --options-file <FILE>
+              File of options, one a line as on the command line, read at the start and at each upgrade
+
+              Lines that have changed take effect with the upgrade that reads them, or are named as to
+              take effect at the next start. An option on the command line hides that of the file. The
+              file must belong to root or the master's user, and nobody else may write to it.
+
           --dry-run
               Find what would be wrong at a start, and spawn nothing
 

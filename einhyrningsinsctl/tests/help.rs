@@ -654,16 +654,24 @@ fn of_help() {
 
 #[test]
 fn of_config() {
-    assert_snapshot!(help("config"), @r"
+    assert_snapshot!(help("config"), @r#"
     Change options of the running master, by a map in YAML
+
+    A change holds until the line of the option in the options file (--options-file) is edited and an
+    upgrade reads it, or until the master ends. With --show, lists each option with its value and where
+    that came from: "default", "command line", the line of the options file as FILE:LINE, or "command"
+    for one that a client changed.
 
     Usage: einhyrningsinsctl config [OPTIONS] [MAP]...
 
     Arguments:
-      [MAP]...  A map of options in YAML
+      [MAP]...
+              A map of options in YAML
 
     Options:
-    ");
+          --show
+              Show every option, its value, and where that came from
+    "#);
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub struct MasterBuilder {
     own_socket: bool,
     bind: bool,
     workers: u32,
+    has_number: bool,
     timer_acks: Option<f64>,
     program: Vec<OsString>,
     environment: Vec<(OsString, Option<OsString>)>,
@@ -75,6 +76,7 @@ impl MasterBuilder {
             own_socket: true,
             bind: true,
             workers: 1,
+            has_number: true,
             timer_acks: None,
             program: vec![binaries::worker("serve").into_os_string()],
             environment: Vec::new(),
@@ -115,6 +117,13 @@ impl MasterBuilder {
     #[must_use]
     pub fn workers(mut self, count: u32) -> Self {
         self.workers = count;
+        self
+    }
+
+    /// No `-n`: the options file has it, and gives as many workers as [`Self::workers`].
+    #[must_use]
+    pub fn without_number(mut self) -> Self {
+        self.has_number = false;
         self
     }
 
@@ -213,7 +222,9 @@ impl MasterBuilder {
     pub fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
         words.push(self.daemon.clone().into_os_string());
-        words.extend(["-n".into(), self.workers.to_string().into()]);
+        if self.has_number {
+            words.extend(["-n".into(), self.workers.to_string().into()]);
+        }
         if self.own_socket {
             words.extend(["-d".into(), self.socket().into_os_string()]);
         }

@@ -31,6 +31,7 @@ mod nothing_is_dropped;
 mod notify;
 mod old_kernels;
 mod options;
+mod options_file;
 mod pace;
 mod per_slot;
 mod per_slot_sockets;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         notify::trials(),
         old_kernels::trials(),
         options::trials(),
+        options_file::trials(),
         per_slot::trials(),
         pace::trials(),
         per_slot_sockets::trials(),

@@ -145,6 +145,8 @@ pub enum Command {
     Reload,
     /// Fills empty slots now, also those that wait for their backoff or were given up.
     Respawn,
+    /// Returns every option with its value and where that came from, as [`crate::Options`].
+    ConfigShow,
     /// Changes options of the running master.
     Config(Settings),
     /// Makes the master's log say more.

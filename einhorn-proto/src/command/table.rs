@@ -21,6 +21,7 @@ use crate::{RequestErrorKind, Target};
 ///    `history`; `left` and `check` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
 ///    `auto` as `max_unacked` of `config`; `unsignallable` of a worker; `ending` of one that drained;
 ///    the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`;
+///    `config_show`; `options` in the report of a rollout; the event `option_changed`;
 ///    the events `check_started`, `check_passed` and `canary_check_failed`; the stage `checking`; null as the `slot` of a worker
 ///    on trial.
 pub const PROTOCOL_VERSION: u32 = 3;
@@ -345,6 +346,13 @@ table! {
         |args| args.settings().map(Command::Config),
     )
     .takes(&[OPTIONS]),
+    Command::ConfigShow => question(
+        "config_show",
+        "Show each option of the running master, and where its value came from",
+        |_| Ok(Command::ConfigShow),
+    )
+    .typed_by(Audience::Programs)
+    .since(3),
     Command::Ehlo { .. } => question(
         "ehlo",
         "Greet the master",
@@ -476,6 +484,7 @@ mod tests {
         config [OPTIONS]       Change options of the running master, by a map in YAML
         ");
         insta::assert_snapshot!(help(|info| !info.is_typed()), @r"
+        config_show            Show each option of the running master, and where its value came from
         ehlo [USER]            Greet the master
         signal_only [SIGNAL...] Send signals to some workers
         worker:ack PID         Report that a worker takes traffic

@@ -6,7 +6,8 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Counts, Death, RecycleReason, RolloutKind, Termination, UpgradeReport, UpgradeStatus, WorkerSlot,
+    Counts, Death, OptionChange, OptionEffect, RecycleReason, RolloutKind, Termination, UpgradeReport,
+    UpgradeStatus, WorkerSlot,
 };
 
 /// How the master learned that a worker takes traffic.
@@ -260,6 +261,8 @@ pub enum Notice {
         /// What serves now, for people.
         serving: String,
     },
+    /// An upgrade changes an option, or names one that it cannot change.
+    OptionChanged(OptionChange),
     /// A serving worker will be replaced; its successor is spawned.
     Recycling { slot: u32, pid: i32, generation: u64, reason: RecycleReason },
     /// A worker sent a status text (`STATUS=`).
@@ -331,6 +334,10 @@ impl Notice {
             | Self::StillDraining { .. }
             | Self::TimeLost { .. }
             | Self::CanaryCheckFailed { .. }
+            | Self::OptionChanged(OptionChange {
+                effect: OptionEffect::NextStart | OptionEffect::Hidden,
+                ..
+            })
             | Self::SignalRefused { .. }
             | Self::LeftBehind { .. }
             | Self::Refused { .. } => Severity::Warn,

@@ -149,6 +149,7 @@ impl fmt::Display for Notice {
             Self::UpgradeFailed { kind, generation, reason, serving } => {
                 write!(f, "{kind} to generation {generation} failed: {reason}; {serving}")
             }
+            Self::OptionChanged(change) => change.fmt(f),
             Self::Recycling { slot, pid, generation, reason } => {
                 write!(f, "slot {slot}: worker {pid} (generation {generation}) will be replaced: {reason}")
             }

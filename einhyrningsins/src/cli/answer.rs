@@ -48,8 +48,15 @@ impl Answer {
         ExitCode::from(self.code)
     }
 
+    /// What is wrong, in one line.
+    #[must_use]
+    pub fn fault(&self) -> String {
+        let text = self.text();
+        let line = text.lines().next().unwrap_or_default();
+        line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    }
+
     /// The text alone.
-    #[cfg(test)]
     pub fn text(&self) -> String {
         match &self.words {
             Words::Parser(error) => error.to_string(),

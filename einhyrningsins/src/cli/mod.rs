@@ -3,6 +3,7 @@
 mod answer;
 mod check;
 mod handover;
+mod lines;
 mod native;
 mod process;
 mod recycling;
@@ -14,6 +15,7 @@ mod values;
 pub use answer::Answer;
 pub use check::CheckArgs;
 pub use handover::{HandoverArgs, Takeover};
+pub use lines::{BadLine, Given, Merged, OptionLine, hidden, on_command_line, option_name, values};
 pub use native::Args;
 pub use process::{CpuAffinityArg, ProcessArgs, UserArg};
 pub use recycling::{MaxAgeArg, RecyclingArgs};

@@ -1,6 +1,7 @@
 //! The native command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -45,6 +46,14 @@ pub struct Args {
 
     #[command(flatten)]
     pub reports: ReportArgs,
+
+    /// File of options, one a line as on the command line, read at the start and at each upgrade
+    ///
+    /// Lines that have changed take effect with the upgrade that reads them, or are named as to take effect at the next
+    /// start. An option on the command line hides that of the file. The file must belong to root or the master's user, and
+    /// nobody else may write to it.
+    #[arg(long, value_name = "FILE", help_heading = "Others")]
+    pub options_file: Option<PathBuf>,
 
     /// Find what would be wrong at a start, and spawn nothing
     ///
@@ -109,7 +118,7 @@ impl Args {
         }
     }
 
-    fn parser() -> clap::Command {
+    pub(super) fn parser() -> clap::Command {
         Self::command().mut_args(|arg| {
             let is_usual = USUAL.contains(&arg.get_id().as_str());
             arg.hide_short_help(!is_usual)

@@ -250,6 +250,7 @@ impl From<Args> for CommandLine {
             has_colours: None,
             check: CheckArgs::default(),
             reports: ReportArgs::default(),
+            options_file: None,
             dry_run: false,
             warnings: preload.iter().map(|path| without_preload(path)).collect(),
             args,

@@ -111,6 +111,7 @@ impl Manners for Einhorn {
             Command::SetWorkers { count } if *count > SET_WORKERS_MAX => {
                 Some(format!("set_workers: count must be a number from 1 to {SET_WORKERS_MAX}, not {count}"))
             }
+            Command::ConfigShow => Some("config_show: not in einhorn's place".to_owned()),
             _ => None,
         }
     }

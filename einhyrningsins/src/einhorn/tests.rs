@@ -24,6 +24,7 @@ fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
         took_ms: 1,
         left: Left::default(),
         pace: None,
+        options: Vec::new(),
         hint: None,
     };
     LastReply::Upgrade { ok: true, report: Box::new(report), notice: notice() }

@@ -15,6 +15,7 @@ mod hooks;
 mod jobs;
 mod listeners;
 mod notify;
+mod options;
 mod parts;
 mod places;
 mod ready;
@@ -32,7 +33,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use einhorn_proto::{LastReply, Notice, Requester, Termination, WorkerSlot, Workers};
+use einhorn_proto::{LastReply, Notice, Refusal, Requester, Termination, WorkerSlot, Workers};
 use einhyrningsins_supervisor::{
     Action, Check, Event, Generation, JobId, JobOutcome, PoolCommand, Report, RequestKey, SlotNumber,
     Subject, UpgradePlan,
@@ -71,6 +72,7 @@ pub(crate) use listeners::Listeners;
 #[cfg(test)]
 pub(crate) use listeners::kept::KeptListeners;
 pub(crate) use notify::{Access, Notify, NotifySocket};
+pub(crate) use options::Options;
 pub(crate) use parts::Parts;
 use places::Places;
 use ready::Ready;
@@ -147,7 +149,7 @@ impl Master {
     }
 
     pub(crate) fn new(poll: Poll, parts: Parts, spawner: Spawner, signals: Signals) -> Self {
-        let sampling = Sampling::new(parts.core.policy().recycling.max_rss_bytes.is_some());
+        let sampling = Sampling::new();
         let ready = Ready { children: true, places: true, ..Ready::default() };
         let (children, unacked) = (Children::new(), Unacked::default());
         let is_paced = parts.core.policy().unacked_by_cpus.is_some();
@@ -453,7 +455,7 @@ impl Master {
         }
         let request = request.and_then(|request| control.open_upgrade(request, &plan));
         if handover.precedes_upgrades(dialect.manners()) {
-            self.hand_over(Then::Upgrade { request, plan });
+            self.hand_over(Then::Upgrade { request, plan: Box::new(plan) });
             return None;
         }
         Some(Event::UpgradePrepared { request, plan })
@@ -595,6 +597,7 @@ impl Master {
         self.steer();
         let Parts { core, handover, listeners, trial, service, log, .. } = &mut self.parts;
         trial.follow(core);
+        self.sampling.follow(core.policy());
         service.follow(core, handover.is_under_way(), listeners.to_keep(), log);
         log.flush();
     }
@@ -617,8 +620,26 @@ impl Master {
 
     /// Feeds the core an event, and notes what it asks for.
     fn note(&mut self, event: Event) {
+        let event = self.with_options(event);
         self.parts.listeners.on_event();
         self.actions.extend(self.parts.core.handle(forms::now(), event));
+    }
+
+    /// An upgrade that is about to begin brings what has changed in the options file. With one that cannot be read, it does
+    /// not begin.
+    fn with_options(&mut self, event: Event) -> Event {
+        let Event::UpgradePrepared { request, plan } = event else { return event };
+        let Parts { options, handover, log, .. } = &mut self.parts;
+        match options.read_again(handover.argv()) {
+            Ok(options) => Event::UpgradePrepared { request, plan: UpgradePlan { options, ..plan } },
+            Err(error) => {
+                let refusal = Refusal::Options(error.to_string());
+                log.warn(&refusal);
+                let answer = LastReply::Refused(refusal);
+                self.perform(request.map(|request| Action::Reply { request, answer }));
+                Event::UpgradeNotPrepared
+            }
+        }
     }
 
     /// Carries out what the core has asked for, and feeds it what became of that.
@@ -725,6 +746,7 @@ impl Master {
                     self.note(load);
                 }
                 let parts = &mut self.parts;
+                parts.options.on_begun(generation);
                 return Some(match parts.resolve(&mut self.spawner, generation) {
                     Ok(()) => {
                         let same_as = parts.workers.same_as(generation);
@@ -739,6 +761,7 @@ impl Master {
             Action::EndJob { job } => parts.jobs.end(JobKey::Check(job.0), &mut parts.log),
             Action::ForgetRelease { generation } => parts.workers.forget(generation),
             Action::Record { rollout } => {
+                parts.options.on_ended(&rollout);
                 let own_name = parts.workers.release_name(rollout.generation);
                 parts.history.add(*rollout, own_name);
                 parts.history_file.add_last_of(&parts.history, &mut parts.log);
@@ -773,9 +796,9 @@ impl Master {
 impl Parts {
     /// What answers to clients are made from, and who gives them.
     fn view<'a>(&'a mut self, children: &'a Children) -> (View<'a>, &'a mut Control, &'a mut Log) {
-        let Self { dialect, core, workers, listeners, history, control, log, .. } = self;
-        let dialect = *dialect;
-        (View { dialect, core, children, workers, listeners, history }, control, log)
+        let Self { dialect, core, workers, listeners, history, options, handover, control, log, .. } = self;
+        let (dialect, argv) = (*dialect, handover.argv());
+        (View { dialect, core, children, workers, listeners, history, options, argv }, control, log)
     }
 
     /// The next job of the master's own that may start.
@@ -802,7 +825,8 @@ impl Parts {
         index: u32,
         generation: Generation,
     ) -> Result<Spawned, SpawnFailure> {
-        let Self { workers, listeners, control, trial, .. } = self;
+        let Self { core, workers, listeners, control, trial, .. } = self;
+        workers.options.ping_timeout = core.policy().recycling.ping_timeout;
         match slot {
             Some(slot) => {
                 let sockets = listeners.for_slot(slot)?;

@@ -16,6 +16,7 @@ use super::hooks::Hooks;
 use super::jobs::Jobs;
 use super::listeners::Listeners;
 use super::notify::Notify;
+use super::options::Options;
 use super::service::Service;
 use super::trial::Trial;
 use crate::config::Dialect;
@@ -60,6 +61,9 @@ pub(crate) struct Parts {
     pub(crate) history_file: HistoryFile,
     #[serde(default)]
     pub(crate) hooks: Hooks,
+    /// The same.
+    #[serde(default)]
+    pub(crate) options: Options,
     /// Only a master of format 5 hands any over.
     #[serde(default)]
     pub(crate) jobs: Jobs,

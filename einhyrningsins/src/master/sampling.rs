@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use einhyrningsins_supervisor::{Event, Report, Supervisor};
+use einhyrningsins_supervisor::{Event, Policy, Report, Supervisor};
 use nix::unistd::Pid;
 
 use crate::forms::{core_pid, system_pid};
@@ -29,9 +29,18 @@ pub(super) struct Sampling {
 }
 
 impl Sampling {
-    pub(super) fn new(is_wanted: bool) -> Self {
-        let now = Instant::now();
-        Self { next: is_wanted.then_some(now + PERIOD), left: Vec::new(), period_ends: now + PERIOD }
+    pub(super) fn new() -> Self {
+        Self { next: None, left: Vec::new(), period_ends: Instant::now() }
+    }
+
+    /// Samples from now on, or not, as the policy wants it.
+    pub(super) fn follow(&mut self, policy: &Policy) {
+        if policy.recycling.max_rss_bytes.is_none() {
+            self.next = None;
+        } else if self.next.is_none() {
+            self.next = Some(Instant::now() + PERIOD);
+            self.left.clear();
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -16,14 +16,14 @@ use einhyrningsins_supervisor::{AckMode, Generation, Supervisor};
 use nix::errno::Errno;
 
 use crate::cli::Takeover;
-use crate::config::{CommandLine, Config, Dialect};
+use crate::config::{CommandLine, Config, Dialect, start_directory};
 use crate::failure::Failure;
 use crate::listen::Passed;
 use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
     Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, HistoryFile, Hooks, Jobs,
-    Listeners, Master, Notify, NotifySocket, Parts, Service, ServiceSettings, Trial, append,
+    Listeners, Master, Notify, NotifySocket, Options, Parts, Service, ServiceSettings, Trial, append,
     file_to_append_to, take_over,
 };
 use crate::sys::closer::Closing;
@@ -80,13 +80,17 @@ fn start(line: CommandLine, argv: Vec<OsString>) -> Result<u8, Failure> {
     // In a takeover the rest of the command line is ignored.
     match line.args.handover.takeover() {
         Some(takeover) => take_over(&takeover),
-        None => Config::new(line, argv).map_err(Failure::from).and_then(run),
+        None => {
+            let (line, options) =
+                Options::at_start(line, &argv, &start_directory()?).map_err(|error| anyhow!(error))?;
+            run(Config::new(line, argv)?, options)
+        }
     }
 }
 
 /// Runs the master to its end and returns its exit code. If it fails to start, no worker was spawned and no file of
 /// another master was touched.
-fn run(config: Config) -> Result<u8, Failure> {
+fn run(config: Config, options: Options) -> Result<u8, Failure> {
     // First: what is open now was passed to this process.
     let inherited = Inherited::new().unwrap_or_default();
     let passed = Passed::of_process(&config.sockets.binds);
@@ -143,7 +147,7 @@ fn run(config: Config) -> Result<u8, Failure> {
         Err(error) => notify_without_file(access, &format!("{:#}", anyhow::Error::from(error)), &mut log)?,
     };
     let notify_path = notify.path().map(Path::to_owned);
-    let options = worker_options(&config, open_files);
+    let worker_options = worker_options(&config, open_files);
     let held_fds = [config.keep_fds.as_slice(), &config.pass_fds].concat();
     let notify_mode = config.notify_mode;
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
@@ -151,13 +155,14 @@ fn run(config: Config) -> Result<u8, Failure> {
     let mut parts = Parts {
         dialect: config.dialect,
         core: Supervisor::new(config.policy),
-        workers: Workers::new(config.recipe, options),
+        workers: Workers::new(config.recipe, worker_options),
         listeners,
         captures: Captures::default(),
         groups: Groups::default(),
         history: history_file.read(&mut log),
         history_file,
         hooks: Hooks::new(config.on_event),
+        options,
         jobs: Jobs::default(),
         trial: Trial::default(),
         notify: Notify::new(notify),

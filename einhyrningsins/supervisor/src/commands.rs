@@ -14,7 +14,7 @@ use einhorn_proto::{
 use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId};
 use super::moment::milliseconds;
 use super::plan::{Plan, Stage};
-use super::policy::PolicyChange;
+use super::policy::Setting;
 use super::signal::Signal;
 use super::tables::count;
 use super::worker::{Drain, Next, Process, State, Worker};
@@ -127,32 +127,23 @@ impl Supervisor {
         Done::Signalled { signals, workers: count(pids.len()) }
     }
 
-    fn configure(&mut self, change: PolicyChange) -> Result<Done, Refusal> {
-        let policy = &mut self.tables.policy;
-        policy.seconds = change.seconds.unwrap_or(policy.seconds);
-        if let Some(max) = change.unacked_max {
-            (policy.unacked_max, policy.unacked_by_cpus) = (max, change.unacked_by_cpus);
-            if change.unacked_by_cpus.is_none() {
-                // Nobody looks at those that start any more.
-                self.tables.allowance.forget_moment();
+    /// The answer is that to a new number of workers, if there is one.
+    fn configure(&mut self, settings: Vec<Setting>) -> Result<Done, Refusal> {
+        let mut done = Done::Configured;
+        for setting in settings {
+            match setting {
+                Setting::Workers(count) => done = self.resize(count)?,
+                setting => drop(self.set(setting)),
             }
         }
-        policy.upgrade_additional_max = change.upgrade_additional_max.or(policy.upgrade_additional_max);
-        if let Some(grace) = change.grace {
-            policy.grace = Some(grace);
-            self.restart_grace(grace);
-            if self.tables.policy.stop_group {
-                self.tables.leftovers.restart_grace(grace);
-            }
-        }
-        match change.workers {
-            Some(workers) => self.resize(workers),
-            None => Ok(Done::Configured),
-        }
+        Ok(done)
     }
 
     /// Counts the grace period of those that stop already anew, from when they were asked.
-    fn restart_grace(&mut self, grace: Duration) {
+    pub(crate) fn restart_grace(&mut self, grace: Duration) {
+        if self.tables.policy.stop_group {
+            self.tables.leftovers.restart_grace(grace);
+        }
         let drains = self.tables.pool.workers().filter(|worker| worker.pid.is_some());
         let drains: Vec<_> = drains.filter_map(|worker| Some((worker.id, worker.drain()?))).collect();
         for (id, drain) in drains {
@@ -174,10 +165,16 @@ impl Supervisor {
     }
 
     fn resize(&mut self, to: u32) -> Result<Done, Refusal> {
-        let from = self.tables.wanted();
         if to > WORKERS_MAX {
             return Err(Refusal::TooManyWorkers { count: to });
         }
+        let from = self.resize_to(to);
+        Ok(Done::Resized(Resized { from, to }))
+    }
+
+    /// Returns the number before.
+    pub(crate) fn resize_to(&mut self, to: u32) -> u32 {
+        let from = self.tables.wanted();
         if to != from {
             self.tell(Notice::Resized { from, to });
         }
@@ -186,7 +183,7 @@ impl Supervisor {
         } else {
             self.shrink(from - to);
         }
-        Ok(Done::Resized(Resized { from, to }))
+        from
     }
 
     /// Opens slots, and gives those that were given up another chance: somebody wants more workers.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allowance::BootLoad;
 use super::convention::Convention;
-use super::policy::{Check, PolicyChange};
+use super::policy::{Check, OptionsChange, Setting};
 use super::tables::is_default;
 
 /// One worker, from the decision to spawn it until it is reaped. Never reused.
@@ -225,8 +225,8 @@ pub enum PoolCommand {
     Dec(u32),
     /// This many workers, at least 1.
     SetWorkers(u32),
-    /// Change options.
-    Configure(PolicyChange),
+    /// Change options, in this order.
+    Configure(Vec<Setting>),
     /// Replace every worker; refused while that is being done.
     Upgrade(UpgradePlan),
     /// Replace every worker once the upgrades that run and wait have ended.
@@ -285,6 +285,9 @@ pub struct UpgradePlan {
     /// Whether its release is checked before it replaces a worker.
     #[serde(default, skip_serializing_if = "is_default")]
     pub check: CheckPlan,
+    /// What changes of the options when its first worker is replaced.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub options: OptionsChange,
 }
 
 /// How canaries are checked while they soak: at once, and then again and again.

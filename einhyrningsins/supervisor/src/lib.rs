@@ -86,7 +86,9 @@ pub use event::{
 };
 pub use leftovers::LEFTOVERS_MAX;
 pub use moment::Moment;
-pub use policy::{AckMode, CHECK_TIMEOUT, Check, MaxAge, Policy, PolicyChange, RecyclingLimits, Retries};
+pub use policy::{
+    AckMode, CHECK_TIMEOUT, Check, MaxAge, OptionsChange, Policy, RecyclingLimits, Retries, Setting,
+};
 pub use signal::{Pid, Signal};
 pub use slots::Slots;
 pub use snapshot::{Snapshot, Summary, WorkerDetail};

@@ -195,8 +195,9 @@ impl Onlooker {
                         self.is_hung_up &= plan.rollout().is_none() && releases.previous().is_none();
                     }
                     PoolCommand::Configure(change) => {
-                        let is_fixed = change.unacked_max.is_some() && change.unacked_by_cpus.is_none();
-                        self.is_pressed &= !is_fixed;
+                        let is_fixed =
+                            |setting: &Setting| matches!(setting, Setting::Unacked { by_cpus: None, .. });
+                        self.is_pressed &= !change.iter().any(is_fixed);
                     }
                     _ => {}
                 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{CheckPlan, Generation, JobId, RequestKey, SlotNumber, SoakCheck, UpgradePlan};
 use super::moment::Moment;
-use super::policy::Policy;
+use super::policy::{OptionsChange, Policy, Undo};
 use super::slot::Attempts;
 use super::soak::Checking;
 use super::tables::is_default;
@@ -119,6 +119,12 @@ pub(crate) struct Rollout {
     /// How many of its workers have started at a time, at most.
     #[serde(default)]
     pace: Option<Pace>,
+    /// What it changes of the options, or has changed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    options: OptionsChange,
+    /// How to undo that, once it is done.
+    #[serde(default, skip_serializing_if = "is_default")]
+    undo: Vec<Undo>,
 }
 
 /// How far a rollout is.
@@ -178,6 +184,8 @@ impl Rollout {
             retries: BTreeMap::new(),
             left: Left::default(),
             pace: None,
+            options: OptionsChange::default(),
+            undo: Vec::new(),
         }
     }
 
@@ -191,12 +199,32 @@ impl Rollout {
             (false, None) => RolloutOrder::Smooth,
         };
         let check = match &plan.check {
-            CheckPlan::ByPolicy => policy.check.clone(),
+            CheckPlan::ByPolicy => plan.options.check().unwrap_or(&policy.check).clone(),
             CheckPlan::Never => None,
             CheckPlan::By(command) => Some(command.clone()),
         };
-        let soak_check = plan.soak_check.clone();
-        Self { order, is_fleet, canary, check, soak_check, is_reported_drained, ..self }
+        let (soak_check, options) = (plan.soak_check.clone(), plan.options.clone());
+        Self { order, is_fleet, canary, check, soak_check, is_reported_drained, options, ..self }
+    }
+
+    /// What it changes of the options.
+    pub(crate) fn options(&self) -> &OptionsChange {
+        &self.options
+    }
+
+    /// The options are changed.
+    pub(crate) fn has_set(&mut self, undo: Vec<Undo>) {
+        self.undo = undo;
+    }
+
+    /// How to undo that, once.
+    pub(crate) fn take_undo(&mut self) -> Vec<Undo> {
+        core::mem::take(&mut self.undo)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn undo(&self) -> &[Undo] {
+        &self.undo
     }
 
     /// The order that was asked for.

@@ -1,13 +1,16 @@
 //! What the pool is held to, and what of that changes while the master runs.
 
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem::replace;
 use core::time::Duration;
 
-use super::Signal;
 use super::tables::is_default;
+use super::{Signal, Supervisor};
+use einhorn_proto::OptionChange;
 use serde::{Deserialize, Serialize};
 
-/// What the pool is held to, until a [`PolicyChange`] says otherwise.
+/// What the pool is held to, until a [`Setting`] says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// What the workers run, for messages.
@@ -143,20 +146,173 @@ pub struct MaxAge {
     pub seed: u64,
 }
 
-/// Part of the [`Policy`], as it is to be from now on; `None` leaves something as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PolicyChange {
-    /// The number of workers; at least 1.
-    pub workers: Option<u32>,
-    /// The shortest time between two spawns of one slot; not zero. What waits already goes on to wait as long.
-    pub seconds: Option<Duration>,
-    /// How many unacked workers there may be at a time; at least 1. Those that are starting go on.
-    pub unacked_max: Option<u32>,
-    /// As [`Policy::unacked_by_cpus`]; it changes together with `unacked_max`.
-    pub unacked_by_cpus: Option<u32>,
+/// One option of the [`Policy`] that changes while the master runs, with its new value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    /// The number of workers; from 1 to [`einhorn_proto::WORKERS_MAX`].
+    Workers(u32),
+    /// The shortest time between two spawns of one slot; not zero. A slot that waits already waits as long as it would have.
+    Seconds(Duration),
+    /// How often a slot is tried before it is given up.
+    Retries(Retries),
+    /// How many unacked workers there may be at a time. Those that are starting go on.
+    Unacked {
+        /// As [`Policy::unacked_max`].
+        max: u32,
+        /// As [`Policy::unacked_by_cpus`].
+        by_cpus: Option<u32>,
+    },
     /// How many workers an upgrade may have above the number asked for; at least 1. Those that live go on.
-    pub upgrade_additional_max: Option<u32>,
-    /// How long a worker has to stop, counted from when it was asked; not zero. Holds for those that were asked
-    /// already.
-    pub grace: Option<Duration>,
+    UpgradeAdditional(Option<u32>),
+    /// How long a worker has to stop, counted from when it was asked; not zero. A new time holds for those that were asked
+    /// already, but "for ever" does not.
+    Grace(Option<Duration>),
+    /// After which time a worker that drains is worth a warning.
+    DrainWarning(Option<Duration>),
+    /// How long a worker whose slot is taken away goes on before it is asked to stop.
+    ShrinkGrace(Option<Duration>),
+    /// How old a worker may become. Holds for workers that ack from now on.
+    MaxAge(Option<MaxAge>),
+    /// How much memory a worker may hold, in bytes.
+    MaxRss(Option<u64>),
+    /// How long a worker may be silent. Holds from its next ping on.
+    PingTimeout(Option<Duration>),
+    /// The command that checks a release.
+    Check(Option<String>),
+    /// How long a check may take.
+    CheckTimeout(Duration),
+}
+
+/// What an upgrade changes of the options. It takes effect when the first worker is replaced, and is undone if the upgrade
+/// turns back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionsChange {
+    /// What changes in the policy.
+    pub settings: Vec<Setting>,
+    /// The same for people, and what changes later.
+    pub changes: Vec<OptionChange>,
+}
+
+impl OptionsChange {
+    /// The check of the release, where that changes: the upgrade that brings a new one is checked by it.
+    pub(crate) fn check(&self) -> Option<&Option<String>> {
+        self.settings.iter().find_map(|setting| match setting {
+            Setting::Check(check) => Some(check),
+            _ => None,
+        })
+    }
+
+    /// How long that may take, where that changes.
+    pub(crate) fn check_timeout(&self) -> Option<Duration> {
+        self.settings.iter().find_map(|setting| match setting {
+            Setting::CheckTimeout(timeout) => Some(*timeout),
+            _ => None,
+        })
+    }
+}
+
+/// A setting that an upgrade has changed, and how to undo that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undo {
+    /// What the upgrade set. Where somebody has set something else since, that stays.
+    set: Setting,
+    before: Setting,
+}
+
+impl Undo {
+    #[cfg(test)]
+    pub(crate) fn before(&self) -> &Setting {
+        &self.before
+    }
+}
+
+impl Supervisor {
+    /// Sets one option. Returns what it was.
+    pub(crate) fn set(&mut self, setting: Setting) -> Setting {
+        let policy = &mut self.tables.policy;
+        let recycling = &mut policy.recycling;
+        match setting {
+            Setting::Workers(to) => Setting::Workers(self.resize_to(to)),
+            Setting::Seconds(seconds) => Setting::Seconds(replace(&mut policy.seconds, seconds)),
+            Setting::Retries(retries) => Setting::Retries(replace(&mut policy.retries, retries)),
+            Setting::Unacked { max, by_cpus } => {
+                if by_cpus.is_none() {
+                    // Nobody looks at those that start any more.
+                    self.tables.allowance.forget_moment();
+                }
+                let max = replace(&mut policy.unacked_max, max);
+                Setting::Unacked { max, by_cpus: replace(&mut policy.unacked_by_cpus, by_cpus) }
+            }
+            Setting::UpgradeAdditional(max) => {
+                Setting::UpgradeAdditional(replace(&mut policy.upgrade_additional_max, max))
+            }
+            Setting::Grace(grace) => {
+                let before = replace(&mut policy.grace, grace);
+                if let Some(grace) = grace {
+                    self.restart_grace(grace);
+                }
+                Setting::Grace(before)
+            }
+            Setting::DrainWarning(after) => Setting::DrainWarning(replace(&mut policy.drain_warning, after)),
+            Setting::ShrinkGrace(grace) => Setting::ShrinkGrace(replace(&mut policy.shrink_grace, grace)),
+            Setting::MaxAge(age) => Setting::MaxAge(replace(&mut recycling.max_age, age)),
+            Setting::MaxRss(bytes) => Setting::MaxRss(replace(&mut recycling.max_rss_bytes, bytes)),
+            Setting::PingTimeout(timeout) => {
+                Setting::PingTimeout(replace(&mut recycling.ping_timeout, timeout))
+            }
+            Setting::Check(check) => Setting::Check(replace(&mut policy.check, check)),
+            Setting::CheckTimeout(timeout) => {
+                Setting::CheckTimeout(replace(&mut policy.check_timeout, timeout))
+            }
+        }
+    }
+
+    /// The value that is in force of the same option.
+    fn in_force(&self, setting: &Setting) -> Setting {
+        let policy = &self.tables.policy;
+        match setting {
+            Setting::Workers(_) => Setting::Workers(self.tables.wanted()),
+            setting => policy.like(setting),
+        }
+    }
+
+    /// Sets the options that an upgrade brings. Returns how to undo that.
+    pub(crate) fn set_all(&mut self, settings: Vec<Setting>) -> Vec<Undo> {
+        settings.into_iter().map(|set| Undo { before: self.set(set.clone()), set }).collect()
+    }
+
+    /// Undoes it.
+    pub(crate) fn undo(&mut self, undo: Vec<Undo>) {
+        for Undo { set, before } in undo {
+            if self.in_force(&set) == set {
+                self.set(before);
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// Its value of the option that `setting` is about.
+    #[must_use]
+    pub fn like(&self, setting: &Setting) -> Setting {
+        let RecyclingLimits { max_age, max_rss_bytes, ping_timeout } = self.recycling;
+        match setting {
+            Setting::Workers(_) => Setting::Workers(self.workers),
+            Setting::Seconds(_) => Setting::Seconds(self.seconds),
+            Setting::Retries(_) => Setting::Retries(self.retries),
+            Setting::Unacked { .. } => {
+                Setting::Unacked { max: self.unacked_max, by_cpus: self.unacked_by_cpus }
+            }
+            Setting::UpgradeAdditional(_) => Setting::UpgradeAdditional(self.upgrade_additional_max),
+            Setting::Grace(_) => Setting::Grace(self.grace),
+            Setting::DrainWarning(_) => Setting::DrainWarning(self.drain_warning),
+            Setting::ShrinkGrace(_) => Setting::ShrinkGrace(self.shrink_grace),
+            Setting::MaxAge(_) => Setting::MaxAge(max_age),
+            Setting::MaxRss(_) => Setting::MaxRss(max_rss_bytes),
+            Setting::PingTimeout(_) => Setting::PingTimeout(ping_timeout),
+            Setting::Check(_) => Setting::Check(self.check.clone()),
+            Setting::CheckTimeout(_) => Setting::CheckTimeout(self.check_timeout),
+        }
+    }
 }

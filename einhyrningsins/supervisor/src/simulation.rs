@@ -182,9 +182,11 @@ impl World {
     }
 
     fn order(&mut self) -> UpgradePlan {
+        let options = OptionsChange { settings: self.settings(), changes: Vec::new() };
+        let plain = UpgradePlan { options, ..UpgradePlan::default() };
         match self.dice.u32(..4) {
-            0 | 1 => UpgradePlan::default(),
-            2 => UpgradePlan { is_fleet: true, ..UpgradePlan::default() },
+            0 | 1 => plain,
+            2 => UpgradePlan { is_fleet: true, ..plain },
             _ => UpgradePlan {
                 canary: Some(self.dice.u32(1..4)),
                 soak: self.dice.bool().then(|| Duration::from_millis(self.dice.u64(0..3000))),
@@ -193,23 +195,27 @@ impl World {
                     every: Duration::from_millis(self.dice.u64(1..1000)),
                     failures_max: self.dice.u32(1..4),
                 }),
-                ..UpgradePlan::default()
+                ..plain
             },
         }
     }
 
-    fn change(&mut self) -> PolicyChange {
-        let change = PolicyChange::default();
+    /// What an upgrade changes: mostly nothing. Which workers may start at a time, the onlooker knows from commands alone.
+    fn settings(&mut self) -> Vec<Setting> {
+        let change = (self.dice.u32(..4) == 0).then(|| self.change());
+        change.into_iter().filter(|setting| !matches!(setting, Setting::Unacked { .. })).collect()
+    }
+
+    fn change(&mut self) -> Setting {
         match self.dice.u32(..5) {
-            0 => PolicyChange { workers: Some(self.dice.u32(1..9)), ..change },
-            1 => PolicyChange { seconds: Some(Duration::from_millis(self.dice.u64(1..3000))), ..change },
-            2 => PolicyChange {
-                unacked_max: Some(self.dice.u32(1..4)),
-                unacked_by_cpus: self.dice.bool().then(|| self.dice.u32(1..3)),
-                ..change
+            0 => Setting::Workers(self.dice.u32(1..9)),
+            1 => Setting::Seconds(Duration::from_millis(self.dice.u64(1..3000))),
+            2 => Setting::Unacked {
+                max: self.dice.u32(1..4),
+                by_cpus: self.dice.bool().then(|| self.dice.u32(1..3)),
             },
-            3 => PolicyChange { upgrade_additional_max: Some(self.dice.u32(1..4)), ..change },
-            _ => PolicyChange { grace: Some(Duration::from_millis(self.dice.u64(1..5000))), ..change },
+            3 => Setting::UpgradeAdditional(Some(self.dice.u32(1..4))),
+            _ => Setting::Grace(Some(Duration::from_millis(self.dice.u64(1..5000)))),
         }
     }
 
@@ -281,7 +287,7 @@ impl World {
                 }
             }
             27 => {
-                let change = self.change();
+                let change = vec![self.change()];
                 self.command(PoolCommand::Configure(change));
             }
             _ => match self.dice.u32(..12) {

@@ -113,7 +113,9 @@ impl Supervisor {
     /// A release is there whose workers are to be checked before they replace others.
     pub(crate) fn begin_trial(&mut self, generation: Generation, command: String) {
         self.is_held_for_upgrade = false;
-        let check = Check { command, timeout: self.tables.policy.check_timeout };
+        let rollout = self.tables.plan.rollout();
+        let timeout = rollout.and_then(|rollout| rollout.options().check_timeout());
+        let check = Check { command, timeout: timeout.unwrap_or(self.tables.policy.check_timeout) };
         self.tables.trial = Some(Trial::new(generation, check, self.tables.policy.ack, self.now));
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             rollout.try_first(self.now);

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use einhorn_proto::{
-    Death, DrainReason, LastReply, NotStarted, Notice, Outcome, PastOutcome, Refusal, Requester, RolloutKind,
-    Serving, UpgradeFailure, UpgradeReport, UpgradeStatus,
+    Death, DrainReason, LastReply, NotStarted, Notice, OptionChange, OptionEffect, Outcome, PastOutcome,
+    Refusal, Requester, RolloutKind, Serving, UpgradeFailure, UpgradeReport, UpgradeStatus,
 };
 
 use super::Supervisor;
@@ -18,7 +18,7 @@ use super::aftermath::Ended;
 use super::event::{Action, Generation, RequestKey, RolloutRecord, SlotNumber, UpgradePlan};
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Rollout, Stage};
-use super::policy::Policy;
+use super::policy::{OptionsChange, Policy};
 use super::slot::{Attempts, Holder};
 use super::tables::count;
 use super::worker::{Drain, Worker};
@@ -57,7 +57,10 @@ impl Supervisor {
         // Of the one that it supersedes.
         self.end_trial();
         let mut rollout = match self.tables.plan.take_rollout() {
-            Some(old) => self.supersede(old, rollout),
+            Some(mut old) => {
+                self.undo(old.take_undo());
+                self.supersede(old, rollout)
+            }
             None => rollout,
         };
         rollout.join(request, Outcome::Done);
@@ -117,6 +120,13 @@ impl Supervisor {
         self.tables.releases.forget_previous();
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             rollout.begin(self.now);
+            let OptionsChange { settings, changes } = rollout.options().clone();
+            for change in changes {
+                self.tell(Notice::OptionChanged(change));
+            }
+            let undo = self.set_all(settings);
+            let Some(rollout) = self.tables.plan.rollout_mut() else { return };
+            rollout.has_set(undo);
             let (kind, to, canary) = (rollout.kind(), rollout.to(), rollout.canary());
             self.reset_slots(to, canary.map_or(usize::MAX, |canary| canary.slots as usize));
             let workers = self.tables.wanted();
@@ -177,8 +187,10 @@ impl Supervisor {
             if is_untouched {
                 return self.end_rollout(Outcome::RolledBack);
             }
+            let undo = rollout.take_undo();
             self.tell(Notice::RollbackStarted { kind, generation, reason });
             self.cull_successors(DrainReason::UpgradeFailed);
+            self.undo(undo);
             self.give_back_slots(&brought, from);
         }
     }
@@ -320,6 +332,7 @@ impl Supervisor {
             took_ms: rollout.since().map_or(0, |since| milliseconds(self.now - since)),
             left: rollout.left().clone(),
             pace: rollout.pace(),
+            options: options_of(rollout, outcome),
             hint: None,
         }
     }
@@ -331,4 +344,15 @@ impl Supervisor {
             self.actions.push(Action::ForgetRelease { generation });
         }
     }
+}
+
+/// What became of the options that a rollout was to change.
+fn options_of(rollout: &Rollout, outcome: Outcome) -> Vec<OptionChange> {
+    let mut changes = rollout.options().changes.clone();
+    for change in &mut changes {
+        if outcome != Outcome::Done && change.effect == OptionEffect::Now {
+            change.effect = OptionEffect::Undone;
+        }
+    }
+    changes
 }

@@ -5,6 +5,7 @@
 //! as it was typed, and its answer printed.
 
 mod bar;
+mod config;
 mod die;
 mod events;
 mod help;
@@ -83,13 +84,7 @@ impl Reader {
 
     fn of_command(info: &CommandInfo) -> Self {
         match info.name {
-            // "[OPTIONS] [OPTIONS]" would read badly.
-            "config" => Self {
-                define: |info, command| {
-                    (plain::reader("").define)(info, command).mut_arg("options", |arg| arg.value_name("MAP"))
-                },
-                ..plain::reader("")
-            },
+            "config" => config::reader(),
             "die" => Self::of::<die::Die>(die::DETAILS),
             "events" => Self::of::<events::Events>(events::DETAILS),
             "help" => Self::of::<help::Help>(help::DETAILS),

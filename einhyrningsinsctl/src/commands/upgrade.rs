@@ -228,7 +228,8 @@ fn show_end(context: &Context<'_>, reply: Reply, request: &proto::Command) -> Re
             let report = typed::<UpgradeReport>(&data);
             let details = report.map(|report| {
                 let hint = report.hint.iter().map(|hint| format!("hint: {hint}")).collect();
-                [vec![what_was_done(&report)], last_words(&report), hint].concat()
+                let options = report.options.iter().map(ToString::to_string).collect();
+                [vec![what_was_done(&report)], options, last_words(&report), hint].concat()
             });
             Error::Refused { message, details: details.unwrap_or_default() }
         }
@@ -343,7 +344,8 @@ fn lasting(notice: &Notice) -> Option<Style> {
         (Severity::Warn, _) => Some(Style::Busy),
         (
             _,
-            Notice::CheckStarted { .. }
+            Notice::OptionChanged(_)
+            | Notice::CheckStarted { .. }
             | Notice::CheckPassed { .. }
             | Notice::SoakStarted { .. }
             | Notice::SoakOver { .. }

@@ -12,6 +12,7 @@ mod socket;
 mod status;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::children::{Census, Children};
 use super::history::History;
 use super::listeners::Listeners;
+use super::options::Options;
 use super::parts::Part;
 use super::ready::{self, Ready};
 use super::refusals::Refusals;
@@ -68,6 +70,9 @@ pub(super) struct View<'a> {
     pub(super) workers: &'a Workers,
     pub(super) listeners: &'a Listeners,
     pub(super) history: &'a History,
+    pub(super) options: &'a Options,
+    /// The command line of the master.
+    pub(super) argv: &'a [OsString],
 }
 
 impl View<'_> {

@@ -5,7 +5,7 @@ use einhorn_proto::{
     Requester, SOAK_CHECK_EVERY, Settings, UpgradeRequest, shortened,
 };
 use einhyrningsins_supervisor::{
-    CheckPlan, Event, PolicyChange, PoolCommand, Report, SoakCheck, Stop, UpgradePlan,
+    CheckPlan, Event, OptionsChange, PoolCommand, Report, Setting, SoakCheck, Stop, UpgradePlan,
 };
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -105,6 +105,7 @@ impl Control {
                 let message = format!("{}; they are in \"data\"", view.history);
                 self.answer_with(&asker, true, message, view.history.answer());
             }
+            Command::ConfigShow => self.on_config_show(&asker, view),
             Command::Louder | Command::Quieter => {
                 log.set_verbosity(manners.next_verbosity(log.verbosity(), command == Command::Louder));
                 let data = json!({ "verbosity": severity_name(log.verbosity()) });
@@ -173,6 +174,19 @@ impl Control {
             self.joining.push(request);
         }
         Some(Request::Event(Box::new(Event::Command { request: Some(request), requester, command })))
+    }
+
+    fn on_config_show(&mut self, asker: &Asker, view: &View<'_>) {
+        if let Some(refusal) = view.dialect.manners().refusal(&Command::ConfigShow) {
+            return self.answer(asker, false, refusal);
+        }
+        match view.options.show(view.argv, view.core.policy(), view.core.wanted()) {
+            Ok(options) => {
+                let message = format!("{} options; they are in \"data\"", options.options.len());
+                self.answer_with(asker, true, message, options);
+            }
+            Err(error) => self.answer(asker, false, format!("config_show: {error}")),
+        }
     }
 
     fn on_events(&mut self, asker: &Asker) {
@@ -248,7 +262,7 @@ fn pool_command(
         Command::Inc { by } => PoolCommand::Inc(*by),
         Command::Dec { by } => PoolCommand::Dec(*by),
         Command::SetWorkers { count } => PoolCommand::SetWorkers(*count),
-        Command::Config(settings) => PoolCommand::Configure(policy_change(settings, log)),
+        Command::Config(settings) => PoolCommand::Configure(core_settings(settings, log)),
         Command::Upgrade(request) => {
             let plan = upgrade_plan(request)?;
             if request.wait { PoolCommand::QueueUpgrade(plan) } else { PoolCommand::Upgrade(plan) }
@@ -302,6 +316,7 @@ fn upgrade_plan(request: &UpgradeRequest) -> Result<UpgradePlan, (bool, String)>
             None if request.no_check => CheckPlan::Never,
             None => CheckPlan::ByPolicy,
         },
+        options: OptionsChange::default(),
     })
 }
 
@@ -313,18 +328,18 @@ fn split(name: &str, command: &str) -> Result<String, (bool, String)> {
     }
 }
 
-/// The settings of the core. The verbosity goes to the log.
-fn policy_change(settings: &Settings, log: &mut Log) -> PolicyChange {
+/// The settings of the core, the number of workers last. The verbosity goes to the log.
+fn core_settings(settings: &Settings, log: &mut Log) -> Vec<Setting> {
     if let Some(number) = settings.verbosity {
         log.set_verbosity(einhorn::verbosity_from(number));
     }
     let unacked = settings.max_unacked.map(unacked_bounds);
-    PolicyChange {
-        workers: settings.number,
-        seconds: settings.seconds,
-        unacked_max: unacked.map(|(max, _)| max),
-        unacked_by_cpus: unacked.and_then(|(_, cpus)| cpus),
-        upgrade_additional_max: settings.max_upgrade_additional,
-        grace: settings.signal_timeout,
-    }
+    let settings = [
+        settings.seconds.map(Setting::Seconds),
+        unacked.map(|(max, by_cpus)| Setting::Unacked { max, by_cpus }),
+        settings.max_upgrade_additional.map(|max| Setting::UpgradeAdditional(Some(max))),
+        settings.signal_timeout.map(|grace| Setting::Grace(Some(grace))),
+        settings.number.map(Setting::Workers),
+    ];
+    settings.into_iter().flatten().collect()
 }

@@ -64,7 +64,7 @@ pub(super) enum Then {
     /// `reload`.
     Reload { request: RequestKey },
     /// An upgrade begins.
-    Upgrade { request: Option<RequestKey>, plan: UpgradePlan },
+    Upgrade { request: Option<RequestKey>, plan: Box<UpgradePlan> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,6 +111,11 @@ impl Checked {
 }
 
 impl Handover {
+    /// The command line that the master was started with, the name of the program first.
+    pub(crate) fn argv(&self) -> &[OsString] {
+        &self.identity.argv
+    }
+
     pub(crate) fn new(identity: Identity, settings: HandoverSettings) -> Self {
         Self {
             identity,
@@ -253,7 +258,7 @@ impl Handover {
         for then in self.then.extract_if(.., |then| then.may_keep_master()) {
             if let Then::Upgrade { request, plan } = then {
                 progress_of.extend(request);
-                self.outcomes.push(Event::UpgradePrepared { request, plan });
+                self.outcomes.push(Event::UpgradePrepared { request, plan: *plan });
             }
         }
         let notice = Notice::MasterKept { reason: reason.to_owned() };

@@ -37,7 +37,7 @@ impl Master {
                     self.perform([Action::Reply { request, answer }]);
                 }
                 Then::Upgrade { request, plan } => {
-                    self.feed(Event::UpgradePrepared { request, plan });
+                    self.feed(Event::UpgradePrepared { request, plan: *plan });
                 }
             }
         }

@@ -319,6 +319,14 @@ impl<'a> Writer<'a> {
             }
         }
         self.bytes.extend([rollout.kind() as u8, u8::from(rollout.is_fleet_forward())]);
+        self.small(rollout.options().settings.len());
+        self.small(rollout.undo().len());
+        for undo in rollout.undo() {
+            // Others are not in the model's plans.
+            if let Setting::Workers(before) = undo.before() {
+                self.small(*before as usize);
+            }
+        }
         self.generation(rollout.from());
         let brought: Vec<_> = rollout.brought().collect();
         self.small(brought.len());

@@ -51,6 +51,7 @@ pub(crate) const fn plan(is_fleet: bool) -> UpgradePlan {
         requester: NOBODY,
         soak_check: None,
         check: CheckPlan::ByPolicy,
+        options: OptionsChange { settings: Vec::new(), changes: Vec::new() },
     }
 }
 
@@ -270,6 +271,27 @@ fn resizes_in_upgrades_hold() {
         scope.policy.upgrade_additional_max = Some(1);
         scope.commands = vec![SMOOTH, canary(1, None), FLEET, PoolCommand::Inc(1), PoolCommand::Dec(1)];
         scope.means = Means { deaths: 1, upgrades: 1, resizes: few(workers), ..Means::default() };
+        scope
+    }));
+}
+
+#[test]
+fn upgrades_that_change_the_number_of_workers_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("options", workers);
+        let to = |number| {
+            let options = OptionsChange { settings: vec![Setting::Workers(number)], changes: Vec::new() };
+            UpgradePlan { options, ..PLAN }
+        };
+        let plans = [
+            to(workers + 1),
+            to(workers.saturating_sub(1).max(1)),
+            UpgradePlan { canary: Some(1), ..to(workers + 1) },
+        ];
+        scope.commands = plans.map(PoolCommand::Upgrade).to_vec();
+        scope.commands.extend([PoolCommand::Abort, PoolCommand::Inc(1), PoolCommand::Dec(1)]);
+        let resizes = u8::from(workers < 3);
+        scope.means = Means { deaths: 1, failures: 1, upgrades: 1, resizes, turns: 1, ..Means::default() };
         scope
     }));
 }

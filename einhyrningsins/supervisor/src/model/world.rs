@@ -57,7 +57,7 @@ pub(super) enum Step {
     Fails(JobId),
     Resolves(Generation),
     CannotResolve(Generation),
-    Command(PoolCommand),
+    Command(Box<PoolCommand>),
     Abandon(RequestKey),
 }
 
@@ -207,8 +207,8 @@ impl World {
         let wishes = scope
             .commands
             .iter()
-            .filter(|command| self.price(&Step::Command((*command).clone())).fits(means));
-        steps.extend(wishes.cloned().map(Step::Command));
+            .filter(|command| self.price(&Step::Command(Box::new((*command).clone()))).fits(means));
+        steps.extend(wishes.cloned().map(|command| Step::Command(Box::new(command))));
         if means.abandons > 0 {
             steps.extend(self.onlooker.pending.first().map(|request| Step::Abandon(*request)));
         }
@@ -276,7 +276,7 @@ impl World {
             Step::Swells(_) | Step::LosesSocket(_) => Means { swells: 1, ..none },
             Step::Hardens(_) => Means { hardens: 1, ..none },
             Step::Abandon(_) => Means { abandons: 1, ..none },
-            Step::Command(command) => match command {
+            Step::Command(command) => match **command {
                 PoolCommand::Upgrade(_) | PoolCommand::QueueUpgrade(_) | PoolCommand::Hangup => {
                     Means { upgrades: 1, ..none }
                 }
@@ -364,8 +364,8 @@ impl World {
             }
             Step::Command(command) => {
                 self.requests += 1;
-                let request = (*command != PoolCommand::Hangup).then_some(RequestKey(self.requests));
-                self.feed(Event::Command { request, requester: NOBODY, command: command.clone() })
+                let request = (**command != PoolCommand::Hangup).then_some(RequestKey(self.requests));
+                self.feed(Event::Command { request, requester: NOBODY, command: (**command).clone() })
             }
             &Step::Abandon(request) => self.feed(Event::RequestAbandoned { request }),
         }

@@ -175,7 +175,7 @@ fn what_has_left_the_group_gets_no_signal_and_a_stop_does_not_wait_for_it() {
     let mut play = Play::steady(policy);
     leaves(&mut play, 100, true, false);
     play.ack(102);
-    let grace = PolicyChange { grace: Some(2 * SECOND), ..PolicyChange::default() };
+    let grace = vec![Setting::Grace(Some(2 * SECOND))];
     play.command(PoolCommand::Configure(grace));
     play.advance(60 * SECOND);
     assert_eq!(play.snapshot().leftovers.len(), 1);
@@ -204,7 +204,7 @@ fn a_worker_with_the_pid_of_one_that_has_left_somebody_elsewhere_is_another() {
 fn a_grace_period_that_is_given_later_is_none_for_what_gets_no_signals() {
     let mut play = Play::steady(plain_policy(1));
     leaves_behind(&mut play, 100, true);
-    let grace = PolicyChange { grace: Some(SECOND), ..PolicyChange::default() };
+    let grace = vec![Setting::Grace(Some(SECOND))];
     play.command(PoolCommand::Configure(grace));
     play.advance(60 * SECOND);
     assert_eq!(play.group_signals, []);

@@ -2,6 +2,7 @@
 
 mod aftermath;
 mod history;
+mod options;
 mod pings;
 mod play;
 mod queue;
@@ -284,7 +285,7 @@ fn a_death_before_the_ack_tells_what_the_worker_last_wrote_and_one_after_it_does
 #[test]
 fn a_number_among_other_options_is_answered_as_a_resize() {
     let mut play = Play::steady(plain_policy(2));
-    let change = PolicyChange { workers: Some(3), seconds: Some(2 * SECOND), ..PolicyChange::default() };
+    let change = vec![Setting::Workers(3), Setting::Seconds(2 * SECOND)];
     play.command(PoolCommand::Configure(change));
     assert_eq!(play.take_spawned().len(), 1);
     assert_eq!(

@@ -55,7 +55,7 @@ fn the_time_to_stop_counts_from_the_signal() {
 fn a_shorter_time_to_stop_does_not_kill_who_was_not_asked() {
     let mut play = Play::steady(retiring(2));
     play.command(PoolCommand::Dec(1));
-    let change = PolicyChange { grace: Some(SECOND), ..PolicyChange::default() };
+    let change = vec![Setting::Grace(Some(SECOND))];
     play.command(PoolCommand::Configure(change));
     play.advance(2 * SECOND);
     assert_eq!(play.take_signals(), []);

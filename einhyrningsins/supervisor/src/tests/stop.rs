@@ -178,7 +178,7 @@ fn a_new_signal_timeout_holds_for_workers_that_stop_already() {
     play.command(PoolCommand::Dec(1));
     play.signals.clear();
     play.advance(5 * SECOND);
-    let change = PolicyChange { grace: Some(8 * SECOND), ..PolicyChange::default() };
+    let change = vec![Setting::Grace(Some(8 * SECOND))];
     play.command(PoolCommand::Configure(change));
     play.advance(2 * SECOND);
     assert_eq!(play.signals, []);

@@ -266,7 +266,7 @@ fn a_higher_bound_lets_an_upgrade_go_on_at_once() {
     let mut play = Play::steady(Policy { unacked_max: 1, ..plain_policy(3) });
     play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     assert_eq!(play.take_spawned().len(), 1);
-    let change = PolicyChange { unacked_max: Some(3), ..PolicyChange::default() };
+    let change = vec![Setting::Unacked { max: 3, by_cpus: None }];
     play.command(PoolCommand::Configure(change));
     assert_eq!(play.take_spawned().len(), 2);
 }
@@ -277,8 +277,7 @@ fn a_bound_that_follows_boots_again_knows_them_and_forgets_the_pressure() {
     play.command(PoolCommand::Upgrade(UpgradePlan::default()));
     play.feed(Event::BootLoad(BootLoad { is_pressed: true, filling: Some(4), ..BootLoad::default() }));
     assert_eq!(play.take_spawned().len(), 1);
-    let bound =
-        |max, cpus| PolicyChange { unacked_max: Some(max), unacked_by_cpus: cpus, ..PolicyChange::default() };
+    let bound = |max, by_cpus| vec![Setting::Unacked { max, by_cpus }];
     play.command(PoolCommand::Configure(bound(2, None)));
     assert_eq!(play.take_spawned().len(), 1, "two at a time");
     play.command(PoolCommand::Configure(bound(100, Some(1))));

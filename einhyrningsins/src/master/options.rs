@@ -1,0 +1,389 @@
+//! The options file: read at the start and before each upgrade.
+//!
+//! It says what an upgrade changes, and the core changes it: when the upgrade begins to replace workers, and back if it turns
+//! back. Then this part goes back to what was read before, so that the next upgrade sees the same change again. `Policy` is
+//! the owner of the values; here are the lines that they came from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use einhorn_proto::{
+    MaxUnacked, OptionChange, OptionEffect, OptionStatus, Options as Answer, PastOutcome, visible_line,
+};
+use einhyrningsins_supervisor::{Generation, OptionsChange, Policy, RolloutRecord, Setting};
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{self, BadLine, Given, Merged, OptionLine};
+use crate::config::{self, CommandLine};
+use crate::forms;
+
+/// The options that change while the master runs, and their values in a policy. Every other one takes effect at the next
+/// start.
+const CHANGEABLE: [(&str, ValueOf); 13] = [
+    ("number", |policy| Setting::Workers(policy.workers)),
+    ("seconds", |policy| Setting::Seconds(policy.seconds)),
+    ("retries", |policy| Setting::Retries(policy.retries)),
+    ("max_unacked", |policy| Setting::Unacked { max: policy.unacked_max, by_cpus: policy.unacked_by_cpus }),
+    ("max_upgrade_additional", |policy| Setting::UpgradeAdditional(policy.upgrade_additional_max)),
+    ("signal_timeout", |policy| Setting::Grace(policy.grace)),
+    ("drain_warning", |policy| Setting::DrainWarning(policy.drain_warning)),
+    ("shrink_grace", |policy| Setting::ShrinkGrace(policy.shrink_grace)),
+    ("max_age", |policy| Setting::MaxAge(policy.recycling.max_age)),
+    ("max_rss", |policy| Setting::MaxRss(policy.recycling.max_rss_bytes)),
+    ("ping_timeout", |policy| Setting::PingTimeout(policy.recycling.ping_timeout)),
+    ("check", |policy| Setting::Check(policy.check.clone())),
+    ("check_timeout", |policy| Setting::CheckTimeout(policy.check_timeout)),
+];
+
+/// Takes the value of an option from a policy.
+type ValueOf = fn(&Policy) -> Setting;
+
+/// The longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Characters of a value that a report repeats.
+const VALUE_CHARS_MAX: usize = 200;
+
+/// The group and others may write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Why the file cannot be used; its name comes first.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OptionsError {
+    #[error("{}: it cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: it is not a regular file", path.display())]
+    NotRegular { path: PathBuf },
+    #[error("{}: it belongs to user {owner}, and must belong to root or the master's user", path.display())]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("{}: others may write to it (mode {mode:o}); \"chmod go-w\" ends that", path.display())]
+    Mode { path: PathBuf, mode: u32 },
+    #[error("{}: it is longer than {FILE_BYTES_MAX} bytes", path.display())]
+    TooLong { path: PathBuf },
+    #[error("{}: it is not UTF-8", path.display())]
+    NotText { path: PathBuf },
+    #[error("{}:{}: {bad}", path.display(), bad.line)]
+    Line { path: PathBuf, bad: BadLine },
+    #[error("{}: with the command line: {fault}", path.display())]
+    Together { path: PathBuf, fault: String },
+    #[error("the command line cannot be read again: {0}")]
+    CommandLine(String),
+}
+
+/// Lines of the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Lines {
+    /// As they were last read.
+    read: Vec<OptionLine>,
+    /// Those that the master runs with: of an option that takes effect at a start, the lines of the start.
+    in_force: Vec<OptionLine>,
+}
+
+/// The options file of a master, if it has one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Options {
+    /// Absolute.
+    #[serde(with = "forms::written")]
+    file: Option<PathBuf>,
+    #[serde(flatten)]
+    lines: Lines,
+    /// What was read for an upgrade that has yet to begin.
+    #[serde(skip)]
+    next: Option<Lines>,
+    /// The upgrade that runs, and the lines before it.
+    before: Option<(Generation, Lines)>,
+}
+
+impl Options {
+    /// Reads the file that a command line names, if it names one, and returns the command line with the lines beneath it. A
+    /// relative path starts at `directory`.
+    pub(crate) fn at_start(
+        line: CommandLine,
+        argv: &[OsString],
+        directory: &Path,
+    ) -> Result<(CommandLine, Self), OptionsError> {
+        let Some(file) = line.options_file.as_ref().map(|file| directory.join(file)) else {
+            return Ok((line, Self::default()));
+        };
+        let read = read(&file)?;
+        let line = merged(&file, argv, &read)?;
+        let lines = Lines { in_force: read.clone(), read };
+        Ok((line, Self { file: Some(file), lines, ..Self::default() }))
+    }
+
+    /// Reads the file for an upgrade: what that changes. It counts as read once the upgrade has begun.
+    pub(super) fn read_again(&mut self, argv: &[OsString]) -> Result<OptionsChange, OptionsError> {
+        let Some(file) = &self.file else { return Ok(OptionsChange::default()) };
+        let read = read(file)?;
+        // The rest of the lines must be right, too: the next start reads them.
+        merged(file, argv, &read)?;
+        let hidden = cli::hidden(argv).map_err(|answer| OptionsError::CommandLine(answer.fault()))?;
+        let (old, new) = (cli::values(&self.lines.read), cli::values(&read));
+        let in_force = next_in_force(&self.lines.in_force, &read);
+        let policy = config::policy(&merged(file, argv, &in_force)?);
+        let mut change = OptionsChange::default();
+        for id in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+            let value =
+                |values: &BTreeMap<&str, (String, _)>| values.get(id).map(|(value, _)| shortened(value));
+            if old.get(id).map(|(value, _)| value) == new.get(id).map(|(value, _)| value) {
+                continue;
+            }
+            let effect = match CHANGEABLE.iter().find(|(changeable, _)| changeable == id) {
+                _ if hidden.contains(*id) => OptionEffect::Hidden,
+                None => OptionEffect::NextStart,
+                Some((_, setting)) => {
+                    change.settings.push(setting(&policy));
+                    OptionEffect::Now
+                }
+            };
+            change.changes.push(OptionChange {
+                option: cli::option_name(id),
+                from: value(&old),
+                to: value(&new),
+                place: new.get(id).map(|(_, lines)| place(file, lines)),
+                effect,
+            });
+        }
+        self.next = Some(Lines { read, in_force });
+        Ok(change)
+    }
+
+    /// The upgrade for which the file was read begins.
+    pub(super) fn on_begun(&mut self, generation: Generation) {
+        if let Some(next) = self.next.take() {
+            self.before = Some((generation, std::mem::replace(&mut self.lines, next)));
+        }
+    }
+
+    /// A rollout has ended.
+    pub(super) fn on_ended(&mut self, rollout: &RolloutRecord) {
+        let of_rollout = self.before.take_if(|(generation, _)| *generation == rollout.generation);
+        if let Some((_, before)) = of_rollout
+            && rollout.outcome != PastOutcome::Done
+        {
+            self.lines = before;
+        }
+    }
+
+    /// The answer to `config_show`. `policy` is the core's, and `workers` the number that it was asked for.
+    pub(super) fn show(
+        &self,
+        argv: &[OsString],
+        policy: &Policy,
+        workers: u32,
+    ) -> Result<Answer, OptionsError> {
+        let wrong = |answer: cli::Answer| OptionsError::CommandLine(answer.fault());
+        let merged = Merged::new(argv, &self.lines.in_force).map_err(wrong)?;
+        let typed = cli::on_command_line(argv).map_err(wrong)?;
+        let hidden = cli::hidden(argv).map_err(wrong)?;
+        let given = config::policy(&CommandLine::from(merged.args().map_err(wrong)?));
+        let policy = Policy { workers, ..policy.clone() };
+        let (in_force, read) = (cli::values(&self.lines.in_force), cli::values(&self.lines.read));
+        let status = |Given { id, name, value }| {
+            let setting =
+                CHANGEABLE.iter().find(|(changeable, _)| *changeable == id).map(|(_, setting)| setting);
+            let by_command = setting.and_then(|setting| {
+                let (set, given) = (by_command(&setting(&policy))?, by_command(&setting(&given))?);
+                (set != given).then_some(set)
+            });
+            let lines = in_force.get(id.as_str()).filter(|_| !hidden.contains(&id));
+            let origin = match (&by_command, lines, &self.file) {
+                (Some(_), ..) => "command".to_owned(),
+                _ if typed.contains(&id) => "command line".to_owned(),
+                (None, Some((_, lines)), Some(file)) => place(file, lines),
+                _ => "default".to_owned(),
+            };
+            let text = |values: &BTreeMap<&str, (String, _)>| {
+                values.get(id.as_str()).map(|(value, _)| value.clone())
+            };
+            let (now, later) = (text(&in_force), text(&read));
+            let next = (now != later && !hidden.contains(&id))
+                .then(|| later.unwrap_or_else(|| "default".to_owned()));
+            OptionStatus { option: name, value: by_command.unwrap_or(value), origin, next }
+        };
+        Ok(Answer { options: merged.options().into_iter().map(status).collect() })
+    }
+}
+
+/// The value of an option that clients can change, as it would be typed; `None` for every other option.
+#[expect(clippy::option_option, reason = "no value is a value, too")]
+fn by_command(setting: &Setting) -> Option<Option<String>> {
+    let seconds = |time: &std::time::Duration| time.as_secs_f64().to_string();
+    match setting {
+        Setting::Workers(count) => Some(Some(count.to_string())),
+        Setting::Seconds(time) => Some(Some(seconds(time))),
+        Setting::Unacked { max, by_cpus } => Some(Some(match by_cpus {
+            Some(_) => MaxUnacked::Auto(*max).to_string(),
+            None => MaxUnacked::Count(*max).to_string(),
+        })),
+        Setting::UpgradeAdditional(max) => Some(max.map(|max| max.to_string())),
+        Setting::Grace(time) => Some(time.as_ref().map(seconds)),
+        _ => None,
+    }
+}
+
+/// The lines to run with once `read` is in force.
+fn next_in_force(in_force: &[OptionLine], read: &[OptionLine]) -> Vec<OptionLine> {
+    let (old, new) = (cli::values(in_force), cli::values(read));
+    let value = |values: &BTreeMap<&str, (String, Vec<usize>)>, id: &str| {
+        values.get(id).map(|(value, _)| value.clone())
+    };
+    let is_taken = |id: &str| {
+        CHANGEABLE.iter().any(|(changeable, _)| *changeable == id) || value(&old, id) == value(&new, id)
+    };
+    let kept = in_force.iter().filter(|line| !is_taken(&line.id));
+    kept.chain(read.iter().filter(|line| is_taken(&line.id))).cloned().collect()
+}
+
+fn merged(file: &Path, argv: &[OsString], lines: &[OptionLine]) -> Result<CommandLine, OptionsError> {
+    let args = Merged::new(argv, lines).and_then(|merged| merged.args());
+    args.map(CommandLine::from)
+        .map_err(|answer| OptionsError::Together { path: file.to_owned(), fault: answer.fault() })
+}
+
+/// Reads the lines of the file at the absolute `path`, of which only root and the master's user may be the author.
+fn read(path: &Path) -> Result<Vec<OptionLine>, OptionsError> {
+    let path_buf = || path.to_owned();
+    let unreadable = |source| OptionsError::Read { path: path_buf(), source };
+    // Do not wait for the other end of a pipe.
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path).map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(OptionsError::NotRegular { path: path_buf() });
+    }
+    if found.uid() != 0 && found.uid() != geteuid().as_raw() {
+        return Err(OptionsError::Owner { path: path_buf(), owner: found.uid() });
+    }
+    if found.mode() & OTHERS_WRITE != 0 {
+        return Err(OptionsError::Mode { path: path_buf(), mode: found.mode() & 0o7777 });
+    }
+    let mut text = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(OptionsError::TooLong { path: path_buf() });
+    }
+    let text = String::from_utf8(text).map_err(|_| OptionsError::NotText { path: path_buf() })?;
+    OptionLine::read_all(&text).map_err(|bad| OptionsError::Line { path: path_buf(), bad })
+}
+
+/// `FILE:LINE`, or `FILE:LINE,LINE`.
+fn place(file: &Path, lines: &[usize]) -> String {
+    let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
+    format!("{}:{}", file.display(), lines.join(","))
+}
+
+fn shortened(value: &str) -> String {
+    visible_line(value).chars().take(VALUE_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn argv(line: &str) -> Vec<OsString> {
+        ["einhyrningsins"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect()
+    }
+
+    /// The options of a master that was started with this file and command line.
+    fn started(text: &str, line: &str) -> (TempDir, Options) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("options"), text).unwrap();
+        let argv = argv(&format!("--options-file options {line}"));
+        let args = cli::Args::read(&argv).unwrap();
+        let (_, options) = Options::at_start(CommandLine::from(args), &argv, directory.path()).unwrap();
+        (directory, options)
+    }
+
+    fn read_again(directory: &TempDir, options: &mut Options, text: &str) -> OptionsChange {
+        std::fs::write(directory.path().join("options"), text).unwrap();
+        options.read_again(&argv("server")).unwrap()
+    }
+
+    #[test]
+    fn the_options_that_change_are_options() {
+        for (id, _) in CHANGEABLE {
+            assert!(cli::Args::command().get_arguments().any(|arg| arg.get_id() == id), "{id}");
+        }
+    }
+
+    #[test]
+    fn only_values_that_differ_from_the_last_read_change() {
+        let (directory, mut options) = started("-n 2\n-s 1\n-k\n", "server");
+        let change = read_again(&directory, &mut options, "# moved\n--number=2\n-s 3\n-t 5\n-g\n");
+        let settings = [
+            Setting::Seconds(std::time::Duration::from_secs(3)),
+            Setting::Grace(Some(std::time::Duration::from_secs(5))),
+        ];
+        assert_eq!(change.settings, settings);
+        let words: Vec<_> = change.changes.iter().map(ToString::to_string).collect();
+        let file = directory.path().join("options");
+        let file = file.display();
+        assert_eq!(
+            words,
+            [
+                format!(
+                    "option --command-socket-as-fd: not given -> true ({file}:5), takes effect at the next start"
+                ),
+                "option --kill-children-on-exit: true -> not given, takes effect at the next start"
+                    .to_owned(),
+                format!("option --seconds: 1 -> 3 ({file}:3)"),
+                format!("option --signal-timeout: not given -> 5 ({file}:4)"),
+            ]
+        );
+        options.on_begun(Generation(2));
+        assert_eq!(
+            options.lines.in_force.iter().map(|line| line.id.as_str()).collect::<Vec<_>>(),
+            ["kill_children_on_exit", "number", "seconds", "signal_timeout"]
+        );
+        assert_eq!(read_again(&directory, &mut options, "-n 2\n-s 3\n-t 5\n-g\n"), OptionsChange::default());
+        assert_eq!(
+            read_again(&directory, &mut options, "-n 2\n-t 5\n-g\n").settings,
+            [Setting::Seconds(std::time::Duration::from_secs(1))]
+        );
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_leaves_its_lines_to_the_next() {
+        let (directory, mut options) = started("-n 2\n", "server");
+        let change = read_again(&directory, &mut options, "-n 4\n");
+        options.on_begun(Generation(2));
+        let record = |generation, outcome| RolloutRecord {
+            kind: einhorn_proto::RolloutKind::Upgrade,
+            order: einhorn_proto::RolloutOrder::Smooth,
+            generation: Generation(generation),
+            from: Generation(1),
+            label: None,
+            requester: einhorn_proto::Requester::default(),
+            took: std::time::Duration::ZERO,
+            outcome,
+            reason: None,
+        };
+        options.on_ended(&record(2, PastOutcome::RolledBack));
+        assert_eq!(read_again(&directory, &mut options, "-n 4\n"), change);
+        options.on_begun(Generation(3));
+        options.on_ended(&record(3, PastOutcome::Done));
+        options.on_ended(&record(2, PastOutcome::Failed));
+        assert_eq!(read_again(&directory, &mut options, "-n 4\n"), OptionsChange::default());
+    }
+
+    #[test]
+    fn options_survive_a_handover() {
+        let (directory, mut options) = started("-n 2\n", "server");
+        read_again(&directory, &mut options, "-n 4\n");
+        options.on_begun(Generation(2));
+        let json = serde_json::to_string(&options).unwrap();
+        let mut taken_over: Options = serde_json::from_str(&json).unwrap();
+        assert_eq!((&taken_over.lines, &taken_over.before), (&options.lines, &options.before));
+        assert_eq!(read_again(&directory, &mut taken_over, "-n 4\n"), OptionsChange::default());
+    }
+}
