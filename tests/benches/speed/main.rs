@@ -9,6 +9,7 @@
 mod backlog;
 mod balance;
 mod bound;
+mod check;
 mod client;
 mod control;
 mod cpu;
@@ -37,9 +38,10 @@ use clap::builder::PossibleValuesParser;
 use results::Machine;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 14] = [
+const TOPICS: [(&str, fn()); 15] = [
     ("upgrade", upgrade::run),
     ("pace", pace::run),
+    ("check", check::run),
     ("latency", latency::run),
     ("bound", bound::run),
     ("fleet", fleet::run),
