@@ -50,8 +50,6 @@ pub struct Config {
     pub handover: HandoverSettings,
     /// The file of `--history`, absolute.
     pub history: Option<String>,
-    /// The command of `--on-event`.
-    pub on_event: Option<String>,
     /// Descriptors to hold.
     pub keep_fds: Vec<RawFd>,
     /// Descriptors to hold and to give to the workers.
@@ -223,7 +221,6 @@ impl Config {
                 has_colours: line.has_colours,
             },
             history: line.reports.history.map(|path| history_file(&start, &path)).transpose()?,
-            on_event: line.reports.on_event,
             keep_fds: args.keep_fd,
             pass_fds: args.pass_fd,
             notify_mode: args.notify_mode,
@@ -300,6 +297,7 @@ pub(crate) fn policy(line: &CommandLine) -> Policy {
         check: line.check.check.clone(),
         check_timeout: line.check.check_timeout,
         checks_first: line.check.check_first,
+        on_event: line.reports.on_event.clone(),
     }
 }
 

@@ -22,6 +22,7 @@ tests::trials! {
     a_file_that_others_may_write_or_that_is_no_file_is_refused,
     a_file_of_another_user_is_refused needs "root",
     a_bad_line_is_named_at_the_start,
+    an_upgrade_can_set_the_hook,
 }
 
 /// A master with an options file.
@@ -274,4 +275,14 @@ fn a_bad_line_is_named_at_the_start() {
     let builder = builder.option("--options-file").option(&file);
     let failed = builder.run_to_end();
     failed.assert_code(1).assert_says(&format!("{}:2: unexpected argument '--nmber'", file.display()));
+}
+
+fn an_upgrade_can_set_the_hook() {
+    let mut pool = Pool::new(1, "-n 1\n");
+    let heard = pool.file.with_file_name("heard");
+    let hook = format!("-n 1\n--on-event \"/bin/sh -c 'cat >>{}'\"\n", heard.display());
+    assert_eq!(pool.upgrade(&hook), one("--on-event", OptionEffect::Now));
+    let line =
+        pool.master.wait("the hook", |_| fs::read_to_string(&heard).ok().filter(|line| line.ends_with('\n')));
+    assert!(line.starts_with("{\"event\":\"upgrade_done\""), "{line}");
 }

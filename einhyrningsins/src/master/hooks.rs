@@ -28,8 +28,6 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// The hook, and what it has not heard of yet.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Hooks {
-    /// The command of `--on-event`.
-    command: Option<String>,
     waiting: VecDeque<Event>,
     /// The event that the hook runs for, or ran for last.
     heard: Option<Name>,
@@ -54,6 +52,8 @@ enum Name {
 struct Event {
     name: Name,
     notice: Notice,
+    /// The command that was set then.
+    command: String,
     /// UTC, as in RFC 3339.
     at: String,
     /// The generation that served then.
@@ -82,14 +82,9 @@ struct MasterOfLine<'a> {
 }
 
 impl Hooks {
-    /// Runs `command`, if there is one.
-    pub(crate) fn new(command: Option<String>) -> Self {
-        Self { command, ..Self::default() }
-    }
-
     /// An event of the pool, which the hook hears of in its turn if it is one of those that it hears of.
     pub(super) fn on_notice(&mut self, notice: &Notice, core: &Supervisor, log: &mut Log) {
-        if self.command.is_some()
+        if let Some(command) = &core.policy().on_event
             && let Some(name) = Name::of(notice)
         {
             let serving = core.summary(forms::now()).generation.0;
@@ -97,6 +92,7 @@ impl Hooks {
                 Event {
                     name,
                     notice: notice.clone(),
+                    command: command.clone(),
                     at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
                     serving,
                     count: 1,
@@ -134,7 +130,7 @@ impl Hooks {
     /// The next run, if an event waits.
     pub(super) fn next(&mut self, master: Option<&str>) -> Option<OwnJob> {
         let event = self.waiting.pop_front()?;
-        self.run(&event, master)
+        Some(self.run(&event, master))
     }
 
     /// The last run of a master that ends. The hook does not hear of the other events that wait.
@@ -144,15 +140,15 @@ impl Hooks {
         if others > 0 {
             log.warn(format_args!("the master ends, and {others} events before the last still wait for the hook, which is not told of them"));
         }
-        self.run(&event, master)
+        Some(self.run(&event, master))
     }
 
-    fn run(&mut self, event: &Event, master: Option<&str>) -> Option<OwnJob> {
+    fn run(&mut self, event: &Event, master: Option<&str>) -> OwnJob {
         self.heard = Some(event.name);
         let mut stdin = serde_json::to_vec(&event.line(master)).unwrap_or_default();
         stdin.push(b'\n');
         let env = vec![("EINHORN_EVENT".to_owned(), event.name.to_string())];
-        Some(OwnJob { key: JobKey::Hook, command: self.command.clone()?, stdin, timeout: TIMEOUT, env })
+        OwnJob { key: JobKey::Hook, command: event.command.clone(), stdin, timeout: TIMEOUT, env }
     }
 
     /// The hook has ended.
@@ -252,12 +248,12 @@ mod tests {
                 file: None,
                 has_colours: None,
             };
-            Self { hooks: Hooks::new(Some("hook".to_owned())), log: Log::open(config) }
+            Self { hooks: Hooks::default(), log: Log::open(config) }
         }
 
         fn add(&mut self, notice: Notice) {
-            let (name, at) = (Name::of(&notice).unwrap(), String::new());
-            self.hooks.add(Event { name, notice, at, serving: 1, count: 1 }, &mut self.log);
+            let (name, at, command) = (Name::of(&notice).unwrap(), String::new(), "hook".to_owned());
+            self.hooks.add(Event { name, notice, command, at, serving: 1, count: 1 }, &mut self.log);
         }
 
         fn waiting(&self) -> Vec<(Name, u32)> {
@@ -352,7 +348,7 @@ mod tests {
         play.add(death(7, false, 1));
         let state = serde_json::to_string(&play.hooks).unwrap();
         let hooks: Hooks = serde_json::from_str(&state).unwrap();
-        assert_eq!((hooks.waiting.len(), hooks.command.as_deref()), (2, Some("hook")));
+        assert_eq!((hooks.waiting.len(), hooks.waiting[0].command.as_str()), (2, "hook"));
         assert_eq!(hooks.waiting[1].notice, death(7, false, 1));
     }
 }

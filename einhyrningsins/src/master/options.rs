@@ -25,7 +25,7 @@ use crate::forms;
 
 /// The options that change while the master runs, and their values in a policy. Every other one takes effect at the next
 /// start.
-const CHANGEABLE: [(&str, ValueOf); 13] = [
+const CHANGEABLE: [(&str, ValueOf); 14] = [
     ("number", |policy| Setting::Workers(policy.workers)),
     ("seconds", |policy| Setting::Seconds(policy.seconds)),
     ("retries", |policy| Setting::Retries(policy.retries)),
@@ -39,6 +39,7 @@ const CHANGEABLE: [(&str, ValueOf); 13] = [
     ("ping_timeout", |policy| Setting::PingTimeout(policy.recycling.ping_timeout)),
     ("check", |policy| Setting::Check(policy.check.clone())),
     ("check_timeout", |policy| Setting::CheckTimeout(policy.check_timeout)),
+    ("on_event", |policy| Setting::OnEvent(policy.on_event.clone())),
 ];
 
 /// Takes the value of an option from a policy.

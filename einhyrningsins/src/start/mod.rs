@@ -161,7 +161,7 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
         groups: Groups::default(),
         history: history_file.read(&mut log),
         history_file,
-        hooks: Hooks::new(config.on_event),
+        hooks: Hooks::default(),
         options,
         jobs: Jobs::default(),
         trial: Trial::default(),

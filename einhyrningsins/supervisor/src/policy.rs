@@ -63,6 +63,9 @@ pub struct Policy {
     /// Whether the release of the first start is checked, too.
     #[serde(default, skip_serializing_if = "is_default")]
     pub checks_first: bool,
+    /// The command that hears of the main events; the shell runs it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_event: Option<String>,
 }
 
 /// How long a check may take where nothing else is asked for. Source: this program; einhyrningsins(1), `--check-timeout`.
@@ -182,6 +185,8 @@ pub enum Setting {
     Check(Option<String>),
     /// How long a check may take.
     CheckTimeout(Duration),
+    /// The command that hears of the main events. Holds for those that come.
+    OnEvent(Option<String>),
 }
 
 /// What an upgrade changes of the options. It takes effect when the first worker is replaced, and is undone if the upgrade
@@ -265,6 +270,7 @@ impl Supervisor {
             Setting::CheckTimeout(timeout) => {
                 Setting::CheckTimeout(replace(&mut policy.check_timeout, timeout))
             }
+            Setting::OnEvent(command) => Setting::OnEvent(replace(&mut policy.on_event, command)),
         }
     }
 
@@ -313,6 +319,7 @@ impl Policy {
             Setting::PingTimeout(_) => Setting::PingTimeout(ping_timeout),
             Setting::Check(_) => Setting::Check(self.check.clone()),
             Setting::CheckTimeout(_) => Setting::CheckTimeout(self.check_timeout),
+            Setting::OnEvent(_) => Setting::OnEvent(self.on_event.clone()),
         }
     }
 }

@@ -76,6 +76,7 @@ impl World {
             check: (dice.u32(..3) == 0).then(String::new),
             check_timeout: Duration::from_millis(dice.u64(1..4000)),
             checks_first: dice.bool(),
+            on_event: None,
         };
         let trouble = [0, 0, 5, 40][dice.usize(..4)];
         let log = vec![format!("{policy:?} trouble {trouble}")];

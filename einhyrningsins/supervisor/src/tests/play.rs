@@ -69,6 +69,7 @@ pub(in super::super) fn plain_policy(workers: u32) -> Policy {
         check: None,
         check_timeout: CHECK_TIMEOUT,
         checks_first: false,
+        on_event: None,
     }
 }
 
