@@ -1,4 +1,4 @@
-//! The start of a job: what to execute, with which environment, as whom.
+//! The start of a job: finds its program, builds its environment, and spawns its leader.
 
 use std::env;
 use std::ffi::{CString, OsStr, OsString};

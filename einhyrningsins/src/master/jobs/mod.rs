@@ -9,6 +9,7 @@
 
 mod launch;
 mod output;
+mod owners;
 #[cfg(test)]
 mod tests;
 
@@ -65,7 +66,7 @@ impl fmt::Display for JobKey {
     }
 }
 
-/// As whom a job runs.
+/// The user, directory and environment of a job.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RunsAs {
     /// As a worker of this generation: its user, directory, environment and limits.
@@ -257,7 +258,7 @@ impl Jobs {
         let Some(job) = self.running.iter_mut().find(|job| job.leader == child) else {
             return self.was_killed(child);
         };
-        // Somebody in it may have become another user, whom the master may not signal.
+        // The kernel refuses this if every process left in the group belongs to another user.
         let _ = signal_led_by(child, Some(Signal::SIGKILL));
         job.is_reaped = true;
         true
