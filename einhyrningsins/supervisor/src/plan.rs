@@ -392,7 +392,7 @@ impl Rollout {
         self.waiters.retain(|waiter| waiter.request != request);
     }
 
-    /// What its release is to be checked by, once.
+    /// Takes the command that checks its release; `None` once it was taken.
     pub(crate) fn take_check(&mut self) -> Option<String> {
         self.check.take()
     }

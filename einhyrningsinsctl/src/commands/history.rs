@@ -93,7 +93,7 @@ fn kind(rollout: &PastRollout) -> &'static str {
     }
 }
 
-/// The user, and behind the one who has logged in the one as whom that asked.
+/// Who asked: a user, or `LOGIN as USER` if somebody who logged in as LOGIN asked with the rights of USER.
 fn who(requester: &Requester, name_of: &mut impl FnMut(u32) -> String) -> String {
     match (requester.login_uid, requester.uid) {
         (Some(login), Some(uid)) if login != uid => format!("{} as {}", name_of(login), name_of(uid)),
