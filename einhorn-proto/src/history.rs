@@ -35,10 +35,13 @@ pub struct PastRollout {
     /// Who asked for it; of several, the first.
     #[serde(default)]
     pub requester: Requester,
-    /// How long it took, in milliseconds, from the first worker that it replaced to its end.
+    /// How long it took, in milliseconds, from the first worker that it replaced, or from the start of its check, to its end.
     pub took_ms: u64,
     /// How it ended.
     pub outcome: PastOutcome,
+    /// Whether it ended before it touched a worker.
+    #[serde(default, rename = "untouched", skip_serializing_if = "std::ops::Not::not")]
+    pub is_untouched: bool,
     /// Why it failed, was aborted or was superseded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -287,11 +287,16 @@ pub struct Serving {
     pub new: u32,
     /// How many workers there are to be.
     pub wanted: u32,
+    /// Whether it ended before it touched a worker.
+    pub is_untouched: bool,
 }
 
 impl fmt::Display for Serving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, old, generation, new, wanted } = self;
+        let Self { from, old, generation, new, wanted, is_untouched } = self;
+        if *is_untouched {
+            f.write_str("no worker was touched: ")?;
+        }
         match new {
             0 => write!(f, "{old} of {wanted} workers of generation {from} serve"),
             new => write!(f, "{old} workers of generation {from} and {new} of generation {generation} serve"),

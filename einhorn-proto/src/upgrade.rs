@@ -110,6 +110,9 @@ pub struct UpgradeReport {
     pub kind: RolloutKind,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether it ended before it touched a worker. `rolled_back` then means that there was nothing to roll back.
+    #[serde(default, rename = "untouched", skip_serializing_if = "std::ops::Not::not")]
+    pub is_untouched: bool,
     /// The new generation, whether or not it serves now.
     pub generation: u64,
     /// Why it failed.

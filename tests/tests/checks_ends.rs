@@ -171,7 +171,19 @@ fn an_abort_ends_the_check() {
     let mut deploy = Deploy::new("", |builder| builder);
     let checked = deploy.begin();
     deploy.master.ctl(["upgrade", "--abort"]).assert_code(0);
-    deploy.assert_failed(checked, &["abort"]);
+    let rollouts = deploy.master.control().ask("history", &[]);
+    let rollouts: einhorn_proto::History = tests::control::typed(rollouts);
+    assert!(rollouts.rollouts.iter().all(|rollout| rollout.is_untouched), "{rollouts:?}");
+    for (question, answer) in
+        [("history", "  no worker touched  "), ("status", "failed before it touched a worker")]
+    {
+        let shown = deploy.master.ctl([question]);
+        assert!(shown.stdout.contains(answer), "{shown}");
+    }
+    deploy
+        .master
+        .wait_log("an abort was asked for; no worker was touched: 2 of 2 workers of generation 1 serve");
+    deploy.assert_failed(checked, &["abort", "no worker was touched"]);
 }
 
 fn a_stop_ends_the_check() {
@@ -179,7 +191,7 @@ fn a_stop_ends_the_check() {
     let Checked { upgrade, trial, command } = deploy.begin();
     drop(deploy.load.stop());
     deploy.master.ctl(["die"]).assert_code(0);
-    finished(upgrade).assert_code(1);
+    finished(upgrade).assert_code(1).assert_says("no worker was touched");
     deploy.master.wait_exit_code(0);
     assert!(!command.is_alive() && !trial.is_alive(), "{}", deploy.master);
     assert!(!trial_directory(&deploy.master).exists(), "{}", deploy.master);

@@ -18,7 +18,7 @@ use crate::{RequestErrorKind, Target};
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
 ///    reply; `wait`, `keep_master`, `drained`, `label`, `check`, `no_check`, `soak_check`, `every` and `soak_failures` in `upgrade`;
-///    `history`; `left` and `check` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
+///    `history`; `left` and `check` and `untouched` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
 ///    `auto` as `max_unacked` of `config`; `unsignallable` of a worker; `ending` of one that drained;
 ///    the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`;
 ///    `config_show`; `options` in the report of a rollout; the event `option_changed`;

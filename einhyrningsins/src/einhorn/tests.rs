@@ -12,6 +12,7 @@ fn notice() -> Notice {
 
 fn ended(outcome: Outcome, reason: Option<&str>) -> LastReply {
     let report = UpgradeReport {
+        is_untouched: false,
         kind: RolloutKind::Upgrade,
         outcome,
         generation: 2,

@@ -367,6 +367,7 @@ mod tests {
             requester: einhorn_proto::Requester::default(),
             took: std::time::Duration::ZERO,
             outcome,
+            is_untouched: false,
             reason: None,
         };
         options.on_ended(&record(2, PastOutcome::RolledBack));

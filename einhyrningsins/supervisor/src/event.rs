@@ -359,6 +359,8 @@ pub struct RolloutRecord {
     pub took: Duration,
     /// How it ended.
     pub outcome: PastOutcome,
+    /// Whether it ended before it touched a worker.
+    pub is_untouched: bool,
     /// Why it failed, was aborted or was superseded.
     pub reason: Option<String>,
 }

@@ -144,7 +144,12 @@ pub(crate) enum Stage {
         check: Option<Checking>,
     },
     /// It has failed, and what it had replaced is replaced again.
-    RollingBack { failure: UpgradeFailure },
+    RollingBack {
+        failure: UpgradeFailure,
+        /// Whether it had not begun to replace workers, and ends at once.
+        #[serde(default, skip_serializing_if = "is_default")]
+        is_untouched: bool,
+    },
 }
 
 /// The slots that try a new release.
@@ -344,7 +349,11 @@ impl Rollout {
 
     /// Whether nothing was replaced yet, by this one or by one that it superseded.
     pub(crate) fn is_untouched(&self) -> bool {
-        matches!(self.stage, Stage::Resolving | Stage::Trying) && self.superseded.is_empty()
+        match self.stage {
+            Stage::Resolving | Stage::Trying => self.superseded.is_empty(),
+            Stage::Replacing | Stage::Soaking { .. } => false,
+            Stage::RollingBack { is_untouched, .. } => is_untouched,
+        }
     }
 
     /// What a new slot is to run, while it goes on: with canaries, or in a rollback, the previous release.
@@ -491,7 +500,7 @@ impl Rollout {
 
     /// It goes back.
     pub(crate) fn turn_back(&mut self, failure: UpgradeFailure) {
-        self.stage = Stage::RollingBack { failure };
+        self.stage = Stage::RollingBack { failure, is_untouched: self.is_untouched() };
         self.attempts.clear();
         self.retries.clear();
     }

@@ -214,7 +214,7 @@ impl Supervisor {
             slot.successor().into_iter().for_each(|id| self.cull(id, DrainReason::RollbackFailed));
         }
         if let Some(rollout) = self.tables.plan.rollout_mut()
-            && let Stage::RollingBack { failure } = rollout.stage()
+            && let Stage::RollingBack { failure, .. } = rollout.stage()
         {
             let first = failure.clone().into();
             rollout.turn_back(UpgradeFailure::Rollback { first, slot: slot.0, death });
@@ -268,6 +268,7 @@ impl Supervisor {
             requester: rollout.requester().clone(),
             took: rollout.since().map_or(Duration::ZERO, |since| self.now - since),
             outcome,
+            is_untouched: rollout.is_untouched(),
             reason,
         });
         self.actions.push(Action::Record { rollout });
@@ -305,6 +306,7 @@ impl Supervisor {
             generation: report.generation,
             new: report.upgraded,
             wanted: report.wanted,
+            is_untouched: report.is_untouched,
         };
         Notice::UpgradeFailed {
             kind: report.kind,
@@ -316,12 +318,13 @@ impl Supervisor {
 
     fn report(&self, rollout: &Rollout, outcome: Outcome) -> UpgradeReport {
         let failure = match rollout.stage() {
-            Stage::RollingBack { failure } => Some(failure),
+            Stage::RollingBack { failure, .. } => Some(failure),
             Stage::Resolving | Stage::Trying | Stage::Replacing | Stage::Soaking { .. } => None,
         };
         UpgradeReport {
             kind: rollout.kind(),
             outcome,
+            is_untouched: rollout.is_untouched(),
             generation: rollout.to().0,
             reason: failure.map(|failure| format!("{failure}")),
             death: failure.and_then(UpgradeFailure::death).cloned(),

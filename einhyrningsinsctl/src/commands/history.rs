@@ -63,11 +63,13 @@ fn table(rollouts: &[PastRollout], name_of: &mut impl FnMut(u32) -> String) -> T
         ("REASON", Align::Left),
     ]);
     for rollout in rollouts {
-        let (outcome, style) = match rollout.outcome {
-            PastOutcome::Done => ("done", Style::Good),
-            PastOutcome::RolledBack => ("rolled back", Style::Bad),
-            PastOutcome::Failed => ("failed", Style::Bad),
-            PastOutcome::Superseded => ("superseded", Style::Busy),
+        let (outcome, style) = match (rollout.outcome, rollout.is_untouched) {
+            (PastOutcome::Done, _) => ("done", Style::Good),
+            (PastOutcome::RolledBack, false) => ("rolled back", Style::Bad),
+            (PastOutcome::RolledBack | PastOutcome::Failed, true) => ("no worker touched", Style::Bad),
+            (PastOutcome::Failed, false) => ("failed", Style::Bad),
+            (PastOutcome::Superseded, false) => ("superseded", Style::Busy),
+            (PastOutcome::Superseded, true) => ("superseded, no worker touched", Style::Busy),
         };
         table.row(vec![
             Span::plain(&rollout.ended_at),
@@ -133,6 +135,7 @@ mod tests {
             requester,
             took_ms: 4_100,
             outcome: PastOutcome::Done,
+            is_untouched: false,
             reason: None,
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, FromArgMatches};
 use einhorn_proto::{
-    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, UpgradeStage,
-    WORKERS_MAX, parse_label, parse_seconds_above_zero, visible_line,
+    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, WORKERS_MAX, parse_label,
+    parse_seconds_above_zero, visible_line,
 };
 
 use super::bar::bar;
@@ -242,17 +242,12 @@ fn what_was_done(report: &UpgradeReport) -> String {
         Outcome::Done => {
             "the new release serves, and the old one is not gone; \"status\" shows what is left".to_owned()
         }
-        Outcome::RolledBack if is_untouched(report) => "no worker was touched".to_owned(),
+        Outcome::RolledBack if report.is_untouched => "no worker was touched".to_owned(),
         Outcome::RolledBack => {
             format!("rolled back: no worker runs generation {}", report.generation)
         }
         Outcome::Failed => "not rolled back; \"status\" shows which worker runs what".to_owned(),
     }
-}
-
-/// Whether the check of the release failed before it replaced a worker.
-fn is_untouched(report: &UpgradeReport) -> bool {
-    report.check.as_ref().is_some_and(|check| check.stage == UpgradeStage::Checking)
 }
 
 /// The last output of the check that failed, and of the worker that made the upgrade fail, if the master captures that.
@@ -371,6 +366,8 @@ mod tests {
     #[test]
     fn a_failure_shows_whether_it_was_rolled_back() {
         assert_eq!(what_was_done(&report(Outcome::RolledBack)), "rolled back: no worker runs generation 8");
+        let untouched = UpgradeReport { is_untouched: true, ..report(Outcome::RolledBack) };
+        assert_eq!(what_was_done(&untouched), "no worker was touched");
         assert_eq!(
             what_was_done(&report(Outcome::Failed)),
             "not rolled back; \"status\" shows which worker runs what"

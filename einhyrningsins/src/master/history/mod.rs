@@ -34,8 +34,8 @@ pub(crate) struct History(VecDeque<PastRollout>);
 impl History {
     /// Adds a rollout that has ended. `own_name` is the name of its release where no client gave a label.
     pub(super) fn add(&mut self, rollout: RolloutRecord, own_name: Option<String>) {
-        let RolloutRecord { kind, order, generation, from, label, requester, took, outcome, reason } =
-            rollout;
+        let RolloutRecord { kind, order, generation, from, label, requester, .. } = rollout;
+        let RolloutRecord { took, outcome, is_untouched, reason, .. } = rollout;
         if self.0.len() == ROLLOUTS_MAX {
             self.0.pop_front();
         }
@@ -49,6 +49,7 @@ impl History {
             requester,
             took_ms: milliseconds(took),
             outcome,
+            is_untouched,
             reason: reason.map(|reason| bounded(&reason, REASON_CHARS_MAX)),
         });
     }
@@ -93,6 +94,7 @@ mod tests {
             requester: Requester::default(),
             took: Duration::from_millis(1_500),
             outcome: PastOutcome::Done,
+            is_untouched: false,
             reason: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Releases that are checked before they replace a worker.
 
-use einhorn_proto::{DrainReason, Outcome, UpgradeStage};
+use einhorn_proto::{DrainReason, Outcome, PastOutcome, UpgradeStage};
 
 use super::*;
 use crate::tests::play::{Play, TRIAL};
@@ -79,8 +79,47 @@ fn a_trial_worker_is_tried_once() {
     assert_eq!(play.spawned, []);
     let report = play.reports.pop().unwrap();
     assert_eq!(report.death.and_then(|death| death.pid), Some(trial));
-    assert_eq!(report.check.map(|check| check.stage), Some(UpgradeStage::Checking), "no worker was touched");
+    assert_eq!(report.check.map(|check| check.stage), Some(UpgradeStage::Checking));
+    assert!(report.is_untouched && play.records[0].is_untouched);
     assert_eq!((report.outcome, play.undrained()), (Outcome::RolledBack, vec![(0, 100, 1)]));
+}
+
+#[test]
+fn an_upgrade_that_ends_while_its_release_is_checked_has_touched_no_worker() {
+    let stop = PoolCommand::Stop { how: Stop::Gracefully, why: "test".into() };
+    for (end, outcome) in [
+        (PoolCommand::Abort, PastOutcome::RolledBack),
+        (PoolCommand::Rollback, PastOutcome::RolledBack),
+        (stop, PastOutcome::RolledBack),
+        (upgrade(), PastOutcome::Superseded),
+    ] {
+        let (mut play, ..) = checking(Policy { upgrade_restarts: true, ..checked(2) });
+        play.command(end.clone());
+        let [record] = &play.records[..] else { panic!("{end:?}") };
+        assert_eq!((record.is_untouched, record.outcome), (true, outcome), "{end:?}");
+        let is_told = |notice: &Notice| match notice {
+            Notice::UpgradeFailed { serving, .. } => {
+                serving == "no worker was touched: 2 of 2 workers of generation 1 serve"
+            }
+            _ => outcome == PastOutcome::Superseded,
+        };
+        assert!(play.notices.iter().any(is_told), "{end:?}: {:?}", play.notices);
+        let reports = play.reports.iter();
+        assert!(reports.clone().all(|report| report.is_untouched), "{end:?}: {:?}", play.reports);
+    }
+}
+
+#[test]
+fn an_upgrade_that_fails_later_has_touched_workers() {
+    let (mut play, ..) = checking(checked(2));
+    play.end_job(JobOutcome::Passed);
+    play.command(PoolCommand::Abort);
+    for pid in play.take_spawned() {
+        play.ack(pid);
+    }
+    let report = play.reports.pop().unwrap();
+    assert_eq!((report.outcome, report.is_untouched), (Outcome::RolledBack, false));
+    assert!(!play.records[0].is_untouched);
 }
 
 #[test]

@@ -141,6 +141,7 @@ fn last_line(last: &LastUpgrade) -> Line {
     let LastUpgrade { report, ended_ms } = last;
     let end = match report.outcome {
         Outcome::Done => "done",
+        Outcome::RolledBack if report.is_untouched => "failed before it touched a worker",
         Outcome::RolledBack => "failed and rolled back",
         Outcome::Failed => "failed, and not rolled back",
     };
