@@ -42,6 +42,9 @@ pub struct PastRollout {
     /// Whether it ended before it touched a worker.
     #[serde(default, rename = "untouched", skip_serializing_if = "std::ops::Not::not")]
     pub is_untouched: bool,
+    /// Who aborted or superseded it, or stopped the master meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<Requester>,
     /// Why it failed, was aborted or was superseded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -84,7 +87,7 @@ impl From<Outcome> for PastOutcome {
     }
 }
 
-/// Who asked for a rollout: a client of the control socket, or the sender of a signal. Each field is missing if it is not
+/// Who asked for a rollout, or ended it: a client of the control socket, or the sender of a signal. Each field is missing if it is not
 /// known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {

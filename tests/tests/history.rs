@@ -18,6 +18,7 @@ use tests::{Finished, Gate, Master, MasterBuilder, Releases, Successor, binaries
 tests::trials! {
     deploys_of_a_day_are_listed_with_who_asked_and_how_they_ended_and_outlive_a_reload,
     a_failed_an_aborted_and_an_impossible_deploy_are_listed_with_their_reason,
+    an_upgrade_that_a_stop_ends_is_listed_with_who_sent_the_signal,
     an_upgrade_that_replaces_the_master_first_is_listed_for_the_client_that_asked_the_old_one,
     upgrades_that_run_or_wait_during_a_reload_are_listed_for_those_who_asked_before_it,
     the_login_user_is_listed_if_somebody_has_logged_in,
@@ -156,8 +157,11 @@ fn a_failed_an_aborted_and_an_impossible_deploy_are_listed_with_their_reason() {
     assert!(reasons[0].contains("exited with status 9") && reasons[0].contains("3 tries"), "{reasons:?}");
     assert!(reasons[1].contains("an abort was asked for"), "{reasons:?}");
     assert!(reasons[2].contains("No such file or directory"), "{reasons:?}");
+    let ended_by: Vec<_> = rollouts.iter().map(|rollout| rollout.ended_by.as_ref()).collect();
+    assert_eq!(ended_by, [None, Some(&rollouts[1].requester), None], "the same user and program");
     assert_eq!(rollouts[1].order, RolloutOrder::Canary);
-    assert_shown(&master, &["exited with status 9", "rolled back"]);
+    assert_shown(&master, &["exited with status 9", "rolled back", "an abort was asked for (by "]);
+    assert_shown(&master, &[" with einhyrningsinsctl)"]);
 }
 
 fn an_upgrade_that_replaces_the_master_first_is_listed_for_the_client_that_asked_the_old_one() {
@@ -271,6 +275,26 @@ fn upgrades_of_einhorns_clients_are_listed_though_they_were_answered_at_once() {
     let outcomes: Vec<_> = rollouts.iter().map(|rollout| (rollout.generation, rollout.outcome)).collect();
     assert_eq!(outcomes, [(2, PastOutcome::Superseded), (3, PastOutcome::Done)], "{master}");
     assert!(rollouts.iter().all(|rollout| rollout.requester.uid == Some(getuid().as_raw())), "{rollouts:?}");
+}
+
+fn an_upgrade_that_a_stop_ends_is_listed_with_who_sent_the_signal() {
+    let builder = builder();
+    let file = builder.file("history");
+    let mut master = builder.option("--history").option(&file).start();
+    master.ctl(["upgrade", "--canary", "1", "--no-wait"]).assert_code(0);
+    master.wait_status("the soak", |status| {
+        status.upgrade.as_ref().is_some_and(|upgrade| upgrade.stage == UpgradeStage::Soaking)
+    });
+    master.signal(Signal::SIGTERM);
+    master.wait_exit_code(0);
+    let line = wait_lines(&file, 1).pop().flatten().expect("a whole line");
+    assert_eq!((line.outcome, line.reason.as_deref()), (PastOutcome::Failed, Some("the master is stopping")));
+    let ended_by = line.ended_by.expect("who ended it");
+    let name = fs::read_to_string("/proc/self/comm").expect("our name");
+    assert_eq!(
+        (ended_by.signal.as_deref(), ended_by.uid, ended_by.process.as_deref()),
+        (Some("SIGTERM"), Some(getuid().as_raw()), Some(name.trim()))
+    );
 }
 
 /// Waits until the file has so many whole lines, and gives them; of one that a crash has cut, `None`.

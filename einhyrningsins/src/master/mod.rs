@@ -340,6 +340,8 @@ impl Master {
             if matches!(command, PoolCommand::Upgrade(_) | PoolCommand::Hangup) {
                 service.on_hangup();
                 requester = received.requester();
+            } else if matches!(command, PoolCommand::Stop { .. }) {
+                requester = received.requester();
             }
             self.feed(Event::Command { request: None, requester, command });
         }

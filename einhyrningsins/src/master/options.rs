@@ -368,6 +368,7 @@ mod tests {
             took: std::time::Duration::ZERO,
             outcome,
             is_untouched: false,
+            ended_by: None,
             reason: None,
         };
         options.on_ended(&record(2, PastOutcome::RolledBack));

@@ -32,7 +32,7 @@ impl Supervisor {
         command: PoolCommand,
     ) {
         let answer = match command {
-            PoolCommand::Stop { how, why } => return self.on_stop(request, how, why),
+            PoolCommand::Stop { how, why } => return self.on_stop(request, requester, how, why),
             PoolCommand::Signal(signals) => {
                 let pids: Vec<_> = self.pids().collect();
                 Ok(self.send(&signals, &pids))
@@ -66,6 +66,7 @@ impl Supervisor {
             PoolCommand::Abort => match self.tables.plan.rollout_mut() {
                 Some(rollout) => {
                     rollout.join(request, Outcome::RolledBack);
+                    rollout.end_by(requester);
                     self.empty_queue(NotStarted::Aborted);
                     return self.turn_back(UpgradeFailure::Aborted);
                 }
@@ -76,6 +77,7 @@ impl Supervisor {
                 match (self.tables.plan.rollout_mut(), self.tables.releases.previous()) {
                     (Some(rollout), _) => {
                         rollout.join(request, Outcome::RolledBack);
+                        rollout.end_by(requester);
                         self.empty_queue(NotStarted::RolledBack);
                         return self.turn_back(UpgradeFailure::RolledBack);
                     }
@@ -252,7 +254,10 @@ impl Supervisor {
 
 // The end.
 impl Supervisor {
-    fn on_stop(&mut self, request: Option<RequestKey>, how: Stop, why: String) {
+    fn on_stop(&mut self, request: Option<RequestKey>, requester: Requester, how: Stop, why: String) {
+        if let Some(rollout) = self.tables.plan.rollout_mut() {
+            rollout.end_by(requester);
+        }
         let signal = match how {
             Stop::Gracefully | Stop::Escalating if self.is_draining() => {
                 if how == Stop::Escalating {

@@ -361,6 +361,8 @@ pub struct RolloutRecord {
     pub outcome: PastOutcome,
     /// Whether it ended before it touched a worker.
     pub is_untouched: bool,
+    /// Who aborted or superseded it, or stopped the master meanwhile.
+    pub ended_by: Option<Requester>,
     /// Why it failed, was aborted or was superseded.
     pub reason: Option<String>,
 }

@@ -92,6 +92,9 @@ pub(crate) struct Rollout {
     /// Who asked for it; of several, the first. The history shows it.
     #[serde(default)]
     requester: Box<Requester>,
+    /// Who ended it before its time. The history shows it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    ended_by: Option<Box<Requester>>,
     /// Whether all new workers take their slots together.
     is_fleet: bool,
     /// The slots that try the new release before the rest follows.
@@ -177,6 +180,7 @@ impl Rollout {
             superseded: BTreeSet::new(),
             order: RolloutOrder::Smooth,
             requester: Box::new(requester),
+            ended_by: None,
             is_fleet: false,
             canary: None,
             check: None,
@@ -240,6 +244,18 @@ impl Rollout {
     /// Who asked for it; of several, the first.
     pub(crate) fn requester(&self) -> &Requester {
         &self.requester
+    }
+
+    /// Somebody ends it. Once it has failed, somebody else's abort or stop does not change why.
+    pub(crate) fn end_by(&mut self, requester: Requester) {
+        if !self.is_rolling_back() {
+            self.ended_by = Some(Box::new(requester));
+        }
+    }
+
+    /// Who ended it before its time.
+    pub(crate) fn ended_by(&self) -> Option<&Requester> {
+        self.ended_by.as_deref()
     }
 
     /// Whether its report waits for the last worker that it replaces.

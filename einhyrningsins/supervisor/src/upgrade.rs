@@ -82,9 +82,10 @@ impl Supervisor {
     }
 
     /// `new` takes the place of `old`, whose successors that have no slot yet are not wanted any more.
-    fn supersede(&mut self, old: Rollout, new: Rollout) -> Rollout {
+    fn supersede(&mut self, mut old: Rollout, new: Rollout) -> Rollout {
         let (generation, by) = (old.to().0, new.to().0);
         let refusal = Refusal::Superseded { generation, by };
+        old.end_by(new.requester().clone());
         self.record_rollout(&old, PastOutcome::Superseded, Some(format!("{refusal}")));
         let (new, aborting) = new.superseding(old);
         let previous = self.tables.releases.previous();
@@ -269,6 +270,7 @@ impl Supervisor {
             took: rollout.since().map_or(Duration::ZERO, |since| self.now - since),
             outcome,
             is_untouched: rollout.is_untouched(),
+            ended_by: rollout.ended_by().cloned(),
             reason,
         });
         self.actions.push(Action::Record { rollout });

@@ -80,7 +80,7 @@ fn table(rollouts: &[PastRollout], name_of: &mut impl FnMut(u32) -> String) -> T
             Span::new(outcome, style),
             Span::plain(&who(&rollout.requester, name_of)),
             Span::plain(&with(&rollout.requester)),
-            Span::plain(rollout.reason.as_deref().unwrap_or(UNKNOWN)),
+            Span::plain(&reason(rollout, name_of)),
         ]);
     }
     table
@@ -117,6 +117,15 @@ fn with(requester: &Requester) -> String {
     }
 }
 
+/// Why it did not end as asked for, and who saw to that.
+fn reason(rollout: &PastRollout, name_of: &mut impl FnMut(u32) -> String) -> String {
+    let mut reason = rollout.reason.as_deref().unwrap_or(UNKNOWN).to_owned();
+    if let Some(by) = rollout.ended_by.as_ref().filter(|by| **by != Requester::default()) {
+        reason.push_str(&format!(" (by {} with {})", who(by, name_of), with(by)));
+    }
+    reason
+}
+
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
@@ -136,6 +145,7 @@ mod tests {
             took_ms: 4_100,
             outcome: PastOutcome::Done,
             is_untouched: false,
+            ended_by: None,
             reason: None,
         }
     }
@@ -174,6 +184,22 @@ mod tests {
                 ..rollout(2, Requester { signal: signal.clone(), ..client(None, Some(0), "systemd") })
             },
             PastRollout {
+                outcome: PastOutcome::RolledBack,
+                is_untouched: true,
+                ended_by: Some(client(Some(1001), Some(0), "einhyrningsinsc")),
+                reason: Some("an abort was asked for".to_owned()),
+                ..rollout(4, client(None, Some(0), "deploy"))
+            },
+            PastRollout {
+                outcome: PastOutcome::Failed,
+                ended_by: Some(Requester {
+                    signal: Some("SIGTERM".to_owned()),
+                    ..client(None, Some(0), "systemd")
+                }),
+                reason: Some("the master is stopping".to_owned()),
+                ..rollout(5, client(None, Some(0), "deploy"))
+            },
+            PastRollout {
                 order: RolloutOrder::Canary,
                 outcome: PastOutcome::Failed,
                 ..rollout(4, Requester { signal, uid: Some(77), ..Requester::default() })
@@ -181,12 +207,14 @@ mod tests {
             PastRollout { outcome: PastOutcome::Superseded, ..rollout(5, Requester::default()) },
         ];
         assert_snapshot!(shown(&rollouts), @r"
-        ENDED                 GEN  RELEASE  KIND      TOOK  OUTCOME      WHO            WITH                 REASON
-        2026-11-28T12:40:46Z    2  v2       smooth    4.1s  done         alice as root  einhyrningsinsctl    -
-        2026-11-28T12:40:46Z    3  -        fleet     4.1s  rolled back  alice          deploy.py            slot 0: worker 7 exited with status 1
-        2026-11-28T12:40:46Z    2  -        rollback  4.1s  done         root           SIGHUP from systemd  -
-        2026-11-28T12:40:46Z    4  -        canary    4.1s  failed       77             SIGHUP               -
-        2026-11-28T12:40:46Z    5  -        smooth    4.1s  superseded   -              -                    -
+        ENDED                 GEN  RELEASE  KIND      TOOK  OUTCOME            WHO            WITH                 REASON
+        2026-11-28T12:40:46Z    2  v2       smooth    4.1s  done               alice as root  einhyrningsinsctl    -
+        2026-11-28T12:40:46Z    3  -        fleet     4.1s  rolled back        alice          deploy.py            slot 0: worker 7 exited with status 1
+        2026-11-28T12:40:46Z    2  -        rollback  4.1s  done               root           SIGHUP from systemd  -
+        2026-11-28T12:40:46Z    4  -        smooth    4.1s  no worker touched  root           deploy               an abort was asked for (by alice as root with einhyrningsinsctl)
+        2026-11-28T12:40:46Z    5  -        smooth    4.1s  failed             root           deploy               the master is stopping (by root with SIGTERM from systemd)
+        2026-11-28T12:40:46Z    4  -        canary    4.1s  failed             77             SIGHUP               -
+        2026-11-28T12:40:46Z    5  -        smooth    4.1s  superseded         -              -                    -
         ");
     }
 }

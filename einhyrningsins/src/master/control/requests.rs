@@ -164,10 +164,16 @@ impl Control {
                 return None;
             }
         };
-        let begins_rollout =
-            matches!(command, PoolCommand::Upgrade(_) | PoolCommand::QueueUpgrade(_) | PoolCommand::Rollback);
+        let is_for_history = matches!(
+            command,
+            PoolCommand::Upgrade(_)
+                | PoolCommand::QueueUpgrade(_)
+                | PoolCommand::Rollback
+                | PoolCommand::Abort
+                | PoolCommand::Stop { .. }
+        );
         let requester =
-            if begins_rollout { self.clients.requester(asker.client) } else { Requester::default() };
+            if is_for_history { self.clients.requester(asker.client) } else { Requester::default() };
         let request = self.enter(asker);
         let may_join = matches!(command, PoolCommand::Follow | PoolCommand::Abort | PoolCommand::Rollback);
         if may_join && view.core.counts().is_some() {

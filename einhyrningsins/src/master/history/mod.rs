@@ -35,7 +35,7 @@ impl History {
     /// Adds a rollout that has ended. `own_name` is the name of its release where no client gave a label.
     pub(super) fn add(&mut self, rollout: RolloutRecord, own_name: Option<String>) {
         let RolloutRecord { kind, order, generation, from, label, requester, .. } = rollout;
-        let RolloutRecord { took, outcome, is_untouched, reason, .. } = rollout;
+        let RolloutRecord { took, outcome, is_untouched, ended_by, reason, .. } = rollout;
         if self.0.len() == ROLLOUTS_MAX {
             self.0.pop_front();
         }
@@ -50,6 +50,7 @@ impl History {
             took_ms: milliseconds(took),
             outcome,
             is_untouched,
+            ended_by,
             reason: reason.map(|reason| bounded(&reason, REASON_CHARS_MAX)),
         });
     }
@@ -95,6 +96,7 @@ mod tests {
             took: Duration::from_millis(1_500),
             outcome: PastOutcome::Done,
             is_untouched: false,
+            ended_by: None,
             reason: None,
         }
     }

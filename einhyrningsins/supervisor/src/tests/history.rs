@@ -21,6 +21,11 @@ fn rows(play: &Play) -> Vec<Row<'_>> {
         .collect()
 }
 
+/// Who ended each before its time.
+fn enders(play: &Play) -> Vec<Option<u32>> {
+    play.records.iter().map(|rollout| rollout.ended_by.as_ref()?.uid).collect()
+}
+
 fn labelled(label: &str) -> UpgradePlan {
     UpgradePlan { label: Some(label.to_owned()), ..UpgradePlan::default() }
 }
@@ -96,6 +101,7 @@ fn an_upgrade_that_failed_was_aborted_or_found_no_release_is_recorded_with_its_r
             (1, 4, Some(CAROL), Some("v4"), rolled_back)
         ]
     );
+    assert_eq!(enders(&play), [None, Some(CAROL), None]);
     let reasons: Vec<_> = play.records.iter().map(|rollout| rollout.reason.as_deref().unwrap()).collect();
     assert!(reasons[0].contains("exited with status 1"), "{reasons:?}");
     assert!(reasons[1].contains("abort"), "{reasons:?}");
@@ -162,12 +168,27 @@ fn an_upgrade_that_lost_its_place_is_recorded_as_superseded() {
         ]
     );
     assert!(play.records[0].reason.as_deref().unwrap().contains("generation 3"));
+    assert_eq!(enders(&play), [Some(BOB), None]);
 }
 
 #[test]
 fn an_upgrade_that_the_stop_of_the_master_ends_is_recorded() {
     let mut play = pool();
     play.command_of(ALICE, PoolCommand::Upgrade(labelled("v2")));
-    play.stop(Stop::Gracefully);
+    play.command_of(BOB, PoolCommand::Stop { how: Stop::Gracefully, why: "test".into() });
+    play.command_of(CAROL, PoolCommand::Stop { how: Stop::Gracefully, why: "test".into() });
+    assert_eq!(enders(&play), [Some(BOB)]);
     assert_eq!(rows(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Failed)]);
+}
+
+#[test]
+fn whoever_ends_an_upgrade_that_has_failed_already_does_not_change_why() {
+    let mut play = pool();
+    play.command_of(ALICE, PoolCommand::Upgrade(UpgradePlan { canary: Some(1), ..labelled("v2") }));
+    play.ack(101);
+    play.command_of(BOB, PoolCommand::Rollback);
+    play.command_of(CAROL, PoolCommand::Abort);
+    play.ack(102);
+    assert_eq!(enders(&play), [Some(BOB)]);
+    assert_eq!(play.records[0].reason.as_deref(), Some("a rollback was asked for"));
 }
