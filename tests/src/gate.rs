@@ -27,6 +27,12 @@ impl Gate {
         Self { path, held: None }
     }
 
+    /// An open gate at `path`, where a file is.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, held: None }
+    }
+
     /// Makes a closed gate at `path`.
     ///
     /// # Panics

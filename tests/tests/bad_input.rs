@@ -328,6 +328,7 @@ fn a_dry_run_finds_what_is_wrong_and_leaves_nothing_behind() {
     let bind = format!("unix:{}", unix.display());
     let directory = socket.parent().expect("a directory").to_owned();
     let builder = builder.options(["-b", &bind, "-e"]).option(directory.join("pid"));
+    let builder = builder.option("--history").option(directory.join("history"));
     // The directory goes with the builder.
     let builder = builder.option("--dry-run");
     builder.run_to_end().assert_code(0);
@@ -343,6 +344,16 @@ fn a_dry_run_finds_what_is_wrong_and_leaves_nothing_behind() {
         &["/no/such/directory/pid"],
     );
     refused(&dry_run(Master::builder().options(["--user", "no-such-user"])), 1, &["no-such-user"]);
+    for (file, why) in [
+        ("/no/such/directory/history", "No such file or directory"),
+        ("/dev/null", "it is not a file"),
+        ("/etc/passwd", "it is not a history of rollouts"),
+    ] {
+        let finished = dry_run(Master::builder().options(["--history", file]));
+        finished.assert_code(0);
+        let is_told = finished.stdout.contains(why) && !finished.stdout.contains("nothing wrong");
+        assert!(is_told && finished.stdout.contains(file), "{finished}");
+    }
     let bind = |spec: &str| dry_run(Master::builder().options(["-b", spec]));
     for address in ["udp:127.0.0.1:0", "127.0.0.1:0,reuseport", &format!("{address},reuseport")] {
         bind(address).assert_code(0);

@@ -29,6 +29,7 @@ tests::trials! {
     a_file_of_two_hundred_lines_is_cut_to_the_last_hundred,
     a_full_disk_is_a_warning_and_cuts_no_line needs "root",
     a_file_that_does_not_answer_keeps_nobody_waiting_and_is_given_up,
+    a_file_that_does_not_answer_holds_up_no_start_and_is_read_when_it_does,
     a_master_that_ends_leaves_no_rollout_unwritten,
     a_file_that_is_no_history_is_left_alone,
 }
@@ -312,6 +313,20 @@ fn names(rollouts: &[PastRollout]) -> Vec<&str> {
     rollouts.iter().map(|rollout| rollout.release.as_deref().unwrap_or("-")).collect()
 }
 
+/// Waits until the history has the rollouts to these releases.
+#[track_caller]
+fn wait_names(master: &Master, expected: &[&str]) {
+    wait_for("the history", || (names(&history(master)) == expected).then_some(()));
+}
+
+/// The line of an upgrade.
+fn line(label: &str) -> String {
+    format!(
+        "{{\"ended_at\":\"2026-11-28T14:00:00Z\",\"kind\":\"upgrade\",\"order\":\"smooth\",\"generation\":2,\"from\":1,\
+         \"release\":\"{label}\",\"took_ms\":3,\"outcome\":\"done\"}}\n"
+    )
+}
+
 fn upgrade_to(master: &Master, label: &str) {
     master.ctl(["upgrade", "--label", label]).assert_code(0);
 }
@@ -336,7 +351,7 @@ fn a_file_keeps_the_history_over_a_stop_a_reload_and_a_torn_line() {
     let written = fs::read_to_string(&file).expect("the history");
     fs::write(&file, format!("{written}{}", &written[..30])).expect("a torn line");
     let mut master = start();
-    assert_eq!(names(&history(&master)), ["v2", "v3"], "{master}");
+    wait_names(&master, &["v2", "v3"]);
     assert_shown(&master, &["  v2 ", "  v3 "]);
     upgrade_to(&master, "v4");
     let lines = wait_lines(&file, 4);
@@ -345,19 +360,18 @@ fn a_file_keeps_the_history_over_a_stop_a_reload_and_a_torn_line() {
     assert_eq!((names(&whole), &whole), (vec!["v2", "v3", "v4"], &history(&master)));
     master.signal(Signal::SIGTERM);
     master.wait_exit_code(0);
-    assert_eq!(history(&start()), whole);
+    let next = start();
+    wait_names(&next, &["v2", "v3", "v4"]);
+    assert_eq!(history(&next), whole);
     assert!(!master.log().contains("WARN: the history file"), "{master}");
 }
 
 fn a_file_of_two_hundred_lines_is_cut_to_the_last_hundred() {
-    let (_releases, master) = pool(&[]);
-    upgrade_to(&master, "old");
-    let line = serde_json::to_string(&history(&master)[0]).expect("JSON") + "\n";
     let builder = builder();
     let file = builder.file("history");
-    fs::write(&file, line.repeat(198)).expect("a history");
+    fs::write(&file, line("old").repeat(198)).expect("a history");
     let master = builder.option("--history").option(&file).start();
-    assert_eq!(names(&history(&master)), ["old"; 100], "{master}");
+    wait_names(&master, &["old"; 100]);
     upgrade_to(&master, "v2");
     assert_eq!(wait_lines(&file, 199).len(), 199);
     upgrade_to(&master, "v3");
@@ -398,19 +412,42 @@ fn a_full_disk_is_a_warning_and_cuts_no_line() {
 fn a_file_that_does_not_answer_keeps_nobody_waiting_and_is_given_up() {
     let builder = builder();
     let file = builder.file("history");
-    // The writer waits for a lock as it would for a disk.
-    let mut gate = Gate::closed(file.clone());
+    fs::write(&file, line("v1")).expect("a history");
     let mut master = builder.option("--history").option(&file).start();
+    wait_names(&master, &["v1"]);
+    // The writer waits for a lock as it would for a disk.
+    let mut gate = Gate::at(file.clone());
+    gate.close();
     for label in ["v2", "v3", "v4"] {
         upgrade_to(&master, label);
     }
     master.assert_well(2);
     master.wait_log("(--history) may lack a rollout: did not end within 10.0s");
     gate.open();
-    let lines: Vec<_> = wait_lines(&file, 2).into_iter().flatten().collect();
-    assert_eq!(names(&lines), ["v3", "v4"], "what waited is written together");
-    assert_eq!(names(&history(&master)), ["v2", "v3", "v4"]);
+    let lines: Vec<_> = wait_lines(&file, 3).into_iter().flatten().collect();
+    assert_eq!(names(&lines), ["v1", "v3", "v4"], "what waited is written together");
+    assert_eq!(names(&history(&master)), ["v1", "v2", "v3", "v4"]);
     assert_eq!(master.log().matches("(--history)").count(), 1, "{master}");
+}
+
+fn a_file_that_does_not_answer_holds_up_no_start_and_is_read_when_it_does() {
+    let builder = builder();
+    let file = builder.file("history");
+    fs::write(&file, [line("v1"), line("v2")].concat()).expect("a history");
+    // The reader waits for a lock as it would for a disk.
+    let mut gate = Gate::at(file.clone());
+    gate.close();
+    let mut master = builder.option("--history").option(&file).start();
+    upgrade_to(&master, "v3");
+    master.ctl(["reload"]).assert_code(0);
+    upgrade_to(&master, "v4");
+    assert_eq!(names(&history(&master)), ["v3", "v4"], "{master}");
+    gate.open();
+    wait_names(&master, &["v1", "v2", "v3", "v4"]);
+    let lines: Vec<_> = wait_lines(&file, 4).into_iter().flatten().collect();
+    assert_eq!(names(&lines), ["v1", "v2", "v3", "v4"], "nothing is read that was written since");
+    master.assert_well(2);
+    assert!(!master.log().contains("(--history)"), "{master}");
 }
 
 fn a_master_that_ends_leaves_no_rollout_unwritten() {
@@ -445,6 +482,7 @@ fn a_file_that_is_no_history_is_left_alone() {
     let directory = builder.file("");
     let mut master = builder.option("--history").option(&directory).start();
     master.assert_well(2);
+    master.wait_log("(--history) cannot be read: cannot read ");
     let log = master.log();
-    assert!(log.contains("WARN: cannot read the history file ") && log.contains("Is a directory"), "{log}");
+    assert!(log.contains("WARN: the history file ") && log.contains("Is a directory"), "{log}");
 }

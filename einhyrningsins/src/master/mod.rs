@@ -63,7 +63,9 @@ use handover::Then;
 #[cfg(fuzzing)]
 pub(crate) use handover::parse_state;
 pub(crate) use handover::take_over;
-pub(crate) use history::{HistoryFile, append, file_to_append_to};
+#[cfg(fuzzing)]
+pub(crate) use history::parse as parse_history;
+pub(crate) use history::{History, HistoryFile, Task as HistoryTask, try_history};
 pub(crate) use hooks::Hooks;
 use jobs::JobKey;
 pub(crate) use jobs::Jobs;

@@ -16,7 +16,7 @@ use super::{claim, lock_failure, pidfile_failure, share_failure, unresolved, wor
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::listen::{BindAddress, BindError, BindSpec, Family, Passed, PassedError, try_bind};
-use crate::master::ControlSocket;
+use crate::master::{ControlSocket, try_history};
 use crate::sys::inherit::Inherited;
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
@@ -65,7 +65,13 @@ pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) 
     workers.resolve(&mut spawner, Generation(1), Vec::new()).map_err(|error| unresolved(&error))?;
     // A -b may have taken one of them.
     claim(inherited, &held_fds)?;
-    println!("found nothing wrong; a start would run {} of {program}", Count(config.policy.workers));
+    let pool = format!("run {} of {program}", Count(config.policy.workers));
+    match config.history.map(|path| (try_history(Path::new(&path)), path)) {
+        Some((Err(error), path)) => println!(
+            "a start would {pool}, and warn that it cannot keep the history: {path} (--history): {error:#}"
+        ),
+        Some((Ok(()), _)) | None => println!("found nothing wrong; a start would {pool}"),
+    }
     for spec in unchecked {
         println!("not checked: -b {spec}, since no socket was passed");
     }

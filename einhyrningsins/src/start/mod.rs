@@ -22,9 +22,9 @@ use crate::listen::Passed;
 use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
-    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, HistoryFile, Hooks, Jobs,
-    Listeners, Master, Notify, NotifySocket, Options, Parts, Service, ServiceSettings, Trial, append,
-    file_to_append_to, take_over,
+    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, History, HistoryFile,
+    HistoryTask, Hooks, Jobs, Listeners, Master, Notify, NotifySocket, Options, Parts, Service,
+    ServiceSettings, Trial, take_over,
 };
 use crate::sys::closer::Closing;
 use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
@@ -57,9 +57,9 @@ pub fn main() -> ExitCode {
     }));
     let argv: Vec<OsString> = env::args_os().collect();
     let manners = Dialect::called_as(&argv).manners();
-    let result = match (Takeover::at_once(&argv), file_to_append_to(&argv)) {
+    let result = match (Takeover::at_once(&argv), HistoryTask::of(&argv)) {
         (Some(takeover), _) => take_over(&takeover),
-        (None, Some(file)) => append(file).map_err(Failure::from),
+        (None, Some(task)) => task.run().map_err(Failure::from),
         (None, None) => match manners.read(&argv) {
             Ok(line) => start(line, argv),
             Err(answer) => return answer.give(),
@@ -151,7 +151,6 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
     let held_fds = [config.keep_fds.as_slice(), &config.pass_fds].concat();
     let notify_mode = config.notify_mode;
     let mut spawner = Spawner::new().context("cannot get memory for the stack of new processes")?;
-    let history_file = HistoryFile::new(config.history);
     let mut parts = Parts {
         dialect: config.dialect,
         core: Supervisor::new(config.policy),
@@ -159,8 +158,8 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
         listeners,
         captures: Captures::default(),
         groups: Groups::default(),
-        history: history_file.read(&mut log),
-        history_file,
+        history: History::default(),
+        history_file: HistoryFile::new(config.history),
         hooks: Hooks::default(),
         options,
         jobs: Jobs::default(),

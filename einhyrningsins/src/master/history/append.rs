@@ -4,16 +4,19 @@
 //! It is a process of its own because a disk may not answer, and the same executable because an image may have no other. It holds a
 //! lock of the file while it works: masters may share one.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use nix::fcntl::AT_FDCWD;
 use nix::libc;
+use nix::unistd::AccessFlags;
 
 use super::ROLLOUTS_MAX;
+use crate::sys::access::check_access;
 use crate::sys::open::open_or_create;
 
 /// The option that asks for it.
@@ -26,19 +29,11 @@ const LINES_MAX: usize = 200;
 /// How the first line of a history begins.
 const BEGIN: &[u8] = br#"{"ended_at":"#;
 
-/// The file, if this program was started to append to one.
-pub(crate) fn file_to_append_to(argv: &[OsString]) -> Option<&Path> {
-    match argv {
-        [_, option, file] if option == OPTION => Some(Path::new(file)),
-        _ => None,
-    }
-}
-
 /// Appends the lines on standard input to the file at `path`, and returns the exit code.
 ///
 /// # Errors
 /// If that fails, or the file cannot be shortened; no line is cut then.
-pub(crate) fn append(path: &Path) -> anyhow::Result<u8> {
+pub(super) fn append(path: &Path) -> anyhow::Result<u8> {
     let mut lines = Vec::new();
     io::stdin().read_to_end(&mut lines).context("cannot read the lines")?;
     append_lines(path, &lines)?;
@@ -56,6 +51,10 @@ fn append_lines(path: &Path, lines: &[u8]) -> anyhow::Result<()> {
     if let Err(error) = file.write_all(&[begin, lines].concat()).and_then(|()| file.sync_all()) {
         let _ = file.set_len(size);
         return Err(error).with_context(|| format!("cannot write to {}", path.display()));
+    }
+    if size == 0 {
+        // It may be new.
+        sync_directory(path).with_context(|| format!("cannot sync the directory of {}", path.display()))?;
     }
     shorten(path, &mut file).with_context(|| format!("cannot shorten {}", path.display()))
 }
@@ -111,7 +110,40 @@ fn shorten(path: &Path, file: &mut File) -> anyhow::Result<()> {
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
-    Ok(written?)
+    written?;
+    Ok(sync_directory(&path)?)
+}
+
+/// Makes the name of a new file last over a crash of the machine.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match File::open(directory_of(&fs::canonicalize(path)?))?.sync_all() {
+        // Some file systems cannot.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Finds out whether [`append`] would work, and changes nothing.
+///
+/// # Errors
+/// If it would not.
+pub(super) fn try_append(path: &Path) -> anyhow::Result<()> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    match OpenOptions::new().read(true).append(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        opened => {
+            let file = opened?;
+            check(&file, file.metadata()?.len())?;
+        }
+    }
+    let behind_link = fs::canonicalize(path);
+    let directory = directory_of(behind_link.as_deref().unwrap_or(path));
+    check_access(AT_FDCWD, directory, AccessFlags::W_OK | AccessFlags::X_OK)
+        .with_context(|| format!("cannot make a file in {}", directory.display()))
 }
 
 /// Where the new file is before it takes the place of the one at `path`.
@@ -204,6 +236,22 @@ mod tests {
                 append_lines(Path::new(path), b"x\n").map_err(|error| format!("{error:#}")).unwrap_err();
             assert!(why.contains(": it is not a file"), "{why}");
         }
+    }
+
+    #[test]
+    fn whether_it_can_be_written_is_found_out_without_making_it() {
+        let play = Play::new();
+        let trial = |path: &Path| try_append(path).map_err(|error| format!("{error:#}"));
+        assert_eq!((trial(&play.path), play.files()), (Ok(()), 0));
+        let why = trial(&play.path.join("history")).unwrap_err();
+        assert!(why.contains("cannot make a file in ") && why.contains("No such file"), "{why}");
+        play.append(1).unwrap();
+        assert_eq!((trial(&play.path), play.text()), (Ok(()), line(1)));
+        assert!(trial(&play.path.join("history")).unwrap_err().contains("Not a directory"));
+        assert!(trial(play.directory.path()).unwrap_err().contains("Is a directory"));
+        fs::write(&play.path, "[main]\n").unwrap();
+        assert_eq!(trial(&play.path), Err("it is not a history of rollouts".to_owned()));
+        assert_eq!(trial(Path::new("/dev/null")), Err("it is not a file".to_owned()));
     }
 
     #[test]

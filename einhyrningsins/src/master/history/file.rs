@@ -1,34 +1,24 @@
-//! The file of the history (`--history FILE`): it is read at the start, and a job appends to it.
+//! The file of the history (`--history FILE`): a job reads it at the start, and jobs append to it, one at a time.
 //!
-//! Lines wait here, a bounded number of them, while the job runs. The next job takes all of them.
+//! Lines wait here, a bounded number of them, while a job runs. The next job takes all of them.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::mem::take;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
-use einhorn_proto::{PastRollout, Termination};
-use nix::libc;
+use einhorn_proto::Termination;
 use serde::{Deserialize, Serialize};
 
-use super::append::OPTION;
-use super::{History, ROLLOUTS_MAX};
+use super::{History, ROLLOUTS_MAX, append, read};
 use crate::logging::Log;
-use crate::master::jobs::{JobKey, Outcome, OwnJob};
+use crate::master::jobs::{JobKey, Outcome, OwnJob, Written};
 
 /// Lines that wait. Source: this program; the history in memory has no more.
 const WAITING_MAX: usize = ROLLOUTS_MAX;
 
 /// How long the job may take. Source: this program; einhyrningsins(1), HISTORY OF ROLLOUTS.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much of the end of the file is read. The longest line has some 3 KiB, and the file 200 lines.
-const READ_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The program that runs, which may be no longer at its path.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -39,22 +29,24 @@ pub(crate) struct HistoryFile {
     /// Absolute. Text, because it is a word of a command.
     path: Option<String>,
     waiting: VecDeque<String>,
+    #[serde(default)]
+    reading: Reading,
+}
+
+/// How far the file has been read. Nothing is written to it before that is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reading {
+    Due,
+    Running,
+    #[default]
+    Over,
 }
 
 impl HistoryFile {
     pub(crate) fn new(path: Option<String>) -> Self {
-        Self { path, waiting: VecDeque::new() }
-    }
-
-    /// The history that is in the file. One that cannot be read is a warning.
-    pub(crate) fn read(&self, log: &mut Log) -> History {
-        let read = |path: &String| {
-            read(Path::new(path)).unwrap_or_else(|error| {
-                log.warn(format_args!("cannot read the history file {path} (--history): {error:#}"));
-                History::default()
-            })
-        };
-        self.path.as_ref().map(read).unwrap_or_default()
+        let reading = if path.is_some() { Reading::Due } else { Reading::Over };
+        Self { path, waiting: VecDeque::new(), reading }
     }
 
     /// Has the last rollout of `history` written.
@@ -62,58 +54,72 @@ impl HistoryFile {
         let Some(rollout) = history.0.back().filter(|_| self.path.is_some()) else { return };
         if self.waiting.len() >= WAITING_MAX {
             self.waiting.pop_front();
-            self.warn("it does not answer, and a rollout is not written to it", log);
+            let path = self.path.as_deref().unwrap_or_default();
+            log.warn(format_args!(
+                "the history file {path} (--history) lacks a rollout: it does not answer, and too many wait"
+            ));
         }
         self.waiting.extend(serde_json::to_string(rollout).map(|line| line + "\n"));
     }
 
-    /// The job that writes what waits, if something does.
+    /// The job that reads the file, or the one that writes what waits.
     pub(in crate::master) fn next(&mut self) -> Option<OwnJob> {
-        let path = self.path.as_ref().filter(|_| !self.waiting.is_empty())?;
-        Some(OwnJob {
-            key: JobKey::History,
-            command: format!("{OWN_PROGRAM} {OPTION} {}", shell_words::quote(path)),
-            stdin: take(&mut self.waiting).into_iter().collect::<String>().into_bytes(),
-            timeout: TIMEOUT,
-            env: Vec::new(),
-        })
+        match self.reading {
+            Reading::Due => {
+                self.reading = Reading::Running;
+                self.job(read::OPTION, Vec::new())
+            }
+            Reading::Running | Reading::Over => self.last(),
+        }
     }
 
-    /// The job has ended.
-    pub(in crate::master) fn on_ended(&self, outcome: &Outcome, output: &[String], log: &mut Log) {
-        match (outcome, output.last()) {
+    /// The job that writes what waits, if something does.
+    pub(in crate::master) fn last(&mut self) -> Option<OwnJob> {
+        match take(&mut self.waiting) {
+            waiting if waiting.is_empty() => None,
+            waiting => self.job(append::OPTION, waiting.into_iter().collect::<String>().into_bytes()),
+        }
+    }
+
+    fn job(&self, option: &str, stdin: Vec<u8>) -> Option<OwnJob> {
+        let path = shell_words::quote(self.path.as_ref()?);
+        let command = format!("{OWN_PROGRAM} {option} {path}");
+        Some(OwnJob { key: JobKey::History, command, stdin, timeout: TIMEOUT, env: Vec::new() })
+    }
+
+    /// The job has ended. What it has read comes before what `history` has.
+    pub(in crate::master) fn on_ended(
+        &mut self,
+        outcome: &Outcome,
+        written: &Written,
+        history: &mut History,
+        log: &mut Log,
+    ) {
+        match (outcome, written.lines().last()) {
+            (Outcome::Succeeded, _) if self.reading == Reading::Running => {
+                history.add_before(read::parse(&written.bytes));
+            }
             (Outcome::Succeeded, _) => {}
             (Outcome::Failed(Termination::Exited(_)), Some(line)) => {
                 self.warn(line.strip_prefix("einhyrningsins: ").unwrap_or(line), log);
             }
             _ => self.warn(outcome, log),
         }
+        self.reading = Reading::Over;
     }
 
-    /// The job cannot run, or has failed.
-    pub(in crate::master) fn warn(&self, why: impl Display, log: &mut Log) {
+    /// The job cannot run.
+    pub(in crate::master) fn on_failed(&mut self, why: impl Display, log: &mut Log) {
+        self.warn(why, log);
+        self.reading = Reading::Over;
+    }
+
+    fn warn(&self, why: impl Display, log: &mut Log) {
         let path = self.path.as_deref().unwrap_or_default();
-        log.warn(format_args!("the history file {path} (--history) may lack a rollout: {why}"));
+        let what = match self.reading {
+            Reading::Running => "cannot be read",
+            Reading::Due | Reading::Over => "may lack a rollout",
+        };
+        log.warn(format_args!("the history file {path} (--history) {what}: {why}"));
     }
-}
-
-fn read(path: &Path) -> anyhow::Result<History> {
-    // As the job opens it, which may not be able to; but it must be there, and keeps nobody waiting.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let mut file = match OpenOptions::new().read(true).append(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(History::default()),
-        opened => opened?,
-    };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        bail!("it is not a file");
-    }
-    let mut text = Vec::new();
-    file.seek(SeekFrom::Start(metadata.len().saturating_sub(READ_BYTES_MAX)))?;
-    file.take(READ_BYTES_MAX).read_to_end(&mut text)?;
-    // A line that a crash has cut is none, nor is one in whose middle the end of the file begins.
-    let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-    let mut rollouts: VecDeque<PastRollout> = lines.collect();
-    rollouts.drain(..rollouts.len().saturating_sub(ROLLOUTS_MAX));
-    Ok(History(rollouts))
 }

@@ -1,14 +1,17 @@
 //! The history: the last rollouts that have ended, for `history`.
 //!
 //! The core reports how a rollout ended and who asked for it; this part adds the time of day and the name of the release. The
-//! history is kept in memory, and handed over. With `--history`, it is also in a file (`file.rs`), to which a job appends
-//! (`append.rs`).
+//! history is kept in memory, and handed over. With `--history`, it is also in a file (`file.rs`), which jobs read (`read.rs`) and
+//! append to (`append.rs`).
 
 mod append;
 mod file;
+mod read;
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use einhorn_proto::{History as Answer, LABEL_CHARS_MAX, PastRollout, visible_line};
@@ -17,14 +20,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::forms::milliseconds;
 
-pub(crate) use append::{append, file_to_append_to};
 pub(crate) use file::HistoryFile;
+pub(super) use read::WRITTEN_BYTES_MAX;
+#[cfg(fuzzing)]
+pub(crate) use read::parse;
 
 /// Rollouts that are remembered. Source: this program; einhorn-control(7), "LIMITS".
 const ROLLOUTS_MAX: usize = 100;
 
 /// Characters of a reason that are remembered. Source: as above; the log has all of it.
 const REASON_CHARS_MAX: usize = 500;
+
+/// What this program does as a job of a master's history, with the file at a path.
+#[derive(Debug)]
+pub(crate) enum Task<'a> {
+    Append(&'a Path),
+    Read(&'a Path),
+}
+
+impl<'a> Task<'a> {
+    /// The task for which this program was started, if it was for one.
+    pub(crate) fn of(argv: &'a [OsString]) -> Option<Self> {
+        let [_, option, file] = argv else { return None };
+        match option.to_str()? {
+            append::OPTION => Some(Self::Append(Path::new(file))),
+            read::OPTION => Some(Self::Read(Path::new(file))),
+            _ => None,
+        }
+    }
+
+    /// Carries it out, and returns the exit code.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub(crate) fn run(self) -> anyhow::Result<u8> {
+        match self {
+            Self::Append(file) => append::append(file),
+            Self::Read(file) => read::read(file),
+        }
+    }
+}
+
+/// Finds out whether a history can be kept in the file at `path`, without making it.
+///
+/// # Errors
+/// If it cannot.
+pub(crate) fn try_history(path: &Path) -> anyhow::Result<()> {
+    append::try_append(path)
+}
 
 /// The last rollouts that have ended, oldest first.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -53,6 +96,12 @@ impl History {
             ended_by,
             reason: reason.map(|reason| bounded(&reason, REASON_CHARS_MAX)),
         });
+    }
+
+    /// Adds rollouts that have ended before all of these, oldest first, as far as there is room.
+    fn add_before(&mut self, earlier: VecDeque<PastRollout>) {
+        let room = ROLLOUTS_MAX.saturating_sub(self.0.len());
+        earlier.into_iter().rev().take(room).for_each(|rollout| self.0.push_front(rollout));
     }
 
     /// The data of the answer to `history`.
@@ -113,6 +162,18 @@ mod tests {
         let read: History = serde_json::from_str(&written).unwrap();
         assert_eq!(read.answer(), answer);
         assert_eq!(read.to_string(), "100 rollouts have ended");
+    }
+
+    #[test]
+    fn what_a_file_had_comes_before_what_has_ended_since() {
+        let mut earlier = History::default();
+        (2..=101).for_each(|generation| earlier.add(record(generation), None));
+        let mut history = History::default();
+        (102..=104).for_each(|generation| history.add(record(generation), None));
+        history.add_before(earlier.0);
+        let rollouts = history.answer().rollouts;
+        let generations: Vec<_> = rollouts.iter().map(|rollout| rollout.generation).collect();
+        assert_eq!(generations, (5..=104).collect::<Vec<_>>());
     }
 
     #[test]

@@ -27,6 +27,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::history;
 use super::parts::Part;
 use super::ready::Ready;
 use crate::forms::{self, milliseconds};
@@ -37,7 +38,8 @@ use crate::sys::spawn::Spawner;
 use crate::workers::{Workers, pipe_for_reading};
 
 pub(super) use launch::StartError;
-use output::Output;
+pub(super) use output::Written;
+use output::{KEPT_BYTES_MAX, Output};
 
 /// Jobs at a time. One that was killed counts until it is reaped: the kernel cannot end a process that waits for a dead file
 /// server. Another one is refused, because only its owner knows whether it can wait. The owners of jobs other than checks
@@ -52,8 +54,18 @@ pub(super) enum JobKey {
     Check(u64),
     /// The command of `--on-event`.
     Hook,
-    /// The writer of `--history`.
+    /// The reader or writer of `--history`.
     History,
+}
+
+impl JobKey {
+    /// How much of its output is kept.
+    fn kept_bytes_max(self) -> usize {
+        match self {
+            Self::Check(_) | Self::Hook => KEPT_BYTES_MAX,
+            Self::History => history::WRITTEN_BYTES_MAX,
+        }
+    }
 }
 
 impl fmt::Display for JobKey {
@@ -61,7 +73,7 @@ impl fmt::Display for JobKey {
         match self {
             Self::Check(id) => write!(f, "check {id}"),
             Self::Hook => f.write_str("the hook"),
-            Self::History => f.write_str("the writer of the history"),
+            Self::History => f.write_str("the reader or writer of the history"),
         }
     }
 }
@@ -111,8 +123,7 @@ impl OwnJob {
 pub(super) struct Ended {
     pub(super) key: JobKey,
     pub(super) outcome: Outcome,
-    /// The last lines of its output.
-    pub(super) output: Vec<String>,
+    pub(super) output: Written,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +191,7 @@ impl Jobs {
             return Err(StartError::TooMany);
         }
         let (pipe, theirs) = pipe_for_reading().map_err(|errno| StartError::Output(errno.into()))?;
-        let output = Output::new(pipe);
+        let output = Output::new(pipe, spec.key.kept_bytes_max());
         output.register(registry).map_err(StartError::Output)?;
         let leader = launch::launch(spawner, workers, spec, theirs.as_fd())?;
         let (key, timeout) = (spec.key, spec.timeout);
@@ -319,7 +330,7 @@ impl Part for Jobs {
 }
 
 impl Job {
-    fn ended(mut self, outcome: Outcome) -> Ended {
+    fn ended(self, outcome: Outcome) -> Ended {
         Ended { key: self.key, outcome, output: self.output.finish() }
     }
 }

@@ -14,8 +14,8 @@ use crate::master::captures::text;
 use crate::master::ready::JOBS;
 use crate::sys::inherit::Kept;
 
-/// How much is kept, in bytes.
-const KEPT_BYTES_MAX: usize = 8 * 1024;
+/// How much is kept of a job of which people read the last lines, in bytes.
+pub(super) const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
@@ -32,14 +32,28 @@ pub(super) struct Output {
     pipe: Kept<File>,
     #[serde(with = "forms::written")]
     pub(super) kept: Vec<u8>,
+    /// How much is kept.
+    #[serde(default = "kept_max")]
+    kept_max: usize,
     /// Whether what is kept begins in the middle of a line.
     is_cut: bool,
 }
 
+fn kept_max() -> usize {
+    KEPT_BYTES_MAX
+}
+
+/// The end of what a job has written.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::master) struct Written {
+    pub(in crate::master) bytes: Vec<u8>,
+    is_cut: bool,
+}
+
 impl Output {
-    /// Keeps what comes out of `pipe`, which does not block.
-    pub(super) fn new(pipe: OwnedFd) -> Self {
-        Self { pipe: Kept::Open(pipe.into()), kept: Vec::new(), is_cut: false }
+    /// Keeps the last `kept_max` bytes that come out of `pipe`, which does not block.
+    pub(super) fn new(pipe: OwnedFd, kept_max: usize) -> Self {
+        Self { pipe: Kept::Open(pipe.into()), kept: Vec::new(), kept_max, is_cut: false }
     }
 
     /// Has epoll report what can be read, until the pipe is closed.
@@ -67,16 +81,23 @@ impl Output {
 
     fn keep(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(bytes);
-        let surplus = self.kept.len().saturating_sub(KEPT_BYTES_MAX);
+        let surplus = self.kept.len().saturating_sub(self.kept_max);
         if let Some(lost) = self.kept.drain(..surplus).next_back() {
             self.is_cut = lost != b'\n';
         }
     }
 
-    /// Reads what is left, and returns the last lines.
-    pub(super) fn finish(&mut self) -> Vec<String> {
+    /// Reads what is left.
+    pub(super) fn finish(mut self) -> Written {
         self.read(READS_AT_END);
-        let mut lines = self.kept.split_inclusive(|byte| *byte == b'\n').peekable();
+        Written { bytes: self.kept, is_cut: self.is_cut }
+    }
+}
+
+impl Written {
+    /// The last lines, for people.
+    pub(in crate::master) fn lines(&self) -> Vec<String> {
+        let mut lines = self.bytes.split_inclusive(|byte| *byte == b'\n').peekable();
         // One that is cut says little, unless it is all there is.
         let first = lines.next().filter(|_| !self.is_cut || lines.peek().is_none());
         let mut lines: VecDeque<_> =

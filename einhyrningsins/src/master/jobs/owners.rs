@@ -35,7 +35,7 @@ impl Master {
     pub(in crate::master) fn start_last_jobs(&mut self) {
         let Parts { hooks, history_file, control, log, .. } = &mut self.parts;
         let hook = hooks.last(control.settings().name.as_deref(), log);
-        for job in history_file.next().into_iter().chain(hook) {
+        for job in history_file.last().into_iter().chain(hook) {
             if let Err(error) = Jobs::start_last(&mut self.spawner, &self.parts.workers, &job) {
                 self.parts.on_own_job_failed(job.key, &error);
             }
@@ -45,9 +45,12 @@ impl Master {
     pub(in crate::master) fn on_job_ended(&mut self, ended: Ended) {
         let Ended { key, outcome, output } = ended;
         match key {
-            JobKey::Check(job) => self.on_check_ended(JobId(job), &outcome, output),
-            JobKey::Hook => self.parts.hooks.on_ended(&outcome, &output, &mut self.parts.log),
-            JobKey::History => self.parts.history_file.on_ended(&outcome, &output, &mut self.parts.log),
+            JobKey::Check(job) => self.on_check_ended(JobId(job), &outcome, output.lines()),
+            JobKey::Hook => self.parts.hooks.on_ended(&outcome, &output.lines(), &mut self.parts.log),
+            JobKey::History => {
+                let Parts { history_file, history, log, .. } = &mut self.parts;
+                history_file.on_ended(&outcome, &output, history, log);
+            }
         }
     }
 
@@ -117,7 +120,7 @@ impl Parts {
         match key {
             JobKey::Check(_) => {}
             JobKey::Hook => self.hooks.on_failed(error, &[], &mut self.log),
-            JobKey::History => self.history_file.warn(error, &mut self.log),
+            JobKey::History => self.history_file.on_failed(error, &mut self.log),
         }
     }
 

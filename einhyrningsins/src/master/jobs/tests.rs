@@ -122,7 +122,7 @@ impl Play {
         self.start(script);
         let Ended { key, outcome, output } = self.end();
         assert_eq!(key, KEY);
-        (outcome, output)
+        (outcome, output.lines())
     }
 
     /// Waits until the only job has written so many whole lines.
@@ -233,7 +233,7 @@ fn a_job_that_hangs_ends_with_its_time_of_which_none_is_lost() {
         play.now += SECOND;
         let Ended { outcome, output, .. } = play.turn().remove(0);
         assert_eq!(outcome, Outcome::TimedOut(TIMEOUT));
-        assert_eq!((outcome.to_string().as_str(), output.len()), ("did not end within 30.0s", 1));
+        assert_eq!((outcome.to_string().as_str(), output.lines().len()), ("did not end within 30.0s", 1));
         assert!(play.jobs.has(leader) && play.jobs.deadline().is_none());
         play.settle();
         assert!(is_gone(leader));
@@ -332,7 +332,7 @@ fn a_job_has_its_own_group_its_three_streams_and_nothing_else_of_the_master() {
     alone("a_job_has_its_own_group_its_three_streams_and_nothing_else_of_the_master", || {
         let mut play = Play::new();
         let leader = play.start("echo /proc/$$/fd/*; cut -d' ' -f1,5 /proc/$$/stat");
-        let output = play.end().output;
+        let output = play.end().output.lines();
         let streams = [0, 1, 2].map(|number| format!("/proc/{leader}/fd/{number}")).join(" ");
         // The descriptor with which the shell reads the directory.
         assert_eq!(output[0].trim_end_matches(&format!(" /proc/{leader}/fd/3")), streams);
@@ -374,6 +374,7 @@ fn a_job_has_the_environment_of_whom_it_runs_as_and_its_program_is_looked_up_the
             play.start_as(runs_as, "show 'one word' \"$HOME\" | more", &env).unwrap();
             let Ended { outcome, output, .. } = play.end();
             assert_eq!(outcome, Outcome::Succeeded, "{output:?}");
+            let output = output.lines();
             let expected = [
                 format!("{} one word $HOME | more", program.display()),
                 uid.to_string(),
@@ -437,6 +438,6 @@ fn a_job_survives_a_handover_with_what_it_has_written_and_the_rest_of_its_time()
             }
         };
         assert_eq!(ended.outcome, Outcome::Failed(Termination::Exited(3)));
-        assert_eq!(ended.output, ["before", "after"]);
+        assert_eq!(ended.output.lines(), ["before", "after"]);
     });
 }
