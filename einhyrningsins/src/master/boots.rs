@@ -4,14 +4,13 @@
 //! core decides how many may start. Where nobody starts, or the number is fixed, it does nothing, and has no deadline.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::Notice;
 use einhyrningsins_supervisor::{BootLoad, Event, Policy};
 use nix::unistd::Pid;
 
-use crate::sys::load::{self, Stall};
+use crate::sys::load::{self, Pressure, Stall};
 use crate::sys::memory::memory_available;
 
 /// From one look to the next, at first. A boot that takes no longer is not looked at for the time that it waits for a CPU.
@@ -89,9 +88,9 @@ struct Looks {
     changed: Instant,
     /// How it was at the first look and, in total, at the last one: where all boots are over by then, nobody looks.
     cpu: Option<(Stall, Duration)>,
-    /// What says so of CPUs.
-    cpu_pressure: Option<PathBuf>,
     memory: Option<(Stall, Duration)>,
+    /// What says so; found at the first look.
+    pressure: Option<Pressure>,
 }
 
 impl Boots {
@@ -224,7 +223,7 @@ impl Use {
 
 impl Looks {
     fn begin(now: Instant) -> Self {
-        Self { last: now, next: now + LOOK, changed: now, cpu: None, cpu_pressure: None, memory: None }
+        Self { last: now, next: now + LOOK, changed: now, cpu: None, memory: None, pressure: None }
     }
 
     /// Whether processes waited for a CPU or for memory more than before, in the time since the last look.
@@ -235,9 +234,9 @@ impl Looks {
             let waited = now.total.saturating_sub(std::mem::replace(total, now.total));
             permille(waited, since) > first.recent_permille + by
         };
-        let memory_grew = grew(&mut self.memory, load::memory_stall(), MEMORY_GROWTH);
-        let cpu_pressure = self.cpu_pressure.get_or_insert_with(load::cpu_pressure);
-        let cpu_grew = grew(&mut self.cpu, load::cpu_stall(cpu_pressure), CPU_GROWTH);
+        let pressure = self.pressure.get_or_insert_with(Pressure::find);
+        let memory_grew = grew(&mut self.memory, pressure.of_memory(), MEMORY_GROWTH);
+        let cpu_grew = grew(&mut self.cpu, pressure.of_cpu(), CPU_GROWTH);
         let (mut waited, mut ran, mut is_known) = (Duration::ZERO, Duration::ZERO, false);
         for (pid, boot) in starting.iter_mut().take(ASKED_MAX) {
             let Some(delay) = load::run_delay(*pid) else { continue };

@@ -66,33 +66,45 @@ pub struct Stall {
     pub recent_permille: u32,
 }
 
-/// The file that says how long processes have waited for a CPU: those of the cgroup of this process, if it is one of version 2,
-/// or else of the whole machine.
-///
-/// # Source
-/// The kernel's `cgroup-v2.rst`, `cpu.pressure`: it counts waits for the quota of the group, too.
-pub fn cpu_pressure() -> PathBuf {
-    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    pressure_of_cgroup(&cgroup, Path::new("/sys/fs/cgroup")).unwrap_or_else(|| "/proc/pressure/cpu".into())
+/// The files that say how long processes have waited for a CPU and for memory: those of the cgroup of this process, if it is one
+/// of version 2, or else of the whole machine.
+#[derive(Debug)]
+pub struct Pressure {
+    cpu: PathBuf,
+    memory: PathBuf,
 }
 
-/// That of the cgroup that `/proc/self/cgroup` names.
-fn pressure_of_cgroup(cgroup: &str, mount: &Path) -> Option<PathBuf> {
+impl Pressure {
+    /// # Source
+    /// The kernel's `cgroup-v2.rst`, `cpu.pressure` and `memory.pressure`: they count waits for the group's own limits, too.
+    pub fn find() -> Self {
+        let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let file = |resource: &str| {
+            pressure_of_cgroup(&cgroup, Path::new("/sys/fs/cgroup"), resource)
+                .unwrap_or_else(|| Path::new("/proc/pressure").join(resource))
+        };
+        Self { cpu: file("cpu"), memory: file("memory") }
+    }
+
+    /// Waits for a CPU; `None` where the kernel does not count them.
+    pub fn of_cpu(&self) -> Option<Stall> {
+        stall(&self.cpu)
+    }
+
+    /// Waits for memory; `None` where the kernel does not count them.
+    pub fn of_memory(&self) -> Option<Stall> {
+        stall(&self.memory)
+    }
+}
+
+/// The file of the cgroup that `/proc/self/cgroup` names.
+fn pressure_of_cgroup(cgroup: &str, mount: &Path, resource: &str) -> Option<PathBuf> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
     // Beside cgroups of version 1, those of version 2 are mounted in a folder of their own.
-    let files = ["", "unified"].map(|folder| mount.join(folder).join(path).join("cpu.pressure"));
+    let files =
+        ["", "unified"].map(|folder| mount.join(folder).join(path).join(format!("{resource}.pressure")));
     // It cannot be read where `cgroup.pressure` is off.
     files.into_iter().find(|file| stall(file).is_some())
-}
-
-/// For a CPU, by the file of [`cpu_pressure`]; `None` where the kernel does not count that.
-pub fn cpu_stall(pressure: &Path) -> Option<Stall> {
-    stall(pressure)
-}
-
-/// For memory; `None` where the kernel does not count that.
-pub fn memory_stall() -> Option<Stall> {
-    stall(Path::new("/proc/pressure/memory"))
 }
 
 /// # Source
@@ -149,34 +161,42 @@ mod tests {
     #[test]
     fn the_pressure_in_the_cgroup_of_the_process_counts_where_it_is_known() {
         let mount = tempfile::tempdir().unwrap();
-        let write = |folder: &str, text: &str| {
+        let write = |folder: &str, file: &str, text: &str| {
             let folder = mount.path().join(folder);
             fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("cpu.pressure"), text).unwrap();
-            Some(folder.join("cpu.pressure"))
+            fs::write(folder.join(file), text).unwrap();
+            Some(folder.join(file))
         };
         let some = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
-        let found = |cgroup: &str| pressure_of_cgroup(cgroup, mount.path());
+        let found = |cgroup: &str| pressure_of_cgroup(cgroup, mount.path(), "cpu");
         assert_eq!(found("0::/web/server\n"), None);
-        write("web/server", "");
+        write("web/server", "cpu.pressure", "");
         assert_eq!(found("0::/web/server\n"), None, "it is off");
-        let own = write("web/server", some);
-        write("web", some);
+        let own = write("web/server", "cpu.pressure", some);
+        write("web", "cpu.pressure", some);
         assert_eq!(found("4:cpu:/a\n0::/web/server\n"), own);
-        let beside = write("unified/a/b", some);
+        let beside = write("unified/a/b", "cpu.pressure", some);
         assert_eq!(found("4:cpu:/a\n0::/a/b\n"), beside);
         assert_eq!(found("4:cpu:/web/server\n"), None, "version 1 has none");
         assert_eq!(found("0::/../../web\n"), None, "outside of what is mounted");
+        let of_memory = |cgroup: &str| pressure_of_cgroup(cgroup, mount.path(), "memory");
+        assert_eq!(of_memory("0::/web/server\n"), None, "each resource has a file of its own");
+        let memory = write("web/server", "memory.pressure", some);
+        assert_eq!(of_memory("0::/web/server\n"), memory);
     }
 
     #[test]
-    fn waits_for_a_cpu_are_known_where_the_kernel_counts_them() {
-        let file = cpu_pressure();
-        let first = cpu_stall(&file);
-        assert_eq!(first.is_some(), stall(Path::new("/proc/pressure/cpu")).is_some(), "{}", file.display());
+    fn waits_are_known_where_the_kernel_counts_them() {
+        let pressure = Pressure::find();
         let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = pressure_of_cgroup(&cgroup, Path::new("/sys/fs/cgroup"));
-        assert!(own.is_none_or(|own| own == file), "{}", file.display());
-        assert!(cpu_stall(&file).map(|stall| stall.total) >= first.map(|stall| stall.total));
+        let found = [(&pressure.cpu, "cpu"), (&pressure.memory, "memory")];
+        for (file, resource) in found {
+            let machine = Path::new("/proc/pressure").join(resource);
+            assert_eq!(stall(file).is_some(), stall(&machine).is_some(), "{}", file.display());
+            let own = pressure_of_cgroup(&cgroup, Path::new("/sys/fs/cgroup"), resource);
+            assert_eq!(file, &own.unwrap_or(machine));
+        }
+        let first = pressure.of_cpu();
+        assert!(pressure.of_cpu().map(|stall| stall.total) >= first.map(|stall| stall.total));
     }
 }
