@@ -44,7 +44,7 @@ fn show(what: &str, options: &[&str], aim: Aim) {
         let count = Figure::once(Unit::Count, (counter(*name) - before) as f64);
         report::line(&format!("{what}: {}", name.2), &count, None, aim);
     }
-    let slow = report.latencies.iter().filter(|latency| **latency >= SYN_AGAIN).count() as u64;
+    let slow = report.answers.iter().filter(|answered| answered.latency >= SYN_AGAIN).count() as u64;
     let slow = Figure::once(Unit::Count, (slow + report.late) as f64);
     report::line(&format!("{what}: waited {SYN_AGAIN:?} or longer"), &slow, None, aim);
     let lost = Figure::once(Unit::Count, report.failed() as f64);

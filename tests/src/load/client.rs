@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::answer::{Answer, AnswerReader, Fault, WorkerId};
-use super::report::{Failure, Mode, Report};
+use super::report::{Answered, Failure, Mode, Report};
 use super::{NOT_CONNECTED, NOT_WAITING, Shared};
 use crate::stream::Stream;
 
@@ -49,7 +49,8 @@ impl<'a> Client<'a> {
         self.report.requests += 1;
         match outcome {
             Ok(answer) => {
-                self.report.answered(answer.worker, begun.elapsed());
+                let at = begun.duration_since(self.shared.start);
+                self.report.answered(answer.worker, Answered { at, latency: begun.elapsed() });
                 self.shared.answered.fetch_add(1, Ordering::Relaxed);
                 if self.mode == Mode::KeepAlive && !answer.close {
                     self.kept = connection;

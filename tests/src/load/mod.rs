@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use answer::{Answer, Fault, WorkerId};
-pub use report::{Failure, Mode, Report};
+pub use report::{Answered, Failure, Mode, Report, percentile};
 
 use crate::stream::Target;
 use crate::wait;
@@ -140,6 +140,12 @@ impl Load {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// How long ago it began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.shared.start.elapsed()
     }
 
     /// Waits until `count` more requests have been answered.

@@ -51,6 +51,15 @@ impl fmt::Display for Failure {
     }
 }
 
+/// A request that was answered as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// When it was begun, since the load began.
+    pub at: Duration,
+    /// From its first byte (or its `connect`) to the last of its answer.
+    pub latency: Duration,
+}
+
 /// How a load went.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -74,8 +83,8 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// Who answered how many; `None` for answers that did not say.
     pub answered_by: BTreeMap<Option<WorkerId>, u64>,
-    /// From the first byte of each answered request (or its `connect`) to the last of its answer.
-    pub latencies: Vec<Duration>,
+    /// The answered requests, client by client.
+    pub answers: Vec<Answered>,
     /// How long the load lasted.
     pub elapsed: Duration,
     /// Whether every client reached the plan's bounds before it was told to stop.
@@ -104,10 +113,7 @@ impl Report {
     /// The latency that `percent` of the answered requests did not exceed; zero if there were none.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
-        let mut sorted = self.latencies.clone();
-        sorted.sort_unstable();
-        let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
-        sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        percentile(self.answers.iter().map(|answered| answered.latency), percent).unwrap_or_default()
     }
 
     /// Asserts that the load went on to the end, and that every request was answered as it should be.
@@ -121,9 +127,9 @@ impl Report {
         assert_eq!(self.failed(), 0, "requests were lost\n{self}");
     }
 
-    pub(super) fn answered(&mut self, worker: Option<WorkerId>, latency: Duration) {
+    pub(super) fn answered(&mut self, worker: Option<WorkerId>, answered: Answered) {
         *self.answered_by.entry(worker).or_default() += 1;
-        self.latencies.push(latency);
+        self.answers.push(answered);
     }
 
     fn count(&mut self, fault: &Fault) {
@@ -159,8 +165,16 @@ impl Report {
         for (worker, count) in other.answered_by {
             *self.answered_by.entry(worker).or_default() += count;
         }
-        self.latencies.extend(other.latencies);
+        self.answers.extend(other.answers);
     }
+}
+
+/// What `percent` of these do not exceed; `None` if there are none.
+pub fn percentile(latencies: impl Iterator<Item = Duration>, percent: f64) -> Option<Duration> {
+    let mut sorted: Vec<_> = latencies.collect();
+    sorted.sort_unstable();
+    let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
 }
 
 impl fmt::Display for Report {
