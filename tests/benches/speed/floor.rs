@@ -38,14 +38,21 @@ impl Floor {
 
     /// An upgrade: new workers, all at once, and when each is ready the old ones go.
     pub(crate) fn upgrade(&mut self) {
+        self.upgrade_and_look(|_| ());
+    }
+
+    /// The same. Looks at all workers, old and new, before the old ones go.
+    pub(crate) fn upgrade_and_look<T>(&mut self, look: impl FnOnce(&[Pid]) -> T) -> T {
         let count = self.workers.len();
         let new = self.spawn(count);
         self.wait_ready(count);
+        let seen = look(&[self.workers.as_slice(), &new].concat());
         let old = std::mem::replace(&mut self.workers, new);
         for worker in &old {
             kill(*worker, Signal::SIGUSR2).expect("a worker of ours is there until it is reaped");
         }
         old.into_iter().for_each(reap);
+        seen
     }
 
     /// Kills every worker, and replaces each as it is found dead.

@@ -1,11 +1,12 @@
 //! What clients notice of an upgrade.
 
 use std::net::SocketAddr;
+use std::ops::RangeBounds;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::Master;
-use tests::load::{Plan, Report};
+use tests::load::{Load, Plan, Report, percentile};
 
 use crate::client::Client;
 use crate::peers::{self, Peer, Work};
@@ -32,7 +33,7 @@ pub(crate) fn run() {
     for workers in SIZES {
         let mut subjects =
             vec![Subject::new(Server::Ours(Master::builder().workers(workers).start()), workers)];
-        let peers = peers::running(measured, workers, Work::Serve);
+        let peers = peers::running(measured, workers, 0, Work::Serve);
         subjects.extend(peers.map(|peer| {
             let workers = peer.workers();
             Subject::new(Server::Peer(peer), workers)
@@ -46,13 +47,13 @@ pub(crate) fn run() {
 }
 
 #[derive(Debug)]
-enum Server {
+pub(crate) enum Server {
     Ours(Master),
     Peer(Peer),
 }
 
 impl Server {
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::Ours(master) => master.address(),
             Self::Peer(peer) => peer.address(),
@@ -60,7 +61,7 @@ impl Server {
     }
 
     /// `None` if it did not work, which was printed.
-    fn upgrade(&mut self) -> Option<()> {
+    pub(crate) fn upgrade(&mut self) -> Option<()> {
         match self {
             Self::Ours(master) => {
                 let mut client = Client::connect(master.socket());
@@ -72,7 +73,7 @@ impl Server {
         }
     }
 
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Ours(_) => OURS,
             Self::Peer(peer) => peer.name(),
@@ -96,32 +97,25 @@ impl Subject {
 
     fn round(&mut self) -> Option<()> {
         let (idle, ()) = under_load(self.server.address(), || ());
-        self.left_alone.add(&idle);
+        self.left_alone.add(&idle, &..);
         let (upgraded, result) = under_load(self.server.address(), || self.server.upgrade());
-        self.upgraded.add(&upgraded);
+        self.upgraded.add(&upgraded, &..);
         result
     }
 
     fn show(&self) {
-        let workers = report::workers(self.workers);
-        let (measured, floor) = (&self.upgraded, &self.left_alone);
-        for (what, measured, floor) in [
-            ("half within", &measured.half, &floor.half),
-            ("99 % within", &measured.nearly_all, &floor.nearly_all),
-            ("all within", &measured.all, &floor.all),
-        ] {
-            let what = format!("{workers}: {what}");
-            report::line_of(self.server.name(), &what, measured, Some(floor), Aim::None);
-        }
-        let aim = if self.server.name() == OURS { Aim::AtMost(0.0) } else { Aim::None };
-        let what = format!("{workers}: lost, of all rounds");
-        report::line_of(self.server.name(), &what, &measured.lost.sum(), Some(&floor.lost.sum()), aim);
+        self.upgraded.show(self.server.name(), &report::workers(self.workers), &self.left_alone);
     }
 }
 
+/// Starts a load.
+pub(crate) fn load(address: SocketAddr) -> Load {
+    Plan { fresh: CLIENTS, keep_alive: 0, pause: PAUSE, ..Plan::new(address) }.start()
+}
+
 /// Does `work` under a load.
-fn under_load<T>(address: SocketAddr, work: impl FnOnce() -> T) -> (Report, T) {
-    let load = Plan { fresh: CLIENTS, keep_alive: 0, pause: PAUSE, ..Plan::new(address) }.start();
+pub(crate) fn under_load<T>(address: SocketAddr, work: impl FnOnce() -> T) -> (Report, T) {
+    let load = load(address);
     let end = Instant::now() + SPAN;
     load.wait_for_answers(20);
     let result = work();
@@ -131,24 +125,43 @@ fn under_load<T>(address: SocketAddr, work: impl FnOnce() -> T) -> (Report, T) {
 
 /// How long requests took, by round.
 #[derive(Debug)]
-struct Latencies {
+pub(crate) struct Latencies {
     half: Figure,
-    nearly_all: Figure,
+    /// 99 %.
+    pub(crate) nearly_all: Figure,
     all: Figure,
     /// Requests that were not answered.
     lost: Figure,
 }
 
 impl Latencies {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let [half, nearly_all, all] = [(); 3].map(|()| Figure::new(Unit::Time));
         Self { half, nearly_all, all, lost: Figure::new(Unit::Count) }
     }
 
-    fn add(&mut self, report: &Report) {
-        self.half.add_time(report.percentile(50.0));
-        self.nearly_all.add_time(report.percentile(99.0));
-        self.all.add_time(report.percentile(100.0));
+    /// Adds how long those requests of a load took that were begun in this time since its start, and how many of all were lost.
+    pub(crate) fn add(&mut self, report: &Report, begun: &impl RangeBounds<Duration>) {
+        let answers = report.answers.iter().filter(|answered| begun.contains(&answered.at));
+        let latencies = answers.map(|answered| answered.latency);
+        for (figure, percent) in
+            [(&mut self.half, 50.0), (&mut self.nearly_all, 99.0), (&mut self.all, 100.0)]
+        {
+            figure.add_time(percentile(latencies.clone(), percent).unwrap_or_default());
+        }
         self.lost.add(report.failed() as f64);
+    }
+
+    pub(crate) fn show(&self, program: &str, what: &str, floor: &Self) {
+        for (name, measured, floor) in [
+            ("half within", &self.half, &floor.half),
+            ("99 % within", &self.nearly_all, &floor.nearly_all),
+            ("all within", &self.all, &floor.all),
+        ] {
+            report::line_of(program, &format!("{what}: {name}"), measured, Some(floor), Aim::None);
+        }
+        let aim = if program == OURS { Aim::AtMost(0.0) } else { Aim::None };
+        let what = format!("{what}: lost, of all rounds");
+        report::line_of(program, &what, &self.lost.sum(), Some(&floor.lost.sum()), aim);
     }
 }

@@ -1,5 +1,8 @@
 //! How much memory a master needs, and whether it sleeps.
 
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +24,9 @@ const UPGRADES: usize = 20;
 
 /// By then a master has given back what only its start or an upgrade needed.
 const REST: Duration = Duration::from_secs(3);
+
+/// From one look at the memory of a pool to the next.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long the masters are watched while there is nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
@@ -87,19 +93,47 @@ fn beside_peers(floor_all: &Figure, floor_own: &Figure) {
             show(OURS, workers, master.process().pid());
             stop(&mut master);
         }
-        for peer in peers::running(measured, workers, Work::Nothing) {
+        for peer in peers::running(measured, workers, 0, Work::Nothing) {
             show(peer.name(), peer.workers(), peer.pid());
         }
         measured = workers;
     }
 }
 
+/// What `pids` have to themselves, together, in bytes; those that have ended have nothing.
+pub(crate) fn own(pids: impl IntoIterator<Item = i32>) -> f64 {
+    pids.into_iter().filter_map(|pid| field(pid, "RssAnon")).sum()
+}
+
+/// The most that a master and its workers have to themselves, together, while `work` is done: somebody looks all the time, which
+/// takes a processor.
+pub(crate) fn peak_of_pool(master: i32, work: impl FnOnce()) -> f64 {
+    let is_done = Arc::new(AtomicBool::new(false));
+    let seen_done = Arc::clone(&is_done);
+    let looks = thread::spawn(move || {
+        let mut most = 0.0;
+        while !seen_done.load(Ordering::Relaxed) {
+            let workers =
+                fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap_or_default();
+            let workers = workers.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+            most = f64::max(most, own(workers.chain([master])));
+            thread::sleep(LOOK);
+        }
+        most
+    });
+    work();
+    is_done.store(true, Ordering::Relaxed);
+    looks.join().expect("who looks does not panic")
+}
+
 /// A field of `/proc/PID/status` that counts kilobytes, in bytes.
-pub(crate) fn resident(pid: i32, field: &str) -> f64 {
-    let process = Process::of(pid).expect("a process that is still there");
-    let text = process.status(field).unwrap_or_default();
-    let kilobytes = text.strip_suffix(" kB").and_then(|number| number.trim().parse::<f64>().ok());
-    kilobytes.unwrap_or_else(|| panic!("{field} of process {pid} is \"{text}\"")) * 1024.0
+pub(crate) fn resident(pid: i32, name: &str) -> f64 {
+    field(pid, name).unwrap_or_else(|| panic!("process {pid} has no {name}"))
+}
+
+fn field(pid: i32, name: &str) -> Option<f64> {
+    let text = Process::of(pid)?.status(name)?;
+    Some(text.strip_suffix(" kB")?.trim().parse::<f64>().ok()? * 1024.0)
 }
 
 /// How often the master has gone to sleep.

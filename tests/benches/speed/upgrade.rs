@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::floor::Floor;
 use crate::peers::{self, Peers};
 use crate::report::{self, Aim, Figure, Unit};
-use crate::{cpu, sys};
+use crate::{cpu, memory, sys};
 
 /// Workers, and rounds.
 const SIZES: [(u32, usize); 4] = [(4, 21), (32, 15), (128, 9), (500, 7)];
@@ -30,8 +30,9 @@ pub(crate) fn run() {
             at_once.round();
             peers.round();
         }
-        paced.show(&format!("{workers} workers"), &floor.1, 1.15);
-        at_once.show(&format!("{workers} workers, --max-unacked {all}"), &floor.1, 1.15);
+        paced.show(&format!("{workers} workers"), &floor.1, Aim::Ratio(1.15));
+        at_once.show(&format!("{workers} workers, --max-unacked {all}"), &floor.1, Aim::Ratio(1.15));
+        [paced, at_once].into_iter().for_each(Subject::stop);
         candidates = peers.show(report::workers, &floor.1);
     }
 }
@@ -69,6 +70,20 @@ impl Subject {
         Self { master, client, workers, answered, gone, cpu }
     }
 
+    /// What master and workers have to themselves, together, at most in one more upgrade.
+    pub(crate) fn peak(&mut self) -> Figure {
+        let peak = memory::peak_of_pool(self.master.process().pid(), || {
+            let reply = self.client.ask("{\"command\":\"upgrade\"}\n");
+            assert!(reply.contains("\"ok\":true"), "the upgrade failed: {reply}");
+        });
+        Figure::once(Unit::Memory, peak)
+    }
+
+    /// From the request until the last old worker has ended, by round.
+    pub(crate) fn gone(&self) -> &Figure {
+        &self.gone
+    }
+
     pub(crate) fn round(&mut self) {
         let old: Vec<OwnedFd> = self
             .master
@@ -92,10 +107,13 @@ impl Subject {
         self.cpu.add_time((cpu::time_of(pid) - cpu_before) / self.workers);
     }
 
-    pub(crate) fn show(mut self, what: &str, floor: &Figure, aim: f64) {
-        report::line(&format!("{what}: answered"), &self.answered, Some(floor), Aim::Ratio(aim));
-        report::line(&format!("{what}: old ones gone"), &self.gone, Some(floor), Aim::Ratio(aim));
+    pub(crate) fn show(&self, what: &str, floor: &Figure, aim: Aim) {
+        report::line(&format!("{what}: answered"), &self.answered, Some(floor), aim);
+        report::line(&format!("{what}: old ones gone"), &self.gone, Some(floor), aim);
         report::line(&format!("{what}: CPU for each"), &self.cpu, None, Aim::AtMost(60e-6));
+    }
+
+    pub(crate) fn stop(mut self) {
         stop(&mut self.master);
     }
 }

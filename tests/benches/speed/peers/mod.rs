@@ -27,7 +27,7 @@ use crate::start::free_address;
 use crate::{results, sys, upgrade};
 
 /// A master whose upgrades have taken longer than this in all gets no further turn with as many workers.
-const TURNS_MAX: Duration = Duration::from_secs(8);
+pub(crate) const TURNS_MAX: Duration = Duration::from_secs(8);
 
 /// A master whose upgrade would take longer than this, going by one with fewer workers, is not measured with more.
 const UPGRADE_MAX: Duration = Duration::from_secs(15);
@@ -87,10 +87,10 @@ pub(crate) fn candidates_that_boot() -> Vec<Candidate> {
 }
 
 /// One of each, which answers requests or does nothing, with so many workers or as many as it can have; those are left out
-/// that cannot have more than `measured`.
-pub(crate) fn running(measured: u32, workers: u32, work: Work) -> impl Iterator<Item = Peer> {
+/// that cannot have more than `measured`. Workers need `boot_ms` to boot, if they can.
+pub(crate) fn running(measured: u32, workers: u32, boot_ms: u64, work: Work) -> impl Iterator<Item = Peer> {
     let kinds = found().filter(move |kind| kind.most > measured);
-    kinds.filter_map(move |kind| Peer::start(kind, workers, 0, work))
+    kinds.filter_map(move |kind| Peer::start(kind, workers, boot_ms, work))
 }
 
 /// What the workers of a peer do that runs any program.
@@ -170,7 +170,7 @@ impl Peer {
         let directory = tempfile::tempdir().expect("a directory");
         let program = match work {
             Work::Nothing => kinds::worker("tiny", &[]),
-            Work::Serve => kinds::worker("serve", &["ack=control"]),
+            Work::Serve => kinds::worker("serve", &["ack=control", &format!("boot_ms={boot_ms}")]),
         };
         let place = Place {
             directory: directory.path().to_owned(),
