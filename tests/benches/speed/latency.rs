@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::peers::{self, Peer, Work};
 use crate::report::{self, Aim, Figure, Unit};
 use crate::results::OURS;
+use crate::timeline;
 
 const SIZES: [u32; 2] = [4, 32];
 
@@ -44,6 +45,7 @@ pub(crate) fn run() {
         }
         subjects.iter().for_each(Subject::show);
     }
+    timeline::run();
 }
 
 #[derive(Debug)]

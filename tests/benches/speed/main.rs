@@ -27,6 +27,7 @@ mod scale;
 mod spawn;
 mod start;
 mod sys;
+mod timeline;
 mod upgrade;
 
 use std::path::PathBuf;

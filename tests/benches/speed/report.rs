@@ -129,7 +129,7 @@ impl fmt::Display for Figure {
 }
 
 /// With as many significant digits as are printed: none of the figures is more exact.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
 }
 

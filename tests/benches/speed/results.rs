@@ -35,6 +35,8 @@ struct Topic {
     /// What the floor of its rows is.
     floor: String,
     rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    series: Vec<Series>,
 }
 
 /// A line of the table.
@@ -52,6 +54,23 @@ pub(crate) struct Row {
     pub(crate) best_ratio: Option<f64>,
     pub(crate) aim: Aim,
     pub(crate) met: Option<bool>,
+}
+
+/// Latencies of requests around an upgrade, which begins at 0. All times are in seconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Series {
+    pub(crate) program: String,
+    pub(crate) series: String,
+    /// When the first step begins, and how long each is.
+    pub(crate) begins: f64,
+    pub(crate) step: f64,
+    /// When the upgrade ended; the median of the rounds.
+    pub(crate) upgraded: f64,
+    /// What half, 90 % and all of the requests did not exceed that were begun within a step, in all rounds; `None` if none was.
+    pub(crate) half: Vec<Option<f64>>,
+    pub(crate) most: Vec<Option<f64>>,
+    pub(crate) all: Vec<Option<f64>>,
+    pub(crate) lost: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,11 +123,16 @@ fn results() -> MutexGuard<'static, Results> {
 }
 
 pub(crate) fn topic(name: &str, floor: &str) {
-    results().topics.push(Topic { topic: name.to_owned(), floor: floor.to_owned(), rows: Vec::new() });
+    let (topic, floor) = (name.to_owned(), floor.to_owned());
+    results().topics.push(Topic { topic, floor, rows: Vec::new(), series: Vec::new() });
 }
 
 pub(crate) fn row(row: Row) {
     results().topics.last_mut().expect("a topic has begun").rows.push(row);
+}
+
+pub(crate) fn series(series: Series) {
+    results().topics.last_mut().expect("a topic has begun").series.push(series);
 }
 
 pub(crate) fn program(name: &str, version: String) {
