@@ -45,9 +45,17 @@ pub struct PastRollout {
     /// Who aborted or superseded it, or stopped the master meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<Requester>,
+    /// How many of the workers that it replaced have left processes that hold a listener and may still serve, as its report says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub listening: u32,
     /// Why it failed, was aborted or was superseded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The order in which a rollout replaces the workers.

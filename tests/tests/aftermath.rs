@@ -158,10 +158,20 @@ fn a_server_that_outlives_its_wrapper_fails_the_upgrade_and_is_shown_until_it_ha
         text.lines().any(|line| line.starts_with("warning ") && line.contains("hold a listener"))
     };
     assert!(line(&shown(&master)), "{}", shown(&master));
+    assert_in_history(&master, 1);
     assert!(left.signal(Signal::SIGKILL));
     master.wait_status("nobody left behind", |status| status.leftovers.is_empty());
     assert!(!line(&shown(&master)), "{}", shown(&master));
     master.wait_log("left behind has gone");
+}
+
+/// What the history has of the last upgrade, and whether its client ended with 1.
+fn assert_in_history(master: &Master, listening: u32) {
+    let history: einhorn_proto::History = tests::control::typed(master.control().ask("history", &[]));
+    let last = history.rollouts.last().expect("an upgrade");
+    assert_eq!((last.outcome, last.listening), (einhorn_proto::PastOutcome::Done, listening), "{master}");
+    let shown = master.ctl(["history"]).stdout;
+    assert_eq!(shown.contains("  done, old not gone  "), listening > 0, "{shown}");
 }
 
 fn a_server_that_has_left_its_wrappers_group_fails_the_upgrade_too() {
@@ -214,6 +224,7 @@ fn a_process_left_behind_that_does_not_listen_is_a_warning() {
     let (code, output, report) = upgrade(&mut master);
     assert_eq!((code, report.left.left_behind, report.left.listening), (0, 1, 0), "{output}");
     assert!(output.contains("1 old worker left processes behind"), "{output}");
+    assert_in_history(&master, 0);
     assert!(left.signal(Signal::SIGKILL));
 }
 

@@ -319,10 +319,10 @@ fn wait_names(master: &Master, expected: &[&str]) {
     wait_for("the history", || (names(&history(master)) == expected).then_some(()));
 }
 
-/// The line of an upgrade.
-fn line(label: &str) -> String {
+/// The line of an upgrade to this generation.
+fn line(generation: u32, label: &str) -> String {
     format!(
-        "{{\"ended_at\":\"2026-11-28T14:00:00Z\",\"kind\":\"upgrade\",\"order\":\"smooth\",\"generation\":2,\"from\":1,\
+        "{{\"ended_at\":\"2026-11-28T14:00:00Z\",\"kind\":\"upgrade\",\"order\":\"smooth\",\"generation\":{generation},\"from\":0,\
          \"release\":\"{label}\",\"took_ms\":3,\"outcome\":\"done\"}}\n"
     )
 }
@@ -369,7 +369,8 @@ fn a_file_keeps_the_history_over_a_stop_a_reload_and_a_torn_line() {
 fn a_file_of_two_hundred_lines_is_cut_to_the_last_hundred() {
     let builder = builder();
     let file = builder.file("history");
-    fs::write(&file, line("old").repeat(198)).expect("a history");
+    fs::write(&file, (1..=198).map(|generation| line(generation, "old")).collect::<String>())
+        .expect("a history");
     let master = builder.option("--history").option(&file).start();
     wait_names(&master, &["old"; 100]);
     upgrade_to(&master, "v2");
@@ -412,7 +413,7 @@ fn a_full_disk_is_a_warning_and_cuts_no_line() {
 fn a_file_that_does_not_answer_keeps_nobody_waiting_and_is_given_up() {
     let builder = builder();
     let file = builder.file("history");
-    fs::write(&file, line("v1")).expect("a history");
+    fs::write(&file, line(1, "v1")).expect("a history");
     let mut master = builder.option("--history").option(&file).start();
     wait_names(&master, &["v1"]);
     // The writer waits for a lock as it would for a disk.
@@ -433,7 +434,7 @@ fn a_file_that_does_not_answer_keeps_nobody_waiting_and_is_given_up() {
 fn a_file_that_does_not_answer_holds_up_no_start_and_is_read_when_it_does() {
     let builder = builder();
     let file = builder.file("history");
-    fs::write(&file, [line("v1"), line("v2")].concat()).expect("a history");
+    fs::write(&file, [line(1, "v1"), line(2, "v2")].concat()).expect("a history");
     // The reader waits for a lock as it would for a disk.
     let mut gate = Gate::at(file.clone());
     gate.close();

@@ -672,7 +672,11 @@ impl Master {
                 parts.options.on_ended(&rollout);
                 let own_name = parts.workers.release_name(rollout.generation);
                 parts.history.add(*rollout, own_name);
-                parts.history_file.add_last_of(&parts.history, &mut parts.log);
+                parts.history_file.add(parts.history.last(), &mut parts.log);
+            }
+            Action::RecordListening { generation, from, listening } => {
+                let rollout = parts.history.add_listening(from, generation, listening);
+                parts.history_file.add(rollout, &mut parts.log);
             }
             Action::Notice { notice, progress_of, counts } => {
                 // What a trial worker writes is of interest as long as it is checked.

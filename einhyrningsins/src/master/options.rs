@@ -369,6 +369,7 @@ mod tests {
             outcome,
             is_untouched: false,
             ended_by: None,
+            listening: 0,
             reason: None,
         };
         options.on_ended(&record(2, PastOutcome::RolledBack));

@@ -13,7 +13,7 @@ use einhorn_proto::{LastReply, LastUpgrade, Notice, UpgradeReport};
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::event::{Generation, RequestKey, WorkerId};
+use super::event::{Action, Generation, RequestKey, WorkerId};
 use super::leftovers::Leftovers;
 use super::moment::{Moment, milliseconds};
 use super::plan::Waiter;
@@ -28,6 +28,9 @@ pub(crate) struct Aftermath(VecDeque<Ended>);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ended {
     pub(crate) report: UpgradeReport,
+    /// The generation that served before.
+    #[serde(default)]
+    pub(crate) from: Generation,
     /// Its end as it was logged.
     pub(crate) notice: Notice,
     /// Who waits for the report.
@@ -154,7 +157,7 @@ impl Supervisor {
         let Some(ended) = self.tables.aftermath.0.get_mut(at) else { return };
         ended.is_reported = true;
         ended.report.draining = count(ended.old.len());
-        let (report, mut notice) = (Box::new(ended.report.clone()), ended.notice.clone());
+        let (report, mut notice, from) = (Box::new(ended.report.clone()), ended.notice.clone(), ended.from);
         if let Notice::UpgradeDone { draining, .. } = &mut notice {
             *draining = report.draining;
         }
@@ -165,6 +168,10 @@ impl Supervisor {
         }
         self.tables.aftermath.drop_reported();
         self.tell(Notice::UpgradeReported(report.clone()));
+        if report.left.is_serving() {
+            let (generation, listening) = (Generation(report.generation), report.left.listening);
+            self.actions.push(Action::RecordListening { generation, from, listening });
+        }
         for waiter in waiters {
             let ok = report.outcome == waiter.wants && !report.left.is_serving();
             let (report, notice) = (report.clone(), notice.clone());

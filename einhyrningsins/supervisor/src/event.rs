@@ -28,7 +28,7 @@ pub struct WorkerId(pub(crate) u64);
 pub struct SlotNumber(pub u32);
 
 /// Which round of code a worker came from: 1 at start, one more per upgrade.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct Generation(pub u64);
 
 /// A job that the core has asked for. Never reused.
@@ -363,6 +363,8 @@ pub struct RolloutRecord {
     pub is_untouched: bool,
     /// Who aborted or superseded it, or stopped the master meanwhile.
     pub ended_by: Option<Requester>,
+    /// How many workers that it replaced are known to have left processes that may still serve.
+    pub listening: u32,
     /// Why it failed, was aborted or was superseded.
     pub reason: Option<String>,
 }
@@ -473,6 +475,16 @@ pub enum Action {
     Record {
         /// The rollout.
         rollout: Box<RolloutRecord>,
+    },
+    /// Say in the history that workers which the last rollout from `from` to `generation` has replaced left processes that may
+    /// still serve. Its report says so too.
+    RecordListening {
+        /// The generation that it led to.
+        generation: Generation,
+        /// The generation that served before.
+        from: Generation,
+        /// How many workers.
+        listening: u32,
     },
     /// Log this and send it to whoever follows events.
     Notice {

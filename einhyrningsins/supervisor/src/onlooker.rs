@@ -401,7 +401,10 @@ impl Onlooker {
             Action::EndJob { job } => {
                 assert!(self.jobs.remove(job).is_some(), "{job:?} is ended, and does not run");
             }
-            Action::Notice { .. } | Action::Record { .. } | Action::ForgetRelease { .. } => {}
+            Action::Notice { .. }
+            | Action::Record { .. }
+            | Action::RecordListening { .. }
+            | Action::ForgetRelease { .. } => {}
         }
     }
 

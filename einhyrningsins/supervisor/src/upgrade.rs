@@ -271,6 +271,7 @@ impl Supervisor {
             outcome,
             is_untouched: rollout.is_untouched(),
             ended_by: rollout.ended_by().cloned(),
+            listening: rollout.left().listening,
             reason,
         });
         self.actions.push(Action::Record { rollout });
@@ -292,6 +293,7 @@ impl Supervisor {
         let (waiters, ended_at) = (rollout.waiters().to_vec(), self.now);
         self.tables.aftermath.add(Ended {
             report,
+            from: rollout.from(),
             notice,
             waiters,
             old,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use einhorn_proto::{self as proto, History, PastOutcome, PastRollout, Requester, RolloutKind, RolloutOrder};
+use einhorn_proto::{
+    self as proto, History, Left, PastOutcome, PastRollout, Requester, RolloutKind, RolloutOrder,
+};
 
 use super::{Context, Typed, typed};
 use crate::error::Error;
@@ -64,6 +66,7 @@ fn table(rollouts: &[PastRollout], name_of: &mut impl FnMut(u32) -> String) -> T
     ]);
     for rollout in rollouts {
         let (outcome, style) = match (rollout.outcome, rollout.is_untouched) {
+            (PastOutcome::Done, _) if rollout.listening > 0 => ("done, old not gone", Style::Bad),
             (PastOutcome::Done, _) => ("done", Style::Good),
             (PastOutcome::RolledBack, false) => ("rolled back", Style::Bad),
             (PastOutcome::RolledBack | PastOutcome::Failed, true) => ("no worker touched", Style::Bad),
@@ -117,9 +120,15 @@ fn with(requester: &Requester) -> String {
     }
 }
 
-/// Why it did not end as asked for, and who saw to that.
+/// Why it did not end as asked for, who saw to that, and what it has left.
 fn reason(rollout: &PastRollout, name_of: &mut impl FnMut(u32) -> String) -> String {
-    let mut reason = rollout.reason.as_deref().unwrap_or(UNKNOWN).to_owned();
+    let PastRollout { reason, listening, .. } = rollout;
+    let left = (*listening > 0).then(|| Left { listening: *listening, ..Left::default() }.to_string());
+    let mut reason = match (reason, left) {
+        (Some(reason), Some(left)) => format!("{reason}; {left}"),
+        (None, Some(left)) => left,
+        (reason, None) => reason.as_deref().unwrap_or(UNKNOWN).to_owned(),
+    };
     if let Some(by) = rollout.ended_by.as_ref().filter(|by| **by != Requester::default()) {
         reason.push_str(&format!(" (by {} with {})", who(by, name_of), with(by)));
     }
@@ -146,6 +155,7 @@ mod tests {
             outcome: PastOutcome::Done,
             is_untouched: false,
             ended_by: None,
+            listening: 0,
             reason: None,
         }
     }
@@ -204,17 +214,19 @@ mod tests {
                 outcome: PastOutcome::Failed,
                 ..rollout(4, Requester { signal, uid: Some(77), ..Requester::default() })
             },
+            PastRollout { listening: 1, ..rollout(5, client(None, Some(0), "deploy")) },
             PastRollout { outcome: PastOutcome::Superseded, ..rollout(5, Requester::default()) },
         ];
         assert_snapshot!(shown(&rollouts), @r"
-        ENDED                 GEN  RELEASE  KIND      TOOK  OUTCOME            WHO            WITH                 REASON
-        2026-11-28T12:40:46Z    2  v2       smooth    4.1s  done               alice as root  einhyrningsinsctl    -
-        2026-11-28T12:40:46Z    3  -        fleet     4.1s  rolled back        alice          deploy.py            slot 0: worker 7 exited with status 1
-        2026-11-28T12:40:46Z    2  -        rollback  4.1s  done               root           SIGHUP from systemd  -
-        2026-11-28T12:40:46Z    4  -        smooth    4.1s  no worker touched  root           deploy               an abort was asked for (by alice as root with einhyrningsinsctl)
-        2026-11-28T12:40:46Z    5  -        smooth    4.1s  failed             root           deploy               the master is stopping (by root with SIGTERM from systemd)
-        2026-11-28T12:40:46Z    4  -        canary    4.1s  failed             77             SIGHUP               -
-        2026-11-28T12:40:46Z    5  -        smooth    4.1s  superseded         -              -                    -
+        ENDED                 GEN  RELEASE  KIND      TOOK  OUTCOME             WHO            WITH                 REASON
+        2026-11-28T12:40:46Z    2  v2       smooth    4.1s  done                alice as root  einhyrningsinsctl    -
+        2026-11-28T12:40:46Z    3  -        fleet     4.1s  rolled back         alice          deploy.py            slot 0: worker 7 exited with status 1
+        2026-11-28T12:40:46Z    2  -        rollback  4.1s  done                root           SIGHUP from systemd  -
+        2026-11-28T12:40:46Z    4  -        smooth    4.1s  no worker touched   root           deploy               an abort was asked for (by alice as root with einhyrningsinsctl)
+        2026-11-28T12:40:46Z    5  -        smooth    4.1s  failed              root           deploy               the master is stopping (by root with SIGTERM from systemd)
+        2026-11-28T12:40:46Z    4  -        canary    4.1s  failed              77             SIGHUP               -
+        2026-11-28T12:40:46Z    5  -        smooth    4.1s  done, old not gone  root           deploy               1 old worker left processes that hold a listener and may still serve
+        2026-11-28T12:40:46Z    5  -        smooth    4.1s  superseded          -              -                    -
         ");
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::mem::take;
 use std::time::Duration;
 
-use einhorn_proto::Termination;
+use einhorn_proto::{PastRollout, Termination};
 use serde::{Deserialize, Serialize};
 
 use super::{History, ROLLOUTS_MAX, append, read};
@@ -49,9 +49,9 @@ impl HistoryFile {
         Self { path, waiting: VecDeque::new(), reading }
     }
 
-    /// Has the last rollout of `history` written.
-    pub(in crate::master) fn add_last_of(&mut self, history: &History, log: &mut Log) {
-        let Some(rollout) = history.0.back().filter(|_| self.path.is_some()) else { return };
+    /// Has a rollout written. A line of it that was written before counts no more.
+    pub(in crate::master) fn add(&mut self, rollout: Option<&PastRollout>, log: &mut Log) {
+        let Some(rollout) = rollout.filter(|_| self.path.is_some()) else { return };
         if self.waiting.len() >= WAITING_MAX {
             self.waiting.pop_front();
             let path = self.path.as_deref().unwrap_or_default();

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use einhorn_proto::{History as Answer, LABEL_CHARS_MAX, PastRollout, visible_line};
-use einhyrningsins_supervisor::RolloutRecord;
+use einhyrningsins_supervisor::{Generation, RolloutRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::forms::milliseconds;
@@ -78,7 +78,7 @@ impl History {
     /// Adds a rollout that has ended. `own_name` is the name of its release where no client gave a label.
     pub(super) fn add(&mut self, rollout: RolloutRecord, own_name: Option<String>) {
         let RolloutRecord { kind, order, generation, from, label, requester, .. } = rollout;
-        let RolloutRecord { took, outcome, is_untouched, ended_by, reason, .. } = rollout;
+        let RolloutRecord { took, outcome, is_untouched, ended_by, listening, reason, .. } = rollout;
         if self.0.len() == ROLLOUTS_MAX {
             self.0.pop_front();
         }
@@ -94,8 +94,27 @@ impl History {
             outcome,
             is_untouched,
             ended_by,
+            listening,
             reason: reason.map(|reason| bounded(&reason, REASON_CHARS_MAX)),
         });
+    }
+
+    /// Of the last rollout from one generation to another: workers that it has replaced left processes that may still serve.
+    /// Returns it, if that is news.
+    pub(super) fn add_listening(
+        &mut self,
+        from: Generation,
+        to: Generation,
+        listening: u32,
+    ) -> Option<&PastRollout> {
+        let is_it = |rollout: &&mut PastRollout| (rollout.from, rollout.generation) == (from.0, to.0);
+        let rollout = self.0.iter_mut().rev().find(is_it)?;
+        (std::mem::replace(&mut rollout.listening, listening) != listening).then_some(rollout)
+    }
+
+    /// The last one.
+    pub(super) fn last(&self) -> Option<&PastRollout> {
+        self.0.back()
     }
 
     /// Adds rollouts that have ended before all of these, oldest first, as far as there is room.
@@ -130,7 +149,6 @@ mod tests {
     use std::time::Duration;
 
     use einhorn_proto::{PastOutcome, Requester, RolloutKind, RolloutOrder};
-    use einhyrningsins_supervisor::Generation;
 
     use super::*;
 
@@ -146,6 +164,7 @@ mod tests {
             outcome: PastOutcome::Done,
             is_untouched: false,
             ended_by: None,
+            listening: 0,
             reason: None,
         }
     }
@@ -174,6 +193,17 @@ mod tests {
         let rollouts = history.answer().rollouts;
         let generations: Vec<_> = rollouts.iter().map(|rollout| rollout.generation).collect();
         assert_eq!(generations, (5..=104).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_still_serves_is_added_once_to_the_last_rollout_between_two_generations() {
+        let mut history = History::default();
+        (2..=4).for_each(|generation| history.add(record(generation), None));
+        let mut add = |from, to| history.add_listening(Generation(from), Generation(to), 2).cloned();
+        assert_eq!(add(2, 3).map(|rollout| (rollout.generation, rollout.listening)), Some((3, 2)));
+        assert_eq!((add(2, 3), add(3, 2)), (None, None));
+        let listening: Vec<_> = history.0.iter().map(|rollout| rollout.listening).collect();
+        assert_eq!(listening, [0, 2, 0]);
     }
 
     #[test]

@@ -33,8 +33,7 @@ pub(crate) const WRITTEN_BYTES_MAX: usize = ROLLOUTS_MAX * (LINE_BYTES_MAX + 1);
 /// If the file cannot be read. One that is not there has no rollout.
 pub(super) fn read(path: &Path) -> anyhow::Result<u8> {
     let text = end_of(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines: Vec<_> = lines(&text).filter(|line| rollout(line).is_some()).collect();
-    let last = &lines[lines.len().saturating_sub(ROLLOUTS_MAX)..];
+    let last: Vec<_> = last_lines(&text).into_iter().map(|(line, _)| line).collect();
     io::stdout().write_all(&last.concat()).context("cannot pass it on")?;
     Ok(0)
 }
@@ -60,13 +59,26 @@ fn end_of(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// The last rollouts in `text`, oldest first. A line that a crash has cut is none, nor is one in whose middle `text` begins.
 pub(crate) fn parse(text: &[u8]) -> VecDeque<PastRollout> {
-    let mut rollouts: VecDeque<_> = lines(text).filter_map(rollout).collect();
-    rollouts.drain(..rollouts.len().saturating_sub(ROLLOUTS_MAX));
-    rollouts
+    last_lines(text).into_iter().map(|(_, rollout)| rollout).collect()
 }
 
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split_inclusive(|byte| *byte == b'\n')
+/// The lines of the last rollouts. A second line of one replaces the first: what it has left behind was known later.
+fn last_lines(text: &[u8]) -> VecDeque<(&[u8], PastRollout)> {
+    let mut last = VecDeque::<(&[u8], PastRollout)>::new();
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let Some(rollout) = rollout(line) else { continue };
+        let is_it = |(_, other): &&mut (&[u8], PastRollout)| {
+            *other == PastRollout { listening: other.listening, ..rollout.clone() }
+        };
+        match last.iter_mut().rev().find(is_it) {
+            Some(known) => *known = (line, rollout),
+            None => last.push_back((line, rollout)),
+        }
+        if last.len() > ROLLOUTS_MAX {
+            last.pop_front();
+        }
+    }
+    last
 }
 
 fn rollout(line: &[u8]) -> Option<PastRollout> {
@@ -85,9 +97,25 @@ mod tests {
     #[test]
     fn lines_that_are_cut_or_too_long_are_no_rollouts() {
         let long = LINE.replace("done\"", &format!("done\",\"reason\":\"{}\"", "x".repeat(LINE_BYTES_MAX)));
-        let text = [&LINE[7..], LINE, &LINE[..50], "\n", &long, LINE, &LINE[..9]].concat();
+        let text = [&LINE[7..], LINE, &LINE[..50], "\n", &long, &of(3), &LINE[..9]].concat();
         assert_eq!(parse(text.as_bytes()).len(), 2);
-        assert_eq!(parse(LINE.repeat(ROLLOUTS_MAX + 5).as_bytes()).len(), ROLLOUTS_MAX);
+        let many: String = (2..ROLLOUTS_MAX + 7).map(of).collect();
+        assert_eq!(parse(many.as_bytes()).len(), ROLLOUTS_MAX);
+    }
+
+    fn of(generation: usize) -> String {
+        LINE.replace("\"generation\":2", &format!("\"generation\":{generation}"))
+    }
+
+    #[test]
+    fn a_second_line_of_a_rollout_replaces_the_first() {
+        let again = of(3).replace("\"done\"", "\"done\",\"listening\":1");
+        // Of another master, in the same second.
+        let other = of(3).replace("\"took_ms\":3", "\"took_ms\":4");
+        let rollouts = parse([LINE, &of(3), &of(4), &other, &again].concat().as_bytes());
+        let rollouts: Vec<_> =
+            rollouts.iter().map(|rollout| (rollout.generation, rollout.listening)).collect();
+        assert_eq!(rollouts, [(2, 0), (3, 1), (4, 0), (3, 0)]);
     }
 
     proptest! {

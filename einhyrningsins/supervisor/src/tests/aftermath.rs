@@ -111,6 +111,7 @@ fn an_upgrade_of_which_something_still_listens_has_failed_its_client() {
     let [(replied, false, message)] = &play.replies[..] else { panic!("{:?}", play.replies) };
     assert_eq!(*replied, request);
     assert!(message.contains("; 1 old worker left processes that hold a listener"), "{message}");
+    assert_eq!(play.listening_recorded, [(1, 2, 1)], "and the history says the same");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(super) struct Play {
     pub(super) reports: Vec<einhorn_proto::UpgradeReport>,
     pub(super) notices: Vec<Notice>,
     pub(super) records: Vec<RolloutRecord>,
+    /// What was added to them: from, to, and how many workers.
+    pub(super) listening_recorded: Vec<(u64, u64, u32)>,
     pub(super) exit: Option<u8>,
 }
 
@@ -94,6 +96,7 @@ impl Play {
             reports: Vec::new(),
             notices: Vec::new(),
             records: Vec::new(),
+            listening_recorded: Vec::new(),
             exit: None,
         };
         play.feed(Event::Started);
@@ -145,6 +148,10 @@ impl Play {
                 }
                 Action::Notice { notice, .. } => {
                     self.notices.push(notice);
+                    None
+                }
+                Action::RecordListening { generation, from, listening } => {
+                    self.listening_recorded.push((from.0, generation.0, listening));
                     None
                 }
                 Action::Record { rollout } => {
