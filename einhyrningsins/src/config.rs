@@ -13,15 +13,14 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CheckArgs, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NiceArg, NumberArg,
+    AckModeArg, Args, CheckArgs, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NumberArg,
     RecyclingArgs, ReportArgs, SharedArgs, UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
-use crate::release::Recipe;
+use crate::release::{Attributes, ProcessOptions, Recipe};
 use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
-use crate::workers::ProcessOptions;
 
 /// The dialect of a master, by the name that it was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,16 +36,12 @@ pub struct Config {
     pub dialect: Dialect,
     pub identity: Identity,
     pub policy: Policy,
-    pub recipe: Recipe,
+    pub release: ReleaseOptions,
     pub sockets: Sockets,
     pub control: Control,
     pub log: LogConfig,
-    pub nice: NiceArg,
-    /// The signal that workers get when the master dies.
-    pub parent_death_signal: Option<Signal>,
-    /// Whether standard error of workers goes through the master.
-    pub capture_startup: bool,
-    pub process: ProcessOptions,
+    /// The nice value of the master.
+    pub nice: Option<i32>,
     pub handover: HandoverSettings,
     /// The file of `--history`, absolute.
     pub history: Option<String>,
@@ -60,6 +55,15 @@ pub struct Config {
     pub dry_run: bool,
     /// For the log: options that were accepted and have no effect.
     pub warnings: Vec<String>,
+}
+
+/// What the next release is made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReleaseOptions {
+    pub recipe: Recipe,
+    pub attributes: Attributes,
+    /// Whether `--chdir` was given.
+    pub directory_given: bool,
 }
 
 /// How the master was called.
@@ -192,19 +196,12 @@ impl Config {
     pub fn new(line: CommandLine, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
         let policy = policy(&line);
+        let release = ReleaseOptions::new(&line, &start)?;
         let args = line.args;
         let family = match (args.ipv4_only, args.ipv6_only) {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
             _ => Family::Any,
-        };
-        let account = account(args.process.user, args.process.group)?;
-        let process = ProcessOptions {
-            umask: args.process.umask,
-            limits: args.process.rlimit,
-            oom_score_adj: args.process.oom_score_adj,
-            cpus: cpus(args.process.cpu_affinity)?,
-            no_new_privileges: args.process.no_new_privs,
         };
         Ok(Self {
             policy,
@@ -233,33 +230,54 @@ impl Config {
                 pidfile: line.pidfile.map(|path| start.join(path)),
                 lockfile: line.lockfile.map(|path| start.join(path)),
             },
-            nice: args.nice.unwrap_or(NiceArg { master: None, worker: None }),
-            process,
-            capture_startup: args.capture_startup,
-            parent_death_signal: args
-                .kill_children_on_exit
-                .then_some(args.graceful_signal.unwrap_or(Signal::SIGTERM)),
+            nice: args.nice.and_then(|nice| nice.master),
             handover: HandoverSettings {
                 as_command: args.handover.reexec_as.map(|CommandWords(words)| words),
                 check_timeout: args.handover.reexec_timeout,
             },
             dialect: line.dialect,
             dry_run: line.dry_run,
-            identity: Identity {
-                argv,
-                start_directory: start.clone(),
-                directory_given: args.chdir.is_some(),
-            },
+            identity: Identity { argv, start_directory: start, directory_given: release.directory_given },
+            release,
+            warnings: line.warnings,
+        })
+    }
+}
+
+impl ReleaseOptions {
+    /// Those of a command line. A relative path starts at `start`.
+    ///
+    /// # Errors
+    /// If options do not go together, or with this system.
+    pub(crate) fn new(line: &CommandLine, start: &Path) -> anyhow::Result<Self> {
+        let args = &line.args;
+        let directory = args.chdir.as_ref().map_or(start.to_owned(), |directory| start.join(directory));
+        Ok(Self {
             recipe: Recipe {
-                command: args.command,
-                directory: args.chdir.map_or(start.clone(), |directory| start.join(directory)),
-                dropped: args.drop_env_var,
+                command: args.command.clone(),
+                directory,
+                dropped: args.drop_env_var.clone(),
                 drops_at_start: line.drops_at_start,
                 absolute_argv0: line.absolute_argv0,
-                env_file: args.env_file,
-                account,
+                env_file: args.env_file.clone(),
+                account: account(args.process.user.clone(), args.process.group.clone())?,
             },
-            warnings: line.warnings,
+            attributes: Attributes {
+                nice: args.nice.and_then(|nice| nice.worker),
+                parent_death_signal: args
+                    .kill_children_on_exit
+                    .then_some(args.graceful_signal.unwrap_or(Signal::SIGTERM)),
+                control_as_fd: args.command_socket_as_fd,
+                capture_startup: args.capture_startup,
+                process: ProcessOptions {
+                    umask: args.process.umask,
+                    limits: args.process.rlimit.clone(),
+                    oom_score_adj: args.process.oom_score_adj,
+                    cpus: cpus(args.process.cpu_affinity.as_ref())?,
+                    no_new_privileges: args.process.no_new_privs,
+                },
+            },
+            directory_given: args.chdir.is_some(),
         })
     }
 }
@@ -310,12 +328,12 @@ fn account(user: Option<UserArg>, group: Option<String>) -> anyhow::Result<Accou
 }
 
 /// The sets of CPUs by slot. Refuses a CPU that the master may not use: the kernel would ignore it silently.
-fn cpus(affinity: Option<CpuAffinityArg>) -> anyhow::Result<Vec<CpuSet>> {
+fn cpus(affinity: Option<&CpuAffinityArg>) -> anyhow::Result<Vec<CpuSet>> {
     let Some(affinity) = affinity else { return Ok(Vec::new()) };
     let available = CpuSet::available().context("cannot find out which CPUs the master may use")?;
     let sets = match affinity {
         CpuAffinityArg::Auto => available.one_by_one(),
-        CpuAffinityArg::Sets(sets) => sets,
+        CpuAffinityArg::Sets(sets) => sets.clone(),
     };
     match sets.iter().find_map(|set| set.not_in(&available)) {
         Some(surplus) => {

@@ -9,7 +9,9 @@
 //!   refuses that (ETXTBSY) only while a worker runs it.
 //! - Files that the program opens by path later: libraries, modules, templates.
 
+mod attributes;
 mod env_file;
+mod process;
 mod program;
 
 use std::error::Error;
@@ -29,8 +31,10 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 
+pub use self::attributes::Attributes;
 use self::env_file::Variable;
 pub use self::env_file::{EnvFileError, LineFault};
+pub use self::process::ProcessOptions;
 
 /// Parses what may stand in a file of variables.
 #[cfg(fuzzing)]
@@ -118,6 +122,9 @@ pub struct Release {
     /// Its own name: `RELEASE` in the file of variables.
     #[serde(default)]
     pub own_name: Option<String>,
+    /// What else its workers are made with. `None` in the state of an older master, which had the same for every release.
+    #[serde(default)]
+    pub attributes: Option<Attributes>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -241,7 +248,7 @@ fn why_not_executable(path: &Path) -> &'static str {
 
 impl Recipe {
     /// Resolves everything as it is now, for `generation`. `exported` are the variables that the master gives to each
-    /// worker.
+    /// worker, and `attributes` what else it is made with.
     ///
     /// # Errors
     /// [`ReleaseError`]; nothing was started or changed.
@@ -249,6 +256,7 @@ impl Recipe {
         &self,
         generation: Generation,
         exported: &[(String, String)],
+        attributes: &Attributes,
     ) -> Result<Release, ReleaseError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         // As after "sudo -u app" in /root: a program that is found elsewhere runs there all the same.
@@ -287,6 +295,7 @@ impl Recipe {
                 .unwrap_or_else(|| self.directory.clone()),
             directory_path: self.directory.clone(),
             directory: pinned.map(Kept::Open),
+            attributes: Some(attributes.clone()),
         })
     }
 

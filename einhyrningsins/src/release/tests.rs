@@ -19,7 +19,7 @@ fn recipe(directory: &Path, program: &str) -> Recipe {
 }
 
 fn fault(recipe: &Recipe) -> String {
-    recipe.resolve(Generation(7), &[]).map(|_| ()).unwrap_err().in_words()
+    recipe.resolve(Generation(7), &[], &Attributes::default()).map(|_| ()).unwrap_err().in_words()
 }
 
 #[test]
@@ -34,7 +34,10 @@ fn a_program_with_a_slash_starts_at_the_release_directory() {
         "{message}"
     );
     fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(recipe.resolve(Generation(7), &[]).unwrap().program.path(), c"./server");
+    assert_eq!(
+        recipe.resolve(Generation(7), &[], &Attributes::default()).unwrap().program.path(),
+        c"./server"
+    );
 }
 
 #[test]
@@ -64,14 +67,17 @@ fn hints_name_the_true_cause() {
         ("/usr", "that is a directory; give a program in it"),
         ("./gone", "a program with a slash is a path that starts at the directory of --chdir"),
     ] {
-        let error = recipe(directory.path(), program).resolve(Generation(7), &[]).map(|_| ()).unwrap_err();
+        let error = recipe(directory.path(), program)
+            .resolve(Generation(7), &[], &Attributes::default())
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!(error.hint().as_deref(), Some(hint), "for {program}");
     }
 }
 
 #[test]
 fn a_plain_name_is_looked_up_in_path() {
-    let release = recipe(Path::new("/"), "sh").resolve(Generation(7), &[]).unwrap();
+    let release = recipe(Path::new("/"), "sh").resolve(Generation(7), &[], &Attributes::default()).unwrap();
     assert!(release.program.path().to_str().unwrap().ends_with("/sh"));
     assert_eq!(release.argv, [c"sh".to_owned()]);
 }
@@ -99,7 +105,9 @@ fn variables_of_the_file_override_inherited_ones_and_occur_once() {
     let inherited = env::var("PATH").unwrap();
     let (_directory, mut recipe) = with_variables("PATH=/somewhere\nHOME=\nNEW=1\n");
     recipe.dropped = vec!["NEW".into(), "CARGO_MANIFEST_DIR".into()];
-    let release = recipe.resolve(Generation(7), &[("EINHORN_FD_COUNT".into(), "0".into())]).unwrap();
+    let release = recipe
+        .resolve(Generation(7), &[("EINHORN_FD_COUNT".into(), "0".into())], &Attributes::default())
+        .unwrap();
     let values = |name: &str| -> Vec<_> {
         let text = |variable: &CString| variable.to_str().unwrap().to_owned();
         let all = release.env.iter().map(text);
@@ -120,7 +128,7 @@ fn dropping_variables_may_wait_for_a_new_master() {
         let dropped = vec!["PATH".into()];
         let recipe = Recipe { dropped, drops_at_start, ..recipe(Path::new("/"), "sh") };
         recipe
-            .resolve(Generation(7), &[])
+            .resolve(Generation(7), &[], &Attributes::default())
             .unwrap()
             .env
             .iter()
@@ -137,7 +145,10 @@ fn the_first_argument_may_be_the_absolute_path_of_the_program() {
     let absolute = directory.path().join("server");
     let first = |program: &str, absolute_argv0| {
         let recipe = Recipe { absolute_argv0, ..recipe(directory.path(), program) };
-        recipe.resolve(Generation(7), &[]).unwrap().argv[0].to_str().unwrap().to_owned()
+        recipe.resolve(Generation(7), &[], &Attributes::default()).unwrap().argv[0]
+            .to_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(first("./server", true), absolute.to_str().unwrap());
     assert_eq!(first("./server", false), "./server");
@@ -173,12 +184,16 @@ fn a_binary_is_pinned_and_a_script_is_not() {
     let server = directory.path().join("server");
     let recipe = recipe(directory.path(), "./server");
     fs::copy("/bin/true", &server).unwrap();
-    assert!(recipe.resolve(Generation(7), &[]).unwrap().program.executable().is_some());
+    assert!(
+        recipe.resolve(Generation(7), &[], &Attributes::default()).unwrap().program.executable().is_some()
+    );
     fs::write(&server, "#!/bin/sh\n").unwrap();
-    assert!(recipe.resolve(Generation(7), &[]).unwrap().program.executable().is_none());
+    assert!(
+        recipe.resolve(Generation(7), &[], &Attributes::default()).unwrap().program.executable().is_none()
+    );
     fs::write(&server, "#").unwrap();
     assert!(
-        recipe.resolve(Generation(7), &[]).unwrap().program.executable().is_some(),
+        recipe.resolve(Generation(7), &[], &Attributes::default()).unwrap().program.executable().is_some(),
         "too short to be a script"
     );
 }
@@ -203,7 +218,7 @@ fn the_status_identifies_the_file_whatever_its_timestamp() {
         if set.is_err() || fs::metadata(&server).unwrap().modified().unwrap() != modified {
             continue;
         }
-        let status = recipe.resolve(Generation(7), &[]).unwrap().status();
+        let status = recipe.resolve(Generation(7), &[], &Attributes::default()).unwrap().status();
         assert_eq!((status.generation, status.modified.as_str()), (7, text));
         let metadata = fs::metadata(&server).unwrap();
         assert_eq!((status.device, status.inode), (metadata.dev(), metadata.ino()));

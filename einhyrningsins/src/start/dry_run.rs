@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks what [`run`](super::run) would do, prints the result and returns the exit code.
 pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) -> Result<u8, Failure> {
-    if let Some(nice) = config.nice.master {
+    if let Some(nice) = config.nice {
         process::set_nice(nice).with_context(|| format!("cannot set the nice value to {nice} (--nice)"))?;
     }
     let live = addresses_of_master_at(&config.control.socket);
@@ -61,7 +61,7 @@ pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) 
     let program = config.policy.program.clone();
     let options = worker_options(&config, process::raise_open_files().unwrap_or_default());
     let held_fds = [config.keep_fds.as_slice(), &config.pass_fds].concat();
-    let mut workers = Workers::new(config.recipe, options);
+    let mut workers = Workers::new(config.release.recipe, options);
     workers.resolve(&mut spawner, Generation(1), Vec::new()).map_err(|error| unresolved(&error))?;
     // A -b may have taken one of them.
     claim(inherited, &held_fds)?;

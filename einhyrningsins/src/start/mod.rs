@@ -119,7 +119,7 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
     if config.dialect == Dialect::Native {
         warn_of_lost_sockets(&config, &mut log);
     }
-    if let Some(nice) = config.nice.master {
+    if let Some(nice) = config.nice {
         process::set_nice(nice).with_context(|| format!("cannot set the nice value to {nice} (--nice)"))?;
     }
     if let Some(name) = &config.control.name {
@@ -141,7 +141,7 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
     };
     let listeners = Listeners::open(&config.sockets, config.policy.workers, passed, let_go, &mut log)?;
     // After the listeners: a `-b` may ask for its path.
-    let access = Access::new(config.notify_mode, &config.recipe.account);
+    let access = Access::new(config.notify_mode, &config.release.recipe.account);
     let notify = match NotifySocket::beside(control_socket.path(), access) {
         Ok(notify) => notify,
         Err(error) => notify_without_file(access, &format!("{:#}", anyhow::Error::from(error)), &mut log)?,
@@ -154,7 +154,7 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
     let mut parts = Parts {
         dialect: config.dialect,
         core: Supervisor::new(config.policy),
-        workers: Workers::new(config.recipe, worker_options),
+        workers: Workers::new(config.release.recipe, worker_options),
         listeners,
         captures: Captures::default(),
         groups: Groups::default(),
@@ -245,13 +245,9 @@ fn claim(inherited: Inherited, to_hold: &[RawFd]) -> Result<(Vec<OwnedFd>, Vec<O
 
 fn worker_options(config: &Config, open_files: Option<OpenFilesLimit>) -> WorkerOptions {
     WorkerOptions {
-        nice: config.nice.worker,
-        parent_death_signal: config.parent_death_signal,
+        attributes: config.release.attributes.clone(),
         open_files,
-        control_as_fd: config.control.socket_as_fd,
-        capture_startup: config.capture_startup,
         ping_timeout: config.policy.recycling.ping_timeout,
-        process: config.process.clone(),
         pass_fds: config.pass_fds.clone(),
     }
 }
@@ -271,7 +267,7 @@ fn shortage_hint(error: &anyhow::Error) -> Option<String> {
 
 /// Warns about workers that cannot get the sockets.
 fn warn_of_lost_sockets(config: &Config, log: &mut Log) {
-    let program = config.recipe.command.first().map(Path::new).and_then(Path::file_name);
+    let program = config.release.recipe.command.first().map(Path::new).and_then(Path::file_name);
     let program = program.and_then(|name| name.to_str()).unwrap_or_default();
     if config.sockets.binds.is_empty() {
         log.warn("no -b: the workers get no socket, and connections may be lost when they are replaced");

@@ -18,12 +18,10 @@ use einhorn_proto::{IN_BACKGROUND, UpgradeReport};
 use einhyrningsins_supervisor::{Generation, SlotNumber};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
 
-use crate::forms;
-use crate::release::{Recipe, Release, ReleaseError, variable};
+use crate::release::{Attributes, ProcessOptions, Recipe, Release, ReleaseError, variable};
 use crate::sys::account::Credentials;
 use crate::sys::ancillary::refuse_rights;
 use crate::sys::process::OpenFilesLimit;
@@ -31,13 +29,11 @@ use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
 mod convention;
 mod hint;
-mod process;
 mod status;
 
 use convention::LastSeen;
 pub(crate) use convention::Shown;
 pub(crate) use hint::spawn_hint;
-pub use process::ProcessOptions;
 
 /// Everything that a spawn needs, except the spawner.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,26 +47,17 @@ pub struct Workers {
     last_seen: RefCell<Option<LastSeen>>,
 }
 
-/// Options of every worker, apart from sockets and variables.
+/// What workers are made with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerOptions {
-    /// The nice value, from -20 to 19; `None` for the master's.
-    pub nice: Option<i32>,
-    /// The signal that a worker gets when the master dies.
-    #[serde(with = "forms::written")]
-    pub parent_death_signal: Option<Signal>,
+    /// Those of the next release. Each release keeps its own.
+    #[serde(flatten)]
+    pub attributes: Attributes,
     /// The limit on open files, if the master has raised its own.
     pub open_files: Option<OpenFilesLimit>,
-    /// Whether a worker gets a connection to the control socket (`-g`).
-    pub control_as_fd: bool,
-    /// Whether a worker's standard error is a pipe to the master (`--capture-startup`).
-    pub capture_startup: bool,
     /// How often a worker must ping after its first ping.
     #[serde(default)]
     pub ping_timeout: Option<Duration>,
-    /// Other attributes of a worker's process.
-    #[serde(default)]
-    pub process: ProcessOptions,
     /// Descriptors that a worker gets at the same numbers. The master holds them.
     #[serde(default)]
     pub pass_fds: Vec<RawFd>,
@@ -158,7 +145,7 @@ impl Workers {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let release = self.release(generation).filter(|release| release.credentials.is_some());
         let Some(release) = release else { return Ok(()) };
-        let spec = SpawnSpec { writes_to: Some(&path), ..spec(&self.options, release, SlotNumber(0)) };
+        let spec = SpawnSpec { writes_to: Some(&path), ..self.spec(release, SlotNumber(0)) };
         match spawner.rehearse(&spec) {
             Err(SpawnError { stage: Stage::WritesTo, errno, .. }) => Err(errno.into()),
             _ => Ok(()),
@@ -174,7 +161,7 @@ impl Workers {
         mut exported: Vec<(String, String)>,
     ) -> Result<(), ResolveError> {
         exported.push(("EINHORN_GENERATION".to_owned(), generation.to_string()));
-        let release = self.recipe.resolve(generation, &exported)?;
+        let release = self.recipe.resolve(generation, &exported, &self.options.attributes)?;
         self.rehearse(spawner, &release)?;
         self.forget(generation);
         self.releases.push(release);
@@ -190,11 +177,11 @@ impl Workers {
 
     /// Checks that a worker of `release` can be spawned.
     fn rehearse(&self, spawner: &mut Spawner, release: &Release) -> Result<(), SpawnError> {
-        let WorkerOptions { nice, process, .. } = &self.options;
+        let Attributes { nice, process, .. } = self.attributes(release);
         if release.credentials.is_none() && nice.is_none() && *process == ProcessOptions::default() {
             return Ok(());
         }
-        match spawner.rehearse(&spec(&self.options, release, SlotNumber(0))) {
+        match spawner.rehearse(&self.spec(release, SlotNumber(0))) {
             // The shortage may be over when there is something to spawn.
             Err(error) if error.is_transient() => Ok(()),
             result => result,
@@ -212,7 +199,7 @@ impl Workers {
         let is_mute = death.pid.is_some() && death.stderr_tail.is_empty();
         if death.may_be_in_background() {
             report.hint = Some(IN_BACKGROUND.to_owned());
-        } else if !self.options.capture_startup && is_mute {
+        } else if !self.attributes_of(Generation(death.generation)).capture_startup && is_mute {
             let hint = "with --capture-startup, the master shows what a worker wrote before it died";
             report.hint = Some(hint.to_owned());
         }
@@ -235,12 +222,13 @@ impl Workers {
             let reason = format!("the release of generation {generation} is not known");
             return Err(SpawnFailure { reason, transient: false });
         };
+        let attributes = self.attributes(release);
         let control =
-            self.options.control_as_fd.then(connection).transpose().map_err(|error| SpawnFailure {
+            attributes.control_as_fd.then(connection).transpose().map_err(|error| SpawnFailure {
                 reason: format!("cannot create its connection to the control socket: {error}"),
                 transient: true,
             })?;
-        let is_captured = self.options.capture_startup || matches!(place, Place::Trial { .. });
+        let is_captured = attributes.capture_startup || matches!(place, Place::Trial { .. });
         let stderr = is_captured.then(pipe_for_reading).transpose().map_err(|errno| SpawnFailure {
             reason: format!("cannot create a pipe for its standard error: {}", io::Error::from(errno)),
             transient: true,
@@ -274,7 +262,7 @@ impl Workers {
             sockets,
             control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),
             stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()),
-            ..spec(&self.options, release, slot)
+            ..self.spec(release, slot)
         };
         match spawner.spawn(&spec) {
             Ok(pid) => Ok(Spawned {
@@ -300,26 +288,36 @@ impl Workers {
     pub(crate) fn release(&self, generation: Generation) -> Option<&Release> {
         self.releases.iter().find(|release| release.generation == generation)
     }
-}
 
-/// What all spawns of `release` in `slot` have in common: everything except sockets, control connection, standard error
-/// and variables of the single worker.
-pub(crate) fn spec<'a>(options: &'a WorkerOptions, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
-    let process = &options.process;
-    SpawnSpec {
-        directory: release.directory.as_ref().map(AsFd::as_fd),
-        executable: release.program.executable(),
-        nice: options.nice,
-        umask: process.umask(),
-        passed: &options.pass_fds,
-        open_files: options.open_files,
-        limits: &process.limits,
-        oom_score_adj: process.oom_score_adj,
-        cpus: process.cpus_of(slot),
-        credentials: release.credentials.as_ref(),
-        no_new_privileges: process.no_new_privileges,
-        parent_death_signal: options.parent_death_signal,
-        ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
+    /// What workers of `release` are made with.
+    pub(crate) fn attributes<'a>(&'a self, release: &'a Release) -> &'a Attributes {
+        release.attributes.as_ref().unwrap_or(&self.options.attributes)
+    }
+
+    /// The same of `generation`; once its release is not kept any more, what the next one gets.
+    pub(crate) fn attributes_of(&self, generation: Generation) -> &Attributes {
+        self.release(generation).map_or(&self.options.attributes, |release| self.attributes(release))
+    }
+
+    /// What all spawns of `release` in `slot` have in common: everything except sockets, control connection, standard error
+    /// and variables of the single worker.
+    pub(crate) fn spec<'a>(&'a self, release: &'a Release, slot: SlotNumber) -> SpawnSpec<'a> {
+        let Attributes { nice, parent_death_signal, process, .. } = self.attributes(release);
+        SpawnSpec {
+            directory: release.directory.as_ref().map(AsFd::as_fd),
+            executable: release.program.executable(),
+            nice: *nice,
+            umask: process.umask(),
+            passed: &self.options.pass_fds,
+            open_files: self.options.open_files,
+            limits: &process.limits,
+            oom_score_adj: process.oom_score_adj,
+            cpus: process.cpus_of(slot),
+            credentials: release.credentials.as_ref(),
+            no_new_privileges: process.no_new_privileges,
+            parent_death_signal: *parent_death_signal,
+            ..SpawnSpec::new(release.program.path(), &release.argv, &release.env)
+        }
     }
 }
 

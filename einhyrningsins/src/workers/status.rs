@@ -10,7 +10,9 @@ use crate::release::Release;
 impl Workers {
     /// The process attributes of `generation`, for the `state` command.
     pub(crate) fn process_state(&self, generation: Generation) -> Value {
-        self.options.process.to_json(self.options.nice, self.release(generation))
+        let attributes = self.attributes_of(generation);
+        let credentials = self.credentials(generation).cloned().unwrap_or_default();
+        attributes.process.to_json(attributes.nice, &credentials)
     }
 
     /// Every kept release, oldest first.

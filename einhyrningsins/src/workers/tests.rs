@@ -35,13 +35,9 @@ impl Site {
             account: AccountSpec::default(),
         };
         let options = WorkerOptions {
-            nice: None,
-            parent_death_signal: None,
+            attributes: Attributes::default(),
             open_files: None,
-            control_as_fd: false,
-            capture_startup: false,
             ping_timeout: None,
-            process: ProcessOptions::default(),
             pass_fds: Vec::new(),
         };
         let spawner = Spawner::new().unwrap();

@@ -17,7 +17,7 @@ use crate::cli::CommandWords;
 use crate::release::{Program, Release, ReleaseError, c_string, is_masters_own, variable};
 use crate::sys::memory_file::sealed_file;
 use crate::sys::spawn::{SpawnError, SpawnSpec, Spawner};
-use crate::workers::{self, Workers};
+use crate::workers::Workers;
 
 /// A job cannot run. The text is complete.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,7 @@ pub(super) fn launch(
         // What belongs to a slot, or is the master's.
         cpus: None,
         passed: &[],
-        ..release.map_or_else(as_master, |release| workers::spec(&workers.options, release, SlotNumber(0)))
+        ..release.map_or_else(as_master, |release| workers.spec(release, SlotNumber(0)))
     };
     spawner.spawn(&spec).map_err(StartError::Spawn)
 }

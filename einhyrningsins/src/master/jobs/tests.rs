@@ -15,12 +15,12 @@ use super::*;
 use crate::cli::LogFormat;
 use crate::config::LogConfig;
 use crate::master::children::Children;
-use crate::release::Recipe;
+use crate::release::{Attributes, ProcessOptions, Recipe};
 use crate::sys::account::AccountSpec;
 use crate::sys::inherit::{Inherited, naming};
 use crate::sys::reap::Change;
 use crate::sys::testing::{PATIENCE, eventually, isolated};
-use crate::workers::{ProcessOptions, WorkerOptions};
+use crate::workers::WorkerOptions;
 
 const KEY: JobKey = JobKey::Check(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,14 +53,11 @@ impl Play {
             env_file: None,
             account,
         };
+        let process = ProcessOptions { umask: Some(0o027), ..ProcessOptions::default() };
         let options = WorkerOptions {
-            nice: None,
-            parent_death_signal: None,
+            attributes: Attributes { process, ..Attributes::default() },
             open_files: None,
-            control_as_fd: false,
-            capture_startup: false,
             ping_timeout: None,
-            process: ProcessOptions { umask: Some(0o027), ..ProcessOptions::default() },
             pass_fds: vec![2],
         };
         let (verbosity, format) = (Severity::Error, LogFormat::Text);

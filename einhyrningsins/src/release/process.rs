@@ -1,11 +1,11 @@
-//! Process attributes of workers that come from options, independent of their release.
+//! Process attributes of workers that come from options.
 
 use einhyrningsins_supervisor::SlotNumber;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::release::Release;
+use crate::sys::account::Credentials;
 use crate::sys::cpus::CpuSet;
 use crate::sys::limits::ResourceLimit;
 
@@ -31,18 +31,17 @@ pub struct ProcessOptions {
 
 impl ProcessOptions {
     /// The CPUs of workers in `slot`; `None` for the master's.
-    pub(super) fn cpus_of(&self, slot: SlotNumber) -> Option<&CpuSet> {
+    pub(crate) fn cpus_of(&self, slot: SlotNumber) -> Option<&CpuSet> {
         // Without sets, this is `None` before the remainder is used.
         self.cpus.get(slot.0 as usize % self.cpus.len().max(1))
     }
 
-    pub(super) fn umask(&self) -> Option<Mode> {
+    pub(crate) fn umask(&self) -> Option<Mode> {
         self.umask.map(|bits| Mode::from_bits_truncate(bits as nix::libc::mode_t))
     }
 
-    /// All attributes, with the user of `release`, for the `state` command.
-    pub(super) fn to_json(&self, nice: Option<i32>, release: Option<&Release>) -> Value {
-        let credentials = release.and_then(|release| release.credentials.clone()).unwrap_or_default();
+    /// All attributes, with the user, for the `state` command.
+    pub(crate) fn to_json(&self, nice: Option<i32>, credentials: &Credentials) -> Value {
         json!({
             "uid": credentials.uid,
             "gid": credentials.gid,
