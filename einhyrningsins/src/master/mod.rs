@@ -42,6 +42,7 @@ use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use crate::config::ReleaseOptions;
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
 use crate::logging::Log;
 use crate::sys::inherit;
@@ -50,7 +51,7 @@ use crate::sys::reap::Change;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::sys::stat::Stat;
-use crate::workers::{Place, ResolveError, SpawnFailure, Spawned};
+use crate::workers::{Place, ResolveError, SpawnFailure, Spawned, Workers as WorkerFactory};
 
 use boots::Boots;
 pub(crate) use captures::Captures;
@@ -538,7 +539,7 @@ impl Master {
     fn with_options(&mut self, event: Event) -> Event {
         let Event::UpgradePrepared { request, plan } = event else { return event };
         let Parts { options, handover, log, .. } = &mut self.parts;
-        match options.read_again(handover.argv()) {
+        match options.read_again(handover.argv(), handover.start_path()) {
             Ok(options) => Event::UpgradePrepared { request, plan: UpgradePlan { options, ..plan } },
             Err(error) => {
                 let refusal = Refusal::Options(error.to_string());
@@ -653,14 +654,19 @@ impl Master {
                 if let Some(load) = self.boots.look_ahead(parts.core.policy()) {
                     self.note(load);
                 }
+                let Parts { options, workers, handover, .. } = &mut self.parts;
+                options.on_begun(generation, |release| exchange(workers, handover, release));
                 let parts = &mut self.parts;
-                parts.options.on_begun(generation);
-                return Some(match parts.resolve(&mut self.spawner, generation) {
+                let resolved = parts.resolve(&mut self.spawner, generation).map_err(|error| error.in_words());
+                return Some(match resolved.and_then(|()| parts.admit(&mut self.spawner, generation)) {
                     Ok(()) => {
                         let same_as = parts.workers.same_as(generation);
                         Event::ReleaseResolved { generation, same_as }
                     }
-                    Err(error) => Event::ReleaseFailed { generation, reason: error.in_words() },
+                    Err(reason) => {
+                        parts.workers.forget(generation);
+                        Event::ReleaseFailed { generation, reason }
+                    }
                 });
             }
             Action::Check { job, subject, generation, check } => {
@@ -669,7 +675,10 @@ impl Master {
             Action::EndJob { job } => parts.jobs.end(JobKey::Check(job.0), &mut parts.log),
             Action::ForgetRelease { generation } => parts.workers.forget(generation),
             Action::Record { rollout } => {
-                parts.options.on_ended(&rollout);
+                let Parts { options, workers, handover, .. } = parts;
+                if let Some(release) = options.on_ended(&rollout) {
+                    exchange(workers, handover, release);
+                }
                 let own_name = parts.workers.release_name(rollout.generation);
                 parts.history.add(*rollout, own_name);
                 parts.history_file.add(parts.history.last(), &mut parts.log);
@@ -705,6 +714,14 @@ impl Master {
     }
 }
 
+/// Makes the next release of these options. Returns what it would have been made of.
+fn exchange(workers: &mut WorkerFactory, handover: &mut Handover, options: ReleaseOptions) -> ReleaseOptions {
+    let ReleaseOptions { recipe, attributes, directory_given } = options;
+    let (recipe, attributes) = workers.exchange(recipe, attributes);
+    let directory_given = handover.set_directory_given(directory_given);
+    ReleaseOptions { recipe, attributes, directory_given }
+}
+
 impl Parts {
     /// What answers to clients are made from, and who gives them.
     fn view<'a>(&'a mut self, children: &'a Children) -> (View<'a>, &'a mut Control, &'a mut Log) {
@@ -734,6 +751,23 @@ impl Parts {
                 workers.spawn(spawner, &Place::Trial { exports }, index, generation, &twins.sockets())
             }
         }
+    }
+
+    /// Sees to it that workers of `generation` can send to the notify socket, if they are the first of their user.
+    fn admit(&mut self, spawner: &mut Spawner, generation: Generation) -> Result<(), String> {
+        let Self { workers, notify, log, .. } = self;
+        if !workers.has_new_credentials(generation) {
+            return Ok(());
+        }
+        let socket = notify.socket();
+        let opened = socket.admit(workers.credentials(generation));
+        if opened.map_err(|error| format!("cannot open the notify socket to the workers' user: {error}"))? {
+            log.warn(
+                "every user may send to the notify socket from now on: workers have another user (--user)",
+            );
+        }
+        let reached = socket.path().map_or(Ok(()), |path| workers.may_write(spawner, generation, path));
+        reached.map_err(|error| format!("workers (--user, --group) may not reach the notify socket: {error}"))
     }
 
     /// Resolves the release of `generation`, with the variables that the parts have for its workers.

@@ -20,27 +20,107 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{self, BadLine, Given, Merged, OptionLine};
-use crate::config::{self, CommandLine};
+use crate::config::{self, CommandLine, ReleaseOptions};
 use crate::forms;
+use crate::sys::spawn::FIRST_SOCKET;
 
-/// The options that change while the master runs, and their values in a policy. Every other one takes effect at the next
-/// start.
-const CHANGEABLE: [(&str, ValueOf); 14] = [
-    ("number", |policy| Setting::Workers(policy.workers)),
-    ("seconds", |policy| Setting::Seconds(policy.seconds)),
-    ("retries", |policy| Setting::Retries(policy.retries)),
-    ("max_unacked", |policy| Setting::Unacked { max: policy.unacked_max, by_cpus: policy.unacked_by_cpus }),
-    ("max_upgrade_additional", |policy| Setting::UpgradeAdditional(policy.upgrade_additional_max)),
-    ("signal_timeout", |policy| Setting::Grace(policy.grace)),
-    ("drain_warning", |policy| Setting::DrainWarning(policy.drain_warning)),
-    ("shrink_grace", |policy| Setting::ShrinkGrace(policy.shrink_grace)),
-    ("max_age", |policy| Setting::MaxAge(policy.recycling.max_age)),
-    ("max_rss", |policy| Setting::MaxRss(policy.recycling.max_rss_bytes)),
-    ("ping_timeout", |policy| Setting::PingTimeout(policy.recycling.ping_timeout)),
-    ("check", |policy| Setting::Check(policy.check.clone())),
-    ("check_timeout", |policy| Setting::CheckTimeout(policy.check_timeout)),
-    ("on_event", |policy| Setting::OnEvent(policy.on_event.clone())),
+/// When an option takes effect whose lines have changed.
+enum When {
+    /// When the upgrade begins to replace workers, for the whole pool. This is its value in a policy.
+    Pool(ValueOf),
+    /// With the release that the upgrade brings, whose workers keep it.
+    Release,
+    /// The same, unless this is so of the command lines before and after: then at the next start.
+    ReleaseUnless(fn(&CommandLine, &CommandLine) -> bool),
+    /// At the next start.
+    Start,
+    /// The same. What a running master does is the same with and without it, so the master may run with its new lines.
+    FirstStart,
+}
+
+/// Every option that a file may have. Those that wait for a start are about sockets, files and descriptors that the master has
+/// had since then, or about the log, whose readers know its place and its form.
+const OPTIONS: [(&str, When); 56] = [
+    ("bind", When::Start),
+    ("ipv4_only", When::Start),
+    ("ipv6_only", When::Start),
+    ("backlog", When::Start),
+    ("number", When::Pool(|policy| Setting::Workers(policy.workers))),
+    ("ack_mode", When::Start),
+    ("ack_timeout", When::Start),
+    ("manual", When::Start),
+    ("retries", When::Pool(|policy| Setting::Retries(policy.retries))),
+    ("seconds", When::Pool(|policy| Setting::Seconds(policy.seconds))),
+    ("graceful_signal", When::Start),
+    ("capture_startup", When::Release),
+    ("signal_timeout", When::Pool(|policy| Setting::Grace(policy.grace))),
+    ("stop_group", When::Start),
+    ("drain_warning", When::Pool(|policy| Setting::DrainWarning(policy.drain_warning))),
+    ("shrink_grace", When::Pool(|policy| Setting::ShrinkGrace(policy.shrink_grace))),
+    (
+        "max_unacked",
+        When::Pool(|policy| Setting::Unacked { max: policy.unacked_max, by_cpus: policy.unacked_by_cpus }),
+    ),
+    (
+        "max_upgrade_additional",
+        When::Pool(|policy| Setting::UpgradeAdditional(policy.upgrade_additional_max)),
+    ),
+    ("kill_children_on_exit", When::Release),
+    ("chdir", When::Release),
+    ("env_file", When::Release),
+    ("max_age", When::Pool(|policy| Setting::MaxAge(policy.recycling.max_age))),
+    ("max_rss", When::Pool(|policy| Setting::MaxRss(policy.recycling.max_rss_bytes))),
+    ("ping_timeout", When::Pool(|policy| Setting::PingTimeout(policy.recycling.ping_timeout))),
+    ("drop_env_var", When::Release),
+    ("nice", When::ReleaseUnless(has_other_nice)),
+    ("check", When::Pool(|policy| Setting::Check(policy.check.clone()))),
+    ("check_timeout", When::Pool(|policy| Setting::CheckTimeout(policy.check_timeout))),
+    ("check_first", When::FirstStart),
+    ("user", When::ReleaseUnless(locks_others_out)),
+    ("group", When::ReleaseUnless(locks_others_out)),
+    ("umask", When::Release),
+    ("rlimit", When::Release),
+    ("oom_score_adj", When::Release),
+    ("cpu_affinity", When::Release),
+    ("no_new_privs", When::Release),
+    ("command_name", When::Start),
+    ("socket_path", When::Start),
+    ("control_mode", When::Start),
+    ("control_group", When::Start),
+    ("notify_mode", When::Start),
+    ("pidfile", When::Start),
+    ("lockfile", When::Start),
+    ("keep_fd", When::Start),
+    ("pass_fd", When::Start),
+    ("command_socket_as_fd", When::ReleaseUnless(is_number_passed)),
+    ("reexec_as", When::Start),
+    ("reexec_timeout", When::Start),
+    ("verbose", When::Start),
+    ("quiet", When::Start),
+    ("log_format", When::Start),
+    ("log_file", When::Start),
+    ("syslog", When::Start),
+    ("history", When::Start),
+    ("on_event", When::Pool(|policy| Setting::OnEvent(policy.on_event.clone()))),
+    ("color", When::Start),
 ];
+
+/// Whether the nice value of the master changes: one that is not root could not set the old one again.
+fn has_other_nice(before: &CommandLine, after: &CommandLine) -> bool {
+    let masters = |line: &CommandLine| line.args.nice.and_then(|nice| nice.master);
+    masters(before) != masters(after)
+}
+
+/// Whether the notify socket is by `--notify-mode` for one user of workers alone. Otherwise it can be opened to others.
+fn locks_others_out(before: &CommandLine, _after: &CommandLine) -> bool {
+    before.args.notify_mode.is_some_and(|mode| mode & OTHERS_WRITE == 0)
+}
+
+/// Whether workers have a descriptor of `--pass-fd` at the number of their connection to the control socket.
+fn is_number_passed(before: &CommandLine, _after: &CommandLine) -> bool {
+    let after_sockets = usize::try_from(FIRST_SOCKET).unwrap_or(0) + before.args.bind.len();
+    before.args.pass_fd.iter().any(|fd| usize::try_from(*fd) == Ok(after_sockets))
+}
 
 /// Takes the value of an option from a policy.
 type ValueOf = fn(&Policy) -> Setting;
@@ -51,7 +131,7 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Characters of a value that a report repeats.
 const VALUE_CHARS_MAX: usize = 200;
 
-/// The group and others may write.
+/// The group and others may write, to the file or to the notify socket.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Why the file cannot be used; its name comes first.
@@ -86,6 +166,23 @@ struct Lines {
     in_force: Vec<OptionLine>,
 }
 
+/// What was read for an upgrade that has yet to begin.
+#[derive(Debug)]
+struct Next {
+    lines: Lines,
+    release: ReleaseOptions,
+}
+
+/// What an upgrade has changed, as it was before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    #[serde(flatten)]
+    lines: Lines,
+    /// An older master changed nothing of a release.
+    #[serde(default)]
+    release: Option<ReleaseOptions>,
+}
+
 /// The options file of a master, if it has one.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Options {
@@ -94,11 +191,10 @@ pub(crate) struct Options {
     file: Option<PathBuf>,
     #[serde(flatten)]
     lines: Lines,
-    /// What was read for an upgrade that has yet to begin.
     #[serde(skip)]
-    next: Option<Lines>,
-    /// The upgrade that runs, and the lines before it.
-    before: Option<(Generation, Lines)>,
+    next: Option<Next>,
+    /// The upgrade that runs, and how it was before.
+    before: Option<(Generation, Before)>,
 }
 
 impl Options {
@@ -118,16 +214,26 @@ impl Options {
         Ok((line, Self { file: Some(file), lines, ..Self::default() }))
     }
 
-    /// Reads the file for an upgrade: what that changes. It counts as read once the upgrade has begun.
-    pub(super) fn read_again(&mut self, argv: &[OsString]) -> Result<OptionsChange, OptionsError> {
+    /// Reads the file for an upgrade: what that changes. It counts as read once the upgrade has begun. Relative paths start at
+    /// `directory`.
+    pub(super) fn read_again(
+        &mut self,
+        argv: &[OsString],
+        directory: &Path,
+    ) -> Result<OptionsChange, OptionsError> {
         let Some(file) = &self.file else { return Ok(OptionsChange::default()) };
         let read = read(file)?;
-        // The rest of the lines must be right, too: the next start reads them.
-        merged(file, argv, &read)?;
+        // All of the lines must be right: the next start reads them.
+        let (before, after) = (merged(file, argv, &self.lines.in_force)?, merged(file, argv, &read)?);
         let hidden = cli::hidden(argv).map_err(|answer| OptionsError::CommandLine(answer.fault()))?;
+        let when = |id: &str| match when(id) {
+            When::ReleaseUnless(waits) if waits(&before, &after) => &When::Start,
+            when => when,
+        };
         let (old, new) = (cli::values(&self.lines.read), cli::values(&read));
-        let in_force = next_in_force(&self.lines.in_force, &read);
-        let policy = config::policy(&merged(file, argv, &in_force)?);
+        let in_force = next_in_force(&self.lines.in_force, &read, |id| !matches!(when(id), When::Start));
+        let line = merged(file, argv, &in_force)?;
+        let policy = config::policy(&line);
         let mut change = OptionsChange::default();
         for id in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let value =
@@ -135,10 +241,11 @@ impl Options {
             if old.get(id).map(|(value, _)| value) == new.get(id).map(|(value, _)| value) {
                 continue;
             }
-            let effect = match CHANGEABLE.iter().find(|(changeable, _)| changeable == id) {
+            let effect = match when(id) {
                 _ if hidden.contains(*id) => OptionEffect::Hidden,
-                None => OptionEffect::NextStart,
-                Some((_, setting)) => {
+                When::Start | When::FirstStart => OptionEffect::NextStart,
+                When::Release | When::ReleaseUnless(_) => OptionEffect::Now,
+                When::Pool(setting) => {
                     change.settings.push(setting(&policy));
                     OptionEffect::Now
                 }
@@ -151,25 +258,33 @@ impl Options {
                 effect,
             });
         }
-        self.next = Some(Lines { read, in_force });
+        let release = ReleaseOptions::new(&line, directory)
+            .map_err(|error| OptionsError::Together { path: file.clone(), fault: format!("{error:#}") })?;
+        self.next = Some(Next { lines: Lines { read, in_force }, release });
         Ok(change)
     }
 
-    /// The upgrade for which the file was read begins.
-    pub(super) fn on_begun(&mut self, generation: Generation) {
-        if let Some(next) = self.next.take() {
-            self.before = Some((generation, std::mem::replace(&mut self.lines, next)));
+    /// The upgrade for which the file was read begins. `exchange` makes the next release of what it gets, and returns what that
+    /// would have been made of.
+    pub(super) fn on_begun(
+        &mut self,
+        generation: Generation,
+        exchange: impl FnOnce(ReleaseOptions) -> ReleaseOptions,
+    ) {
+        if let Some(Next { lines, release }) = self.next.take() {
+            let lines = std::mem::replace(&mut self.lines, lines);
+            self.before = Some((generation, Before { lines, release: Some(exchange(release)) }));
         }
     }
 
-    /// A rollout has ended.
-    pub(super) fn on_ended(&mut self, rollout: &RolloutRecord) {
-        let of_rollout = self.before.take_if(|(generation, _)| *generation == rollout.generation);
-        if let Some((_, before)) = of_rollout
-            && rollout.outcome != PastOutcome::Done
-        {
-            self.lines = before;
+    /// A rollout has ended. Returns what the next release is made of if it did not end well.
+    pub(super) fn on_ended(&mut self, rollout: &RolloutRecord) -> Option<ReleaseOptions> {
+        let (_, before) = self.before.take_if(|(generation, _)| *generation == rollout.generation)?;
+        if rollout.outcome == PastOutcome::Done {
+            return None;
         }
+        self.lines = before.lines;
+        before.release
     }
 
     /// The answer to `config_show`. `policy` is the core's, and `workers` the number that it was asked for.
@@ -187,8 +302,10 @@ impl Options {
         let policy = Policy { workers, ..policy.clone() };
         let (in_force, read) = (cli::values(&self.lines.in_force), cli::values(&self.lines.read));
         let status = |Given { id, name, value }| {
-            let setting =
-                CHANGEABLE.iter().find(|(changeable, _)| *changeable == id).map(|(_, setting)| setting);
+            let setting = match when(&id) {
+                When::Pool(setting) => Some(setting),
+                _ => None,
+            };
             let by_command = setting.and_then(|setting| {
                 let (set, given) = (by_command(&setting(&policy))?, by_command(&setting(&given))?);
                 (set != given).then_some(set)
@@ -229,15 +346,22 @@ fn by_command(setting: &Setting) -> Option<Option<String>> {
     }
 }
 
-/// The lines to run with once `read` is in force.
-fn next_in_force(in_force: &[OptionLine], read: &[OptionLine]) -> Vec<OptionLine> {
+/// The row of an option.
+fn when(id: &str) -> &'static When {
+    OPTIONS.iter().find(|(option, _)| *option == id).map_or(&When::Start, |(_, when)| when)
+}
+
+/// The lines to run with once `read` is in force, as far as options change now.
+fn next_in_force(
+    in_force: &[OptionLine],
+    read: &[OptionLine],
+    changes_now: impl Fn(&str) -> bool,
+) -> Vec<OptionLine> {
     let (old, new) = (cli::values(in_force), cli::values(read));
     let value = |values: &BTreeMap<&str, (String, Vec<usize>)>, id: &str| {
         values.get(id).map(|(value, _)| value.clone())
     };
-    let is_taken = |id: &str| {
-        CHANGEABLE.iter().any(|(changeable, _)| *changeable == id) || value(&old, id) == value(&new, id)
-    };
+    let is_taken = |id: &str| changes_now(id) || value(&old, id) == value(&new, id);
     let kept = in_force.iter().filter(|line| !is_taken(&line.id));
     kept.chain(read.iter().filter(|line| is_taken(&line.id))).cloned().collect()
 }
@@ -307,20 +431,96 @@ mod tests {
 
     fn read_again(directory: &TempDir, options: &mut Options, text: &str) -> OptionsChange {
         std::fs::write(directory.path().join("options"), text).unwrap();
-        options.read_again(&argv("server")).unwrap()
+        options.read_again(&argv("server"), directory.path()).unwrap()
+    }
+
+    /// Every option that a file may have.
+    fn options() -> Vec<String> {
+        let others = ["options_file", "dry_run", "help", "version", "command"];
+        let parser = cli::Args::command();
+        let ids = parser.get_arguments().filter(|arg| !arg.is_hide_set()).map(|arg| arg.get_id().to_string());
+        ids.filter(|id| !others.contains(&id.as_str())).collect()
     }
 
     #[test]
-    fn the_options_that_change_are_options() {
-        for (id, _) in CHANGEABLE {
-            assert!(cli::Args::command().get_arguments().any(|arg| arg.get_id() == id), "{id}");
+    fn the_table_has_every_option_once() {
+        let sorted = |mut ids: Vec<String>| {
+            ids.sort();
+            ids
+        };
+        let rows = OPTIONS.iter().map(|(id, _)| (*id).to_owned()).collect();
+        assert_eq!(sorted(rows), sorted(options()));
+    }
+
+    #[test]
+    fn the_page_says_when_each_option_takes_effect() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/man/einhyrningsins.1");
+        let page = std::fs::read_to_string(page).unwrap();
+        for (heading, is_there) in [
+            ("For the pool, at an upgrade", (|when| matches!(when, When::Pool(_))) as fn(&When) -> bool),
+            ("For the release of an upgrade", |when| matches!(when, When::Release | When::ReleaseUnless(_))),
+            ("With the next start", |when| matches!(when, When::Start | When::FirstStart)),
+        ] {
+            let (_, item) = page.split_once(&format!(".It {heading}\n")).unwrap();
+            let item = item.split("\n.It ").next().and_then(|item| item.split("\n.El").next()).unwrap();
+            let on_page = item.lines().filter_map(|line| line.strip_prefix(".Fl -")?.split(' ').next());
+            let mut on_page: Vec<_> = on_page.map(|name| format!("--{name}")).collect();
+            let in_table = OPTIONS.iter().filter(|(_, when)| is_there(when));
+            let mut in_table: Vec<_> = in_table.map(|(id, _)| cli::option_name(id)).collect();
+            on_page.sort();
+            in_table.sort();
+            assert_eq!(on_page, in_table, "{heading}");
         }
     }
 
     #[test]
+    fn a_part_that_the_master_has_for_life_keeps_its_line_back() {
+        for (before, after, options) in [
+            ("--nice 0:1\n", "--nice 0:2\n", "--nice: 0:1 -> 0:2 (FILE:1)"),
+            ("--nice 0:1\n", "--nice 1:2\n", "--nice: 0:1 -> 1:2 (FILE:1), takes effect at the next start"),
+            ("--user 1:1\n", "--user 2:2\n", "--user: 1:1 -> 2:2 (FILE:1)"),
+            (
+                "--user 1:1\n--notify-mode 600\n",
+                "--user 2:2\n--notify-mode 600\n",
+                "--user: 1:1 -> 2:2 (FILE:1), takes effect at the next start",
+            ),
+            (
+                "--pass-fd 5\n-b :0\n",
+                "--pass-fd 5\n-b :0\n-g\n",
+                "--command-socket-as-fd: not given -> true (FILE:3)",
+            ),
+            (
+                "--pass-fd 4\n-b :0\n",
+                "--pass-fd 4\n-b :0\n-g\n",
+                "--command-socket-as-fd: not given -> true (FILE:3), takes effect at the next start",
+            ),
+            (
+                "--check true\n--check-first\n",
+                "--check true\n",
+                "--check-first: true -> not given, takes effect at the next start",
+            ),
+        ] {
+            let (directory, mut options_file) = started(before, "server");
+            let change = read_again(&directory, &mut options_file, after);
+            let file = directory.path().join("options").display().to_string();
+            let words: Vec<_> =
+                change.changes.iter().map(|change| change.to_string().replace(&file, "FILE")).collect();
+            assert_eq!(words, [format!("option {options}")]);
+        }
+    }
+
+    #[test]
+    fn a_check_of_the_first_start_goes_with_its_check() {
+        let (directory, mut options) = started("--check true\n--check-first\n", "server");
+        let change = read_again(&directory, &mut options, "");
+        assert_eq!(change.settings, [Setting::Check(None)]);
+    }
+
+    #[test]
     fn only_values_that_differ_from_the_last_read_change() {
-        let (directory, mut options) = started("-n 2\n-s 1\n-k\n", "server");
-        let change = read_again(&directory, &mut options, "# moved\n--number=2\n-s 3\n-t 5\n-g\n");
+        let (directory, mut options) = started("-n 2\n-s 1\n-4\n", "server");
+        let change =
+            read_again(&directory, &mut options, "# moved\n--number=2\n-s 3\n-t 5\n--control-mode 660\n");
         let settings = [
             Setting::Seconds(std::time::Duration::from_secs(3)),
             Setting::Grace(Some(std::time::Duration::from_secs(5))),
@@ -332,23 +532,23 @@ mod tests {
         assert_eq!(
             words,
             [
-                format!(
-                    "option --command-socket-as-fd: not given -> true ({file}:5), takes effect at the next start"
-                ),
-                "option --kill-children-on-exit: true -> not given, takes effect at the next start"
-                    .to_owned(),
+                format!("option --control-mode: not given -> 660 ({file}:5), takes effect at the next start"),
+                "option --ipv4-only: true -> not given, takes effect at the next start".to_owned(),
                 format!("option --seconds: 1 -> 3 ({file}:3)"),
                 format!("option --signal-timeout: not given -> 5 ({file}:4)"),
             ]
         );
-        options.on_begun(Generation(2));
+        options.on_begun(Generation(2), |release| release);
         assert_eq!(
             options.lines.in_force.iter().map(|line| line.id.as_str()).collect::<Vec<_>>(),
-            ["kill_children_on_exit", "number", "seconds", "signal_timeout"]
+            ["ipv4_only", "number", "seconds", "signal_timeout"]
         );
-        assert_eq!(read_again(&directory, &mut options, "-n 2\n-s 3\n-t 5\n-g\n"), OptionsChange::default());
         assert_eq!(
-            read_again(&directory, &mut options, "-n 2\n-t 5\n-g\n").settings,
+            read_again(&directory, &mut options, "-n 2\n-s 3\n-t 5\n--control-mode 660\n"),
+            OptionsChange::default()
+        );
+        assert_eq!(
+            read_again(&directory, &mut options, "-n 2\n-t 5\n--control-mode 660\n").settings,
             [Setting::Seconds(std::time::Duration::from_secs(1))]
         );
     }
@@ -357,7 +557,7 @@ mod tests {
     fn an_upgrade_that_fails_leaves_its_lines_to_the_next() {
         let (directory, mut options) = started("-n 2\n", "server");
         let change = read_again(&directory, &mut options, "-n 4\n");
-        options.on_begun(Generation(2));
+        options.on_begun(Generation(2), |release| release);
         let record = |generation, outcome| RolloutRecord {
             kind: einhorn_proto::RolloutKind::Upgrade,
             order: einhorn_proto::RolloutOrder::Smooth,
@@ -374,7 +574,7 @@ mod tests {
         };
         options.on_ended(&record(2, PastOutcome::RolledBack));
         assert_eq!(read_again(&directory, &mut options, "-n 4\n"), change);
-        options.on_begun(Generation(3));
+        options.on_begun(Generation(3), |release| release);
         options.on_ended(&record(3, PastOutcome::Done));
         options.on_ended(&record(2, PastOutcome::Failed));
         assert_eq!(read_again(&directory, &mut options, "-n 4\n"), OptionsChange::default());
@@ -384,10 +584,11 @@ mod tests {
     fn options_survive_a_handover() {
         let (directory, mut options) = started("-n 2\n", "server");
         read_again(&directory, &mut options, "-n 4\n");
-        options.on_begun(Generation(2));
+        options.on_begun(Generation(2), |release| release);
         let json = serde_json::to_string(&options).unwrap();
         let mut taken_over: Options = serde_json::from_str(&json).unwrap();
-        assert_eq!((&taken_over.lines, &taken_over.before), (&options.lines, &options.before));
+        assert_eq!(taken_over.lines, options.lines);
+        assert_eq!(serde_json::to_string(&taken_over).unwrap(), json);
         assert_eq!(read_again(&directory, &mut taken_over, "-n 4\n"), OptionsChange::default());
     }
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::mem::replace;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -134,6 +135,15 @@ impl Workers {
     /// Prepares for spawning.
     pub fn new(recipe: Recipe, options: WorkerOptions) -> Self {
         Self { recipe, releases: Vec::new(), options, last_seen: RefCell::default() }
+    }
+
+    /// Makes the next release of these. Returns what it would have been made of.
+    pub(crate) fn exchange(&mut self, recipe: Recipe, attributes: Attributes) -> (Recipe, Attributes) {
+        let before = replace(&mut self.options.attributes, attributes);
+        for release in &mut self.releases {
+            release.attributes.get_or_insert_with(|| before.clone());
+        }
+        (replace(&mut self.recipe, recipe), before)
     }
 
     /// Whether workers of `generation` may write to the file at the absolute `path`. Workers with the master's
@@ -277,6 +287,12 @@ impl Workers {
     /// The credentials of `generation`, if they differ from the master's.
     pub fn credentials(&self, generation: Generation) -> Option<&Credentials> {
         self.release(generation)?.credentials.as_ref()
+    }
+
+    /// Whether no other release that is kept has workers of the same user and groups as `generation`.
+    pub(crate) fn has_new_credentials(&self, generation: Generation) -> bool {
+        let others = self.releases.iter().filter(|release| release.generation != generation);
+        !others.into_iter().any(|release| release.credentials.as_ref() == self.credentials(generation))
     }
 
     /// The name of the release of `generation`, while it is kept.

@@ -69,6 +69,7 @@ impl Control {
         let now = forms::now();
         let (policy, status) = (view.core.policy(), self.status(view));
         let details = view.core.worker_details(now);
+        let generation = Generation(status.master.generation);
         let control = &self.settings;
         let message =
             manners.state(&Facts { status: &status, details: &details, policy, control, verbosity });
@@ -94,13 +95,13 @@ impl Control {
                 "max_rss": policy.recycling.max_rss_bytes,
                 "ping_timeout": policy.recycling.ping_timeout.map(|timeout| timeout.as_secs_f64()),
             },
-            "process": view.workers.process_state(Generation(status.master.generation)),
+            "process": view.workers.process_state(generation),
             "control": {
                 "clients": self.clients.connected(),
                 "requests": self.requests.len(),
                 "pidfile": control.pidfile,
                 "lockfile": control.lockfile,
-                "socket_as_fd": control.socket_as_fd,
+                "socket_as_fd": view.workers.attributes_of(generation).control_as_fd,
             },
             "verbosity": severity_name(verbosity),
             "next_deadline_ms": view.core.next_deadline().map(|at| milliseconds(at - now)),

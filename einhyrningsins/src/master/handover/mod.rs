@@ -116,6 +116,16 @@ impl Handover {
         &self.identity.argv
     }
 
+    /// The directory that relative paths of the command line start at.
+    pub(super) fn start_path(&self) -> &Path {
+        &self.identity.start_directory
+    }
+
+    /// Notes whether the workers have a directory of their own (`--chdir`). Returns whether they had.
+    pub(super) fn set_directory_given(&mut self, is_given: bool) -> bool {
+        std::mem::replace(&mut self.identity.directory_given, is_given)
+    }
+
     pub(crate) fn new(identity: Identity, settings: HandoverSettings) -> Self {
         Self {
             identity,

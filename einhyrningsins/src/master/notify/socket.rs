@@ -129,6 +129,22 @@ impl NotifySocket {
         self.access.mode & GROUP_AND_OTHERS_SEND != 0 || user.is_root() || is_owner()
     }
 
+    /// Opens the socket to every user, if workers with `credentials` could not send to it. Returns whether it did.
+    ///
+    /// # Errors
+    /// If the mode of its file cannot be changed, or the path leads elsewhere by now.
+    pub fn admit(&mut self, credentials: Option<&Credentials>) -> io::Result<bool> {
+        let user = credentials.and_then(|credentials| credentials.uid).map_or_else(geteuid, Uid::from_raw);
+        if self.admits(user) {
+            return Ok(false);
+        }
+        if let Some(file) = &self.file {
+            file.set_access(Some(ALL), None, None)?;
+        }
+        self.access.mode = ALL;
+        Ok(true)
+    }
+
     /// The value of `NOTIFY_SOCKET`: the path, or `@` and the abstract name.
     pub fn address(&self) -> &str {
         &self.address
