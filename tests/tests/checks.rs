@@ -15,6 +15,7 @@ tests::trials! {
     a_release_of_the_wrong_version,
     a_check_that_hangs,
     a_check_that_leaves_a_child_with_its_output,
+    a_check_that_leaves_a_child_in_a_session_of_its_own needs "util-linux",
     a_check_that_fills_its_output,
     a_check_that_is_missing,
     a_check_that_is_killed,
@@ -165,6 +166,38 @@ fn a_check_that_leaves_a_child_with_its_output() {
     deploy.load.wait_for_answers(50);
     deploy.load.stop().assert_nothing_lost();
     deploy.releases.assert_all_run(&mut deploy.master, WORKERS, 2);
+}
+
+/// Nobody waits for its child, which has left the group of the command and stays; it cannot write to the master any more.
+fn a_check_that_leaves_a_child_in_a_session_of_its_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (child, status) = (directory.path().join("child"), directory.path().join("status"));
+    let left =
+        format!("trap \"\" PIPE; echo $$ > {0}.new; mv {0}.new {0}; sleep 1000 & wait", child.display());
+    let check = format!(
+        "sh -c 'setsid -f sh -c \"$1\"; until [ -e $2 ]; do sleep 0.01; done; echo it forks; exit $(cat $3)' sh '{left}' {} {}",
+        child.display(),
+        status.display()
+    );
+    fs::write(&status, "3").expect("a status");
+    let mut deploy = Deploy::new("", &check, &[]);
+    let end_child = || {
+        let pid = fs::read_to_string(&child).expect("the pid of the child");
+        fs::remove_file(&child).expect("its file");
+        let child = pid.trim().parse().ok().and_then(Process::of).expect("a child that is left");
+        let output = child.descriptors().contains_key(&1);
+        child.kill_with_descendants();
+        assert!(output, "it holds its output");
+    };
+    for way in WAYS {
+        let upgrade = deploy.upgrade(way);
+        end_child();
+        deploy.assert_refused(&upgrade, &["the check failed: exited with status 3", "| it forks"]);
+    }
+    fs::write(&status, "0").expect("a status");
+    deploy.upgrade(&["upgrade"]).assert_code(0);
+    end_child();
+    deploy.load.wait_for_answers(50);
 }
 
 /// It is heard to its end, 10 MB of it, and its last 8 KiB are shown.

@@ -63,9 +63,16 @@ impl Command {
     /// The process that runs it, and waits.
     #[track_caller]
     pub(crate) fn wait_running(&self, master: &mut Master) -> Process {
+        let pid = master.process().pid();
+        self.wait_running_under(master, pid)
+    }
+
+    /// The same, where the process of the test's master is a service manager, and the master is `pid`.
+    #[track_caller]
+    pub(crate) fn wait_running_under(&self, master: &mut Master, pid: i32) -> Process {
         let fifo = self.fifo.display().to_string();
-        master.wait("the command to run", |master| {
-            let mut children = master.process().children().into_iter();
+        master.wait("the command to run", |_| {
+            let mut children = Process::of(pid)?.children().into_iter();
             children.find(|child| {
                 let words = child.arguments();
                 words.first().is_some_and(|word| word == "sh")

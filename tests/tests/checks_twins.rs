@@ -15,10 +15,12 @@ use tests::{Master, MasterBuilder, Process, Releases, binaries, place_worker, pr
 
 use crate::checks::{probe, trial_directory};
 use crate::checks_ends::Command;
+use crate::descriptor_store::{crash, kept_by, wait_next, wait_ready};
 
 tests::trials! {
     every_kind_of_socket_has_a_twin,
     a_socket_that_the_parent_has_left_open_has_a_twin,
+    a_socket_that_a_service_manager_has_kept_has_a_twin needs "python3",
     a_socket_of_socket_activation_has_a_twin needs "systemd",
     another_user_runs_the_trial_worker_and_the_command needs "root",
     a_program_that_binds_the_port_by_itself_fails_the_check,
@@ -112,8 +114,12 @@ fn described(addresses: &[String]) -> Vec<String> {
 /// Asserts that the trial worker answers at this address.
 #[track_caller]
 fn assert_tried(address: &str) {
+    assert_tried_by(address, "\"generation\":2,\"slot\":null,\"index\":1");
+}
+
+#[track_caller]
+fn assert_tried_by(address: &str, answer: &str) {
     let mut command = std::process::Command::new(binaries::einhyrningsinsctl());
-    let answer = "\"generation\":2,\"slot\":null,\"index\":1";
     command.args(["probe", "http:/", "--addr", address, "--contains", answer]);
     process::run(command).assert_code(0);
 }
@@ -178,6 +184,39 @@ fn a_socket_of_socket_activation_has_a_twin() {
     while_checked(builder, &mut command, activate, |_, checked| {
         checked.addresses.iter().for_each(|address| assert_tried(address));
     });
+}
+
+/// The manager keeps the sockets of a master that was killed, and gives them to the next one.
+fn a_socket_that_a_service_manager_has_kept_has_a_twin() {
+    let builder = Master::builder().workers(2).without_bind();
+    let mut command = Command::new(builder.file("command"));
+    let path = builder.file("web").display().to_string();
+    let releases = Releases::new(builder.file("app"));
+    releases.add(2, "");
+    let builder =
+        builder.options(["-b", "127.0.0.1:0", "-b", &format!("unix:{path}"), "--check", &command.line()]);
+    let (builder, log) = kept_by(releases.run_by(builder.options(["-s", "0.01"])), 100);
+    let mut master = builder.start();
+    wait_ready(&mut master, &log, 1);
+    let real: Vec<_> = master.status().listeners.into_iter().map(|listener| listener.address).collect();
+    let before = crash(&mut master);
+    wait_next(&mut master, before);
+    let now: Vec<_> = master.status().listeners.into_iter().map(|listener| listener.address).collect();
+    assert_eq!(now, real, "kept");
+
+    releases.link(2);
+    let upgrade = master.ctl_command(["upgrade"]);
+    let upgrade = thread::spawn(|| process::run(upgrade));
+    let pid = master.status().master.pid;
+    let environment = command.wait_running_under(&mut master, pid).environment();
+    for (number, real) in real.iter().enumerate() {
+        let twin = &environment[&format!("EINHORN_CHECK_ADDR_{number}")];
+        assert_ne!(twin, real);
+        assert_tried_by(twin, "\"generation\":2,\"slot\":null");
+    }
+    command.ends_with(0);
+    upgrade.join().expect("the control client ends").assert_code(0);
+    assert_eq!(master.wait_up(2).master.generation, 2);
 }
 
 fn set_mode(path: &Path, mode: u32) {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::wait::wait_for;
-use tests::{Gate, Master, MasterBuilder, Releases};
+use tests::wait::{wait_for, within};
+use tests::{Gate, Master, MasterBuilder, Process, Releases};
 
 tests::trials! {
     a_hook_hears_of_each_event_in_order_with_its_facts,
@@ -14,6 +15,7 @@ tests::trials! {
     events_that_wait_for_a_slow_hook_outlive_a_reload_and_keep_their_order needs "util-linux",
     in_a_storm_deaths_merge_and_an_upgrade_is_not_lost needs "util-linux",
     a_hook_that_fails_each_time_is_one_warning_and_keeps_nobody_waiting,
+    a_hook_that_hangs_is_killed_with_its_group_and_the_next_one_runs,
     a_hook_whose_program_is_missing_is_one_warning,
     a_master_that_ends_starts_the_last_hook_and_waits_for_none needs "util-linux",
     a_hook_runs_as_the_master_does,
@@ -46,6 +48,13 @@ impl Heard {
 
     fn names(&self) -> Vec<String> {
         self.events().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The same, for as long as that.
+    #[track_caller]
+    fn wait_within(&self, limit: Duration, count: usize) -> Vec<(String, Value)> {
+        let heard = within(limit, || Some(self.events()).filter(|events| events.len() >= count));
+        heard.unwrap_or_else(|| panic!("waited {limit:?} in vain for the hook"))
     }
 
     /// Waits until so many events have been heard, and gives them.
@@ -172,6 +181,28 @@ fn a_hook_that_fails_each_time_is_one_warning_and_keeps_nobody_waiting() {
     let log = master.log();
     assert!(log.contains(warning) && log.matches("the hook").count() == 1, "{master}");
     master.assert_well(2);
+}
+
+/// It waits for the 30 seconds that a hook has.
+fn a_hook_that_hangs_is_killed_with_its_group_and_the_next_one_runs() {
+    let builder = Master::builder();
+    let child = builder.file("child");
+    let hang = format!(
+        "[ $EINHORN_EVENT != ready ] || {{ echo it hangs; sleep 1000 & echo $! >{}; wait; }}",
+        child.display()
+    );
+    let (builder, heard) = hooked(builder.workers(1), &hang);
+    let mut master = builder.start();
+    let pid = wait_for("the hook", || fs::read_to_string(&child).ok()?.trim().parse().ok());
+    let child = Process::of(pid).expect("the child of the hook");
+    let began = Instant::now();
+    master.ctl(["upgrade"]).assert_code(0);
+    let events = heard.wait_within(Duration::from_secs(60), 1);
+    assert!(began.elapsed() > Duration::from_secs(25), "it waited for the hook before");
+    assert_eq!(events[0].0, "upgrade-done", "{master}");
+    child.wait_gone();
+    master.wait_log("WARN: the hook for ready failed: did not end within 30.0s; its last line: it hangs");
+    master.assert_well(1);
 }
 
 fn a_hook_whose_program_is_missing_is_one_warning() {

@@ -42,7 +42,7 @@ fn kept(fds: u32) -> (MasterBuilder, PathBuf) {
     kept_by(Master::builder().workers(2), fds)
 }
 
-fn kept_by(builder: MasterBuilder, fds: u32) -> (MasterBuilder, PathBuf) {
+pub(crate) fn kept_by(builder: MasterBuilder, fds: u32) -> (MasterBuilder, PathBuf) {
     let log = builder.file("manager.log");
     let manager = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/service_manager.py");
     let builder = builder.under(["python3", manager]).env("FDSTORE", fds.to_string()).env("LOG", &log);
@@ -58,7 +58,7 @@ fn manager_log(path: &Path) -> Vec<Value> {
 
 /// What the manager keeps, once it was told of a pool that is ready as often as this.
 #[track_caller]
-fn wait_ready(master: &mut Master, log: &Path, times: usize) -> Vec<String> {
+pub(crate) fn wait_ready(master: &mut Master, log: &Path, times: usize) -> Vec<String> {
     master.wait("READY=1 at the manager", |_| {
         let lines = manager_log(log);
         let ready: Vec<_> = lines.iter().filter(|line| line["told"]["READY"] == "1").collect();
@@ -92,7 +92,7 @@ fn answered(asked: &[Socket]) -> usize {
 
 /// Kills the master and its workers. systemd kills what is left of a service before it starts that again; so the master
 /// has to stand still until they are gone.
-fn crash(master: &mut Master) -> Process {
+pub(crate) fn crash(master: &mut Master) -> Process {
     crash_after(master, || ())
 }
 
@@ -113,7 +113,7 @@ fn crash_after(master: &mut Master, change: impl FnOnce()) -> Process {
     before
 }
 
-fn wait_next(master: &mut Master, before: Process) {
+pub(crate) fn wait_next(master: &mut Master, before: Process) {
     wait_next_with(master, before, 2);
 }
 
