@@ -33,14 +33,19 @@ pub(super) struct Output {
     #[serde(with = "forms::written")]
     pub(super) kept: Vec<u8>,
     /// How much is kept.
-    #[serde(default = "kept_max")]
+    #[serde(default = "usual", skip_serializing_if = "is_usual")]
     kept_max: usize,
     /// Whether what is kept begins in the middle of a line.
     is_cut: bool,
 }
 
-fn kept_max() -> usize {
+fn usual() -> usize {
     KEPT_BYTES_MAX
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_usual(kept_max: &usize) -> bool {
+    *kept_max == KEPT_BYTES_MAX
 }
 
 /// The end of what a job has written.
