@@ -23,6 +23,7 @@ mod frame;
 mod history;
 mod json;
 mod language;
+mod metrics;
 mod notice;
 mod options;
 mod reason;
@@ -47,6 +48,7 @@ pub use display::{Seconds, Workers};
 pub use frame::{LINE_BYTES_MAX, LineBuffer, LineTooLong};
 pub use history::{History, LABEL_CHARS_MAX, PastOutcome, PastRollout, Requester, RolloutOrder, parse_label};
 pub use language::Language;
+pub use metrics::{Bucket, DeathKind, Deaths, EventCounts, Histogram, Metrics, Outcomes};
 pub use notice::{AckSource, DrainEnding, Notice, Progress, Severity};
 pub use options::{OptionChange, OptionEffect, OptionStatus, Options};
 pub use reason::{

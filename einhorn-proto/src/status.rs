@@ -265,6 +265,10 @@ pub struct WorkerStatus {
     pub index: u32,
     /// Its pid.
     pub pid: i32,
+    /// When that process started: the 22nd field of `/proc/PID/stat`, as it is in the master's time namespace. Another process
+    /// that has the pid later has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_ticks: Option<u64>,
     /// Its generation.
     pub generation: u64,
     /// Its state.

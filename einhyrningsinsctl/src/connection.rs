@@ -9,8 +9,8 @@ use std::time::Duration;
 use einhorn_proto::{LineBuffer, RequestErrorKind, RequestId};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{UnixCredentials, getsockopt};
 use serde_json::value::{RawValue, to_raw_value};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -85,12 +85,12 @@ impl Connection {
         Ok(Self { stream, lines: LineBuffer::with_limit(REPLY_BYTES_MAX), requests: 0 })
     }
 
-    /// The number of the user that listens at the socket.
+    /// The process that listens at the socket, and its user. The pid is 0 if it is in a pid namespace that cannot be seen.
     ///
     /// # Source
     /// `SO_PEERCRED` of `unix(7)`: whoever called `listen(2)`, whether it has accepted yet or not.
-    pub(crate) fn peer(&self) -> Result<u32, Errno> {
-        getsockopt(&self.stream, PeerCredentials).map(|peer| peer.uid())
+    pub(crate) fn peer(&self) -> Result<UnixCredentials, Errno> {
+        getsockopt(&self.stream, PeerCredentials)
     }
 
     /// A new id for a request on this connection.

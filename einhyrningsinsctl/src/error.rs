@@ -79,6 +79,8 @@ pub(crate) enum Error {
     Garbage { command: String, path: PathBuf, why: String },
     #[error("interrupted while the master works on \"{command}\"")]
     Interrupted { command: String },
+    #[error("cannot write {}", path.display())]
+    File { path: PathBuf, source: io::Error },
     #[error("cannot write the output")]
     Output(#[source] io::Error),
     #[error("cannot read the commands from standard input")]
@@ -98,6 +100,7 @@ impl Error {
         match self {
             Self::Refused { .. }
             | Self::Doubted { .. }
+            | Self::File { .. }
             | Self::Input(_)
             | Self::Editor(_)
             | Self::Watch(_) => Kind::Failed,

@@ -11,9 +11,11 @@ mod help;
 #[cfg(feature = "http")]
 mod http;
 mod interrupt;
+mod metrics;
 mod mistakes;
 mod options;
 mod output;
+mod processes;
 mod program;
 mod repl;
 mod run;

@@ -42,6 +42,17 @@ impl Session {
         &self.trust
     }
 
+    /// On whose behalf messages are printed.
+    pub(crate) fn program(&self) -> Program {
+        self.program
+    }
+
+    /// The pid of whoever has given the last answer; see [`Connection::peer`].
+    pub(crate) fn peer(&self) -> Option<i32> {
+        let connection = self.connection.as_ref()?;
+        connection.peer().ok().map(|peer| peer.pid())
+    }
+
     /// Sends `ask`, gives each reply that is not the last to `on_progress`, and returns the last.
     ///
     /// Connects again if the master closed the connection between requests. Never sends a request twice of which the
@@ -144,7 +155,7 @@ impl Session {
 
     /// Checks who listens, before anything is sent. einhornsh only warns, because einhorn's own shell trusts anybody.
     fn check_owner(&self, connection: &Connection) -> Result<(), Failure> {
-        let peer = connection.peer().map_err(|errno| Failure::Connect(Fault::Broken(errno.into())))?;
+        let peer = connection.peer().map_err(|errno| Failure::Connect(Fault::Broken(errno.into())))?.uid();
         let Some(doubt) = self.trust.doubt(peer, &self.socket) else { return Ok(()) };
         if self.program == Program::Ctl && !doubt.is_slight() {
             return Err(Failure::Doubted(doubt));

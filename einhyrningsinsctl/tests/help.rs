@@ -94,6 +94,7 @@ fn of_the_program() {
       die            Stop the workers gracefully, then the master
       reload         Replace the master itself and keep the workers
       history        Show the last rollouts: when, who asked, which release, and how each ended
+      metrics        Show counts, queues, memory and CPU time, for Prometheus
       events         Show events as they happen
       state          Show the master's whole state, for programs and bug reports
       louder         Make the master's log say more
@@ -208,6 +209,7 @@ fn of_the_prompt() {
       reload              Replace the master itself and keep the workers
       history             Show the last rollouts: when, who asked, which release,
                           and how each ended
+      metrics             Show counts, queues, memory and CPU time, for Prometheus
       events              Show events as they happen
       state               Show the master's whole state, for programs and bug
                           reports
@@ -564,6 +566,28 @@ fn of_history() {
 }
 
 #[test]
+fn of_metrics() {
+    assert_snapshot!(help("metrics"), @r"
+    Show counts, queues, memory and CPU time, for Prometheus
+
+    Writes Prometheus' text format, version 0.0.4. Memory and CPU time come from /proc, where this
+    program runs in the pid namespace of the master; else a line on standard error says why they are
+    missing. With --json, writes what the master has counted.
+
+    Usage: einhyrningsinsctl metrics [OPTIONS]
+
+    Options:
+          --output <FILE>
+              Write to FILE instead, in place of what it has, all at once; for the textfile collector of
+              node_exporter, FILE ends in .prom
+
+          --pss
+              Also write each worker's proportional memory (PSS), which takes the kernel a millisecond
+              or more for each
+    ");
+}
+
+#[test]
 fn of_events() {
     assert_snapshot!(help("events"), @r"
     Show events as they happen
@@ -756,6 +780,7 @@ fn of_every_command_is_above() {
         "die",
         "reload",
         "history",
+        "metrics",
         "events",
         "state",
         "louder",

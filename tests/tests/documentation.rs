@@ -19,6 +19,7 @@ tests::trials! {
     the_clients_page_has_every_command_that_people_type_and_no_other,
     the_protocols_page_lists_the_table_of_commands_in_its_order_with_its_arguments,
     every_field_of_a_status_is_in_the_protocols_page,
+    every_metric_and_each_of_its_labels_is_in_the_pages,
     every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page,
     the_workers_of_the_readme_are_those_of_the_workers_page,
     the_readmes_test_command_is_what_ci_runs,
@@ -317,6 +318,30 @@ fn every_field_of_a_status_is_in_the_protocols_page() {
     keys(&status, &mut found);
     assert!(found.len() > 20, "{status}");
     assert_marked(&found);
+}
+
+fn every_metric_and_each_of_its_labels_is_in_the_pages() {
+    let master = Master::builder().workers(2).options(["-b", "127.0.0.1:0,reuseport"]).start();
+    let answer = master.ctl(["--json", "metrics"]);
+    answer.assert_code(0);
+    let mut found = BTreeSet::new();
+    keys(&serde_json::from_str(&answer.stdout).expect("JSON"), &mut found);
+    assert_marked(&found);
+    let text = master.ctl(["metrics", "--pss"]).stdout;
+    let page = read("man/einhyrningsinsctl.1");
+    let (_, part) = page.split_once(".Sh METRICS").expect("a part on metrics");
+    let (part, _) = part.split_once("\n.Sh ").expect("a part after it");
+    let words: BTreeSet<_> = part.split([' ', '\n', '"']).collect();
+    let families =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE einhyrningsins_")?.split(' ').next());
+    let labels = text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| {
+        let pairs = line.split_once('{').map_or("", |(_, rest)| rest).split("\",");
+        pairs.filter_map(|pair| pair.split_once("=\"")).map(|(label, _)| label).filter(|label| *label != "le")
+    });
+    let named: BTreeSet<_> = families.chain(labels).collect();
+    assert!(named.len() > 30, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !words.contains(*name)).collect();
+    assert!(missing.is_empty(), "einhyrningsinsctl.1 lacks {missing:?}");
 }
 
 fn every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page() {

@@ -27,6 +27,7 @@ mod identity;
 mod impostors;
 mod load_client;
 mod logs;
+mod metrics;
 mod nothing_is_dropped;
 mod notify;
 mod old_kernels;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         impostors::trials(),
         load_client::trials(),
         logs::trials(),
+        metrics::trials(),
         nothing_is_dropped::trials(),
         notify::trials(),
         old_kernels::trials(),

@@ -84,6 +84,8 @@ pub enum Command {
     State,
     /// Returns the last rollouts that have ended, as [`crate::History`].
     History,
+    /// Returns what the master has counted, as [`crate::Metrics`].
+    Metrics,
     /// Raises the number of workers.
     Inc {
         /// By how many; at least 1.

@@ -18,7 +18,7 @@ use crate::{RequestErrorKind, Target};
 /// 2. `counts` in the progress of a rollout: [`crate::Counts`].
 /// 3. `signal_only`, `replace` and `reopen`; `ack_mode` in a status; `hint` in the report of a rollout; `refused` in a
 ///    reply; `wait`, `keep_master`, `drained`, `label`, `check`, `no_check`, `soak_check`, `every` and `soak_failures` in `upgrade`;
-///    `history`; `left` and `check` and `untouched` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
+///    `history`; `metrics`; `start_ticks` of a worker; `left` and `check` and `untouched` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
 ///    `auto` as `max_unacked` of `config`; `unsignallable` of a worker; `ending` of one that drained;
 ///    the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`;
 ///    `config_show`; `options` in the report of a rollout; the event `option_changed`;
@@ -324,6 +324,13 @@ table! {
     )
     .elsewhere(&["rollouts", "deploys"])
     .since(3),
+    Command::Metrics => question(
+        "metrics",
+        "Show counts, queues, memory and CPU time, for Prometheus",
+        |_| Ok(Command::Metrics),
+    )
+    .elsewhere(&["stats", "statistics", "prometheus"])
+    .since(3),
     Command::Events => question("events", "Show events as they happen", |_| Ok(Command::Events))
         .elsewhere(&["logs", "tail", "watch"]),
     Command::State => question(
@@ -474,6 +481,7 @@ mod tests {
         die [SIGNAL]           Stop the workers gracefully, then the master
         reload                 Replace the master itself and keep the workers
         history                Show the last rollouts: when, who asked, which release, and how each ended
+        metrics                Show counts, queues, memory and CPU time, for Prometheus
         events                 Show events as they happen
         state                  Show the master's whole state, for programs and bug reports
         louder                 Make the master's log say more

@@ -67,6 +67,9 @@ pub struct Log {
     pending: VecDeque<u8>,
     /// Lines dropped that no line of the log reports yet.
     lost: u64,
+    /// Lines dropped since the master started.
+    #[serde(default)]
+    lost_in_all: u64,
     /// Lines dropped that the line at the front of `pending` reports.
     #[serde(default)]
     reported: u64,
@@ -169,7 +172,7 @@ impl Log {
     fn forget_begun_line(&mut self) {
         if std::mem::take(&mut self.is_mid_line) {
             self.pending.drain(..self.line_bytes());
-            self.lost += 1;
+            self.lose(1);
         }
     }
 
@@ -178,6 +181,7 @@ impl Log {
             config,
             pending: VecDeque::new(),
             lost: 0,
+            lost_in_all: 0,
             reported: 0,
             failure: None,
             is_mid_line: false,
@@ -220,8 +224,7 @@ impl Log {
     /// Writes whole lines of a worker's output unchanged. Lines that do not fit are dropped and counted.
     pub fn pass_on(&mut self, lines: &[u8]) {
         if self.pending.len() > PENDING_BYTES_MAX {
-            self.lost += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
-            return;
+            return self.lose(lines_of(lines.iter()));
         }
         self.pending.extend(lines);
         if self.pending.len() >= BATCH_BYTES {
@@ -313,14 +316,26 @@ impl Log {
     /// Drops what cannot be written, except the rest of a line that has been begun.
     fn drop_pending(&mut self, errno: Errno) {
         let kept = if self.is_mid_line { self.line_bytes() } else { 0 };
-        self.lost += self.pending.iter().skip(kept).filter(|byte| **byte == b'\n').count() as u64;
+        let mut lost = lines_of(self.pending.iter().skip(kept));
         self.pending.truncate(kept);
         if kept == 0 && self.reported > 0 {
             // The report was one of them.
-            self.lost += std::mem::take(&mut self.reported) - 1;
+            lost = lost.saturating_sub(1);
+            self.lost += std::mem::take(&mut self.reported);
         }
+        self.lose(lost);
         self.failure = Some(errno);
         self.leave();
+    }
+
+    fn lose(&mut self, lines: u64) {
+        self.lost += lines;
+        self.lost_in_all += lines;
+    }
+
+    /// How many lines were dropped since the master started.
+    pub fn lost_in_all(&self) -> u64 {
+        self.lost_in_all
     }
 
     /// The length of the first line that waits, with its newline.
@@ -357,8 +372,7 @@ impl Log {
         }
         if self.pending.len() > PENDING_BYTES_MAX {
             self.failure = None;
-            self.lost += 1;
-            return;
+            return self.lose(1);
         }
         self.write_line(severity, &message, notice);
         if self.pending.len() >= BATCH_BYTES {
@@ -382,6 +396,10 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.finish(LAST_LINES);
     }
+}
+
+fn lines_of<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
+    bytes.filter(|byte| **byte == b'\n').count() as u64
 }
 
 #[cfg(test)]
@@ -426,6 +444,7 @@ mod tests {
         assert!(log.pending.len() < PENDING_BYTES_MAX + 1000);
         let lost = log.lost;
         assert!(lost > 0);
+        assert_eq!(log.lost_in_all(), lost);
 
         let mut text = String::new();
         while log.is_behind() {
@@ -495,6 +514,7 @@ mod tests {
                 reports > 0 && lines - reports + lost == total,
                 "{lines} - {reports} + {lost} != {total}"
             );
+            assert_eq!(log.lost_in_all(), lost as u64);
         });
     }
 

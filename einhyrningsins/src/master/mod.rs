@@ -8,6 +8,7 @@ mod boots;
 mod captures;
 mod children;
 mod control;
+mod counters;
 mod groups;
 mod handover;
 mod history;
@@ -46,7 +47,7 @@ use crate::config::ReleaseOptions;
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
 use crate::logging::Log;
 use crate::sys::inherit;
-use crate::sys::peer::SinceBoot;
+use crate::sys::peer::{SinceBoot, start_ticks};
 use crate::sys::reap::Change;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
@@ -58,6 +59,7 @@ pub(crate) use captures::Captures;
 use children::{Census, Children, heard};
 use control::{Budget, Request, View};
 pub(crate) use control::{Control, ControlSocket};
+pub(crate) use counters::Counters;
 pub(crate) use groups::Groups;
 pub(crate) use handover::Handover;
 use handover::Then;
@@ -601,6 +603,7 @@ impl Master {
                 let spawned = parts.spawn(&mut self.spawner, slot, index, generation);
                 return Some(match spawned {
                     Ok(spawned) => {
+                        let started = start_ticks(spawned.pid, before);
                         if self.children.on_spawned(spawned.pid, before) {
                             self.forget_actions_for(spawned.pid);
                         }
@@ -619,7 +622,7 @@ impl Master {
                                 spawned.pid
                             ));
                         }
-                        Event::Spawned { worker, pid: core_pid(spawned.pid) }
+                        Event::Spawned { worker, pid: core_pid(spawned.pid), start_ticks: started }
                     }
                     Err(SpawnFailure { reason, transient }) => {
                         Event::SpawnFailed { worker, reason, transient }
@@ -679,6 +682,7 @@ impl Master {
                 if let Some(release) = options.on_ended(&rollout) {
                     exchange(workers, handover, release);
                 }
+                parts.counters.on_ended(&rollout);
                 let own_name = parts.workers.release_name(rollout.generation);
                 parts.history.add(*rollout, own_name);
                 parts.history_file.add(parts.history.last(), &mut parts.log);
@@ -693,6 +697,7 @@ impl Master {
                     parts.captures.on_acked(Pid::from_raw(pid));
                 }
                 parts.log.notice(&notice);
+                parts.counters.on_notice(&notice);
                 if parts.dialect.manners().names_missing_acks() {
                     self.unacked.on_notice(&notice, parts.core.policy().ack);
                     self.unacked.name_background(&notice, &mut parts.log);
@@ -725,9 +730,24 @@ fn exchange(workers: &mut WorkerFactory, handover: &mut Handover, options: Relea
 impl Parts {
     /// What answers to clients are made from, and who gives them.
     fn view<'a>(&'a mut self, children: &'a Children) -> (View<'a>, &'a mut Control, &'a mut Log) {
-        let Self { dialect, core, workers, listeners, history, options, handover, control, log, .. } = self;
+        let Self {
+            dialect,
+            core,
+            workers,
+            listeners,
+            history,
+            options,
+            counters,
+            notify,
+            handover,
+            control,
+            log,
+            ..
+        } = self;
         let (dialect, argv) = (*dialect, handover.argv());
-        (View { dialect, core, children, workers, listeners, history, options, argv }, control, log)
+        let view =
+            View { dialect, core, children, workers, listeners, history, options, counters, notify, argv };
+        (view, control, log)
     }
 
     /// Spawns a worker into `slot`, or a trial worker.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::captures::Captures;
 use super::control::Control;
+use super::counters::Counters;
 use super::groups::Groups;
 use super::handover::Handover;
 use super::history::{History, HistoryFile};
@@ -59,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) history: History,
     #[serde(default)]
     pub(crate) history_file: HistoryFile,
+    #[serde(default)]
+    pub(crate) counters: Counters,
     #[serde(default)]
     pub(crate) hooks: Hooks,
     /// The same.

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use crate::logging::Log;
 
@@ -21,11 +22,16 @@ const FLOOD: u64 = 1000;
 /// Senders that are remembered.
 const SENDERS_MAX: usize = 256;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Refusals {
+    /// How many there were, since the master started.
+    #[serde(default)]
+    total: u64,
     /// Those that a line was written about. Each is warned about once: workers of a dead master find its successor at the
     /// same path, and may ping for as long as they live.
+    #[serde(skip)]
     known: HashSet<Pid>,
+    #[serde(skip)]
     period: Option<Period>,
 }
 
@@ -42,6 +48,7 @@ struct Period {
 impl Refusals {
     /// Logs a refusal: a warning if its sender is not known yet.
     pub(super) fn log(&mut self, sender: Option<Pid>, refusal: impl Display, log: &mut Log) {
+        self.total += 1;
         let is_known = sender.is_some_and(|sender| self.known.contains(&sender));
         let period = self.period();
         if period.lines[usize::from(is_known)] >= LINES_MAX {
@@ -62,7 +69,13 @@ impl Refusals {
 
     /// Counts a refusal that is not worth the work of a line.
     pub(super) fn count(&mut self) {
+        self.total += 1;
         self.period().left_out += 1;
+    }
+
+    /// How many there were, since the master started.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 
     fn period(&mut self) -> &mut Period {

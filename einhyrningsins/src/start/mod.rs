@@ -22,8 +22,8 @@ use crate::listen::Passed;
 use crate::logging::{Log, say};
 use crate::manners::VERSION;
 use crate::master::{
-    Access, Captures, Control, ControlSocket, Groups, HANDLED_SIGNALS, Handover, History, HistoryFile,
-    HistoryTask, Hooks, Jobs, Listeners, Master, Notify, NotifySocket, Options, Parts, Service,
+    Access, Captures, Control, ControlSocket, Counters, Groups, HANDLED_SIGNALS, Handover, History,
+    HistoryFile, HistoryTask, Hooks, Jobs, Listeners, Master, Notify, NotifySocket, Options, Parts, Service,
     ServiceSettings, Trial, take_over,
 };
 use crate::sys::closer::Closing;
@@ -160,6 +160,7 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
         groups: Groups::default(),
         history: History::default(),
         history_file: HistoryFile::new(config.history),
+        counters: Counters::default(),
         hooks: Hooks::default(),
         options,
         jobs: Jobs::default(),

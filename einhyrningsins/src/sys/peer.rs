@@ -247,13 +247,33 @@ impl SinceBoot {
 
     /// A time in the unit of `/proc/PID/stat`.
     pub(super) fn from_ticks(ticks: u64) -> Self {
-        // The kernel fixes it at 100, except on alpha and ia64.
-        let per_second =
-            sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
-        let per_second = per_second.filter(|ticks| *ticks > 0).unwrap_or(100);
+        let per_second = ticks_per_second();
         let part = Duration::from_nanos(ticks % per_second * 1_000_000_000 / per_second);
         Self(Duration::from_secs(ticks / per_second) + part)
     }
+
+    /// The whole ticks until then.
+    fn ticks(self) -> u64 {
+        let per_second = ticks_per_second();
+        self.0.as_secs() * per_second + u64::from(self.0.subsec_nanos()) * per_second / 1_000_000_000
+    }
+}
+
+/// When the child `pid`, which was started since `before`, did so, in the unit of `/proc/PID/stat`.
+///
+/// Mostly no more than one tick has passed, and `/proc` need not be asked.
+#[must_use]
+pub fn start_ticks(pid: Pid, before: SinceBoot) -> Option<u64> {
+    match (before.ticks(), SinceBoot::now().ticks()) {
+        (before, now) if before == now => Some(now),
+        _ => started(pid).map(SinceBoot::ticks),
+    }
+}
+
+/// The kernel fixes it at 100, except on alpha and ia64.
+fn ticks_per_second() -> u64 {
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
+    per_second.filter(|ticks| *ticks > 0).unwrap_or(100)
 }
 
 fn time(clock: ClockId) -> Duration {

@@ -61,6 +61,8 @@ pub enum Event {
         worker: WorkerId,
         /// The process that it is now.
         pid: Pid,
+        /// When that started, in the unit of `/proc/PID/stat`; it is kept for `status`, and decides nothing.
+        start_ticks: Option<u64>,
     },
     /// A [`Action::Spawn`] did not work.
     SpawnFailed {

@@ -132,7 +132,7 @@ impl Onlooker {
 
     fn hear(&mut self, supervisor: &Supervisor, event: &Event) {
         match event {
-            Event::Spawned { worker, pid }
+            Event::Spawned { worker, pid, .. }
                 if supervisor.tables.pool.worker(*worker).is_some_and(|worker| worker.pid.is_none()) =>
             {
                 self.processes.insert(*pid, Vec::new());

@@ -78,18 +78,32 @@ pub(crate) struct Pass {
 // Facts.
 impl Pool {
     /// The spawn of a worker worked.
-    pub(crate) fn spawned(&mut self, id: WorkerId, pid: Pid, now: Moment, boot: Boot) {
+    pub(crate) fn spawned(
+        &mut self,
+        id: WorkerId,
+        (pid, start_ticks): (Pid, Option<u64>),
+        now: Moment,
+        boot: Boot,
+    ) {
         self.change_worker(id, |worker| {
             worker.pid = Some(pid);
+            worker.start_ticks = start_ticks;
             worker.spawned_at = now;
             worker.state = State::Starting(boot);
         });
     }
 
     /// The spawn of a worker worked that is to stop already. Its grace period begins with its pid.
-    pub(crate) fn spawned_draining(&mut self, id: WorkerId, pid: Pid, now: Moment, kill_at: Option<Moment>) {
+    pub(crate) fn spawned_draining(
+        &mut self,
+        id: WorkerId,
+        (pid, start_ticks): (Pid, Option<u64>),
+        now: Moment,
+        kill_at: Option<Moment>,
+    ) {
         self.change_worker(id, |worker| {
             worker.pid = Some(pid);
+            worker.start_ticks = start_ticks;
             worker.spawned_at = now;
             if let State::Draining(drain) = &mut worker.state {
                 drain.next = kill_at.map_or(Next::Nothing, Next::Kill);
@@ -326,6 +340,7 @@ impl Pool {
             generation,
             state: State::Spawning,
             pid: None,
+            start_ticks: None,
             spawned_at: now,
             acked_at: None,
             speaks_einhorn: false,

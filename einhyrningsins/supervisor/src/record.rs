@@ -32,7 +32,7 @@ impl Supervisor {
         }
         match event {
             Event::Started => self.on_started(),
-            Event::Spawned { worker, pid } => self.on_spawned(worker, pid),
+            Event::Spawned { worker, pid, start_ticks } => self.on_spawned(worker, pid, start_ticks),
             Event::SpawnFailed { worker, reason, transient } => {
                 self.on_spawn_failed(worker, reason, transient);
             }
@@ -86,7 +86,7 @@ impl Supervisor {
         self.tell(Notice::TimeLost { lost_ms: milliseconds(lost) });
     }
 
-    fn on_spawned(&mut self, id: WorkerId, pid: Pid) {
+    fn on_spawned(&mut self, id: WorkerId, pid: Pid, start_ticks: Option<u64>) {
         if self.tables.pool.by_pid(pid).is_some() {
             return self.ignore(&Ignored::PidTaken { pid: pid.as_raw() });
         }
@@ -97,7 +97,7 @@ impl Supervisor {
                     AckMode::Manual(Some(deadline)) => Boot::AckBy(self.now + deadline),
                     AckMode::Manual(None) => Boot::Unlimited,
                 };
-                self.tables.pool.spawned(id, pid, self.now, boot);
+                self.tables.pool.spawned(id, (pid, start_ticks), self.now, boot);
                 self.tell_spawned(id, pid);
                 if self.tables.policy.ack == AckMode::Timer(Duration::ZERO) {
                     self.ack(id, AckSource::Timer);
@@ -106,7 +106,7 @@ impl Supervisor {
             // It was asked to stop before it had a pid to send the signal to.
             Some((State::Draining(drain), None)) => {
                 let kill_at = self.grace_of(id).map(|grace| self.now + grace);
-                self.tables.pool.spawned_draining(id, pid, self.now, kill_at);
+                self.tables.pool.spawned_draining(id, (pid, start_ticks), self.now, kill_at);
                 self.tell_spawned(id, pid);
                 self.send_stop(id, drain.signal);
             }

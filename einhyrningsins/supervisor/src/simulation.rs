@@ -120,7 +120,7 @@ impl World {
             let transient = self.dice.bool();
             return Some(Event::SpawnFailed { worker, reason: "trouble".into(), transient });
         }
-        Some(Event::Spawned { worker, pid: Pid::from_raw(self.new_pid()) })
+        Some(Event::Spawned { worker, pid: Pid::from_raw(self.new_pid()), start_ticks: None })
     }
 
     /// A pid that the kernel may give out: often one that was used before.
@@ -314,7 +314,7 @@ impl World {
                 }
                 4 => {
                     let worker = WorkerId(self.dice.u64(..50) + 1_000_000);
-                    self.feed(Event::Spawned { worker, pid: Pid::from_raw(1) });
+                    self.feed(Event::Spawned { worker, pid: Pid::from_raw(1), start_ticks: None });
                 }
                 _ => {
                     let pid = Pid::from_raw(self.any_pid());

@@ -233,6 +233,12 @@ impl Supervisor {
         self.tables.wanted()
     }
 
+    /// How many workers were replaced while they served, by reason.
+    #[must_use]
+    pub fn recycled(&self) -> Recycled {
+        self.tables.recycling.counts()
+    }
+
     /// How far the rollout that runs is.
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
@@ -306,6 +312,7 @@ fn status_of(worker: &Worker, now: Moment) -> Option<WorkerStatus> {
         slot: shown(worker.slot),
         index: worker.index,
         pid: pid.as_raw(),
+        start_ticks: worker.start_ticks,
         generation: worker.generation.0,
         state: match worker.state {
             State::Spawning | State::Starting(_) => WorkerState::Starting,

@@ -35,6 +35,9 @@ pub(crate) struct Worker {
     pub(crate) state: State,
     /// `None` until the shell says that the spawn worked.
     pub(crate) pid: Option<Pid>,
+    /// When that started, as the kernel says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) start_ticks: Option<u64>,
     /// When the spawn was asked for, and from its answer on when that came.
     pub(crate) spawned_at: Moment,
     pub(crate) acked_at: Option<Moment>,

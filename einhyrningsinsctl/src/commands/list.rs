@@ -149,7 +149,7 @@ impl Found {
         let interrupts = Interrupts::none();
         let wait = Wait { deadline: Some(deadline), interrupts: &interrupts };
         let mut connection = Connection::open(socket, &wait)?;
-        let peer = connection.peer().map_err(|errno| Fault::Broken(errno.into()))?;
+        let peer = connection.peer().map_err(|errno| Fault::Broken(errno.into()))?.uid();
         self.user = Some(Owner(peer).name());
         if let Some(doubt) = trust.doubt(peer, socket).filter(|doubt| !doubt.is_slight()) {
             (self.state, self.reason) = ("not trusted", Some(doubt.to_string()));

@@ -11,6 +11,7 @@ mod events;
 mod help;
 mod history;
 mod list;
+mod metrics;
 mod plain;
 #[cfg(feature = "http")]
 mod probe;
@@ -89,6 +90,7 @@ impl Reader {
             "events" => Self::of::<events::Events>(events::DETAILS),
             "help" => Self::of::<help::Help>(help::DETAILS),
             "history" => Self::of::<history::Args>(history::DETAILS),
+            "metrics" => Self::of::<metrics::Args>(metrics::DETAILS),
             "reload" => plain::reader(RELOAD_DETAILS),
             "replace" => replace::reader(),
             "signal" => signal::reader(),

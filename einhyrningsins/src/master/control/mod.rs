@@ -25,8 +25,10 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::children::{Census, Children};
+use super::counters::Counters;
 use super::history::History;
 use super::listeners::Listeners;
+use super::notify::Notify;
 use super::options::Options;
 use super::parts::Part;
 use super::ready::{self, Ready};
@@ -71,6 +73,8 @@ pub(super) struct View<'a> {
     pub(super) listeners: &'a Listeners,
     pub(super) history: &'a History,
     pub(super) options: &'a Options,
+    pub(super) counters: &'a Counters,
+    pub(super) notify: &'a Notify,
     /// The command line of the master.
     pub(super) argv: &'a [OsString],
 }
@@ -102,7 +106,7 @@ pub(crate) struct Control {
     /// Requests to join an upgrade that were fed to the core, and perhaps not answered yet.
     #[serde(skip)]
     joining: Vec<RequestKey>,
-    #[serde(skip)]
+    #[serde(default)]
     refusals: Refusals,
     /// Clients that were dropped.
     #[serde(skip)]

@@ -1,8 +1,8 @@
 //! Requests: questions are answered here, commands go to the core.
 
 use einhorn_proto::{
-    AckSource, Command, CommandClass, MasterStatus, PROTOCOL_VERSION, Reply, Request as Line, RequestError,
-    Requester, SOAK_CHECK_EVERY, Settings, UpgradeRequest, shortened,
+    AckSource, Command, CommandClass, MasterStatus, Metrics, PROTOCOL_VERSION, Reply, Request as Line,
+    RequestError, Requester, SOAK_CHECK_EVERY, Settings, UpgradeRequest, shortened,
 };
 use einhyrningsins_supervisor::{
     CheckPlan, Event, OptionsChange, PoolCommand, Report, Setting, SoakCheck, Stop, UpgradePlan,
@@ -104,6 +104,16 @@ impl Control {
             Command::History => {
                 let message = format!("{}; they are in \"data\"", view.history);
                 self.answer_with(&asker, true, message, view.history.answer());
+            }
+            Command::Metrics => {
+                let metrics = Metrics {
+                    counts: view.counters.counts(),
+                    recycled: view.core.recycled(),
+                    refused: self.refusals.total() + view.notify.refused(),
+                    lost_log_lines: log.lost_in_all(),
+                };
+                let message = "what the master has counted is in \"data\"";
+                self.answer_with(&asker, true, message, metrics);
             }
             Command::ConfigShow => self.on_config_show(&asker, view),
             Command::Louder | Command::Quieter => {

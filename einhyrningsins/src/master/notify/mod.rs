@@ -46,12 +46,12 @@ const USERS_MAX: usize = 256;
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
 pub(crate) struct Notify {
+    #[serde(flatten)]
     socket: NotifySocket,
     #[serde(skip)]
     looks: Looks,
-    #[serde(skip)]
+    #[serde(default)]
     refusals: Refusals,
 }
 
@@ -84,6 +84,11 @@ impl Notify {
     /// The variables for workers.
     pub(crate) fn exports(&self) -> Vec<(String, String)> {
         vec![(VARIABLE.to_owned(), self.socket.address().to_owned())]
+    }
+
+    /// How many messages were refused since the master started.
+    pub(super) fn refused(&self) -> u64 {
+        self.refusals.total()
     }
 
     pub(crate) fn socket(&mut self) -> &mut NotifySocket {

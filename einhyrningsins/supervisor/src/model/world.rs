@@ -296,7 +296,7 @@ impl World {
         match step {
             &Step::SpawnWorks(worker) => {
                 self.pids += 1;
-                self.feed(Event::Spawned { worker, pid: Pid::from_raw(self.pids) })
+                self.feed(Event::Spawned { worker, pid: Pid::from_raw(self.pids), start_ticks: None })
             }
             &Step::SpawnFails { worker, transient } => {
                 self.feed(Event::SpawnFailed { worker, reason: String::new(), transient })
@@ -379,7 +379,7 @@ impl World {
         let spawning = self.spawning().next().map(|worker| worker.id);
         if let Some(worker) = spawning {
             self.pids += 1;
-            self.feed(Event::Spawned { worker, pid: Pid::from_raw(self.pids) });
+            self.feed(Event::Spawned { worker, pid: Pid::from_raw(self.pids), start_ticks: None });
             return true;
         }
         let Some((at, event)) = good_event(&self.supervisor, self.now, &self.onlooker) else {

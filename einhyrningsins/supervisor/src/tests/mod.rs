@@ -310,7 +310,7 @@ fn an_answer_to_a_spawn_that_was_answered_before_changes_nothing() {
     let pid = Pid::from_raw(100);
     let worker = play.supervisor.tables.pool.by_pid(pid).unwrap().id;
     let before = play.snapshot();
-    play.feed(Event::Spawned { worker, pid: Pid::from_raw(4711) });
+    play.feed(Event::Spawned { worker, pid: Pid::from_raw(4711), start_ticks: None });
     play.feed(Event::SpawnFailed { worker, reason: "no such file".into(), transient: false });
     assert_eq!(play.snapshot(), before);
     let told: Vec<_> = play.notices.iter().map(Notice::to_string).collect();
@@ -334,8 +334,8 @@ fn a_worker_with_the_pid_of_another_is_not_believed() {
     };
     let pid = Pid::from_raw(100);
     let first = spawned(&supervisor.handle(now, Event::Started));
-    let second = spawned(&supervisor.handle(now, Event::Spawned { worker: first, pid }));
-    let _ = supervisor.handle(now, Event::Spawned { worker: second, pid });
+    let second = spawned(&supervisor.handle(now, Event::Spawned { worker: first, pid, start_ticks: None }));
+    let _ = supervisor.handle(now, Event::Spawned { worker: second, pid, start_ticks: None });
     assert_eq!(supervisor.pids().collect::<Vec<_>>(), [pid]);
     assert_eq!(supervisor.tables.pool.by_pid(pid).map(|worker| worker.id), Some(first));
 }

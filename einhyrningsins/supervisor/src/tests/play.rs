@@ -126,7 +126,7 @@ impl Play {
                         let pid = self.next_pid;
                         self.next_pid += 1;
                         self.spawned.push((pid, slot.map_or(TRIAL, |slot| slot.0), index, generation.0));
-                        Event::Spawned { worker, pid: Pid::from_raw(pid) }
+                        Event::Spawned { worker, pid: Pid::from_raw(pid), start_ticks: None }
                     }
                 }),
                 Action::ResolveRelease { generation } if self.resolves => {

@@ -113,7 +113,7 @@ fn a_worker_that_was_stopped_before_it_had_a_pid_has_its_grace_from_its_signal_o
     let now = now + 2 * SECOND;
     let _ = supervisor.handle(now, Event::DeadlineReached);
     let pid = Pid::from_raw(100);
-    let actions = supervisor.handle(now, Event::Spawned { worker, pid });
+    let actions = supervisor.handle(now, Event::Spawned { worker, pid, start_ticks: None });
     let convention = Convention::Set(Signal::SIGUSR2);
     assert!(actions.contains(&Action::Stop { pid, generation, ask: Ask::ByConvention(convention) }));
     assert_eq!(supervisor.next_deadline(), Some(now + SECOND));

@@ -363,6 +363,7 @@ mod tests {
             slot: slot.into(),
             index,
             pid,
+            start_ticks: None,
             generation,
             state,
             age_ms: 93_784_000,
