@@ -118,6 +118,9 @@ fn a_worker_that_the_kernel_kills_for_its_memory_is_counted_as_that() {
         assert_eq!(deaths.unacked, 0, "{master}");
         (deaths.oom > 0).then_some(())
     });
+    // Nobody is to be spawned into the cgroup when it is removed.
+    master.signal(Signal::SIGTERM);
+    master.wait_exit();
 }
 
 fn what_did_not_come_from_its_worker_is_counted() {
