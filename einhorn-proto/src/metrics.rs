@@ -41,7 +41,7 @@ pub struct EventCounts {
     pub boot: Histogram,
     /// From the stop signal of a worker to its end.
     pub drain: Histogram,
-    /// From the first worker that a rollout replaced to its end.
+    /// From the first worker that a rollout replaced, or from the start of its check, to its end.
     pub rollout: Histogram,
 }
 

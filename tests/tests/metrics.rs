@@ -1,16 +1,17 @@
 //! Metrics: what the master counts, what `/proc` says of its workers, and that Prometheus' own tool reads what is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
 use einhorn_proto::Metrics;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
+use serde_json::{Value, json};
 use tests::control::typed;
 use tests::process::{run, run_with_input};
 use tests::{Cgroup, Finished, Master, MasterBuilder, Releases, binaries};
@@ -24,6 +25,8 @@ tests::trials! {
     memory_cpu_time_and_start_are_those_of_the_worker_of_the_slot,
     a_master_in_another_pid_namespace_has_no_samples_and_the_reason_is_told needs "pid namespace" "mount namespace",
     a_file_is_replaced_whole_and_kept_if_nobody_answers,
+    the_shipped_alerts_fire_when_they_should_and_no_sooner needs "promtool",
+    the_shipped_alerts_and_panels_ask_for_metrics_that_there_are needs "promtool",
 }
 
 /// The samples of a text: by name and labels, as they are written there.
@@ -246,4 +249,61 @@ fn a_file_is_replaced_whole_and_kept_if_nobody_answers() {
     master.wait_exit_code(0);
     master.ctl(["metrics"].iter().chain(&output)).assert_code(3);
     assert_eq!(fs::read_to_string(&file).expect("a file"), text, "the last text stays");
+}
+
+/// What is shipped for Prometheus and Grafana.
+fn shipped(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../einhyrningsins/contrib/prometheus").join(file)
+}
+
+fn promtool(args: &[&str]) -> Finished {
+    let mut promtool = Command::new("promtool");
+    promtool.current_dir(env!("CARGO_MANIFEST_DIR")).args(args);
+    run(promtool)
+}
+
+/// The names of metrics in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    words.filter(|word| word.starts_with("einhyrningsins_")).collect()
+}
+
+fn the_shipped_alerts_fire_when_they_should_and_no_sooner() {
+    promtool(&["check", "rules", shipped("alerts.yml").to_str().expect("UTF-8")]).assert_code(0);
+    promtool(&["test", "rules", "alerts.test.yml"]).assert_code(0);
+    let (alerts, tests) = (fs::read_to_string(shipped("alerts.yml")), include_str!("../alerts.test.yml"));
+    for alert in alerts.expect("a file").lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {alert}\n        exp_alerts")), "{alert} is not tested");
+    }
+}
+
+fn the_shipped_alerts_and_panels_ask_for_metrics_that_there_are() {
+    let master = Master::builder().workers(1).start();
+    let text = metrics(&master, &[]).stdout;
+    let written = names(&text);
+    let dashboard = fs::read_to_string(shipped("dashboard.json")).expect("a file");
+    let alerts = fs::read_to_string(shipped("alerts.yml")).expect("a file");
+    for (text, least) in [(&dashboard, 12), (&alerts, 6)] {
+        let asked = names(text);
+        let missing: Vec<_> = asked.difference(&written).collect();
+        assert!(asked.len() >= least && missing.is_empty(), "{missing:?}");
+    }
+    // As rules, because promtool reads those.
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let marks = dashboard["annotations"]["list"].as_array().expect("annotations");
+    let rules: Vec<_> = targets
+        .chain(marks)
+        .enumerate()
+        .map(|(number, target)| {
+            let expr = target["expr"].as_str().expect("an expression").replace("$__rate_interval", "5m");
+            json!({ "record": format!("panel:{number}"), "expr": expr })
+        })
+        .collect();
+    assert!(rules.len() > 10);
+    let file = master.file("panels.yml");
+    fs::write(&file, json!({ "groups": [{ "name": "panels", "rules": rules }] }).to_string())
+        .expect("a file");
+    promtool(&["check", "rules", file.to_str().expect("UTF-8")]).assert_code(0);
 }

@@ -114,7 +114,7 @@ fn of_events(text: &mut Text, metrics: &Metrics) {
     text.counter("log_lines_lost_total", "Lines of the log that were dropped.").add(&[], lost_log_lines);
     text.histogram("worker_boot_seconds", "From the spawn of a worker to its ack.", &counts.boot);
     text.histogram("worker_drain_seconds", "From the stop signal of a worker to its end.", &counts.drain);
-    let help = "From the first worker that an upgrade replaced to its end.";
+    let help = "From the first worker that an upgrade replaced, or the start of its check, to its end.";
     text.histogram("upgrade_duration_seconds", help, &counts.rollout);
 }
 
