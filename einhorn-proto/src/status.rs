@@ -195,6 +195,9 @@ pub struct QueueStatus {
 pub struct ReleaseStatus {
     /// The generation.
     pub generation: u64,
+    /// What it is called in the history: the label of `upgrade`, or the name that it gives itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Its directory, by the path that each upgrade resolves anew.
     pub directory: String,
     /// The same directory without symbolic links in its path.

@@ -5,10 +5,23 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ColorChoice;
 use einhorn_proto::{visible, visible_json};
-use terminal_size::{Width, terminal_size_of};
+use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::error::Error;
 use crate::table::{Line, Style, paint};
+
+/// Moves the cursor of a terminal to its first line, and erases all below.
+///
+/// # Source
+/// ECMA-48: CUP, ED.
+pub(crate) const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// The size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) columns: usize,
+    pub(crate) rows: usize,
+}
 
 /// Standard output.
 #[derive(Debug)]
@@ -36,12 +49,18 @@ impl Output {
         self.is_terminal
     }
 
-    /// The columns of the terminal, read anew each time because windows are resized; `None` without a terminal.
+    /// The columns of the terminal; `None` without a terminal.
     pub(crate) fn width(&self) -> Option<usize> {
+        self.size().map(|size| size.columns)
+    }
+
+    /// The size of the terminal, read anew each time because windows are resized; `None` without a terminal.
+    pub(crate) fn size(&self) -> Option<Size> {
         if !self.is_terminal {
             return None;
         }
-        Some(terminal_size_of(io::stdout()).map_or(80, |(Width(columns), _)| usize::from(columns)))
+        let size = terminal_size_of(io::stdout()).unwrap_or((Width(80), Height(24)));
+        Some(Size { columns: size.0.0.into(), rows: size.1.0.into() })
     }
 
     /// Writes a text of one or more lines, and a newline if it has none.

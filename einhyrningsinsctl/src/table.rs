@@ -97,6 +97,9 @@ pub(crate) enum Align {
     Right,
 }
 
+/// Between two columns.
+const GAP: &str = "  ";
+
 /// A table whose columns are as wide as their widest cell.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -126,6 +129,26 @@ impl Table {
         self.rows.push(Row::Note(line));
     }
 
+    /// Leaves columns out, in the order of `dispensable`, until the last one has its width or at least `least` columns of a
+    /// terminal with so many.
+    pub(crate) fn fit(&mut self, columns: usize, dispensable: &[&str], least: usize) {
+        for name in dispensable {
+            let widths = self.widths();
+            let Some((last, others)) = widths.split_last() else { return };
+            let taken: usize = others.iter().map(|width| width + GAP.len()).sum();
+            if taken + (*last).min(least) <= columns {
+                return;
+            }
+            let Some(at) = self.columns.iter().position(|(column, _)| column == name) else { continue };
+            self.columns.remove(at);
+            for row in &mut self.rows {
+                if let Row::Cells(cells) = row {
+                    cells.remove(at);
+                }
+            }
+        }
+    }
+
     /// Lays the rows out under their headings.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let headings: Line = self.columns.iter().map(|(name, _)| Span::new(name, Style::Strong)).collect();
@@ -152,7 +175,7 @@ impl Table {
         let mut line = Line::new();
         for (at, cell) in cells.iter().enumerate() {
             let padding = " ".repeat(widths[at] - width(&cell.text));
-            let gap = if at == 0 { "" } else { "  " };
+            let gap = if at == 0 { "" } else { GAP };
             match self.columns[at].1 {
                 Align::Right => {
                     line.push(Span::plain(&format!("{gap}{padding}")));

@@ -54,6 +54,26 @@ impl Wait<'_> {
         }
     }
 
+    /// Waits until the deadline, or until something else ends the wait.
+    pub(crate) fn pause(&self) -> Ended {
+        let stdout = io::stdout();
+        let mut fds = vec![PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        fds.extend(self.interrupts.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        loop {
+            let timeout = match self.check() {
+                Ok(rest) => poll_timeout(rest),
+                Err(ended) => return ended,
+            };
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Ended::Failed(errno.into()),
+            }
+            if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
+                return Ended::ReaderGone;
+            }
+        }
+    }
+
     /// The time left, or `None` without a limit.
     pub(crate) fn check(&self) -> Result<Option<Duration>, Ended> {
         if self.interrupts.take() {

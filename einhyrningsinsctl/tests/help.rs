@@ -252,8 +252,9 @@ fn of_status() {
     assert_snapshot!(help("status"), @r"
     Show the master, its listeners and every worker
 
-    Shows the cause and age of a slot's last death, and when an empty slot is filled again. Long causes
-    are cut to the width of the terminal; a pipe gets them whole.
+    Shows the cause and age of a slot's last death, and when an empty slot is filled again. A narrow
+    terminal does without INDEX, RESTARTS, GEN and AGE before long causes are cut; a pipe gets all of it
+    whole. The summary stands below a table of more than a screen once more.
 
     Usage: einhyrningsinsctl status [OPTIONS]
 
@@ -261,6 +262,21 @@ fn of_status() {
           --ready
               Print nothing; exit with 0 if every slot has a worker up and the master is not stopping,
               else with 1 and the reason on standard error. For probes
+
+          --brief
+              Show the summary alone: the master, its workers in numbers, the upgrade, and warnings
+
+          --state <STATE>
+              Show only workers in this state, or only slots without a worker
+
+              Possible values:
+              - starting: Workers that have not said yet that they take traffic
+              - up:       Workers that take traffic
+              - draining: Workers that were asked to stop
+              - empty:    Slots without a worker
+
+          --watch[=<SECONDS>]
+              Show it again and again until Ctrl-C: every 2 seconds, or as often as given
     ");
 }
 

@@ -1,17 +1,22 @@
 //! The control client against a real master: exit codes, one-shot commands, scripts and pipes.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use einhorn_proto::Status;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::process::{run, run_with_input};
-use tests::{Gate, Master, binaries};
+use tests::{Gate, Master, Process, binaries};
 
 tests::trials! {
     exit_code_0_when_it_is_done,
+    a_status_is_shown_in_parts_and_again_and_again,
     exit_code_1_when_it_was_refused_or_failed,
     exit_code_2_for_bad_usage,
     exit_code_3_when_there_is_no_master,
@@ -40,6 +45,44 @@ fn exit_code_0_when_it_is_done() {
     master.wait_up(4);
     master.ctl(["upgrade"]).assert_code(0);
     assert_eq!(master.wait_up(4).master.generation, 2);
+}
+
+fn a_status_is_shown_in_parts_and_again_and_again() {
+    let master = Master::builder().workers(2).start();
+    master.ctl(["upgrade", "--label", "v2"]).assert_code(0);
+    let brief = master.ctl(["status", "--brief"]);
+    assert!(
+        brief.stdout.starts_with("master    ") && brief.stdout.contains("\nworkers   2 of 2 up"),
+        "{brief}"
+    );
+    assert!(!brief.stdout.contains("SLOT"), "{brief}");
+    let whole = master.ctl(["status"]);
+    assert!(whole.stdout.contains("\nrelease   2 (v2), current: "), "{whole}");
+    let rows = |state| {
+        let status = master.ctl(["status", "--state", state]);
+        status.assert_code(0).stdout.split_once("SLOT").map_or(0, |(_, table)| table.lines().count() - 1)
+    };
+    assert_eq!((rows("up"), rows("draining"), rows("empty")), (2, 0, 0));
+    // Ends with its reader.
+    let [ctl, socket] = [binaries::einhyrningsinsctl(), master.socket().to_owned()];
+    let line = format!("{} -d {} status --brief --watch=0.1 | head -n 7", ctl.display(), socket.display());
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]);
+    let watched = run(command);
+    let heads = watched.stdout.lines().filter(|line| line.starts_with("master ")).count();
+    assert_eq!(heads, 2, "{watched}");
+    assert_eq!(watched.stdout.lines().filter(|line| line.is_empty()).count(), 1, "{watched}");
+    assert_eq!(watched.stderr, "", "{watched}");
+    let mut command = master.ctl_command(["--json", "status", "--watch=0.1", "--timeout", "5"]);
+    command.stdout(Stdio::piped());
+    let mut watching = command.spawn().expect("the client");
+    let mut lines = BufReader::new(watching.stdout.take().expect("a pipe")).lines();
+    for line in lines.by_ref().take(3) {
+        serde_json::from_str::<Status>(&line.expect("a line")).expect("a status");
+    }
+    let process = Process::of(watching.id().cast_signed()).expect("the client");
+    assert!(process.signal(Signal::SIGINT));
+    assert_eq!(watching.wait().expect("its end").signal(), Some(Signal::SIGINT as i32));
 }
 
 fn exit_code_1_when_it_was_refused_or_failed() {
@@ -128,7 +171,7 @@ fn a_master_is_found_by_its_name() {
     let socket = std::path::PathBuf::from(format!("/tmp/einhorn-{name}.sock"));
     let mut master = Master::builder().without_socket().options(["-c", &name]).start_unready();
     master.at_socket(&socket);
-    let mut command = std::process::Command::new(binaries::einhyrningsinsctl());
+    let mut command = Command::new(binaries::einhyrningsinsctl());
     command.args(["-c", &name, "die"]);
     run(command).assert_code(0);
     master.wait_exit_code(0);
@@ -194,7 +237,7 @@ fn a_variable_names_the_socket_and_an_option_comes_before_it() {
         std::os::unix::fs::symlink(binaries::einhyrningsinsctl(), &link).expect("a link");
         for program in [binaries::einhyrningsinsctl(), link] {
             for (options, code) in [(&[][..], 0), (&["-c", "no-such-master"], 3), (&["-d", "/nowhere"], 3)] {
-                let mut command = std::process::Command::new(&program);
+                let mut command = Command::new(&program);
                 command.args(options).args(["-e", "version"]).env("EINHYRNINGSINS_SOCKET", &socket);
                 run(command).assert_code(code);
             }
@@ -206,7 +249,7 @@ fn a_variable_names_the_socket_and_an_option_comes_before_it() {
 
 /// `list`, for a user whose runtime directory this is: what it shows of sockets there, as JSON.
 fn listed(runtime: &Path, options: &[&str]) -> Vec<Value> {
-    let mut command = std::process::Command::new(binaries::einhyrningsinsctl());
+    let mut command = Command::new(binaries::einhyrningsinsctl());
     command.args(["--json", "list"]).args(options).env("XDG_RUNTIME_DIR", runtime);
     command.env_remove("EINHYRNINGSINS_SOCKET").env_remove("EINHYRNINGSINS_TRUST_OWNER");
     let finished = run(command);

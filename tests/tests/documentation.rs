@@ -85,16 +85,17 @@ fn options_in_help(help: &Finished) -> Options {
     options
 }
 
-/// Reads `-n, --number <COUNT>`.
+/// Reads `-n, --number <COUNT>` and `--watch[=<SECONDS>]`.
 fn option_in_help(line: &str) -> Described {
     let mut option = Described::default();
-    let names = line.split(" <").next().unwrap_or_default();
+    let names = line.split('<').next().unwrap_or_default().trim_end_matches(['[', '=', ' ']);
     for name in names.split(", ") {
         option.names.insert(name.trim_end_matches("...").to_owned());
     }
-    option
-        .values
-        .extend(line.split_once('<').map(|(_, value)| value.trim_end_matches(['>', '.']).to_owned()));
+    option.values.extend(
+        line.split_once('<')
+            .map(|(_, value)| value.trim_end_matches(">]").trim_end_matches(['>', '.']).to_owned()),
+    );
     option
 }
 

@@ -377,6 +377,7 @@ impl Release {
         let file = self.program.file();
         ReleaseStatus {
             generation: self.generation.0,
+            label: self.name(),
             directory: self.directory_path.display().to_string(),
             real_directory: self.real_directory.display().to_string(),
             program: file.path.display().to_string(),

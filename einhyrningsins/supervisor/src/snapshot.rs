@@ -155,6 +155,12 @@ impl Supervisor {
         self.tables.trial.is_some()
     }
 
+    /// The label that a client gave to the release of `generation`.
+    #[must_use]
+    pub fn release_label(&self, generation: Generation) -> Option<&String> {
+        self.tables.releases.label(generation)
+    }
+
     /// How workers of `generation` are asked to stop, as far as that is known.
     #[must_use]
     pub fn stop_signals(&self, generation: Generation) -> &[(Signal, SignalReason)] {

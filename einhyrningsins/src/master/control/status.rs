@@ -12,6 +12,9 @@ use crate::manners::{Facts, Manners, VERSION};
 fn releases(view: &View<'_>) -> Vec<ReleaseStatus> {
     let mut releases = view.workers.release_statuses();
     for release in &mut releases {
+        if let Some(label) = view.core.release_label(Generation(release.generation)) {
+            release.label = Some(label.clone());
+        }
         let signals = view.core.stop_signals(Generation(release.generation)).iter();
         let signals = signals.map(|(signal, why)| StopSignalStatus {
             signal: signal.as_str().to_owned(),

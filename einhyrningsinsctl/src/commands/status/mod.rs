@@ -1,28 +1,39 @@
 //! `status`: the pool at a glance.
 
 mod listener;
+mod workers;
 
-use std::fmt::Display;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use einhorn_proto::{
-    self as proto, Death, LastUpgrade, Lasting, LeftoverStatus, MasterState, Outcome, Pace, Recycled,
-    ReleaseStatus, RolloutKind, SlotStatus, Status, Termination, UpgradeStage, UpgradeStatus, WorkerState,
-    WorkerStatus, Workers,
+    self as proto, LastUpgrade, Lasting, LeftoverStatus, MasterState, Outcome, Pace, Recycled, ReleaseStatus,
+    RolloutKind, Status, UpgradeStage, UpgradeStatus, Workers, parse_seconds_above_zero,
 };
 
 use super::{Context, Typed, ready, typed};
 use crate::error::Error;
-use crate::table::{Align, Line, Span, Style, Table};
+use crate::interrupt::Interrupts;
+use crate::output::{CLEAR, Size};
+use crate::table::{Line, Span, Style};
 use crate::text::{age, coarse_age};
+use crate::wait::{Ended, Wait};
 
 use listener::listener_line;
+use workers::{Rows, worker_table};
 
 pub(super) const DETAILS: &str = "\
-Shows the cause and age of a slot's last death, and when an empty slot is filled again. Long causes are cut to the \
-width of the terminal; a pipe gets them whole.";
+Shows the cause and age of a slot's last death, and when an empty slot is filled again. A narrow terminal does without \
+INDEX, RESTARTS, GEN and AGE before long causes are cut; a pipe gets all of it whole. The summary stands below a table \
+of more than a screen once more.";
 
-/// From when on a worker without an ack is pointed out.
-const ACK_PATIENCE_MS: u64 = 5_000;
+/// What a narrow terminal does without, in this order, before the last column is cut; and so much of that stays, which is the
+/// time and the reason of most deaths.
+const DISPENSABLE: [&str; 4] = ["INDEX", "RESTARTS", "GEN", "AGE"];
+const LAST_DEATH_LEAST: usize = 25;
+
+/// From one look to the next, with `--watch`.
+const WATCH_SECONDS: &str = "2";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,6 +41,19 @@ pub(super) struct Args {
     /// reason on standard error. For probes
     #[arg(long)]
     ready: bool,
+
+    /// Show the summary alone: the master, its workers in numbers, the upgrade, and warnings
+    #[arg(long, conflicts_with = "ready")]
+    brief: bool,
+
+    /// Show only workers in this state, or only slots without a worker
+    #[arg(long, value_name = "STATE", value_enum, conflicts_with_all = ["ready", "brief"])]
+    state: Option<Rows>,
+
+    /// Show it again and again until Ctrl-C: every 2 seconds, or as often as given
+    #[arg(long, value_name = "SECONDS", conflicts_with = "ready", value_parser = parse_seconds_above_zero)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = WATCH_SECONDS)]
+    watch: Option<Duration>,
 }
 
 impl Typed for Args {
@@ -39,21 +63,70 @@ impl Typed for Args {
 
     /// Shows the typed answer as a table, or the message of a master whose answer is of another type.
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
-        let request = proto::Command::Status;
-        match (self.ready, context.answer.json) {
-            (true, _) => return ready::run(context),
-            (false, true) => return context.print(&request),
-            (false, false) => {}
+        if self.ready {
+            return ready::run(context);
         }
-        let reply = context.ask(&request, &mut |_| Ok(()))?;
-        match reply.data.as_deref().and_then(typed::<Status>) {
-            Some(status) => context.output.lines(&render(&status)),
-            None => context.output.text(&reply.message),
+        let Some(every) = self.watch else { return self.show(context, "") };
+        // A terminal has the newest alone; elsewhere, an empty line stands between two.
+        let clear = if context.output.is_terminal() { CLEAR } else { "" };
+        let interrupts = Interrupts::watch().map_err(Error::Watch)?;
+        for look in 0_u64.. {
+            let between = if context.answer.json || look == 0 { "" } else { "\n" };
+            self.show(context, if clear.is_empty() { between } else { clear })?;
+            let wait = Wait { deadline: Instant::now().checked_add(every), interrupts: &interrupts };
+            match wait.pause() {
+                Ended::Deadline => {}
+                Ended::Interrupt => return Err(Error::Interrupted { command: "status".to_owned() }),
+                Ended::ReaderGone => return Err(Error::Output(ErrorKind::BrokenPipe.into())),
+                Ended::Failed(error) => return Err(Error::Output(error)),
+            }
         }
+        Ok(())
     }
 }
 
-fn render(status: &Status) -> Vec<Line> {
+impl Args {
+    /// Shows it once, behind `before`.
+    fn show(&self, context: &mut Context<'_>, before: &str) -> Result<(), Error> {
+        let request = proto::Command::Status;
+        if context.answer.json {
+            return context.print(&request);
+        }
+        let reply = context.ask(&request, &mut |_| Ok(()))?;
+        if !before.is_empty() {
+            context.output.raw(before)?;
+        }
+        match reply.data.as_deref().and_then(typed::<Status>) {
+            Some(status) => context.output.lines(&self.render(&status, context.output.size())),
+            None => context.output.text(&reply.message),
+        }
+    }
+
+    /// The summary, what runs, and the table; the summary once more below a table that leaves no room for it on the screen.
+    fn render(&self, status: &Status, size: Option<Size>) -> Vec<Line> {
+        let summary = summary(status);
+        if self.brief {
+            return summary;
+        }
+        let mut lines = summary.clone();
+        lines.extend(details(status));
+        lines.push(Line::new());
+        let mut table = worker_table(status, self.state);
+        if let Some(size) = size {
+            table.fit(size.columns, &DISPENSABLE, LAST_DEATH_LEAST);
+        }
+        lines.extend(table.lines());
+        // The prompt takes a line, too.
+        if size.is_some_and(|size| lines.len() >= size.rows) && self.watch.is_none() {
+            lines.push(Line::new());
+            lines.extend(summary);
+        }
+        lines
+    }
+}
+
+/// The master, its workers in numbers, the rollout, and warnings.
+fn summary(status: &Status) -> Vec<Line> {
     let mut lines = master_lines(status);
     lines.extend(match (&status.upgrade, &status.last_upgrade) {
         (Some(upgrade), _) => Some(upgrade_line(upgrade, status.pace)),
@@ -62,14 +135,17 @@ fn render(status: &Status) -> Vec<Line> {
     lines.extend(queue_line(status.queued));
     lines.extend(status.lasting.iter().map(lasting_line));
     lines.extend(status.leftovers.iter().map(leftover_line));
-    lines.extend(recycled_line(status.recycled));
+    lines
+}
+
+/// What runs, and where.
+fn details(status: &Status) -> Vec<Line> {
+    let mut lines = Vec::from_iter(recycled_line(status.recycled));
     lines.push(fact("runs", &shell_words::join(&status.master.command)));
     lines.push(fact("in", &status.master.directory));
-    lines.extend(status.releases.iter().flat_map(release_lines));
+    lines.extend(status.releases.iter().flat_map(|release| release_lines(status, release)));
     lines.push(fact("control", &status.master.socket));
     lines.extend(status.listeners.iter().map(listener_line));
-    lines.push(Line::new());
-    lines.extend(worker_table(status).lines());
     lines
 }
 
@@ -211,152 +287,48 @@ fn recycled_line(recycled: Recycled) -> Option<Line> {
     (!text.is_empty()).then(|| fact("recycled", &text))
 }
 
-/// The release of a generation, and how its workers are asked to stop. Its directory comes first, because it distinguishes
-/// deploys.
-fn release_lines(release: &ReleaseStatus) -> Vec<Line> {
-    let ReleaseStatus { generation, real_directory, program, device, inode, modified, .. } = release;
+/// The release of a generation, what it is to the pool, and how its workers are asked to stop. Its directory comes first, because
+/// it distinguishes deploys.
+fn release_lines(status: &Status, release: &ReleaseStatus) -> Vec<Line> {
+    let ReleaseStatus { generation, label, real_directory, program, modified, .. } = release;
     let inside = program.strip_prefix(real_directory.as_str()).and_then(|rest| rest.strip_prefix('/'));
     let program = inside.unwrap_or(program);
-    let text =
-        format!("{generation}: {real_directory}, {program} of {modified} (device {device}, inode {inode})");
+    let label = label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
+    let (role, style) = match &status.upgrade {
+        Some(upgrade) if *generation == upgrade.generation => (", next", Style::Busy),
+        Some(upgrade) if *generation == upgrade.from => (", current", Style::Good),
+        None if *generation == status.master.generation => (", current", Style::Good),
+        _ => ("", Style::Plain),
+    };
+    let first = vec![
+        heading("release"),
+        Span::plain(&format!("{generation}{label}")),
+        Span::new(role, style),
+        Span::plain(&format!(": {real_directory}, {program} of {modified}")),
+    ];
     let stops = release
         .stop_signals
         .iter()
         .map(|stop| fact("", &format!("{generation}: stops on {}: {}", stop.signal, stop.why)));
-    std::iter::once(fact("release", &text)).chain(stops).collect()
-}
-
-fn worker_table(status: &Status) -> Table {
-    let mut table = Table::new(&[
-        ("SLOT", Align::Right),
-        ("INDEX", Align::Right),
-        ("PID", Align::Right),
-        ("GEN", Align::Right),
-        ("STATE", Align::Left),
-        ("AGE", Align::Right),
-        ("RESTARTS", Align::Right),
-        ("LAST DEATH", Align::Left),
-    ]);
-    let is_manual = status.master.ack_mode.as_deref() == Some("manual");
-    let mut workers = status.workers.as_slice();
-    for slot in &status.slots {
-        let others = workers.partition_point(|worker| worker.slot.0.is_some_and(|own| own <= slot.slot));
-        let (of_slot, rest) = workers.split_at(others);
-        add_slot(&mut table, slot, of_slot, is_manual);
-        workers = rest;
-    }
-    // Workers of removed slots, which still finish their requests, and one on trial.
-    for worker in workers {
-        add_worker(&mut table, worker, None, is_manual);
-    }
-    table
-}
-
-/// Adds a row for each worker of the slot, and one for the slot itself if no worker fills it. The last row has the
-/// facts about the slot.
-fn add_slot(table: &mut Table, slot: &SlotStatus, workers: &[WorkerStatus], is_manual: bool) {
-    let vacancy = vacancy(slot, workers);
-    let last = workers.len().saturating_sub(1);
-    for (at, worker) in workers.iter().enumerate() {
-        let slot = Some(slot).filter(|_| at == last && vacancy.is_none());
-        add_worker(table, worker, slot, is_manual);
-    }
-    if let Some(state) = vacancy {
-        let none = || Span::plain("");
-        let [restarts, death] = of_slot(Some(slot));
-        table.row(vec![number(slot.slot), none(), none(), none(), state, none(), restarts, death]);
-    }
-}
-
-fn vacancy(slot: &SlotStatus, workers: &[WorkerStatus]) -> Option<Span> {
-    if workers.iter().any(|worker| worker.state != WorkerState::Draining) {
-        return None;
-    }
-    match slot.next_spawn_ms {
-        _ if slot.given_up => Some(Span::new("given up", Style::Bad)),
-        Some(millis) => Some(Span::new(&format!("waiting {}", age(millis)), Style::Busy)),
-        None if workers.is_empty() => Some(Span::new("empty", Style::Busy)),
-        None => None,
-    }
-}
-
-fn add_worker(table: &mut Table, worker: &WorkerStatus, slot: Option<&SlotStatus>, is_manual: bool) {
-    let (state, style) = match worker.state {
-        WorkerState::Starting => ("starting", Style::Busy),
-        WorkerState::Up => ("up", Style::Good),
-        WorkerState::Draining => ("draining", Style::Faint),
-    };
-    let (state, style) = match (worker.stopped, worker.unsignallable) {
-        (_, true) => (format!("{state}, cannot be signalled"), Style::Bad),
-        (true, false) => (format!("{state}, stopped"), Style::Bad),
-        (false, false) => (state.to_owned(), style),
-    };
-    let [restarts, death] = of_slot(slot);
-    table.row(vec![
-        worker.slot.0.map_or_else(|| Span::plain("trial"), number),
-        number(worker.index),
-        number(worker.pid),
-        number(worker.generation),
-        Span::new(&state, style),
-        Span::plain(&age(worker.age_ms)),
-        restarts,
-        death,
-    ]);
-    if is_manual && worker.state == WorkerState::Starting && worker.age_ms >= ACK_PATIENCE_MS {
-        let text =
-            format!("      no ack for {}: it is up once it sends worker:ack or READY=1", age(worker.age_ms));
-        table.note(vec![Span::new(&text, Style::Busy)]);
-    }
-    if let Some(text) = &worker.text {
-        table.note(vec![Span::new(&format!("      says: {text}"), Style::Faint)]);
-    }
-}
-
-fn number(number: impl Display) -> Span {
-    Span::plain(&number.to_string())
-}
-
-/// Restarts and last death.
-fn of_slot(slot: Option<&SlotStatus>) -> [Span; 2] {
-    let Some(slot) = slot else { return [Span::plain(""), Span::plain("")] };
-    let style = if slot.restarts > 0 { Style::Busy } else { Style::Plain };
-    let death = slot.last_death.as_ref().map(|death| death_text(death, slot.last_death_age_ms));
-    [Span::new(&slot.restarts.to_string(), style), Span::plain(&death.unwrap_or_default())]
-}
-
-/// Time and reason come first, because the line may be cut.
-fn death_text(death: &Death, ago_ms: Option<u64>) -> String {
-    let mut text = ago_ms.map(|millis| format!("{} ago: ", coarse_age(millis))).unwrap_or_default();
-    text.push_str(&short_reason(death));
-    if let Some(pid) = death.pid {
-        let unacked = if death.acked { "" } else { ", unacked" };
-        let generation = death.generation;
-        text.push_str(&format!(" after {}{unacked} (pid {pid}, generation {generation})", age(death.age_ms)));
-    }
-    text
-}
-
-/// The reason, abbreviated where that says as much: a terminal has little room.
-fn short_reason(death: &Death) -> String {
-    match &death.termination {
-        Some(termination) if termination.to_string() == death.reason => match termination {
-            Termination::Exited(status) => format!("exit {status}"),
-            Termination::Killed { signal, out_of_memory: true, .. } => format!("{signal} (out of memory)"),
-            Termination::Killed { signal, core_dumped: false, .. } => signal.clone(),
-            Termination::Killed { signal, core_dumped: true, .. } => format!("{signal} (core dumped)"),
-            Termination::Unseen => "unseen".to_owned(),
-        },
-        _ => death.reason.clone(),
-    }
+    std::iter::once(first).chain(stops).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use einhorn_proto::{ListenerStatus, QueueStatus};
+    use einhorn_proto::{
+        Death, ListenerStatus, QueueStatus, SlotStatus, Termination, WorkerState, WorkerStatus,
+    };
     use serde_json::json;
 
+    use super::workers::death_text;
     use super::*;
     use crate::table::paint;
+
+    const PLAIN: Args = Args { ready: false, brief: false, state: None, watch: None };
+
+    fn render(status: &Status) -> Vec<Line> {
+        PLAIN.render(status, None)
+    }
 
     fn worker(slot: u32, index: u32, pid: i32, generation: u64, state: WorkerState) -> WorkerStatus {
         WorkerStatus {
@@ -390,6 +362,7 @@ mod tests {
     fn release(generation: u64, directory: &str, program: &str) -> ReleaseStatus {
         ReleaseStatus {
             generation,
+            label: Some(format!("v{generation}")),
             directory: "/srv/web/current".into(),
             real_directory: directory.into(),
             program: program.into(),
@@ -507,8 +480,8 @@ mod tests {
         recycled  3 for age, 1 for silence
         runs      /srv/web/bin/server --title 'my site'
         in        /srv/web/current
-        release   7: /srv/web/releases/41, /usr/bin/python3.13 of 2026-11-22T08:35:29Z (device 2049, inode 77)
-        release   8: /srv/web/releases/42, bin/server of 2026-11-22T08:35:29Z (device 2049, inode 77)
+        release   7 (v7), current: /srv/web/releases/41, /usr/bin/python3.13 of 2026-11-22T08:35:29Z
+        release   8 (v8), next: /srv/web/releases/42, bin/server of 2026-11-22T08:35:29Z
         control   /run/web/einhorn.sock
         listens   0.0.0.0:8080, fd 3, name 0.0.0.0:8080, queue 3 of 4096
 
@@ -554,10 +527,89 @@ mod tests {
 
     #[test]
     fn nothing_wraps_at_eighty_columns() {
-        let text = paint(&render(&status()), Some(80), false);
+        let lines = PLAIN.render(&status(), Some(Size { columns: 80, rows: 50 }));
+        let text = paint(&lines, Some(80), false);
         let longest = text.lines().map(crate::text::width).max();
         assert_eq!(longest, Some(80), "{text}");
         assert!(text.contains("        12  2s ago: exit 1 after 0.4…\n"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_the_last_death_rather_than_other_columns() {
+        let table = |columns| {
+            let lines = PLAIN.render(&status(), Some(Size { columns, rows: 50 }));
+            let text = paint(&lines, Some(columns), false);
+            let at = text.find("SLOT ").unwrap();
+            text[at..].to_owned()
+        };
+        insta::assert_snapshot!(table(60), @"
+        SLOT   PID  STATE           AGE  LAST DEATH
+           0  4712  up            1d02h
+           1  4713  draining      1d02h
+           1  4721  starting       1.2s  2s ago: exit 1 after 0.4s,…
+              says: loading the model
+           2        waiting 1.2s         3m ago: cannot execute /sr…
+           3        given up
+           4        empty
+           5  4716  draining      1d02h
+        ");
+        insta::assert_snapshot!(table(40), @"
+        SLOT   PID  STATE         LAST DEATH
+           0  4712  up
+           1  4713  draining
+           1  4721  starting      2s ago: exit …
+              says: loading the model
+           2        waiting 1.2s  3m ago: canno…
+           3        given up
+           4        empty
+           5  4716  draining
+        ");
+    }
+
+    #[test]
+    fn a_table_of_more_than_a_screen_ends_with_the_summary() {
+        let shown = |args: &Args, rows| {
+            paint(&args.render(&status(), Some(Size { columns: 200, rows })), None, false)
+        };
+        let (whole, brief) =
+            (paint(&render(&status()), None, false), paint(&summary(&status()), None, false));
+        let lines = whole.lines().count();
+        assert_eq!(shown(&PLAIN, lines + 1), whole);
+        assert_eq!(shown(&PLAIN, lines), format!("{whole}\n{brief}"));
+        let watch = Args { watch: Some(Duration::from_secs(2)), ..PLAIN };
+        assert_eq!(shown(&watch, lines), whole, "it would scroll");
+    }
+
+    #[test]
+    fn the_summary_alone_and_workers_of_a_state_are_shown() {
+        let brief = Args { brief: true, ..PLAIN };
+        insta::assert_snapshot!(paint(&brief.render(&status(), None), None, false), @"
+        master    web, pid 4711, version 0.1.0, upgrading, age 3d01h
+        workers   2 of 4 up, 1 starting, 1 draining, generation 8
+        upgrade   to generation 8, for 3.2s: 1 of 4 up, 1 starting
+        ");
+        let table = |state| {
+            let args = Args { state: Some(state), ..PLAIN };
+            let text = paint(&args.render(&status(), None), None, false);
+            let at = text.find("SLOT ").unwrap();
+            text[at..].to_owned()
+        };
+        insta::assert_snapshot!(table(Rows::Draining), @"
+        SLOT  INDEX   PID  GEN  STATE       AGE  RESTARTS  LAST DEATH
+           1      1  4713    7  draining  1d02h
+           5      5  4716    7  draining  1d02h
+        ");
+        insta::assert_snapshot!(table(Rows::Starting), @"
+        SLOT  INDEX   PID  GEN  STATE      AGE  RESTARTS  LAST DEATH
+           1      4  4721    8  starting  1.2s        12  2s ago: exit 1 after 0.4s, unacked (pid 4720, generation 8)
+              says: loading the model
+        ");
+        insta::assert_snapshot!(table(Rows::Empty), @"
+        SLOT  INDEX  PID  GEN  STATE         AGE  RESTARTS  LAST DEATH
+           2                   waiting 1.2s              3  3m ago: cannot execute /srv/web/bin/server: No such file or directory (os error 2)
+           3                   given up                  0
+           4                   empty                     0
+        ");
     }
 
     #[test]
