@@ -114,8 +114,9 @@ fn a_worker_that_its_stop_signal_ends_is_a_death() {
 }
 
 fn a_worker_that_the_kernel_kills_for_its_memory_is_counted_as_that() {
-    let group = Cgroup::with_memory("metrics", 64);
-    let mut master = Master::builder().serve(["hold_mb=256"]).under(group.enter()).start_unready();
+    // The programs under test are read into the cgroup's memory, too.
+    let group = Cgroup::with_memory("metrics", 400);
+    let mut master = Master::builder().serve(["hold_mb=600"]).under(group.enter()).start_unready();
     master.wait("a worker that is killed for its memory", |master| {
         let deaths = counted(master).counts.deaths;
         assert_eq!(deaths.unacked, 0, "{master}");
