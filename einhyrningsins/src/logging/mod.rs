@@ -13,6 +13,7 @@
 mod line;
 mod sink;
 mod syslog;
+mod warnings;
 
 use std::collections::VecDeque;
 use std::fmt::{Display, Write as _};
@@ -41,6 +42,9 @@ use crate::sys::writer::{self, Target, Writer};
 use line::{Dress, Line};
 use sink::Sink;
 use syslog::{SYSLOG_SOCKET, Syslog};
+#[cfg(test)]
+pub(crate) use warnings::WARN_EVERY;
+pub(crate) use warnings::Warnings;
 
 /// How many bytes wait for the reader before lines are dropped.
 const PENDING_BYTES_MAX: usize = 256 * 1024;

@@ -9,21 +9,18 @@ use std::mem::take;
 use std::time::{Duration, SystemTime};
 
 use einhorn_proto::Notice;
-use einhyrningsins_supervisor::{Moment, Supervisor};
+use einhyrningsins_supervisor::Supervisor;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::{JobKey, Outcome, OwnJob};
 use crate::forms;
-use crate::logging::Log;
+use crate::logging::{Log, Warnings};
 
 /// Events that wait. Source: this program; einhyrningsins(1), EVENTS.
 const WAITING_MAX: usize = 64;
 
 /// How long a hook may take. Source: as above.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Between two warnings of the same kind. Source: as above.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The hook, and what it has not heard of yet.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -203,29 +200,6 @@ impl Event {
     }
 }
 
-/// Warnings of one kind, at most one in a while.
-#[derive(Debug, Default)]
-struct Warnings {
-    last: Option<Moment>,
-    /// Without a warning of their own, since the last.
-    left_out: u64,
-}
-
-impl Warnings {
-    fn warn(&mut self, log: &mut Log, what: impl Display) {
-        let now = forms::now();
-        if self.last.is_some_and(|last| now - last < WARN_EVERY) {
-            self.left_out += 1;
-            return;
-        }
-        self.last = Some(now);
-        match take(&mut self.left_out) {
-            0 => log.warn(what),
-            others => log.warn(format_args!("{what} ({others} more since the last such warning)")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use einhorn_proto::{Death, RolloutKind, Severity, Termination};
@@ -233,6 +207,7 @@ mod tests {
     use super::*;
     use crate::cli::LogFormat;
     use crate::config::LogConfig;
+    use crate::logging::WARN_EVERY;
 
     struct Play {
         hooks: Hooks,
