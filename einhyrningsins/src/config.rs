@@ -7,20 +7,23 @@ use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
 
 use anyhow::{Context, anyhow, bail};
-use einhorn_proto::{DEFAULT_DIRECTORY, MaxUnacked, SOCKET_VARIABLE, Severity, WORKERS_MAX, socket_path};
+use einhorn_proto::{
+    DEFAULT_DIRECTORY, MaxUnacked, SOCKET_VARIABLE, Severity, WORKERS_MAX, socket_path, visible_line,
+};
 use einhyrningsins_supervisor::{AckMode, MaxAge, Policy, RecyclingLimits, Retries};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    AckModeArg, Args, CheckArgs, CommandWords, CpuAffinityArg, LogFormat, MaxAgeArg, NumberArg,
-    RecyclingArgs, ReportArgs, SharedArgs, UserArg,
+    AckModeArg, Args, CheckArgs, CommandWords, CpuAffinityArg, LogFormat, LogWorkersArg, MaxAgeArg,
+    NumberArg, RecyclingArgs, ReportArgs, SharedArgs, UserArg,
 };
 use crate::forms::{self, core_signal};
 use crate::listen::{Family, Sockets};
-use crate::release::{Attributes, ProcessOptions, Recipe};
+use crate::release::{Attributes, ProcessOptions, Recipe, WorkerLog};
 use crate::sys::account::AccountSpec;
 use crate::sys::cpus::CpuSet;
+use crate::sys::journal::STREAMS_MAX;
 
 /// The dialect of a master, by the name that it was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -269,6 +272,7 @@ impl ReleaseOptions {
                     .then_some(args.graceful_signal.unwrap_or(Signal::SIGTERM)),
                 control_as_fd: args.command_socket_as_fd,
                 capture_startup: args.capture_startup,
+                log: worker_log(line)?,
                 process: ProcessOptions {
                     umask: args.process.umask,
                     limits: args.process.rlimit.clone(),
@@ -280,6 +284,22 @@ impl ReleaseOptions {
             directory_given: args.chdir.is_some(),
         })
     }
+}
+
+/// Characters of a name that is no value of `--log-workers`. The longest that journald takes has 254 bytes, with the slot.
+const JOURNAL_NAME_CHARS_MAX: usize = 50;
+
+/// Where workers write.
+fn worker_log(line: &CommandLine) -> anyhow::Result<WorkerLog> {
+    let Some(LogWorkersArg::Journal(name)) = &line.reports.log_workers else { return Ok(WorkerLog::Inherit) };
+    let workers = policy(line).workers as usize;
+    if workers > STREAMS_MAX {
+        bail!("cannot give {workers} workers to journald (--log-workers), which takes {STREAMS_MAX} of them");
+    }
+    let program = line.args.command.first().map(Path::new).and_then(Path::file_name);
+    let program = program.map(|name| name.to_string_lossy().into_owned());
+    let name = name.as_ref().or(line.args.command_name.as_ref()).cloned().or(program).unwrap_or_default();
+    Ok(WorkerLog::Journal(visible_line(&name).chars().take(JOURNAL_NAME_CHARS_MAX).collect()))
 }
 
 fn history_file(start: &Path, path: &Path) -> anyhow::Result<String> {

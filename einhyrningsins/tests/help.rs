@@ -275,6 +275,14 @@ fn of_the_native_command_line() {
           --syslog
               Send warnings and errors to syslog too
 
+          --log-workers <WHERE>
+              Where workers write: "inherit", to the master's standard output and error, or
+              "journal[=NAME]", to journald
+
+              There, each line has the name of its worker's slot, such as web/3, and the process that
+              wrote it. NAME is that of -c or of the program unless given. Without journald, a worker
+              writes as with "inherit", and the log has a warning. [default: inherit]
+
           --history <FILE>
               File that "einhyrningsinsctl history" is kept in over a stop of the master
 

@@ -26,6 +26,7 @@ mod hostile_clients;
 mod identity;
 mod impostors;
 mod load_client;
+mod log_workers;
 mod logs;
 mod metrics;
 mod nothing_is_dropped;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         identity::trials(),
         impostors::trials(),
         load_client::trials(),
+        log_workers::trials(),
         logs::trials(),
         metrics::trials(),
         nothing_is_dropped::trials(),

@@ -21,4 +21,4 @@ pub use process::{CpuAffinityArg, ProcessArgs, UserArg};
 pub use recycling::{MaxAgeArg, RecyclingArgs};
 pub use reports::ReportArgs;
 pub use shared::SharedArgs;
-pub use values::{AckModeArg, CommandWords, LogFormat, NiceArg, NumberArg, parse_nice};
+pub use values::{AckModeArg, CommandWords, LogFormat, LogWorkersArg, NiceArg, NumberArg, parse_nice};

@@ -1,12 +1,20 @@
-//! Options about who hears of what happens to the pool.
+//! Options about who hears of what happens to the pool, and of what its workers write.
 
 use std::path::PathBuf;
 
 use super::check::command_line;
+use super::values::LogWorkersArg;
 
 /// Who hears of it, apart from the log and clients.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ReportArgs {
+    /// Where workers write: "inherit", to the master's standard output and error, or "journal[=NAME]", to journald
+    ///
+    /// There, each line has the name of its worker's slot, such as web/3, and the process that wrote it. NAME is that of -c or of
+    /// the program unless given. Without journald, a worker writes as with "inherit", and the log has a warning. [default: inherit]
+    #[arg(long, value_name = "WHERE", help_heading = "Log")]
+    pub log_workers: Option<LogWorkersArg>,
+
     /// File that "einhyrningsinsctl history" is kept in over a stop of the master
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub history: Option<PathBuf>,

@@ -40,6 +40,37 @@ pub struct NiceArg {
     pub worker: Option<i32>,
 }
 
+/// What `--log-workers` takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogWorkersArg {
+    /// The standard output and error of the master.
+    Inherit,
+    /// journald, under this name, if one is given.
+    Journal(Option<String>),
+}
+
+/// The longest name of workers in the journal, in bytes. journald takes 254 with the slot. Source: this program;
+/// einhyrningsins(1), `--log-workers`.
+const JOURNAL_NAME_BYTES_MAX: usize = 64;
+
+impl FromStr for LogWorkersArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_good = |name: &str| {
+            let is_visible = name.chars().all(|c| !c.is_whitespace() && !c.is_control());
+            is_visible && (1..=JOURNAL_NAME_BYTES_MAX).contains(&name.len())
+        };
+        match (text, text.strip_prefix("journal=")) {
+            ("inherit", _) => Ok(Self::Inherit),
+            ("journal", _) => Ok(Self::Journal(None)),
+            (_, Some(name)) if is_good(name) => Ok(Self::Journal(Some(name.to_owned()))),
+            (_, Some(_)) => Err(format!("a name has 1 to {JOURNAL_NAME_BYTES_MAX} bytes, and no blank")),
+            (_, None) => Err("must be \"inherit\", \"journal\" or \"journal=NAME\"".to_owned()),
+        }
+    }
+}
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

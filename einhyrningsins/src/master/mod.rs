@@ -45,7 +45,7 @@ use nix::unistd::Pid;
 
 use crate::config::ReleaseOptions;
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
-use crate::logging::Log;
+use crate::logging::{Log, Warnings};
 use crate::sys::inherit;
 use crate::sys::peer::{SinceBoot, start_ticks};
 use crate::sys::reap::Change;
@@ -124,6 +124,8 @@ pub(crate) struct Master {
     sampling: Sampling,
     unacked: Unacked,
     boots: Boots,
+    /// Workers that were to write to journald.
+    streamless: Warnings,
     places: Places,
     rest: Rest,
     ready: Ready,
@@ -166,6 +168,7 @@ impl Master {
             sampling,
             unacked,
             boots,
+            streamless: Warnings::default(),
             places: Places::default(),
             rest: Rest::new(),
             ready,
@@ -622,6 +625,13 @@ impl Master {
                                 spawned.pid
                             ));
                         }
+                        if let Some(error) = spawned.no_stream {
+                            let what = format_args!(
+                                "worker {} does not write to journald (--log-workers), but where the master does: {error}",
+                                spawned.pid
+                            );
+                            self.streamless.warn(&mut parts.log, what);
+                        }
                         Event::Spawned { worker, pid: core_pid(spawned.pid), start_ticks: started }
                     }
                     Err(SpawnFailure { reason, transient }) => {
@@ -759,16 +769,17 @@ impl Parts {
         generation: Generation,
     ) -> Result<Spawned, SpawnFailure> {
         let Self { core, workers, listeners, control, trial, .. } = self;
+        let live = core.live();
         workers.options.ping_timeout = core.policy().recycling.ping_timeout;
         match slot {
             Some(slot) => {
                 let sockets = listeners.for_slot(slot)?;
-                workers.spawn(spawner, &Place::Slot(slot), index, generation, &sockets)
+                workers.spawn(spawner, &Place::Slot(slot), index, generation, &sockets, live)
             }
             None => {
                 let twins = trial.open(listeners, control, workers, generation)?;
                 let exports = twins.exports(generation);
-                workers.spawn(spawner, &Place::Trial { exports }, index, generation, &twins.sockets())
+                workers.spawn(spawner, &Place::Trial { exports }, index, generation, &twins.sockets(), live)
             }
         }
     }

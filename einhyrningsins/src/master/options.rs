@@ -40,7 +40,7 @@ enum When {
 
 /// Every option that a file may have. Those that wait for a start are about sockets, files and descriptors that the master has
 /// had since then, or about the log, whose readers know its place and its form.
-const OPTIONS: [(&str, When); 56] = [
+const OPTIONS: [(&str, When); 57] = [
     ("bind", When::Start),
     ("ipv4_only", When::Start),
     ("ipv6_only", When::Start),
@@ -53,6 +53,7 @@ const OPTIONS: [(&str, When); 56] = [
     ("seconds", When::Pool(|policy| Setting::Seconds(policy.seconds))),
     ("graceful_signal", When::Start),
     ("capture_startup", When::Release),
+    ("log_workers", When::Release),
     ("signal_timeout", When::Pool(|policy| Setting::Grace(policy.grace))),
     ("stop_group", When::Start),
     ("drain_warning", When::Pool(|policy| Setting::DrainWarning(policy.drain_warning))),

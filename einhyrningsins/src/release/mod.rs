@@ -31,7 +31,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 
-pub use self::attributes::Attributes;
+pub use self::attributes::{Attributes, WorkerLog};
 use self::env_file::Variable;
 pub use self::env_file::{EnvFileError, LineFault};
 pub use self::process::ProcessOptions;

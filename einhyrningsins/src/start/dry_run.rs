@@ -17,7 +17,9 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::listen::{BindAddress, BindError, BindSpec, Family, Passed, PassedError, try_bind};
 use crate::master::{ControlSocket, try_history};
+use crate::release::WorkerLog;
 use crate::sys::inherit::Inherited;
+use crate::sys::journal;
 use crate::sys::lock_file::LockFile;
 use crate::sys::pid_file::PidFile;
 use crate::sys::process;
@@ -65,12 +67,22 @@ pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) 
     workers.resolve(&mut spawner, Generation(1), Vec::new()).map_err(|error| unresolved(&error))?;
     // A -b may have taken one of them.
     claim(inherited, &held_fds)?;
+    let mut warnings = Vec::new();
+    if config.release.attributes.log != WorkerLog::Inherit
+        && let Err(error) = journal::check()
+    {
+        warnings.push(format!("cannot connect to journald (--log-workers): {error}"));
+    }
+    if let Some(path) = &config.history
+        && let Err(error) = try_history(Path::new(path))
+    {
+        warnings.push(format!("cannot keep the history: {path} (--history): {error:#}"));
+    }
     let pool = format!("run {} of {program}", Count(config.policy.workers));
-    match config.history.map(|path| (try_history(Path::new(&path)), path)) {
-        Some((Err(error), path)) => println!(
-            "a start would {pool}, and warn that it cannot keep the history: {path} (--history): {error:#}"
-        ),
-        Some((Ok(()), _)) | None => println!("found nothing wrong; a start would {pool}"),
+    let found = if warnings.is_empty() { "nothing wrong" } else { "what a start would warn of" };
+    println!("found {found}; a start would {pool}");
+    for warning in warnings {
+        println!("warning: {warning}");
     }
     for spec in unchecked {
         println!("not checked: -b {spec}, since no socket was passed");

@@ -12,6 +12,7 @@ pub mod cpus;
 pub mod group;
 pub mod inet_diag;
 pub mod inherit;
+pub mod journal;
 pub mod limits;
 pub mod load;
 pub mod local_time;

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::release::{Attributes, ProcessOptions, Recipe, Release, ReleaseError, variable};
 use crate::sys::account::Credentials;
 use crate::sys::ancillary::refuse_rights;
+use crate::sys::journal::{STREAMS_MAX, Stream};
 use crate::sys::process::OpenFilesLimit;
 use crate::sys::spawn::{FIRST_SOCKET, SpawnError, SpawnSpec, Spawner, Stage};
 
@@ -84,6 +85,8 @@ pub(crate) struct Spawned {
     pub(crate) control: Option<UnixStream>,
     /// Our end of its standard error; does not block.
     pub(crate) stderr: Option<OwnedFd>,
+    /// Why it writes to the master's standard output and error, if it was to write to journald.
+    pub(crate) no_stream: Option<io::Error>,
 }
 
 /// A generation cannot have workers.
@@ -219,6 +222,7 @@ impl Workers {
         self.releases.retain(|release| release.generation != generation);
     }
 
+    /// Spawns a worker, one of `live`.
     pub(crate) fn spawn(
         &self,
         spawner: &mut Spawner,
@@ -226,6 +230,7 @@ impl Workers {
         index: u32,
         generation: Generation,
         sockets: &[BorrowedFd<'_>],
+        live: usize,
     ) -> Result<Spawned, SpawnFailure> {
         let Some(release) = self.release(generation) else {
             // The supervisor only uses releases that were reported to it, so this is a bug.
@@ -244,16 +249,29 @@ impl Workers {
             transient: true,
         })?;
         let mut worker_env = vec![number("EINHORN_CHILD_INDEX", index)];
-        let (slot, env) = match place {
+        let (slot, mut env) = match place {
             Place::Slot(slot) => {
                 worker_env.push(number("EINHORN_SLOT", slot.0));
-                (*slot, Cow::Borrowed(&release.env))
+                (Some(*slot), Cow::Borrowed(&release.env))
             }
             Place::Trial { exports } => {
                 worker_env.push(number("EINHORN_TRIAL", 1_u32));
-                (SlotNumber(0), Cow::Owned(replaced(&release.env, exports)))
+                (None, Cow::Owned(replaced(&release.env, exports)))
             }
         };
+        let stream = attributes.log.identifier(slot).map(|identifier| match live {
+            ..=STREAMS_MAX => Stream::open(&identifier),
+            _ => Err(io::Error::other(format!("{STREAMS_MAX} workers do already"))),
+        });
+        let (stream, no_stream) = match stream.transpose() {
+            Ok(stream) => (stream, None),
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(stream) = &stream {
+            let name = ("JOURNAL_STREAM".to_owned(), stream.name.clone());
+            env = Cow::Owned(replaced(&env, &[name]));
+        }
+        let stream = stream.as_ref().map(|stream| stream.socket.as_fd());
         if control.is_some() {
             let fd = FIRST_SOCKET.unsigned_abs() + u32::try_from(sockets.len()).unwrap_or(0);
             worker_env.push(number("EINHORN_SOCK_FD", fd));
@@ -271,14 +289,16 @@ impl Workers {
             pid_variables: &pid_variables,
             sockets,
             control: control.as_ref().map(|(_, theirs)| theirs.as_fd()),
-            stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()),
-            ..self.spec(release, slot)
+            stdout: stream,
+            stderr: stderr.as_ref().map(|(_, theirs)| theirs.as_fd()).or(stream),
+            ..self.spec(release, slot.unwrap_or(SlotNumber(0)))
         };
         match spawner.spawn(&spec) {
             Ok(pid) => Ok(Spawned {
                 pid,
                 control: control.map(|(ours, _)| ours),
                 stderr: stderr.map(|(ours, _)| ours),
+                no_stream,
             }),
             Err(error) => Err(SpawnFailure { reason: error.to_string(), transient: error.is_transient() }),
         }

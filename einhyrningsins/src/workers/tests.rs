@@ -77,7 +77,7 @@ impl Site {
     fn run(&mut self, generation: Generation) -> Result<i32, SpawnFailure> {
         let deadline = Instant::now() + PATIENCE;
         let spawned = loop {
-            match self.workers.spawn(&mut self.spawner, &Place::Slot(SlotNumber(0)), 0, generation, &[]) {
+            match self.workers.spawn(&mut self.spawner, &Place::Slot(SlotNumber(0)), 0, generation, &[], 1) {
                 Err(failure) if failure.transient && Instant::now() < deadline => {}
                 result => break result?,
             }
