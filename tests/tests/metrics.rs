@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::SystemTime;
 
 use einhorn_proto::Metrics;
@@ -22,6 +24,7 @@ tests::trials! {
     a_worker_that_the_kernel_kills_for_its_memory_is_counted_as_that needs "memory limit",
     what_did_not_come_from_its_worker_is_counted,
     promtool_takes_the_metrics_of_any_pool needs "promtool",
+    promtool_takes_whatever_a_master_may_say needs "promtool",
     memory_cpu_time_and_start_are_those_of_the_worker_of_the_slot,
     a_master_in_another_pid_namespace_has_no_samples_and_the_reason_is_told needs "pid namespace" "mount namespace",
     a_file_is_replaced_whole_and_kept_if_nobody_answers,
@@ -307,4 +310,62 @@ fn the_shipped_alerts_and_panels_ask_for_metrics_that_there_are() {
     fs::write(&file, json!({ "groups": [{ "name": "panels", "rules": rules }] }).to_string())
         .expect("a file");
     promtool(&["check", "rules", file.to_str().expect("UTF-8")]).assert_code(0);
+}
+
+/// A text that an address may be: of characters that the format treats specially, and of any others.
+fn odd_text(dice: &mut fastrand::Rng) -> String {
+    let odd = ['"', '\\', '\n', '\r', '\t', '{', '}', ',', '=', ' ', '#', '\u{0}', '\u{7f}', 'ż', '🦄'];
+    let char =
+        |dice: &mut fastrand::Rng| if dice.bool() { odd[dice.usize(..odd.len())] } else { dice.char(..) };
+    let length = dice.usize(..20);
+    (0..length).map(|_| char(dice)).collect()
+}
+
+/// A listener as `status` has it, with odd texts and any numbers.
+fn odd_listener(index: u32, dice: &mut fastrand::Rng) -> Value {
+    let queue = |dice: &mut fastrand::Rng| json!({ "length": dice.u32(..), "limit": dice.u32(..), "drops": dice.u32(..) });
+    let slots = dice.u32(..4);
+    json!({
+        "index": index, "fd": index, "name": odd_text(dice), "address": odd_text(dice), "kind": "tcp",
+        "family": "AF_INET", "backlog": 1, "queue": queue(dice),
+        "slots": (0..slots).map(|slot| json!({ "slot": slot, "live": true, "queue": queue(dice) })).collect::<Vec<_>>(),
+    })
+}
+
+/// The answers of masters that there are not, to the real client.
+fn promtool_takes_whatever_a_master_may_say() {
+    let mut master = Master::builder().workers(1).start();
+    let mut status = serde_json::to_value(master.status()).expect("JSON");
+    let directory = tempfile::tempdir().expect("a directory");
+    for round in 0..8 {
+        let mut dice = fastrand::Rng::with_seed(round);
+        status["listeners"] = (0..20).map(|index| odd_listener(index, &mut dice)).collect();
+        status["master"]["version"] = odd_text(&mut dice).into();
+        let mut counted = serde_json::to_value(counted(&master)).expect("JSON");
+        counted["counts"]["spawns"] = dice.u64(..).into();
+        counted["counts"]["boot"]["sum_ms"] = dice.u64(..).into();
+        let socket = directory.path().join(format!("{round}.sock"));
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let answers = [counted, status.clone()];
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("a client");
+            let mut requests = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+            for data in answers {
+                let request: Value =
+                    serde_json::from_str(&requests.next().expect("a request").expect("UTF-8")).expect("JSON");
+                let reply = json!({ "message": "", "ok": true, "request_id": request["id"], "data": data });
+                (&stream).write_all(format!("{reply}\n").as_bytes()).expect("a reader");
+            }
+        });
+        let mut client = Command::new(binaries::einhyrningsinsctl());
+        client.arg("-d").arg(&socket).arg("metrics");
+        let written = run(client);
+        written.assert_code(0);
+        server.join().expect("the master's part");
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "metrics"]);
+        let checked = run_with_input(promtool, &written.stdout);
+        checked.assert_code(0);
+        assert_eq!((checked.stdout.as_str(), checked.stderr.as_str()), ("", ""), "seed {round}: {written}");
+    }
 }
