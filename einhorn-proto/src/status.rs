@@ -128,6 +128,9 @@ pub struct MasterStatus {
     pub starting: u32,
     /// Workers that were asked to stop, or will be soon because their slot was taken away.
     pub draining: u32,
+    /// A worker that has more memory in RAM than this, in bytes, is replaced (`--max-rss`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rss: Option<u64>,
     /// How a worker becomes up: `manual`, by its ack, or `timer`, by time too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack_mode: Option<String>,

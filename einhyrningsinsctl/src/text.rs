@@ -50,6 +50,18 @@ pub(crate) fn age(millis: u64) -> String {
     }
 }
 
+/// A number of bytes in the unit of which there are at least one: `900K`, `412M`, `1.5G`.
+pub(crate) fn size(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    match bytes {
+        0..MIB => format!("{}K", bytes / KIB),
+        MIB..GIB => format!("{}M", bytes / MIB),
+        _ => format!("{}.{}G", bytes / GIB, bytes % GIB * 10 / GIB),
+    }
+}
+
 /// A time in its largest unit: `12s`, `5m`, `3h`, `2d`.
 pub(crate) fn coarse_age(millis: u64) -> String {
     let seconds = millis / 1000;
@@ -99,5 +111,18 @@ mod tests {
         assert_eq!(coarse_age(312_000), "5m");
         assert_eq!(coarse_age(11_045_000), "3h");
         assert_eq!(coarse_age(184_000_000), "2d");
+    }
+
+    #[test]
+    fn a_size_has_at_most_four_digits() {
+        for (bytes, text) in [
+            (0, "0K"),
+            (1_048_575, "1023K"),
+            (432_013_312, "412M"),
+            (1 << 30, "1.0G"),
+            ((1 << 30) * 3 / 2, "1.5G"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
     }
 }

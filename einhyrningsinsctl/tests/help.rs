@@ -253,8 +253,8 @@ fn of_status() {
     Show the master, its listeners and every worker
 
     Shows the cause and age of a slot's last death, and when an empty slot is filled again. A narrow
-    terminal does without INDEX, RESTARTS, GEN and AGE before long causes are cut; a pipe gets all of it
-    whole. The summary stands below a table of more than a screen once more.
+    terminal does without INDEX, CPU, RESTARTS, GEN, AGE and RSS before long causes are cut; a pipe gets
+    all of it whole. The summary stands below a table of more than a screen once more.
 
     Usage: einhyrningsinsctl status [OPTIONS]
 

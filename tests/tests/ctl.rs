@@ -48,7 +48,7 @@ fn exit_code_0_when_it_is_done() {
 }
 
 fn a_status_is_shown_in_parts_and_again_and_again() {
-    let master = Master::builder().workers(2).start();
+    let master = Master::builder().workers(2).options(["--max-rss", "500M"]).start();
     master.ctl(["upgrade", "--label", "v2"]).assert_code(0);
     let brief = master.ctl(["status", "--brief"]);
     assert!(
@@ -63,6 +63,8 @@ fn a_status_is_shown_in_parts_and_again_and_again() {
         status.assert_code(0).stdout.split_once("SLOT").map_or(0, |(_, table)| table.lines().count() - 1)
     };
     assert_eq!((rows("up"), rows("draining"), rows("empty")), (2, 0, 0));
+    let use_of_all = whole.stdout.lines().filter(|line| line.contains("  up  ")).collect::<Vec<_>>();
+    assert!(use_of_all.len() == 2 && use_of_all.iter().all(|line| line.contains("M of 500M  ")), "{whole}");
     // Ends with its reader.
     let [ctl, socket] = [binaries::einhyrningsinsctl(), master.socket().to_owned()];
     let line = format!("{} -d {} status --brief --watch=0.1 | head -n 7", ctl.display(), socket.display());

@@ -46,6 +46,7 @@ impl Control {
                 up: pool.up,
                 starting: pool.starting,
                 draining: pool.draining,
+                max_rss: view.core.policy().recycling.max_rss_bytes,
                 ack_mode: Some(view.core.policy().ack.in_words().0.to_owned()),
             },
             listeners: view.listeners.statuses(),

@@ -15,6 +15,7 @@ use super::{Context, Typed, ready, typed};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
 use crate::output::{CLEAR, Size};
+use crate::processes::Processes;
 use crate::table::{Line, Span, Style};
 use crate::text::{age, coarse_age};
 use crate::wait::{Ended, Wait};
@@ -24,12 +25,12 @@ use workers::{Rows, worker_table};
 
 pub(super) const DETAILS: &str = "\
 Shows the cause and age of a slot's last death, and when an empty slot is filled again. A narrow terminal does without \
-INDEX, RESTARTS, GEN and AGE before long causes are cut; a pipe gets all of it whole. The summary stands below a table \
+INDEX, CPU, RESTARTS, GEN, AGE and RSS before long causes are cut; a pipe gets all of it whole. The summary stands below a table \
 of more than a screen once more.";
 
 /// What a narrow terminal does without, in this order, before the last column is cut; and so much of that stays, which is the
 /// time and the reason of most deaths.
-const DISPENSABLE: [&str; 4] = ["INDEX", "RESTARTS", "GEN", "AGE"];
+const DISPENSABLE: [&str; 6] = ["INDEX", "CPU", "RESTARTS", "GEN", "AGE", "RSS"];
 const LAST_DEATH_LEAST: usize = 25;
 
 /// From one look to the next, with `--watch`.
@@ -97,13 +98,16 @@ impl Args {
             context.output.raw(before)?;
         }
         match reply.data.as_deref().and_then(typed::<Status>) {
-            Some(status) => context.output.lines(&self.render(&status, context.output.size())),
+            Some(status) => {
+                let processes = Processes::of(&status, context.session.peer()).ok();
+                context.output.lines(&self.render(&status, context.output.size(), processes))
+            }
             None => context.output.text(&reply.message),
         }
     }
 
     /// The summary, what runs, and the table; the summary once more below a table that leaves no room for it on the screen.
-    fn render(&self, status: &Status, size: Option<Size>) -> Vec<Line> {
+    fn render(&self, status: &Status, size: Option<Size>, processes: Option<Processes>) -> Vec<Line> {
         let summary = summary(status);
         if self.brief {
             return summary;
@@ -111,7 +115,7 @@ impl Args {
         let mut lines = summary.clone();
         lines.extend(details(status));
         lines.push(Line::new());
-        let mut table = worker_table(status, self.state);
+        let mut table = worker_table(status, self.state, processes);
         if let Some(size) = size {
             table.fit(size.columns, &DISPENSABLE, LAST_DEATH_LEAST);
         }
@@ -327,7 +331,7 @@ mod tests {
     const PLAIN: Args = Args { ready: false, brief: false, state: None, watch: None };
 
     fn render(status: &Status) -> Vec<Line> {
-        PLAIN.render(status, None)
+        PLAIN.render(status, None, None)
     }
 
     fn worker(slot: u32, index: u32, pid: i32, generation: u64, state: WorkerState) -> WorkerStatus {
@@ -409,6 +413,7 @@ mod tests {
                 up: 2,
                 starting: 1,
                 draining: 1,
+                max_rss: None,
                 ack_mode: Some("manual".into()),
             },
             listeners: vec![ListenerStatus {
@@ -485,15 +490,15 @@ mod tests {
         control   /run/web/einhorn.sock
         listens   0.0.0.0:8080, fd 3, name 0.0.0.0:8080, queue 3 of 4096
 
-        SLOT  INDEX   PID  GEN  STATE           AGE  RESTARTS  LAST DEATH
-           0      0  4712    7  up            1d02h         0
-           1      1  4713    7  draining      1d02h
-           1      4  4721    8  starting       1.2s        12  2s ago: exit 1 after 0.4s, unacked (pid 4720, generation 8)
+        SLOT  INDEX   PID  GEN  STATE           AGE  RSS  CPU  RESTARTS  LAST DEATH
+           0      0  4712    7  up            1d02h    -    -         0
+           1      1  4713    7  draining      1d02h    -    -
+           1      4  4721    8  starting       1.2s    -    -        12  2s ago: exit 1 after 0.4s, unacked (pid 4720, generation 8)
               says: loading the model
-           2                    waiting 1.2s                3  3m ago: cannot execute /srv/web/bin/server: No such file or directory (os error 2)
-           3                    given up                    0
-           4                    empty                       0
-           5      5  4716    7  draining      1d02h
+           2                    waiting 1.2s                          3  3m ago: cannot execute /srv/web/bin/server: No such file or directory (os error 2)
+           3                    given up                              0
+           4                    empty                                 0
+           5      5  4716    7  draining      1d02h    -    -
         ");
     }
 
@@ -527,31 +532,31 @@ mod tests {
 
     #[test]
     fn nothing_wraps_at_eighty_columns() {
-        let lines = PLAIN.render(&status(), Some(Size { columns: 80, rows: 50 }));
+        let lines = PLAIN.render(&status(), Some(Size { columns: 80, rows: 50 }), None);
         let text = paint(&lines, Some(80), false);
         let longest = text.lines().map(crate::text::width).max();
         assert_eq!(longest, Some(80), "{text}");
-        assert!(text.contains("        12  2s ago: exit 1 after 0.4…\n"), "{text}");
+        assert!(text.contains("  -        12  2s ago: exit 1 after 0.4s,…\n"), "{text}");
     }
 
     #[test]
     fn a_narrow_terminal_has_the_last_death_rather_than_other_columns() {
         let table = |columns| {
-            let lines = PLAIN.render(&status(), Some(Size { columns, rows: 50 }));
+            let lines = PLAIN.render(&status(), Some(Size { columns, rows: 50 }), None);
             let text = paint(&lines, Some(columns), false);
             let at = text.find("SLOT ").unwrap();
             text[at..].to_owned()
         };
         insta::assert_snapshot!(table(60), @"
-        SLOT   PID  STATE           AGE  LAST DEATH
-           0  4712  up            1d02h
-           1  4713  draining      1d02h
-           1  4721  starting       1.2s  2s ago: exit 1 after 0.4s,…
+        SLOT   PID  STATE         RSS  LAST DEATH
+           0  4712  up              -
+           1  4713  draining        -
+           1  4721  starting        -  2s ago: exit 1 after 0.4s, u…
               says: loading the model
-           2        waiting 1.2s         3m ago: cannot execute /sr…
+           2        waiting 1.2s       3m ago: cannot execute /srv/…
            3        given up
            4        empty
-           5  4716  draining      1d02h
+           5  4716  draining        -
         ");
         insta::assert_snapshot!(table(40), @"
         SLOT   PID  STATE         LAST DEATH
@@ -569,7 +574,7 @@ mod tests {
     #[test]
     fn a_table_of_more_than_a_screen_ends_with_the_summary() {
         let shown = |args: &Args, rows| {
-            paint(&args.render(&status(), Some(Size { columns: 200, rows })), None, false)
+            paint(&args.render(&status(), Some(Size { columns: 200, rows }), None), None, false)
         };
         let (whole, brief) =
             (paint(&render(&status()), None, false), paint(&summary(&status()), None, false));
@@ -583,32 +588,32 @@ mod tests {
     #[test]
     fn the_summary_alone_and_workers_of_a_state_are_shown() {
         let brief = Args { brief: true, ..PLAIN };
-        insta::assert_snapshot!(paint(&brief.render(&status(), None), None, false), @"
+        insta::assert_snapshot!(paint(&brief.render(&status(), None, None), None, false), @"
         master    web, pid 4711, version 0.1.0, upgrading, age 3d01h
         workers   2 of 4 up, 1 starting, 1 draining, generation 8
         upgrade   to generation 8, for 3.2s: 1 of 4 up, 1 starting
         ");
         let table = |state| {
             let args = Args { state: Some(state), ..PLAIN };
-            let text = paint(&args.render(&status(), None), None, false);
+            let text = paint(&args.render(&status(), None, None), None, false);
             let at = text.find("SLOT ").unwrap();
             text[at..].to_owned()
         };
         insta::assert_snapshot!(table(Rows::Draining), @"
-        SLOT  INDEX   PID  GEN  STATE       AGE  RESTARTS  LAST DEATH
-           1      1  4713    7  draining  1d02h
-           5      5  4716    7  draining  1d02h
+        SLOT  INDEX   PID  GEN  STATE       AGE  RSS  CPU  RESTARTS  LAST DEATH
+           1      1  4713    7  draining  1d02h    -    -
+           5      5  4716    7  draining  1d02h    -    -
         ");
         insta::assert_snapshot!(table(Rows::Starting), @"
-        SLOT  INDEX   PID  GEN  STATE      AGE  RESTARTS  LAST DEATH
-           1      4  4721    8  starting  1.2s        12  2s ago: exit 1 after 0.4s, unacked (pid 4720, generation 8)
+        SLOT  INDEX   PID  GEN  STATE      AGE  RSS  CPU  RESTARTS  LAST DEATH
+           1      4  4721    8  starting  1.2s    -    -        12  2s ago: exit 1 after 0.4s, unacked (pid 4720, generation 8)
               says: loading the model
         ");
         insta::assert_snapshot!(table(Rows::Empty), @"
-        SLOT  INDEX  PID  GEN  STATE         AGE  RESTARTS  LAST DEATH
-           2                   waiting 1.2s              3  3m ago: cannot execute /srv/web/bin/server: No such file or directory (os error 2)
-           3                   given up                  0
-           4                   empty                     0
+        SLOT  INDEX  PID  GEN  STATE         AGE  RSS  CPU  RESTARTS  LAST DEATH
+           2                   waiting 1.2s                        3  3m ago: cannot execute /srv/web/bin/server: No such file or directory (os error 2)
+           3                   given up                            0
+           4                   empty                               0
         ");
     }
 
@@ -661,7 +666,7 @@ mod tests {
              workers   4 of 4 up, generation 8\n\
              runs      "
         ));
-        assert!(text.ends_with("\nSLOT  INDEX  PID  GEN  STATE  AGE  RESTARTS  LAST DEATH\n"));
+        assert!(text.ends_with("\nSLOT  INDEX  PID  GEN  STATE  AGE  RSS  CPU  RESTARTS  LAST DEATH\n"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The table of `status`: a row for each worker, and for each slot without any.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use einhorn_proto::{Death, SlotStatus, Status, Termination, WorkerState, WorkerStatus};
 
+use crate::processes::{Processes, Sample};
 use crate::table::{Align, Span, Style, Table};
-use crate::text::{age, coarse_age};
+use crate::text::{age, coarse_age, size};
 
 /// From when on a worker without an ack is pointed out.
 const ACK_PATIENCE_MS: u64 = 5_000;
@@ -34,7 +36,7 @@ impl Rows {
 }
 
 /// The table, of all rows or of some.
-pub(super) fn worker_table(status: &Status, only: Option<Rows>) -> Table {
+pub(super) fn worker_table(status: &Status, only: Option<Rows>, processes: Option<Processes>) -> Table {
     let mut table = Table::new(&[
         ("SLOT", Align::Right),
         ("INDEX", Align::Right),
@@ -42,10 +44,13 @@ pub(super) fn worker_table(status: &Status, only: Option<Rows>) -> Table {
         ("GEN", Align::Right),
         ("STATE", Align::Left),
         ("AGE", Align::Right),
+        ("RSS", Align::Right),
+        ("CPU", Align::Right),
         ("RESTARTS", Align::Right),
         ("LAST DEATH", Align::Left),
     ]);
-    let view = View { is_manual: status.master.ack_mode.as_deref() == Some("manual"), only };
+    let is_manual = status.master.ack_mode.as_deref() == Some("manual");
+    let view = View { is_manual, only, processes, rss_max: status.master.max_rss };
     let mut workers = status.workers.as_slice();
     for slot in &status.slots {
         let others = workers.partition_point(|worker| worker.slot.0.is_some_and(|own| own <= slot.slot));
@@ -64,9 +69,23 @@ pub(super) fn worker_table(status: &Status, only: Option<Rows>) -> Table {
 struct View {
     is_manual: bool,
     only: Option<Rows>,
+    /// What shows memory and CPU time; `None` if they cannot be known.
+    processes: Option<Processes>,
+    /// The limit of memory, in bytes.
+    rss_max: Option<u64>,
 }
 
 impl View {
+    /// The memory of a worker, with its limit, and its CPU time.
+    fn use_of(&self, worker: &WorkerStatus) -> [Span; 2] {
+        let sample = self.processes.and_then(|processes| processes.sample(worker, false));
+        let Some(Sample { cpu_seconds, resident_bytes, .. }) = sample else {
+            return [(); 2].map(|()| Span::plain("-"));
+        };
+        let millis = Duration::try_from_secs_f64(cpu_seconds).map_or(0, |time| time.as_millis() as u64);
+        [memory(resident_bytes, self.rss_max), Span::plain(&age(millis))]
+    }
+
     fn shows(&self, rows: Rows) -> bool {
         self.only.is_none_or(|only| only == rows)
     }
@@ -83,7 +102,9 @@ impl View {
         if let Some(state) = vacancy.filter(|_| self.shows(Rows::Empty)) {
             let none = || Span::plain("");
             let [restarts, death] = of_slot(Some(slot));
-            table.row(vec![number(slot.slot), none(), none(), none(), state, none(), restarts, death]);
+            let row =
+                [number(slot.slot), none(), none(), none(), state, none(), none(), none(), restarts, death];
+            table.row(row.into());
         }
     }
 
@@ -101,7 +122,7 @@ impl View {
             (true, false) => (format!("{state}, stopped"), Style::Bad),
             (false, false) => (state.to_owned(), style),
         };
-        let [restarts, death] = of_slot(slot);
+        let ([restarts, death], [rss, cpu]) = (of_slot(slot), self.use_of(worker));
         table.row(vec![
             worker.slot.0.map_or_else(|| Span::plain("trial"), number),
             number(worker.index),
@@ -109,6 +130,8 @@ impl View {
             number(worker.generation),
             Span::new(&state, style),
             Span::plain(&age(worker.age_ms)),
+            rss,
+            cpu,
             restarts,
             death,
         ]);
@@ -134,6 +157,17 @@ fn vacancy(slot: &SlotStatus, workers: &[WorkerStatus]) -> Option<Span> {
         Some(millis) => Some(Span::new(&format!("waiting {}", age(millis)), Style::Busy)),
         None if workers.is_empty() => Some(Span::new("empty", Style::Busy)),
         None => None,
+    }
+}
+
+/// Memory, and what there may be of it.
+fn memory(bytes: u64, max: Option<u64>) -> Span {
+    match max {
+        Some(max) => {
+            let style = if bytes > max { Style::Bad } else { Style::Plain };
+            Span::new(&format!("{} of {}", size(bytes), size(max)), style)
+        }
+        None => Span::plain(&size(bytes)),
     }
 }
 
@@ -172,5 +206,18 @@ fn short_reason(death: &Death) -> String {
             Termination::Unseen => "unseen".to_owned(),
         },
         _ => death.reason.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_stands_beside_its_limit() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(memory(412 * MIB, None), Span::plain("412M"));
+        assert_eq!(memory(412 * MIB, Some(500 * MIB)), Span::plain("412M of 500M"));
+        assert_eq!(memory(501 * MIB, Some(500 * MIB)), Span::new("501M of 500M", Style::Bad));
     }
 }
