@@ -97,6 +97,7 @@ fn open(worker: &WorkerStatus) -> Option<(Process, Stat)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     use serde_json::json;
@@ -125,7 +126,11 @@ mod tests {
 
     impl Child {
         fn new() -> Self {
-            Self(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+            let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            // While it starts, it has no memory at first, and then more from one look to the next.
+            child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            Self(child)
         }
 
         fn worker(&self) -> WorkerStatus {
