@@ -408,8 +408,8 @@ fn status_is_a_table() {
     control   /tmp/einhorn.sock
     listens   127.0.0.1:8080, fd 3, name http, backlog 4096
 
-    SLOT  INDEX   PID  GEN  STATE    AGE  RESTARTS  LAST DEATH
-       0      0  4712    1  up     1m00s         0
+    SLOT  INDEX   PID  GEN  STATE    AGE  RSS  CPU  RESTARTS  LAST DEATH
+       0      0  4712    1  up     1m00s    -    -         0
     ");
 }
 
