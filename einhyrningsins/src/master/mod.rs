@@ -25,6 +25,7 @@ mod rest;
 mod sampling;
 mod service;
 mod signals;
+mod spawning;
 mod trial;
 mod unacked;
 
@@ -35,24 +36,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use einhorn_proto::{LastReply, Notice, Refusal, Requester, Termination, WorkerSlot, Workers};
-use einhyrningsins_supervisor::{
-    Action, Event, Generation, PoolCommand, Report, RequestKey, SlotNumber, UpgradePlan,
-};
+use einhyrningsins_supervisor::{Action, Event, PoolCommand, Report, RequestKey, UpgradePlan};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::config::ReleaseOptions;
 use crate::forms::{self, core_pid, core_signal, system_pid, system_signal};
 use crate::logging::{Log, Warnings};
 use crate::sys::inherit;
-use crate::sys::peer::{SinceBoot, start_ticks};
 use crate::sys::reap::Change;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::sys::stat::Stat;
-use crate::workers::{Place, ResolveError, SpawnFailure, Spawned, Workers as WorkerFactory};
 
 use boots::Boots;
 pub(crate) use captures::Captures;
@@ -601,43 +597,7 @@ impl Master {
         let parts = &mut self.parts;
         match action {
             Action::Spawn { worker, slot, index, generation } => {
-                self.places.look_before_spawn(&mut self.ready, self.poll.registry(), &self.children, parts);
-                let before = SinceBoot::now();
-                let spawned = parts.spawn(&mut self.spawner, slot, index, generation);
-                return Some(match spawned {
-                    Ok(spawned) => {
-                        let started = start_ticks(spawned.pid, before);
-                        if self.children.on_spawned(spawned.pid, before) {
-                            self.forget_actions_for(spawned.pid);
-                        }
-                        let (parts, registry) = (&mut self.parts, self.poll.registry());
-                        if slot.is_some() {
-                            self.boots.on_spawned(spawned.pid, parts.core.policy());
-                        }
-                        if let Some(stream) = spawned.control {
-                            parts.control.adopt(registry, stream, spawned.pid);
-                        }
-                        if let Some(stderr) = spawned.stderr
-                            && let Err(error) = parts.captures.add(registry, stderr, spawned.pid)
-                        {
-                            parts.log.warn(format_args!(
-                                "cannot wait for what worker {} writes to standard error: {error}",
-                                spawned.pid
-                            ));
-                        }
-                        if let Some(error) = spawned.no_stream {
-                            let what = format_args!(
-                                "worker {} does not write to journald (--log-workers), but where the master does: {error}",
-                                spawned.pid
-                            );
-                            self.streamless.warn(&mut parts.log, what);
-                        }
-                        Event::Spawned { worker, pid: core_pid(spawned.pid), start_ticks: started }
-                    }
-                    Err(SpawnFailure { reason, transient }) => {
-                        Event::SpawnFailed { worker, reason, transient }
-                    }
-                });
+                return Some(self.spawn(worker, slot, index, generation));
             }
             Action::Recognise { pid, generation, convention } => {
                 let (signal, reason) = convention.choose(&parts.workers.shown(system_pid(pid), generation));
@@ -663,35 +623,14 @@ impl Master {
             }
             Action::Signal { pid, signal } => return self.children.signal(system_pid(pid), signal),
             Action::PrepareUpgrade { request, plan } => return self.prepare_upgrade(request, plan),
-            Action::ResolveRelease { generation } => {
-                if let Some(load) = self.boots.look_ahead(parts.core.policy()) {
-                    self.note(load);
-                }
-                let Parts { options, workers, handover, .. } = &mut self.parts;
-                options.on_begun(generation, |release| exchange(workers, handover, release));
-                let parts = &mut self.parts;
-                let resolved = parts.resolve(&mut self.spawner, generation).map_err(|error| error.in_words());
-                return Some(match resolved.and_then(|()| parts.admit(&mut self.spawner, generation)) {
-                    Ok(()) => {
-                        let same_as = parts.workers.same_as(generation);
-                        Event::ReleaseResolved { generation, same_as }
-                    }
-                    Err(reason) => {
-                        parts.workers.forget(generation);
-                        Event::ReleaseFailed { generation, reason }
-                    }
-                });
-            }
+            Action::ResolveRelease { generation } => return Some(self.resolve(generation)),
             Action::Check { job, subject, generation, check } => {
                 return self.check(job, &subject, generation, &check);
             }
             Action::EndJob { job } => parts.jobs.end(JobKey::Check(job.0), &mut parts.log),
             Action::ForgetRelease { generation } => parts.workers.forget(generation),
             Action::Record { rollout } => {
-                let Parts { options, workers, handover, .. } = parts;
-                if let Some(release) = options.on_ended(&rollout) {
-                    exchange(workers, handover, release);
-                }
+                parts.keep_options_of(&rollout);
                 parts.counters.on_ended(&rollout);
                 let own_name = parts.workers.release_name(rollout.generation);
                 parts.history.add(*rollout, own_name);
@@ -729,14 +668,6 @@ impl Master {
     }
 }
 
-/// Makes the next release of these options. Returns what it would have been made of.
-fn exchange(workers: &mut WorkerFactory, handover: &mut Handover, options: ReleaseOptions) -> ReleaseOptions {
-    let ReleaseOptions { recipe, attributes, directory_given } = options;
-    let (recipe, attributes) = workers.exchange(recipe, attributes);
-    let directory_given = handover.set_directory_given(directory_given);
-    ReleaseOptions { recipe, attributes, directory_given }
-}
-
 impl Parts {
     /// What answers to clients are made from, and who gives them.
     fn view<'a>(&'a mut self, children: &'a Children) -> (View<'a>, &'a mut Control, &'a mut Log) {
@@ -758,58 +689,5 @@ impl Parts {
         let view =
             View { dialect, core, children, workers, listeners, history, options, counters, notify, argv };
         (view, control, log)
-    }
-
-    /// Spawns a worker into `slot`, or a trial worker.
-    fn spawn(
-        &mut self,
-        spawner: &mut Spawner,
-        slot: Option<SlotNumber>,
-        index: u32,
-        generation: Generation,
-    ) -> Result<Spawned, SpawnFailure> {
-        let Self { core, workers, listeners, control, trial, .. } = self;
-        let live = core.live();
-        workers.options.ping_timeout = core.policy().recycling.ping_timeout;
-        match slot {
-            Some(slot) => {
-                let sockets = listeners.for_slot(slot)?;
-                workers.spawn(spawner, &Place::Slot(slot), index, generation, &sockets, live)
-            }
-            None => {
-                let twins = trial.open(listeners, control, workers, generation)?;
-                let exports = twins.exports(generation);
-                workers.spawn(spawner, &Place::Trial { exports }, index, generation, &twins.sockets(), live)
-            }
-        }
-    }
-
-    /// Sees to it that workers of `generation` can send to the notify socket, if they are the first of their user.
-    fn admit(&mut self, spawner: &mut Spawner, generation: Generation) -> Result<(), String> {
-        let Self { workers, notify, log, .. } = self;
-        if !workers.has_new_credentials(generation) {
-            return Ok(());
-        }
-        let socket = notify.socket();
-        let opened = socket.admit(workers.credentials(generation));
-        if opened.map_err(|error| format!("cannot open the notify socket to the workers' user: {error}"))? {
-            log.warn(
-                "every user may send to the notify socket from now on: workers have another user (--user)",
-            );
-        }
-        let reached = socket.path().map_or(Ok(()), |path| workers.may_write(spawner, generation, path));
-        reached.map_err(|error| format!("workers (--user, --group) may not reach the notify socket: {error}"))
-    }
-
-    /// Resolves the release of `generation`, with the variables that the parts have for its workers.
-    pub(crate) fn resolve(
-        &mut self,
-        spawner: &mut Spawner,
-        generation: Generation,
-    ) -> Result<(), ResolveError> {
-        let mut exported = self.listeners.exports(generation);
-        exported.extend(self.control.exports());
-        exported.extend(self.notify.exports());
-        self.workers.resolve(spawner, generation, exported)
     }
 }
