@@ -13,7 +13,7 @@ use einhorn_proto::{
 
 use super::event::{Action, PoolCommand, RequestKey, SlotNumber, Stop, UpgradePlan, WorkerId};
 use super::moment::milliseconds;
-use super::plan::{Plan, Stage};
+use super::plan::{Plan, Rollout, Stage};
 use super::policy::Setting;
 use super::signal::Signal;
 use super::tables::count;
@@ -315,14 +315,15 @@ impl Supervisor {
         let ids: Vec<_> = self.tables.pool.workers().map(|worker| worker.id).collect();
         ids.into_iter().for_each(|id| self.send_stop(id, Some(signal)));
         self.reply(request, LastReply::Done(Done::Exiting));
-        self.forget_trial();
-        for waiter in self.tables.plan.take_rollout().iter().flat_map(super::plan::Rollout::requests) {
+        for waiter in self.tables.plan.rollout().map_or(Vec::new(), Rollout::requests) {
             self.reply(Some(waiter), LastReply::Refused(Refusal::MasterExits));
+            if let Some(rollout) = self.tables.plan.rollout_mut() {
+                rollout.abandon(waiter);
+            }
         }
-        self.empty_queue(NotStarted::Stopping);
+        self.end_rollout_at_stop();
         // There is no time for another look.
         self.tell_all_leftovers();
-        self.tables.aftermath.hurry();
         while self.tables.due_report(self.reached).is_some() {
             self.give_report();
         }

@@ -285,8 +285,10 @@ impl Onlooker {
             let is_new = |worker: &&Worker| worker.generation == Generation(*generation);
             let up = pool.workers().filter(|worker| worker.is_up());
             let is_all_new = pool.up() == pool.size() && up.filter(is_new).count() == pool.size();
-            let is_any_new =
-                pool.workers().filter(|worker| worker.is_undrained()).any(|worker| is_new(&worker));
+            // A master that exits at once has sent its trial worker a signal, and does not drain it.
+            let is_left = |worker: &&Worker| self.is_stopped_at_once && worker.is_trial();
+            let undrained = pool.workers().filter(|worker| worker.is_undrained() && !is_left(worker));
+            let is_any_new = undrained.filter(is_new).count() > 0;
             let is_served = pool.up() + pool.given_up.len() == pool.size();
             let ends = self.ends.entry(key_of(*kind, *generation)).or_default();
             ends.push_back(AtEnd { is_all_new, is_any_new, is_served });

@@ -192,3 +192,14 @@ fn whoever_ends_an_upgrade_that_has_failed_already_does_not_change_why() {
     assert_eq!(enders(&play), [Some(BOB)]);
     assert_eq!(play.records[0].reason.as_deref(), Some("a rollback was asked for"));
 }
+
+#[test]
+fn an_upgrade_that_ends_with_the_master_at_once_is_recorded() {
+    let mut play = pool();
+    play.command_of(ALICE, PoolCommand::Upgrade(labelled("v2")));
+    play.command_of(BOB, PoolCommand::Stop { how: Stop::AtOnce(Signal::SIGQUIT), why: "test".into() });
+    assert_eq!(rows(&play), [(1, 2, Some(ALICE), Some("v2"), PastOutcome::Failed)]);
+    assert_eq!(enders(&play), [Some(BOB)]);
+    let refused = play.replies.iter().filter(|reply| !reply.1).count();
+    assert_eq!(refused, 1, "its client has one answer: {:?}", play.replies);
+}
