@@ -42,6 +42,8 @@ pub struct MasterBuilder {
     workers: u32,
     has_number: bool,
     timer_acks: Option<f64>,
+    /// Whether `-m` is an option, where nothing else says how workers ack.
+    has_ack_mode: bool,
     program: Vec<OsString>,
     environment: Vec<(OsString, Option<OsString>)>,
     working_directory: Option<PathBuf>,
@@ -78,6 +80,7 @@ impl MasterBuilder {
             workers: 1,
             has_number: true,
             timer_acks: None,
+            has_ack_mode: true,
             program: vec![binaries::worker("serve").into_os_string()],
             environment: Vec::new(),
             working_directory: None,
@@ -131,6 +134,13 @@ impl MasterBuilder {
     #[must_use]
     pub fn timer_acks(mut self, seconds: f64) -> Self {
         self.timer_acks = Some(seconds);
+        self
+    }
+
+    /// No `-m`: the options file says how workers ack.
+    #[must_use]
+    pub fn without_ack_mode(mut self) -> Self {
+        self.has_ack_mode = false;
         self
     }
 
@@ -234,7 +244,8 @@ impl MasterBuilder {
         match self.timer_acks {
             Some(seconds) => words.extend(["--ack-mode".into(), seconds.to_string().into()]),
             None if self.is_einhorn => words.extend(["-m".into(), "manual".into()]),
-            None => words.push("-m".into()),
+            None if self.has_ack_mode => words.push("-m".into()),
+            None => {}
         }
         words.extend(self.options.iter().cloned());
         words.extend(self.program.iter().cloned());

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{getuid, mkfifo};
 use tests::control::typed;
 use tests::load::Plan;
-use tests::{Finished, Gate, Master, MasterBuilder, Process, Releases};
+use tests::{Finished, Gate, Master, MasterBuilder, Process, Releases, binaries};
 
 tests::trials! {
     a_file_that_changes_five_times_under_load_loses_nothing_and_each_report_is_true,
@@ -25,6 +25,9 @@ tests::trials! {
     an_upgrade_can_set_the_hook,
     each_release_keeps_the_attributes_that_it_came_with_under_load,
     a_trial_worker_and_its_check_have_the_new_attributes,
+    each_release_keeps_how_its_workers_ack_and_stop_under_load,
+    groups_are_stopped_as_their_release_asks,
+    a_fleet_is_judged_by_the_file_that_it_reads,
     what_workers_get_from_the_master_changes_and_comes_back,
     the_directory_of_the_workers_can_change,
     workers_get_another_user_and_the_old_ones_are_still_heard needs "root",
@@ -447,6 +450,104 @@ fn a_trial_worker_and_its_check_have_the_new_attributes() {
     let mut pool = Pool::with(builder, &format!("{base}--umask 027\n"));
     pool.ctl(&["upgrade"]).assert_code(1).assert_says("exited with status 1");
     assert_eq!(pool.upgrade(&format!("{base}--umask 077\n")), one("--umask", OptionEffect::Now));
+}
+
+fn each_release_keeps_how_its_workers_ack_and_stop_under_load() {
+    let builder = Master::builder().workers(2).without_number().without_ack_mode();
+    let old = "-n 2\n-s 0.01\n-m\n--ack-timeout 20\n--stop-signal TERM\n";
+    let new = "-n 2\n-s 0.01\n--ack-mode 0.1\n--ack-timeout 20\n--stop-signal INT\n";
+    let mut pool = Pool::with(builder, old);
+    let load = Plan { fresh: 4, keep_alive: 4, ..Plan::new(pool.master.address()) }.start();
+    let ack_mode = |pool: &mut Pool| pool.master.wait_up(2).master.ack_mode.expect("an ack mode");
+    let drained = |pool: &mut Pool, generation: u64, signal: &str, count: usize| {
+        let line = format!("(generation {generation}) draining with {signal}: ");
+        pool.master.wait("old workers to be asked to stop", |master| {
+            (master.log().matches(&line).count() == count).then_some(())
+        });
+    };
+    let changed =
+        ["--ack-mode", "--graceful-signal", "--manual"].map(|name| (name.to_owned(), OptionEffect::Now));
+
+    // Workers that do not ack are up by time, which is wrong for the release that serves.
+    let gate = Gate::closed(pool.master.file("gate"));
+    pool.releases.add(2, &gate.knob());
+    pool.releases.add(3, "ack=none");
+    pool.releases.link(2);
+    pool.write(&new.replace("--ack-mode 0.1", "--ack-mode 30"));
+    pool.ctl(&["upgrade", "--no-wait"]).assert_code(0);
+    pool.master.wait_log("(generation 2) spawned");
+    pool.ctl(&["upgrade", "--abort"]).assert_code(0);
+    drained(&mut pool, 2, "SIGINT", 2);
+    drop(gate);
+    assert_eq!(ack_mode(&mut pool), "manual");
+    pool.assert_shown("--manual", Some("true"), "FILE:3");
+
+    pool.releases.link(3);
+    assert_eq!(pool.upgrade(new), changed);
+    assert_eq!(ack_mode(&mut pool), "timer");
+    drained(&mut pool, 1, "SIGTERM", 2);
+    pool.respawn(2);
+    pool.ctl(&["reload"]).assert_code(0);
+    pool.respawn(2);
+
+    // As it ran.
+    pool.ctl(&["rollback"]).assert_code(0);
+    assert_eq!(ack_mode(&mut pool), "manual");
+    drained(&mut pool, 3, "SIGINT", 2);
+    pool.releases.assert_all_run(&mut pool.master, 2, 1);
+    pool.respawn(2);
+    pool.assert_shown("--ack-mode", Some("0.1"), "FILE:3");
+    assert_eq!(pool.master.upgrade().options, []);
+    assert_eq!(ack_mode(&mut pool), "timer");
+    drained(&mut pool, 1, "SIGTERM", 4);
+    load.stop().assert_nothing_lost();
+    pool.master.assert_well(2);
+}
+
+fn groups_are_stopped_as_their_release_asks() {
+    let builder = Master::builder();
+    let file = builder.file("options");
+    fs::write(&file, "-s 0.01\n").expect("an options file");
+    let script = format!(
+        "sleep 1000 3<&- & echo $! >>'{}'; exec '{}'",
+        builder.file("helpers").display(),
+        binaries::worker("serve").display()
+    );
+    let helpers = builder.file("helpers");
+    let mut master = builder.option("--options-file").option(&file).program(["sh", "-c", &script]).start();
+    let helper = |number: usize| {
+        let pids = fs::read_to_string(&helpers).expect("the pids of helpers");
+        let pid = pids.lines().nth(number).expect("a helper").parse().expect("a pid");
+        Process::of(pid)
+    };
+    // The helper of a release without the option stays, although the next one has it.
+    fs::write(&file, "-s 0.01\n--stop-group\n").expect("an options file");
+    assert_eq!(effects(&master.upgrade()), one_changed("--stop-group"));
+    master.wait_up(1);
+    assert!(helper(0).is_some(), "{master}");
+    // That of a release with it goes, although the next one lacks it.
+    let old = helper(1).expect("the helper of the new worker");
+    fs::write(&file, "-s 0.01\n").expect("an options file");
+    assert_eq!(effects(&master.upgrade()), one_changed("--stop-group"));
+    old.wait_gone();
+    assert!(helper(0).is_some() && helper(2).is_some(), "{master}");
+    [0, 2].into_iter().filter_map(helper).for_each(|helper| _ = helper.signal(Signal::SIGKILL));
+}
+
+fn a_fleet_is_judged_by_the_file_that_it_reads() {
+    let mut pool = Pool::new(2, "-n 2\n-s 0.01\n--max-upgrade-additional 1\n");
+    let refused = pool.ctl(&["upgrade", "--fleet"]);
+    refused.assert_code(1).assert_says("--max-upgrade-additional");
+    pool.write("-n 2\n-s 0.01\n--max-upgrade-additional 2\n");
+    let done = pool.ctl(&["upgrade", "--fleet"]);
+    let change = "option --max-upgrade-additional: 1 -> 2";
+    assert!(done.assert_code(0).stdout.contains(change), "{done}");
+    pool.master.wait_up(2);
+    pool.write("-n 2\n-s 0.01\n--max-upgrade-additional 1\n");
+    pool.ctl(&["upgrade", "--fleet"]).assert_code(1).assert_says("--max-upgrade-additional");
+    pool.assert_shown("--max-upgrade-additional", Some("2"), "FILE:3");
+    pool.ctl(&["upgrade"]).assert_code(0);
+    pool.assert_shown("--max-upgrade-additional", Some("1"), "FILE:3");
 }
 
 fn what_workers_get_from_the_master_changes_and_comes_back() {

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use einhorn_proto::{LastReply, Notice, Refusal, Requester, Termination, WorkerSlot, Workers};
-use einhyrningsins_supervisor::{Action, Event, PoolCommand, Report, RequestKey, UpgradePlan};
+use einhyrningsins_supervisor::{Action, Event, Generation, PoolCommand, Report, RequestKey, UpgradePlan};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
@@ -303,7 +303,7 @@ impl Master {
         let signals = signals::turn(&mut self.signals, &mut self.ready, &mut self.parts.log);
         let Parts { groups, jobs, core, log, .. } = &mut self.parts;
         let before_reap = |pid| {
-            if !jobs.before_reap(pid) && core.policy().stop_group {
+            if !jobs.before_reap(pid) && core.stops_group_of(core_pid(pid)) {
                 groups.before_reap(pid);
             }
         };
@@ -364,7 +364,7 @@ impl Master {
         if let Some(load) = self.boots.turn(now, self.parts.core.policy()) {
             self.feed(load);
         }
-        self.unacked.turn(now, self.parts.core.policy().ack, &mut self.parts.log);
+        self.unacked.turn(now, &mut self.parts.log);
         self.rest.turn(now);
         self.note_lost_time(Some(Duration::ZERO));
         if self.parts.core.next_deadline().is_some_and(|at| at <= forms::now()) {
@@ -611,7 +611,7 @@ impl Master {
                 let pid = system_pid(pid);
                 parts.groups.before_stop(pid, generation);
                 let shown = parts.workers.shown(pid, generation);
-                return self.children.stop(pid, ask, &shown, parts.core.policy().stop_group);
+                return self.children.stop(pid, ask, &shown, parts.core.terms(generation).stop_group);
             }
             Action::StopGroup { group, signal } => {
                 if let Some(signal) = system_signal(signal) {
@@ -648,7 +648,8 @@ impl Master {
                 parts.log.notice(&notice);
                 parts.counters.on_notice(&notice);
                 if parts.dialect.manners().names_missing_acks() {
-                    self.unacked.on_notice(&notice, parts.core.policy().ack);
+                    let core = &parts.core;
+                    self.unacked.on_notice(&notice, |generation| core.terms(Generation(generation)).ack);
                     self.unacked.name_background(&notice, &mut parts.log);
                 }
                 self.boots.on_notice(&notice);

@@ -30,6 +30,8 @@ enum When {
     Pool(ValueOf),
     /// With the release that the upgrade brings, whose workers keep it.
     Release,
+    /// The same. The core keeps it; this is its value in a policy.
+    Terms(ValueOf),
     /// The same, unless this is so of the command lines before and after: then at the next start.
     ReleaseUnless(fn(&CommandLine, &CommandLine) -> bool),
     /// At the next start.
@@ -46,16 +48,16 @@ const OPTIONS: [(&str, When); 57] = [
     ("ipv6_only", When::Start),
     ("backlog", When::Start),
     ("number", When::Pool(|policy| Setting::Workers(policy.workers))),
-    ("ack_mode", When::Start),
-    ("ack_timeout", When::Start),
-    ("manual", When::Start),
+    ("ack_mode", When::Terms(|policy| Setting::Ack(policy.ack))),
+    ("ack_timeout", When::Terms(|policy| Setting::Ack(policy.ack))),
+    ("manual", When::Terms(|policy| Setting::Ack(policy.ack))),
     ("retries", When::Pool(|policy| Setting::Retries(policy.retries))),
     ("seconds", When::Pool(|policy| Setting::Seconds(policy.seconds))),
-    ("graceful_signal", When::Start),
+    ("graceful_signal", When::Terms(|policy| Setting::GracefulSignal(policy.graceful_signal))),
     ("capture_startup", When::Release),
     ("log_workers", When::Release),
     ("signal_timeout", When::Pool(|policy| Setting::Grace(policy.grace))),
-    ("stop_group", When::Start),
+    ("stop_group", When::Terms(|policy| Setting::StopGroup(policy.stop_group))),
     ("drain_warning", When::Pool(|policy| Setting::DrainWarning(policy.drain_warning))),
     ("shrink_grace", When::Pool(|policy| Setting::ShrinkGrace(policy.shrink_grace))),
     (
@@ -246,8 +248,11 @@ impl Options {
                 _ if hidden.contains(*id) => OptionEffect::Hidden,
                 When::Start | When::FirstStart => OptionEffect::NextStart,
                 When::Release | When::ReleaseUnless(_) => OptionEffect::Now,
-                When::Pool(setting) => {
-                    change.settings.push(setting(&policy));
+                When::Pool(setting) | When::Terms(setting) => {
+                    let setting = setting(&policy);
+                    if !change.settings.contains(&setting) {
+                        change.settings.push(setting);
+                    }
                     OptionEffect::Now
                 }
             };
@@ -459,7 +464,9 @@ mod tests {
         let page = std::fs::read_to_string(page).unwrap();
         for (heading, is_there) in [
             ("For the pool, at an upgrade", (|when| matches!(when, When::Pool(_))) as fn(&When) -> bool),
-            ("For the release of an upgrade", |when| matches!(when, When::Release | When::ReleaseUnless(_))),
+            ("For the release of an upgrade", |when| {
+                matches!(when, When::Release | When::ReleaseUnless(_) | When::Terms(_))
+            }),
             ("With the next start", |when| matches!(when, When::Start | When::FirstStart)),
         ] {
             let (_, item) = page.split_once(&format!(".It {heading}\n")).unwrap();

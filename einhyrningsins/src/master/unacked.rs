@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Unacked {
     /// When the log says so, and of which worker. Those that have acked or died since are skipped.
     due: VecDeque<(Instant, i32)>,
-    /// Slot and generation of each.
-    workers: BTreeMap<i32, (WorkerSlot, u64)>,
+    /// Slot and generation of each, and how long it may take.
+    workers: BTreeMap<i32, (WorkerSlot, u64, Option<Duration>)>,
     /// The last generation that the log has named.
     named: u64,
     /// The last generation of which the log has said that its program may put itself into the background.
@@ -28,11 +28,14 @@ pub(super) struct Unacked {
 }
 
 impl Unacked {
-    pub(super) fn on_notice(&mut self, notice: &Notice, ack: AckMode) {
+    /// `ack` is that of a generation.
+    pub(super) fn on_notice(&mut self, notice: &Notice, ack: impl Fn(u64) -> AckMode) {
         match notice {
-            Notice::Spawned { slot, pid, generation, .. } if matches!(ack, AckMode::Manual(_)) => {
-                self.workers.insert(*pid, (*slot, *generation));
-                self.due.push_back((Instant::now() + PATIENCE, *pid));
+            Notice::Spawned { slot, pid, generation, .. } => {
+                if let AckMode::Manual(limit) = ack(*generation) {
+                    self.workers.insert(*pid, (*slot, *generation, limit));
+                    self.due.push_back((Instant::now() + PATIENCE, *pid));
+                }
             }
             Notice::Acked { pid, .. } | Notice::Draining { pid, .. } | Notice::Retiring { pid, .. } => {
                 self.forget(*pid);
@@ -67,28 +70,25 @@ impl Unacked {
     }
 
     /// Names the workers whose time has come.
-    pub(super) fn turn(&mut self, now: Instant, ack: AckMode, log: &mut Log) {
+    pub(super) fn turn(&mut self, now: Instant, log: &mut Log) {
         let mut due = Vec::new();
         while let Some((at, pid)) = self.due.front().copied().filter(|(at, _)| *at <= now) {
             self.due.pop_front();
-            if let Some((slot, generation)) = self.workers.remove(&pid)
+            if let Some((slot, generation, limit)) = self.workers.remove(&pid)
                 && generation > self.named
             {
-                due.push((slot, pid, generation, now - at + PATIENCE));
+                due.push((slot, pid, generation, limit, now - at + PATIENCE));
             }
         }
-        let Some((slot, pid, generation, age)) = due.first() else { return };
+        let Some((slot, pid, generation, limit, age)) = due.first() else { return };
         self.named = *generation;
         let others = match due.len() - 1 {
             0 => String::new(),
             count => format!(", nor have {count} others"),
         };
-        let limit = match ack {
-            AckMode::Manual(Some(limit)) => {
-                format!(", up to {}s after its spawn (--ack-timeout)", limit.as_secs_f64())
-            }
-            AckMode::Manual(None) | AckMode::Timer(_) => String::new(),
-        };
+        let limit =
+            limit.map(|limit| format!(", up to {}s after its spawn (--ack-timeout)", limit.as_secs_f64()));
+        let limit = limit.unwrap_or_default();
         log.info(format_args!(
             "{slot}: worker {pid} (generation {generation}) has not acked after {:.1}s{others}; it is waited for \
              until it sends worker:ack or READY=1{limit}; without -m a worker is up after a second",
@@ -103,8 +103,6 @@ mod tests {
 
     use super::*;
 
-    const MANUAL: AckMode = AckMode::Manual(None);
-
     fn spawned(pid: i32, generation: u64) -> Notice {
         Notice::Spawned { slot: 0.into(), index: 0, pid, generation }
     }
@@ -117,14 +115,15 @@ mod tests {
     #[test]
     fn a_pool_without_missing_acks_has_no_deadline() {
         let mut unacked = Unacked::default();
-        unacked.on_notice(&spawned(1, 1), AckMode::Timer(Duration::from_secs(9)));
+        let manual = |_| AckMode::Manual(None);
+        unacked.on_notice(&spawned(1, 1), |_| AckMode::Timer(Duration::from_secs(9)));
         assert_eq!(unacked.deadline(), None);
         for pid in 1..4 {
-            unacked.on_notice(&spawned(pid, 1), MANUAL);
+            unacked.on_notice(&spawned(pid, 1), manual);
         }
         assert!(unacked.deadline().is_some());
         for pid in [2, 1, 3] {
-            unacked.on_notice(&acked(pid), MANUAL);
+            unacked.on_notice(&acked(pid), manual);
         }
         assert_eq!((unacked.deadline(), unacked.due.len()), (None, 0));
     }

@@ -16,7 +16,7 @@ use super::moment::milliseconds;
 use super::plan::{Plan, Rollout, Stage};
 use super::policy::Setting;
 use super::signal::Signal;
-use super::tables::count;
+use super::tables::{Tables, count};
 use super::worker::{Drain, Next, Process, State, Worker};
 use super::{Pid, Supervisor};
 
@@ -143,9 +143,8 @@ impl Supervisor {
 
     /// Counts the grace period of those that stop already anew, from when they were asked.
     pub(crate) fn restart_grace(&mut self, grace: Duration) {
-        if self.tables.policy.stop_group {
-            self.tables.leftovers.restart_grace(grace);
-        }
+        let Tables { leftovers, releases, policy, .. } = &mut self.tables;
+        leftovers.restart_grace(grace, |generation| releases.terms(generation, policy).stop_group);
         let drains = self.tables.pool.workers().filter(|worker| worker.pid.is_some());
         let drains: Vec<_> = drains.filter_map(|worker| Some((worker.id, worker.drain()?))).collect();
         for (id, drain) in drains {
@@ -276,8 +275,16 @@ impl Supervisor {
         };
         let workers = count(self.tables.pool.live());
         self.begin_stop(signal, why, None);
-        let signal = signal.or(self.tables.policy.graceful_signal).map(Signal::as_str);
+        let signal = signal.or_else(|| self.set_signal()).map(Signal::as_str);
         self.reply(request, LastReply::Done(Done::Stopping { signal, workers }));
+    }
+
+    /// The signal that was set for all workers, if it is one.
+    fn set_signal(&self) -> Option<Signal> {
+        let workers = self.tables.pool.workers();
+        let mut set = workers.map(|worker| self.tables.terms(worker.generation).graceful_signal);
+        let first = set.next().unwrap_or(self.tables.policy.graceful_signal)?;
+        set.all(|signal| signal == Some(first)).then_some(first)
     }
 
     fn is_draining(&self) -> bool {
@@ -341,7 +348,7 @@ impl Supervisor {
         failure: Option<(u8, ExitReason)>,
     ) {
         let workers = count(self.tables.pool.live());
-        let named = signal.or(self.tables.policy.graceful_signal);
+        let named = signal.or_else(|| self.set_signal());
         self.tell(Notice::MasterStopping {
             signal: named.map(|signal| signal.as_str().into()),
             workers,

@@ -136,7 +136,7 @@ impl Supervisor {
                     debug_assert!(may_linger, "worker {:?} would linger", worker.id);
                 }
                 State::Starting(Boot::Unlimited) => debug_assert_eq!(
-                    policy.ack,
+                    self.tables.terms(worker.generation).ack,
                     AckMode::Manual(None),
                     "worker {:?} would never be up",
                     worker.id

@@ -121,9 +121,14 @@ impl Leftovers {
         self.groups.values().any(|leftover| leftover.slot.is_none())
     }
 
-    /// Whether a group is left that stop signals reach.
-    pub(crate) fn has_groups(&self) -> bool {
-        self.groups.values().any(|leftover| leftover.is_group)
+    /// Whether a group of one of these generations is left that stop signals reach.
+    pub(crate) fn has_groups(&self, is_stopped: impl Fn(Generation) -> bool) -> bool {
+        self.groups.values().any(|leftover| leftover.is_group && is_stopped(leftover.generation))
+    }
+
+    /// The generations whose workers have left something behind.
+    pub(crate) fn generations(&self) -> impl Iterator<Item = Generation> {
+        self.groups.values().map(|leftover| leftover.generation)
     }
 
     /// The workers, and their generations, of which it is not known yet whether they leave anything.
@@ -168,9 +173,10 @@ impl Leftovers {
         }
     }
 
-    /// Counts the grace period anew, from when the leader exited.
-    pub(crate) fn restart_grace(&mut self, grace: Duration) {
-        let leaders: Vec<_> = self.groups.keys().copied().collect();
+    /// Counts the grace period of the groups of these generations anew, from when the leader exited.
+    pub(crate) fn restart_grace(&mut self, grace: Duration, is_stopped: impl Fn(Generation) -> bool) {
+        let stopped = self.groups.iter().filter(|(_, leftover)| is_stopped(leftover.generation));
+        let leaders: Vec<_> = stopped.map(|(leader, _)| *leader).collect();
         for leader in leaders {
             self.change(leader, |leftover| {
                 let is_to_kill = leftover.is_group && !leftover.stops.has(Signal::SIGKILL);
@@ -228,7 +234,8 @@ impl Supervisor {
         }
         let drain = self.tables.pool.worker(id).and_then(Worker::drain);
         let (since, look_at) = (self.now, self.now + FIRST_LOOK);
-        let is_stopped = self.tables.policy.stop_group && is_group;
+        let terms = self.tables.terms(generation);
+        let is_stopped = terms.stop_group && is_group;
         let stops = drain.map(|drain| drain.sent).unwrap_or_default();
         let is_to_kill = is_stopped && !stops.has(Signal::SIGKILL);
         let kill_at = self.tables.policy.grace.filter(|_| is_to_kill).map(|grace| since + grace);
@@ -248,7 +255,7 @@ impl Supervisor {
         };
         self.tables.leftovers.put(leader, Some(leftover));
         if is_stopped && stops == Stops::default() {
-            self.stop_group(leader, self.tables.policy.graceful_signal.unwrap_or(Signal::SIGTERM));
+            self.stop_group(leader, terms.graceful_signal.unwrap_or(Signal::SIGTERM));
         }
     }
 
@@ -332,11 +339,11 @@ impl Supervisor {
 
     /// Takes the stop of each group one step further.
     pub(crate) fn press_groups(&mut self) {
-        if self.tables.policy.stop_group {
-            let groups = self.tables.leftovers.groups.iter().filter(|(_, leftover)| leftover.is_group);
-            let next: Vec<_> =
-                groups.filter_map(|(group, leftover)| Some((*group, leftover.stops.next()?))).collect();
-            next.into_iter().for_each(|(group, signal)| self.stop_group(group, signal));
-        }
+        let is_stopped =
+            |leftover: &Leftover| leftover.is_group && self.tables.terms(leftover.generation).stop_group;
+        let groups = self.tables.leftovers.groups.iter().filter(|(_, leftover)| is_stopped(leftover));
+        let next: Vec<_> =
+            groups.filter_map(|(group, leftover)| Some((*group, leftover.stops.next()?))).collect();
+        next.into_iter().for_each(|(group, signal)| self.stop_group(group, signal));
     }
 }

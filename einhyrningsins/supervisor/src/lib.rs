@@ -87,7 +87,7 @@ pub use event::{
 pub use leftovers::LEFTOVERS_MAX;
 pub use moment::Moment;
 pub use policy::{
-    AckMode, CHECK_TIMEOUT, Check, MaxAge, OptionsChange, Policy, RecyclingLimits, Retries, Setting,
+    AckMode, CHECK_TIMEOUT, Check, MaxAge, OptionsChange, Policy, RecyclingLimits, Retries, Setting, Terms,
 };
 pub use signal::{Pid, Signal};
 pub use slots::Slots;
@@ -205,6 +205,18 @@ impl Supervisor {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.tables.policy
+    }
+
+    /// What the workers of `generation` are held to.
+    #[must_use]
+    pub fn terms(&self, generation: Generation) -> Terms {
+        self.tables.terms(generation)
+    }
+
+    /// Whether stop signals go to the whole process group of the worker `pid`.
+    #[must_use]
+    pub fn stops_group_of(&self, pid: Pid) -> bool {
+        self.tables.pool.by_pid(pid).is_some_and(|worker| self.terms(worker.generation).stop_group)
     }
 
     /// Informs the log, whoever follows events, and whoever waits for the upgrade that runs.

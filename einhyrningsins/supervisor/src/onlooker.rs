@@ -17,7 +17,7 @@ use einhorn_proto::{
 
 use super::leftovers::SETTLE;
 use super::plan::{Plan, Rollout, Stage};
-use super::worker::{State, Worker};
+use super::worker::{Boot, State, Worker};
 use super::*;
 
 /// What the `signal` command sends in tests: told apart from stop signals by being another one.
@@ -66,6 +66,14 @@ pub(super) struct Onlooker {
     turned: BTreeSet<u64>,
     /// Jobs that run, and the generation that each checks.
     pub(super) jobs: BTreeMap<JobId, Generation>,
+    /// What the policy has for releases to come, as far as upgrades have changed it; and what it had before the one that runs.
+    terms: Option<Terms>,
+    terms_before: Option<Terms>,
+    /// What the upgrade that begins changes.
+    brings: OptionsChange,
+    /// What each generation is held to, and the generation of each process.
+    terms_of: BTreeMap<Generation, Terms>,
+    generations: BTreeMap<Pid, Generation>,
     /// Generations whose check did not pass: none of their workers gets a slot.
     unchecked: BTreeSet<Generation>,
     /// The exit code, once the master has ended.
@@ -104,6 +112,9 @@ impl Onlooker {
         event: Event,
         handle: impl FnOnce(&mut Supervisor, Event) -> Vec<Action>,
     ) -> Vec<Action> {
+        let policy = supervisor.policy();
+        let first = *self.terms.get_or_insert(policy.terms());
+        self.terms_of.entry(supervisor.tables.releases.serving()).or_insert(first);
         self.hear(supervisor, &event);
         let event_name = event.clone();
         let is_pressed = self.is_pressed(supervisor);
@@ -154,7 +165,8 @@ impl Onlooker {
             Event::Heard { pid, report: Report::StopSent { signal, .. } } => {
                 self.heard.entry(*pid).or_default().push(*signal);
             }
-            Event::UpgradePrepared { request, .. } => {
+            Event::UpgradePrepared { request, plan } => {
+                self.brings = plan.options.clone();
                 self.preparing.pop_front();
                 self.pending.extend(request);
             }
@@ -329,11 +341,57 @@ impl Onlooker {
                 let stops = self.processes.get_mut(pid);
                 let stops = stops.unwrap_or_else(|| panic!("I5: {signal} to {pid}, which was reaped"));
                 // What was refused may be tried again.
+                if let (Ask::ByConvention(convention), Some(generation)) = (ask, self.generations.get(pid)) {
+                    let set = self.terms_of[generation].graceful_signal;
+                    let is_set = matches!(convention, Convention::Set(signal) if Some(*signal) == set);
+                    assert_eq!(is_set, set.is_some(), "{pid} is not stopped by the terms of {generation}");
+                }
                 let is_new = !stops.contains(&signal) || self.refusing.contains(pid);
                 assert!(is_new, "I6: {signal} to {pid} twice");
                 stops.push(signal);
             }
-            Action::ResolveRelease { generation } => self.resolving.push(*generation),
+            Action::ResolveRelease { generation } => {
+                self.resolving.push(*generation);
+                // One that is superseded leaves nothing.
+                self.terms = self.terms_before.take().or(self.terms);
+                let mut terms = self.terms.expect("the policy was seen");
+                for setting in &self.brings.settings {
+                    match setting {
+                        Setting::Ack(ack) => terms.ack = *ack,
+                        Setting::GracefulSignal(signal) => terms.graceful_signal = *signal,
+                        Setting::StopGroup(is_wanted) => terms.stop_group = *is_wanted,
+                        _ => {}
+                    }
+                }
+                self.terms_of.insert(*generation, terms);
+            }
+            Action::Notice { notice: Notice::UpgradeStarted { kind, generation, .. }, .. }
+                if *kind == RolloutKind::Upgrade =>
+            {
+                self.held = None;
+                self.terms_before = self.terms;
+                self.terms = self.terms_of.get(&Generation(*generation)).copied();
+            }
+            Action::Notice { notice: Notice::RollbackStarted { generation, .. }, .. } => {
+                self.turned.insert(*generation);
+                self.held = None;
+                self.terms = self.terms_before.take().or(self.terms);
+            }
+            Action::Notice { notice: Notice::UpgradeDone { .. }, .. } => self.terms_before = None,
+            Action::Notice { notice: Notice::Spawned { pid, generation, .. }, .. } => {
+                let (pid, generation) = (Pid::from_raw(*pid), Generation(*generation));
+                self.generations.insert(pid, generation);
+                let terms = self.terms_of[&generation];
+                if let Some(Worker { state: State::Starting(boot), .. }) = supervisor.tables.pool.by_pid(pid)
+                {
+                    let expected = match terms.ack {
+                        AckMode::Timer(after) => Boot::AckedAt(supervisor.now + after),
+                        AckMode::Manual(Some(deadline)) => Boot::AckBy(supervisor.now + deadline),
+                        AckMode::Manual(None) => Boot::Unlimited,
+                    };
+                    assert_eq!(*boot, expected, "{pid} is not held to the terms of {generation}");
+                }
+            }
             Action::Reply { request, answer } => {
                 assert!(self.pending.remove(request), "I7: a second last reply to {request:?}");
                 if let LastReply::Upgrade { ok, report, .. } = answer {
@@ -349,8 +407,9 @@ impl Onlooker {
             Action::Exit { code } => {
                 assert_eq!(self.exit.replace(*code), None, "I8: exits twice");
                 assert!(self.jobs.is_empty(), "I10: exits before the check that it began");
-                let is_group_left = supervisor.tables.policy.stop_group
-                    && self.groups.keys().any(|group| !self.strays.contains(group));
+                let is_stopped = |group: &Pid| self.terms_of[&self.generations[group]].stop_group;
+                let is_group_left =
+                    self.groups.keys().any(|group| !self.strays.contains(group) && is_stopped(group));
                 assert!(
                     self.is_stopped_at_once || !is_group_left,
                     "I8: exits before what its workers have left behind"
@@ -362,6 +421,8 @@ impl Onlooker {
                 );
             }
             Action::StopGroup { group, signal } => {
+                let generation = self.generations[group];
+                assert!(self.terms_of[&generation].stop_group, "group {group} is stopped against its terms");
                 let stops = self.groups.get_mut(group);
                 let stops = stops.unwrap_or_else(|| panic!("I5: {signal} to group {group}, which has gone"));
                 assert!(!self.strays.contains(group), "I5: {signal} to a group of which nobody is left");
@@ -382,10 +443,6 @@ impl Onlooker {
             Action::Notice {
                 notice: Notice::UpgradeStarted { .. } | Notice::UpgradeFailed { .. }, ..
             } => self.held = None,
-            Action::Notice { notice: Notice::RollbackStarted { generation, .. }, .. } => {
-                self.turned.insert(*generation);
-                self.held = None;
-            }
             Action::Check { job, subject, generation, .. } => {
                 assert!(self.jobs.is_empty(), "I10: two checks at a time");
                 let (pids, is_tried) = match subject {

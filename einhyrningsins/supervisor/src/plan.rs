@@ -198,7 +198,7 @@ impl Rollout {
         }
     }
 
-    /// As it was planned: a fleet at once, or some canaries first.
+    /// As it was planned: a fleet at once, or some canaries first. `policy` has what it changes.
     pub(crate) fn planned(self, plan: &UpgradePlan, policy: &Policy) -> Self {
         let &UpgradePlan { is_fleet, is_reported_drained, .. } = plan;
         let canary = plan.canary.map(|slots| Canary { slots, soak: plan.soak });
@@ -208,7 +208,7 @@ impl Rollout {
             (false, None) => RolloutOrder::Smooth,
         };
         let check = match &plan.check {
-            CheckPlan::ByPolicy => plan.options.check().unwrap_or(&policy.check).clone(),
+            CheckPlan::ByPolicy => policy.check.clone(),
             CheckPlan::Never => None,
             CheckPlan::By(command) => Some(command.clone()),
         };

@@ -10,7 +10,7 @@ use super::{Signal, Supervisor};
 use einhorn_proto::OptionChange;
 use serde::{Deserialize, Serialize};
 
-/// What the pool is held to, until a [`Setting`] says otherwise.
+/// What the pool is held to, until a [`Setting`] says otherwise. Its [`Terms`] are those of the releases to come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// What the workers run, for messages.
@@ -127,6 +127,18 @@ impl AckMode {
     }
 }
 
+/// How the workers of a release say that they are up, and how they are asked to stop. The program that a release brings needs
+/// these, so each release keeps those that it came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// As [`Policy::ack`].
+    pub ack: AckMode,
+    /// As [`Policy::graceful_signal`].
+    pub graceful_signal: Option<Signal>,
+    /// As [`Policy::stop_group`].
+    pub stop_group: bool,
+}
+
 /// When a worker that serves is replaced. What is `None` is not looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecyclingLimits {
@@ -187,6 +199,12 @@ pub enum Setting {
     CheckTimeout(Duration),
     /// The command that hears of the main events. Holds for those that come.
     OnEvent(Option<String>),
+    /// When a worker is taken as up. Holds for the release of the upgrade, and for those that follow.
+    Ack(AckMode),
+    /// The signal that asks a worker to stop. The same.
+    GracefulSignal(Option<Signal>),
+    /// Whether that goes to its whole process group. The same.
+    StopGroup(bool),
 }
 
 /// What an upgrade changes of the options. It takes effect when the first worker is replaced, and is undone if the upgrade
@@ -200,18 +218,19 @@ pub struct OptionsChange {
 }
 
 impl OptionsChange {
-    /// The check of the release, where that changes: the upgrade that brings a new one is checked by it.
-    pub(crate) fn check(&self) -> Option<&Option<String>> {
-        self.settings.iter().find_map(|setting| match setting {
-            Setting::Check(check) => Some(check),
-            _ => None,
-        })
+    /// What `policy` will be once it has taken effect.
+    pub(crate) fn applied_to(&self, policy: &Policy) -> Policy {
+        let mut policy = policy.clone();
+        for setting in &self.settings {
+            policy.set(setting.clone());
+        }
+        policy
     }
 
-    /// How long that may take, where that changes.
-    pub(crate) fn check_timeout(&self) -> Option<Duration> {
+    /// The number of workers, where that changes.
+    pub(crate) fn workers(&self) -> Option<u32> {
         self.settings.iter().find_map(|setting| match setting {
-            Setting::CheckTimeout(timeout) => Some(*timeout),
+            Setting::Workers(workers) => Some(*workers),
             _ => None,
         })
     }
@@ -235,43 +254,14 @@ impl Undo {
 impl Supervisor {
     /// Sets one option. Returns what it was.
     pub(crate) fn set(&mut self, setting: Setting) -> Setting {
-        let policy = &mut self.tables.policy;
-        let recycling = &mut policy.recycling;
         match setting {
-            Setting::Workers(to) => Setting::Workers(self.resize_to(to)),
-            Setting::Seconds(seconds) => Setting::Seconds(replace(&mut policy.seconds, seconds)),
-            Setting::Retries(retries) => Setting::Retries(replace(&mut policy.retries, retries)),
-            Setting::Unacked { max, by_cpus } => {
-                if by_cpus.is_none() {
-                    // Nobody looks at those that start any more.
-                    self.tables.allowance.forget_moment();
-                }
-                let max = replace(&mut policy.unacked_max, max);
-                Setting::Unacked { max, by_cpus: replace(&mut policy.unacked_by_cpus, by_cpus) }
-            }
-            Setting::UpgradeAdditional(max) => {
-                Setting::UpgradeAdditional(replace(&mut policy.upgrade_additional_max, max))
-            }
-            Setting::Grace(grace) => {
-                let before = replace(&mut policy.grace, grace);
-                if let Some(grace) = grace {
-                    self.restart_grace(grace);
-                }
-                Setting::Grace(before)
-            }
-            Setting::DrainWarning(after) => Setting::DrainWarning(replace(&mut policy.drain_warning, after)),
-            Setting::ShrinkGrace(grace) => Setting::ShrinkGrace(replace(&mut policy.shrink_grace, grace)),
-            Setting::MaxAge(age) => Setting::MaxAge(replace(&mut recycling.max_age, age)),
-            Setting::MaxRss(bytes) => Setting::MaxRss(replace(&mut recycling.max_rss_bytes, bytes)),
-            Setting::PingTimeout(timeout) => {
-                Setting::PingTimeout(replace(&mut recycling.ping_timeout, timeout))
-            }
-            Setting::Check(check) => Setting::Check(replace(&mut policy.check, check)),
-            Setting::CheckTimeout(timeout) => {
-                Setting::CheckTimeout(replace(&mut policy.check_timeout, timeout))
-            }
-            Setting::OnEvent(command) => Setting::OnEvent(replace(&mut policy.on_event, command)),
+            Setting::Workers(to) => return Setting::Workers(self.resize_to(to)),
+            // Nobody looks at those that start any more.
+            Setting::Unacked { by_cpus: None, .. } => self.tables.allowance.forget_moment(),
+            Setting::Grace(Some(grace)) => self.restart_grace(grace),
+            _ => {}
         }
+        self.tables.policy.set(setting)
     }
 
     /// The value that is in force of the same option.
@@ -299,6 +289,47 @@ impl Supervisor {
 }
 
 impl Policy {
+    /// Sets one option. Returns what it was.
+    fn set(&mut self, setting: Setting) -> Setting {
+        let recycling = &mut self.recycling;
+        match setting {
+            Setting::Workers(workers) => Setting::Workers(replace(&mut self.workers, workers)),
+            Setting::Seconds(seconds) => Setting::Seconds(replace(&mut self.seconds, seconds)),
+            Setting::Retries(retries) => Setting::Retries(replace(&mut self.retries, retries)),
+            Setting::Unacked { max, by_cpus } => Setting::Unacked {
+                max: replace(&mut self.unacked_max, max),
+                by_cpus: replace(&mut self.unacked_by_cpus, by_cpus),
+            },
+            Setting::UpgradeAdditional(max) => {
+                Setting::UpgradeAdditional(replace(&mut self.upgrade_additional_max, max))
+            }
+            Setting::Grace(grace) => Setting::Grace(replace(&mut self.grace, grace)),
+            Setting::DrainWarning(after) => Setting::DrainWarning(replace(&mut self.drain_warning, after)),
+            Setting::ShrinkGrace(grace) => Setting::ShrinkGrace(replace(&mut self.shrink_grace, grace)),
+            Setting::MaxAge(age) => Setting::MaxAge(replace(&mut recycling.max_age, age)),
+            Setting::MaxRss(bytes) => Setting::MaxRss(replace(&mut recycling.max_rss_bytes, bytes)),
+            Setting::PingTimeout(timeout) => {
+                Setting::PingTimeout(replace(&mut recycling.ping_timeout, timeout))
+            }
+            Setting::Check(check) => Setting::Check(replace(&mut self.check, check)),
+            Setting::CheckTimeout(timeout) => {
+                Setting::CheckTimeout(replace(&mut self.check_timeout, timeout))
+            }
+            Setting::OnEvent(command) => Setting::OnEvent(replace(&mut self.on_event, command)),
+            Setting::Ack(ack) => Setting::Ack(replace(&mut self.ack, ack)),
+            Setting::GracefulSignal(signal) => {
+                Setting::GracefulSignal(replace(&mut self.graceful_signal, signal))
+            }
+            Setting::StopGroup(is_wanted) => Setting::StopGroup(replace(&mut self.stop_group, is_wanted)),
+        }
+    }
+
+    /// The terms of a release that comes now.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms { ack: self.ack, graceful_signal: self.graceful_signal, stop_group: self.stop_group }
+    }
+
     /// Its value of the option that `setting` is about.
     #[must_use]
     pub fn like(&self, setting: &Setting) -> Setting {
@@ -320,6 +351,9 @@ impl Policy {
             Setting::Check(_) => Setting::Check(self.check.clone()),
             Setting::CheckTimeout(_) => Setting::CheckTimeout(self.check_timeout),
             Setting::OnEvent(_) => Setting::OnEvent(self.on_event.clone()),
+            Setting::Ack(_) => Setting::Ack(self.ack),
+            Setting::GracefulSignal(_) => Setting::GracefulSignal(self.graceful_signal),
+            Setting::StopGroup(_) => Setting::StopGroup(self.stop_group),
         }
     }
 }

@@ -83,7 +83,7 @@ impl Queue {
 impl Supervisor {
     /// Begins an upgrade, or says why not.
     pub(crate) fn on_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
-        match self.upgrade_refusal(&plan) {
+        match self.upgrade_refusal() {
             Some(refusal) => self.reply(request, LastReply::Refused(refusal)),
             None => self.prepare(request, plan),
         }
@@ -91,7 +91,7 @@ impl Supervisor {
 
     /// The same, once the upgrades that run and wait have ended.
     pub(crate) fn on_queue_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
-        match (self.upgrade_refusal(&plan), self.ahead()) {
+        match (self.upgrade_refusal(), self.ahead()) {
             (None | Some(Refusal::UpgradeRuns(_) | Refusal::FirstCheckRuns), Some(_))
                 if self.tables.queue.waiting.len() >= WAITING_MAX =>
             {
@@ -108,7 +108,7 @@ impl Supervisor {
 
     /// SIGHUP: an upgrade that is remembered if it cannot begin yet.
     pub(crate) fn on_hangup(&mut self, requester: Requester) {
-        match (self.upgrade_refusal(&UpgradePlan::default()), self.ahead()) {
+        match (self.upgrade_refusal(), self.ahead()) {
             (Some(Refusal::UpgradeRuns(_) | Refusal::FirstCheckRuns), Some(generation)) => {
                 self.tables.queue.hang_up(requester);
                 self.tell_queued(generation, None);
@@ -145,7 +145,7 @@ impl Supervisor {
 
     pub(crate) fn on_upgrade_prepared(&mut self, request: Option<RequestKey>, plan: UpgradePlan) {
         self.tables.queue.prepared();
-        match self.upgrade_refusal(&plan) {
+        match self.upgrade_refusal().or_else(|| self.fleet_refusal(&plan)) {
             Some(refusal) => {
                 self.is_held_for_upgrade = false;
                 self.reply(request, LastReply::Refused(refusal));

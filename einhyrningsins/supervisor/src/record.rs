@@ -90,27 +90,29 @@ impl Supervisor {
         if self.tables.pool.by_pid(pid).is_some() {
             return self.ignore(&Ignored::PidTaken { pid: pid.as_raw() });
         }
-        match self.tables.pool.worker(id).map(|worker| (worker.state, worker.pid)) {
-            Some((State::Spawning, _)) => {
-                let boot = match self.tables.policy.ack {
+        let worker = self.tables.pool.worker(id).map(|worker| (worker.state, worker.pid, worker.generation));
+        match worker {
+            Some((State::Spawning, _, generation)) => {
+                let ack = self.tables.terms(generation).ack;
+                let boot = match ack {
                     AckMode::Timer(after) => Boot::AckedAt(self.now + after),
                     AckMode::Manual(Some(deadline)) => Boot::AckBy(self.now + deadline),
                     AckMode::Manual(None) => Boot::Unlimited,
                 };
                 self.tables.pool.spawned(id, (pid, start_ticks), self.now, boot);
                 self.tell_spawned(id, pid);
-                if self.tables.policy.ack == AckMode::Timer(Duration::ZERO) {
+                if ack == AckMode::Timer(Duration::ZERO) {
                     self.ack(id, AckSource::Timer);
                 }
             }
             // It was asked to stop before it had a pid to send the signal to.
-            Some((State::Draining(drain), None)) => {
+            Some((State::Draining(drain), None, _)) => {
                 let kill_at = self.grace_of(id).map(|grace| self.now + grace);
                 self.tables.pool.spawned_draining(id, (pid, start_ticks), self.now, kill_at);
                 self.tell_spawned(id, pid);
                 self.send_stop(id, drain.signal);
             }
-            Some((state @ (State::Starting(_) | State::Up { .. } | State::Draining(_)), _)) => {
+            Some((state @ (State::Starting(_) | State::Up { .. } | State::Draining(_)), ..)) => {
                 self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: Some(state.name()) });
             }
             None => self.ignore(&Ignored::SpawnAnswered { worker: id.0, state: None }),

@@ -9,6 +9,7 @@ use einhorn_proto::SignalReason;
 use serde::{Deserialize, Serialize};
 
 use super::event::Generation;
+use super::policy::{Policy, Terms};
 use super::signal::Signal;
 
 /// The generations that matter.
@@ -30,6 +31,10 @@ pub(crate) struct Releases {
     /// Labels that clients gave to releases.
     #[serde(default)]
     labels: BTreeMap<Generation, String>,
+    /// What the workers of each generation are held to, once an upgrade may have changed that of the policy. An older master
+    /// changed it for nobody.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    terms: BTreeMap<Generation, Terms>,
 }
 
 impl Releases {
@@ -44,6 +49,7 @@ impl Releases {
             held: BTreeSet::from([first]),
             conventions: BTreeMap::new(),
             labels: BTreeMap::new(),
+            terms: BTreeMap::new(),
         }
     }
 
@@ -132,6 +138,16 @@ impl Releases {
     /// The label of the release of `generation`, if a client gave one.
     pub(crate) fn label(&self, generation: Generation) -> Option<&String> {
         self.labels.get(&generation)
+    }
+
+    /// What the workers of `generation` are held to.
+    pub(crate) fn terms(&self, generation: Generation, policy: &Policy) -> Terms {
+        self.terms.get(&generation).copied().unwrap_or_else(|| policy.terms())
+    }
+
+    /// Notes the terms of every generation that there may be a worker of.
+    pub(crate) fn set_terms(&mut self, terms: BTreeMap<Generation, Terms>) {
+        self.terms = terms;
     }
 
     /// Names the releases that are neither in `used` nor kept here, and forgets them.

@@ -203,8 +203,23 @@ impl World {
 
     /// What an upgrade changes: mostly nothing. Which workers may start at a time, the onlooker knows from commands alone.
     fn settings(&mut self) -> Vec<Setting> {
-        let change = (self.dice.u32(..4) == 0).then(|| self.change());
+        let change = match self.dice.u32(..8) {
+            0 | 1 => Some(self.change()),
+            2 => Some(self.other_terms()),
+            _ => None,
+        };
         change.into_iter().filter(|setting| !matches!(setting, Setting::Unacked { .. })).collect()
+    }
+
+    /// No client can change these.
+    fn other_terms(&mut self) -> Setting {
+        match self.dice.u32(..5) {
+            0 => Setting::Ack(AckMode::Manual(None)),
+            1 => Setting::Ack(AckMode::Manual(Some(Duration::from_millis(self.dice.u64(1..3000))))),
+            2 => Setting::Ack(AckMode::Timer(Duration::from_millis(self.dice.u64(0..500)))),
+            3 => Setting::GracefulSignal(self.dice.bool().then_some(Signal::SIGHUP)),
+            _ => Setting::StopGroup(self.dice.bool()),
+        }
     }
 
     fn change(&mut self) -> Setting {

@@ -278,7 +278,7 @@ impl Supervisor {
     /// What decides how `worker` is asked to stop.
     pub(crate) fn convention(&self, worker: &Worker) -> Convention {
         let of_release = self.tables.releases.conventions(worker.generation).last();
-        match self.tables.policy.graceful_signal {
+        match self.tables.terms(worker.generation).graceful_signal {
             Some(signal) => Convention::Set(signal),
             None if worker.speaks_einhorn => Convention::Einhorn,
             None if worker.acked_at.is_some() => Convention::Acked,

@@ -13,7 +13,7 @@ use super::event::{Generation, JobId};
 use super::leftovers::Leftovers;
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Stage};
-use super::policy::Policy;
+use super::policy::{Policy, Terms};
 use super::pool::Pool;
 use super::queue::Queue;
 use super::recycling::Recycling;
@@ -112,6 +112,19 @@ impl Tables {
     pub(crate) fn is_busy(&self) -> bool {
         let is_resolving = self.plan.rollout().is_some_and(|rollout| *rollout.stage() == Stage::Resolving);
         is_resolving || !self.pool.unspawned.is_empty()
+    }
+
+    /// What the workers of `generation` are held to.
+    pub(crate) fn terms(&self, generation: Generation) -> Terms {
+        self.releases.terms(generation, &self.policy)
+    }
+
+    /// A new generation has these terms. The others keep theirs, as long as something is there of them.
+    pub(crate) fn add_terms(&mut self, generation: Generation, terms: Terms) {
+        let workers = self.pool.workers().map(|worker| worker.generation);
+        let known = self.releases.held().chain(workers).chain(self.leftovers.generations());
+        let known: BTreeMap<_, _> = known.map(|known| (known, self.terms(known))).collect();
+        self.releases.set_terms(known.into_iter().chain([(generation, terms)]).collect());
     }
 
     /// The number of workers asked for.

@@ -22,6 +22,7 @@ use super::event::{Action, Generation, JobId, JobOutcome, Subject, WorkerId, sho
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Rollout};
 use super::policy::{AckMode, Check};
+use super::tables::Tables;
 use super::worker::Process;
 
 /// How long a trial worker has to stop before SIGKILL, unless the policy gives less. Source: this program;
@@ -113,10 +114,13 @@ impl Supervisor {
     /// A release is there whose workers are to be checked before they replace others.
     pub(crate) fn begin_trial(&mut self, generation: Generation, command: String) {
         self.is_held_for_upgrade = false;
-        let rollout = self.tables.plan.rollout();
-        let timeout = rollout.and_then(|rollout| rollout.options().check_timeout());
-        let check = Check { command, timeout: timeout.unwrap_or(self.tables.policy.check_timeout) };
-        self.tables.trial = Some(Trial::new(generation, check, self.tables.policy.ack, self.now));
+        let Tables { plan, policy, .. } = &self.tables;
+        let timeout = match plan.rollout() {
+            Some(rollout) => rollout.options().applied_to(policy).check_timeout,
+            None => policy.check_timeout,
+        };
+        let (check, terms) = (Check { command, timeout }, self.tables.terms(generation));
+        self.tables.trial = Some(Trial::new(generation, check, terms.ack, self.now));
         if let Some(rollout) = self.tables.plan.rollout_mut() {
             rollout.try_first(self.now);
         }

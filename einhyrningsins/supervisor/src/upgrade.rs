@@ -18,26 +18,30 @@ use super::aftermath::Ended;
 use super::event::{Action, Generation, RequestKey, RolloutRecord, SlotNumber, UpgradePlan};
 use super::moment::{Moment, milliseconds};
 use super::plan::{Plan, Rollout, Stage};
-use super::policy::{OptionsChange, Policy};
+use super::policy::OptionsChange;
 use super::slot::{Attempts, Holder};
 use super::tables::count;
 use super::worker::{Drain, Worker};
 
 impl Supervisor {
-    /// Why an upgrade by this plan cannot begin now.
-    pub(crate) fn upgrade_refusal(&self, plan: &UpgradePlan) -> Option<Refusal> {
-        let Policy { upgrade_additional_max, upgrade_restarts, .. } = self.tables.policy;
-        let wanted = self.tables.wanted();
+    /// Why no upgrade can begin now.
+    pub(crate) fn upgrade_refusal(&self) -> Option<Refusal> {
         if !self.tables.plan.is_running() {
             return Some(Refusal::Stopping);
         }
         if self.tables.is_first_tried() {
             return Some(Refusal::FirstCheckRuns);
         }
-        if let Some(additional_max) = upgrade_additional_max.filter(|max| plan.is_fleet && *max < wanted) {
-            return Some(Refusal::FleetTooLarge { wanted, additional_max });
-        }
-        self.running_upgrade().filter(|_| !upgrade_restarts).map(Refusal::UpgradeRuns)
+        self.running_upgrade().filter(|_| !self.tables.policy.upgrade_restarts).map(Refusal::UpgradeRuns)
+    }
+
+    /// Why a fleet cannot begin with the options that it brings: for each slot that stays, a worker more lives.
+    pub(crate) fn fleet_refusal(&self, plan: &UpgradePlan) -> Option<Refusal> {
+        let wanted = self.tables.wanted();
+        let wanted = plan.options.workers().map_or(wanted, |workers| workers.min(wanted));
+        let max = plan.options.applied_to(&self.tables.policy).upgrade_additional_max;
+        let additional_max = max.filter(|max| plan.is_fleet && *max < wanted)?;
+        Some(Refusal::FleetTooLarge { wanted, additional_max })
     }
 
     /// The upgrade that runs, or that the shell prepares.
@@ -49,18 +53,19 @@ impl Supervisor {
     pub(crate) fn begin_upgrade(&mut self, plan: UpgradePlan, request: Option<RequestKey>) {
         let generation = self.tables.releases.next();
         let from = self.tables.releases.serving();
+        // Of the one that it supersedes.
+        self.end_trial();
+        let mut old = self.tables.plan.take_rollout();
+        self.undo(old.as_mut().map(Rollout::take_undo).unwrap_or_default());
+        let policy = plan.options.applied_to(&self.tables.policy);
+        self.tables.add_terms(generation, policy.terms());
         let rollout = Rollout::new(RolloutKind::Upgrade, generation, from, plan.requester.clone());
-        let rollout = rollout.planned(&plan, &self.tables.policy);
+        let rollout = rollout.planned(&plan, &policy);
         if let Some(label) = plan.label {
             self.tables.releases.set_label(generation, label);
         }
-        // Of the one that it supersedes.
-        self.end_trial();
-        let mut rollout = match self.tables.plan.take_rollout() {
-            Some(mut old) => {
-                self.undo(old.take_undo());
-                self.supersede(old, rollout)
-            }
+        let mut rollout = match old {
+            Some(old) => self.supersede(old, rollout),
             None => rollout,
         };
         rollout.join(request, Outcome::Done);

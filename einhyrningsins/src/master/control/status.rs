@@ -47,7 +47,7 @@ impl Control {
                 starting: pool.starting,
                 draining: pool.draining,
                 max_rss: view.core.policy().recycling.max_rss_bytes,
-                ack_mode: Some(view.core.policy().ack.in_words().0.to_owned()),
+                ack_mode: Some(view.core.terms(pool.generation).ack.in_words().0.to_owned()),
             },
             listeners: view.listeners.statuses(),
             slots: pool.slots,

@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{MasterState, Notice, UpgradeStage};
-use einhyrningsins_supervisor::{AckMode, Policy, Summary, Supervisor};
+use einhyrningsins_supervisor::{AckMode, Generation, Summary, Supervisor};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -178,7 +178,7 @@ impl Service {
         }
         let now = Instant::now();
         let pool = core.summary(forms::now());
-        let is_bounded = is_replacing || is_bounded(&pool, core.policy());
+        let is_bounded = is_replacing || is_bounded(&pool, core);
         self.tell(now, &Condition { pool, is_replacing, is_bounded }, log);
     }
 
@@ -296,8 +296,10 @@ impl Part for Service {
 }
 
 /// Whether an option limits the present phase.
-fn is_bounded(pool: &Summary, policy: &Policy) -> bool {
-    let is_patient = policy.ack == AckMode::Manual(None);
+fn is_bounded(pool: &Summary, core: &Supervisor) -> bool {
+    let policy = core.policy();
+    let coming = pool.upgrade.as_ref().map_or(pool.generation, |upgrade| Generation(upgrade.generation));
+    let is_patient = core.terms(coming).ack == AckMode::Manual(None);
     match (pool.state, &pool.upgrade) {
         (MasterState::Stopping, _) => policy.grace.is_some(),
         (_, Some(upgrade)) if upgrade.stage == UpgradeStage::Soaking => upgrade.soak_left_ms.is_some(),

@@ -212,6 +212,25 @@ impl<'a> Writer<'a> {
             self.small(list.len());
             list.into_iter().for_each(|generation| self.generation(generation));
         }
+        let Tables { policy, .. } = &self.supervisor.tables;
+        self.terms(policy.terms());
+        for generation in self.generations.clone() {
+            self.terms(self.supervisor.terms(generation));
+        }
+    }
+
+    /// One byte for most worlds: those in which nobody has changed anything.
+    fn terms(&mut self, terms: Terms) {
+        let first = self.world.first_terms;
+        if terms == first {
+            return self.small(0);
+        }
+        self.small(1 + usize::from(terms.stop_group));
+        self.small(terms.graceful_signal.map_or(0, |signal| 1 + signal as usize));
+        match terms.ack {
+            AckMode::Timer(after) => self.time(after),
+            AckMode::Manual(deadline) => self.time(deadline.unwrap_or(NO_END) + NO_END),
+        }
     }
 
     fn recycling(&mut self) {
@@ -323,8 +342,13 @@ impl<'a> Writer<'a> {
         self.small(rollout.undo().len());
         for undo in rollout.undo() {
             // Others are not in the model's plans.
-            if let Setting::Workers(before) = undo.before() {
-                self.small(*before as usize);
+            match undo.before() {
+                Setting::Workers(before) => self.small(*before as usize),
+                Setting::Ack(ack) => self.terms(Terms { ack: *ack, ..self.world.first_terms }),
+                Setting::GracefulSignal(graceful_signal) => {
+                    self.terms(Terms { graceful_signal: *graceful_signal, ..self.world.first_terms });
+                }
+                _ => {}
             }
         }
         self.generation(rollout.from());

@@ -296,6 +296,25 @@ fn upgrades_that_change_the_number_of_workers_hold() {
     }));
 }
 
+/// An upgrade that changes how workers say that they are up, and how they are asked to stop.
+fn other_terms() -> PoolCommand {
+    let settings =
+        vec![Setting::Ack(AckMode::Timer(SECOND / 2)), Setting::GracefulSignal(Some(Signal::SIGQUIT))];
+    let options = OptionsChange { settings, changes: Vec::new() };
+    PoolCommand::Upgrade(UpgradePlan { options, ..PLAN })
+}
+
+#[test]
+fn upgrades_that_change_the_terms_of_workers_hold() {
+    check(sizes(|workers| {
+        let mut scope = Scope::steady("terms", workers);
+        scope.commands = vec![other_terms(), PoolCommand::Abort, PoolCommand::Rollback];
+        let upgrades = if workers < 3 { 2 } else { 1 };
+        scope.means = Means { deaths: 1, upgrades, turns: few(workers), ..Means::default() };
+        scope
+    }));
+}
+
 #[test]
 fn shrinking_with_a_grace_holds() {
     check(sizes(|workers| {

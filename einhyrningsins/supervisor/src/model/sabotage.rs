@@ -4,6 +4,8 @@
 //! and cheats in between: with an event before it is noted, a step before or after it is taken, a bound, or an action
 //! that goes out.
 
+use std::collections::BTreeMap;
+
 use super::super::rules::{Fate, Step};
 use super::search::explore;
 use super::*;
@@ -70,6 +72,8 @@ pub(super) enum Sabotage {
     LetCheckRun,
     /// The end of a check changes nothing.
     ForgetCheck,
+    /// What an upgrade changes of the terms holds for the workers of every release.
+    ForgetTerms,
 }
 
 /// Far beyond every wait of the model.
@@ -94,7 +98,7 @@ impl Sabotage {
             *report = Report::StopSent { signal, reason: SignalReason::Set, ending: DrainEnding::Own };
         }
         if self == Self::ForgetHangup
-            && supervisor.upgrade_refusal(&UpgradePlan::default()).is_some()
+            && supervisor.upgrade_refusal().is_some()
             && let Event::Command { command: command @ PoolCommand::Hangup, .. } = &mut event
         {
             *command = PoolCommand::Signal(Vec::new());
@@ -138,6 +142,9 @@ impl Sabotage {
             self.take(supervisor, step);
         }
         self.change_bounds(supervisor, -1);
+        if self == Self::ForgetTerms {
+            supervisor.tables.releases.set_terms(BTreeMap::new());
+        }
         supervisor.check_invariants(before);
         let mut actions = supervisor.take_actions();
         actions.extend(extra);
@@ -458,6 +465,14 @@ fn a_check_that_outlives_its_upgrade_is_found() {
         scope.means.upgrades = 2;
         scope
     });
+}
+
+#[test]
+fn terms_of_another_release_are_found() {
+    let means = Means { upgrades: 1, turns: 1, ..Means::default() };
+    let commands = vec![other_terms(), PoolCommand::Rollback];
+    let scope = Scope { commands, means, ..Scope::steady("sabotage", 1) };
+    find(Sabotage::ForgetTerms, "the terms of", &scope);
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub(super) struct World {
     pub(super) means: Means,
     pids: i32,
     requests: u64,
+    /// What workers are held to before any upgrade.
+    pub(super) first_terms: Terms,
     sabotage: Option<Sabotage>,
 }
 
@@ -84,6 +86,7 @@ impl World {
             means: Means::default(),
             pids: 100,
             requests: 0,
+            first_terms: scope.policy.terms(),
             sabotage: None,
         };
         world.feed(Event::Started);

@@ -8,7 +8,8 @@ pub(super) fn rule(view: &View<'_>) -> Option<Step> {
     let Tables { pool, leftovers, .. } = view.tables;
     match view.tables.plan {
         Plan::Stopping { .. } => {
-            let waits_for_groups = view.tables.policy.stop_group && leftovers.has_groups();
+            let waits_for_groups =
+                leftovers.has_groups(|generation| view.tables.terms(generation).stop_group);
             if !pool.is_left_alone() || waits_for_groups {
                 return None;
             }

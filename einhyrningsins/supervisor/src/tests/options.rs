@@ -95,6 +95,70 @@ fn what_somebody_has_set_since_stays_in_a_rollback() {
 }
 
 #[test]
+fn each_release_keeps_the_terms_that_it_came_with() {
+    const QUIT: Signal = Signal::SIGQUIT;
+    let mut play = Play::steady(Policy { ack: AckMode::Manual(Some(9 * SECOND)), ..plain_policy(1) });
+    let (before, old) = (play.supervisor.policy().terms(), Generation(1));
+    let settings = vec![
+        Setting::Ack(AckMode::Timer(SECOND)),
+        Setting::GracefulSignal(Some(QUIT)),
+        Setting::StopGroup(true),
+    ];
+    let after = Terms { ack: AckMode::Timer(SECOND), graceful_signal: Some(QUIT), stop_group: true };
+    let terms = |play: &Play, generation| play.supervisor.terms(Generation(generation));
+
+    // An upgrade that is aborted leaves nothing to the next.
+    play.command(PoolCommand::Upgrade(upgrade(settings.clone())));
+    assert_eq!((terms(&play, 1), terms(&play, 2)), (before, after));
+    play.command(PoolCommand::Abort);
+    assert_eq!(play.supervisor.policy().terms(), before);
+    play.take_spawned();
+
+    // One that is done gives them to the releases that follow, too.
+    play.command(PoolCommand::Upgrade(upgrade(settings)));
+    assert_eq!(play.take_spawned().len(), 1);
+    play.advance(SECOND);
+    assert_eq!(play.reports.last().unwrap().outcome, Outcome::Done, "it is up after a second");
+    assert_eq!(play.supervisor.policy().terms(), after);
+    assert_eq!((play.supervisor.terms(old), terms(&play, 3)), (before, after));
+
+    // A rollback brings back those of the previous release.
+    play.command(PoolCommand::Rollback);
+    let pid = play.take_spawned()[0];
+    play.advance(2 * SECOND);
+    assert_eq!(play.snapshot().up, 1, "the one before serves: the other has not acked");
+    play.ack(pid);
+    assert_eq!(play.reports.last().unwrap().outcome, Outcome::Done);
+    assert_eq!(play.supervisor.policy().terms(), after);
+    play.command(PoolCommand::Upgrade(UpgradePlan::default()));
+    assert_eq!(terms(&play, 4), after);
+}
+
+#[test]
+fn a_fleet_is_judged_by_the_options_that_it_brings() {
+    let fleet = |settings| UpgradePlan { is_fleet: true, ..upgrade(settings) };
+    for (additional, settings, begins) in [
+        (1, vec![], false),
+        (1, vec![Setting::UpgradeAdditional(Some(3))], true),
+        (3, vec![Setting::UpgradeAdditional(Some(2))], false),
+        (1, vec![Setting::Workers(1)], true),
+        (3, vec![Setting::Workers(5)], true),
+        (2, vec![Setting::Workers(5)], false),
+    ] {
+        let policy = Policy { upgrade_additional_max: Some(additional), ..plain_policy(3) };
+        let mut play = Play::steady(policy);
+        play.command(PoolCommand::Upgrade(fleet(settings.clone())));
+        let is_begun = play.supervisor.tables.plan.rollout().is_some();
+        assert_eq!(is_begun, begins, "{additional} {settings:?}");
+        if begins {
+            play.take_signals().into_iter().for_each(|(pid, _)| play.exit(pid));
+            ack_all(&mut play);
+            assert_eq!(play.reports[0].outcome, Outcome::Done, "{additional} {settings:?}");
+        }
+    }
+}
+
+#[test]
 fn a_new_check_is_that_of_the_upgrade_which_brings_it() {
     let mut play = Play::steady(plain_policy(1));
     let settings = vec![Setting::Check(Some("check".into())), Setting::CheckTimeout(4 * SECOND)];
