@@ -88,6 +88,9 @@ pub struct Counts {
     pub starting: u32,
     /// Draining workers of any generation.
     pub draining: u32,
+    /// How long a worker may take until it acks, in milliseconds; `None` without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack_within_ms: Option<u64>,
 }
 
 /// How a rollout ended.

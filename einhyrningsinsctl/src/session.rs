@@ -66,7 +66,23 @@ impl Session {
         timeout: Option<Duration>,
         on_progress: &mut dyn FnMut(&Reply) -> Result<(), Error>,
     ) -> Result<Reply, Error> {
-        self.converse(ask, timeout, &mut |reply| on_progress(reply).map(|()| Next::Reply))
+        self.converse(ask, timeout, None, &mut |reply| {
+            reply.map_or(Ok(()), &mut *on_progress).map(|()| Next::Reply)
+        })
+    }
+
+    /// As [`Self::request`]; `on_progress` is also called, without a reply, each time that none has come for `every`.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub(crate) fn request_with_ticks(
+        &mut self,
+        ask: &dyn Ask,
+        timeout: Option<Duration>,
+        every: Duration,
+        on_progress: &mut dyn FnMut(Option<&Reply>) -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        self.converse(ask, timeout, Some(every), &mut |reply| on_progress(reply).map(|()| Next::Reply))
     }
 
     /// Sends `ask` and returns the first reply, last or not. If more would follow, it closes the connection.
@@ -74,7 +90,7 @@ impl Session {
     /// # Errors
     /// As [`Self::request`].
     pub(crate) fn begin_request(&mut self, ask: &dyn Ask, timeout: Option<Duration>) -> Result<Reply, Error> {
-        self.converse(ask, timeout, &mut |_| Ok(Next::Leave))
+        self.converse(ask, timeout, None, &mut |_| Ok(Next::Leave))
     }
 
     /// Waits until the master that answered `ask` has closed the connection, as it does when it exits.
@@ -101,13 +117,14 @@ impl Session {
         &mut self,
         ask: &dyn Ask,
         timeout: Option<Duration>,
+        every: Option<Duration>,
         on_progress: &mut OnProgress<'_>,
     ) -> Result<Reply, Error> {
         let timeout = timeout.or_else(|| ask.patience());
         let interrupts = Interrupts::watch().map_err(Error::Watch)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let wait = Wait { deadline, interrupts: &interrupts };
-        match self.exchange(ask, &wait, on_progress) {
+        match self.exchange(ask, &wait, every, on_progress) {
             Ok((connection, reply)) => {
                 self.connection = Some(connection).filter(|_| !reply.wait);
                 Ok(reply)
@@ -123,12 +140,22 @@ impl Session {
         &mut self,
         ask: &dyn Ask,
         wait: &Wait<'_>,
+        every: Option<Duration>,
         on_progress: &mut OnProgress<'_>,
     ) -> Result<(Connection, Reply), Failure> {
         let (mut connection, id) = self.begin(ask, wait)?;
         loop {
-            let reply = connection.next_reply(&id, wait)?;
-            if !reply.wait || on_progress(&reply).map_err(Failure::Told)? == Next::Leave {
+            let tick = every.and_then(|every| Instant::now().checked_add(every));
+            let tick = tick.filter(|tick| wait.deadline.is_none_or(|deadline| *tick < deadline));
+            let slice = Wait { deadline: tick.or(wait.deadline), interrupts: wait.interrupts };
+            let reply = match connection.next_reply(&id, &slice) {
+                Err(Fault::Ended(Ended::Deadline)) if tick.is_some() => None,
+                reply => Some(reply?),
+            };
+            let is_last = reply.as_ref().is_some_and(|reply| !reply.wait);
+            let next =
+                if is_last { Next::Leave } else { on_progress(reply.as_ref()).map_err(Failure::Told)? };
+            if let (Next::Leave, Some(reply)) = (next, reply) {
                 return Ok((connection, reply));
             }
         }
@@ -188,8 +215,8 @@ impl Session {
     }
 }
 
-/// Handles a reply that is not the last.
-type OnProgress<'a> = dyn FnMut(&Reply) -> Result<Next, Error> + 'a;
+/// Handles a reply that is not the last, or that none has come for a while.
+type OnProgress<'a> = dyn FnMut(Option<&Reply>) -> Result<Next, Error> + 'a;
 
 /// What to do after a reply that is not the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

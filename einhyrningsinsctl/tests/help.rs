@@ -355,6 +355,9 @@ fn of_upgrade() {
 
           --no-wait
               Return as soon as the master has begun, or has put the upgrade in line
+
+          --quiet
+              Show no progress, only how it ended
     "#);
 }
 
@@ -370,6 +373,9 @@ fn of_upgrade_fleet() {
     Options:
           --no-wait
               Return as soon as the master has begun, or has put the upgrade in line
+
+          --quiet
+              Show no progress, only how it ended
     "#);
 }
 
@@ -385,6 +391,9 @@ fn of_upgrade_continue() {
     Options:
           --no-wait
               Return as soon as the master has begun, or has put the upgrade in line
+
+          --quiet
+              Show no progress, only how it ended
     "#);
 }
 
@@ -400,6 +409,9 @@ fn of_upgrade_abort() {
     Options:
           --no-wait
               Return as soon as the master has begun, or has put the upgrade in line
+
+          --quiet
+              Show no progress, only how it ended
     "#);
 }
 
@@ -415,6 +427,9 @@ fn of_upgrade_follow() {
     Options:
           --no-wait
               Return as soon as the master has begun, or has put the upgrade in line
+
+          --quiet
+              Show no progress, only how it ended
     "#);
 }
 
@@ -432,6 +447,9 @@ fn of_rollback() {
     Options:
           --no-wait
               Return as soon as the master has begun, or has put the upgrade in line
+
+          --quiet
+              Show no progress, only how it ended
     "#);
 }
 

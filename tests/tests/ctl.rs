@@ -22,6 +22,7 @@ tests::trials! {
     exit_code_3_when_there_is_no_master,
     exit_code_4_when_the_answer_does_not_come,
     each_ack_of_an_upgrade_or_a_rollback_is_counted,
+    an_upgrade_of_a_large_pool_has_a_line_for_ten_acks_in_a_pipe,
     json_is_the_data_on_one_line,
     a_script_stops_at_the_first_command_that_fails,
     the_prompt_works_through_a_pipe,
@@ -137,6 +138,23 @@ fn each_ack_of_an_upgrade_or_a_rollback_is_counted() {
             assert!(total.ends_with(expected), "{total} does not end with \"{expected}\": {told}");
         }
     }
+}
+
+fn an_upgrade_of_a_large_pool_has_a_line_for_ten_acks_in_a_pipe() {
+    let master = Master::builder().workers(40).program([binaries::worker("tiny")]).start();
+    let told = master.ctl(["upgrade"]);
+    told.assert_code(0);
+    let steps: Vec<_> = told.stdout.lines().filter(|line| line.starts_with("generation 2: ")).collect();
+    let done: Vec<_> = steps
+        .iter()
+        .filter_map(|line| line.split(": ").nth(1)?.split('/').next()?.parse::<u32>().ok())
+        .collect();
+    assert!(done.ends_with(&[40]) && [10, 20, 30].iter().all(|ten| done.contains(ten)), "{told}");
+    assert!(told.stdout.lines().count() <= 12, "{told}");
+    let quiet = master.ctl(["upgrade", "--quiet"]);
+    quiet.assert_code(0);
+    assert_eq!(quiet.stdout.lines().count(), 1, "{quiet}");
+    assert!(quiet.stdout.contains("generation 3"), "{quiet}");
 }
 
 fn json_is_the_data_on_one_line() {

@@ -117,6 +117,14 @@ pub enum AckMode {
 }
 
 impl AckMode {
+    /// How long a worker takes at most until it is up, or is lost; `None` if there is no limit.
+    pub(crate) fn within(self) -> Option<Duration> {
+        match self {
+            Self::Timer(after) => Some(after),
+            Self::Manual(deadline) => deadline,
+        }
+    }
+
     /// The mode as `--ack-mode` has it, and its time in seconds.
     #[must_use]
     pub fn in_words(self) -> (&'static str, Option<f64>) {

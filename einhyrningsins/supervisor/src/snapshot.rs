@@ -260,6 +260,7 @@ impl Supervisor {
             wanted: self.tables.wanted(),
             starting: count(pool.unacked_of(rollout.target())),
             draining: count(pool.draining()),
+            ack_within_ms: self.tables.policy.ack.within().map(milliseconds),
         })
     }
 

@@ -1,14 +1,14 @@
 //! `upgrade` and the other commands about rollouts: shows progress and the outcome.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, FromArgMatches};
 use einhorn_proto::{
-    self as proto, CommandInfo, Notice, Outcome, Progress, Severity, UpgradeReport, WORKERS_MAX, parse_label,
-    parse_seconds_above_zero, visible_line,
+    self as proto, CommandInfo, Counts, Notice, Outcome, Progress, Severity, UpgradeReport, UpgradeStage,
+    WORKERS_MAX, parse_label, parse_seconds_above_zero, visible_line,
 };
 
-use super::bar::bar;
+use super::bar::{Course, bar, in_words};
 use super::{Context, Reader, Typed, plain, typed};
 use crate::connection::Reply;
 use crate::error::Error;
@@ -25,6 +25,14 @@ const ROLLBACK_DETAILS: &str = "\
 Aborts a running upgrade, as \"upgrade --abort\" does. After an upgrade, replaces every worker again, with the \
 previous release, which is kept until the next upgrade begins. Exit code 0 only if every worker runs that release \
 again and takes traffic.";
+
+/// How often the bar is drawn where nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A pool of more slots has no line for each step in a pipe, but one for so many acks, or for a twentieth of all.
+const STEPS_EACH: u32 = 20;
+const STEPS_TOGETHER: u32 = 10;
+const LINES_MAX: u32 = 20;
 
 /// How to upgrade; or what to do with the running upgrade, which excludes all of that.
 #[derive(Debug, clap::Args)]
@@ -116,6 +124,10 @@ struct Leave {
     /// Return as soon as the master has begun, or has put the upgrade in line
     #[arg(long)]
     no_wait: bool,
+
+    /// Show no progress, only how it ended
+    #[arg(long, conflicts_with = "no_wait")]
+    quiet: bool,
 }
 
 impl Typed for Args {
@@ -186,7 +198,14 @@ impl Typed for Rollout {
 }
 
 fn run(context: &mut Context<'_>, request: &proto::Command, leave: &Leave) -> Result<(), Error> {
-    if leave.no_wait { begin(context, request) } else { follow(context, request) }
+    match leave {
+        Leave { no_wait: true, .. } => begin(context, request),
+        Leave { quiet: true, .. } => {
+            let reply = context.session.request(request, context.answer.timeout, &mut |_| Ok(()))?;
+            show_end(context, reply, request)
+        }
+        _ => follow(context, request),
+    }
 }
 
 /// Shows a bar and problems on a terminal, every step on a line of its own elsewhere; then the outcome.
@@ -194,8 +213,18 @@ fn follow(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Err
     if context.answer.json {
         return context.print(request);
     }
-    let mut display = Display { output: context.output, shown: String::new() };
-    let reply = context.session.request(request, context.answer.timeout, &mut |reply| display.step(reply));
+    let mut display = Display::new(context.output);
+    let every = if context.output.is_terminal() { TICK } else { Duration::MAX };
+    let reply =
+        context.session.request_with_ticks(
+            request,
+            context.answer.timeout,
+            every,
+            &mut |reply| match reply {
+                Some(reply) => display.step(reply),
+                None => display.tick(),
+            },
+        );
     let cleared = display.clear();
     let reply = reply?;
     cleared?;
@@ -274,17 +303,57 @@ struct Display<'a> {
     output: &'a Output,
     /// The live line: the bar, or, with a master that sends no counts, the last message.
     shown: String,
+    course: Course,
+    /// The last counts, which the bar is drawn from.
+    counts: Option<Counts>,
+    /// How many slots were done at the last line in a pipe, if that has one for several.
+    told: Option<(UpgradeStage, u32)>,
 }
 
-impl Display<'_> {
+impl<'a> Display<'a> {
+    fn new(output: &'a Output) -> Self {
+        Self { output, shown: String::new(), course: Course::begin(Instant::now()), counts: None, told: None }
+    }
+
+    /// Draws the bar again, because time has passed.
+    fn tick(&mut self) -> Result<(), Error> {
+        match (self.counts, self.output.width()) {
+            // Text in the last column would wrap on some terminals.
+            (Some(counts), Some(columns)) => {
+                self.draw(&bar(&counts, &self.course, Instant::now(), columns.saturating_sub(1)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a line for each step of a small pool. Of a large one, each step that is a problem or a turn has a line, and so have
+    /// several acks together.
+    fn in_pipe(&mut self, reply: &Reply, progress: Option<&Progress>) -> Result<(), Error> {
+        let Some(Progress { notice, counts }) = progress else { return self.output.text(&reply.message) };
+        // Old workers may end when no rollout runs any more.
+        self.counts = counts.or(self.counts);
+        let Some(counts) = self.counts else { return self.output.text(&reply.message) };
+        if counts.wanted <= STEPS_EACH || lasting(notice).is_some() {
+            return self.output.text(&with_total(&reply.message, progress));
+        }
+        let group = STEPS_TOGETHER.max(counts.wanted / LINES_MAX);
+        let told = (counts.stage, counts.done / group);
+        let is_all = counts.done == counts.wanted && matches!(notice, Notice::Acked { .. });
+        if self.told == Some(told) && !is_all {
+            return Ok(());
+        }
+        self.told = Some(told);
+        self.output.text(&in_words(&counts))
+    }
+
     fn step(&mut self, reply: &Reply) -> Result<(), Error> {
         let progress = reply.data.as_deref().and_then(typed::<Progress>);
-        let Some(columns) = self.output.width() else {
-            return self.output.text(&with_total(&reply.message, progress.as_ref()));
-        };
+        let Some(columns) = self.output.width() else { return self.in_pipe(reply, progress.as_ref()) };
         let Some(Progress { notice, counts }) = progress else {
             return self.line(&reply.message, Style::Plain);
         };
+        self.course.note(Instant::now(), &notice);
+        self.counts = counts;
         let style = lasting(&notice);
         if let Some(style) = style {
             self.line(&reply.message, style)?;
@@ -292,7 +361,7 @@ impl Display<'_> {
         // Text in the last column would wrap on some terminals.
         let columns = columns.saturating_sub(1);
         match counts {
-            Some(counts) => self.draw(&bar(&counts, columns)),
+            Some(_) => self.tick(),
             None if style.is_none() => self.draw(&cut(&visible_line(&reply.message), columns)),
             None => Ok(()),
         }
