@@ -69,6 +69,26 @@ pub struct ReleaseOptions {
     pub directory_given: bool,
 }
 
+/// What parts of the master hold of the options that an upgrade changes. The core holds the others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PartOptions {
+    pub release: ReleaseOptions,
+    pub handover: HandoverSettings,
+    /// The file of `--history`, absolute.
+    pub history: Option<String>,
+    pub syslog: bool,
+    /// Where the lines about that have changed.
+    pub verbosity: Option<VerbosityChange>,
+}
+
+/// A change of the verbosity, which clients may change, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerbosityChange {
+    pub to: Severity,
+    /// What it must be for that: an undo leaves alone what somebody has set since.
+    pub from: Option<Severity>,
+}
+
 /// How the master was called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
@@ -199,7 +219,7 @@ impl Config {
     pub fn new(line: CommandLine, argv: Vec<OsString>) -> anyhow::Result<Self> {
         let start = start_directory()?;
         let policy = policy(&line);
-        let release = ReleaseOptions::new(&line, &start)?;
+        let PartOptions { release, handover, history, syslog, .. } = PartOptions::new(&line, &start)?;
         let args = line.args;
         let family = match (args.ipv4_only, args.ipv6_only) {
             (true, _) => Family::V4,
@@ -216,11 +236,11 @@ impl Config {
             log: LogConfig {
                 verbosity: line.verbosity,
                 format: line.log_format,
-                syslog: args.syslog,
+                syslog,
                 file: args.log_file.map(|path| start.join(path)),
                 has_colours: line.has_colours,
             },
-            history: line.reports.history.map(|path| history_file(&start, &path)).transpose()?,
+            history,
             keep_fds: args.keep_fd,
             pass_fds: args.pass_fd,
             notify_mode: args.notify_mode,
@@ -234,10 +254,7 @@ impl Config {
                 lockfile: line.lockfile.map(|path| start.join(path)),
             },
             nice: args.nice.and_then(|nice| nice.master),
-            handover: HandoverSettings {
-                as_command: args.handover.reexec_as.map(|CommandWords(words)| words),
-                check_timeout: args.handover.reexec_timeout,
-            },
+            handover,
             dialect: line.dialect,
             dry_run: line.dry_run,
             identity: Identity { argv, start_directory: start, directory_given: release.directory_given },
@@ -247,12 +264,33 @@ impl Config {
     }
 }
 
-impl ReleaseOptions {
+impl PartOptions {
     /// Those of a command line. A relative path starts at `start`.
     ///
     /// # Errors
     /// If options do not go together, or with this system.
     pub(crate) fn new(line: &CommandLine, start: &Path) -> anyhow::Result<Self> {
+        let args = &line.args;
+        let command = args.handover.reexec_as.as_ref();
+        Ok(Self {
+            release: ReleaseOptions::new(line, start)?,
+            handover: HandoverSettings {
+                as_command: command.map(|CommandWords(words)| words.clone()),
+                check_timeout: args.handover.reexec_timeout,
+            },
+            history: line.reports.history.as_ref().map(|path| history_file(start, path)).transpose()?,
+            syslog: args.syslog,
+            verbosity: None,
+        })
+    }
+}
+
+impl ReleaseOptions {
+    /// Those of a command line. A relative path starts at `start`.
+    ///
+    /// # Errors
+    /// If options do not go together, or with this system.
+    fn new(line: &CommandLine, start: &Path) -> anyhow::Result<Self> {
         let args = &line.args;
         let directory = args.chdir.as_ref().map_or(start.to_owned(), |directory| start.join(directory));
         Ok(Self {

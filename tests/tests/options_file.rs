@@ -28,6 +28,8 @@ tests::trials! {
     each_release_keeps_how_its_workers_ack_and_stop_under_load,
     groups_are_stopped_as_their_release_asks,
     a_fleet_is_judged_by_the_file_that_it_reads,
+    the_history_and_the_amount_of_the_log_change_and_change_back,
+    a_reexec_goes_by_the_file_that_was_read_before_it,
     what_workers_get_from_the_master_changes_and_comes_back,
     the_directory_of_the_workers_can_change,
     workers_get_another_user_and_the_old_ones_are_still_heard needs "root",
@@ -209,7 +211,7 @@ fn an_option_on_the_command_line_hides_that_of_the_file() {
 
 fn each_option_is_shown_with_where_it_came_from_and_a_reload_keeps_that() {
     let mut pool = Pool::new(1, "-v\n\n-n 1\n-v\n");
-    pool.upgrade("-v\n\n-n 2\n-v\n--syslog\n");
+    pool.upgrade("-v\n\n-n 2\n-v\n--log-format json\n");
     let shown = |pool: &Pool| {
         let shown = pool.ctl(&["config", "--show"]);
         shown.assert_code(0);
@@ -229,7 +231,7 @@ fn each_option_is_shown_with_where_it_came_from_and_a_reload_keeps_that() {
         assert_eq!(words[1..].join(" "), format!("{value} {origin}"), "{text}");
     }
     assert!(
-        text.lines().any(|row| row.starts_with("--syslog ") && row.ends_with("at the next start: true")),
+        text.lines().any(|row| row.starts_with("--log-format ") && row.ends_with("at the next start: json")),
         "{text}"
     );
     let json = pool.ctl(&["config", "--show", "--json"]);
@@ -548,6 +550,64 @@ fn a_fleet_is_judged_by_the_file_that_it_reads() {
     pool.assert_shown("--max-upgrade-additional", Some("2"), "FILE:3");
     pool.ctl(&["upgrade"]).assert_code(0);
     pool.assert_shown("--max-upgrade-additional", Some("1"), "FILE:3");
+}
+
+fn the_history_and_the_amount_of_the_log_change_and_change_back() {
+    let mut pool = Pool::new(1, "-n 1\n-s 0.01\n");
+    let (one, two) = (pool.file.with_file_name("one"), pool.file.with_file_name("two"));
+    let text = |history: &Path, more: &str| format!("-n 1\n-s 0.01\n--history {}\n{more}", history.display());
+    let lines = |file: &Path| fs::read_to_string(file).unwrap_or_default().lines().count();
+    let verbosity = |pool: &Pool| {
+        let state = pool.master.control().ask("state", &[]).data.expect("the state has data");
+        state["verbosity"].as_str().expect("a verbosity").to_owned()
+    };
+    let changed = ["--history", "--verbose"].map(|name| (name.to_owned(), OptionEffect::Now));
+    assert_eq!(pool.upgrade(&text(&one, "-v\n")), changed);
+    pool.master.wait("a line of the first file", |_| (lines(&one) == 1).then_some(()));
+    assert_eq!(verbosity(&pool), "debug");
+
+    // An upgrade that fails is in the file of before.
+    pool.releases.add(2, "exit_before_ack=9");
+    pool.releases.link(2);
+    pool.write(&text(&two, "-q\n"));
+    pool.ctl(&["upgrade"]).assert_code(1);
+    pool.master.wait("another line of the first file", |_| (lines(&one) == 2).then_some(()));
+    assert_eq!((lines(&two), verbosity(&pool).as_str()), (0, "debug"));
+
+    // What somebody has said since stays.
+    let gate = Gate::closed(pool.master.file("gate"));
+    pool.releases.add(3, &gate.knob());
+    pool.releases.link(3);
+    pool.ctl(&["upgrade", "--no-wait"]).assert_code(0);
+    tests::wait::wait_for("less of a log", || (verbosity(&pool) == "warn").then_some(()));
+    pool.ctl(&["louder"]).assert_code(0);
+    pool.ctl(&["louder"]).assert_code(0);
+    pool.ctl(&["quieter"]).assert_code(0);
+    assert_eq!(verbosity(&pool), "info");
+    pool.ctl(&["upgrade", "--abort"]).assert_code(0);
+    assert_eq!(verbosity(&pool), "info");
+}
+
+fn a_reexec_goes_by_the_file_that_was_read_before_it() {
+    let pool = Pool::new(1, "-n 1\n");
+    let mark = pool.file.with_file_name("mark");
+    let script = pool.file.with_file_name("become");
+    let daemon = binaries::einhyrningsins();
+    let text = format!("#!/bin/sh\necho >>'{}'\nexec '{}' \"$@\"\n", mark.display(), daemon.display());
+    fs::write(&script, text).expect("a script");
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("its mode");
+    let runs = || fs::read_to_string(&mark).unwrap_or_default().lines().count();
+    pool.write(&format!("-n 1\n--reexec-as {}\n", script.display()));
+    pool.ctl(&["reload"]).assert_code(0);
+    pool.ctl(&["upgrade"]).assert_code(0);
+    assert_eq!(runs(), 0);
+    pool.ctl(&["reload"]).assert_code(0);
+    assert!(runs() > 0);
+    pool.write("-n 1\n");
+    pool.ctl(&["upgrade"]).assert_code(0);
+    let before = runs();
+    pool.ctl(&["reload"]).assert_code(0);
+    assert_eq!(runs(), before);
 }
 
 fn what_workers_get_from_the_master_changes_and_comes_back() {

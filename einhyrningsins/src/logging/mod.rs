@@ -135,10 +135,14 @@ impl Log {
         };
         self.dress = Dress::of_stderr(self.config.has_colours);
         if self.config.syslog {
-            match Syslog::connect() {
-                Ok(syslog) => self.syslog = Some(syslog),
-                Err(error) => self.warn(format_args!("cannot log to syslog at {SYSLOG_SOCKET}: {error}")),
-            }
+            self.connect_to_syslog();
+        }
+    }
+
+    fn connect_to_syslog(&mut self) {
+        match Syslog::connect() {
+            Ok(syslog) => self.syslog = Some(syslog),
+            Err(error) => self.warn(format_args!("cannot log to syslog at {SYSLOG_SOCKET}: {error}")),
         }
     }
 
@@ -244,6 +248,17 @@ impl Log {
     /// Sets the lowest severity that is logged.
     pub fn set_verbosity(&mut self, verbosity: Severity) {
         self.config.verbosity = verbosity;
+    }
+
+    /// Changes whether warnings and errors go to syslog. Returns whether they did.
+    pub fn set_syslog(&mut self, is_wanted: bool) -> bool {
+        let before = std::mem::replace(&mut self.config.syslog, is_wanted);
+        if is_wanted && !before {
+            self.connect_to_syslog();
+        } else if !is_wanted {
+            self.syslog = None;
+        }
+        before
     }
 
     /// The descriptor to wait on for the reader, and for what; `None` if there is none.

@@ -20,7 +20,7 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{self, BadLine, Given, Merged, OptionLine};
-use crate::config::{self, CommandLine, ReleaseOptions};
+use crate::config::{self, CommandLine, PartOptions, VerbosityChange};
 use crate::forms;
 use crate::sys::spawn::FIRST_SOCKET;
 
@@ -34,6 +34,8 @@ enum When {
     Terms(ValueOf),
     /// The same, unless this is so of the command lines before and after: then at the next start.
     ReleaseUnless(fn(&CommandLine, &CommandLine) -> bool),
+    /// When the upgrade begins, for a part of the master.
+    Part,
     /// At the next start.
     Start,
     /// The same. What a running master does is the same with and without it, so the master may run with its new lines.
@@ -96,14 +98,14 @@ const OPTIONS: [(&str, When); 57] = [
     ("keep_fd", When::Start),
     ("pass_fd", When::Start),
     ("command_socket_as_fd", When::ReleaseUnless(is_number_passed)),
-    ("reexec_as", When::Start),
-    ("reexec_timeout", When::Start),
-    ("verbose", When::Start),
-    ("quiet", When::Start),
+    ("reexec_as", When::Part),
+    ("reexec_timeout", When::Part),
+    ("verbose", When::Part),
+    ("quiet", When::Part),
     ("log_format", When::Start),
     ("log_file", When::Start),
-    ("syslog", When::Start),
-    ("history", When::Start),
+    ("syslog", When::Part),
+    ("history", When::Part),
     ("on_event", When::Pool(|policy| Setting::OnEvent(policy.on_event.clone()))),
     ("color", When::Start),
 ];
@@ -162,7 +164,7 @@ pub(crate) enum OptionsError {
 
 /// Lines of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Lines {
+pub(super) struct Lines {
     /// As they were last read.
     read: Vec<OptionLine>,
     /// Those that the master runs with: of an option that takes effect at a start, the lines of the start.
@@ -173,7 +175,7 @@ struct Lines {
 #[derive(Debug)]
 struct Next {
     lines: Lines,
-    release: ReleaseOptions,
+    parts: PartOptions,
 }
 
 /// What an upgrade has changed, as it was before.
@@ -181,9 +183,9 @@ struct Next {
 struct Before {
     #[serde(flatten)]
     lines: Lines,
-    /// An older master changed nothing of a release.
+    /// An older master changed nothing that parts hold.
     #[serde(default)]
-    release: Option<ReleaseOptions>,
+    parts: Option<PartOptions>,
 }
 
 /// The options file of a master, if it has one.
@@ -247,7 +249,7 @@ impl Options {
             let effect = match when(id) {
                 _ if hidden.contains(*id) => OptionEffect::Hidden,
                 When::Start | When::FirstStart => OptionEffect::NextStart,
-                When::Release | When::ReleaseUnless(_) => OptionEffect::Now,
+                When::Release | When::ReleaseUnless(_) | When::Part => OptionEffect::Now,
                 When::Pool(setting) | When::Terms(setting) => {
                     let setting = setting(&policy);
                     if !change.settings.contains(&setting) {
@@ -264,33 +266,33 @@ impl Options {
                 effect,
             });
         }
-        let release = ReleaseOptions::new(&line, directory)
+        let mut parts = PartOptions::new(&line, directory)
             .map_err(|error| OptionsError::Together { path: file.clone(), fault: format!("{error:#}") })?;
-        self.next = Some(Next { lines: Lines { read, in_force }, release });
+        parts.verbosity = (before.verbosity != line.verbosity)
+            .then_some(VerbosityChange { to: line.verbosity, from: None });
+        self.next = Some(Next { lines: Lines { read, in_force }, parts });
         Ok(change)
     }
 
-    /// The upgrade for which the file was read begins. `exchange` makes the next release of what it gets, and returns what that
-    /// would have been made of.
-    pub(super) fn on_begun(
-        &mut self,
-        generation: Generation,
-        exchange: impl FnOnce(ReleaseOptions) -> ReleaseOptions,
-    ) {
-        if let Some(Next { lines, release }) = self.next.take() {
-            let lines = std::mem::replace(&mut self.lines, lines);
-            self.before = Some((generation, Before { lines, release: Some(exchange(release)) }));
-        }
+    /// What was read for the upgrade that begins, and what parts of the master hold of it.
+    pub(super) fn take_next(&mut self) -> Option<(Lines, PartOptions)> {
+        self.next.take().map(|Next { lines, parts }| (lines, parts))
     }
 
-    /// A rollout has ended. Returns what the next release is made of if it did not end well.
-    pub(super) fn on_ended(&mut self, rollout: &RolloutRecord) -> Option<ReleaseOptions> {
+    /// The upgrade has begun, and the parts go by what was read. `before` is what they went by.
+    pub(super) fn on_begun(&mut self, generation: Generation, lines: Lines, before: PartOptions) {
+        let lines = std::mem::replace(&mut self.lines, lines);
+        self.before = Some((generation, Before { lines, parts: Some(before) }));
+    }
+
+    /// A rollout has ended. Returns what the parts of the master go by again if it did not end well.
+    pub(super) fn on_ended(&mut self, rollout: &RolloutRecord) -> Option<PartOptions> {
         let (_, before) = self.before.take_if(|(generation, _)| *generation == rollout.generation)?;
         if rollout.outcome == PastOutcome::Done {
             return None;
         }
         self.lines = before.lines;
-        before.release
+        before.parts
     }
 
     /// The answer to `config_show`. `policy` is the core's, and `workers` the number that it was asked for.
@@ -421,6 +423,12 @@ mod tests {
 
     use super::*;
 
+    /// The upgrade for which the file was read begins.
+    fn begin(options: &mut Options, generation: u64) {
+        let (lines, parts) = options.take_next().unwrap();
+        options.on_begun(Generation(generation), lines, parts);
+    }
+
     fn argv(line: &str) -> Vec<OsString> {
         ["einhyrningsins"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect()
     }
@@ -467,6 +475,7 @@ mod tests {
             ("For the release of an upgrade", |when| {
                 matches!(when, When::Release | When::ReleaseUnless(_) | When::Terms(_))
             }),
+            ("For the master, at an upgrade", |when| matches!(when, When::Part)),
             ("With the next start", |when| matches!(when, When::Start | When::FirstStart)),
         ] {
             let (_, item) = page.split_once(&format!(".It {heading}\n")).unwrap();
@@ -546,7 +555,7 @@ mod tests {
                 format!("option --signal-timeout: not given -> 5 ({file}:4)"),
             ]
         );
-        options.on_begun(Generation(2), |release| release);
+        begin(&mut options, 2);
         assert_eq!(
             options.lines.in_force.iter().map(|line| line.id.as_str()).collect::<Vec<_>>(),
             ["ipv4_only", "number", "seconds", "signal_timeout"]
@@ -565,7 +574,7 @@ mod tests {
     fn an_upgrade_that_fails_leaves_its_lines_to_the_next() {
         let (directory, mut options) = started("-n 2\n", "server");
         let change = read_again(&directory, &mut options, "-n 4\n");
-        options.on_begun(Generation(2), |release| release);
+        begin(&mut options, 2);
         let record = |generation, outcome| RolloutRecord {
             kind: einhorn_proto::RolloutKind::Upgrade,
             order: einhorn_proto::RolloutOrder::Smooth,
@@ -582,7 +591,7 @@ mod tests {
         };
         options.on_ended(&record(2, PastOutcome::RolledBack));
         assert_eq!(read_again(&directory, &mut options, "-n 4\n"), change);
-        options.on_begun(Generation(3), |release| release);
+        begin(&mut options, 3);
         options.on_ended(&record(3, PastOutcome::Done));
         options.on_ended(&record(2, PastOutcome::Failed));
         assert_eq!(read_again(&directory, &mut options, "-n 4\n"), OptionsChange::default());
@@ -592,7 +601,7 @@ mod tests {
     fn options_survive_a_handover() {
         let (directory, mut options) = started("-n 2\n", "server");
         read_again(&directory, &mut options, "-n 4\n");
-        options.on_begun(Generation(2), |release| release);
+        begin(&mut options, 2);
         let json = serde_json::to_string(&options).unwrap();
         let mut taken_over: Options = serde_json::from_str(&json).unwrap();
         assert_eq!(taken_over.lines, options.lines);

@@ -3,12 +3,13 @@
 
 use einhyrningsins_supervisor::{Event, Generation, RolloutRecord, SlotNumber, WorkerId};
 
-use super::{Handover, Master, Parts};
-use crate::config::ReleaseOptions;
+use super::{Master, Parts};
+use crate::config::{PartOptions, ReleaseOptions, VerbosityChange};
 use crate::forms::core_pid;
+use crate::logging::Log;
 use crate::sys::peer::{SinceBoot, start_ticks};
 use crate::sys::spawn::Spawner;
-use crate::workers::{Place, ResolveError, SpawnFailure, Spawned, Workers};
+use crate::workers::{Place, ResolveError, SpawnFailure, Spawned};
 
 impl Master {
     /// Spawns a worker, and tells each part that has something to do with it.
@@ -61,9 +62,8 @@ impl Master {
         if let Some(load) = self.boots.look_ahead(self.parts.core.policy()) {
             self.note(load);
         }
-        let Parts { options, workers, handover, .. } = &mut self.parts;
-        options.on_begun(generation, |release| exchange(workers, handover, release));
         let parts = &mut self.parts;
+        parts.begin_with_options(generation);
         let resolved = parts.resolve(&mut self.spawner, generation).map_err(|error| error.in_words());
         match resolved.and_then(|()| parts.admit(&mut self.spawner, generation)) {
             Ok(()) => Event::ReleaseResolved { generation, same_as: parts.workers.same_as(generation) },
@@ -75,20 +75,44 @@ impl Master {
     }
 }
 
-/// Makes the next release of these options. Returns what it would have been made of.
-fn exchange(workers: &mut Workers, handover: &mut Handover, options: ReleaseOptions) -> ReleaseOptions {
-    let ReleaseOptions { recipe, attributes, directory_given } = options;
-    let (recipe, attributes) = workers.exchange(recipe, attributes);
-    let directory_given = handover.set_directory_given(directory_given);
-    ReleaseOptions { recipe, attributes, directory_given }
+/// Makes the log say more or less, unless somebody has changed that since. Returns how to undo it.
+fn set_verbosity(change: VerbosityChange, log: &mut Log) -> Option<VerbosityChange> {
+    let before = log.verbosity();
+    if change.from.is_some_and(|from| from != before) {
+        return None;
+    }
+    log.set_verbosity(change.to);
+    Some(VerbosityChange { to: before, from: Some(change.to) })
 }
 
 impl Parts {
-    /// A rollout has ended: the next release is made of what it brought, or of what was there before.
+    /// The upgrade to `generation` begins: the parts go by the options that were read for it.
+    fn begin_with_options(&mut self, generation: Generation) {
+        if let Some((lines, parts)) = self.options.take_next() {
+            let before = self.exchange(parts);
+            self.options.on_begun(generation, lines, before);
+        }
+    }
+
+    /// A rollout has ended: the parts go on with the options that it brought, or with those of before.
     pub(super) fn keep_options_of(&mut self, rollout: &RolloutRecord) {
-        let Self { options, workers, handover, .. } = self;
-        if let Some(release) = options.on_ended(rollout) {
-            exchange(workers, handover, release);
+        if let Some(before) = self.options.on_ended(rollout) {
+            self.exchange(before);
+        }
+    }
+
+    /// Makes the parts go by these options. Returns those that they went by.
+    fn exchange(&mut self, options: PartOptions) -> PartOptions {
+        let Self { workers, handover, history_file, log, .. } = self;
+        let ReleaseOptions { recipe, attributes, directory_given } = options.release;
+        let (recipe, attributes) = workers.exchange(recipe, attributes);
+        let directory_given = handover.set_directory_given(directory_given);
+        PartOptions {
+            release: ReleaseOptions { recipe, attributes, directory_given },
+            handover: handover.set_settings(options.handover),
+            history: history_file.set_path(options.history),
+            syslog: log.set_syslog(options.syslog),
+            verbosity: options.verbosity.and_then(|change| set_verbosity(change, log)),
         }
     }
 

@@ -121,6 +121,11 @@ impl Handover {
         &self.identity.start_directory
     }
 
+    /// What later handovers go by. Returns what it was.
+    pub(super) fn set_settings(&mut self, settings: HandoverSettings) -> HandoverSettings {
+        std::mem::replace(&mut self.settings, settings)
+    }
+
     /// Notes whether the workers have a directory of their own (`--chdir`). Returns whether they had.
     pub(super) fn set_directory_given(&mut self, is_given: bool) -> bool {
         std::mem::replace(&mut self.identity.directory_given, is_given)

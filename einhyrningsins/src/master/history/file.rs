@@ -49,6 +49,15 @@ impl HistoryFile {
         Self { path, waiting: VecDeque::new(), reading }
     }
 
+    /// Has rollouts written to another file from now on, or to none. Returns which it was.
+    pub(in crate::master) fn set_path(&mut self, path: Option<String>) -> Option<String> {
+        if path.is_none() {
+            self.waiting.clear();
+            self.reading = Reading::Over;
+        }
+        std::mem::replace(&mut self.path, path)
+    }
+
     /// Has a rollout written. A line of it that was written before counts no more.
     pub(in crate::master) fn add(&mut self, rollout: Option<&PastRollout>, log: &mut Log) {
         let Some(rollout) = rollout.filter(|_| self.path.is_some()) else { return };
