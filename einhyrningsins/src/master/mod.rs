@@ -449,7 +449,11 @@ impl Master {
     /// An upgrade is about to begin, perhaps with a handover.
     fn prepare_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) -> Option<Event> {
         self.places.look(&mut self.ready, self.poll.registry(), &self.children, &mut self.parts);
-        let Parts { control, handover, dialect, core, .. } = &mut self.parts;
+        let Parts { control, handover, dialect, core, options, .. } = &mut self.parts;
+        // What is told at once is not to be taken back: the core refuses such a fleet, unless a file may change the bound.
+        if !options.has_file() && core.fleet_refusal(&plan).is_some() {
+            return Some(Event::UpgradePrepared { request, plan });
+        }
         let is_refused = |pid: &Pid| self.children.may_signal(*pid).is_err();
         let pids: Vec<_> = core.serving_pids().map(system_pid).filter(is_refused).map(core_pid).collect();
         if !pids.is_empty() {

@@ -219,6 +219,11 @@ impl Options {
         Ok((line, Self { file: Some(file), lines, ..Self::default() }))
     }
 
+    /// Whether an upgrade reads a file.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Reads the file for an upgrade: what that changes. It counts as read once the upgrade has begun. Relative paths start at
     /// `directory`.
     pub(super) fn read_again(

@@ -36,7 +36,8 @@ impl Supervisor {
     }
 
     /// Why a fleet cannot begin with the options that it brings: for each slot that stays, a worker more lives.
-    pub(crate) fn fleet_refusal(&self, plan: &UpgradePlan) -> Option<Refusal> {
+    #[must_use]
+    pub fn fleet_refusal(&self, plan: &UpgradePlan) -> Option<Refusal> {
         let wanted = self.tables.wanted();
         let wanted = plan.options.workers().map_or(wanted, |workers| workers.min(wanted));
         let max = plan.options.applied_to(&self.tables.policy).upgrade_additional_max;
