@@ -54,7 +54,9 @@ impl Course {
         let (since, slot) = self.starting.values().min_by_key(|(since, _)| *since)?;
         let waited = now.saturating_duration_since(*since);
         let left = counts.ack_within_ms.map(|within| Duration::from_millis(within).saturating_sub(waited));
-        Some(left.map_or_else(|| slot.to_string(), |left| format!("{slot}, {} left", seconds(left))))
+        // Rounded up: at "0s left" its time would be over.
+        let begun = |left: Duration| left + Duration::from_nanos(999_999_999);
+        Some(left.map_or_else(|| slot.to_string(), |left| format!("{slot}, {} left", seconds(begun(left)))))
     }
 }
 
@@ -168,6 +170,8 @@ mod tests {
         let died = json!({ "event": "died", "slot": 2, "death": death, "next": "done" });
         course.note(at(14), &serde_json::from_value(died).unwrap());
         assert!(bar(&counts, &course, at(14), 100).contains("(slot 3, 49s left)"));
+        let later = at(13) + Duration::from_millis(100);
+        assert!(bar(&counts, &course, later, 100).contains("(slot 3, 50s left)"));
     }
 
     #[test]
