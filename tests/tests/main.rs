@@ -34,6 +34,7 @@ mod notify;
 mod old_kernels;
 mod options;
 mod options_file;
+mod options_release;
 mod pace;
 mod per_slot;
 mod per_slot_sockets;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         old_kernels::trials(),
         options::trials(),
         options_file::trials(),
+        options_release::trials(),
         per_slot::trials(),
         pace::trials(),
         per_slot_sockets::trials(),

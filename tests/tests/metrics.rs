@@ -125,7 +125,7 @@ fn a_worker_that_the_kernel_kills_for_its_memory_is_counted_as_that() {
         assert_eq!(deaths.unacked, 0, "{master}");
         (deaths.oom > 0).then_some(())
     });
-    // Nobody is to be spawned into the cgroup when it is removed.
+    // While the master runs, it spawns workers into the cgroup, which then cannot be removed.
     master.signal(Signal::SIGTERM);
     master.wait_exit();
 }

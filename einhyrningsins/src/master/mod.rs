@@ -450,7 +450,7 @@ impl Master {
     fn prepare_upgrade(&mut self, request: Option<RequestKey>, plan: UpgradePlan) -> Option<Event> {
         self.places.look(&mut self.ready, self.poll.registry(), &self.children, &mut self.parts);
         let Parts { control, handover, dialect, core, options, .. } = &mut self.parts;
-        // What is told at once is not to be taken back: the core refuses such a fleet, unless a file may change the bound.
+        // The core refuses a fleet that is too large. If no file can change the bound, the client hears of nothing else.
         if !options.has_file() && core.fleet_refusal(&plan).is_some() {
             return Some(Event::UpgradePrepared { request, plan });
         }
