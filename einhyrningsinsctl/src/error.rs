@@ -95,6 +95,12 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// That the answer is not of a type that this client knows.
+    pub(crate) fn unknown_answer() -> Self {
+        let message = "the master's answer is not one that this client knows; they are of different versions";
+        Self::Refused { message: message.to_owned(), details: Vec::new() }
+    }
+
     /// What decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {

@@ -11,6 +11,9 @@ mod help;
 #[cfg(feature = "http")]
 mod http;
 mod interrupt;
+#[cfg(any(feature = "top", feature = "http"))]
+#[allow(dead_code, unused_imports, reason = "its users come next")]
+mod live;
 mod metrics;
 mod mistakes;
 mod options;

@@ -24,12 +24,20 @@ pub(crate) struct Session {
     connection: Option<Connection>,
     /// Whether the master closed the last connection, or none could be made: then the next connection is announced.
     is_lost: bool,
+    is_in_background: bool,
 }
 
 impl Session {
     /// Makes a session; the first request connects. Messages on the way name `program`.
     pub(crate) fn new(program: Program, socket: PathBuf, trust: Trust) -> Self {
-        Self { program, socket, trust, connection: None, is_lost: false }
+        Self { program, socket, trust, connection: None, is_lost: false, is_in_background: false }
+    }
+
+    /// The same for a thread of its own, beside what uses the terminal: it prints nothing, and neither Ctrl-C nor a reader of
+    /// standard output that has gone ends a request.
+    #[cfg(any(feature = "top", feature = "http"))]
+    pub(crate) fn in_background(self) -> Self {
+        Self { is_in_background: true, ..self }
     }
 
     /// The control socket.
@@ -98,9 +106,9 @@ impl Session {
     /// # Errors
     /// [`Error::TimedOut`] or [`Error::Interrupted`].
     pub(crate) fn await_end(&mut self, ask: &dyn Ask, timeout: Option<Duration>) -> Result<(), Error> {
-        let interrupts = Interrupts::watch().map_err(Error::Watch)?;
+        let interrupts = self.interrupts()?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let wait = Wait { deadline, interrupts: &interrupts };
+        let wait = Wait { deadline, interrupts: &interrupts, is_for_reader: !self.is_in_background };
         let Some(mut connection) = self.connection.take() else { return Ok(()) };
         let id = connection.next_id();
         self.is_lost = true;
@@ -121,9 +129,9 @@ impl Session {
         on_progress: &mut OnProgress<'_>,
     ) -> Result<Reply, Error> {
         let timeout = timeout.or_else(|| ask.patience());
-        let interrupts = Interrupts::watch().map_err(Error::Watch)?;
+        let interrupts = self.interrupts()?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let wait = Wait { deadline, interrupts: &interrupts };
+        let wait = Wait { deadline, interrupts: &interrupts, is_for_reader: !self.is_in_background };
         match self.exchange(ask, &wait, every, on_progress) {
             Ok((connection, reply)) => {
                 self.connection = Some(connection).filter(|_| !reply.wait);
@@ -147,7 +155,7 @@ impl Session {
         loop {
             let tick = every.and_then(|every| Instant::now().checked_add(every));
             let tick = tick.filter(|tick| wait.deadline.is_none_or(|deadline| *tick < deadline));
-            let slice = Wait { deadline: tick.or(wait.deadline), interrupts: wait.interrupts };
+            let slice = Wait { deadline: tick.or(wait.deadline), ..*wait };
             let reply = match connection.next_reply(&id, &slice) {
                 Err(Fault::Ended(Ended::Deadline)) if tick.is_some() => None,
                 reply => Some(reply?),
@@ -173,7 +181,7 @@ impl Session {
         let mut connection = Connection::open(&self.socket, wait).map_err(Failure::Connect)?;
         self.check_owner(&connection)?;
         if mem::take(&mut self.is_lost) {
-            note(self.program, &format!("connected again to {}", self.socket.display()));
+            self.note(&format!("connected again to {}", self.socket.display()));
         }
         let id = connection.next_id();
         connection.send(&id, ask, wait)?;
@@ -188,8 +196,18 @@ impl Session {
             return Err(Failure::Doubted(doubt));
         }
         let (path, owner) = (self.socket.display(), doubt.owner.name());
-        note(self.program, &format!("warning: the master at {path} {doubt}; {VARIABLE}={owner} accepts it"));
+        self.note(&format!("warning: the master at {path} {doubt}; {VARIABLE}={owner} accepts it"));
         Ok(())
+    }
+
+    fn note(&self, text: &str) {
+        if !self.is_in_background {
+            note(self.program, text);
+        }
+    }
+
+    fn interrupts(&self) -> Result<Interrupts, Error> {
+        if self.is_in_background { Ok(Interrupts::none()) } else { Interrupts::watch().map_err(Error::Watch) }
     }
 
     fn explain(&self, failure: Failure, ask: &dyn Ask, timeout: Option<Duration>) -> Error {

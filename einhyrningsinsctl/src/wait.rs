@@ -16,6 +16,8 @@ pub(crate) struct Wait<'a> {
     pub(crate) deadline: Option<Instant>,
     /// Whether Ctrl-C was pressed.
     pub(crate) interrupts: &'a Interrupts,
+    /// Whether the answer is for the reader of standard output, and nobody needs it once that is gone.
+    pub(crate) is_for_reader: bool,
 }
 
 /// Why a wait ended too early.
@@ -36,7 +38,8 @@ impl Wait<'_> {
     pub(crate) fn until(&self, fd: BorrowedFd<'_>, events: PollFlags) -> Result<(), Ended> {
         let stdout = io::stdout();
         // POLLERR, which needs no request, reports a pipe whose reader is gone.
-        let mut fds = vec![PollFd::new(fd, events), PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let mut fds = vec![PollFd::new(fd, events)];
+        fds.extend(self.is_for_reader.then(|| PollFd::new(stdout.as_fd(), PollFlags::empty())));
         fds.extend(self.interrupts.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         loop {
             let timeout = poll_timeout(self.check()?);
@@ -48,7 +51,7 @@ impl Wait<'_> {
             if fds[0].any() == Some(true) {
                 return Ok(());
             }
-            if fds[1].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
+            if self.is_for_reader && is_reader_gone(&fds[1]) {
                 return Err(Ended::ReaderGone);
             }
         }
@@ -57,7 +60,8 @@ impl Wait<'_> {
     /// Waits until the deadline, or until something else ends the wait.
     pub(crate) fn pause(&self) -> Ended {
         let stdout = io::stdout();
-        let mut fds = vec![PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let mut fds = Vec::new();
+        fds.extend(self.is_for_reader.then(|| PollFd::new(stdout.as_fd(), PollFlags::empty())));
         fds.extend(self.interrupts.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         loop {
             let timeout = match self.check() {
@@ -68,7 +72,7 @@ impl Wait<'_> {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Ended::Failed(errno.into()),
             }
-            if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
+            if self.is_for_reader && is_reader_gone(&fds[0]) {
                 return Ended::ReaderGone;
             }
         }
@@ -85,6 +89,10 @@ impl Wait<'_> {
             _ => Err(Ended::Deadline),
         }
     }
+}
+
+fn is_reader_gone(stdout: &PollFd<'_>) -> bool {
+    stdout.revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 /// The time in whole milliseconds, rounded up: rounding down would spin for the last fraction.

@@ -147,7 +147,7 @@ impl Found {
         deadline: Instant,
     ) -> Result<Option<MasterStatus>, Fault> {
         let interrupts = Interrupts::none();
-        let wait = Wait { deadline: Some(deadline), interrupts: &interrupts };
+        let wait = Wait { deadline: Some(deadline), interrupts: &interrupts, is_for_reader: true };
         let mut connection = Connection::open(socket, &wait)?;
         let peer = connection.peer().map_err(|errno| Fault::Broken(errno.into()))?.uid();
         self.user = Some(Owner(peer).name());

@@ -49,9 +49,7 @@ impl Typed for Args {
         let counted = counted.data.as_deref().and_then(typed::<Metrics>);
         let status = answer.data.as_deref().and_then(typed::<Status>);
         let (Some(counted), Some(status)) = (counted, status) else {
-            let message =
-                "the master's answer is not one that this client knows; they are of different versions";
-            return Err(Error::Refused { message: message.to_owned(), details: Vec::new() });
+            return Err(Error::unknown_answer());
         };
         let processes = Processes::of(&status, context.session.peer()).inspect_err(|why| {
             note(

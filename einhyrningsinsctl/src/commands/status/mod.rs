@@ -74,7 +74,8 @@ impl Typed for Args {
         for look in 0_u64.. {
             let between = if context.answer.json || look == 0 { "" } else { "\n" };
             self.show(context, if clear.is_empty() { between } else { clear })?;
-            let wait = Wait { deadline: Instant::now().checked_add(every), interrupts: &interrupts };
+            let deadline = Instant::now().checked_add(every);
+            let wait = Wait { deadline, interrupts: &interrupts, is_for_reader: true };
             match wait.pause() {
                 Ended::Deadline => {}
                 Ended::Interrupt => return Err(Error::Interrupted { command: "status".to_owned() }),
