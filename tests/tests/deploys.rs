@@ -13,6 +13,7 @@ tests::trials! {
     a_canary_goes_on_when_it_is_told_to,
     a_canary_goes_on_by_itself_when_its_soak_is_over,
     a_second_client_follows_and_both_are_told_of_the_end,
+    whoever_follows_while_workers_are_spawned_is_told_first_what_it_has_joined,
     a_second_upgrade_is_refused_and_told_how_far_the_first_is,
     upgrades_that_wait_begin_in_order_behind_one_that_soaks,
     an_abort_and_a_rollback_and_a_stop_end_the_wait_of_upgrades,
@@ -133,6 +134,24 @@ fn a_second_client_follows_and_both_are_told_of_the_end() {
     assert_eq!(acks.count(), WORKERS as usize, "{replies:?}");
     finished(upgrade).assert_code(0);
     deploy.assert_all_run(2);
+}
+
+/// The spawns of so many workers take many rounds of the loop.
+fn whoever_follows_while_workers_are_spawned_is_told_first_what_it_has_joined() {
+    const MANY: u32 = 100;
+    let options = ["-s", "0.01", "--max-unacked", "100"];
+    let master = Master::builder().workers(MANY).options(options).start();
+    let mut upgrading = master.control();
+    for _ in 0..3 {
+        let mut follower = master.control();
+        upgrading.send(r#"{"command":"upgrade","id":1}"#);
+        while !upgrading.reply().message.contains("spawned") {}
+        follower.send(r#"{"command":"upgrade_follow","id":1}"#);
+        let joined = follower.reply();
+        assert!(matches!(typed(joined), Notice::UpgradeJoined(_)));
+        follower.replies();
+        upgrading.replies();
+    }
 }
 
 fn a_second_upgrade_is_refused_and_told_how_far_the_first_is() {

@@ -454,9 +454,14 @@ impl Control {
         None
     }
 
-    /// Sends a notice to subscribers of events, and as progress to these requests.
+    /// Sends a notice to subscribers of events, and as progress to these requests. Those that have not been told what they have
+    /// joined are told of it by [`Self::report_joined`].
     pub(super) fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
-        progress_of.iter().for_each(|request| self.send_progress(*request, notice, counts));
+        for request in
+            progress_of.iter().filter(|request| !self.joining.contains(request)).collect::<Vec<_>>()
+        {
+            self.send_progress(*request, notice, counts);
+        }
         self.clients.send_to_followers(notice);
     }
 
