@@ -42,7 +42,8 @@ struct Ctl {
 
 impl Ctl {
     fn run_one(&mut self, command: &dyn Typed, answer: Answer, is_line: bool) -> Result<(), Error> {
-        command.run(&mut Context { session: &mut self.session, output: &self.output, answer, is_line })
+        let (session, output) = (&mut self.session, &self.output);
+        Context { session, output, answer, is_line, is_failure_told: false }.run(command)
     }
 
     /// Runs commands in order, up to the first that fails, or up to `quit`.

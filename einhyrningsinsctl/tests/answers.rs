@@ -21,6 +21,15 @@ fn a_refusal_goes_to_standard_error_with_exit_code_1() {
     outcome.expect(1, "", &format!("einhyrningsinsctl: {message}\n"));
 }
 
+/// The line in JSON for a last reply with data.
+fn last(command: &str, ok: bool, message: &str, data: &Value) -> String {
+    let data = data.to_string();
+    format!(
+        "{{\"event\":\"{command}\",\"ok\":{ok},\"message\":\"{message}\",{}",
+        data.trim_start_matches('{')
+    )
+}
+
 #[test]
 fn a_refusal_because_another_rollout_runs_is_exit_code_5() {
     let refused = |args: &[&str]| {
@@ -33,7 +42,7 @@ fn a_refusal_because_another_rollout_runs_is_exit_code_5() {
     let stderr = "einhyrningsinsctl: generation 8 comes up\n  hint: \"upgrade --wait\" begins when that has ended; \
                   \"upgrade --follow\" only waits for it\n";
     refused(&["upgrade"]).expect(5, "", stderr);
-    let json = "{\"message\":\"generation 8 comes up\",\"ok\":false,\"refused\":\"rollout_runs\"}\n";
+    let json = "{\"event\":\"upgrade\",\"ok\":false,\"message\":\"generation 8 comes up\",\"refused\":\"rollout_runs\"}\n";
     refused(&["--json", "upgrade"]).expect(5, json, stderr);
     refused(&["-e", "upgrade; inc"]).expect(5, "", stderr);
     let follow = "einhyrningsinsctl: generation 8 comes up\n  hint: \"upgrade --follow\" waits for its end, \"status\" shows \
@@ -117,7 +126,8 @@ fn what_controls_a_terminal_is_made_visible_on_every_output() {
     master(true).einhornsh(&["-e", "inc"]).finish().expect(0, &format!("{shown}\n"), "");
     // In JSON the value stays.
     let data = json!({ "text": bad });
-    let written = r#"{"text":"\u001b[2Ja\rb\u007f\u009b1m\u202ec\u2066"}"#;
+    let written =
+        r#"{"event":"inc","ok":true,"message":"","text":"\u001b[2Ja\rb\u007f\u009b1m\u202ec\u2066"}"#;
     let answering = |data: &Value| Master::answering(true, "", data.clone());
     answering(&data).client(&["--json", "inc"]).finish().expect(0, &format!("{written}\n"), "");
     let state = answering(&data).client(&["state"]).finish();
@@ -185,26 +195,27 @@ fn a_reply_of_megabytes_is_read() {
 }
 
 #[test]
-fn json_is_the_data_as_the_master_wrote_it() {
+fn json_has_the_data_as_the_master_wrote_it() {
     let master = Master::once(|mut peer| {
         peer.expect("status");
-        peer.say("{\"message\":\"\",\"request_id\":1,\"ok\":true,\"data\":{\"b\":1.50,\"a\":[]}}\n");
+        peer.say("{\"message\":\"2 up\",\"request_id\":1,\"ok\":true,\"data\":{\"b\":1.50,\"a\":[]}}\n");
     });
-    master.client(&["status", "--json"]).finish().expect(0, "{\"b\":1.50,\"a\":[]}\n", "");
+    let line = r#"{"event":"status","ok":true,"message":"2 up","b":1.50,"a":[]}"#;
+    master.client(&["status", "--json"]).finish().expect(0, &format!("{line}\n"), "");
 }
 
 #[test]
-fn json_of_a_reply_without_data_is_its_message_and_ok() {
+fn json_of_a_reply_without_data_is_its_command_and_message_and_ok() {
     let master = Master::answering(true, "log level is now debug", Value::Null);
     let outcome = master.client(&["--json", "louder"]).finish();
-    outcome.expect(0, "{\"message\":\"log level is now debug\",\"ok\":true}\n", "");
+    outcome.expect(0, "{\"event\":\"louder\",\"ok\":true,\"message\":\"log level is now debug\"}\n", "");
 }
 
 #[test]
 fn json_of_a_failure_is_on_standard_output_and_its_message_on_standard_error() {
     let report = json!({ "outcome": "failed", "generation": 8, "upgraded": 0, "wanted": 4,
                          "draining": 0, "took_ms": 7 });
-    let printed = report.to_string();
+    let printed = last("upgrade", false, "upgrade to generation 8 failed", &report);
     let master = Master::once(move |mut peer| {
         let request = peer.expect("upgrade");
         let notice = json!({ "event": "upgrade_started", "generation": 8, "workers": 4 });
@@ -212,7 +223,7 @@ fn json_of_a_failure_is_on_standard_output_and_its_message_on_standard_error() {
         peer.last(&request, false, "upgrade to generation 8 failed", &report);
     });
     let outcome = master.client(&["upgrade", "--json"]).finish();
-    let started = r#"{"event":"upgrade_started","generation":8,"workers":4}"#;
+    let started = r#"{"ok":null,"message":"upgrade to generation 8 of 4 workers began","event":"upgrade_started","generation":8,"workers":4}"#;
     outcome.expect(
         1,
         &format!("{started}\n{printed}\n"),
@@ -337,7 +348,7 @@ fn no_wait_shows_a_refusal_or_an_immediate_end() {
     outcome.expect(0, "upgrade to generation 8 done\n", "");
 
     // With --json the report says it all, and standard error is for the message.
-    let printed = report("rolled_back", 0).to_string();
+    let printed = last("upgrade", false, "it failed", &report("rolled_back", 0));
     let master = Master::answering(false, "it failed", report("rolled_back", 0));
     let outcome = master.client(&["upgrade", "--no-wait", "--json"]).finish();
     outcome.expect(1, &format!("{printed}\n"), "einhyrningsinsctl: it failed\n");
@@ -357,7 +368,8 @@ fn no_wait_with_json_prints_the_first_line_and_the_next_command_connects_again()
         }),
     ]);
     let outcome = master.client(&["-e", "upgrade --no-wait --json; inc"]).finish();
-    outcome.expect(0, "{\"event\":\"soak_over\",\"generation\":8}\ngrown\n", "");
+    let begun = r#"{"ok":true,"message":"begun","event":"soak_over","generation":8}"#;
+    outcome.expect(0, &format!("{begun}\ngrown\n"), "");
     master.finish();
 }
 
@@ -468,9 +480,10 @@ fn each_event_is_a_line_of_json() {
     });
     let outcome = master.client(&["events", "--json"]).finish();
     let lines: Vec<&str> = outcome.stdout.lines().collect();
-    assert_eq!(lines[0], r#"{"message":"following events"}"#);
-    assert_eq!(lines[1], r#"{"event":"resized","from":1,"to":9}"#);
-    assert_eq!(lines[2], r#"{"event":"resized","from":2,"to":9}"#);
+    assert_eq!(lines[0], r#"{"event":"events","ok":null,"message":"following events"}"#);
+    assert_eq!(lines[1], r#"{"ok":null,"message":"text","event":"resized","from":1,"to":9}"#);
+    assert_eq!(lines[2], r#"{"ok":null,"message":"text","event":"resized","from":2,"to":9}"#);
+    assert_eq!(lines[3], r#"{"event":"events","ok":true,"message":""}"#);
     assert_eq!(outcome.status.code(), Some(0));
 }
 

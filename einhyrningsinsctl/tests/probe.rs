@@ -491,6 +491,7 @@ fn a_passed_probe_is_an_object_with_json() {
         (&server.address.as_str().into(), &"/healthz?full=1".into())
     );
     assert_eq!((&told["status"], &told["times"]), (&200.into(), &2.into()));
+    assert_eq!((&told["event"], &told["ok"]), (&"probe".into(), &true.into()));
     assert!(told["slowest_ms"].is_u64(), "{told}");
 }
 

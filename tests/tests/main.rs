@@ -25,6 +25,7 @@ mod hooks;
 mod hostile_clients;
 mod identity;
 mod impostors;
+mod json_lines;
 mod load_client;
 mod log_workers;
 mod logs;
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         hostile_clients::trials(),
         identity::trials(),
         impostors::trials(),
+        json_lines::trials(),
         load_client::trials(),
         log_workers::trials(),
         logs::trials(),

@@ -25,7 +25,7 @@ impl Typed for Events {
             let notice = reply.data.as_deref().and_then(typed::<Notice>);
             has_exited |= matches!(notice, Some(Notice::MasterExiting { .. }));
             match is_json {
-                true => output.json(&json(reply)),
+                true => output.json(&json(reply, &request)),
                 false => output.styled(&reply.message, style(notice.as_ref())),
             }
         });

@@ -2,6 +2,7 @@
 
 use einhorn_proto as proto;
 
+use super::line::Line;
 use super::{Context, Typed};
 use crate::error::Error;
 use crate::help;
@@ -24,12 +25,19 @@ impl Typed for Help {
         self.master.then_some(proto::Command::Help)
     }
 
+    fn name(&self) -> &'static str {
+        proto::Command::Help.name()
+    }
+
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        if let Some(request) = self.request() {
+            return context.print(&request);
+        }
         let command = self.command.as_deref();
-        match self.request() {
-            Some(request) => context.print(&request),
-            None if context.is_line => context.output.text(&help::of_prompt(command)?),
-            None => context.output.text(&help::of_program(command)?),
+        let text = if context.is_line { help::of_prompt(command)? } else { help::of_program(command)? };
+        match context.answer.json {
+            true => context.line(Line::last(self.name(), Some(true), &text), None),
+            false => context.output.text(&text),
         }
     }
 }

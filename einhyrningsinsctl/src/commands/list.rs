@@ -17,7 +17,9 @@ use einhorn_proto::{self as proto, DEFAULT_DIRECTORY, MasterState, MasterStatus,
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 
+use super::line::Line;
 use super::{Context, Own, Typed, typed};
 use crate::connection::{Connection, Fault};
 use crate::error::Error;
@@ -51,6 +53,10 @@ impl Typed for List {
         None
     }
 
+    fn name(&self) -> &'static str {
+        OWN.name
+    }
+
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
         let sockets = sockets(context.session.socket());
         let deadline = Instant::now() + context.answer.timeout.unwrap_or(PATIENCE);
@@ -72,8 +78,9 @@ impl Typed for List {
         });
         if context.answer.json {
             return found.iter().try_for_each(|found| {
-                // It has nothing that JSON cannot express.
-                context.output.json(&serde_json::to_string(found).unwrap_or_default())
+                let data = to_raw_value(found).ok();
+                let message = found.in_words();
+                context.line(Line::last(self.name(), Some(found.has_answered()), &message), data.as_deref())
             });
         }
         match found.as_slice() {
@@ -176,6 +183,15 @@ impl Found {
         self.pid = Some(master.pid);
         (self.up, self.wanted) = (Some(master.up), Some(master.wanted));
         self.program = master.command;
+    }
+
+    fn has_answered(&self) -> bool {
+        self.pid.is_some()
+    }
+
+    fn in_words(&self) -> String {
+        let reason = self.reason.iter().map(|reason| format!(": {reason}"));
+        [self.socket.clone(), ", ".to_owned(), self.state.to_owned()].into_iter().chain(reason).collect()
     }
 
     fn style(&self) -> Style {

@@ -10,6 +10,7 @@ mod die;
 mod events;
 mod help;
 mod history;
+mod line;
 mod list;
 mod metrics;
 mod plain;
@@ -30,19 +31,25 @@ use clap::{ArgMatches, FromArgMatches, Subcommand};
 use einhorn_proto::{
     self as proto, Audience, COMMANDS, CommandClass, CommandInfo, RefusalKind, command_info,
 };
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::connection::Reply;
-use crate::error::Error;
+use crate::error::{Error, with_causes};
 use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
+
+use line::Line;
 
 /// A command with its arguments, as it was typed.
 pub(crate) trait Typed: fmt::Debug {
     /// What to send to the master; `None` if no master is needed.
     fn request(&self) -> Option<proto::Command>;
+
+    /// The name of the command, which the lines of `--json` have.
+    fn name(&self) -> &'static str {
+        self.request().map_or("", |request| request.name())
+    }
 
     /// Carries the command out and shows its answer.
     ///
@@ -59,6 +66,8 @@ pub(crate) struct Context<'a> {
     pub(crate) answer: Answer,
     /// Whether the command was typed at the prompt or in a script, rather than on the command line.
     pub(crate) is_line: bool,
+    /// Whether a line of JSON has said that the command failed.
+    pub(crate) is_failure_told: bool,
 }
 
 /// A command, or what clap finds wrong with it.
@@ -214,37 +223,51 @@ impl Context<'_> {
         accepted(reply, request)
     }
 
-    /// Sends `request` and prints each message; with `--json` each reply's data, a line each, or the message of one
-    /// without data.
+    /// Sends `request` and prints each message; with `--json`, a line for each reply.
     fn print(&mut self, request: &proto::Command) -> Result<(), Error> {
         let (output, is_json) = (self.output, self.answer.json);
         let reply = self.session.request(request, self.answer.timeout, &mut |reply| match is_json {
-            true => output.json(&json(reply)),
+            true => output.json(&json(reply, request)),
             false => output.text(&reply.message),
         })?;
         self.print_last(reply, request)
     }
 
     /// Prints the last reply. A refusal goes to standard error, from the caller.
-    fn print_last(&self, reply: Reply, request: &proto::Command) -> Result<(), Error> {
+    fn print_last(&mut self, reply: Reply, request: &proto::Command) -> Result<(), Error> {
         if self.answer.json {
-            self.output.json(&json(&reply))?;
+            self.line(Line::of(&reply, request.name()), reply.data.as_deref())?;
             return accepted(reply, request).map(drop);
         }
         self.output.message(&accepted(reply, request)?.message)
     }
+
+    /// Prints a line of JSON.
+    fn line(&mut self, line: Line<'_>, data: Option<&RawValue>) -> Result<(), Error> {
+        self.is_failure_told |= line.is_failure();
+        self.output.json(&line.with(data.map(RawValue::get)))
+    }
+
+    /// Carries `command` out. With `--json`, the last line says whether it failed, and why, whoever noticed.
+    ///
+    /// # Errors
+    /// Those of [`Typed::run`].
+    pub(crate) fn run(mut self, command: &dyn Typed) -> Result<(), Error> {
+        let result = command.run(&mut self);
+        match &result {
+            Err(Error::Output(_) | Error::Interrupted { .. }) | Ok(()) => {}
+            Err(error) if self.answer.json && !self.is_failure_told => {
+                self.line(Line::last(command.name(), Some(false), &with_causes(error)), None)?;
+            }
+            Err(_) => {}
+        }
+        result
+    }
 }
 
-/// What `--json` shows of a reply.
-fn json(reply: &Reply) -> String {
-    match (&reply.data, reply.ok, reply.refused) {
-        (Some(data), ..) => data.to_string(),
-        (None, None, _) => json!({ "message": reply.message }).to_string(),
-        (None, Some(ok), None) => json!({ "message": reply.message, "ok": ok }).to_string(),
-        (None, Some(ok), Some(refused)) => {
-            json!({ "message": reply.message, "ok": ok, "refused": refused }).to_string()
-        }
-    }
+/// What `--json` shows of a reply to `request`.
+fn json(reply: &Reply, request: &proto::Command) -> String {
+    Line::of(reply, request.name()).with(reply.data.as_deref().map(RawValue::get))
 }
 
 fn accepted(reply: Reply, request: &proto::Command) -> Result<Reply, Error> {

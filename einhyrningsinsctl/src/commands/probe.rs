@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use clap::builder::NonEmptyStringValueParser;
 use einhorn_proto::{Seconds, parse_seconds_above_zero, visible_line};
 use serde_json::json;
+use serde_json::value::to_raw_value;
 
+use super::line::Line;
 use super::{Context, Own, Typed};
 use crate::error::{Error, with_causes};
 use crate::http::{
@@ -151,6 +153,10 @@ impl Typed for Probe {
         None
     }
 
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
         let address = self.addr.resolve()?;
         let limit = self.timeout.or(context.answer.timeout).unwrap_or(TIMEOUT);
@@ -159,20 +165,20 @@ impl Typed for Probe {
         let passed = passed.map_err(|error| failure(format!("cannot set up HTTP: {error}"), None))?;
         let passed = passed.ok_or_else(|| Error::Interrupted { command: NAME.to_owned() })??;
         let slowest_ms = u64::try_from(passed.slowest.as_millis()).unwrap_or(u64::MAX);
-        if context.answer.json {
-            let status = passed.status.as_u16();
-            let line = json!({
-                "address": address.to_string(), "path": self.target.as_str(), "status": status,
-                "times": self.times, "slowest_ms": slowest_ms,
-            });
-            return context.output.json(&line.to_string());
-        }
         let took = Seconds(slowest_ms);
         let how = match self.times {
             1 => format!("in {took}"),
             times => format!("{times} times, the slowest in {took}"),
         };
-        context.output.text(&format!("{}: {} {how}", self.asked(&address), passed.status))
+        let message = format!("{}: {} {how}", self.asked(&address), passed.status);
+        if !context.answer.json {
+            return context.output.text(&message);
+        }
+        let data = json!({
+            "address": address.to_string(), "path": self.target.as_str(), "status": passed.status.as_u16(),
+            "times": self.times, "slowest_ms": slowest_ms,
+        });
+        context.line(Line::last(self.name(), Some(true), &message), to_raw_value(&data).ok().as_deref())
     }
 }
 

@@ -2,25 +2,31 @@
 
 use einhorn_proto::{self as proto, MasterState, SlotStatus, Status, WorkerState};
 
-use super::{Context, accepted, json, typed};
+use super::line::Line;
+use super::{Context, typed};
 use crate::error::Error;
 use crate::text::age;
 
 /// How many slots the message lists; it counts the rest.
 const SLOTS_TOLD_MAX: usize = 3;
 
-/// Prints nothing if the pool is ready, except at a prompt; with `--json` prints the status, ready or not.
+/// Prints nothing if the pool is ready, except at a prompt; with `--json` prints the status, ready or not; "ok" says which.
 pub(super) fn run(context: &mut Context<'_>) -> Result<(), Error> {
     let request = proto::Command::Status;
     let reply = context.session.request(&request, context.answer.timeout, &mut |_| Ok(()))?;
-    if context.answer.json {
-        context.output.json(&json(&reply))?;
+    if reply.ok == Some(false) {
+        return context.print_last(reply, &request);
     }
-    let reply = accepted(reply, &request)?;
     let unreadiness = match reply.data.as_deref().and_then(typed::<Status>) {
         Some(status) => unreadiness(&status),
         None => Some("this client cannot read the status of a master of this version".to_owned()),
     };
+    if context.answer.json {
+        let message =
+            unreadiness.as_ref().map_or_else(|| "ready".to_owned(), |why| format!("not ready: {why}"));
+        let line = Line::last(request.name(), Some(unreadiness.is_none()), &message);
+        context.line(line, reply.data.as_deref())?;
+    }
     match unreadiness {
         None if context.is_line && context.output.is_terminal() && !context.answer.json => {
             context.output.text("ready")

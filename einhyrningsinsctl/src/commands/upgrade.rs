@@ -234,10 +234,14 @@ fn follow(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Err
 /// Returns at the first reply: progress, once the master has begun, or the last one, if it refused.
 fn begin(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Error> {
     let reply = context.session.begin_request(request, context.answer.timeout)?;
-    let is_over = !reply.wait;
+    if !reply.wait {
+        return show_end(context, reply, request);
+    }
+    // It has begun, which is what was asked.
+    let reply = Reply { ok: Some(true), ..reply };
     let progress = reply.data.as_deref().and_then(typed::<Progress>);
-    show_end(context, reply, request)?;
-    if is_over || context.answer.json {
+    context.print_last(reply, request)?;
+    if context.answer.json {
         return Ok(());
     }
     context.output.text(match progress.map(|progress| progress.notice) {
@@ -250,7 +254,7 @@ fn begin(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Erro
 }
 
 /// Shows the outcome; after a failure also what was done about it, and the last output of the worker that caused it.
-fn show_end(context: &Context<'_>, reply: Reply, request: &proto::Command) -> Result<(), Error> {
+fn show_end(context: &mut Context<'_>, reply: Reply, request: &proto::Command) -> Result<(), Error> {
     let data = reply.data.clone();
     context.print_last(reply, request).map_err(|error| match (error, data) {
         (Error::Refused { message, .. }, Some(data)) if !context.answer.json => {
