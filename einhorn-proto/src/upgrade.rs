@@ -66,6 +66,9 @@ pub struct UpgradeStatus {
     pub wanted: u32,
     /// New workers that have not acked.
     pub starting: u32,
+    /// How long a worker may take until it acks, in milliseconds; `None` without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack_within_ms: Option<u64>,
     /// How long ago it began, in milliseconds.
     pub age_ms: u64,
 }

@@ -21,7 +21,7 @@ use crate::{RequestErrorKind, Target};
 ///    `history`; `metrics`; `start_ticks` of a worker; `left` and `check` and `untouched` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
 ///    `auto` as `max_unacked` of `config`; `unsignallable` of a worker; `ending` of one that drained;
 ///    the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`;
-///    `config_show`; `label` of a release and `max_rss` in a status; `ack_within_ms` in the counts of a rollout; `options` in the report of a rollout; the event `option_changed`;
+///    `config_show`; `label` of a release and `max_rss` in a status; `ack_within_ms` in the counts and in the status of a rollout; `options` in the report of a rollout; the event `option_changed`;
 ///    the events `check_started`, `check_passed` and `canary_check_failed`; the stage `checking`; null as the `slot` of a worker
 ///    on trial.
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -248,6 +248,7 @@ mod tests {
             upgraded: 1,
             wanted: 4,
             starting: 0,
+            ack_within_ms: None,
             age_ms: 2_000,
         };
         let notice = Notice::UpgradeJoined(upgrade.clone());

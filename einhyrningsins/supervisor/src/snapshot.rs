@@ -260,8 +260,12 @@ impl Supervisor {
             wanted: self.tables.wanted(),
             starting: count(pool.unacked_of(rollout.target())),
             draining: count(pool.draining()),
-            ack_within_ms: self.tables.policy.ack.within().map(milliseconds),
+            ack_within_ms: self.ack_within_ms(),
         })
+    }
+
+    fn ack_within_ms(&self) -> Option<u64> {
+        self.tables.policy.ack.within().map(milliseconds)
     }
 
     /// The upgrade that runs.
@@ -276,6 +280,7 @@ impl Supervisor {
             upgraded: count(self.tables.pool.up_of(rollout.to())),
             wanted: self.tables.wanted(),
             starting: count(self.tables.pool.unacked_of(rollout.to())),
+            ack_within_ms: self.ack_within_ms(),
             age_ms: rollout.since().map_or(0, |since| milliseconds(now - since)),
         })
     }
@@ -293,6 +298,7 @@ impl Supervisor {
             upgraded: 0,
             wanted: self.tables.wanted(),
             starting: 0,
+            ack_within_ms: None,
             age_ms: 0,
         })
     }

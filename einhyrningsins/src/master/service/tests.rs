@@ -81,6 +81,7 @@ fn upgrading(upgraded: u32) -> Condition {
         upgraded,
         wanted: 4,
         starting: 1,
+        ack_within_ms: None,
         age_ms: 0,
     });
     condition

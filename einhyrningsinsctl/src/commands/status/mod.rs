@@ -467,6 +467,7 @@ mod tests {
                 upgraded: 1,
                 wanted: 4,
                 starting: 1,
+                ack_within_ms: Some(60_000),
                 age_ms: 3_210,
             }),
             last_upgrade: None,
