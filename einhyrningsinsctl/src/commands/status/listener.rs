@@ -7,29 +7,43 @@ use crate::table::{Line, Span, Style};
 
 /// Shows the address and the queue of a listener, with its drops and the slots that get no new connections.
 pub(super) fn listener_line(listener: &ListenerStatus) -> Line {
-    let ListenerStatus { fd, name, address, backlog, kind, slots, .. } = listener;
-    let is_packets = kind == "udp";
+    let ListenerStatus { fd, name, address, backlog, slots, .. } = listener;
     let mut text = format!("{address}, fd {fd}, name {name}");
     if !slots.is_empty() {
         text.push_str(", one for each slot");
     }
-    match listener.queue {
-        Some(QueueStatus { length, limit, .. }) if is_packets => {
-            text.push_str(&format!(", queue {length} of {limit} bytes"));
-        }
-        Some(QueueStatus { length, limit, .. }) => text.push_str(&format!(", queue {length} of {limit}")),
+    match queue_words(listener) {
+        Some(words) => text.push_str(&format!(", queue {words}")),
         None if *backlog > 0 => text.push_str(&format!(", backlog {backlog}")),
         None => {}
     }
     let mut line = fact("listens", &text);
+    line.extend(trouble(listener));
+    line
+}
+
+/// How full the queue is, and of what.
+pub(in crate::commands) fn queue_words(listener: &ListenerStatus) -> Option<String> {
+    let QueueStatus { length, limit, .. } = listener.queue?;
+    let unit = if is_packets(listener) { " bytes" } else { "" };
+    Some(format!("{length} of {limit}{unit}"))
+}
+
+/// What is wrong with a listener.
+pub(in crate::commands) fn trouble(listener: &ListenerStatus) -> Line {
+    let mut line = Line::new();
     if let Some(drops) = listener.queue.and_then(|queue| queue.drops).filter(|drops| *drops > 0) {
-        let what = if is_packets { "packets lost" } else { "overflows" };
+        let what = if is_packets(listener) { "packets lost" } else { "overflows" };
         line.push(Span::new(&format!(", {drops} {what}"), Style::Bad));
     }
-    if let Some(text) = left_out(slots) {
+    if let Some(text) = left_out(&listener.slots) {
         line.push(Span::new(&format!(", {text}"), Style::Busy));
     }
     line
+}
+
+fn is_packets(listener: &ListenerStatus) -> bool {
+    listener.kind == "udp"
 }
 
 /// The slots that get no new connections, and what still waits for them.

@@ -1,6 +1,7 @@
 //! `status`: the pool at a glance.
 
 mod listener;
+mod rows;
 mod workers;
 
 use std::io::ErrorKind;
@@ -325,7 +326,6 @@ mod tests {
     };
     use serde_json::json;
 
-    use super::workers::death_text;
     use super::*;
     use crate::table::paint;
 
@@ -617,24 +617,6 @@ mod tests {
            3                   given up                            0
            4                   empty                               0
         ");
-    }
-
-    #[test]
-    fn a_reason_that_says_more_than_the_exit_is_kept() {
-        let killed =
-            Termination::Killed { signal: "SIGKILL".into(), core_dumped: false, out_of_memory: false };
-        let mut death = Death {
-            pid: Some(1),
-            generation: 1,
-            reason: killed.to_string(),
-            termination: Some(killed),
-            age_ms: 60_000,
-            acked: true,
-            stderr_tail: Vec::new(),
-        };
-        assert_eq!(death_text(&death, None), "SIGKILL after 1m00s (pid 1, generation 1)");
-        death.reason = "did not ack within 60s and was killed by SIGKILL".into();
-        assert!(death_text(&death, Some(9)).starts_with("0s ago: did not ack within 60s and was killed by"));
     }
 
     #[test]
