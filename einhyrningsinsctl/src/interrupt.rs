@@ -2,7 +2,8 @@
 //!
 //! SIGINT is blocked and read from a descriptor, so one `poll(2)` waits for the master and the user, without a handler.
 
-use std::fs;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -72,13 +73,16 @@ fn sigint() -> SigSet {
 /// Whether SIGINT is ignored. Then it must not be watched, because a descriptor gets even ignored signals. Only `/proc`
 /// shows the disposition without a call that could change it.
 fn is_ignored() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    ignored_signals(&status) & (1 << (Signal::SIGINT as u32 - 1)) != 0
+    let ignored = File::open("/proc/self/status").map(|file| ignored_signals(BufReader::new(file)));
+    ignored.unwrap_or(0) & (1 << (Signal::SIGINT as u32 - 1)) != 0
 }
 
-fn ignored_signals(status: &str) -> u64 {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+fn ignored_signals(status: impl BufRead) -> u64 {
+    let mask = status.lines().map_while(Result::ok).find_map(|line| {
+        let mask = line.strip_prefix("SigIgn:")?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    mask.unwrap_or(0)
 }
 
 /// Ends this process by SIGINT. Returns only if SIGINT is ignored.
@@ -111,7 +115,10 @@ mod tests {
 
     #[test]
     fn the_mask_of_ignored_signals_is_read() {
-        assert_eq!(ignored_signals("SigBlk:\t0000000000000002\nSigIgn:\t0000000000001002\n"), 0x1002);
-        assert_eq!(ignored_signals(""), 0);
+        assert_eq!(
+            ignored_signals("SigBlk:\t0000000000000002\nSigIgn:\t0000000000001002\n".as_bytes()),
+            0x1002
+        );
+        assert_eq!(ignored_signals("".as_bytes()), 0);
     }
 }

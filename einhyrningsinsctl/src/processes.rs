@@ -3,8 +3,15 @@
 //! A pid means something only in its own namespace, and only until its process is reaped: the process that has it now may be
 //! another one. Nothing is said of a worker whose process is not certainly that of which the master speaks.
 
+use std::fs::File;
+use std::io::Read;
+
 use einhorn_proto::{Status, WorkerStatus};
+use procfs::FromRead;
 use procfs::process::{Process, Stat};
+
+/// The longest `/proc/PID/stat`, in bytes: a name of 64 bytes at most, and some fifty numbers of 20 digits at most.
+const STAT_BYTES_MAX: usize = 2048;
 
 /// Reads what `/proc` says of the workers of one master.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +50,20 @@ impl Processes {
     /// # Errors
     /// Why `/proc` says nothing of them.
     pub(crate) fn of(status: &Status, peer: Option<i32>) -> Result<Self, Unseen> {
+        let own = Self::in_namespace(status, peer)?;
+        let workers = || status.workers.iter();
+        if workers().next().is_none() || workers().any(|worker| stat(worker).is_some()) {
+            return Ok(own);
+        }
+        let is_older = workers().all(|worker| worker.start_ticks.is_none());
+        Err(if is_older { Unseen::Older } else { Unseen::Hidden })
+    }
+
+    /// [`Self::of`] without a look at a worker; there may be nothing to see of any.
+    ///
+    /// # Errors
+    /// [`Unseen::Namespace`] and [`Unseen::Unknown`].
+    pub(crate) fn in_namespace(status: &Status, peer: Option<i32>) -> Result<Self, Unseen> {
         let said = status.master.pid;
         match peer {
             // Zero is what the kernel says of a process that the pid namespace does not have.
@@ -50,27 +71,23 @@ impl Processes {
             Some(seen) if seen != said => return Err(Unseen::Namespace { said, seen }),
             Some(_) => {}
         }
-        let own = Self { ticks_per_second: procfs::ticks_per_second(), page_bytes: procfs::page_size() };
-        let workers = || status.workers.iter();
-        if workers().next().is_none() || workers().any(|worker| open(worker).is_some()) {
-            return Ok(own);
-        }
-        let is_older = workers().all(|worker| worker.start_ticks.is_none());
-        Err(if is_older { Unseen::Older } else { Unseen::Hidden })
+        Ok(Self { ticks_per_second: procfs::ticks_per_second(), page_bytes: procfs::page_size() })
     }
 
     /// How a worker is now; `None` if it has ended, or `/proc` hides it. With `is_shared`, the kernel looks at each of its
     /// pages, which takes a millisecond or more.
     pub(crate) fn sample(self, worker: &WorkerStatus, is_shared: bool) -> Option<Sample> {
-        let (process, stat) = open(worker)?;
         let proportional_bytes = || {
-            let maps = process.smaps_rollup().ok()?.memory_map_rollup;
+            let maps = Process::new(worker.pid).ok()?.smaps_rollup().ok()?.memory_map_rollup;
             maps.iter().find_map(|map| map.extension.map.get("Pss").copied())
         };
+        let proportional_bytes = if is_shared { proportional_bytes() } else { None };
+        // Last, since the pid was the worker's until then.
+        let stat = stat(worker)?;
         Some(Sample {
             cpu_seconds: self.seconds(stat.utime + stat.stime),
             resident_bytes: stat.rss * self.page_bytes,
-            proportional_bytes: if is_shared { proportional_bytes() } else { None },
+            proportional_bytes,
         })
     }
 
@@ -87,12 +104,15 @@ impl Processes {
     }
 }
 
-/// The process of a worker. What is asked of it later is asked of the same process, or fails.
-fn open(worker: &WorkerStatus) -> Option<(Process, Stat)> {
-    let process = Process::new(worker.pid).ok()?;
-    let stat = process.stat().ok()?;
+/// How the process of a worker is; `None` if it has ended, or `/proc` hides it. Read by one call, and not by the five of
+/// [`Process::stat`]: `status` reads those of all workers.
+fn stat(worker: &WorkerStatus) -> Option<Stat> {
+    let mut text = [0; STAT_BYTES_MAX];
+    let mut file = File::open(format!("/proc/{}/stat", worker.pid)).ok()?;
+    let length = file.read(&mut text).ok()?;
+    let stat = Stat::from_read(&text[..length]).ok()?;
     let is_it = worker.start_ticks == Some(stat.starttime) && !matches!(stat.state, 'Z' | 'X');
-    is_it.then_some((process, stat))
+    is_it.then_some(stat)
 }
 
 #[cfg(test)]

@@ -163,16 +163,18 @@ impl Own {
 pub(crate) struct Command(pub(crate) Box<dyn Typed>);
 
 impl Command {
+    /// The command, whose arguments are defined when it is typed: to define those of all takes as long as the master's answer.
     fn define(info: &'static CommandInfo) -> clap::Command {
-        let reader = Reader::of_command(info);
-        let command = (reader.define)(info, clap::Command::new(info.name))
-            .about(info.summary)
-            .aliases(info.aliases)
-            .hide(info.audience == Audience::UpgradeOption);
-        match reader.details {
-            "" => command,
-            details => command.long_about(format!("{}\n\n{details}", info.summary)),
-        }
+        let command = clap::Command::new(info.name).about(info.summary).aliases(info.aliases);
+        command.hide(info.audience == Audience::UpgradeOption).defer(|command| {
+            let Some(info) = command_info(command.get_name()) else { return command };
+            let reader = Reader::of_command(info);
+            let command = (reader.define)(info, command).about(info.summary);
+            match reader.details {
+                "" => command,
+                details => command.long_about(format!("{}\n\n{details}", info.summary)),
+            }
+        })
     }
 }
 

@@ -101,7 +101,7 @@ impl Args {
         }
         match reply.data.as_deref().and_then(typed::<Status>) {
             Some(status) => {
-                let processes = Processes::of(&status, context.session.peer()).ok();
+                let processes = Processes::in_namespace(&status, context.session.peer()).ok();
                 context.output.lines(&self.render(&status, context.output.size(), processes))
             }
             None => context.output.text(&reply.message),
