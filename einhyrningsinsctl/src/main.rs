@@ -23,6 +23,8 @@ mod program;
 mod repl;
 mod run;
 mod script;
+#[cfg(feature = "http")]
+mod serve;
 mod session;
 mod socket;
 mod table;

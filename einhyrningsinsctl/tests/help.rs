@@ -105,6 +105,7 @@ fn of_the_program() {
       config         Change options of the running master, by a map in YAML
       list           List the masters that you may control
       probe          Check a server over HTTP
+      serve          Serve metrics and a page over HTTP
 
     Options:
       -e, --execute <COMMANDS>
@@ -221,6 +222,7 @@ fn of_the_prompt() {
       config [OPTIONS]    Change options of the running master, by a map in YAML
       list                List the masters that you may control
       probe               Check a server over HTTP
+      serve               Serve metrics and a page over HTTP
 
     Each takes --json and --timeout SECONDS; "help COMMAND" shows its help.
     ";" separates commands on one line; "quit", "exit" or Ctrl-D leaves.
@@ -792,6 +794,34 @@ fn of_probe() {
 
           --timeout <SECONDS>
               Give up on a request after this many seconds, counted from before it connects [default: 5]
+    "#);
+}
+
+#[test]
+fn of_serve() {
+    assert_snapshot!(help("serve"), @r#"
+    Serve metrics and a page over HTTP
+
+    Answers until SIGTERM or Ctrl-C: /metrics for Prometheus, and a page about the pool at /, which
+    changes nothing. The page wants a token, as do /status.json, /history.json and /events; without
+    --token-file, one is made and printed as part of the page's address. The master is asked at each
+    request for metrics, and every 5 seconds while somebody reads the page.
+
+    Usage: einhyrningsinsctl serve [OPTIONS]
+
+    Options:
+          --listen <ADDRESS>
+              Where to listen: an IP address and a port, such as 127.0.0.1:9180, unix:PATH, or systemd
+              for the sockets of a socket unit
+
+              [default: 127.0.0.1:9180]
+
+          --host <NAME>
+              Answer requests to this host too, beside localhost and loopback addresses; may be repeated
+
+          --token-file <FILE>
+              Read the token from FILE, which not everybody may read; required where others than this
+              machine can connect
     "#);
 }
 

@@ -6,6 +6,7 @@ use einhorn_proto::{
     self as proto, History, Left, PastOutcome, PastRollout, Requester, RolloutKind, RolloutOrder,
 };
 
+use super::requester::{UNKNOWN, who, with};
 use super::{Context, Typed, typed};
 use crate::error::Error;
 use crate::table::{Align, Span, Style, Table};
@@ -16,15 +17,6 @@ pub(super) const DETAILS: &str = "\
 Lists the last 100 upgrades and rollbacks that have ended, oldest first. Times are UTC. \"alice as root\" is a user who \
 logged in as alice and ran the command as root, for example with sudo; \"-\" stands for something unknown. A reload keeps \
 the history; it is lost when the master exits.";
-
-/// The bytes of a process's name that the kernel keeps.
-const PROCESS_BYTES_MAX: usize = 15;
-
-/// This program's own name, which is longer.
-const OWN_NAME: &str = env!("CARGO_PKG_NAME");
-
-/// What stands for something unknown.
-const UNKNOWN: &str = "-";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
@@ -95,28 +87,6 @@ fn kind(rollout: &PastRollout) -> &'static str {
         (RolloutKind::Upgrade, RolloutOrder::Smooth) => "smooth",
         (RolloutKind::Upgrade, RolloutOrder::Fleet) => "fleet",
         (RolloutKind::Upgrade, RolloutOrder::Canary) => "canary",
-    }
-}
-
-/// Who asked: a user, or `LOGIN as USER` if somebody who logged in as LOGIN asked with the rights of USER.
-fn who(requester: &Requester, name_of: &mut impl FnMut(u32) -> String) -> String {
-    match (requester.login_uid, requester.uid) {
-        (Some(login), Some(uid)) if login != uid => format!("{} as {}", name_of(login), name_of(uid)),
-        (Some(uid), _) | (None, Some(uid)) => name_of(uid),
-        (None, None) => UNKNOWN.to_owned(),
-    }
-}
-
-/// The program of a client, or the signal and the program of its sender.
-fn with(requester: &Requester) -> String {
-    let process = requester.process.as_deref().map(|process| match &OWN_NAME[..PROCESS_BYTES_MAX] {
-        own if own == process => OWN_NAME,
-        _ => process,
-    });
-    match (&requester.signal, process) {
-        (Some(signal), Some(process)) => format!("{signal} from {process}"),
-        (Some(signal), None) => signal.clone(),
-        (None, process) => process.unwrap_or(UNKNOWN).to_owned(),
     }
 }
 

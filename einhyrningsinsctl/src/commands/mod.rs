@@ -18,6 +18,9 @@ mod plain;
 mod probe;
 mod ready;
 mod replace;
+pub(crate) mod requester;
+#[cfg(feature = "http")]
+mod serve;
 mod signal;
 mod state;
 mod status;
@@ -135,6 +138,8 @@ const OWN: &[Own] = &[
     list::OWN,
     #[cfg(feature = "http")]
     probe::OWN,
+    #[cfg(feature = "http")]
+    serve::OWN,
 ];
 
 impl Own {

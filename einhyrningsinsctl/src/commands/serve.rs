@@ -1,0 +1,70 @@
+//! `serve`: metrics and a page over HTTP, until a signal ends it.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Context, Own, Typed};
+use crate::error::{Error, note, with_causes};
+use crate::serve::{Listen, Plan, Server, parse_host};
+
+const NAME: &str = "serve";
+
+pub(super) const OWN: Own = Own::of::<Serve>(NAME, "Serve metrics and a page over HTTP", DETAILS);
+
+const DETAILS: &str = "\
+Answers until SIGTERM or Ctrl-C: /metrics for Prometheus, and a page about the pool at /, which changes nothing. The page \
+wants a token, as do /status.json, /history.json and /events; without --token-file, one is made and printed as part of the \
+page's address. The master is asked at each request for metrics, and every 5 seconds while somebody reads the page.";
+
+#[derive(Debug, clap::Args)]
+struct Serve {
+    /// Where to listen: an IP address and a port, such as 127.0.0.1:9180, unix:PATH, or systemd for the sockets of a socket
+    /// unit
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
+    listen: Listen,
+
+    /// Answer requests to this host too, beside localhost and loopback addresses; may be repeated
+    #[arg(long = "host", value_name = "NAME", value_parser = parse_host)]
+    hosts: Vec<String>,
+
+    /// Read the token from FILE, which not everybody may read; required where others than this machine can connect
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Typed for Serve {
+    fn request(&self) -> Option<einhorn_proto::Command> {
+        None
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        if context.is_line {
+            return Err(Error::Usage(
+                "serve runs until a signal ends it; give it on the command line".to_owned(),
+            ));
+        }
+        let failed = |error: crate::serve::ServeError| Error::Refused {
+            message: with_causes(&error),
+            details: Vec::new(),
+        };
+        let server = Server::open(Plan {
+            socket: context.session.socket().to_owned(),
+            trust: context.session.trust().clone(),
+            listen: self.listen.clone(),
+            hosts: self.hosts.clone(),
+            token_file: self.token_file.clone(),
+        });
+        let server = server.map_err(failed)?;
+        let places = server.places();
+        match context.answer.json {
+            true => context.output.json(&json!({ "addresses": places }).to_string())?,
+            false => context.output.text(&places.join("\n"))?,
+        }
+        if server.is_nameless() {
+            let text = "only requests to a loopback address are answered; give --host NAME for others";
+            note(context.session.program(), text);
+        }
+        server.run().map_err(failed)
+    }
+}
