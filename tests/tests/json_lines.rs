@@ -8,7 +8,7 @@ use std::process::Command;
 use einhorn_proto::COMMANDS;
 use serde_json::Value;
 use tests::process::run;
-use tests::{Finished, Master, binaries};
+use tests::{Finished, Master, Serving, binaries};
 
 use crate::documentation::{block, read};
 
@@ -133,6 +133,10 @@ fn every_command_says_in_each_line_what_it_tells_of_and_in_the_last_whether_it_w
     note("list", &listed[0]);
     let address = master.address().to_string();
     note("probe", &last(&master.ctl(["--json", "probe", "http:/", "--addr", &address]), "probe"));
+    let serving = Serving::start_with(master.socket(), &["--json"]);
+    let line: Value = serde_json::from_str(&serving.output()).expect("one line of JSON");
+    assert_eq!((&line["event"], &line["ok"]), (&"serve".into(), &true.into()));
+    note("serve", &line);
     assert_eq!(with_data, documented());
 }
 

@@ -54,6 +54,7 @@ mod reexec_script;
 mod releases;
 mod rollback;
 mod ruby_client;
+mod serve;
 mod service;
 mod signals;
 mod slot_faults;
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         releases::trials(),
         rollback::trials(),
         ruby_client::trials(),
+        serve::trials(),
         service::trials(),
         signals::trials(),
         slot_faults::trials(),

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use serde_json::value::to_raw_value;
 
+use super::line::Line;
 use super::{Context, Own, Typed};
 use crate::error::{Error, note, with_causes};
 use crate::serve::{Listen, Plan, Server, parse_host};
@@ -38,6 +40,10 @@ impl Typed for Serve {
         None
     }
 
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
         if context.is_line {
             return Err(Error::Usage(
@@ -57,9 +63,12 @@ impl Typed for Serve {
         });
         let server = server.map_err(failed)?;
         let places = server.places();
-        match context.answer.json {
-            true => context.output.json(&json!({ "addresses": places }).to_string())?,
-            false => context.output.text(&places.join("\n"))?,
+        let message = places.join("\n");
+        if context.answer.json {
+            let data = to_raw_value(&json!({ "addresses": places })).ok();
+            context.line(Line::last(self.name(), Some(true), &message), data.as_deref())?;
+        } else {
+            context.output.text(&message)?;
         }
         if server.is_nameless() {
             let text = "only requests to a loopback address are answered; give --host NAME for others";
