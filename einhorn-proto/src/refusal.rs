@@ -167,6 +167,8 @@ impl fmt::Display for NotStarted {
 pub enum RefusalKind {
     /// Another rollout runs.
     RolloutRuns,
+    /// Only the master's user and root may do this, and another user sent it.
+    OwnerOnly,
     /// A reason that this version of the crate does not know.
     #[serde(other)]
     Other,

@@ -57,6 +57,9 @@ pub(crate) enum Error {
     /// The master's message: another rollout runs. Whether `--wait` would wait for its end.
     #[error("{message}")]
     Busy { message: String, may_wait: bool },
+    /// The master's message: only its user and root may do this.
+    #[error("{message}")]
+    OwnerOnly { message: String },
     #[error("{}", clap_text(.0))]
     Clap(clap::Error),
     #[error("{0}")]
@@ -105,6 +108,7 @@ impl Error {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Refused { .. }
+            | Self::OwnerOnly { .. }
             | Self::Doubted { .. }
             | Self::File { .. }
             | Self::Input(_)
@@ -157,6 +161,7 @@ impl Error {
             | Self::Broken { command, .. }
             | Self::Interrupted { command } => unanswered_hint(program, command),
             Self::Garbage { .. } => Some("is this the control socket of a master?"),
+            Self::OwnerOnly { .. } => Some("run this as the user of the master or as root"),
             Self::Busy { may_wait: true, .. } => {
                 Some("\"upgrade --wait\" begins when that has ended; \"upgrade --follow\" only waits for it")
             }
@@ -188,9 +193,10 @@ fn connect_hint(path: &Path, source: &io::Error) -> Option<&'static str> {
         io::ErrorKind::NotFound => {
             Some("is the master running? give -d PATH or -c NAME as it was started with")
         }
-        io::ErrorKind::PermissionDenied => {
-            Some("the control socket is open to the master's own user only; run this as that user or as root")
-        }
+        io::ErrorKind::PermissionDenied => Some(
+            "the control socket is open to the master's own user, and to a group if it was started so; run this as \
+                 that user or as root",
+        ),
         io::ErrorKind::ConnectionRefused => {
             Some("the socket was left behind and no master listens on it; start the master again")
         }

@@ -51,6 +51,24 @@ fn a_refusal_because_another_rollout_runs_is_exit_code_5() {
 }
 
 #[test]
+fn a_refusal_of_what_the_owner_alone_may_do_says_who_may() {
+    let stderr = "einhyrningsinsctl: no\n  hint: run this as the user of the master or as root\n";
+    let json = "{\"event\":\"inc\",\"ok\":false,\"message\":\"no\",\"refused\":\"owner_only\"}\n";
+    for (args, command, stdout) in [
+        (&["inc"][..], "inc", ""),
+        (&["upgrade"], "upgrade", ""),
+        (&["state"], "state", ""),
+        (&["--json", "inc"], "inc", json),
+    ] {
+        let master = Master::once(move |mut peer| {
+            peer.expect(command);
+            peer.say("{\"message\":\"no\",\"ok\":false,\"refused\":\"owner_only\"}\n");
+        });
+        master.client(args).finish().expect(1, stdout, stderr);
+    }
+}
+
+#[test]
 fn a_reason_for_a_refusal_that_this_client_does_not_know_is_exit_code_1() {
     let master = Master::once(|mut peer| {
         peer.expect("inc");

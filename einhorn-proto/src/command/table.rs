@@ -21,7 +21,7 @@ use crate::{RequestErrorKind, Target};
 ///    `history`; `metrics`; `start_ticks` of a worker; `left` and `check` and `untouched` in the report of a rollout; `last_upgrade`, `lasting` and `leftovers` in a status;
 ///    `auto` as `max_unacked` of `config`; `unsignallable` of a worker; `ending` of one that drained;
 ///    the events `release_unchanged`, `still_draining`, `leftovers_gone`, `upgrade_reported` and `time_lost`;
-///    `config_show`; `label` of a release and `max_rss` in a status; `ack_within_ms` in the counts and in the status of a rollout; `options` in the report of a rollout; the event `option_changed`;
+///    `config_show`; the reason `owner_only` of a refusal; `label` of a release and `max_rss` in a status; `ack_within_ms` in the counts and in the status of a rollout; `options` in the report of a rollout; the event `option_changed`;
 ///    the events `check_started`, `check_passed` and `canary_check_failed`; the stage `checking`; null as the `slot` of a worker
 ///    on trial.
 pub const PROTOCOL_VERSION: u32 = 3;
@@ -89,6 +89,8 @@ pub struct CommandInfo {
     pub since: u32,
     /// What it is for.
     pub class: CommandClass,
+    /// Whether its answer is for the master's user and root alone, though it changes nothing.
+    pub is_private: bool,
     /// Who types it.
     pub audience: Audience,
     /// What it does, in one line.
@@ -101,7 +103,18 @@ type Read = fn(&Arguments<'_>) -> Result<Command, RequestErrorKind>;
 impl CommandInfo {
     const fn new(class: CommandClass, name: &'static str, summary: &'static str, read: Read) -> Self {
         let audience = Audience::People;
-        Self { name, aliases: &[], elsewhere: &[], arguments: &[], since: 1, class, audience, summary, read }
+        Self {
+            name,
+            aliases: &[],
+            elsewhere: &[],
+            arguments: &[],
+            since: 1,
+            class,
+            is_private: false,
+            audience,
+            summary,
+            read,
+        }
     }
 
     const fn alias(self, aliases: &'static [&'static str]) -> Self {
@@ -122,6 +135,17 @@ impl CommandInfo {
 
     const fn typed_by(self, audience: Audience) -> Self {
         Self { audience, ..self }
+    }
+
+    const fn private(self) -> Self {
+        Self { is_private: true, ..self }
+    }
+
+    /// Whether an observer may send it: somebody whom `--observe-group` lets in to ask questions. Its answer shows no more than
+    /// the master's log and `ps` do.
+    #[must_use]
+    pub fn is_for_observers(&self) -> bool {
+        self.class == CommandClass::Question && !self.is_private
     }
 
     /// Whether people type it at the native client.
@@ -337,7 +361,8 @@ table! {
         "state",
         "Show the master's whole state, for programs and bug reports",
         |_| Ok(Command::State),
-    ),
+    )
+    .private(),
     Command::Louder => change("louder", "Make the master's log say more", |_| Ok(Command::Louder)),
     Command::Quieter => change("quieter", "Make the master's log say less", |_| Ok(Command::Quieter)),
     Command::Reopen => change("reopen", "Open the log file again, after a rotation", |_| Ok(Command::Reopen)).since(3),
@@ -358,6 +383,7 @@ table! {
         "Show each option of the running master, and where its value came from",
         |_| Ok(Command::ConfigShow),
     )
+    .private()
     .typed_by(Audience::Programs)
     .since(3),
     Command::Ehlo { .. } => question(
@@ -436,6 +462,27 @@ mod tests {
                 assert_eq!(command_info(spelling).unwrap().name, info.name);
             }
             assert!((1..=PROTOCOL_VERSION).contains(&info.since), "{}", info.name);
+        }
+    }
+
+    /// Each is named here, so that whoever adds a command decides.
+    #[test]
+    fn observers_may_send_these_and_no_other() {
+        for info in COMMANDS {
+            let may = match info.name {
+                "status" | "history" | "metrics" | "events" | "version" | "help" | "ehlo" => true,
+                // The first has everything, whatever that will be; the second the options of a file that others may not read.
+                "state" | "config_show" => false,
+                "upgrade" | "upgrade_fleet" | "upgrade_continue" | "upgrade_abort" | "rollback" => false,
+                // It is answered at the end of the rollout, and holds a place until then. `events` shows the same.
+                "upgrade_follow" => false,
+                "inc" | "dec" | "set_workers" | "respawn" | "signal" | "signal_only" | "replace" => false,
+                "die" | "reload" | "config" | "louder" | "quieter" | "reopen" => false,
+                // Theirs is another rule: who has sent them must be a worker.
+                "worker:ack" | "worker:ping" => false,
+                name => panic!("may an observer send {name}? decide here and in the table"),
+            };
+            assert_eq!(info.is_for_observers(), may, "{}", info.name);
         }
     }
 

@@ -291,6 +291,7 @@ fn accepted(reply: Reply, request: &proto::Command) -> Result<Reply, Error> {
                 matches!(request, proto::Command::Upgrade(proto::UpgradeRequest { wait: false, .. }));
             Err(Error::Busy { message, may_wait })
         }
+        Some(RefusalKind::OwnerOnly) => Err(Error::OwnerOnly { message }),
         _ => Err(Error::Refused { message, details: Vec::new() }),
     }
 }
