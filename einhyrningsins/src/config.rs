@@ -114,6 +114,9 @@ pub struct Control {
     /// Group of the socket, by name or number; the master's if `None`.
     #[serde(default)]
     pub group: Option<String>,
+    /// The group whose members may connect and ask questions only, by name or number. Then neither of the two above is given.
+    #[serde(default)]
+    pub observe_group: Option<String>,
     /// Whether each worker gets a connection to the control socket (`-g`).
     pub socket_as_fd: bool,
     #[serde(with = "forms::written")]
@@ -249,6 +252,7 @@ impl Config {
                 socket: start.join(line.socket),
                 mode: args.control_mode,
                 group: args.control_group,
+                observe_group: args.observe_group,
                 socket_as_fd: args.command_socket_as_fd,
                 pidfile: line.pidfile.map(|path| start.join(path)),
                 lockfile: line.lockfile.map(|path| start.join(path)),

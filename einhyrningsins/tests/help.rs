@@ -224,6 +224,10 @@ fn of_the_native_command_line() {
               Group of the control socket, by name or number; with --control-mode [default: the
               master's]
 
+          --observe-group <GROUP>
+              Group, by name or number, whose members may connect to the control socket and ask
+              questions only; not with --control-mode
+
           --notify-mode <MODE>
               Mode of the notify socket, in octal, such as 666 for workers that change their user by
               themselves [default: 600, or 666 where master and workers are root and there is no --user]
@@ -559,6 +563,10 @@ fn of_einhorns_command_line() {
           --control-group <GROUP>
               Group of the control socket, by name or number; with --control-mode [default: the
               master's]
+
+          --observe-group <GROUP>
+              Group, by name or number, whose members may connect to the control socket and ask
+              questions only; not with --control-mode
 
           --notify-mode <MODE>
               Mode of the notify socket, in octal, such as 666 for workers that change their user by

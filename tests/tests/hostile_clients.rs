@@ -221,7 +221,7 @@ fn of_256_idle_clients_the_oldest_gives_way() {
     let farewell = clients[1].read_to_end();
     assert!(farewell.contains("closed: another one came"), "{farewell:?}");
     master.wait_log(&format!("control client dropped: process {} of user", std::process::id()));
-    master.wait_log("was the idlest when one more than 256 came; hint: ");
+    master.wait_log("was the idlest when one more than 256 clients came; hint: ");
     assert_eq!(clients[0].ask("version", &[]).ok, Some(true));
     // Followers give way to the owner of the master, too.
     for client in &mut clients[2..] {

@@ -32,6 +32,7 @@ mod logs;
 mod metrics;
 mod nothing_is_dropped;
 mod notify;
+mod observers;
 mod old_kernels;
 mod options;
 mod options_file;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         metrics::trials(),
         nothing_is_dropped::trials(),
         notify::trials(),
+        observers::trials(),
         old_kernels::trials(),
         options::trials(),
         options_file::trials(),

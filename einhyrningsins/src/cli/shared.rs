@@ -174,6 +174,11 @@ pub struct SharedArgs {
     #[arg(long, value_name = "GROUP", requires = "control_mode", help_heading = "Control")]
     pub control_group: Option<String>,
 
+    /// Group, by name or number, whose members may connect to the control socket and ask questions only; not with
+    /// --control-mode
+    #[arg(long, value_name = "GROUP", conflicts_with = "control_mode", help_heading = "Control")]
+    pub observe_group: Option<String>,
+
     /// Mode of the notify socket, in octal, such as 666 for workers that change their user by themselves [default: 600, or
     /// 666 where master and workers are root and there is no --user]
     #[arg(long, value_name = "MODE", value_parser = parse_notify_mode, help_heading = "Control")]

@@ -54,7 +54,7 @@ use boots::Boots;
 pub(crate) use captures::Captures;
 use children::{Census, Children, heard};
 use control::{Budget, Request, View};
-pub(crate) use control::{Control, ControlSocket};
+pub(crate) use control::{Control, ControlSocket, group_of};
 pub(crate) use counters::Counters;
 pub(crate) use groups::Groups;
 pub(crate) use handover::Handover;

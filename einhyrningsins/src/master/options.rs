@@ -44,7 +44,7 @@ enum When {
 
 /// Every option that a file may have. Those that wait for a start are about sockets, files and descriptors that the master has
 /// had since then, or about the log, whose readers know its place and its form.
-const OPTIONS: [(&str, When); 57] = [
+const OPTIONS: [(&str, When); 58] = [
     ("bind", When::Start),
     ("ipv4_only", When::Start),
     ("ipv6_only", When::Start),
@@ -92,6 +92,7 @@ const OPTIONS: [(&str, When); 57] = [
     ("socket_path", When::Start),
     ("control_mode", When::Start),
     ("control_group", When::Start),
+    ("observe_group", When::Start),
     ("notify_mode", When::Start),
     ("pidfile", When::Start),
     ("lockfile", When::Start),

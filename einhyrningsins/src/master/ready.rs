@@ -47,6 +47,8 @@ pub(super) struct Ready {
     /// Whether any job may have written something.
     pub(super) jobs: bool,
     pub(super) clients: Turns<ClientId>,
+    /// Those of them that are observers, who come after the others.
+    pub(super) observers: Turns<ClientId>,
     /// Clients whose other end is closed: nothing can be sent to them any more.
     pub(super) closed: Vec<ClientId>,
     pub(super) captures: Turns<Capture>,
@@ -146,6 +148,7 @@ impl Ready {
             || self.places
             || self.jobs
             || !self.clients.is_empty()
+            || !self.observers.is_empty()
             || !self.clients_later.is_empty()
             || !self.captures.is_empty()
     }

@@ -299,6 +299,7 @@ impl BoundFile {
         }
         let user = user.filter(|user| user.as_raw() != found.st_uid);
         let group = group.filter(|group| group.as_raw() != found.st_gid);
+        // Before the mode, which may let the group in: never that of the process, which nobody has named.
         if user.is_some() || group.is_some() {
             fchownat(&opened, c"", user, group, AtFlags::AT_EMPTY_PATH)?;
         }

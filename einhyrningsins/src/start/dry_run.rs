@@ -12,11 +12,11 @@ use anyhow::Context;
 use einhorn_proto::{Command, Reply, Request, Status, Workers as Count};
 use einhyrningsins_supervisor::Generation;
 
-use super::{claim, lock_failure, pidfile_failure, share_failure, unresolved, worker_options};
+use super::{claim, lock_failure, observers, pidfile_failure, share_failure, unresolved, worker_options};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::listen::{BindAddress, BindError, BindSpec, Family, Passed, PassedError, try_bind};
-use crate::master::{ControlSocket, try_history};
+use crate::master::{ControlSocket, group_of, try_history};
 use crate::release::WorkerLog;
 use crate::sys::inherit::Inherited;
 use crate::sys::journal;
@@ -35,7 +35,9 @@ pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) 
         process::set_nice(nice).with_context(|| format!("cannot set the nice value to {nice} (--nice)"))?;
     }
     let live = addresses_of_master_at(&config.control.socket);
-    if live.is_none() {
+    if live.is_some() {
+        group_of(&config.control).map_err(share_failure)?;
+    } else {
         let lock = config.control.lockfile.as_deref().map(LockFile::acquire);
         lock.transpose().map_err(lock_failure)?;
         let mut socket = ControlSocket::open(&config.control.socket)
@@ -67,7 +69,7 @@ pub(super) fn dry_run(config: Config, mut passed: Passed, inherited: Inherited) 
     workers.resolve(&mut spawner, Generation(1), Vec::new()).map_err(|error| unresolved(&error))?;
     // A -b may have taken one of them.
     claim(inherited, &held_fds)?;
-    let mut warnings = Vec::new();
+    let mut warnings = observers::doubts(&config.control, workers.credentials(Generation(1)));
     if config.release.attributes.log != WorkerLog::Inherit
         && let Err(error) = journal::check()
     {

@@ -1,6 +1,7 @@
 //! From the command line to the loop. Every problem is found before the first spawn.
 
 mod dry_run;
+mod observers;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
@@ -26,6 +27,7 @@ use crate::master::{
     HistoryFile, HistoryTask, Hooks, Jobs, Listeners, Master, Notify, NotifySocket, Options, Parts, Service,
     ServiceSettings, Trial, take_over,
 };
+use crate::sys::account::AccountError;
 use crate::sys::closer::Closing;
 use crate::sys::inherit::{Inherited, Kept, set_close_on_exec};
 use crate::sys::lock_file::{LockError, LockFile};
@@ -96,6 +98,7 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
     let passed = Passed::of_process(&config.sockets.binds);
     let passed = passed.context("cannot look at the descriptors of this process")?;
     check_held(&inherited, &config)?;
+    observers::check(&config.control)?;
     if config.dry_run {
         return dry_run::dry_run(config, passed, inherited);
     }
@@ -187,6 +190,9 @@ fn run(config: Config, options: Options) -> Result<u8, Failure> {
         parts.resolve(&mut spawner, FIRST).map_err(|error| unresolved(&error))?;
     }
     warn_of_deaf_workers(&mut parts);
+    for warning in observers::doubts(parts.control.settings(), parts.workers.credentials(FIRST)) {
+        parts.log.warn(warning);
+    }
     Trial::clear(&parts.control, &parts.workers, &mut parts.log);
     let (held, unused) = claim(inherited, &held_fds)?;
     parts.held = held.into_iter().map(Kept::Open).collect();
@@ -345,8 +351,15 @@ fn lock_failure(error: LockError) -> Failure {
 fn share_failure(error: anyhow::Error) -> Failure {
     let is_refused =
         error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::PermissionDenied);
-    let hint = is_refused.then(|| "the master must be root or a member of the group".to_owned());
-    Failure { error, hint }
+    let is_unknown = matches!(error.downcast_ref(), Some(AccountError::UnknownGroup(_)));
+    let hint = match (is_refused, is_unknown) {
+        (true, _) => Some("the master must be root or a member of the group"),
+        (_, true) => {
+            Some("make it, as with \"groupadd --system NAME\", or give the name or number of another one")
+        }
+        _ => None,
+    };
+    Failure { error, hint: hint.map(str::to_owned) }
 }
 
 fn log_failure(error: anyhow::Error) -> Failure {

@@ -4,7 +4,7 @@
 //! on a server over the network.
 
 use std::ffi::{CString, OsString};
-use std::fmt;
+use std::{fmt, fs};
 
 use nix::errno::Errno;
 use nix::unistd::{self, Gid, Group, Uid, User, getegid, geteuid, getgid, getgroups, getuid};
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 /// To the kernel, this number means "leave it unchanged", so no user or group can have it (`setresuid(2)`).
 const NOBODY_AT_ALL: u32 = u32::MAX;
+
+/// The kernel's default for users without a number (`user_namespaces(7)`).
+const OVERFLOW_UID: u32 = 65_534;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AccountSpec {
@@ -127,6 +130,12 @@ impl Credentials {
         })
     }
 
+    /// Whether `group` is one of those that a process with these credentials has.
+    #[must_use]
+    pub fn has_group(&self, group: u32) -> bool {
+        self.gid == Some(group) || self.groups.as_ref().is_some_and(|groups| groups.contains(&group))
+    }
+
     /// Whether the user differs from that of this process.
     #[must_use]
     pub fn is_other_user(&self) -> bool {
@@ -196,6 +205,28 @@ pub fn group_id(text: &str) -> Result<u32, AccountError> {
             group.map(|group| group.gid.as_raw()).ok_or_else(unknown)
         }
     }
+}
+
+/// Whether the kernel shows other users by the number of this process's own: those that its user namespace has no number for all
+/// have one number, usually that of `nobody`.
+///
+/// # Source
+/// `user_namespaces(7)`, "Unmapped user and group IDs"; `/proc/sys/kernel/overflowuid` and `/proc/PID/uid_map`.
+#[must_use]
+pub fn is_ambiguous() -> bool {
+    is_overflow(geteuid().as_raw())
+        && !maps_all(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+}
+
+fn is_overflow(uid: u32) -> bool {
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok();
+    uid == overflow.and_then(|text| text.trim().parse().ok()).unwrap_or(OVERFLOW_UID)
+}
+
+/// Whether a map of users, as in `/proc/PID/uid_map`, has all of them.
+fn maps_all(map: &str) -> bool {
+    let lengths = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    lengths.sum::<u64>() >= u64::from(NOBODY_AT_ALL)
 }
 
 /// Errors with which some name services report that an entry does not exist. Source: `getpwnam(3)`.
@@ -278,6 +309,29 @@ mod tests {
         ] {
             assert_eq!(look_up(user, group), Err(message.to_owned()));
         }
+    }
+
+    #[test]
+    fn only_a_map_of_all_users_leaves_none_without_a_number() {
+        for (map, all) in [
+            ("         0          0 4294967295\n", true),
+            ("0 0 1000\n1000 100000 4294966295\n", true),
+            ("0 100000 65536\n", false),
+            ("0 1000 1\n", false),
+            ("", false),
+            ("nonsense\n", false),
+        ] {
+            assert_eq!(maps_all(map), all, "{map:?}");
+        }
+        assert!(is_overflow(OVERFLOW_UID) || fs::exists("/proc/sys/kernel/overflowuid").unwrap());
+        assert!(!is_overflow(0));
+    }
+
+    #[test]
+    fn a_member_has_the_group_as_its_own_or_beside_it() {
+        let who = Credentials { uid: Some(10), gid: Some(20), groups: Some(vec![21]) };
+        assert!(who.has_group(20) && who.has_group(21) && !who.has_group(22));
+        assert!(!Credentials::default().has_group(0));
     }
 
     #[test]

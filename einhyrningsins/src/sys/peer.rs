@@ -60,10 +60,21 @@ pub fn credentials(socket: &impl AsFd) -> Result<Credentials, Errno> {
     })
 }
 
+/// The user that connected. It is known for a process outside our pid namespace, too; one that our user namespace has no
+/// number for has that of [`account::is_ambiguous`].
+///
+/// # Errors
+/// ENOTSOCK and the like for a wrong descriptor.
+///
+/// [`account::is_ambiguous`]: super::account::is_ambiguous
+pub fn user(socket: &impl AsFd) -> Result<Uid, Errno> {
+    getsockopt(&socket.as_fd(), PeerCredentials).map(|found| Uid::from_raw(found.uid()))
+}
+
 /// Describes for people who made the connection `socket`, which was accepted at `accepted_at`. Of a process that has ended or
 /// is outside our pid namespace, only the user is known.
 pub fn requester(socket: &impl AsFd, accepted_at: SinceBoot) -> Requester {
-    let uid = || getsockopt(&socket.as_fd(), PeerCredentials).ok().map(|found| found.uid());
+    let uid = || user(socket).ok().map(Uid::as_raw);
     Sender::of_connection(socket, accepted_at)
         .map_or_else(|_| Requester { uid: uid(), ..Requester::default() }, |sender| sender.requester())
 }
@@ -301,6 +312,7 @@ mod tests {
         let ours = Credentials { pid: getpid(), uid: getuid(), gid: getgid() };
         assert_eq!(credentials(&server), Ok(ours));
         assert_eq!(credentials(&client), Ok(ours));
+        assert_eq!(user(&server), Ok(getuid()));
         assert!(credentials(&std::io::stdin()).is_err());
     }
 

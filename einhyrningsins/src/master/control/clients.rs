@@ -4,6 +4,7 @@
 //! that lets events pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other clients.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -14,10 +15,11 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::dropped::{Dropped, Why};
+use super::observers::{self, OBSERVERS_MAX};
 use crate::forms::{self, Bytes, Keyed, Written, values};
 use crate::master::ready::CLIENTS;
 use crate::sys::ancillary::{Message, Received, receive};
@@ -25,7 +27,7 @@ use crate::sys::inherit::Kept;
 use crate::sys::memory::memory_max;
 use crate::sys::peer::{self, Sender, SinceBoot};
 
-/// Clients at a time, not counting workers' own connections. einhorn-control(7) lists this limit, and those up to
+/// Clients at a time, not counting workers' own connections, nor observers. einhorn-control(7) lists this limit, and those up to
 /// [`OUTPUT_BYTES_FULL`], in "LIMITS".
 pub(super) const CLIENTS_MAX: usize = 256;
 
@@ -106,6 +108,9 @@ struct Client {
     /// The worker whose it is, or of whose descendant, if it does not count against [`CLIENTS_MAX`].
     #[serde(default, with = "forms::written")]
     of_worker: Option<Pid>,
+    /// Its user, if that may ask questions only. A state of an older master has no observers.
+    #[serde(default)]
+    observer: Option<u32>,
     /// It is known whether a worker's descendant made it.
     #[serde(skip)]
     is_placed: bool,
@@ -124,6 +129,15 @@ struct Client {
     /// Since when it has taken none of what waits for it.
     #[serde(skip, default = "Instant::now")]
     stuck_since: Instant,
+}
+
+/// The limit that a client counts against. Those of one quota never give way to those of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quota {
+    /// [`CLIENTS_MAX`], for clients that may send every command.
+    Clients,
+    /// [`OBSERVERS_MAX`].
+    Observers,
 }
 
 /// How busy a client is. Of two, the idler one gives way to a new client.
@@ -186,6 +200,25 @@ pub(super) struct Clients {
     pause: Option<(Instant, Duration)>,
 }
 
+impl Quota {
+    /// The most clients at a time.
+    pub(super) fn max(self) -> usize {
+        match self {
+            Self::Clients => CLIENTS_MAX,
+            Self::Observers => OBSERVERS_MAX,
+        }
+    }
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clients => write!(f, "{CLIENTS_MAX} clients"),
+            Self::Observers => write!(f, "{OBSERVERS_MAX} observers"),
+        }
+    }
+}
+
 impl Keyed<ClientId> for Client {
     fn key(&self) -> ClientId {
         self.id
@@ -229,7 +262,7 @@ fn unsent_max() -> usize {
 }
 
 impl Clients {
-    /// Accepts one client; `None` if none is waiting.
+    /// Accepts one client; `None` if none is waiting. With `has_observers`, it is an observer unless it is the owner's or root's.
     ///
     /// # Errors
     /// The error of `accept4(2)`, usually that no descriptor is left. Accepting then pauses until
@@ -238,12 +271,14 @@ impl Clients {
         &mut self,
         registry: &Registry,
         listener: &UnixListener,
+        has_observers: bool,
     ) -> io::Result<Option<ClientId>> {
         let accepted = loop {
             match listener.accept() {
                 Ok((stream, _)) => {
                     let peer = Peer::Connected(peer::credentials(&stream).ok().map(|found| found.pid));
-                    break self.insert(registry, stream, peer).map(Some);
+                    let observer = if has_observers { observers::observer(&stream) } else { None };
+                    break self.insert(registry, stream, peer, observer).map(Some);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(None),
                 // The client was gone before it was accepted.
@@ -267,20 +302,26 @@ impl Clients {
     /// Adds the connection that was created for a worker.
     pub(super) fn adopt(&mut self, registry: &Registry, stream: StdUnixStream, worker: Pid) {
         // An unregistered connection would never be read; the worker still has the socket's path.
-        let _ = self.insert(registry, UnixStream::from_std(stream), Peer::Worker(worker));
+        let _ = self.insert(registry, UnixStream::from_std(stream), Peer::Worker(worker), None);
     }
 
-    fn insert(&mut self, registry: &Registry, mut stream: UnixStream, peer: Peer) -> io::Result<ClientId> {
+    fn insert(
+        &mut self,
+        registry: &Registry,
+        mut stream: UnixStream,
+        peer: Peer,
+        observer: Option<u32>,
+    ) -> io::Result<ClientId> {
         let id = ClientId(self.next);
         register(registry, id, &mut stream)?;
         if self.unsent_max < OUTPUT_TOTAL_MAX {
-            let bytes = (self.unsent_max / CLIENTS_MAX).max(KERNEL_BYTES_MIN);
+            let bytes = (self.unsent_max / (CLIENTS_MAX + OBSERVERS_MAX)).max(KERNEL_BYTES_MIN);
             // The kernel keeps more if that fails, which it does for no socket.
             let _ = setsockopt(&stream, sockopt::SndBuf, &bytes);
         }
         self.next += 1;
         self.lines += 1;
-        self.clients.insert(id, Client { heard: self.lines, ..Client::new(id, stream, peer) });
+        self.clients.insert(id, Client { heard: self.lines, observer, ..Client::new(id, stream, peer) });
         Ok(id)
     }
 
@@ -297,9 +338,9 @@ impl Clients {
         self.clients.keys().copied()
     }
 
-    /// The number of clients, not counting those of workers, nor those that are on their way out.
-    pub(super) fn connected(&self) -> usize {
-        self.clients.values().filter(|client| client.counts()).count()
+    /// The number of clients that count against a quota.
+    pub(super) fn connected(&self, quota: Quota) -> usize {
+        self.clients.values().filter(|client| client.counts(quota)).count()
     }
 
     /// Notes that `id` comes from a worker, or a descendant of it. Beyond [`WORKER_CLIENTS_MAX`], the one of its connections
@@ -316,9 +357,11 @@ impl Clients {
         read.into_iter().take(surplus).for_each(|(_, silent)| self.drop_client(silent, Why::Surplus(worker)));
     }
 
-    /// The clients that count, and of which it is not known whether a worker's descendant made them; it is by now.
+    /// The clients that count against [`CLIENTS_MAX`], and of which it is not known whether a worker's descendant made them; it
+    /// is by now.
     pub(super) fn take_unplaced(&mut self) -> Vec<ClientId> {
-        let unplaced = self.clients.values_mut().filter(|client| client.counts() && !client.is_placed);
+        let is_among = |client: &Client| client.counts(Quota::Clients) && !client.is_placed;
+        let unplaced = self.clients.values_mut().filter(|client| is_among(client));
         unplaced
             .map(|client| {
                 client.is_placed = true;
@@ -329,18 +372,25 @@ impl Clients {
 
     /// Whether `id` was made by the owner of the master, or root.
     pub(super) fn is_owners(&self, id: ClientId) -> bool {
-        let credentials = self.clients.get(&id).and_then(|client| peer::credentials(&*client.stream).ok());
-        credentials.is_some_and(|found| found.uid.is_root() || found.uid == Uid::effective())
+        self.clients.get(&id).is_some_and(|client| observers::is_owner(&*client.stream))
     }
 
-    /// Of the clients that count, the one that is least busy, and of those the one that was silent for longest.
+    /// Of the clients that count against a quota, the one that is least busy, and of those the one that was silent for longest.
     pub(super) fn idlest(
         &self,
+        quota: Quota,
         except: Option<ClientId>,
         awaits_replies: impl Fn(ClientId) -> bool,
     ) -> Option<(Business, ClientId)> {
-        let others = self.clients.values().filter(|client| Some(client.id) != except && client.counts());
-        let ranked = others.map(|client| {
+        self.idlest_of(|client| Some(client.id) != except && client.counts(quota), awaits_replies)
+    }
+
+    fn idlest_of(
+        &self,
+        is_among: impl Fn(&Client) -> bool,
+        awaits_replies: impl Fn(ClientId) -> bool,
+    ) -> Option<(Business, ClientId)> {
+        let ranked = self.clients.values().filter(|client| is_among(client)).map(|client| {
             let business = if !client.was_read {
                 Business::Unread
             } else if awaits_replies(client.id) {
@@ -355,6 +405,35 @@ impl Clients {
             (business, client.heard, client.id)
         });
         ranked.min().map(|(business, _, id)| (business, id))
+    }
+
+    /// The quota that `id` counts against, unless it is a worker's or on its way out.
+    pub(super) fn quota(&self, id: ClientId) -> Quota {
+        self.clients.get(&id).map_or(Quota::Clients, Client::quota)
+    }
+
+    /// The user of an observer; `None` if `id` is none.
+    pub(super) fn observer(&self, id: ClientId) -> Option<u32> {
+        self.clients.get(&id)?.observer
+    }
+
+    /// The observer that gives way to `new`, which is one, too. Observers share their quota evenly: the user who has most of
+    /// them gives up the idlest, though it may be busy. Of equals, an idle one gives way.
+    pub(super) fn surplus_observer(&self, new: ClientId) -> Option<(Business, ClientId)> {
+        let mut counts = BTreeMap::new();
+        for client in self.clients.values().filter(|client| client.counts(Quota::Observers)) {
+            *counts.entry(client.observer).or_insert(0) += 1;
+        }
+        let own = counts.get(&self.clients.get(&new)?.observer).copied().unwrap_or(0);
+        let most = counts.into_iter().filter(|(_, count)| *count > own).max_by_key(|(_, count)| *count);
+        let is_other = |client: &Client| client.id != new && client.counts(Quota::Observers);
+        // Nobody keeps an observer waiting for a last reply.
+        match most {
+            Some((user, _)) => {
+                self.idlest_of(|client| is_other(client) && client.observer == user, |_| false)
+            }
+            None => self.idlest_of(is_other, |_| false).filter(|(business, _)| *business <= Business::Idle),
+        }
     }
 
     pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
@@ -436,15 +515,14 @@ impl Clients {
         }
     }
 
-    /// Drops clients until no more is unsent than may be: those first that have taken nothing for longest. Others may have
-    /// read, and nobody has looked since.
+    /// Drops clients until no more is unsent than may be: observers first, and then those that have taken nothing for longest.
+    /// Others may have read, and nobody has looked since.
     fn shed(&mut self) {
         self.unsent -= self.clients.values_mut().map(Client::flush).sum::<usize>();
         while self.unsent > self.unsent_max {
             let stuck = self.clients.values().filter(|client| !client.output.is_empty());
-            let Some(id) = stuck.min_by_key(|client| client.stuck_since).map(|client| client.id) else {
-                return;
-            };
+            let first = stuck.min_by_key(|client| (client.observer.is_none(), client.stuck_since));
+            let Some(id) = first.map(|client| client.id) else { return };
             self.drop_client(id, Why::Deafest(self.unsent));
         }
     }
@@ -461,7 +539,7 @@ impl Clients {
     /// Notes, for the log, that a client is dropped.
     pub(super) fn note_dropped(&mut self, id: ClientId, why: Why) {
         if let Some(client) = self.clients.get(&id) {
-            let user = peer::credentials(&*client.stream).ok().map(|found| found.uid);
+            let user = peer::user(&*client.stream).ok();
             self.dropped.push(Dropped { peer: client.peer, user, why });
         }
     }
@@ -638,6 +716,7 @@ impl Client {
             is_broken: false,
             follows: None,
             of_worker: None,
+            observer: None,
             is_placed: false,
             has_outlived: false,
             was_read: false,
@@ -680,10 +759,15 @@ impl Client {
         !self.is_broken && !self.is_leaving
     }
 
-    /// Whether it counts against [`CLIENTS_MAX`].
-    fn counts(&self) -> bool {
+    fn quota(&self) -> Quota {
+        if self.observer.is_some() { Quota::Observers } else { Quota::Clients }
+    }
+
+    /// Whether it counts against `quota`. A worker's own connection counts against none, nor does one that is on its way out.
+    fn counts(&self, quota: Quota) -> bool {
         let is_there = self.is_staying() || (!self.is_broken && !self.output.is_empty());
-        matches!(self.peer, Peer::Connected(_)) && self.of_worker.is_none() && is_there
+        let is_somebodys = matches!(self.peer, Peer::Connected(_)) && self.of_worker.is_none();
+        self.quota() == quota && is_somebodys && is_there
     }
 
     fn is_full(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use nix::unistd::{Pid, Uid};
 
-use super::clients::{CLIENTS_MAX, Peer, WORKER_CLIENTS_MAX};
+use super::clients::{Peer, Quota, WORKER_CLIENTS_MAX};
 
 /// A client that was dropped, for the log.
 #[derive(Debug)]
@@ -21,8 +21,8 @@ pub(super) enum Why {
     Deaf(usize),
     /// So have all clients together, and it has read nothing for longest.
     Deafest(usize),
-    /// Another one came, and it was the idlest.
-    Idlest,
+    /// Another one came, and it was the idlest of those that count against this quota.
+    Idlest(Quota),
     /// It was one more than a worker may have.
     Surplus(Pid),
 }
@@ -45,9 +45,9 @@ impl fmt::Display for Dropped {
                 " read nothing for longest when all clients together left {bytes} bytes unread; hint: a client must read \
                  what it asks for"
             ),
-            Why::Idlest => write!(
+            Why::Idlest(quota) => write!(
                 f,
-                " was the idlest when one more than {CLIENTS_MAX} came; hint: close connections that are not in use"
+                " was the idlest when one more than {quota} came; hint: close connections that are not in use"
             ),
             Why::Surplus(worker) => write!(
                 f,

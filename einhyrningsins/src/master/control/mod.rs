@@ -1,12 +1,13 @@
 //! The control socket and its clients: reads requests, answers questions, passes commands on, and sends the replies.
 //!
-//! `socket.rs` has the socket's file, `clients.rs` the connections, `requests.rs` what each request asks for,
-//! `answers.rs` who waits for which answer, `status.rs` what `status` and `state` show. A command becomes an event for
+//! `socket.rs` has the socket's file, `clients.rs` the connections, `observers.rs` who may ask questions only, `requests.rs`
+//! what each request asks for, `answers.rs` who waits for which answer, `status.rs` what `status` and `state` show. A command becomes an event for
 //! the core, with a [`RequestKey`] if somebody waits; the core's answer comes back through [`Control::reply`].
 
 mod answers;
 mod clients;
 mod dropped;
+mod observers;
 mod requests;
 mod socket;
 mod status;
@@ -43,9 +44,9 @@ use crate::workers::Workers;
 
 use answers::Asker;
 pub(super) use clients::ClientId;
-use clients::{Business, CLIENTS_MAX, Clients, Input, Peer};
+use clients::{Business, Clients, Input, Peer, Quota};
 use dropped::Why;
-pub use socket::ControlSocket;
+pub use socket::{ControlSocket, group_of};
 
 /// Requests read from one client in one round, so that a busy one does not starve the rest.
 const REQUESTS_PER_ROUND: usize = 64;
@@ -111,6 +112,9 @@ pub(crate) struct Control {
     /// Clients that were dropped.
     #[serde(skip)]
     drops: Refusals,
+    /// Commands of observers that were refused.
+    #[serde(skip)]
+    denials: Refusals,
     /// Connections of workers that have just ended, whose last requests are to be read.
     #[serde(skip)]
     ended: Vec<Serving>,
@@ -122,6 +126,8 @@ pub(crate) struct Control {
 pub(super) struct Budget {
     accepts: usize,
     requests_until: Instant,
+    /// The same for observers, who come after the others: set when that begins.
+    observers_until: Option<Instant>,
     /// There was no room for another client when it was last looked for.
     is_full: bool,
 }
@@ -130,7 +136,12 @@ impl Budget {
     /// The budget of a round, in which unacked workers may have ended.
     pub(super) fn new(has_unacked_deaths: bool) -> Self {
         let accepts = if has_unacked_deaths { ACCEPTS_AFTER_DEATHS } else { ACCEPTS_PER_ROUND };
-        Self { accepts, requests_until: Instant::now() + REQUESTS_TIME, is_full: false }
+        Self {
+            accepts,
+            requests_until: Instant::now() + REQUESTS_TIME,
+            observers_until: None,
+            is_full: false,
+        }
     }
 }
 
@@ -155,6 +166,7 @@ impl Control {
             joining: Vec::new(),
             refusals: Refusals::default(),
             drops: Refusals::default(),
+            denials: Refusals::default(),
             ended: Vec::new(),
             started_at: forms::now(),
         }
@@ -188,18 +200,20 @@ impl Control {
     ) -> Option<Request> {
         self.refusals.settle("acks and pings were refused", log);
         self.drops.settle("control clients were dropped", log);
+        self.denials.settle("commands of observers were refused", log);
         ready.closed.drain(..).for_each(|id| self.clients.mark_deaf(id));
         ready.control |= self.clients.accept_again_at().is_some_and(|at| at <= Instant::now());
         loop {
-            let is_time_left = Instant::now() < budget.requests_until;
-            let next = || if is_time_left { ready.clients.pop().map(Serving::new) } else { None };
-            if let Some(serving) = self.serving.take().or_else(next) {
-                if let Some(request) = self.serve(serving, budget.requests_until, ready, view, log) {
+            let accepts = ready.control && budget.accepts > 0;
+            let serving = self.serving.take().or_else(|| self.next_ready(budget, ready));
+            if let Some(serving) = serving.or_else(|| self.next_observer(budget, ready, accepts)) {
+                let until = self.until(serving.id, budget);
+                if let Some(request) = self.serve(serving, until, ready, view, log) {
                     return Some(request);
                 }
-            } else if !ready.control || budget.accepts == 0 {
+            } else if !accepts {
                 return None;
-            } else if self.clients.connected() >= CLIENTS_MAX && !budget.is_full {
+            } else if self.is_full() && !budget.is_full {
                 // Clients that hung up make room, even if their events come after that of the new one.
                 budget.is_full = true;
                 for id in self.clients.hung_up() {
@@ -211,7 +225,7 @@ impl Control {
                     if let Some(abandoned) = self.settle(ready, registry, log) {
                         return Some(Request::Event(Box::new(abandoned)));
                     }
-                    budget.is_full = self.clients.connected() >= CLIENTS_MAX;
+                    budget.is_full = self.is_full();
                 }
                 budget.accepts -= 1;
                 ready.control = self.accept(ready, registry, view, log);
@@ -234,7 +248,7 @@ impl Control {
         log: &mut Log,
     ) -> anyhow::Result<()> {
         let Some(mut before) = self.socket.bind_again(lost)? else { return Ok(()) };
-        while let Ok(Some(id)) = self.clients.accept(registry, &before) {
+        while let Ok(Some(id)) = self.clients.accept(registry, &before, self.has_observers()) {
             self.welcome(id, ready, census);
         }
         let _ = registry.deregister(&mut before);
@@ -259,7 +273,7 @@ impl Control {
     /// Accepts one client. Returns whether more may be waiting.
     fn accept(&mut self, ready: &mut Ready, registry: &Registry, view: &View<'_>, log: &mut Log) -> bool {
         let is_retry = self.clients.accept_again_at().is_some();
-        match self.clients.accept(registry, &self.socket.listener) {
+        match self.clients.accept(registry, &self.socket.listener, self.has_observers()) {
             Ok(Some(id)) => self.welcome(id, ready, view.census()),
             Ok(None) => return false,
             Err(error) => {
@@ -275,10 +289,13 @@ impl Control {
     /// Takes a client in. One of a worker is always let in: the pool may be waiting for its ack. Another one beyond the limit
     /// takes the place of one that is idle. For the owner of the master, a busy one gives way, too.
     fn welcome(&mut self, id: ClientId, ready: &mut Ready, census: Census<'_>) {
-        let is_full = self.clients.connected() > CLIENTS_MAX;
-        if let Some(worker) = self.worker_of(id, is_full, census) {
+        let quota = self.clients.quota(id);
+        let is_full = self.clients.connected(quota) > quota.max();
+        // Observers may come in floods, and it costs more to look for descendants than to turn them away.
+        let may_descend = is_full && quota == Quota::Clients;
+        if let Some(worker) = self.worker_of(id, may_descend, census) {
             self.clients.belongs_to(id, worker);
-        } else if is_full && !self.make_room(id, census) {
+        } else if is_full && !self.make_room(id, quota, census) {
             return self.dismiss(id, "refused");
         }
         // It may have sent a request already, for which there is no event.
@@ -287,28 +304,31 @@ impl Control {
 
     /// Makes room for a client; `false` if only busy ones could give way, and it is not the owner's. Those of workers'
     /// descendants do not count, but are looked for only here, and each once.
-    fn make_room(&mut self, id: ClientId, census: Census<'_>) -> bool {
+    fn make_room(&mut self, id: ClientId, quota: Quota, census: Census<'_>) -> bool {
+        if quota == Quota::Observers {
+            return self.make_room_for_observer(id);
+        }
         for other in self.clients.take_unplaced() {
             if let Some(worker) = self.worker_of(other, true, census) {
                 self.clients.belongs_to(other, worker);
             }
         }
         let is_owners = self.clients.is_owners(id);
-        while self.clients.connected() > CLIENTS_MAX {
+        while self.clients.connected(quota) > quota.max() {
             let idlest =
-                self.idlest(Some(id)).filter(|(business, _)| is_owners || *business <= Business::Idle);
+                self.idlest(quota, Some(id)).filter(|(business, _)| is_owners || *business <= Business::Idle);
             let Some((business, idlest)) = idlest else { return false };
             self.take_place(business, idlest);
         }
         true
     }
 
-    fn idlest(&self, except: Option<ClientId>) -> Option<(Business, ClientId)> {
-        self.clients.idlest(except, |id| self.requests.values().any(|asker| asker.client == id))
+    fn idlest(&self, quota: Quota, except: Option<ClientId>) -> Option<(Business, ClientId)> {
+        self.clients.idlest(quota, except, |id| self.requests.values().any(|asker| asker.client == id))
     }
 
     fn take_place(&mut self, business: Business, idlest: ClientId) {
-        self.clients.note_dropped(idlest, Why::Idlest);
+        self.clients.note_dropped(idlest, Why::Idlest(self.clients.quota(idlest)));
         self.dismiss(idlest, "closed: another one came, and this one was idle for longest");
         if business != Business::Idle {
             self.clients.close(idlest);
@@ -316,7 +336,7 @@ impl Control {
     }
 
     fn dismiss(&mut self, id: ClientId, what: &str) {
-        let message = format!("{what}: {CLIENTS_MAX} clients are connected already");
+        let message = format!("{what}: {} are connected already", self.clients.quota(id));
         self.clients.send(id, Language::Json, &Reply::<()>::last(None, false, message, None));
         self.clients.flush(id);
         self.clients.leave(id);
@@ -383,10 +403,12 @@ impl Control {
     fn finish(&mut self, serving: &Serving) {
         let Some(gone) = serving.last_of else { return };
         self.clients.disown(serving.id, gone);
-        while self.clients.connected() > CLIENTS_MAX
-            && let Some((business @ Business::Left, idlest)) = self.idlest(None)
-        {
-            self.take_place(business, idlest);
+        for quota in [Quota::Clients, Quota::Observers] {
+            while self.clients.connected(quota) > quota.max()
+                && let Some((business @ Business::Left, idlest)) = self.idlest(quota, None)
+            {
+                self.take_place(business, idlest);
+            }
         }
     }
 
@@ -533,7 +555,8 @@ impl Part for Control {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.clients.accept_again_at(), self.refusals.deadline(), self.drops.deadline()];
-        deadlines.into_iter().flatten().min()
+        let refusals = [&self.refusals, &self.drops, &self.denials].map(Refusals::deadline);
+        let deadlines = refusals.into_iter().chain([self.clients.accept_again_at()]);
+        deadlines.flatten().min()
     }
 }

@@ -72,6 +72,9 @@ impl Control {
             self.answer(&asker, false, message);
             return None;
         }
+        if self.is_denied(&asker, command.info(), log) {
+            return None;
+        }
         if command.info().class != CommandClass::Worker && self.waiting_of(client) >= REQUESTS_MAX {
             let message = format!("refused: {REQUESTS_MAX} requests of this client wait already");
             self.answer(&asker, false, message);
@@ -164,7 +167,7 @@ impl Control {
         {
             let message =
                 "upgrade refused: only root and the user of the master may say what checks a release";
-            self.answer(&asker, false, message);
+            self.refuse(&asker, message);
             return None;
         }
         let command = match pool_command(command, manners, log) {

@@ -20,6 +20,9 @@ use crate::sys::account::group_id;
 use crate::sys::ancillary::refuse_rights;
 use crate::sys::inherit::Kept;
 
+/// The mode of a socket that observers may connect to. Whether they may send a command is decided for each.
+const OBSERVED_MODE: u32 = 0o660;
+
 /// The listening control socket and its path. Dropping it removes the socket and its lock file, if they are
 /// still ours.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,15 +110,15 @@ impl ControlSocket {
     /// # Errors
     /// If there is no such group, or this process may not give it to the file.
     pub fn share(&mut self, settings: &config::Control) -> anyhow::Result<()> {
-        let look_up = || settings.group.as_deref().map(group_id).transpose().context("--control-group");
         let owner = match self.place.file_owner() {
             Some(owner) => owner,
-            None => FileOwner { user: None, group: look_up()? },
+            None => FileOwner { user: None, group: group_of(settings)? },
         };
-        self.place.set_access(settings.mode, owner).with_context(|| {
+        let mode = if settings.observe_group.is_some() { Some(OBSERVED_MODE) } else { settings.mode };
+        self.place.set_access(mode, owner).with_context(|| {
             let path = self.path().display();
-            match &settings.group {
-                Some(group) => format!("cannot give {path} to group {group} (--control-group)"),
+            match group_option(settings) {
+                Some((option, group)) => format!("cannot give {path} to group {group} ({option})"),
                 None => format!("cannot set the mode of {path} (--control-mode)"),
             }
         })
@@ -125,6 +128,21 @@ impl ControlSocket {
     pub fn path(&self) -> &Path {
         self.place.path()
     }
+}
+
+/// The group of the socket's file, with the option that names it; `None` for the master's.
+fn group_option(settings: &config::Control) -> Option<(&'static str, &str)> {
+    let observers = settings.observe_group.as_deref().map(|group| ("--observe-group", group));
+    observers.or_else(|| Some(("--control-group", settings.group.as_deref()?)))
+}
+
+/// Looks up the group of the socket's file; `None` for the master's. It may wait for a name service.
+///
+/// # Errors
+/// If there is no such group.
+pub fn group_of(settings: &config::Control) -> anyhow::Result<Option<u32>> {
+    let look_up = |(option, group)| group_id(group).context(option);
+    group_option(settings).map(look_up).transpose()
 }
 
 /// A socket whose file appears with mode 0600, less the umask, and never with another mode.

@@ -4,6 +4,7 @@ use einhorn_proto::{MasterStatus, ReleaseStatus, Severity, Status, StopSignalSta
 use einhyrningsins_supervisor::{Generation, Signal};
 use serde_json::{Value, json};
 
+use super::clients::Quota;
 use super::{Control, View};
 use crate::forms::{self, milliseconds, severity_name};
 use crate::manners::{Facts, Manners, VERSION};
@@ -101,7 +102,8 @@ impl Control {
             },
             "process": view.workers.process_state(generation),
             "control": {
-                "clients": self.clients.connected(),
+                "clients": self.clients.connected(Quota::Clients),
+                "observers": self.clients.connected(Quota::Observers),
                 "requests": self.requests.len(),
                 "pidfile": control.pidfile,
                 "lockfile": control.lockfile,

@@ -23,7 +23,10 @@ use crate::master::parts::Parts;
 use crate::release::ProgramFile;
 
 /// The newest version that this program reads and writes.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
+
+/// The version of a state without observers.
+const FORMAT_WITHOUT_OBSERVERS: u32 = 5;
 
 /// The version of a state without anything in flight that an older master would lose.
 const FORMAT_AT_REST: u32 = 4;
@@ -161,11 +164,15 @@ pub fn core_to_bytes(core: &Supervisor) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(core.tables().map_err(<Error as serde::ser::Error>::custom)?)
 }
 
-/// The version of a state of `parts`. An older master would not hear of the end of a job, for which somebody waits, nor know
-/// what a worker without a slot is.
+/// The version of a state of `parts`. An older master would take commands from observers, whom it would not know. One before
+/// that would not hear of the end of a job, for which somebody waits, nor know what a worker without a slot is.
 fn format_of(parts: &Parts) -> u32 {
-    let has_trial = parts.core.tables().is_ok_and(Tables::has_trial);
-    if parts.jobs.are_any_running() || has_trial { FORMAT } else { FORMAT_AT_REST }
+    let has_trial = || parts.core.tables().is_ok_and(Tables::has_trial);
+    match () {
+        () if parts.control.settings().observe_group.is_some() => FORMAT,
+        () if parts.jobs.are_any_running() || has_trial() => FORMAT_WITHOUT_OBSERVERS,
+        () => FORMAT_AT_REST,
+    }
 }
 
 /// Writes a state; `image` is the executable of the writer, `executed` the file that is to read it, and `core` the line of the

@@ -275,17 +275,29 @@ fn an_older_master_refuses_a_state_with_a_job_in_it() {
     assert!(fds.contains(&31));
 }
 
+/// It would take their commands.
+#[test]
+fn an_older_master_refuses_a_state_with_observers() {
+    let (_, parts) = state_of(FORMAT_2, 2);
+    let mut state = written(&parts);
+    state["control"]["settings"]["observe_group"] = "54322".into();
+    let (_, observed) = state_of(format!("einhyrningsins-state 3 30\n{state}").as_bytes(), 3);
+    let bytes = to_bytes(30, None, &core_to_bytes(&observed.core).unwrap(), &observed).unwrap();
+    let (_, again) = state_of(&bytes, 6);
+    assert_eq!(again.control.settings().observe_group.as_deref(), Some("54322"));
+}
+
 #[test]
 fn a_newer_format_and_other_files_are_refused_with_a_message() {
     let refusal = |state: &[u8]| Header::parse(state).unwrap_err().to_string();
     let program = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        refusal(b"einhyrningsins-state 6 9\n{}"),
-        format!("handover refused: format 6 is newer than this program ({program}) reads (1 to 5)")
+        refusal(b"einhyrningsins-state 7 9\n{}"),
+        format!("handover refused: format 7 is newer than this program ({program}) reads (1 to 6)")
     );
     assert_eq!(
         refusal(b"einhyrningsins-state 0 9\n{}"),
-        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 5)")
+        format!("handover refused: format 0 is older than this program ({program}) reads (1 to 6)")
     );
     let long = [b"einhyrningsins-state 1 ", "9".repeat(200).as_bytes(), b"\n{}"].concat();
     for state in [&b""[..], b"{}", b"einhyrningsins-state 1\n{}", b"einhyrningsins-state x 9\n", &long] {
@@ -296,6 +308,7 @@ fn a_newer_format_and_other_files_are_refused_with_a_message() {
         "einhyrningsins-state 3 9\n{}",
         "einhyrningsins-state 4 9\n{}",
         "einhyrningsins-state 5 9\n{}",
+        "einhyrningsins-state 6 9\n{}",
     ] {
         let error = read(state.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the state of the master");
