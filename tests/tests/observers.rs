@@ -19,6 +19,7 @@ tests::trials! {
     a_new_master_and_a_new_socket_know_observers_too needs "root" "util-linux" "python3",
     a_worker_that_is_a_member_acks_and_may_do_no_more needs "root" "python3",
     observers_take_no_place_of_others_and_share_theirs needs "root" "python3",
+    observers_that_do_not_read_are_dropped_before_others needs "root" "python3",
     a_flood_of_observers_keeps_no_upgrade_back needs "root" "python3",
     einhorns_observers_are_refused_in_yaml needs "root" "python3",
     what_is_wrong_with_the_group_is_said_at_the_start needs "root" "util-linux",
@@ -403,6 +404,31 @@ fn observers_take_no_place_of_others_and_share_theirs() {
     master.wait_log("was the idlest when one more than 64 observers came; hint: ");
     assert!(!master.log().contains("was the idlest when one more than 256"), "{master}");
     assert_eq!(answers(&mut owners), 255, "{master}");
+}
+
+/// The owner's client has read nothing for longest, and is none of those that are too many.
+fn observers_that_do_not_read_are_dropped_before_others() {
+    const STATUSES: usize = 3;
+    let limit = format!("ulimit -v {}; exec \"$@\"", 64 << 10);
+    // `status` has the command, and each of these characters as six.
+    let program = [binaries::worker("tiny").into_os_string(), "%".repeat(18_000).into()];
+    let builder = observed().under(["/bin/sh", "-c", &limit, "sh"]);
+    let mut master = builder.program(program).start();
+    let mut owners = master.control();
+    for _ in 0..STATUSES {
+        owners.send(r#"{"command":"status","id":1}"#);
+    }
+    let deaf = "clients = [connect() for _ in range(40)]
+for client in clients: client.sendall(b'{\"command\":\"status\",\"id\":1}\\n' * 10)
+print('asked', flush=True)
+sys.stdin.read()";
+    let mut observers = Client::start(MEMBER, &master, deaf);
+    assert_eq!(observers.next(), "asked", "{master}");
+    master.wait_log("of user 54321 read nothing for longest when all clients together left ");
+    for _ in 0..STATUSES {
+        assert_eq!(owners.reply().ok, Some(true), "{master}");
+    }
+    assert!(!master.log().contains("of user 0 read nothing"), "{master}");
 }
 
 fn a_flood_of_observers_keeps_no_upgrade_back() {
