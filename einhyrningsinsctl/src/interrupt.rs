@@ -73,8 +73,13 @@ fn sigint() -> SigSet {
 /// Whether SIGINT is ignored. Then it must not be watched, because a descriptor gets even ignored signals. Only `/proc`
 /// shows the disposition without a call that could change it.
 fn is_ignored() -> bool {
+    is_signal_ignored(Signal::SIGINT)
+}
+
+/// Whether this process ignores `signal`.
+pub(crate) fn is_signal_ignored(signal: Signal) -> bool {
     let ignored = File::open("/proc/self/status").map(|file| ignored_signals(BufReader::new(file)));
-    ignored.unwrap_or(0) & (1 << (Signal::SIGINT as u32 - 1)) != 0
+    ignored.unwrap_or(0) & (1 << (signal as u32 - 1)) != 0
 }
 
 fn ignored_signals(status: impl BufRead) -> u64 {

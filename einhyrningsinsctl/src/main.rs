@@ -12,7 +12,6 @@ mod help;
 mod http;
 mod interrupt;
 #[cfg(any(feature = "top", feature = "http"))]
-#[allow(dead_code, unused_imports, reason = "its users come next")]
 mod live;
 mod metrics;
 mod mistakes;

@@ -49,6 +49,12 @@ impl Output {
         self.is_terminal
     }
 
+    /// Whether it has colours.
+    #[cfg(feature = "top")]
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.is_coloured
+    }
+
     /// The columns of the terminal; `None` without a terminal.
     pub(crate) fn width(&self) -> Option<usize> {
         self.size().map(|size| size.columns)

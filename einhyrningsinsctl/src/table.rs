@@ -1,5 +1,8 @@
 //! Lays out coloured lines and tables.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use einhorn_proto::visible_line;
 
 use crate::text::{cut, width};
@@ -59,6 +62,12 @@ impl Span {
     pub(crate) fn plain(text: &str) -> Self {
         Self::new(text, Style::Plain)
     }
+
+    /// What it says.
+    #[cfg(feature = "top")]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 /// One line.
@@ -68,26 +77,35 @@ pub(crate) type Line = Vec<Span>;
 pub(crate) fn paint(lines: &[Line], columns: Option<usize>, is_coloured: bool) -> String {
     let mut out = String::new();
     for line in lines {
-        let mut room = columns.unwrap_or(usize::MAX);
-        let mut rest = line.iter().peekable();
-        while let Some(Span { text, style }) = rest.next() {
-            // A word that just fits is cut too if more follows, to make room for the ellipsis.
-            let is_last = rest.peek().is_none_or(|next| next.text.is_empty());
-            let overflows = width(text) > room || (width(text) == room && !is_last);
-            let text = match overflows {
-                true => cut(&format!("{text}…"), room),
-                false => text.clone(),
-            };
-            room -= width(&text);
+        for (text, style) in fit(line, columns.unwrap_or(usize::MAX)) {
             out.push_str(&style.paint(&text, is_coloured));
-            if overflows {
-                break;
-            }
         }
         out.truncate(out.trim_end_matches(' ').len());
         out.push('\n');
     }
     out
+}
+
+/// The words of a line, cut to `columns`.
+pub(crate) fn fit(line: &Line, columns: usize) -> Vec<(Cow<'_, str>, Style)> {
+    let mut words = Vec::with_capacity(line.len());
+    let mut room = columns;
+    let mut rest = line.iter().peekable();
+    while let Some(Span { text, style }) = rest.next() {
+        // A word that just fits is cut too if more follows, to make room for the ellipsis.
+        let is_last = rest.peek().is_none_or(|next| next.text.is_empty());
+        let overflows = width(text) > room || (width(text) == room && !is_last);
+        let text = match overflows {
+            true => Cow::Owned(cut(&format!("{text}…"), room)),
+            false => Cow::Borrowed(text.as_str()),
+        };
+        room -= width(&text);
+        words.push((text, *style));
+        if overflows {
+            break;
+        }
+    }
+    words
 }
 
 /// The alignment of a column.
@@ -129,6 +147,12 @@ impl Table {
         self.rows.push(Row::Note(line));
     }
 
+    /// How many rows it has.
+    #[cfg(feature = "top")]
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Leaves columns out, in the order of `dispensable`, until the last one has its width or at least `least` columns of a
     /// terminal with so many.
     pub(crate) fn fit(&mut self, columns: usize, dispensable: &[&str], least: usize) {
@@ -151,9 +175,14 @@ impl Table {
 
     /// Lays the rows out under their headings.
     pub(crate) fn lines(&self) -> Vec<Line> {
+        self.window(0..self.rows.len())
+    }
+
+    /// Lays some of the rows out under their headings, in columns as wide as all of them need.
+    pub(crate) fn window(&self, rows: Range<usize>) -> Vec<Line> {
         let headings: Line = self.columns.iter().map(|(name, _)| Span::new(name, Style::Strong)).collect();
         let widths = self.widths();
-        let rows = self.rows.iter().map(|row| match row {
+        let rows = self.rows.iter().skip(rows.start).take(rows.len()).map(|row| match row {
             Row::Cells(cells) => self.aligned(cells, &widths),
             Row::Note(line) => line.clone(),
         });
@@ -230,6 +259,12 @@ mod tests {
         assert_eq!(paint(std::slice::from_ref(&line), Some(3), false), "ab…\n");
         assert_eq!(paint(std::slice::from_ref(&line), Some(4), false), "abc…\n");
         assert_eq!(paint(&[line], Some(6), false), "abcdef\n");
+    }
+
+    #[test]
+    fn some_of_the_rows_stand_in_the_same_columns() {
+        assert_eq!(paint(&table().window(0..1), None, false), " N  STATE     WHY\n 7  up\n");
+        assert_eq!(paint(&table().window(2..9), None, false), " N  STATE     WHY\n    says: hello\n");
     }
 
     #[test]

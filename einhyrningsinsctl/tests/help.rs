@@ -106,6 +106,7 @@ fn of_the_program() {
       list           List the masters that you may control
       probe          Check a server over HTTP
       serve          Serve metrics and a page over HTTP
+      top            Watch a master, full-screen, with keys to control it
 
     Options:
       -e, --execute <COMMANDS>
@@ -223,6 +224,7 @@ fn of_the_prompt() {
       list                List the masters that you may control
       probe               Check a server over HTTP
       serve               Serve metrics and a page over HTTP
+      top                 Watch a master, full-screen, with keys to control it
 
     Each takes --json and --timeout SECONDS; "help COMMAND" shows its help.
     ";" separates commands on one line; "quit", "exit" or Ctrl-D leaves.
@@ -823,6 +825,31 @@ fn of_serve() {
               Read the token from FILE, which not everybody may read; required where others than this
               machine can connect
     "#);
+}
+
+#[test]
+fn of_top() {
+    assert_snapshot!(help("top"), @r"
+    Watch a master, full-screen, with keys to control it
+
+    Shows the master, its listeners, every slot, a running upgrade and the last events until q, Esc or
+    Ctrl-C. Keys: u upgrade, a abort, r rollback, + and - one worker more or less, R replace the
+    selected worker; each asks before it does anything. Arrows, Page Up and Page Down select a slot. If
+    the master is lost, waits for it to come back.
+
+    Usage: einhyrningsinsctl top [OPTIONS]
+
+    Options:
+          --batch
+              Write a plain table each time, for pipes and files; with --json, a line of JSON
+
+          --count <COUNT>
+              With --batch: end after this many tables
+
+          --interval <SECONDS>
+              How often to look at the master [default: 2, or less often if that would take 2 % of a
+              CPU]
+    ");
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults()
         options.retain(|name, _| !general.contains_key(name));
         options
     };
-    for command in ["status", "upgrade", "signal", "die", "probe"] {
+    for command in ["status", "upgrade", "signal", "die", "probe", "top"] {
         assert_same_options(&of_command(command), page, &part_of_page(&text, Some(command)));
     }
     let upgrade = of_command("upgrade");
@@ -234,7 +234,7 @@ fn the_clients_page_has_every_command_that_people_type_and_no_other() {
     let page = read("man/einhyrningsinsctl.1");
     let (marked, items) = commands_in_page(&page);
     // The client's own commands, which no master has.
-    let own = ["list", "probe"];
+    let own = ["list", "probe", "serve", "top"];
     let known: BTreeSet<_> = COMMANDS.iter().map(|info| info.name).chain(own).collect();
     let typed = COMMANDS.iter().filter(|info| info.is_typed()).map(|info| info.name);
     let typed: BTreeSet<_> = typed.chain(own).collect();

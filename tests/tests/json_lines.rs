@@ -137,6 +137,7 @@ fn every_command_says_in_each_line_what_it_tells_of_and_in_the_last_whether_it_w
     let line: Value = serde_json::from_str(&serving.output()).expect("one line of JSON");
     assert_eq!((&line["event"], &line["ok"]), (&"serve".into(), &true.into()));
     note("serve", &line);
+    note("top", &last(&master.ctl(["--json", "top", "--batch", "--count", "1"]), "top"));
     assert_eq!(with_data, documented());
 }
 

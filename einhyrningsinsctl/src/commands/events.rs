@@ -26,7 +26,8 @@ impl Typed for Events {
             has_exited |= matches!(notice, Some(Notice::MasterExiting { .. }));
             match is_json {
                 true => output.json(&json(reply, &request)),
-                false => output.styled(&reply.message, style(notice.as_ref())),
+                false => output
+                    .styled(&reply.message, notice.map_or(Style::Plain, |notice| style(notice.severity()))),
             }
         });
         match reply {
@@ -36,11 +37,12 @@ impl Typed for Events {
     }
 }
 
-fn style(notice: Option<&Notice>) -> Style {
-    match notice.map(Notice::severity) {
-        Some(Severity::Error) => Style::Bad,
-        Some(Severity::Warn) => Style::Busy,
-        Some(Severity::Debug) => Style::Faint,
-        Some(Severity::Info) | None => Style::Plain,
+/// How an event is shown that matters so much.
+pub(super) fn style(severity: Severity) -> Style {
+    match severity {
+        Severity::Error => Style::Bad,
+        Severity::Warn => Style::Busy,
+        Severity::Debug => Style::Faint,
+        Severity::Info => Style::Plain,
     }
 }

@@ -24,6 +24,8 @@ mod serve;
 mod signal;
 mod state;
 mod status;
+#[cfg(feature = "top")]
+mod top;
 mod upgrade;
 mod version;
 
@@ -140,6 +142,8 @@ const OWN: &[Own] = &[
     probe::OWN,
     #[cfg(feature = "http")]
     serve::OWN,
+    #[cfg(feature = "top")]
+    top::OWN,
 ];
 
 impl Own {

@@ -26,6 +26,10 @@ Aborts a running upgrade, as \"upgrade --abort\" does. After an upgrade, replace
 previous release, which is kept until the next upgrade begins. Exit code 0 only if every worker runs that release \
 again and takes traffic.";
 
+/// That nobody needs to wait for a rollout.
+pub(super) const CONTINUES: &str = "the upgrade continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows \
+    its progress";
+
 /// How often the bar is drawn where nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -246,10 +250,7 @@ fn begin(context: &mut Context<'_>, request: &proto::Command) -> Result<(), Erro
     }
     context.output.text(match progress.map(|progress| progress.notice) {
         Some(Notice::UpgradeQueued { .. }) => "it begins by itself; \"status\" shows how many wait",
-        _ => {
-            "the upgrade continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows its \
-             progress"
-        }
+        _ => CONTINUES,
     })
 }
 
@@ -270,7 +271,7 @@ fn show_end(context: &mut Context<'_>, reply: Reply, request: &proto::Command) -
     })
 }
 
-fn what_was_done(report: &UpgradeReport) -> String {
+pub(super) fn what_was_done(report: &UpgradeReport) -> String {
     match report.outcome {
         Outcome::Done => {
             "the new release serves, and the old one is not gone; \"status\" shows what is left".to_owned()

@@ -78,7 +78,8 @@ pub(crate) fn follow(
     let run = move || {
         loop {
             let ended = session.request_with_ticks(&Command::Events, None, TICK, &mut |reply| {
-                let event = reply.map(event_of);
+                // One without data says that events follow.
+                let event = reply.filter(|reply| reply.data.is_some()).map(event_of);
                 if report(event) { Ok(()) } else { Err(Error::Output(ErrorKind::BrokenPipe.into())) }
             });
             if matches!(ended, Err(Error::Output(_))) || !report(None) {

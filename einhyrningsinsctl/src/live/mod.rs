@@ -90,10 +90,25 @@ impl Live {
         Self { session, last: None, masters: 0, lost_since: None, usages: Usages::default(), cost }
     }
 
+    /// The picture now, of a master that answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    #[cfg(feature = "top")]
+    pub(crate) fn first_look(&mut self) -> Result<Picture, Error> {
+        let (began, answer) = (Instant::now(), self.ask()?);
+        Ok(self.seen(began, Ok(answer)))
+    }
+
     /// The picture now.
     pub(crate) fn look(&mut self) -> Picture {
         let began = Instant::now();
-        let link = match self.ask() {
+        let answer = self.ask();
+        self.seen(began, answer)
+    }
+
+    fn seen(&mut self, began: Instant, answer: Result<Status, Error>) -> Picture {
+        let link = match answer {
             Ok(status) => {
                 if self.is_another(&status, began) {
                     self.masters += 1;
@@ -161,6 +176,12 @@ impl Live {
 }
 
 impl Picture {
+    /// Whether the master does not answer, so that all but that is old.
+    #[cfg(feature = "top")]
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.link, Link::Lost { .. })
+    }
+
     /// What has become of the master since the picture before, if anything has.
     pub(crate) fn news(&self, before: Option<&Self>) -> Option<Event> {
         let event = |severity, message| Some(Event { at_ms: self.at_ms, severity, message, notice: None });

@@ -22,6 +22,10 @@ use crate::text::{age, coarse_age};
 use crate::wait::{Ended, Wait};
 
 use listener::listener_line;
+#[cfg(feature = "top")]
+pub(super) use listener::{queue_words, trouble};
+#[cfg(feature = "top")]
+pub(super) use rows::{Row, memory, rows};
 use workers::{Rows, worker_table};
 
 pub(super) const DETAILS: &str = "\
@@ -149,22 +153,22 @@ fn details(status: &Status) -> Vec<Line> {
     let mut lines = Vec::from_iter(recycled_line(status.recycled));
     lines.push(fact("runs", &shell_words::join(&status.master.command)));
     lines.push(fact("in", &status.master.directory));
-    lines.extend(status.releases.iter().flat_map(|release| release_lines(status, release)));
+    lines.extend(status.releases.iter().flat_map(|release| release_lines(status, release, None)));
     lines.push(fact("control", &status.master.socket));
     lines.extend(status.listeners.iter().map(listener_line));
     lines
 }
 
 /// A line of the head: a name and its value.
-fn fact(name: &str, value: &str) -> Line {
+pub(super) fn fact(name: &str, value: &str) -> Line {
     vec![heading(name), Span::plain(value)]
 }
 
-fn heading(name: &str) -> Span {
+pub(super) fn heading(name: &str) -> Span {
     Span::new(&format!("{name:<8}  "), Style::Strong)
 }
 
-fn master_lines(status: &Status) -> Vec<Line> {
+pub(super) fn master_lines(status: &Status) -> Vec<Line> {
     let master = &status.master;
     let (state, style) = match master.state {
         MasterState::Starting => ("starting", Style::Busy),
@@ -191,7 +195,7 @@ fn master_lines(status: &Status) -> Vec<Line> {
     vec![first, vec![heading("workers"), Span::new(&up, style), Span::plain(&rest)]]
 }
 
-fn upgrade_line(upgrade: &UpgradeStatus, pace: Option<Pace>) -> Line {
+pub(super) fn upgrade_line(upgrade: &UpgradeStatus, pace: Option<Pace>) -> Line {
     let UpgradeStatus { kind, generation, upgraded, wanted, .. } = upgrade;
     let (up, style) = match upgrade.stage {
         UpgradeStage::RollingBack => ("still up", Style::Bad),
@@ -219,7 +223,7 @@ fn upgrade_line(upgrade: &UpgradeStatus, pace: Option<Pace>) -> Line {
 }
 
 /// The last rollout, and what it has left.
-fn last_line(last: &LastUpgrade) -> Line {
+pub(super) fn last_line(last: &LastUpgrade) -> Line {
     let LastUpgrade { report, ended_ms } = last;
     let end = match report.outcome {
         Outcome::Done => "done",
@@ -242,7 +246,7 @@ fn pace_words(pace: Option<Pace>) -> String {
     pace.filter(|pace| pace.is_adapted()).map_or_else(String::new, |pace| format!(", {pace}"))
 }
 
-fn lasting_line(lasting: &Lasting) -> Line {
+pub(super) fn lasting_line(lasting: &Lasting) -> Line {
     let Lasting { generation, workers, after_ms } = lasting;
     let their = if *workers == 1 { "its" } else { "their" };
     let text = format!(
@@ -254,7 +258,7 @@ fn lasting_line(lasting: &Lasting) -> Line {
     vec![heading("warning"), Span::new(&text, Style::Busy)]
 }
 
-fn leftover_line(leftover: &LeftoverStatus) -> Line {
+pub(super) fn leftover_line(leftover: &LeftoverStatus) -> Line {
     let LeftoverStatus { slot, pid, generation, members, listens, age_ms } = leftover;
     let members: Vec<_> = members.iter().map(ToString::to_string).collect();
     let (end, style) = match listens {
@@ -270,7 +274,7 @@ fn leftover_line(leftover: &LeftoverStatus) -> Line {
 }
 
 /// How many upgrades wait, if any do.
-fn queue_line(queued: u32) -> Option<Line> {
+pub(super) fn queue_line(queued: u32) -> Option<Line> {
     match queued {
         0 => None,
         1 => Some(fact("queue", "1 more upgrade waits")),
@@ -293,9 +297,9 @@ fn recycled_line(recycled: Recycled) -> Option<Line> {
     (!text.is_empty()).then(|| fact("recycled", &text))
 }
 
-/// The release of a generation, what it is to the pool, and how its workers are asked to stop. Its directory comes first, because
-/// it distinguishes deploys.
-fn release_lines(status: &Status, release: &ReleaseStatus) -> Vec<Line> {
+/// The release of a generation, what it is to the pool, for how long if that is given, and how its workers are asked to stop. Its
+/// directory comes first, because it distinguishes deploys.
+pub(super) fn release_lines(status: &Status, release: &ReleaseStatus, since_ms: Option<u64>) -> Vec<Line> {
     let ReleaseStatus { generation, label, real_directory, program, modified, .. } = release;
     let inside = program.strip_prefix(real_directory.as_str()).and_then(|rest| rest.strip_prefix('/'));
     let program = inside.unwrap_or(program);
@@ -306,10 +310,12 @@ fn release_lines(status: &Status, release: &ReleaseStatus) -> Vec<Line> {
         None if *generation == status.master.generation => (", current", Style::Good),
         _ => ("", Style::Plain),
     };
+    let since = since_ms.map(|millis| format!(" for {}", coarse_age(millis))).unwrap_or_default();
     let first = vec![
         heading("release"),
         Span::plain(&format!("{generation}{label}")),
         Span::new(role, style),
+        Span::plain(&since),
         Span::plain(&format!(": {real_directory}, {program} of {modified}")),
     ];
     let stops = release
