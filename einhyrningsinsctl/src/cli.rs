@@ -31,6 +31,10 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "USER", global = true, display_order = GLOBAL)]
     pub(crate) trust_owner: Option<String>,
 
+    /// Do it on HOST instead: short for ssh -- HOST einhyrningsinsctl COMMAND
+    #[arg(short = 'H', long, value_name = "[USER@]HOST", value_parser = parse_host)]
+    pub(crate) host: Option<String>,
+
     /// Run these commands, separated by ";", up to the first that fails
     #[arg(short = 'e', long, value_name = "COMMANDS")]
     pub(crate) execute: Vec<String>,
@@ -47,6 +51,14 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
+/// The host, which may not look like an option of ssh.
+fn parse_host(text: &str) -> Result<String, String> {
+    match text.starts_with('-') || text.is_empty() {
+        true => Err("give the name of a host, and a user before an @ if ssh needs one".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// Where the options of every command stand in its help: behind its own.
 const GLOBAL: usize = 100;
 
@@ -57,7 +69,8 @@ Exit codes:
   2  bad usage
   3  no master there
   4  the connection broke, or the time was up, before the answer
-  5  refused, because another upgrade or rollback runs";
+  5  refused, because another upgrade or rollback runs
+  6  ssh did not reach the host of -H";
 
 /// How to wait for an answer and show it.
 #[derive(Debug, Clone, Copy, Default, Args)]

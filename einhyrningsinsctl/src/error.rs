@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Unanswered,
     /// The reader of our output is gone.
     OutputClosed,
+    /// ssh did not reach the host.
+    NoHost,
     /// The user pressed Ctrl-C.
     Interrupted,
 }
@@ -41,6 +43,7 @@ impl Kind {
             Self::NoMaster => 3,
             Self::Unanswered => 4,
             Self::Busy => 5,
+            Self::NoHost => 6,
             // As a shell reports death by SIGPIPE and SIGINT.
             Self::OutputClosed => 141,
             Self::Interrupted => 130,
@@ -82,6 +85,8 @@ pub(crate) enum Error {
     Garbage { command: String, path: PathBuf, why: String },
     #[error("interrupted while the master works on \"{command}\"")]
     Interrupted { command: String },
+    #[error("interrupted before the master was asked")]
+    InterruptedBefore,
     #[error("cannot write {}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("cannot write the output")]
@@ -93,6 +98,10 @@ pub(crate) enum Error {
     InScript { line: usize, error: Box<Error> },
     #[error("cannot edit lines on this terminal")]
     Editor(#[source] rustyline::error::ReadlineError),
+    #[error("cannot run ssh")]
+    Ssh(#[source] io::Error),
+    #[error("ssh did not reach {host}, for the reason that it gives above")]
+    Unreached { host: String },
     #[error("cannot watch for Ctrl-C")]
     Watch(#[source] Errno),
 }
@@ -117,11 +126,12 @@ impl Error {
             Self::Busy { .. } => Kind::Busy,
             Self::Clap(_) | Self::Usage(_) | Self::Quote { .. } | Self::PathTooLong { .. } => Kind::Usage,
             Self::Connect { .. } => Kind::NoMaster,
+            Self::Ssh(_) | Self::Unreached { .. } => Kind::NoHost,
             Self::InScript { error, .. } => error.kind(),
             Self::TimedOut { .. } | Self::Closed { .. } | Self::Broken { .. } | Self::Garbage { .. } => {
                 Kind::Unanswered
             }
-            Self::Interrupted { .. } => Kind::Interrupted,
+            Self::Interrupted { .. } | Self::InterruptedBefore => Kind::Interrupted,
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Kind::OutputClosed,
             Self::Output(_) => Kind::Failed,
         }
@@ -177,6 +187,7 @@ impl Error {
         match self {
             Self::InScript { error, .. } => error.is_silent(),
             Self::Interrupted { command } => !is_change(command),
+            Self::InterruptedBefore => true,
             _ => self.kind() == Kind::OutputClosed,
         }
     }

@@ -19,6 +19,7 @@ mod options;
 mod output;
 mod processes;
 mod program;
+mod remote;
 mod repl;
 mod run;
 mod script;
@@ -50,7 +51,10 @@ fn main() -> ExitCode {
 
 fn ctl() -> Result<ExitCode, Error> {
     match cli::Cli::read() {
-        Ok(cli) => run::run(cli).map(|()| ExitCode::SUCCESS),
+        Ok(cli) => match &cli.host {
+            Some(host) => remote::run(host).map(ExitCode::from),
+            None => run::run(cli).map(|()| ExitCode::SUCCESS),
+        },
         Err(answer) => error::exit_with_clap(&answer),
     }
 }

@@ -109,6 +109,9 @@ fn of_the_program() {
       top            Watch a master, full-screen, with keys to control it
 
     Options:
+      -H, --host <[USER@]HOST>
+              Do it on HOST instead: short for ssh -- HOST einhyrningsinsctl COMMAND
+
       -e, --execute <COMMANDS>
               Run these commands, separated by ";", up to the first that fails
 
@@ -148,6 +151,7 @@ fn of_the_program() {
       3  no master there
       4  the connection broke, or the time was up, before the answer
       5  refused, because another upgrade or rollback runs
+      6  ssh did not reach the host of -H
     "#);
 }
 
@@ -569,6 +573,10 @@ fn of_die() {
               The signal to stop the workers with [default: the master's graceful signal]
 
     Options:
+          --delay <SECONDS>
+              Wait so long before the master is told, so that what balances the load can leave it out
+              first
+
           --wait
               Return when the master is gone
     ");

@@ -12,11 +12,13 @@ use einhorn_proto::Status;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::process::{run, run_with_input};
+use tests::wait::wait_for;
 use tests::{Gate, Master, Process, binaries};
 
 tests::trials! {
     exit_code_0_when_it_is_done,
     a_status_is_shown_in_parts_and_again_and_again,
+    an_end_with_a_delay_can_be_called_off_until_then,
     exit_code_1_when_it_was_refused_or_failed,
     exit_code_2_for_bad_usage,
     exit_code_3_when_there_is_no_master,
@@ -46,6 +48,20 @@ fn exit_code_0_when_it_is_done() {
     master.wait_up(4);
     master.ctl(["upgrade"]).assert_code(0);
     assert_eq!(master.wait_up(4).master.generation, 2);
+}
+
+fn an_end_with_a_delay_can_be_called_off_until_then() {
+    let mut master = Master::builder().workers(2).start();
+    let mut command = master.ctl_command(["die", "--delay", "1h"]);
+    let mut waiting = command.stdin(Stdio::null()).spawn().expect("the client");
+    let process = Process::of(waiting.id().cast_signed()).expect("it runs");
+    wait_for("its pause", || process.is_asleep().then_some(()));
+    assert_eq!(master.status().master.up, 2);
+    process.signal(Signal::SIGINT);
+    assert_eq!(waiting.wait().expect("its end").signal(), Some(Signal::SIGINT as i32));
+    master.assert_well(2);
+    master.ctl(["die", "--delay", "0.05", "--wait"]).assert_code(0);
+    master.wait_exit_code(0);
 }
 
 fn a_status_is_shown_in_parts_and_again_and_again() {

@@ -53,6 +53,7 @@ mod reexec_direct;
 mod reexec_keeps;
 mod reexec_script;
 mod releases;
+mod remote;
 mod rollback;
 mod ruby_client;
 mod serve;
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         reexec_direct::trials(),
         reexec_keeps::trials(),
         reexec_script::trials(),
+        remote::trials(),
         releases::trials(),
         rollback::trials(),
         ruby_client::trials(),

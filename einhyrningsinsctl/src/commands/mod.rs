@@ -30,6 +30,8 @@ mod upgrade;
 mod version;
 
 use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches, Subcommand};
@@ -40,9 +42,11 @@ use serde_json::value::RawValue;
 
 use crate::connection::Reply;
 use crate::error::{Error, with_causes};
+use crate::interrupt::Interrupts;
 use crate::options::Answer;
 use crate::output::Output;
 use crate::session::Session;
+use crate::wait::{Ended, Wait};
 
 use line::Line;
 
@@ -253,6 +257,20 @@ impl Context<'_> {
         self.output.message(&accepted(reply, request)?.message)
     }
 
+    /// Waits for `time`.
+    ///
+    /// # Errors
+    /// [`Error`] if Ctrl-C, or the end of the reader of standard output, ends that early.
+    fn pause(&self, interrupts: &Interrupts, time: Duration) -> Result<(), Error> {
+        let wait = Wait { deadline: Instant::now().checked_add(time), interrupts, is_for_reader: true };
+        match wait.pause() {
+            Ended::Deadline => Ok(()),
+            Ended::Interrupt => Err(Error::InterruptedBefore),
+            Ended::ReaderGone => Err(Error::Output(io::ErrorKind::BrokenPipe.into())),
+            Ended::Failed(error) => Err(Error::Output(error)),
+        }
+    }
+
     /// Prints a line of JSON.
     fn line(&mut self, line: Line<'_>, data: Option<&RawValue>) -> Result<(), Error> {
         self.is_failure_told |= line.is_failure();
@@ -266,7 +284,7 @@ impl Context<'_> {
     pub(crate) fn run(mut self, command: &dyn Typed) -> Result<(), Error> {
         let result = command.run(&mut self);
         match &result {
-            Err(Error::Output(_) | Error::Interrupted { .. }) | Ok(()) => {}
+            Err(Error::Output(_) | Error::Interrupted { .. } | Error::InterruptedBefore) | Ok(()) => {}
             Err(error) if self.answer.json && !self.is_failure_told => {
                 self.line(Line::last(command.name(), Some(false), &with_causes(error)), None)?;
             }

@@ -4,8 +4,7 @@ mod listener;
 mod rows;
 mod workers;
 
-use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use einhorn_proto::{
     self as proto, LastUpgrade, Lasting, LeftoverStatus, MasterState, Outcome, Pace, Recycled, ReleaseStatus,
@@ -19,7 +18,6 @@ use crate::output::{CLEAR, Size};
 use crate::processes::Processes;
 use crate::table::{Line, Span, Style};
 use crate::text::{age, coarse_age};
-use crate::wait::{Ended, Wait};
 
 use listener::listener_line;
 #[cfg(feature = "top")]
@@ -79,14 +77,7 @@ impl Typed for Args {
         for look in 0_u64.. {
             let between = if context.answer.json || look == 0 { "" } else { "\n" };
             self.show(context, if clear.is_empty() { between } else { clear })?;
-            let deadline = Instant::now().checked_add(every);
-            let wait = Wait { deadline, interrupts: &interrupts, is_for_reader: true };
-            match wait.pause() {
-                Ended::Deadline => {}
-                Ended::Interrupt => return Err(Error::Interrupted { command: "status".to_owned() }),
-                Ended::ReaderGone => return Err(Error::Output(ErrorKind::BrokenPipe.into())),
-                Ended::Failed(error) => return Err(Error::Output(error)),
-            }
+            context.pause(&interrupts, every)?;
         }
         Ok(())
     }
