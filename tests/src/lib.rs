@@ -8,6 +8,7 @@
 pub mod alone;
 pub mod ask;
 pub mod binaries;
+pub mod browser;
 mod builder;
 mod cgroup;
 pub mod control;

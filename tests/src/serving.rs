@@ -194,17 +194,35 @@ impl Drop for Serving {
 }
 
 impl Answer {
-    /// Reads an answer to the end of the connection; what a reset cuts off is missing.
+    /// Reads an answer, to its own end or that of the connection; what a reset cuts off is missing.
     #[must_use]
     pub fn read(mut stream: impl Read) -> Self {
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        let text = String::from_utf8_lossy(&bytes);
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            let answer = Self::parse(&bytes);
+            if answer.is_whole() {
+                return answer;
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return answer,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        let headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-        Self { status, headers, body: body.to_owned() }
+        let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+        Self { status, headers: headers.collect(), body: body.to_owned() }
+    }
+
+    /// Whether it has a body as long as it says.
+    fn is_whole(&self) -> bool {
+        let length = self.headers.get("content-length").and_then(|length| length.parse().ok());
+        length.is_some_and(|length: usize| length > 0 && self.body.len() >= length)
     }
 
     /// The body as JSON.

@@ -57,6 +57,9 @@ mod remote;
 mod rollback;
 mod ruby_client;
 mod serve;
+mod serve_limits;
+mod serve_page;
+mod serve_prometheus;
 mod service;
 mod signals;
 mod slot_faults;
@@ -128,6 +131,9 @@ fn main() -> ExitCode {
         rollback::trials(),
         ruby_client::trials(),
         serve::trials(),
+        serve_limits::trials(),
+        serve_page::trials(),
+        serve_prometheus::trials(),
         service::trials(),
         signals::trials(),
         slot_faults::trials(),

@@ -186,7 +186,7 @@ fn there_is_nothing_but_to_get_what_is_there() {
 }
 
 fn the_pool_its_history_and_its_events_are_as_the_master_has_them() {
-    let mut master = Master::builder().workers(2).start();
+    let master = Master::builder().workers(2).start();
     let serving = Serving::start(master.socket());
     let picture = serving.get("/status.json").json();
     assert_eq!(picture["link"]["link"], "found");
