@@ -25,6 +25,7 @@ mod service_manager;
 pub mod serving;
 pub mod stream;
 mod successor;
+pub mod terminal;
 pub mod wait;
 
 pub use builder::MasterBuilder;

@@ -66,6 +66,7 @@ mod slot_faults;
 mod sockets;
 mod spawn;
 mod stopping;
+mod top;
 mod vanished;
 mod worker_library;
 
@@ -140,6 +141,7 @@ fn main() -> ExitCode {
         sockets::trials(),
         spawn::trials(),
         stopping::trials(),
+        top::trials(),
         vanished::trials(),
         worker_library::trials(),
     ];

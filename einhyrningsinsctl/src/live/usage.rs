@@ -100,6 +100,8 @@ fn key(worker: &WorkerStatus) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn seconds(of: &[(i32, f64)]) -> HashMap<Key, f64> {
@@ -129,8 +131,13 @@ mod tests {
     #[test]
     fn a_pid_that_came_back_is_another_worker() {
         let (mut usages, begun) = (Usages::default(), Instant::now());
-        usages.compare(begun, HashMap::from([((7, Some(1)), 100.0)]));
-        usages.compare(begun + SPAN, HashMap::from([((7, Some(2)), 0.1)]));
+        let worker = |start_ticks: u64| {
+            let worker = json!({ "slot": 0, "index": 0, "pid": 7, "start_ticks": start_ticks, "generation": 1,
+                                 "state": "up", "age_ms": 5 });
+            key(&serde_json::from_value(worker).unwrap())
+        };
+        usages.compare(begun, HashMap::from([(worker(1), 100.0)]));
+        usages.compare(begun + SPAN, HashMap::from([(worker(2), 100.1)]));
         assert!(usages.percents.is_empty());
     }
 
