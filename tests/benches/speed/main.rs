@@ -29,6 +29,7 @@ mod start;
 mod sys;
 mod timeline;
 mod upgrade;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ use clap::builder::PossibleValuesParser;
 use results::Machine;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 15] = [
+const TOPICS: [(&str, fn()); 16] = [
     ("upgrade", upgrade::run),
     ("pace", pace::run),
     ("check", check::run),
@@ -51,6 +52,7 @@ const TOPICS: [(&str, fn()); 15] = [
     ("start", start::run),
     ("memory", memory::run),
     ("control", control::run),
+    ("watch", watch::run),
     ("reexec", reexec::run),
     ("backlog", backlog::run),
     ("balance", balance::run),
