@@ -102,6 +102,11 @@ pub(crate) struct Line {
 }
 
 impl Cli {
+    /// Whether the command needs a terminal to show anything.
+    pub(crate) fn has_view(&self) -> bool {
+        self.command.as_ref().is_some_and(|command| command.0.has_view())
+    }
+
     /// Reads the command line.
     ///
     /// # Errors

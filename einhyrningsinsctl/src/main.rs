@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 fn ctl() -> Result<ExitCode, Error> {
     match cli::Cli::read() {
         Ok(cli) => match &cli.host {
-            Some(host) => remote::run(host).map(ExitCode::from),
+            Some(host) => remote::run(host, cli.has_view()).map(ExitCode::from),
             None => run::run(cli).map(|()| ExitCode::SUCCESS),
         },
         Err(answer) => error::exit_with_clap(&answer),

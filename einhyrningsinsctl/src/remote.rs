@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
@@ -10,13 +11,16 @@ use crate::error::Error;
 /// What ssh exits with if it cannot do what it is there for. Source: `ssh(1)`, "EXIT STATUS".
 const SSH_FAILED: i32 = 255;
 
-/// Carries out on `host` what was typed here, and returns its exit code.
+/// Carries out on `host` what was typed here, and returns its exit code. A command with a view gets the terminal, if there is one.
 ///
 /// # Errors
 /// If there is no ssh here, or it did not reach the host; ssh has said why.
-pub(crate) fn run(host: &str) -> Result<u8, Error> {
+pub(crate) fn run(host: &str, has_view: bool) -> Result<u8, Error> {
     let words = words_of(env::args_os().skip(1)).map_err(Error::Usage)?;
     let mut ssh = Command::new("ssh");
+    if has_view && io::stdin().is_terminal() && io::stdout().is_terminal() {
+        ssh.arg("-t");
+    }
     ssh.arg("--").arg(host).arg(env!("CARGO_PKG_NAME")).args(words);
     let status = ssh.status().map_err(Error::Ssh)?;
     match status.code() {

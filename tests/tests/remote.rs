@@ -5,11 +5,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 use tests::process::{Captured, run};
+use tests::terminal::Terminal;
 use tests::wait::wait_for;
 use tests::{Finished, Master, binaries};
 
 tests::trials! {
     a_command_is_carried_out_on_the_other_host_with_its_words_and_its_exit_code needs "mount namespace" "ssh",
+    a_view_of_the_other_host_has_a_terminal needs "mount namespace" "ssh" "tmux",
     a_host_that_ssh_does_not_reach_is_exit_code_6 needs "mount namespace" "ssh",
     without_ssh_there_is_no_other_host,
 }
@@ -62,10 +64,16 @@ impl Host {
 
     /// This client, where ssh knows the host.
     fn ctl(&self, words: &[&str]) -> Finished {
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.sshd.id().to_string(), "--mount"]);
-        command.arg(binaries::einhyrningsinsctl()).args(words);
+        let [program, beginning @ ..] = &self.beginning()[..] else { unreachable!() };
+        let mut command = Command::new(program);
+        command.args(beginning).args(words);
         run(command)
+    }
+
+    /// How its command line begins.
+    fn beginning(&self) -> [String; 5] {
+        let client = binaries::einhyrningsinsctl().display().to_string();
+        ["nsenter".to_owned(), "-t".to_owned(), self.sshd.id().to_string(), "--mount".to_owned(), client]
     }
 }
 
@@ -94,6 +102,21 @@ fn a_command_is_carried_out_on_the_other_host_with_its_words_and_its_exit_code()
     host.ctl(&["-H", "there", "-d", "/nowhere/at/all", "status"]).assert_code(3);
     host.ctl(&["-H", "there", "-d", &socket, "signal", "USR1", "17"]).assert_code(2);
     master.assert_well(2);
+}
+
+fn a_view_of_the_other_host_has_a_terminal() {
+    let host = Host::start();
+    let master = Master::builder().workers(2).start();
+    let script = format!("{} -H there -d {} top", host.beginning().join(" "), master.socket().display());
+    let terminal = Terminal::open(&master, (100, 30), &format!("{script}; echo \"code $?.\"; exec cat"));
+    terminal.wait(&format!("master    pid {}, ", master.process().pid()));
+    terminal.wait("2 of 2 up");
+    terminal.press(&["q"]);
+    terminal.wait("code 0.");
+    // Without a terminal there is none to have.
+    let socket = master.socket().display().to_string();
+    host.ctl(&["-H", "there", "-d", &socket, "top", "--batch", "--count", "1"]).assert_code(0);
+    host.ctl(&["-H", "there", "-d", &socket, "top"]).assert_code(2).assert_says("top --batch");
 }
 
 fn a_host_that_ssh_does_not_reach_is_exit_code_6() {

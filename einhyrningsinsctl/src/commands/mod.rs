@@ -60,6 +60,11 @@ pub(crate) trait Typed: fmt::Debug {
         self.request().map_or("", |request| request.name())
     }
 
+    /// Whether it needs a terminal to show anything.
+    fn has_view(&self) -> bool {
+        false
+    }
+
     /// Carries the command out and shows its answer.
     ///
     /// # Errors

@@ -60,6 +60,10 @@ impl Typed for Top {
         NAME
     }
 
+    fn has_view(&self) -> bool {
+        !self.batch
+    }
+
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
         let session = &context.session;
         let mut live = Live::new(session.program(), session.socket().to_owned(), session.trust().clone());
