@@ -74,7 +74,8 @@ impl Post {
         self.reader.strong_count() > 0
     }
 
-    fn ring(&self) {
+    /// Rings without a message, for those that were left.
+    pub(super) fn ring(&self) {
         // Full, it rings already.
         let _ = (&*self.bell).write(&[0]);
     }
@@ -86,10 +87,56 @@ impl Letterbox {
         self.bell.as_fd()
     }
 
-    /// The messages that have come.
-    pub(super) fn take(&self) -> impl Iterator<Item = Input> {
+    /// Messages that have come, and whether more may have: whoever posts without end must not keep the keys waiting.
+    pub(super) fn take(&self) -> (Vec<Input>, bool) {
         let mut rings = [0; 4096];
         while (&self.bell).read(&mut rings).is_ok_and(|count| count == rings.len()) {}
-        self.receiver.try_iter()
+        let inputs: Vec<_> = self.receiver.try_iter().take(POSTS_MAX).collect();
+        let is_more = inputs.len() == POSTS_MAX;
+        (inputs, is_more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use einhorn_proto::Severity;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    fn event(number: usize) -> Input {
+        let at_ms = u64::try_from(number).unwrap();
+        Input::Event(Event { at_ms, severity: Severity::Info, message: String::new(), notice: None })
+    }
+
+    fn is_ringing(letterbox: &Letterbox) -> bool {
+        let mut bell = [PollFd::new(letterbox.bell(), PollFlags::POLLIN)];
+        poll(&mut bell, PollTimeout::ZERO).unwrap() > 0
+    }
+
+    #[test]
+    fn the_bell_rings_until_all_is_taken_and_one_who_posts_without_end_takes_turns() {
+        let (post, letterbox) = post().unwrap();
+        assert!(!is_ringing(&letterbox));
+        for number in 0..POSTS_MAX {
+            assert!(post.send(event(number)));
+        }
+        assert!(is_ringing(&letterbox));
+        let (inputs, is_more) = letterbox.take();
+        assert_eq!((inputs.len(), is_more, is_ringing(&letterbox)), (POSTS_MAX, true, false));
+        post.ring();
+        assert!(is_ringing(&letterbox));
+        post.try_send(event(0));
+        let (inputs, is_more) = letterbox.take();
+        assert_eq!((inputs.len(), is_more, is_ringing(&letterbox)), (1, false, false));
+    }
+
+    #[test]
+    fn whoever_posts_knows_that_nobody_reads() {
+        let (post, letterbox) = post().unwrap();
+        assert!(post.is_read());
+        drop(letterbox);
+        assert!(!post.is_read());
+        assert!(!post.send(event(0)));
     }
 }

@@ -229,7 +229,11 @@ impl View {
 
     fn read_post(&mut self) {
         let mut is_news = false;
-        for input in self.letterbox.take() {
+        let (inputs, is_more) = self.letterbox.take();
+        if is_more {
+            self.post.ring();
+        }
+        for input in inputs {
             match input {
                 Input::Picture(picture) => self.state.see(*picture),
                 Input::Event(event) => is_news |= self.state.hear(event),
