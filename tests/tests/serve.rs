@@ -31,6 +31,7 @@ tests::trials! {
     sockets_of_systemd_are_taken needs "systemd",
     what_others_reach_needs_a_token_file_and_answers_to_hosts_that_are_named,
     a_reader_that_has_gone_does_not_end_the_server,
+    a_user_who_may_only_ask_can_serve needs "root" "util-linux",
 }
 
 const SECRETS: [&str; 3] = ["/status.json", "/history.json", "/events"];
@@ -441,4 +442,29 @@ fn a_reader_that_has_gone_does_not_end_the_server() {
     run(kill).assert_code(0);
     let status = wait_for("its end", || child.try_wait().ok().flatten());
     assert_eq!(status.code(), Some(0));
+}
+
+/// As the shipped unit has it: a user of its own, in the group of `--observe-group`.
+fn a_user_who_may_only_ask_can_serve() {
+    let (user, group) = ("54321", "54322");
+    let builder = Master::builder().workers(2).options(["--observe-group", group]);
+    let place = builder.file("ctl");
+    let directory = place.parent().expect("a directory");
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("a mode");
+    if fs::hard_link(binaries::einhyrningsinsctl(), &place).is_err() {
+        fs::copy(binaries::einhyrningsinsctl(), &place).expect("a copy of the client");
+    }
+    let mut master = builder.start();
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+    command.arg(&place).arg("-d").arg(master.socket()).args(["serve", "--listen", "127.0.0.1:0"]);
+    let serving = Serving::run(command);
+    let metrics = serving.get("/metrics");
+    assert_eq!(metrics.status, 200, "{metrics:?}");
+    assert!(metrics.body.contains("worker_resident_memory_bytes{slot=\"1\"}"), "{metrics:?}");
+    let mut events = serving.events();
+    events.wait("picture", |picture| picture["link"]["link"] == "found");
+    master.upgrade();
+    events.wait("event", |event| event["notice"]["event"] == "upgrade_done");
+    assert_eq!(serving.get("/history.json").json()["rollouts"][0]["outcome"], "done");
 }

@@ -338,7 +338,7 @@ fn the_unit_files_are_read_without_a_warning_and_are_hardened() {
         fs::write(&copy, text).expect("a copy");
         copied.push(copy);
     }
-    assert_eq!(copied.len(), 3, "{copied:?}");
+    assert_eq!(copied.len(), 4, "{copied:?}");
     // Builds it, where it is not.
     drop(binaries::einhyrningsinsctl());
     let mut verify = Command::new("systemd-analyze");
