@@ -4,6 +4,8 @@ mod ask;
 mod cli;
 mod commands;
 mod complete;
+#[cfg(all(test, feature = "http", feature = "top"))]
+mod completions;
 mod connection;
 mod einhornsh;
 mod error;

@@ -83,6 +83,21 @@ impl Options {
     }
 }
 
+/// The control socket that the words of a command line name, if they name one; the rest of the line may be wrong.
+pub(crate) fn path_in(words: &[String]) -> Option<PathBuf> {
+    let value = |short: &str, long: &str| {
+        words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix(long) {
+            Some("") => words.get(at + 1).cloned(),
+            Some(value) => value.strip_prefix('=').map(str::to_owned),
+            None if word == short => words.get(at + 1).cloned(),
+            None => word.strip_prefix(short).map(str::to_owned),
+        })
+    };
+    let (path, name) = (value("-d", "--socket-path"), value("-c", "--command-name"));
+    let is_named = path.is_some() || name.is_some();
+    is_named.then(|| socket_path(DEFAULT_DIRECTORY, path.map(PathBuf::from), name.as_deref(), None))
+}
+
 fn checked_path(path: Option<PathBuf>, name: Option<String>) -> Result<PathBuf, Error> {
     let path = match (path, name) {
         (Some(_), Some(_)) => return Err(Error::Usage("give -d PATH or -c NAME, not both".into())),
@@ -134,6 +149,28 @@ mod tests {
     use clap::Parser;
     use einhorn_proto::{Command, SignalName};
     use std::path::Path;
+
+    #[test]
+    fn the_socket_of_a_line_that_is_not_finished_is_found() {
+        let path = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            path_in(&words).map(|path| path.display().to_string())
+        };
+        for words in [
+            &["-d", "/s", "signal", "--slot"][..],
+            &["signal", "-d/s"],
+            &["--socket-path=/s"],
+            &["x", "--socket-path", "/s"],
+        ] {
+            assert_eq!(path(words).as_deref(), Some("/s"), "{words:?}");
+        }
+        for words in [&["-c", "web", "signal"][..], &["-cweb"], &["--command-name=web", "-"]] {
+            assert_eq!(path(words).as_deref(), Some("/tmp/einhorn-web.sock"), "{words:?}");
+        }
+        for words in [&["signal", "--slot"][..], &["-d"], &["--json"], &[]] {
+            assert_eq!(path(words), None, "{words:?}");
+        }
+    }
 
     fn options(args: &[&str]) -> Result<Options, Error> {
         let name = ["einhyrningsinsctl"];

@@ -35,7 +35,6 @@ impl Session {
 
     /// The same for a thread of its own, beside what uses the terminal: it prints nothing, and neither Ctrl-C nor a reader of
     /// standard output that has gone ends a request.
-    #[cfg(any(feature = "top", feature = "http"))]
     pub(crate) fn in_background(self) -> Self {
         Self { is_in_background: true, ..self }
     }

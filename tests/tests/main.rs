@@ -9,6 +9,7 @@ mod checks;
 mod checks_ends;
 mod checks_servers;
 mod checks_twins;
+mod completions;
 mod contract;
 mod control;
 mod costs_nothing;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         checks_servers::trials(),
         checks_twins::trials(),
         contract::trials(),
+        completions::trials(),
         control::trials(),
         costs_nothing::trials(),
         ctl::trials(),

@@ -2,6 +2,8 @@
 
 mod answer;
 mod check;
+#[cfg(test)]
+mod completions;
 mod handover;
 mod lines;
 mod native;

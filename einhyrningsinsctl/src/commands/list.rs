@@ -232,7 +232,7 @@ fn table(found: &[Found]) -> Table {
 }
 
 /// The sockets to look at, each once: `chosen` and those of root and of this user before the others, which may be many.
-fn sockets(chosen: &Path) -> Vec<PathBuf> {
+pub(super) fn sockets(chosen: &Path) -> Vec<PathBuf> {
     let mut paths = vec![chosen.to_owned(), default_path(DEFAULT_DIRECTORY, None, "sock")];
     paths.extend(entries(Path::new(DEFAULT_DIRECTORY), is_einhorns));
     paths.extend(below(Path::new(RUN)));

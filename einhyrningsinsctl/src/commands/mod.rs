@@ -5,6 +5,7 @@
 //! as it was typed, and its answer printed.
 
 mod bar;
+mod candidates;
 mod config;
 mod die;
 mod events;
@@ -135,6 +136,8 @@ stays, the reason is printed, and the exit code is 1.";
 struct Own {
     name: &'static str,
     aliases: &'static [&'static str],
+    /// Whether it is for programs, and no help lists it.
+    is_hidden: bool,
     /// What it does, in one line.
     summary: &'static str,
     /// What `--help` says below that line.
@@ -146,6 +149,7 @@ struct Own {
 
 /// The commands that no master has.
 const OWN: &[Own] = &[
+    candidates::OWN,
     list::OWN,
     #[cfg(feature = "http")]
     probe::OWN,
@@ -163,7 +167,7 @@ impl Own {
         details: &'static str,
     ) -> Self {
         let read: fn(&ArgMatches) -> ReadCommand = |matches| Ok(Box::new(T::from_arg_matches(matches)?));
-        Self { name, aliases: &[], summary, details, define: T::augment_args, read }
+        Self { name, aliases: &[], is_hidden: false, summary, details, define: T::augment_args, read }
     }
 
     fn named(name: &str) -> Option<&'static Self> {
@@ -171,7 +175,10 @@ impl Own {
     }
 
     fn definition(&self) -> clap::Command {
-        let command = (self.define)(clap::Command::new(self.name)).about(self.summary).aliases(self.aliases);
+        let command = (self.define)(clap::Command::new(self.name))
+            .about(self.summary)
+            .aliases(self.aliases)
+            .hide(self.is_hidden);
         command.long_about(format!("{}\n\n{}", self.summary, self.details))
     }
 }
