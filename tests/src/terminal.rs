@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::signal::Signal;
+
 use crate::Master;
 use crate::process::{Finished, Process, run};
 use crate::wait::wait_for;
@@ -103,6 +105,12 @@ impl Terminal {
         wait_for("the program in the window", || shell.children().first().copied())
     }
 
+    /// Takes the terminal away from whatever runs in the window, which goes on.
+    #[track_caller]
+    pub fn vanish(&self) {
+        self.tmux(["kill-server"]);
+    }
+
     #[track_caller]
     fn tmux<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Finished {
         let mut command = Command::new("tmux");
@@ -114,9 +122,20 @@ impl Terminal {
     }
 }
 
+/// What ran in the window may not notice that it has gone.
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let mut command = Command::new("tmux");
-        let _ = command.arg("-S").arg(&self.socket).arg("kill-server").env_remove("TMUX").output();
+        let ask = |words: &[&str]| {
+            let mut command = Command::new("tmux");
+            command.arg("-S").arg(&self.socket).args(words).env_remove("TMUX").output()
+        };
+        let shell = ask(&["display-message", "-p", "#{pane_pid}"]).ok();
+        let shell = shell.and_then(|shell| String::from_utf8_lossy(&shell.stdout).trim().parse().ok());
+        let shell = shell.and_then(Process::of);
+        let programs: Vec<_> = shell.iter().flat_map(Process::descendants).chain(shell).collect();
+        let _ = ask(&["kill-server"]);
+        for program in programs {
+            program.signal(Signal::SIGKILL);
+        }
     }
 }

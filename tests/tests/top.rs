@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::process::run;
 use tests::terminal::Terminal;
-use tests::{Gate, Master, binaries};
+use tests::{Gate, Master, Process, binaries};
 
 tests::trials! {
     an_upgrade_by_keys_is_seen_live needs "tmux",
@@ -16,6 +16,8 @@ tests::trials! {
     a_refusal_is_shown needs "tmux",
     a_master_that_is_lost_is_found_again needs "tmux",
     the_terminal_is_as_before_at_every_end needs "tmux",
+    it_ends_when_its_terminal_has_gone needs "tmux",
+    an_escape_alone_leaves_and_one_of_an_arrow_does_not needs "tmux",
     it_is_suspended_and_continued_by_a_shell needs "tmux",
     a_window_of_another_size_is_drawn_on_anew needs "tmux",
     colours_are_as_elsewhere needs "tmux",
@@ -195,6 +197,44 @@ fn the_terminal_is_as_before_at_every_end() {
         let [before, after] = modes();
         assert_eq!(before, after, "{end:?}");
     }
+}
+
+/// Kills a process that a test which fails would leave behind.
+struct Guarded(Process);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.0.signal(Signal::SIGKILL);
+    }
+}
+
+fn it_ends_when_its_terminal_has_gone() {
+    let master = Master::builder().workers(1).start();
+    // Where SIGHUP is ignored, as under nohup, only the terminal itself says that it has gone. By then a key was read: a reader
+    // that waits for more must notice.
+    for before in ["", "trap '' HUP;"] {
+        let script = format!("{before} {}; exit", client(&master, "top"));
+        let terminal = Terminal::open(&master, SIZE, &script);
+        terminal.wait(KEYS);
+        let top = Guarded(terminal.foreground());
+        terminal.press(&["a"]);
+        terminal.wait("no upgrade runs");
+        terminal.vanish();
+        top.0.wait_gone();
+    }
+}
+
+fn an_escape_alone_leaves_and_one_of_an_arrow_does_not() {
+    let master = Master::builder().workers(3).start();
+    let script = format!("{}; echo \"code $?.\"; exec cat", client(&master, "top"));
+    let terminal = Terminal::open(&master, SIZE, &script);
+    terminal.wait(KEYS);
+    terminal.press(&["Down", "Down", "Up", "R"]);
+    terminal.wait("of slot 1, its successor first? y/N");
+    terminal.press(&["Escape"]);
+    terminal.wait("replace: not done");
+    terminal.press(&["Escape"]);
+    terminal.wait("code 0.");
 }
 
 fn it_is_suspended_and_continued_by_a_shell() {

@@ -4,6 +4,7 @@
 //! threads that look and ask, and [`batch`] writes plain tables instead.
 
 mod batch;
+mod keys;
 mod order;
 mod post;
 mod run;

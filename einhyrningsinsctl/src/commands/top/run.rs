@@ -13,8 +13,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use ratatui_crossterm::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
+use nix::unistd::read;
 
+use super::keys::{Key, Keys};
 use super::order::Messenger;
 use super::post::{Input, Letterbox, Post, post};
 use super::screen::Screen;
@@ -34,6 +35,9 @@ const BUSY: Duration = Duration::from_secs(1);
 /// How soon after something has happened.
 const SOON: Duration = Duration::from_millis(250);
 
+/// How long the rest of a key may take to come that begins with an escape, over a slow line; then it is the key Esc.
+const ESCAPE: Duration = Duration::from_millis(100);
+
 /// From one frame to the next that no key has asked for.
 const FRAME: Duration = Duration::from_millis(50);
 
@@ -45,6 +49,8 @@ const SIGNALS: [Signal; 6] =
 enum End {
     /// As the user wants.
     Quit,
+    /// The terminal has gone.
+    Gone,
     /// By a signal, of which this program is to end as if it had no handler.
     Signal(Signal),
 }
@@ -73,6 +79,8 @@ pub(super) fn run(
     begin_threads(live, interval, asks, &post, &messenger).map_err(Error::Output)?;
     let mut view = View {
         screen: Screen::take(context.output.is_coloured()).map_err(Error::Output)?,
+        keys: Keys::default(),
+        escape_until: None,
         state,
         is_coloured: context.output.is_coloured(),
         signals,
@@ -91,6 +99,7 @@ pub(super) fn run(
     }
     match end {
         End::Quit => Ok(()),
+        End::Gone => Err(Error::Output(io::ErrorKind::BrokenPipe.into())),
         End::Signal(Signal::SIGINT) => Err(Error::Interrupted { command: super::NAME.to_owned() }),
         End::Signal(signal) => raise(signal).map_err(Error::Watch),
     }
@@ -147,6 +156,9 @@ fn pauses(interval: Option<Duration>, rest: Duration, is_busy: bool) -> (Duratio
 /// The view, and all that it waits for.
 struct View {
     screen: Screen,
+    keys: Keys,
+    /// How long the rest of a key is waited for.
+    escape_until: Option<Instant>,
     state: State,
     is_coloured: bool,
     signals: Signals,
@@ -169,7 +181,8 @@ impl View {
                 drawn = Instant::now();
                 (is_due, is_urgent) = (false, false);
             }
-            let [has_key, has_signal, has_post] = self.wait(is_due.then_some(due))?;
+            let until = is_due.then_some(due).into_iter().chain(self.escape_until).min();
+            let [has_key, has_signal, has_post] = self.wait(until)?;
             if has_signal {
                 while let Some(signal) = self.signals.take() {
                     if let Some(end) = self.on_signal(signal)? {
@@ -177,8 +190,13 @@ impl View {
                     }
                 }
             }
-            if has_key && let Some(end) = self.read_keys()? {
-                return Ok(end);
+            let keys = if has_key { self.read_keys()? } else { Some(self.escape_alone()) };
+            let Some(keys) = keys else { return Ok(End::Gone) };
+            let has_key = !keys.is_empty();
+            for key in keys {
+                if let Some(end) = self.on_key(key)? {
+                    return Ok(end);
+                }
             }
             if has_post {
                 self.read_post();
@@ -210,19 +228,38 @@ impl View {
         }
     }
 
-    fn read_keys(&mut self) -> io::Result<Option<End>> {
-        while event::poll(Duration::ZERO)? {
-            let TerminalEvent::Key(key) = event::read()? else { continue };
-            if key.kind == KeyEventKind::Release {
-                continue;
+    /// The keys that have been pressed; `None` if the terminal has gone.
+    fn read_keys(&mut self) -> io::Result<Option<Vec<Key>>> {
+        let mut bytes = [0; 1024];
+        match read(io::stdin(), &mut bytes) {
+            // A hang-up is the one or the other, by the kind of terminal.
+            Ok(0) | Err(Errno::EIO) => Ok(None),
+            Ok(count) => {
+                let keys = self.keys.take(&bytes[..count]);
+                self.escape_until = self.keys.is_pending().then(|| Instant::now() + ESCAPE);
+                Ok(Some(keys))
             }
-            match self.state.key(key) {
-                Effect::Nothing => {}
-                Effect::Quit => return Ok(Some(End::Quit)),
-                Effect::Suspend => self.suspend()?,
-                Effect::Redraw => self.screen.retake()?,
-                Effect::Send(order) => self.messenger.send(order, &self.post),
-            }
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(Some(Vec::new())),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The key Esc, if it was pressed and nothing has followed it.
+    fn escape_alone(&mut self) -> Vec<Key> {
+        if self.escape_until.is_none_or(|until| Instant::now() < until) {
+            return Vec::new();
+        }
+        self.escape_until = None;
+        self.keys.give_up().into_iter().collect()
+    }
+
+    fn on_key(&mut self, key: Key) -> io::Result<Option<End>> {
+        match self.state.key(key) {
+            Effect::Nothing => {}
+            Effect::Quit => return Ok(Some(End::Quit)),
+            Effect::Suspend => self.suspend()?,
+            Effect::Redraw => self.screen.retake()?,
+            Effect::Send(order) => self.messenger.send(order, &self.post),
         }
         Ok(None)
     }

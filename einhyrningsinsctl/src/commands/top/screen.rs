@@ -11,7 +11,7 @@ use ratatui_crossterm::crossterm::cursor::{Hide, Show};
 use ratatui_crossterm::crossterm::execute;
 use ratatui_crossterm::crossterm::style::force_color_output;
 use ratatui_crossterm::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
 use crate::output::Output;
@@ -29,8 +29,10 @@ pub(super) fn is_there(output: &Output) -> bool {
 
 /// The terminal, taken as long as this lives.
 pub(super) struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    terminal: Drawn,
 }
+
+type Drawn = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
 impl Screen {
     /// Takes the terminal. A panic, too, gives it back before it is reported.
@@ -49,12 +51,7 @@ impl Screen {
         // It has rules of its own otherwise.
         force_color_output(is_coloured);
         enter()?;
-        let writer = BufWriter::with_capacity(FRAME_BYTES, stdout());
-        let terminal = Terminal::new(CrosstermBackend::new(writer));
-        if terminal.is_err() {
-            give_back();
-        }
-        Ok(Self { terminal: terminal? })
+        Ok(Self { terminal: empty().inspect_err(|_| give_back())? })
     }
 
     /// Draws a frame, in the size that the terminal has now.
@@ -75,7 +72,8 @@ impl Screen {
         // Raw mode is remembered, and would not be set again.
         let _ = disable_raw_mode();
         enter()?;
-        self.terminal.clear()
+        self.terminal = empty()?;
+        Ok(())
     }
 }
 
@@ -88,7 +86,12 @@ impl Drop for Screen {
 fn enter() -> io::Result<()> {
     enable_raw_mode()?;
     IS_TAKEN.store(true, Ordering::Release);
-    execute!(stdout(), EnterAlternateScreen, Hide)
+    execute!(stdout(), EnterAlternateScreen, Hide, Clear(ClearType::All))
+}
+
+/// A terminal with nothing on it. Its own way to become so again would ask for the place of the cursor and wait for the answer.
+fn empty() -> io::Result<Drawn> {
+    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(FRAME_BYTES, stdout())))
 }
 
 /// Gives the terminal back, if it was taken. What fails cannot be helped: the terminal may be gone.

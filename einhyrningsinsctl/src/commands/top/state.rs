@@ -4,9 +4,9 @@
 //! master is asked of the user first; any key but y means no.
 
 use einhorn_proto::{Severity, Status};
-use ratatui_crossterm::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::status::{Row, rows};
+use super::keys::Key;
 use super::order::{Answer, Order};
 use crate::live::{Event, Picture, Recent};
 use crate::table::Style;
@@ -143,39 +143,38 @@ impl State {
     }
 
     /// What to do about a key.
-    pub(super) fn key(&mut self, key: KeyEvent) -> Effect {
-        let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
-        match (key.code, is_control) {
-            (KeyCode::Char('c'), true) => return Effect::Quit,
-            (KeyCode::Char('z'), true) => return Effect::Suspend,
-            (KeyCode::Char('l'), true) => return Effect::Redraw,
-            (_, true) => return Effect::Nothing,
-            (_, false) => {}
+    pub(super) fn key(&mut self, key: Key) -> Effect {
+        match key {
+            Key::Control('c') => return Effect::Quit,
+            Key::Control('z') => return Effect::Suspend,
+            Key::Control('l') => return Effect::Redraw,
+            Key::Control(_) => return Effect::Nothing,
+            _ => {}
         }
         if let Bottom::Question(order, _) = self.bottom {
-            return self.confirm(order, key.code);
+            return self.confirm(order, key);
         }
         self.bottom = Bottom::Keys;
-        match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => return Effect::Quit,
-            KeyCode::Char('u') => self.ask(Order::Upgrade),
-            KeyCode::Char('a') => self.ask(Order::Abort),
-            KeyCode::Char('r') => self.ask(Order::Rollback),
+        match key {
+            Key::Char('q') | Key::Esc => return Effect::Quit,
+            Key::Char('u') => self.ask(Order::Upgrade),
+            Key::Char('a') => self.ask(Order::Abort),
+            Key::Char('r') => self.ask(Order::Rollback),
             // A keyboard may have + only above =.
-            KeyCode::Char('+' | '=') => self.ask(Order::Grow),
-            KeyCode::Char('-' | '_') => self.ask(Order::Shrink),
-            KeyCode::Char('R') => {
+            Key::Char('+' | '=') => self.ask(Order::Grow),
+            Key::Char('-' | '_') => self.ask(Order::Shrink),
+            Key::Char('R') => {
                 if let Some(Anchor { slot, pid }) = self.anchor {
                     self.ask(Order::Replace { slot, pid });
                 }
             }
-            KeyCode::Up | KeyCode::Char('k') => self.select(self.selected.saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.select(self.selected.saturating_add(1)),
-            KeyCode::PageUp => self.select(self.selected.saturating_sub(self.page)),
-            KeyCode::PageDown => self.select(self.selected.saturating_add(self.page)),
-            KeyCode::Home | KeyCode::Char('g') => self.select(0),
-            KeyCode::End | KeyCode::Char('G') => self.select(usize::MAX),
-            _ => {}
+            Key::Up | Key::Char('k') => self.select(self.selected.saturating_sub(1)),
+            Key::Down | Key::Char('j') => self.select(self.selected.saturating_add(1)),
+            Key::PageUp => self.select(self.selected.saturating_sub(self.page)),
+            Key::PageDown => self.select(self.selected.saturating_add(self.page)),
+            Key::Home | Key::Char('g') => self.select(0),
+            Key::End | Key::Char('G') => self.select(usize::MAX),
+            Key::Char(_) | Key::Control(_) | Key::Other => {}
         }
         Effect::Nothing
     }
@@ -191,8 +190,8 @@ impl State {
         };
     }
 
-    fn confirm(&mut self, order: Order, key: KeyCode) -> Effect {
-        if !matches!(key, KeyCode::Char('y' | 'Y')) {
+    fn confirm(&mut self, order: Order, key: Key) -> Effect {
+        if !matches!(key, Key::Char('y' | 'Y')) {
             self.bottom = Bottom::Said(format!("{}: not done", order.name()), Style::Plain);
             return Effect::Nothing;
         }

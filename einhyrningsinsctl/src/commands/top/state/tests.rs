@@ -1,16 +1,16 @@
 use super::*;
 use crate::commands::top::fixtures::{event, idle, lost, picture, status, upgrading};
 
-fn press(state: &mut State, code: KeyCode) -> Effect {
-    state.key(KeyEvent::new(code, KeyModifiers::NONE))
+fn press(state: &mut State, key: Key) -> Effect {
+    state.key(key)
 }
 
 fn type_key(state: &mut State, key: char) -> Effect {
-    press(state, KeyCode::Char(key))
+    press(state, Key::Char(key))
 }
 
 fn control(state: &mut State, key: char) -> Effect {
-    state.key(KeyEvent::new(KeyCode::Char(key), KeyModifiers::CONTROL))
+    state.key(Key::Control(key))
 }
 
 #[track_caller]
@@ -32,10 +32,10 @@ fn each_change_is_asked_first_and_sent_by_y_alone() {
         ('R', replace, "replace worker 4712 of slot 0, its successor first?"),
     ] {
         let mut state = State::new(idle());
-        for no in [KeyCode::Char('n'), KeyCode::Enter, KeyCode::Esc, KeyCode::Char('q'), KeyCode::Char(key)] {
+        for no in [Key::Char('n'), Key::Other, Key::Esc, Key::Char('q'), Key::Char(key)] {
             assert_eq!(type_key(&mut state, key), Effect::Nothing, "{key}");
             assert_eq!(state.bottom, Bottom::Question(order, question.to_owned()));
-            assert_eq!(press(&mut state, no), Effect::Nothing, "{key}, then {no}");
+            assert_eq!(press(&mut state, no), Effect::Nothing, "{key}, then {no:?}");
             assert!(said(&state).ends_with(": not done"), "{}", said(&state));
         }
         for yes in ['y', 'Y'] {
@@ -73,7 +73,7 @@ fn a_lost_master_is_asked_for_nothing() {
 fn keys_end_suspend_and_draw_again() {
     let mut state = State::new(idle());
     assert_eq!(type_key(&mut state, 'q'), Effect::Quit);
-    assert_eq!(press(&mut state, KeyCode::Esc), Effect::Quit);
+    assert_eq!(press(&mut state, Key::Esc), Effect::Quit);
     assert_eq!(control(&mut state, 'z'), Effect::Suspend);
     assert_eq!(control(&mut state, 'l'), Effect::Redraw);
     // These are not u and y.
@@ -125,20 +125,20 @@ fn the_selection_moves_by_rows_and_pages_and_stays_inside() {
     let mut state = State::new(picture(status(50)));
     state.scroll(10, 50);
     for (key, row, first) in [
-        (KeyCode::Up, 0, 0),
-        (KeyCode::Down, 1, 0),
-        (KeyCode::PageDown, 11, 2),
-        (KeyCode::Char('j'), 12, 3),
-        (KeyCode::Char('k'), 11, 3),
-        (KeyCode::End, 49, 40),
-        (KeyCode::Down, 49, 40),
-        (KeyCode::PageUp, 39, 39),
-        (KeyCode::Home, 0, 0),
+        (Key::Up, 0, 0),
+        (Key::Down, 1, 0),
+        (Key::PageDown, 11, 2),
+        (Key::Char('j'), 12, 3),
+        (Key::Char('k'), 11, 3),
+        (Key::End, 49, 40),
+        (Key::Down, 49, 40),
+        (Key::PageUp, 39, 39),
+        (Key::Home, 0, 0),
     ] {
         press(&mut state, key);
-        assert_eq!((state.selected, state.scroll(10, 50)), (row, first), "{key}");
+        assert_eq!((state.selected, state.scroll(10, 50)), (row, first), "{key:?}");
     }
-    press(&mut state, KeyCode::End);
+    press(&mut state, Key::End);
     // A terminal that became larger shows no less than it can, and one without room the selected row alone.
     assert_eq!(state.scroll(60, 50), 0);
     assert_eq!(state.scroll(0, 50), 49);
@@ -147,13 +147,13 @@ fn the_selection_moves_by_rows_and_pages_and_stays_inside() {
 #[test]
 fn the_selection_follows_its_worker_and_then_its_slot() {
     let mut state = State::new(idle());
-    press(&mut state, KeyCode::End);
-    press(&mut state, KeyCode::Up);
+    press(&mut state, Key::End);
+    press(&mut state, Key::Up);
     assert_eq!(state.selected, 2);
     // The successor of the slot above has a row of its own: slot 2 is further down.
     state.see(upgrading());
     assert_eq!(state.selected, 3);
-    press(&mut state, KeyCode::Home);
+    press(&mut state, Key::Home);
     // Its worker has gone, and the slot has another one.
     state.see(idle());
     assert_eq!(state.selected, 0);
@@ -161,7 +161,7 @@ fn the_selection_follows_its_worker_and_then_its_slot() {
     assert!(matches!(state.bottom, Bottom::Question(Order::Replace { pid: Some(4712), .. }, _)));
     // Fewer rows than before.
     let mut state = State::new(picture(status(4)));
-    press(&mut state, KeyCode::End);
+    press(&mut state, Key::End);
     state.see(picture(status(2)));
     assert_eq!(state.selected, 1);
 }

@@ -1,10 +1,10 @@
 use einhorn_proto::Severity;
 use ratatui_core::backend::TestBackend;
 use ratatui_core::terminal::Terminal;
-use ratatui_crossterm::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
 use crate::commands::top::fixtures::{NOW_MS, event, idle, lost, picture, status, upgrading};
+use crate::commands::top::keys::Key;
 use crate::commands::top::order::Order;
 
 /// What is on the screen.
@@ -274,7 +274,7 @@ fn of_five_hundred_slots_a_window_is_shown_that_follows_the_selection() {
     let mut state = with_events(State::new(picture(status(500))));
     for _ in 0..3 {
         drawn(&mut state, 80, 24);
-        state.key(KeyEvent::new(KeyCode::PageDown, KeyModifiers::NONE));
+        state.key(Key::PageDown);
     }
     insta::assert_snapshot!(drawn(&mut state, 120, 24), @r"
     master    web, pid 4711, version 0.1.0, running, age 3d01h
@@ -371,7 +371,7 @@ fn a_terminal_of_any_size_is_drawn_on() {
 #[test]
 fn the_last_line_has_the_question_or_the_answer_in_a_few_lines() {
     let mut state = State::new(idle());
-    state.key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::NONE));
+    state.key(Key::Char('u'));
     let last = |state: &mut State| drawn(state, 60, 18).lines().next_back().unwrap().to_owned();
     assert_eq!(last(&mut state), "replace 4 workers with ones from the current code? y/N");
     state.bottom = Bottom::Said(format!("{} end", "word ".repeat(20)), Style::Bad);
