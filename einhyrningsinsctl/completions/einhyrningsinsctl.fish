@@ -33,7 +33,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_needs_command" -l col
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_needs_command" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_needs_command" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_needs_command" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_needs_command" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_needs_command" -s V -l version -d 'Print version'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_needs_command" -f -a "status" -d 'Show the master, its listeners and every worker'
@@ -74,7 +74,7 @@ up\t'Workers that take traffic'
 draining\t'Workers that were asked to stop'
 empty\t'Slots without a worker'"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand status" -l watch -d 'Show it again and again until Ctrl-C: every 2 seconds, or as often as given' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand status" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand status" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand status" -l ready -d 'Print nothing; exit with 0 if every slot has a worker up and the master is not stopping, else with 1 and the reason on standard error. For probes'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand status" -l brief -d 'Show the summary alone: the master, its workers in numbers, the upgrade, and warnings'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -92,7 +92,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgr
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l every -d 'How long after one check of the canaries the next one begins [default: 10]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l soak-failures -d 'How many checks of the canaries may fail before the upgrade does [default: 1]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l label -d 'What the release is called in "history" [default: RELEASE of --env-file, or the directory\'s name]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l fleet -d 'Start all new workers at once; the old ones stop when all new ones have acked'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l wait -d 'Begin once the upgrades that run and wait have ended, rather than be refused'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade" -l keep-master -d 'Upgrade the workers even if the master cannot be replaced first'
@@ -111,7 +111,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgr
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade_fleet" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade_fleet" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade_fleet" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade_fleet" -l no-wait -d 'Return as soon as the master has begun, or has put the upgrade in line'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade_fleet" -l quiet -d 'Show no progress, only how it ended'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand upgrade_fleet" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -122,7 +122,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand roll
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand rollback" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand rollback" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand rollback" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand rollback" -l no-wait -d 'Return as soon as the master has begun, or has put the upgrade in line'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand rollback" -l quiet -d 'Show no progress, only how it ended'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -133,7 +133,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand inc"
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand inc" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand inc" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand inc" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand inc" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand dec" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand dec" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -142,7 +142,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand dec"
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand dec" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand dec" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand dec" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand dec" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand set_workers" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand set_workers" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -151,7 +151,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand set_
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand set_workers" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand set_workers" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand set_workers" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand set_workers" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand respawn" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand respawn" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -160,7 +160,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand resp
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand respawn" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand respawn" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand respawn" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand respawn" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -171,7 +171,7 @@ never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -l slot -d 'Only to the worker that has this slot' -r -f -a '(einhyrningsinsctl __complete slots -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -l pid -d 'Only to the worker with this pid' -r -f -a '(einhyrningsinsctl __complete pids -- (commandline -opc)[2..] 2>/dev/null)'
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -l draining -d 'Only to workers that are draining'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand signal" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand replace" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
@@ -183,7 +183,7 @@ never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand replace" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand replace" -l slot -d 'The worker that has this slot' -r -f -a '(einhyrningsinsctl __complete slots -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand replace" -l pid -d 'The worker with this pid' -r -f -a '(einhyrningsinsctl __complete pids -- (commandline -opc)[2..] 2>/dev/null)'
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand replace" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand replace" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand replace" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -193,7 +193,7 @@ always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l delay -d 'Wait so long before the master is told, so that what balances the load can leave it out first' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l wait -d 'Return when the master is gone'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reload" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
@@ -203,7 +203,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand relo
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reload" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reload" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reload" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand history" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand history" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -212,7 +212,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand hist
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand history" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand history" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand history" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -222,7 +222,7 @@ always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -l output -d 'Write to FILE instead, in place of what it has, all at once; for the textfile collector of node_exporter, FILE ends in .prom' -r -F
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -l pss -d 'Also write each worker\'s proportional memory (PSS), which takes the kernel a millisecond or more for each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand metrics" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand events" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
@@ -232,7 +232,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand even
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand events" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand events" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand events" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand state" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand state" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -241,7 +241,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand stat
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand state" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand state" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand state" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand state" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand louder" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand louder" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -250,7 +250,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand loud
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand louder" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand louder" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand louder" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand louder" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand quieter" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand quieter" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -259,7 +259,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand quie
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand quieter" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand quieter" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand quieter" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand quieter" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reopen" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reopen" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -268,7 +268,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reop
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reopen" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reopen" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reopen" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand reopen" -s h -l help -d 'Print help'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand version" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand version" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -277,7 +277,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand vers
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand version" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand version" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand version" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand version" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
@@ -286,7 +286,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help" -l master -d 'Ask the master'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand config" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
@@ -296,7 +296,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand conf
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand config" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand config" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand config" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand config" -l show -d 'Show every option, its value, and where that came from'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand config" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
@@ -306,7 +306,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l addr -d 'Address of the server as -b takes it, such as 127.0.0.1:8000 or unix:/run/web.sock; or N, for the address in EINHORN_CHECK_ADDR_N' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l status -d 'Require this status, rather than any 2xx' -r
@@ -320,7 +320,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand prob
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l color -d 'When to use colours: auto, always or never' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l listen -d 'Where to listen: an IP address and a port, such as 127.0.0.1:9180, unix:PATH, or systemd for the sockets of a socket unit' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l host -d 'Answer requests to this host too, beside localhost and loopback addresses; may be repeated' -r
@@ -332,7 +332,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serv
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l count -d 'With --batch: end after this many tables' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l interval -d 'How often to look at the master [default: 2, or less often if that would take 2 % of a CPU]' -r
@@ -344,5 +344,5 @@ always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l batch -d 'Write a plain table each time, for pipes and files; with --json, a line of JSON'
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l json -d 'Print the data of each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -75,7 +75,7 @@ Exit codes:
 /// How to wait for an answer and show it.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct AnswerArgs {
-    /// Print the data of each answer as JSON, one line each
+    /// Print each answer as JSON, one line each
     #[arg(long, global = true, display_order = GLOBAL)]
     pub(crate) json: bool,
 

@@ -36,7 +36,7 @@ const SHARED: &str = "\
           /tmp/einhorn.sock]
 
       --json
-          Print the data of each answer as JSON, one line each
+          Print each answer as JSON, one line each
 
       --timeout <SECONDS>
           Give up after this many seconds without the answer [default: 10, but no limit for upgrades
@@ -55,7 +55,7 @@ const SHARED_SHORT: &str = "\
       --color <WHEN>         When to use colours: auto, always or never [default: auto]
   -d, --socket-path <PATH>   Control socket of the master [default: the value of
                              EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]
-      --json                 Print the data of each answer as JSON, one line each
+      --json                 Print each answer as JSON, one line each
       --timeout <SECONDS>    Give up after this many seconds without the answer [default: 10, but no
                              limit for upgrades and other rollouts, reload and events]
       --trust-owner <USER>   Trust a master of this user, by name or number, even where others may
@@ -128,7 +128,7 @@ fn of_the_program() {
               /tmp/einhorn.sock]
 
           --json
-              Print the data of each answer as JSON, one line each
+              Print each answer as JSON, one line each
 
           --timeout <SECONDS>
               Give up after this many seconds without the answer [default: 10, but no limit for upgrades
@@ -244,7 +244,7 @@ fn of_the_prompt() {
 
     Options:
           --json
-              Print the data of each answer as JSON, one line each
+              Print each answer as JSON, one line each
 
           --timeout <SECONDS>
               Give up after this many seconds without the answer [default: 10, but no limit for upgrades
