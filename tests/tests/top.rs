@@ -19,6 +19,7 @@ tests::trials! {
     it_ends_when_its_terminal_has_gone needs "tmux",
     an_escape_alone_leaves_and_one_of_an_arrow_does_not needs "tmux",
     it_is_suspended_and_continued_by_a_shell needs "tmux",
+    the_prompt_goes_on_after_it needs "tmux",
     a_window_of_another_size_is_drawn_on_anew needs "tmux",
     colours_are_as_elsewhere needs "tmux",
     tables_are_written_to_a_pipe,
@@ -260,6 +261,30 @@ fn it_is_suspended_and_continued_by_a_shell() {
     }
     terminal.press(&["q"]);
     terminal.wait("shell>");
+}
+
+fn the_prompt_goes_on_after_it() {
+    let master = Master::builder().workers(1).start();
+    let terminal = Terminal::open(&master, SIZE, &client(&master, ""));
+    let prompt = "einhyrningsins>";
+    terminal.wait(prompt);
+    for _ in 0..2 {
+        terminal.press(&["top", "Enter"]);
+        terminal.wait(KEYS);
+        terminal.press(&["q"]);
+        // The prompt has all the keys again: no thread of the view reads them.
+        terminal.wait(prompt);
+        terminal.press(&["reopen", "Enter"]);
+        terminal.wait("reopen");
+    }
+    terminal.press(&["set_workers 2", "Enter"]);
+    terminal.wait("number of workers 1 -> 2");
+    terminal.press(&["events", "Enter"]);
+    terminal.wait("following events");
+    // Ctrl-C is a signal again, and ends the command alone.
+    terminal.press(&["C-c"]);
+    terminal.press(&["set_workers 3", "Enter"]);
+    terminal.wait("number of workers 2 -> 3");
 }
 
 fn a_window_of_another_size_is_drawn_on_anew() {

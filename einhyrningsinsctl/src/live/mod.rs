@@ -1,7 +1,7 @@
 //! The live picture of a master, for whoever shows it again and again.
 //!
 //! [`Live`] takes a [`Picture`] whenever it is asked for one: the master's status, and what `/proc` says of its workers. It
-//! keeps only what the next picture is compared with. It blocks, within [`PATIENCE`], and belongs into a thread of its own.
+//! keeps only what the next picture is compared with. It blocks, for a few seconds at most, and belongs into a thread of its own.
 //! [`follow`] has another thread, which reports the master's events. Neither prints anything, and a master that is lost is
 //! asked again, not given up.
 
@@ -24,7 +24,7 @@ use crate::session::Session;
 use crate::trust::Trust;
 use usage::Usages;
 
-/// How long a master may take to answer.
+/// How long a master may take to answer, unless the user says so.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The part of a core that pictures may take, this program and the master together, is one in so many.
@@ -80,6 +80,8 @@ pub(crate) struct Live {
     usages: Usages,
     /// What the last picture has cost.
     cost: Duration,
+    /// How long the master may take to answer.
+    patience: Duration,
 }
 
 impl Live {
@@ -87,7 +89,21 @@ impl Live {
     pub(crate) fn new(program: Program, socket: PathBuf, trust: Trust) -> Self {
         let session = Session::new(program, socket, trust).in_background();
         let cost = Duration::ZERO;
-        Self { session, last: None, masters: 0, lost_since: None, usages: Usages::default(), cost }
+        Self {
+            session,
+            last: None,
+            masters: 0,
+            lost_since: None,
+            usages: Usages::default(),
+            cost,
+            patience: PATIENCE,
+        }
+    }
+
+    /// The same with another limit for each answer.
+    #[cfg(feature = "top")]
+    pub(crate) fn patient_for(self, patience: Option<Duration>) -> Self {
+        Self { patience: patience.unwrap_or(self.patience), ..self }
     }
 
     /// The picture now, of a master that answers.
@@ -140,7 +156,7 @@ impl Live {
 
     fn ask(&mut self) -> Result<Status, Error> {
         let request = Command::Status;
-        let reply = self.session.request(&request, Some(PATIENCE), &mut |_| Ok(()))?;
+        let reply = self.session.request(&request, Some(self.patience), &mut |_| Ok(()))?;
         let status = reply.data.as_deref().and_then(|data| serde_json::from_str(data.get()).ok());
         status.ok_or_else(|| match reply.message.trim_end() {
             message if reply.ok == Some(false) => {

@@ -67,7 +67,8 @@ impl Typed for Top {
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
         let session = &context.session;
-        let mut live = Live::new(session.program(), session.socket().to_owned(), session.trust().clone());
+        let mut live = Live::new(session.program(), session.socket().to_owned(), session.trust().clone())
+            .patient_for(context.answer.timeout);
         if self.batch {
             return batch::run(context, &mut live, self.interval, self.count);
         }
