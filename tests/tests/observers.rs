@@ -20,6 +20,7 @@ tests::trials! {
     a_worker_that_is_a_member_acks_and_may_do_no_more needs "root" "python3",
     observers_take_no_place_of_others_and_share_theirs needs "root" "python3",
     observers_that_do_not_read_are_dropped_before_others needs "root" "python3",
+    observers_give_way_where_descriptors_are_short needs "root" "util-linux" "python3",
     a_flood_of_observers_keeps_no_upgrade_back needs "root" "python3",
     einhorns_observers_are_refused_in_yaml needs "root" "python3",
     what_is_wrong_with_the_group_is_said_at_the_start needs "root" "util-linux",
@@ -429,6 +430,22 @@ sys.stdin.read()";
         assert_eq!(owners.reply().ok, Some(true), "{master}");
     }
     assert!(!master.log().contains("of user 0 read nothing"), "{master}");
+}
+
+fn observers_give_way_where_descriptors_are_short() {
+    let mut master = observed().under(["prlimit", "--nofile=60:60"]).start();
+    // As many as are let in; the others wait, or have taken the place of one.
+    let many = "clients = [connect() for _ in range(60)]
+for client in clients:
+    try: client.sendall(b'{\"command\":\"events\",\"id\":1}\\n')
+    except BrokenPipeError: pass
+print('connected', flush=True)
+sys.stdin.read()";
+    let mut observers = Client::start(MEMBER, &master, many);
+    assert_eq!(observers.next(), "connected", "{master}");
+    master.wait_log("was the idlest observer when no descriptor was left for another client; hint: raise ");
+    let mut owners = [(); 3].map(|()| master.control());
+    assert!(owners.iter_mut().all(|client| client.ask("version", &[]).ok == Some(true)), "{master}");
 }
 
 fn a_flood_of_observers_keeps_no_upgrade_back() {

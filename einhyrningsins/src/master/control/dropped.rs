@@ -23,6 +23,8 @@ pub(super) enum Why {
     Deafest(usize),
     /// Another one came, and it was the idlest of those that count against this quota.
     Idlest(Quota),
+    /// It was the idlest observer when no descriptor was left for another client.
+    Shortage,
     /// It was one more than a worker may have.
     Surplus(Pid),
 }
@@ -48,6 +50,10 @@ impl fmt::Display for Dropped {
             Why::Idlest(quota) => write!(
                 f,
                 " was the idlest when one more than {quota} came; hint: close connections that are not in use"
+            ),
+            Why::Shortage => f.write_str(
+                " was the idlest observer when no descriptor was left for another client; hint: raise the limit on open files \
+                 (ulimit -n, LimitNOFILE=)",
             ),
             Why::Surplus(worker) => write!(
                 f,

@@ -280,6 +280,7 @@ impl Control {
                 if !is_retry {
                     log.warn(format_args!("cannot accept a control client, will try again: {error}"));
                 }
+                self.give_way(&error);
                 return false;
             }
         }

@@ -5,14 +5,17 @@
 //! a quota of their own and a part of each round of their own, so they keep nobody waiting. Which commands they may send
 //! is in the table of commands ([`CommandInfo::is_for_observers`]).
 
+use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use einhorn_proto::{CommandClass, CommandInfo, RefusalKind, Reply};
+use nix::errno::Errno;
 use nix::unistd::Uid;
 
 use super::answers::Asker;
 use super::clients::{ClientId, Quota};
+use super::dropped::Why;
 use super::{Budget, Control, Serving};
 use crate::logging::Log;
 use crate::master::ready::Ready;
@@ -89,6 +92,16 @@ impl Control {
             self.take_place(business, surplus);
         }
         true
+    }
+
+    /// Drops an observer if there was no descriptor for another client: the owner may be waiting.
+    pub(super) fn give_way(&mut self, error: &io::Error) {
+        let is_shortage =
+            matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE));
+        if is_shortage && let Some((_, idlest)) = self.clients.idlest(Quota::Observers, None, |_| false) {
+            self.clients.note_dropped(idlest, Why::Shortage);
+            self.clients.close(idlest);
+        }
     }
 
     /// Answers a command that an observer may not send; `false` if the client is none, or may. Whether a worker's own
