@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use einhorn_proto::{COMMANDS, CommandClass, RefusalKind, Reply};
 use serde_json::{Value, json};
-use tests::process::run;
+use tests::process::{Captured, run};
 use tests::{Control, Finished, Master, MasterBuilder, binaries, place_worker};
 
 tests::trials! {
@@ -113,7 +113,7 @@ impl Who {
 }
 
 const CONNECT: &str = "def connect():
-    client = socket.socket(socket.AF_UNIX); client.connect(sys.argv[1]); return client";
+    client = socket.socket(socket.AF_UNIX); client.settimeout(60); client.connect(sys.argv[1]); return client";
 
 /// A request for each command of the table, with what it must have.
 fn every_request(worker: i32) -> Vec<(&'static str, String)> {
@@ -233,14 +233,12 @@ fn the_client_works_for_observers_and_says_what_it_may_not() {
         .arg("-d")
         .arg(master.socket())
         .args(["--json", "events"]);
-    let mut events = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the client");
-    master.wait("a follower", |master| (observing(master) == 1).then_some(()));
+    let events = Captured::new();
+    let follower = command.stdin(Stdio::null()).stdout(events.writer()).spawn().expect("the client");
+    let _follower = Client(follower);
+    master.wait("the first line", |_| events.text().contains("following events").then_some(()));
     master.upgrade();
-    let mut lines = BufReader::new(events.stdout.take().expect("its output")).lines();
-    let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("\"upgrade_done\"")));
-    assert!(found.is_some(), "no event\n{master}");
-    let _ = events.kill();
-    let _ = events.wait();
+    master.wait("an event", |_| events.text().contains("\"upgrade_done\"").then_some(()));
 }
 
 /// How many observers the master has.
