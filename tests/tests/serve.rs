@@ -6,14 +6,14 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::process::{Captured, run};
+use tests::process::Captured;
 use tests::serving::Answer;
 use tests::wait::wait_for;
 use tests::{Master, Process, Serving, binaries};
@@ -32,6 +32,30 @@ tests::trials! {
     what_others_reach_needs_a_token_file_and_answers_to_hosts_that_are_named,
     a_reader_that_has_gone_does_not_end_the_server,
     a_user_who_may_only_ask_can_serve needs "root" "util-linux",
+}
+
+/// A child that goes when it is dropped.
+struct Running(Child);
+
+impl Running {
+    fn spawn(command: &mut Command) -> Self {
+        Self(command.spawn().expect("a child"))
+    }
+
+    /// Sends a signal, and waits for its exit code.
+    #[track_caller]
+    fn end(mut self, signal: Signal) -> Option<i32> {
+        let process = Process::of(self.0.id().cast_signed()).expect("a child");
+        assert!(process.signal(signal));
+        wait_for("its end", || self.0.try_wait().ok().flatten()).code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 const SECRETS: [&str; 3] = ["/status.json", "/history.json", "/events"];
@@ -339,7 +363,7 @@ fn a_unix_socket_is_for_its_owner_and_group_and_goes_with_the_server() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let output = Captured::new();
         let mut command = master.ctl_command(["serve", "--listen", &place]);
-        let mut child = command.stdout(output.writer()).spawn().expect("a client");
+        let child = Running::spawn(command.stdout(output.writer()));
         wait_for("the socket", || output.text().ends_with('\n').then_some(()));
         assert!(output.text().starts_with(&format!("{place} http://localhost/#token=")), "{}", output.text());
         let mode = fs::metadata(&path).expect("a file").permissions().mode() & 0o777;
@@ -353,10 +377,7 @@ fn a_unix_socket_is_for_its_owner_and_group_and_goes_with_the_server() {
         assert_eq!((ask("localhost"), ask("evil.com")), (200, 403));
         let second = master.ctl(["serve", "--listen", &place]);
         second.assert_code(1).assert_says("another process listens there");
-        let process = Process::of(child.id().cast_signed()).expect("a child");
-        assert!(process.signal(signal));
-        let status = wait_for("its end", || child.try_wait().ok().flatten());
-        assert_eq!((status.code(), path.exists()), (Some(0), false));
+        assert_eq!((child.end(signal), path.exists()), (Some(0), false));
     }
 }
 
@@ -369,8 +390,7 @@ fn sockets_of_systemd_are_taken() {
     let mut command = Command::new("systemd-socket-activate");
     command.args(["-l", &address.to_string(), "-l", &path]).arg(binaries::einhyrningsinsctl());
     command.arg("-d").arg(master.socket()).args(["serve", "--listen", "systemd"]);
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("systemd-socket-activate");
+    let child = Running::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()));
     let mut ask = || {
         let mut stream = TcpStream::connect(address).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
@@ -380,10 +400,7 @@ fn sockets_of_systemd_are_taken() {
     let mut stream = UnixStream::connect(&path).expect("a connection");
     stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("a reader");
     assert_eq!(Answer::read(stream).status, 200);
-    let process = Process::of(child.id().cast_signed()).expect("a child");
-    assert!(process.signal(Signal::SIGTERM));
-    let status = wait_for("its end", || child.try_wait().ok().flatten());
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(child.end(Signal::SIGTERM), Some(0));
     assert!(Path::new(&path).exists(), "the socket is systemd's");
     master.ctl(["serve", "--listen", "systemd"]).assert_code(1).assert_says("no socket was passed");
 }
@@ -428,20 +445,16 @@ fn what_others_reach_needs_a_token_file_and_answers_to_hosts_that_are_named() {
 fn a_reader_that_has_gone_does_not_end_the_server() {
     let master = Master::builder().workers(1).start();
     let mut command = master.ctl_command(["serve", "--listen", "127.0.0.1:0"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("a client");
+    let mut child = Running::spawn(command.stdout(Stdio::piped()));
     let mut line = String::new();
-    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut output = BufReader::new(child.0.stdout.take().expect("a pipe"));
     output.read_line(&mut line).expect("an address");
     drop(output);
     let address = line.trim_start_matches("http://").split('/').next().expect("an address");
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("a reader");
     assert_eq!(Answer::read(stream).status, 200);
-    let mut kill = Command::new("kill");
-    kill.arg(child.id().to_string());
-    run(kill).assert_code(0);
-    let status = wait_for("its end", || child.try_wait().ok().flatten());
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(child.end(Signal::SIGTERM), Some(0));
 }
 
 /// As the shipped unit has it: a user of its own, in the group of `--observe-group`.

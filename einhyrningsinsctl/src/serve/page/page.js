@@ -173,7 +173,7 @@
       else setLink("lost", "the master does not answer");
       const fact = (of) => of && of.status && JSON.stringify([of.status.master.pid, of.status.master.generation,
         !of.status.upgrade, of.status.last_upgrade && of.status.last_upgrade.generation]);
-      if (before && fact(before) !== fact(data)) askHistory();
+      if (isHistoryDue || (before && fact(before) !== fact(data))) askHistory();
     } else if (kind === "event") {
       if (data.severity !== "debug") events.push(data);
       events = events.slice(-EVENTS_MAX);
@@ -193,15 +193,17 @@
     points = points.filter((point) => point.at_ms > data.at_ms - PLOTTED_MS && point.at_ms <= data.at_ms);
   }
   let asking = null;
+  let isHistoryDue = false; // the last answer was none
   function askHistory() {
     clearTimeout(asking);
     asking = setTimeout(async () => {
       try {
         const answer = await authorized("/history.json");
-        if (!answer.ok) return;
+        isHistoryDue = !answer.ok;
+        if (isHistoryDue) return;
         ({ rollouts } = await answer.json());
         render();
-      } catch { /* The next event asks again. */ }
+      } catch { isHistoryDue = true; }
     }, 200);
   }
 
@@ -320,7 +322,7 @@
     if (ended && ended.outcome !== "done" && !upgrade) {
       facts.push(["Last deploy", `generation ${ended.generation} ${ended.outcome.replace("_", " ")}`]);
     }
-    setChildren($("facts"), ...facts.map(([term, value]) => el("div", { class: value.length > 40 ? "long" : null }, el("dt", null, term), el("dd", null, value))));
+    setChildren($("facts"), ...facts.map(([term, value]) => el("div", { class: term === "Command" || value.length > 40 ? "long" : null }, el("dt", null, term), el("dd", null, value))));
     show($("rollout"), Boolean(upgrade));
     if (!upgrade) return;
     const words = {
@@ -450,19 +452,19 @@
     return status.slots.map((slot) => {
       const workers = (of.get(slot.slot) || []).slice().sort((a, b) => rank[b.state] - rank[a.state]);
       const worker = workers[0];
-      const others = workers.slice(1).map((each) => `${each.state === "starting" ? "successor" : "worker"} ${each.pid} ${each.state}`);
-      const row = { slot, worker, usage: worker && usage.get(worker.pid), notes: others };
+      const others = workers.slice(1);
+      const notes = others.map((each) => `${each.state === "starting" ? "successor" : "worker"} ${each.pid} ${each.state}`);
+      const row = { slot, worker, usage: worker && usage.get(worker.pid), notes };
+      row.isPassing = others.some((each) => each.state === "starting");
+      row.isOld = Boolean(worker && worker.generation !== status.master.generation);
       if (slot.given_up) row.state = ["bad", "given up"];
       else if (!worker) {
         row.state = ["empty", "empty"];
         if (slot.next_spawn_ms) row.notes.push(`next spawn in ${age(Math.max(0, slot.next_spawn_ms - sinceTaken()))}`);
       } else {
         row.state = [worker.state, worker.state];
-        // A successor of a worker that serves shows in a grid too.
-        if (worker.state === "up" && workers.some((each) => each.state === "starting")) row.state = ["starting", "up, successor starts"];
       }
       if (worker && worker.stopped) row.notes.push("stopped by a signal");
-      if (worker && worker.generation !== status.master.generation) row.notes.push(`generation ${worker.generation}`);
       if (slot.tries > 1 && slot.last_death) row.notes.push(`${slot.last_death.reason}, ${slot.tries} tries`);
       return row;
     });
@@ -475,6 +477,8 @@
     const words = { up: "up", starting: "starting", draining: "draining", empty: "empty", bad: "given up" };
     const legend = Object.keys(words).filter((state) => counts.get(state)).map((state) =>
       el("li", { class: `state ${state}` }, `${count(counts.get(state), "slot")} ${words[state]}${MARKS[state] && rows.length > GRID_ABOVE ? ` ${MARKS[state]}` : ""}`));
+    const passing = rows.filter((row) => row.isPassing).length;
+    if (passing) legend.push(el("li", { class: "state starting" }, `${count(passing, "successor")} starting ${MARKS.starting}`));
     if (drains) legend.push(el("li", { class: "state draining" }, `${count(drains, "old worker")} draining`));
     setChildren($("legend"), ...legend);
     const isGrid = rows.length > GRID_ABOVE;
@@ -501,7 +505,8 @@
     setChildren($("slots").tBodies[0], ...rows.map((row) => {
       const shown = details(row);
       const state = el("td", null, el("span", { class: `state ${row.state[0]}` }, row.state[1]),
-        shown.notes ? el("span", { class: "note" }, shown.notes) : null);
+        shown.notes ? el("span", { class: "note" }, shown.notes) : null,
+        row.isOld ? el("span", { class: "note narrow" }, `generation ${row.worker.generation}`) : null);
       return el("tr", { "data-slot": row.slot.slot },
         el("th", { scope: "row", class: "num" }, String(row.slot.slot)), state, cell(shown.age, "num"),
         cell(shown.memory, "num"), cell(shown.cpu, "num"), cell(shown.generation, "num wide"),
@@ -525,7 +530,7 @@
       cell.setAttribute("aria-label", text);
       cell.setAttribute("aria-pressed", String(chosen === number));
       setText(cell.firstChild, String(row.slot.slot));
-      setText(cell.lastChild, MARKS[row.state[0]]);
+      setText(cell.lastChild, row.isPassing ? MARKS.starting : MARKS[row.state[0]]);
     });
     const row = rows[chosen];
     setText($("chosen"), row ? rowText(row) : "Choose a slot to see more of it.");
@@ -543,8 +548,7 @@
   // --- lists
   function drawDeploys() {
     const list = $("deploys");
-    if (!rollouts) return;
-    const shown = rollouts.slice(-DEPLOYS_MAX).reverse();
+    const shown = (rollouts || []).slice(-DEPLOYS_MAX).reverse();
     const items = shown.map((each) => {
       const outcome = each.untouched ? `${each.outcome.replace("_", " ")}, no worker touched` : each.outcome.replace("_", " ");
       const what = each.kind === "rollback" ? "Rollback" : "Upgrade";
@@ -560,7 +564,7 @@
         el("span", { class: "more" }, facts.filter(Boolean).join(", ")),
         why ? el("span", { class: "why" }, why) : null);
     });
-    setChildren(list, ...(items.length ? items : [el("li", { class: "faint" }, "No upgrade or rollback has ended yet.")]));
+    setChildren(list, ...(items.length ? items : [el("li", { class: "faint" }, rollouts ? "No upgrade or rollback has ended yet." : "Not known yet.")]));
   }
   function drawEvents() {
     const items = events.slice().reverse().map((each) =>
