@@ -3,8 +3,9 @@
 //! A client that does not read its replies is not read from, so its requests wait too, and it misses progress. A client
 //! that lets events pile up beyond [`OUTPUT_BYTES_MAX`] is dropped. Neither affects other clients.
 
+mod quota;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -18,6 +19,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+pub(super) use quota::{Business, CLIENTS_MAX, Quota};
+
 use super::dropped::{Dropped, Why};
 use super::observers::{self, OBSERVERS_MAX};
 use crate::forms::{self, Bytes, Keyed, Written, values};
@@ -26,10 +29,6 @@ use crate::sys::ancillary::{Message, Received, receive};
 use crate::sys::inherit::Kept;
 use crate::sys::memory::memory_max;
 use crate::sys::peer::{self, Sender, SinceBoot};
-
-/// Clients at a time, not counting workers' own connections, nor observers. einhorn-control(7) lists this limit, and those up to
-/// [`OUTPUT_BYTES_FULL`], in "LIMITS".
-pub(super) const CLIENTS_MAX: usize = 256;
 
 /// Connections of one worker and its descendants that do not count against [`CLIENTS_MAX`].
 ///
@@ -131,30 +130,6 @@ struct Client {
     stuck_since: Instant,
 }
 
-/// The limit that a client counts against. Those of one quota never give way to those of the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Quota {
-    /// [`CLIENTS_MAX`], for clients that may send every command.
-    Clients,
-    /// [`OBSERVERS_MAX`].
-    Observers,
-}
-
-/// How busy a client is. Of two, the idler one gives way to a new client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Business {
-    /// It waits for no last reply, and its worker is gone, or it is on its way out and does not read.
-    Left,
-    /// Nothing is on its way to it.
-    Idle,
-    /// It follows events, or has not read its replies.
-    Follows,
-    /// It waits for a last reply.
-    Waits,
-    /// What it wants is not known yet.
-    Unread,
-}
-
 /// How a client follows events.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Follower {
@@ -198,25 +173,6 @@ pub(super) struct Clients {
     /// Set while accepting is paused: the end of the pause, and the length of the next one.
     #[serde(skip)]
     pause: Option<(Instant, Duration)>,
-}
-
-impl Quota {
-    /// The most clients at a time.
-    pub(super) fn max(self) -> usize {
-        match self {
-            Self::Clients => CLIENTS_MAX,
-            Self::Observers => OBSERVERS_MAX,
-        }
-    }
-}
-
-impl fmt::Display for Quota {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Clients => write!(f, "{CLIENTS_MAX} clients"),
-            Self::Observers => write!(f, "{OBSERVERS_MAX} observers"),
-        }
-    }
 }
 
 impl Keyed<ClientId> for Client {
@@ -338,11 +294,6 @@ impl Clients {
         self.clients.keys().copied()
     }
 
-    /// The number of clients that count against a quota.
-    pub(super) fn connected(&self, quota: Quota) -> usize {
-        self.clients.values().filter(|client| client.counts(quota)).count()
-    }
-
     /// Notes that `id` comes from a worker, or a descendant of it. Beyond [`WORKER_CLIENTS_MAX`], the one of its connections
     /// that was silent for longest is closed; an ack that waits in it is read first.
     pub(super) fn belongs_to(&mut self, id: ClientId, worker: Pid) {
@@ -375,65 +326,9 @@ impl Clients {
         self.clients.get(&id).is_some_and(|client| observers::is_owner(&*client.stream))
     }
 
-    /// Of the clients that count against a quota, the one that is least busy, and of those the one that was silent for longest.
-    pub(super) fn idlest(
-        &self,
-        quota: Quota,
-        except: Option<ClientId>,
-        awaits_replies: impl Fn(ClientId) -> bool,
-    ) -> Option<(Business, ClientId)> {
-        self.idlest_of(|client| Some(client.id) != except && client.counts(quota), awaits_replies)
-    }
-
-    fn idlest_of(
-        &self,
-        is_among: impl Fn(&Client) -> bool,
-        awaits_replies: impl Fn(ClientId) -> bool,
-    ) -> Option<(Business, ClientId)> {
-        let ranked = self.clients.values().filter(|client| is_among(client)).map(|client| {
-            let business = if !client.was_read {
-                Business::Unread
-            } else if awaits_replies(client.id) {
-                Business::Waits
-            } else if client.has_outlived || client.is_leaving {
-                Business::Left
-            } else if client.follows.is_some() || !client.output.is_empty() {
-                Business::Follows
-            } else {
-                Business::Idle
-            };
-            (business, client.heard, client.id)
-        });
-        ranked.min().map(|(business, _, id)| (business, id))
-    }
-
-    /// The quota that `id` counts against, unless it is a worker's or on its way out.
-    pub(super) fn quota(&self, id: ClientId) -> Quota {
-        self.clients.get(&id).map_or(Quota::Clients, Client::quota)
-    }
-
     /// The user of an observer; `None` if `id` is none.
     pub(super) fn observer(&self, id: ClientId) -> Option<u32> {
         self.clients.get(&id)?.observer
-    }
-
-    /// The observer that gives way to `new`, which is one, too. Observers share their quota evenly: the user who has most of
-    /// them gives up the idlest, though it may be busy. Of equals, an idle one gives way.
-    pub(super) fn surplus_observer(&self, new: ClientId) -> Option<(Business, ClientId)> {
-        let mut counts = BTreeMap::new();
-        for client in self.clients.values().filter(|client| client.counts(Quota::Observers)) {
-            *counts.entry(client.observer).or_insert(0) += 1;
-        }
-        let own = counts.get(&self.clients.get(&new)?.observer).copied().unwrap_or(0);
-        let most = counts.into_iter().filter(|(_, count)| *count > own).max_by_key(|(_, count)| *count);
-        let is_other = |client: &Client| client.id != new && client.counts(Quota::Observers);
-        // Nobody keeps an observer waiting for a last reply.
-        match most {
-            Some((user, _)) => {
-                self.idlest_of(|client| is_other(client) && client.observer == user, |_| false)
-            }
-            None => self.idlest_of(is_other, |_| false).filter(|(business, _)| *business <= Business::Idle),
-        }
     }
 
     pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
@@ -757,17 +652,6 @@ impl Client {
     /// Whether it is not on its way out.
     fn is_staying(&self) -> bool {
         !self.is_broken && !self.is_leaving
-    }
-
-    fn quota(&self) -> Quota {
-        if self.observer.is_some() { Quota::Observers } else { Quota::Clients }
-    }
-
-    /// Whether it counts against `quota`. A worker's own connection counts against none, nor does one that is on its way out.
-    fn counts(&self, quota: Quota) -> bool {
-        let is_there = self.is_staying() || (!self.is_broken && !self.output.is_empty());
-        let is_somebodys = matches!(self.peer, Peer::Connected(_)) && self.of_worker.is_none();
-        self.quota() == quota && is_somebodys && is_there
     }
 
     fn is_full(&self) -> bool {
