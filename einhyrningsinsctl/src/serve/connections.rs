@@ -142,7 +142,8 @@ where
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Patient::new(stream)), service));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(Patient::new(stream, STALL_MAX)), service));
     select! {
         _ = connection.as_mut() => return,
         () = cut.wait() => return,
@@ -157,13 +158,14 @@ where
 /// A stream whose reader must take something of what is written once in a while.
 struct Patient<S> {
     stream: S,
+    limit: Duration,
     /// Runs while the reader takes nothing.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, patience: None }
+    fn new(stream: S, limit: Duration) -> Self {
+        Self { stream, limit, patience: None }
     }
 
     /// Passes on what has become of a write, unless it has waited for too long.
@@ -172,7 +174,8 @@ impl<S> Patient<S> {
             self.patience = None;
             return written;
         }
-        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(STALL_MAX)));
+        let limit = self.limit;
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(patience.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -217,5 +220,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// Writes until it fails, as it does when the reader, which takes nothing, has used up the patience.
+    async fn write_all_that_fits(limit: Duration) -> io::ErrorKind {
+        let (stream, _reader) = UnixStream::pair().unwrap();
+        let mut patient = Patient::new(stream, limit);
+        loop {
+            let written = poll_fn(|context| Pin::new(&mut patient).poll_write(context, &[0; 4096])).await;
+            if let Err(error) = written {
+                return error.kind();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        assert_eq!(write_all_that_fits(Duration::from_millis(10)).await, io::ErrorKind::TimedOut);
     }
 }
