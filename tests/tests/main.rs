@@ -60,6 +60,7 @@ mod ruby_client;
 mod serve;
 mod serve_limits;
 mod serve_page;
+mod serve_places;
 mod serve_prometheus;
 mod service;
 mod signals;
@@ -136,6 +137,7 @@ fn main() -> ExitCode {
         serve::trials(),
         serve_limits::trials(),
         serve_page::trials(),
+        serve_places::trials(),
         serve_prometheus::trials(),
         service::trials(),
         signals::trials(),
