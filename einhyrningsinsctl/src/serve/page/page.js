@@ -300,12 +300,10 @@ function drawPlots(status) {
     name: "CPU (one core is 100 %)", value: known(total && total.cpu_percent, percent), of: (point) => point.cpu_percent,
     highest: (values) => top(values, 1), words: percent,
   });
-  show($("unseen"), Boolean(picture.unseen));
+  const limit = status.master.max_rss;
+  show($("unseen"), Boolean(picture.unseen || limit));
   if (picture.unseen) setText($("unseen"), `Memory and CPU are not known: ${picture.unseen}.`);
-  if (status.master.max_rss) {
-    show($("unseen"), true);
-    setText($("unseen"), `A worker that grows beyond ${bytes(status.master.max_rss)} is replaced.`);
-  }
+  else if (limit) setText($("unseen"), `A worker that grows beyond ${bytes(limit)} is replaced.`);
 }
 function queueOf(listener) {
   const queues = listener.slots && listener.slots.length
