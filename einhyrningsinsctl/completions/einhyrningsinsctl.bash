@@ -587,36 +587,12 @@ _einhyrningsinsctl() {
             return 0
             ;;
         einhyrningsinsctl__subcmd__probe)
-            opts="-d -c -h --addr --status --contains --header --times --timeout --socket-path --command-name --trust-owner --color --json --help"
+            opts="-d -c -h --socket-path --command-name --trust-owner --color --json --timeout --addr --status --contains --header --times --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --addr)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --status)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --contains)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --header)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --times)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --socket-path)
                     COMPREPLY=($(compgen -W "$(einhyrningsinsctl __complete sockets -- "${COMP_WORDS[@]:1}" 2>/dev/null | cut -f 1)" -- "${cur}") $(compgen -f "${cur}"))
                     return 0
@@ -639,6 +615,30 @@ _einhyrningsinsctl() {
                     ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --addr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --times)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -909,24 +909,12 @@ _einhyrningsinsctl() {
             return 0
             ;;
         einhyrningsinsctl__subcmd__serve)
-            opts="-d -c -h --listen --host --token-file --socket-path --command-name --trust-owner --color --json --timeout --help"
+            opts="-d -c -h --socket-path --command-name --trust-owner --color --json --timeout --listen --host --token-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --listen)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --host)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --token-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --socket-path)
                     COMPREPLY=($(compgen -W "$(einhyrningsinsctl __complete sockets -- "${COMP_WORDS[@]:1}" 2>/dev/null | cut -f 1)" -- "${cur}") $(compgen -f "${cur}"))
                     return 0
@@ -952,6 +940,18 @@ _einhyrningsinsctl() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1147,20 +1147,12 @@ _einhyrningsinsctl() {
             return 0
             ;;
         einhyrningsinsctl__subcmd__top)
-            opts="-d -c -h --batch --count --interval --socket-path --command-name --trust-owner --color --json --timeout --help"
+            opts="-d -c -h --socket-path --command-name --trust-owner --color --json --timeout --batch --count --interval --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --count)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --interval)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --socket-path)
                     COMPREPLY=($(compgen -W "$(einhyrningsinsctl __complete sockets -- "${COMP_WORDS[@]:1}" 2>/dev/null | cut -f 1)" -- "${cur}") $(compgen -f "${cur}"))
                     return 0
@@ -1186,6 +1178,14 @@ _einhyrningsinsctl() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interval)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -308,23 +308,20 @@ never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l addr -d 'Address of the server as -b takes it, such as 127.0.0.1:8000 or unix:/run/web.sock; or N, for the address in EINHORN_CHECK_ADDR_N' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l status -d 'Require this status, rather than any 2xx' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l contains -d 'Require this text in the body, of which at most 1 MiB is read' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l header -d 'Send this header, such as "Host: example.org" [default host: the address, or localhost for a Unix socket]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l times -d 'Require so many good answers in a row, each on a new connection' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l timeout -d 'Give up on a request after this many seconds, counted from before it connects [default: 5]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l trust-owner -d 'Trust a master of this user, by name or number, even where others may put a socket, as in /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l color -d 'When to use colours: auto, always or never' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l addr -d 'Address of the server as -b takes it, such as 127.0.0.1:8000 or unix:/run/web.sock; or N, for the address in EINHORN_CHECK_ADDR_N' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l status -d 'Require this status, rather than any 2xx' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l contains -d 'Require this text in the body, of which at most 1 MiB is read' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l header -d 'Send this header, such as "Host: example.org" [default host: the address, or localhost for a Unix socket]' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l times -d 'Require so many good answers in a row, each on a new connection' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l listen -d 'Where to listen: an IP address and a port, such as 127.0.0.1:9180, unix:PATH, or systemd for the sockets of a socket unit' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l host -d 'Answer requests to this host too, beside localhost and loopback addresses; may be repeated' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l token-file -d 'Read the token from FILE, which not everybody may read; required where others than this machine can connect' -r -F
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l trust-owner -d 'Trust a master of this user, by name or number, even where others may put a socket, as in /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]' -r
@@ -332,10 +329,11 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serv
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l listen -d 'Where to listen: an IP address and a port, such as 127.0.0.1:9180, unix:PATH, or systemd for the sockets of a socket unit' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l host -d 'Answer requests to this host too, beside localhost and loopback addresses; may be repeated' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l token-file -d 'Read the token from FILE, which not everybody may read; required where others than this machine can connect' -r -F
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l count -d 'With --batch: end after this many tables' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l interval -d 'How often to look at the master [default: 2, or less often if that would take 2 % of a CPU]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -s d -l socket-path -d 'Control socket of the master [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]' -r -F -a '(einhyrningsinsctl __complete sockets -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -s c -l command-name -d 'Name of the master: short for -d /tmp/einhorn-NAME.sock' -r -f -a '(einhyrningsinsctl __complete names -- (commandline -opc)[2..] 2>/dev/null)'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l trust-owner -d 'Trust a master of this user, by name or number, even where others may put a socket, as in /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]' -r
@@ -343,6 +341,8 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top"
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l batch -d 'Write a plain table each time, for pipes and files; with --json, a line of JSON'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l count -d 'With --batch: end after this many tables' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l interval -d 'How often to look at the master [default: 2, or less often if that would take 2 % of a CPU]' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l json -d 'Print each answer as JSON, one line each'
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -l batch -d 'Write a plain table each time, for pipes and files; with --json, a line of JSON'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand top" -s h -l help -d 'Print help (see more with \'--help\')'

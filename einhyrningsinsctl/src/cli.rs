@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,7 +113,13 @@ impl Cli {
     /// # Errors
     /// clap's, or the help that was asked for.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        Self::try_parse().map_err(|error| {
+        // The definition is never taken apart: that takes long, and this program ends soon.
+        let mut definition = ManuallyDrop::new(Self::command());
+        let read = definition
+            .try_get_matches_from_mut(env::args_os())
+            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
+            .map_err(|error| error.format(&mut definition));
+        read.map_err(|error| {
             let words: Vec<_> = env::args_os().collect();
             mistakes::with_suggestion(error.with_cmd(&clap::Command::new("").color(colour(&words))))
         })

@@ -175,11 +175,12 @@ impl Own {
     }
 
     fn definition(&self) -> clap::Command {
-        let command = (self.define)(clap::Command::new(self.name))
-            .about(self.summary)
-            .aliases(self.aliases)
-            .hide(self.is_hidden);
-        command.long_about(format!("{}\n\n{}", self.summary, self.details))
+        let command =
+            clap::Command::new(self.name).about(self.summary).aliases(self.aliases).hide(self.is_hidden);
+        command.defer(|command| {
+            let Some(own) = Self::named(command.get_name()) else { return command };
+            (own.define)(command).about(own.summary).long_about(format!("{}\n\n{}", own.summary, own.details))
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::builder::NonEmptyStringValueParser;
-use einhorn_proto::{Seconds, parse_seconds_above_zero, visible_line};
+use einhorn_proto::{Seconds, visible_line};
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
@@ -28,7 +28,7 @@ pub(super) const OWN: Own = Own::of::<Probe>(NAME, "Check a server over HTTP", D
 const DETAILS: &str = "\
 Sends a GET request to the server itself; no master is needed. Exits with 0 if the status of the answer is 2xx, or that of \
 --status, and its body contains the text of --contains. Otherwise exits with 1 and prints the request, what was wrong and \
-the beginning of the body. Does not retry, follow redirects or speak TLS; use curl for these.";
+the beginning of the body. --timeout limits each request, from before it connects; its default is 5 here. Does not retry, follow redirects or speak TLS; use curl for these.";
 
 /// A check has the addresses of its server in the variables that begin so; the number of the address follows.
 const ADDRESS_VARIABLE: &str = "EINHORN_CHECK_ADDR_";
@@ -68,11 +68,6 @@ struct Probe {
     /// Require so many good answers in a row, each on a new connection
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=TIMES_MAX))]
     times: u32,
-
-    /// Give up on a request after this many seconds, counted from before it connects [default: 5]
-    // In place of the option of every command, whose default is another.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero)]
-    timeout: Option<Duration>,
 }
 
 /// Where the server listens, as `--addr` says it.
@@ -159,7 +154,7 @@ impl Typed for Probe {
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), Error> {
         let address = self.addr.resolve()?;
-        let limit = self.timeout.or(context.answer.timeout).unwrap_or(TIMEOUT);
+        let limit = context.answer.timeout.unwrap_or(TIMEOUT);
         let interrupts = Interrupts::watch().map_err(Error::Watch)?;
         let passed = http::run(&interrupts, self.ask(&address, limit));
         let passed = passed.map_err(|error| failure(format!("cannot set up HTTP: {error}"), None))?;
