@@ -257,11 +257,13 @@ function drawRuns(status) {
   document.title = `${name}: ${master.up} of ${master.wanted} up`;
   setText($("release"), releaseOf(status, serving));
   const done = (rollouts || []).filter((each) => each.generation === serving && each.outcome === "done").pop();
-  const since = done ? Date.parse(done.ended_at) : picture.at_ms - master.age_ms;
+  // The first generation began with the master; of any other, the history tells.
+  const first = serving === 1 ? picture.at_ms - master.age_ms : null;
+  const since = done ? Date.parse(done.ended_at) : first;
   const ended = status.last_upgrade;
   const facts = [
     ["Generation", String(serving)],
-    ["Since", `${moment(since)} (${age(Date.now() - since)})`],
+    ["Since", since ? `${moment(since)} (${age(Date.now() - since)})` : "not known"],
     ["Workers", `${master.up} of ${master.wanted} up`],
     ["Master", `${master.state}, pid ${master.pid}, ${age(master.age_ms + sinceTaken())}`],
     ["Version", master.version],
