@@ -192,7 +192,7 @@ complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die"
 always\t''
 never\t''"
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l timeout -d 'Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts, reload and events]' -r
-complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l delay -d 'Wait so long before the master is told, so that what balances the load can leave it out first' -r
+complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l delay -d 'Wait so long before stopping it, so that load balancers can take it out first' -r
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l json -d 'Print each answer as JSON, one line each'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -l wait -d 'Return when the master is gone'
 complete -c einhyrningsinsctl -n "__fish_einhyrningsinsctl_using_subcommand die" -s h -l help -d 'Print help (see more with \'--help\')'

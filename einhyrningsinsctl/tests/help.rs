@@ -574,8 +574,7 @@ fn of_die() {
 
     Options:
           --delay <SECONDS>
-              Wait so long before the master is told, so that what balances the load can leave it out
-              first
+              Wait so long before stopping it, so that load balancers can take it out first
 
           --wait
               Return when the master is gone

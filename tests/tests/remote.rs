@@ -51,7 +51,7 @@ impl Host {
         );
         fs::write(path("sshd_config"), server).expect("a file");
         fs::write(path("ssh_config"), client).expect("a file");
-        let script = "mount -t tmpfs none /run; mkdir /run/sshd; mount -t tmpfs none /root/.ssh || true
+        let script = "mount -t tmpfs none /run; mkdir /run/sshd; mount -t tmpfs none \"$HOME/.ssh\" || true
                       mount --bind \"$1/ssh_config\" /etc/ssh/ssh_config; exec /usr/sbin/sshd -D -e -f \"$1/sshd_config\"";
         let log = Captured::new();
         let mut command = Command::new("unshare");

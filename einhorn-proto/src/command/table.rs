@@ -141,8 +141,8 @@ impl CommandInfo {
         Self { is_private: true, ..self }
     }
 
-    /// Whether an observer may send it: somebody whom `--observe-group` lets in to ask questions. Its answer shows no more than
-    /// the master's log and `ps` do.
+    /// Whether an observer may send it, which is a client that `--observe-group` lets in to ask questions. The answer shows nothing
+    /// that the master's log and `ps` do not show.
     #[must_use]
     pub fn is_for_observers(&self) -> bool {
         self.class == CommandClass::Question && !self.is_private

@@ -16,7 +16,7 @@ pub(super) struct Die {
     #[arg(value_name = "SIGNAL")]
     signal: Option<String>,
 
-    /// Wait so long before the master is told, so that what balances the load can leave it out first
+    /// Wait so long before stopping it, so that load balancers can take it out first
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero)]
     delay: Option<Duration>,
 

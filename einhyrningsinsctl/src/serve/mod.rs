@@ -40,7 +40,7 @@ use token::{Token, TokenError};
 /// How long answers that are under way may still take when it ends.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// What to serve, and to whom.
+/// The options of `serve`.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// The master's control socket.

@@ -55,7 +55,7 @@ struct Waiting {
     is_over: bool,
 }
 
-/// A queue for the reader on the connection that `cut` ends. `left` is told when it leaves.
+/// A queue for one reader. `cut` closes its connection; `left` is notified when the reader has gone.
 pub(super) fn queue(cut: Cut, left: Arc<Notify>) -> (Events, Reader) {
     let queue = Arc::new(Queue { waiting: Mutex::default(), cut, left });
     (Events(Arc::clone(&queue)), Reader(queue))
@@ -68,7 +68,7 @@ impl Queue {
 }
 
 impl Events {
-    /// Puts an event in. A reader for whom too much would wait is cut off.
+    /// Adds an event. If too much would wait for the reader, its connection is closed.
     pub(super) fn push(&self, event: Bytes) {
         let mut waiting = self.0.lock();
         if waiting.is_over {

@@ -477,8 +477,8 @@ impl Control {
         None
     }
 
-    /// Sends a notice to subscribers of events, and as progress to these requests. Those that have not been told what they have
-    /// joined are told of it by [`Self::report_joined`].
+    /// Sends a notice to subscribers of events, and as progress to these requests. A request to join an upgrade gets none before
+    /// [`Self::report_joined`] has said what it joined.
     pub(super) fn publish(&mut self, notice: &Notice, progress_of: &[RequestKey], counts: Option<Counts>) {
         for request in
             progress_of.iter().filter(|request| !self.joining.contains(request)).collect::<Vec<_>>()

@@ -164,8 +164,8 @@ pub fn core_to_bytes(core: &Supervisor) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(core.tables().map_err(<Error as serde::ser::Error>::custom)?)
 }
 
-/// The version of a state of `parts`. An older master would take commands from observers, whom it would not know. One before
-/// that would not hear of the end of a job, for which somebody waits, nor know what a worker without a slot is.
+/// The version of a state of `parts`: the oldest that has all of it. Masters that do not know observers would take commands from
+/// them; masters before those do not know jobs, nor workers without a slot.
 fn format_of(parts: &Parts) -> u32 {
     let has_trial = || parts.core.tables().is_ok_and(Tables::has_trial);
     match () {

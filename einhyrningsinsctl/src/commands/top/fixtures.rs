@@ -73,7 +73,7 @@ pub(super) fn picture(status: Status) -> Picture {
     }
 }
 
-/// Four workers and nothing to do, but for one that says something and a slot with a death.
+/// Four workers up and no rollout. One worker has a status text, and one slot had a death.
 pub(super) fn idle() -> Picture {
     let mut status = status(4);
     status.workers[1].text = Some("serving \u{1b}[31m3 requests\nand more".to_owned());
