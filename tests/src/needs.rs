@@ -1,8 +1,9 @@
 //! The harness of the real-program tests: it runs a test where its needs are met, and reports it as ignored, with the
 //! reason, where they are not.
 //!
-//! A need is a row of `tests/needs`: another program, root, a package. A file of tests lists its tests with
-//! [`crate::trials`], and `tests/main.rs` hands all lists to [`run`]. The command line is libtest's.
+//! A need is a row of `tests/needs` or `tests/world/needs`: another program, root, a package. A file of tests lists its
+//! tests with [`crate::trials`], and `tests/main.rs` or `world/main.rs` hands all lists to [`run`]. The command line is
+//! libtest's.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -18,7 +19,7 @@ use crate::binaries;
 /// How many of the longest tests are listed at the end.
 const LONGEST: usize = 10;
 
-/// A row of `tests/needs`.
+/// A row of `tests/needs` or `tests/world/needs`.
 #[derive(Debug)]
 struct Need {
     name: &'static str,
@@ -28,11 +29,13 @@ struct Need {
 }
 
 static NEEDS: LazyLock<Vec<Need>> = LazyLock::new(|| {
-    let rows = include_str!("../needs").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let tables = [include_str!("../needs"), include_str!("../world/needs")];
+    let lines = tables.into_iter().flat_map(str::lines);
+    let rows = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     rows.map(|row| {
         let mut columns = row.splitn(3, '|').map(str::trim);
         let mut column =
-            || columns.next().unwrap_or_else(|| panic!("tests/needs: three columns, not {row:?}"));
+            || columns.next().unwrap_or_else(|| panic!("a table of needs has three columns, not {row:?}"));
         Need { name: column(), source: column(), check: column() }
     })
     .collect()
@@ -43,9 +46,9 @@ static TOOK: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
 impl Need {
     /// # Panics
-    /// If `tests/needs` has no row of this name.
+    /// If no table has a row of this name.
     fn named(name: &str) -> &'static Self {
-        NEEDS.iter().find(|need| need.name == name).unwrap_or_else(|| panic!("tests/needs has no row {name}"))
+        NEEDS.iter().find(|need| need.name == name).unwrap_or_else(|| panic!("no need is called {name}"))
     }
 
     /// What a test that has this need says where it is not met; `None` where it is.
@@ -67,7 +70,7 @@ impl Need {
 /// The package that brings `need`, with its version, as pip and npm write it: `gunicorn==27.0.1`.
 ///
 /// # Panics
-/// If `tests/needs` has no such row, or the need is met by something else than one package of pip or npm.
+/// If no table has such a row, or the need is met by something else than one package of pip or npm.
 #[must_use]
 pub fn package(need: &str) -> &'static str {
     let source = Need::named(need).source;
@@ -78,7 +81,7 @@ pub fn package(need: &str) -> &'static str {
 /// A test of the module `module` (`module_path!()`); what [`crate::trials`] makes of a row.
 ///
 /// # Panics
-/// If `tests/needs` lacks one of `needs`.
+/// If the tables lack one of `needs`.
 #[must_use]
 pub fn trial(module: &str, name: &str, needs: &[&str], test: fn()) -> Trial {
     let needs: Vec<_> = needs.iter().map(|need| Need::named(need)).collect();
@@ -96,7 +99,7 @@ pub fn trial(module: &str, name: &str, needs: &[&str], test: fn()) -> Trial {
     })
 }
 
-/// Lists the tests of a file, each with its needs, if it has any: the names of rows of `tests/needs`.
+/// Lists the tests of a file, each with its needs, if it has any: the names of rows of the tables.
 ///
 /// ```text
 /// tests::trials! {
@@ -115,12 +118,13 @@ macro_rules! trials {
     };
 }
 
-/// Runs `trials` as the command line says, and lists those that took longest.
-pub fn run(trials: Vec<Trial>) -> ExitCode {
+/// Runs `trials` as the command line says, `at_once` of them at a time if it does not say that, and lists those that took
+/// longest.
+pub fn run(trials: Vec<Trial>, at_once: Option<NonZero<usize>>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most tests wait for processes most of the time.
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    arguments.test_threads.get_or_insert(2 * cores);
+    let twice_the_cores = || 2 * thread::available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert_with(|| at_once.map_or_else(twice_the_cores, NonZero::get));
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut took = TOOK.lock().unwrap_or_else(PoisonError::into_inner);
     if took.len() > LONGEST {

@@ -59,7 +59,6 @@ mod rollback;
 mod ruby_client;
 mod serve;
 mod serve_limits;
-mod serve_page;
 mod serve_places;
 mod serve_prometheus;
 mod service;
@@ -136,7 +135,6 @@ fn main() -> ExitCode {
         ruby_client::trials(),
         serve::trials(),
         serve_limits::trials(),
-        serve_page::trials(),
         serve_places::trials(),
         serve_prometheus::trials(),
         service::trials(),
@@ -149,5 +147,5 @@ fn main() -> ExitCode {
         vanished::trials(),
         worker_library::trials(),
     ];
-    tests::needs::run(topics.into_iter().flatten().collect())
+    tests::needs::run(topics.into_iter().flatten().collect(), None)
 }
