@@ -389,7 +389,12 @@ fn the_manual_pages_pass_the_lint_of_mandoc() {
     let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../man")).expect("the pages");
     let mut lint = Command::new("mandoc");
     lint.args(["-T", "lint", "-W", "warning"]).args(pages.map(|page| page.expect("a page").path()));
-    run(lint).assert_code(0);
+    let output = run(lint);
+    assert!([0, 2].contains(&output.code()), "{output}");
+    // EXAMPLES stands near the top, where readers want it.
+    let is_fault = |line: &&str| !line.contains("WARNING: sections out of conventional order");
+    let faults: Vec<_> = output.stdout.lines().chain(output.stderr.lines()).filter(is_fault).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 fn the_readmes_test_command_is_what_ci_runs() {
