@@ -21,11 +21,12 @@ tests::trials! {
     every_field_of_a_status_is_in_the_protocols_page,
     every_metric_and_each_of_its_labels_is_in_the_pages,
     every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page,
-    the_workers_of_the_readme_are_those_of_the_workers_page,
+    the_workers_of_the_markdown_pages_are_those_of_the_manual,
     the_readmes_test_command_is_what_ci_runs,
     every_page_names_the_rust_that_cargo_asks_for,
     the_manual_pages_pass_the_lint_of_mandoc needs "mandoc",
     the_benchmarks_page_and_its_plots_show_the_results_that_are_kept needs "python3",
+    the_readmes_picture_shows_the_run_that_is_kept needs "python3",
 }
 
 /// Reads a file of the repository.
@@ -373,15 +374,17 @@ pub(crate) fn block<'a>(text: &'a str, heading: &str, open: &str, close: &str) -
     lines.take_while(|line| *line != close).collect()
 }
 
-fn the_workers_of_the_readme_are_those_of_the_workers_page() {
-    let (readme, page) = (read("README.md"), read("man/einhorn-worker.7"));
+fn the_workers_of_the_markdown_pages_are_those_of_the_manual() {
+    let (readme, workers) = (read("README.md"), read("einhyrningsins/doc/workers.md"));
+    let page = read("man/einhorn-worker.7");
+    let in_workers = |language: &str| block(&workers, &format!("## {language}"), "```", "```");
+    assert_eq!(block(&readme, "### Python", "```", "```"), in_workers("Python"));
     for language in ["Rust", "Python", "Node", "Go", "Ruby"] {
         let in_page = block(&page, &format!(".Ss {language}"), ".Bd -literal", ".Ed");
         let in_page: Vec<_> =
             in_page.iter().map(|line| line.trim_start_matches("\\&").replace("\\e", "\\")).collect();
-        let in_readme = block(&readme, &format!("### {language}"), "```", "```");
-        assert!(in_readme.len() > 5, "{language}: {in_readme:?}");
-        assert_eq!(in_readme, in_page, "{language}");
+        assert!(in_page.len() > 5, "{language}: {in_page:?}");
+        assert_eq!(in_workers(language), in_page, "{language}");
     }
 }
 
@@ -425,4 +428,11 @@ fn the_benchmarks_page_and_its_plots_show_the_results_that_are_kept() {
     let mut plot = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("plot"));
     plot.arg("--check");
     run(plot).assert_code(0);
+}
+
+fn the_readmes_picture_shows_the_run_that_is_kept() {
+    let mut picture = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("picture"));
+    picture.arg("--check");
+    run(picture).assert_code(0);
+    assert!(read("README.md").contains("](einhyrningsins/doc/rolled-back.svg)"));
 }

@@ -45,7 +45,6 @@ mod per_slot_steering;
 mod pid_one;
 mod probe;
 mod process;
-mod readme_workers;
 mod real_servers;
 mod reexec;
 mod reexec_clients;
@@ -69,6 +68,7 @@ mod spawn;
 mod stopping;
 mod top;
 mod vanished;
+mod worker_examples;
 mod worker_library;
 
 use std::process::ExitCode;
@@ -121,7 +121,6 @@ fn main() -> ExitCode {
         pid_one::trials(),
         probe::trials(),
         process::trials(),
-        readme_workers::trials(),
         real_servers::trials(),
         reexec::trials(),
         reexec_clients::trials(),
@@ -145,6 +144,7 @@ fn main() -> ExitCode {
         stopping::trials(),
         top::trials(),
         vanished::trials(),
+        worker_examples::trials(),
         worker_library::trials(),
     ];
     tests::needs::run(topics.into_iter().flatten().collect(), None)

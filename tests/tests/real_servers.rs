@@ -2,12 +2,11 @@
 //!
 //! Some do that with a listener for each slot (`reuseport`) too, and then through a slot that goes and comes back.
 //!
-//! Each prints its row of the table in README.md (`--nocapture` shows it), which must have the same row but for the
+//! Each prints its row of the table in einhyrningsins/doc/workers.md (`--nocapture` shows it), which must have the same row but for the
 //! figures. Every command is run as the table has it, in `tests/servers`.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +18,8 @@ use tests::load::{Fault, Load, Plan, Report};
 use tests::needs::package;
 use tests::wait::{patience, within};
 use tests::{Master, MasterBuilder, process};
+
+use crate::documentation::read;
 
 tests::trials! {
     gunicorn_loses_nothing needs "gunicorn",
@@ -155,9 +156,8 @@ impl Server {
         let per_slot =
             per_slot.map_or(String::new(), |report| format!("{} of {}", report.failed(), report.requests));
         println!("{row} {} | {} | {}{remark} | {per_slot} |", self.version, report.requests, report.failed());
-        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-        let readme = fs::read_to_string(readme).expect("README.md");
-        assert!(readme.lines().any(|line| line.starts_with(&row)), "README.md has no row\n{row}");
+        let page = read("einhyrningsins/doc/workers.md");
+        assert!(page.lines().any(|line| line.starts_with(&row)), "doc/workers.md has no row\n{row}");
     }
 
     /// Loses nothing.

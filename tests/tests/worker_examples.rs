@@ -1,4 +1,4 @@
-//! The workers of README.md, as they stand there: upgrades under load lose nothing of theirs, by either stop signal.
+//! The workers of einhyrningsins/doc/workers.md, as they stand there: upgrades under load lose nothing of theirs, by either stop signal.
 
 use std::fs;
 use std::io::Read;
@@ -24,7 +24,7 @@ tests::trials! {
 }
 
 fn snippet(language: &str) -> String {
-    block(&read("README.md"), &format!("### {language}"), "```", "```").join("\n") + "\n"
+    block(&read("einhyrningsins/doc/workers.md"), &format!("## {language}"), "```", "```").join("\n") + "\n"
 }
 
 /// Runs the worker with `program` in front, as a file that ends in `.EXTENSION`.
@@ -62,7 +62,7 @@ fn loses_nothing(program: &[PathBuf]) {
 
 fn the_one_in_rust_is_an_example_of_the_library_and_loses_nothing() {
     let (example, snippet) = (read("einhorn-child/examples/worker.rs"), snippet("Rust"));
-    assert!(example.ends_with(&snippet), "examples/worker.rs is not the README's\n{example}\n{snippet}");
+    assert!(example.ends_with(&snippet), "examples/worker.rs is not that of the page\n{example}\n{snippet}");
     loses_nothing(&[binaries::example("worker")]);
 }
 
