@@ -7,12 +7,16 @@ use std::num::NonZero;
 use std::process::ExitCode;
 
 mod browser;
+mod machine;
+mod network;
+mod roots;
+mod systemd;
 
 /// Machines and containers mostly wait for one another, but each of them starts a whole system.
 const AT_ONCE: NonZero<usize> = NonZero::new(2).expect("not zero");
 
 fn main() -> ExitCode {
-    let parts = [browser::trials()];
+    let parts = [browser::trials(), systemd::trials()];
     let trials: Vec<_> = parts.into_iter().flatten().collect();
     for part in include_str!("parts").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let name = part.split('|').next().expect("a first column").trim();
