@@ -27,6 +27,7 @@ mod hostile_clients;
 mod identity;
 mod impostors;
 mod json_lines;
+mod links;
 mod load_client;
 mod log_workers;
 mod logs;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         identity::trials(),
         impostors::trials(),
         json_lines::trials(),
+        links::trials(),
         load_client::trials(),
         log_workers::trials(),
         logs::trials(),
