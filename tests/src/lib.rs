@@ -19,6 +19,7 @@ pub mod listening;
 pub mod load;
 pub mod master;
 pub mod needs;
+pub mod pages;
 pub mod process;
 mod releases;
 mod service_manager;

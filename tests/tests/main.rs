@@ -40,6 +40,7 @@ mod options;
 mod options_file;
 mod options_release;
 mod pace;
+mod page_blocks;
 mod per_slot;
 mod per_slot_sockets;
 mod per_slot_steering;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         options_release::trials(),
         per_slot::trials(),
         pace::trials(),
+        page_blocks::trials(),
         per_slot_sockets::trials(),
         per_slot_steering::trials(),
         pid_one::trials(),
