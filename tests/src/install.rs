@@ -28,6 +28,12 @@ pub fn node_modules(need: &str) -> PathBuf {
     package_directory(need).join("node_modules")
 }
 
+/// The directory of programs of the package of cargo that meets `need`.
+#[must_use]
+pub fn cargo_programs(need: &str) -> PathBuf {
+    package_directory(need).join("bin")
+}
+
 fn package_directory(need: &str) -> PathBuf {
     binaries::installed_directory().join(needs::package(need))
 }

@@ -67,15 +67,15 @@ impl Need {
     }
 }
 
-/// The package that brings `need`, with its version, as pip and npm write it: `gunicorn==27.0.1`.
+/// The package that brings `need`, with its version, as pip, npm and cargo write it: `gunicorn==27.0.1`.
 ///
 /// # Panics
-/// If no table has such a row, or the need is met by something else than one package of pip or npm.
+/// If no table has such a row, or the need is met by something else than one package of pip, npm or cargo.
 #[must_use]
 pub fn package(need: &str) -> &'static str {
     let source = Need::named(need).source;
-    let package = source.strip_prefix("pip ").or_else(|| source.strip_prefix("npm "));
-    package.unwrap_or_else(|| panic!("{need} is not installed by pip or npm"))
+    let package = ["pip ", "npm ", "cargo "].iter().find_map(|kind| source.strip_prefix(kind));
+    package.unwrap_or_else(|| panic!("{need} is not installed by pip, npm or cargo"))
 }
 
 /// A test of the module `module` (`module_path!()`); what [`crate::trials`] makes of a row.

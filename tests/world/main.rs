@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 mod browser;
 mod machine;
+mod made;
 mod network;
+mod packages;
 mod roots;
 mod systemd;
 
@@ -16,7 +18,7 @@ mod systemd;
 const AT_ONCE: NonZero<usize> = NonZero::new(2).expect("not zero");
 
 fn main() -> ExitCode {
-    let parts = [browser::trials(), systemd::trials()];
+    let parts = [packages::trials(), browser::trials(), systemd::trials()];
     let trials: Vec<_> = parts.into_iter().flatten().collect();
     for part in include_str!("parts").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let name = part.split('|').next().expect("a first column").trim();
