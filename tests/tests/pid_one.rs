@@ -1,18 +1,14 @@
-//! The master as PID 1, as in a container: it reaps whatever is left to it, hears signals although it is the init of its
-//! namespace, and exits with the code that it should. And the files for containers, as far as that can be tried without
-//! one.
+//! The master as PID 1 of a pid namespace: it reaps whatever is left to it, hears signals although it is the init, and exits
+//! with the code that it should. Real containers are in `world/containers/`.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use einhorn_proto::{MasterState, Status};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
-use serde_json::Value;
 use tempfile::TempDir;
-use tests::process::{Captured, run, run_with_input};
+use tests::process::Captured;
 use tests::wait::wait_for;
 use tests::{Control, Process, binaries};
 
@@ -23,9 +19,6 @@ tests::trials! {
     other_signals_do_what_they_do_elsewhere needs "pid namespace",
     exit_codes_say_what_was_wrong needs "pid namespace",
     an_orphan_that_stays_does_not_hold_the_end_up needs "pid namespace",
-    the_dockerfile_copies_what_there_is_and_runs_as_nobody_special,
-    the_image_and_the_manifest_run_probe_and_stop_the_master_as_pid_one needs "pid namespace" "ruby",
-    the_manifest_gives_the_workers_their_time_and_no_privilege needs "ruby",
 }
 
 /// A master that is PID 1 of a pid namespace of its own. Pids in its answers are those of that namespace. It all ends
@@ -212,178 +205,4 @@ fn an_orphan_that_stays_does_not_hold_the_end_up() {
     wait_for("an orphan", || (init.children().len() == 2).then_some(()));
     init.signal(Signal::SIGTERM);
     container.wait_exit_code(0);
-}
-
-/// A file for containers.
-fn contrib(name: &str) -> String {
-    let path = repository().join("einhyrningsins/contrib/container").join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
-
-/// The instructions of the Dockerfile, with what follows each, in order.
-fn instructions() -> Vec<(String, String)> {
-    let text = contrib("Dockerfile").replace("\\\n", " ");
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
-    let instructions = lines.map(|line| {
-        let (name, rest) = line.split_once(' ').unwrap_or_else(|| panic!("no instruction: {line}"));
-        (name.to_owned(), rest.trim().to_owned())
-    });
-    instructions.collect()
-}
-
-/// What the last instruction of this name has, which must be there.
-fn last<'a>(instructions: &'a [(String, String)], name: &str) -> &'a str {
-    let found = instructions.iter().rev().find(|(other, _)| other == name);
-    &found.unwrap_or_else(|| panic!("the Dockerfile has no {name}")).1
-}
-
-/// A command in the form that needs no shell.
-fn words(text: &str) -> Vec<String> {
-    let list = text.find('[').map_or(text, |at| &text[at..]);
-    serde_json::from_str(list).unwrap_or_else(|error| panic!("{text} is no list of words: {error}"))
-}
-
-/// There is no container engine here. So: what it copies is there, what it builds is what it takes from the build, and
-/// what it runs is run by the tests below.
-fn the_dockerfile_copies_what_there_is_and_runs_as_nobody_special() {
-    let instructions = instructions();
-    let known = BTreeMap::from([
-        ("FROM", 2),
-        ("USER", 1),
-        ("STOPSIGNAL", 1),
-        ("ENTRYPOINT", 1),
-        ("CMD", 1),
-        ("HEALTHCHECK", 1),
-    ]);
-    for (name, count) in known {
-        assert_eq!(instructions.iter().filter(|(other, _)| other == name).count(), count, "{name}");
-    }
-    let build = instructions.iter().find(|(_, rest)| rest.starts_with("cargo build")).expect("the build");
-    for (_, copy) in instructions.iter().filter(|(name, _)| name == "COPY") {
-        let mut paths: Vec<_> = copy.split_whitespace().collect();
-        paths.pop();
-        let from_build = paths[0].starts_with("--from=build");
-        for path in paths.iter().filter(|path| !path.starts_with("--")) {
-            if from_build {
-                let name = path.rsplit('/').next().expect("a name");
-                assert!(path.starts_with("/src/target/release/"), "{path}");
-                assert!(build.1.split(' ').any(|word| word == name), "{name} is not built by {}", build.1);
-            } else {
-                assert!(repository().join(path).exists(), "there is no {path} to copy");
-            }
-        }
-    }
-    let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("the manifest");
-    let copied: Vec<_> = instructions.iter().filter(|(name, _)| name == "COPY").collect();
-    let members = manifest.lines().find(|line| line.starts_with("members")).expect("members");
-    for member in members.split('"').skip(1).step_by(2) {
-        let top = member.split('/').next().expect("a folder");
-        assert!(copied.iter().any(|(_, copy)| copy.starts_with(&format!("{top} "))), "{member} is needed");
-    }
-    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
-    assert!(
-        instructions[0].1.contains(&format!("rust:{}-", version.trim_matches('"'))),
-        "{:?}",
-        instructions[0]
-    );
-    let user = last(&instructions, "USER").split(':').next().and_then(|user| user.parse::<u32>().ok());
-    assert!(user.is_some_and(|user| user > 0), "a number, so that runAsNonRoot can tell, and not root's");
-    assert_eq!(last(&instructions, "STOPSIGNAL"), "SIGUSR2");
-}
-
-/// The manifest's documents.
-fn manifest() -> Vec<Value> {
-    let mut command = Command::new("ruby");
-    command.args(["-ryaml", "-rjson", "-e", "puts JSON.generate(YAML.load_stream(STDIN.read))"]);
-    let read = run_with_input(command, &contrib("kubernetes.yaml"));
-    read.assert_code(0);
-    serde_json::from_str(&read.stdout).expect("JSON")
-}
-
-/// A list of words in the manifest.
-fn command_of(value: &Value) -> Vec<String> {
-    serde_json::from_value(value["exec"]["command"].clone()).unwrap_or_else(|_| panic!("no command: {value}"))
-}
-
-/// With the program, the place of its socket and its port as they are here.
-fn here(words: &[String], socket: &Path) -> Vec<String> {
-    let socket = socket.display().to_string();
-    let words = words.iter().map(|word| {
-        let word = word.replace("/run/einhyrningsins/einhorn.sock", &socket).replace("sleep 5; ", "");
-        let ctl = binaries::einhyrningsinsctl().display().to_string();
-        match word.as_str() {
-            ":8000" => "127.0.0.1:0".to_owned(),
-            "./server" => serve(),
-            _ => word.replace("einhyrningsinsctl", &ctl),
-        }
-    });
-    words.collect()
-}
-
-fn the_image_and_the_manifest_run_probe_and_stop_the_master_as_pid_one() {
-    let instructions = instructions();
-    let documents = manifest();
-    let pod = &documents[0]["spec"]["template"]["spec"];
-    let container = &pod["containers"][0];
-    // The manifest's arguments take the place of the image's.
-    assert_eq!(
-        words(last(&instructions, "CMD")),
-        serde_json::from_value::<Vec<String>>(container["args"].clone()).expect("arguments")
-    );
-    let directory = tempfile::tempdir().expect("a directory");
-    let socket = directory.path().join("einhorn.sock");
-    let mut line = words(last(&instructions, "ENTRYPOINT"));
-    assert_eq!(line.remove(0), "einhyrningsins");
-    line.extend(words(last(&instructions, "CMD")));
-    let mut running = Container::run(directory, here(&line, &socket));
-    running.wait_up(4);
-    let health = last(&instructions, "HEALTHCHECK");
-    let probes =
-        [words(health), command_of(&container["readinessProbe"]), command_of(&container["livenessProbe"])];
-    let probe = |words: &[String]| {
-        let words = here(words, &socket);
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        run(command)
-    };
-    for words in &probes {
-        probe(words).assert_code(0);
-    }
-    probe(&command_of(&container["lifecycle"]["preStop"])).assert_code(0);
-    running.wait_exit_code(0);
-    for words in &probes {
-        probe(words).assert_code(3);
-    }
-}
-
-fn the_manifest_gives_the_workers_their_time_and_no_privilege() {
-    let documents = manifest();
-    assert_eq!(
-        documents.iter().map(|document| &document["kind"]).collect::<Vec<_>>(),
-        ["Deployment", "Service"]
-    );
-    let pod = &documents[0]["spec"]["template"]["spec"];
-    let container = &pod["containers"][0];
-    let entrypoint = words(last(&instructions(), "ENTRYPOINT"));
-    let grace =
-        entrypoint.iter().skip_while(|word| *word != "-t").nth(1).and_then(|grace| grace.parse::<u64>().ok());
-    let period = pod["terminationGracePeriodSeconds"].as_u64().expect("a grace period");
-    assert!(period >= grace.expect("-t") + 5 + 5, "the sleep of preStop, the workers' grace, and some more");
-    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
-    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    // The only directory that it writes to is one of its own.
-    let mounts = container["volumeMounts"].as_array().expect("mounts");
-    assert_eq!(mounts.iter().map(|mount| &mount["mountPath"]).collect::<Vec<_>>(), ["/run/einhyrningsins"]);
-    for selector in [&documents[0]["spec"]["selector"]["matchLabels"], &documents[1]["spec"]["selector"]] {
-        assert_eq!(*selector, documents[0]["spec"]["template"]["metadata"]["labels"]);
-    }
-    assert_eq!(documents[1]["spec"]["ports"][0]["targetPort"], container["ports"][0]["name"]);
-    for time in ["periodSeconds", "timeoutSeconds", "failureThreshold"] {
-        assert!(container["readinessProbe"][time].is_u64(), "{time}");
-    }
 }
