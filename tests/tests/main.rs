@@ -31,6 +31,7 @@ mod links;
 mod load_client;
 mod log_workers;
 mod logs;
+mod manual_pages;
 mod metrics;
 mod nothing_is_dropped;
 mod notify;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         load_client::trials(),
         log_workers::trials(),
         logs::trials(),
+        manual_pages::trials(),
         metrics::trials(),
         nothing_is_dropped::trials(),
         notify::trials(),
