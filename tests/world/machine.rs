@@ -229,7 +229,7 @@ impl Machine {
     /// # Panics
     /// If it does.
     pub(crate) fn in_network<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        network::inside(format!("/proc/{}/ns/net", self.init.pid()).into(), act)
+        network::inside(Path::new(&format!("/proc/{}/ns/net", self.init.pid())), act)
     }
 
     /// The process that has `pid` in it.

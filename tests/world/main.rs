@@ -7,6 +7,7 @@ use std::num::NonZero;
 use std::process::ExitCode;
 
 mod browser;
+mod containers;
 mod machine;
 mod made;
 mod network;
@@ -18,7 +19,7 @@ mod systemd;
 const AT_ONCE: NonZero<usize> = NonZero::new(2).expect("not zero");
 
 fn main() -> ExitCode {
-    let parts = [packages::trials(), browser::trials(), systemd::trials()];
+    let parts = [packages::trials(), browser::trials(), systemd::trials(), containers::trials()];
     let trials: Vec<_> = parts.into_iter().flatten().collect();
     for part in include_str!("parts").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let name = part.split('|').next().expect("a first column").trim();
@@ -28,5 +29,7 @@ fn main() -> ExitCode {
             "tests/world/parts lists {name}, which has no tests"
         );
     }
-    tests::needs::run(trials, Some(AT_ONCE))
+    let status = tests::needs::run(trials, Some(AT_ONCE));
+    containers::end();
+    status
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -56,7 +56,7 @@ impl Network {
     /// # Panics
     /// If it does.
     pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        inside(self.namespace(), act)
+        inside(&self.namespace(), act)
     }
 
     /// Runs a command in the network, of this machine, to its end.
@@ -69,8 +69,8 @@ impl Network {
 }
 
 /// Does something in the network namespace `namespace`.
-pub(crate) fn inside<T: Send>(namespace: PathBuf, act: impl FnOnce() -> T + Send) -> T {
-    let file = File::open(&namespace).unwrap_or_else(|error| panic!("{}: {error}", namespace.display()));
+pub(crate) fn inside<T: Send>(namespace: &Path, act: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(namespace).unwrap_or_else(|error| panic!("{}: {error}", namespace.display()));
     let there = move || {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("to go there");
         act()
