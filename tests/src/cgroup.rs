@@ -1,6 +1,16 @@
 //! A cgroup for a master and its workers, of either version.
 
+use std::fs;
+use std::path::Path;
+
+use crate::Process;
 use crate::wait;
+
+/// Where cgroups that limit memory are, of version 1 and of version 2.
+const PARENTS: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
+
+/// The files of their limits.
+const LIMITS: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
 
 /// Makes a cgroup of the name `$1` with the memory `$2`, and runs the rest in it.
 const ENTER: &str = r#"
@@ -28,6 +38,27 @@ impl Cgroup {
         Self { name: format!("einhyrningsins-test-{}-{name}", std::process::id()), mebibytes }
     }
 
+    /// Makes it, and puts a process into it. What that has already is not counted; more than the limit allows it does
+    /// not get.
+    ///
+    /// # Panics
+    /// If there is no cgroup with a limit on memory, or the process is gone.
+    #[track_caller]
+    pub fn adopt(&self, process: Process) {
+        let made = PARENTS.into_iter().find_map(|parent| {
+            let group = Path::new(parent).join(&self.name);
+            fs::create_dir(&group).ok()?;
+            let limit = LIMITS.map(|name| group.join(name)).into_iter().find(|limit| limit.exists());
+            let set = limit.and_then(|limit| fs::write(limit, format!("{}M", self.mebibytes)).ok());
+            if set.is_none() {
+                let _ = fs::remove_dir(&group);
+            }
+            set.map(|()| group)
+        });
+        let group = made.expect("a cgroup with a limit on memory");
+        fs::write(group.join("cgroup.procs"), process.pid().to_string()).expect("a process of the cgroup");
+    }
+
     /// The words in front of a command that is to run in it.
     pub fn enter(&self) -> [String; 6] {
         let memory = format!("{}M", self.mebibytes);
@@ -38,8 +69,8 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         wait::within(wait::patience(), || {
-            let removed = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
-                .map(|directory| std::fs::remove_dir(format!("{directory}/{}", self.name)).is_ok());
+            let removed =
+                PARENTS.map(|directory| fs::remove_dir(format!("{directory}/{}", self.name)).is_ok());
             removed.contains(&true).then_some(())
         });
     }

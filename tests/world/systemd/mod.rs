@@ -1,9 +1,25 @@
 //! The units under the systemd for which they are written.
 
-pub(crate) mod machines;
+mod app;
+mod deaths;
+mod logs;
+mod machines;
+mod reloads;
+mod serve;
+mod sockets;
+mod stops;
 
 use tests::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [machines::trials()].into_iter().flatten().collect()
+    let topics = [
+        deaths::trials(),
+        logs::trials(),
+        machines::trials(),
+        reloads::trials(),
+        serve::trials(),
+        sockets::trials(),
+        stops::trials(),
+    ];
+    topics.into_iter().flatten().collect()
 }
