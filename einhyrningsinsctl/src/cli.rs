@@ -27,12 +27,12 @@ pub(crate) struct Cli {
     #[arg(short = 'c', long, value_name = "NAME", value_parser = parse_master_name, global = true, display_order = GLOBAL)]
     pub(crate) command_name: Option<String>,
 
-    /// Trust a master of this user, by name or number, even where others may put a socket, as in /tmp [default: the value of
-    /// EINHYRNINGSINS_TRUST_OWNER]
+    /// Trust a master of this user, by name or number, even if others may put a socket into the directory, as in /tmp
+    /// [default: the value of EINHYRNINGSINS_TRUST_OWNER]
     #[arg(long, value_name = "USER", global = true, display_order = GLOBAL)]
     pub(crate) trust_owner: Option<String>,
 
-    /// Do it on HOST instead: short for ssh -- HOST einhyrningsinsctl COMMAND
+    /// Run the command on HOST: short for ssh -- HOST einhyrningsinsctl COMMAND
     #[arg(short = 'H', long, value_name = "[USER@]HOST", value_parser = parse_host)]
     pub(crate) host: Option<String>,
 
@@ -69,18 +69,18 @@ Exit codes:
   1  refused or failed
   2  bad usage
   3  no master there
-  4  the connection broke, or the time was up, before the answer
-  5  refused, because another upgrade or rollback runs
+  4  the connection broke or the time ran out before the answer
+  5  refused because another upgrade or rollback is running
   6  ssh did not reach the host of -H";
 
 /// How to wait for an answer and show it.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct AnswerArgs {
-    /// Print each answer as JSON, one line each
+    /// Print each reply as JSON, one per line
     #[arg(long, global = true, display_order = GLOBAL)]
     pub(crate) json: bool,
 
-    /// Give up after this many seconds without the answer [default: 10, but no limit for upgrades and other rollouts,
+    /// Give up on the answer after this many seconds [default: 10, but no limit for upgrades and other rollouts,
     /// reload and events]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero, global = true, display_order = GLOBAL)]
     pub(crate) timeout: Option<Duration>,

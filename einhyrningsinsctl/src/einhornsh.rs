@@ -54,7 +54,7 @@ Exit codes:
   1  it refused a command, or failed
   2  bad usage
   3  no master there
-  4  the connection broke, or the time was up, before the answer";
+  4  the connection broke or the time ran out before the answer";
 
 impl Cli {
     /// The path of the control socket. `tmpdir` is the value of `TMPDIR`.

@@ -36,15 +36,15 @@ const SHARED: &str = "\
           /tmp/einhorn.sock]
 
       --json
-          Print each answer as JSON, one line each
+          Print each reply as JSON, one per line
 
       --timeout <SECONDS>
-          Give up after this many seconds without the answer [default: 10, but no limit for upgrades
-          and other rollouts, reload and events]
+          Give up on the answer after this many seconds [default: 10, but no limit for upgrades and
+          other rollouts, reload and events]
 
       --trust-owner <USER>
-          Trust a master of this user, by name or number, even where others may put a socket, as in
-          /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]
+          Trust a master of this user, by name or number, even if others may put a socket into the
+          directory, as in /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]
 
   -h, --help
           Print help (see a summary with '-h')";
@@ -55,11 +55,11 @@ const SHARED_SHORT: &str = "\
       --color <WHEN>         When to use colours: auto, always or never [default: auto]
   -d, --socket-path <PATH>   Control socket of the master [default: the value of
                              EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]
-      --json                 Print each answer as JSON, one line each
-      --timeout <SECONDS>    Give up after this many seconds without the answer [default: 10, but no
+      --json                 Print each reply as JSON, one per line
+      --timeout <SECONDS>    Give up on the answer after this many seconds [default: 10, but no
                              limit for upgrades and other rollouts, reload and events]
-      --trust-owner <USER>   Trust a master of this user, by name or number, even where others may
-                             put a socket, as in /tmp [default: the value of
+      --trust-owner <USER>   Trust a master of this user, by name or number, even if others may put
+                             a socket into the directory, as in /tmp [default: the value of
                              EINHYRNINGSINS_TRUST_OWNER]
   -h, --help                 Print help";
 
@@ -97,8 +97,8 @@ fn of_the_program() {
       metrics        Show counts, queues, memory and CPU time, for Prometheus
       events         Show events as they happen
       state          Show the master's whole state, for programs and bug reports
-      louder         Make the master's log say more
-      quieter        Make the master's log say less
+      louder         Make the master's log more verbose
+      quieter        Make the master's log less verbose
       reopen         Open the log file again, after a rotation
       version        Show the versions of the master and the protocol
       help           List the commands
@@ -110,7 +110,7 @@ fn of_the_program() {
 
     Options:
       -H, --host <[USER@]HOST>
-              Do it on HOST instead: short for ssh -- HOST einhyrningsinsctl COMMAND
+              Run the command on HOST: short for ssh -- HOST einhyrningsinsctl COMMAND
 
       -e, --execute <COMMANDS>
               Run these commands, separated by ";", up to the first that fails
@@ -128,15 +128,15 @@ fn of_the_program() {
               /tmp/einhorn.sock]
 
           --json
-              Print each answer as JSON, one line each
+              Print each reply as JSON, one per line
 
           --timeout <SECONDS>
-              Give up after this many seconds without the answer [default: 10, but no limit for upgrades
-              and other rollouts, reload and events]
+              Give up on the answer after this many seconds [default: 10, but no limit for upgrades and
+              other rollouts, reload and events]
 
           --trust-owner <USER>
-              Trust a master of this user, by name or number, even where others may put a socket, as in
-              /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]
+              Trust a master of this user, by name or number, even if others may put a socket into the
+              directory, as in /tmp [default: the value of EINHYRNINGSINS_TRUST_OWNER]
 
       -h, --help
               Print help (see a summary with '-h')
@@ -149,8 +149,8 @@ fn of_the_program() {
       1  refused or failed
       2  bad usage
       3  no master there
-      4  the connection broke, or the time was up, before the answer
-      5  refused, because another upgrade or rollback runs
+      4  the connection broke or the time ran out before the answer
+      5  refused because another upgrade or rollback is running
       6  ssh did not reach the host of -H
     "#);
 }
@@ -191,7 +191,7 @@ fn of_einhornsh() {
       1  it refused a command, or failed
       2  bad usage
       3  no master there
-      4  the connection broke, or the time was up, before the answer
+      4  the connection broke or the time ran out before the answer
     "#);
 }
 
@@ -219,8 +219,8 @@ fn of_the_prompt() {
       events              Show events as they happen
       state               Show the master's whole state, for programs and bug
                           reports
-      louder              Make the master's log say more
-      quieter             Make the master's log say less
+      louder              Make the master's log more verbose
+      quieter             Make the master's log less verbose
       reopen              Open the log file again, after a rotation
       version             Show the versions of the master and the protocol
       help                List the commands
@@ -244,11 +244,11 @@ fn of_the_prompt() {
 
     Options:
           --json
-              Print each answer as JSON, one line each
+              Print each reply as JSON, one per line
 
           --timeout <SECONDS>
-              Give up after this many seconds without the answer [default: 10, but no limit for upgrades
-              and other rollouts, reload and events]
+              Give up on the answer after this many seconds [default: 10, but no limit for upgrades and
+              other rollouts, reload and events]
 
       -h, --help
               Print help
@@ -260,31 +260,31 @@ fn of_status() {
     assert_snapshot!(help("status"), @r"
     Show the master, its listeners and every worker
 
-    Shows the cause and age of a slot's last death, and when an empty slot is filled again. A narrow
-    terminal does without INDEX, CPU, RESTARTS, GEN, AGE and RSS before long causes are cut; a pipe gets
-    all of it whole. The summary stands below a table of more than a screen once more.
+    Shows the cause and age of a slot's last death, and when an empty slot is filled again. On a narrow
+    terminal, INDEX, CPU, RESTARTS, GEN, AGE and RSS are left out before long causes are cut; output to
+    a pipe is complete. If the table fills the screen, the summary is repeated below it.
 
     Usage: einhyrningsinsctl status [OPTIONS]
 
     Options:
           --ready
-              Print nothing; exit with 0 if every slot has a worker up and the master is not stopping,
-              else with 1 and the reason on standard error. For probes
+              Print nothing; for probes: exit with 0 if every slot has a worker up and the master is not
+              stopping, otherwise with 1 and the reason on standard error
 
           --brief
-              Show the summary alone: the master, its workers in numbers, the upgrade, and warnings
+              Show only the summary: the master, its workers in numbers, the upgrade, and warnings
 
           --state <STATE>
               Show only workers in this state, or only slots without a worker
 
               Possible values:
-              - starting: Workers that have not said yet that they take traffic
-              - up:       Workers that take traffic
+              - starting: Workers that have not acked
+              - up:       Workers that have acked
               - draining: Workers that were asked to stop
               - empty:    Slots without a worker
 
           --watch[=<SECONDS>]
-              Show it again and again until Ctrl-C: every 2 seconds, or as often as given
+              Repeat until Ctrl-C, every 2 seconds or as often as given
     ");
 }
 
@@ -312,45 +312,45 @@ fn of_upgrade() {
               How long the soak lasts [default: until "upgrade --continue"]
 
           --wait
-              Begin once the upgrades that run and wait have ended, rather than be refused
+              If other upgrades run or wait, begin after them instead of being refused
 
-              At most 16 upgrades wait, first come, first served. A rollback, an abort and a stop of the
-              master end the wait, with exit code 1; an upgrade that fails does not.
+              At most 16 upgrades wait, first come, first served. A rollback, an abort or a stop of the
+              master cancels them, with exit code 1; an upgrade that fails does not.
 
           --keep-master
-              Upgrade the workers even if the master cannot be replaced first
+              Upgrade the workers even if the master cannot be replaced
 
               An upgrade replaces the master first if the program on disk has changed. Without this
-              option, the upgrade fails if that program cannot take the master's place.
+              option, the upgrade fails if that program cannot take over.
 
           --drained
-              Return when the last old worker has gone, however long that takes
+              Return when the last old worker has exited, however long that takes
 
-              Without this option, the answer waits for old workers a second at most.
+              Without this option, the answer waits for old workers at most a second.
 
           --check <CMDLINE>
               Check the new release with this command, in place of the master's own (--check)
 
-              The master takes it from its owner and root alone: the command runs as the workers' user.
+              The master accepts it only from its own user and root: the command runs as the workers'
+              user.
 
           --no-check
-              Do not check the new release, although the master would
+              Do not check the new release, even if the master has the option --check
 
           --soak-check <CMDLINE>
-              Check the canaries with this command during the soak, at once and then again and again
+              Check the canaries with this command during the soak, at once and then repeatedly
 
-              If it fails, the upgrade is rolled back. The master takes it from its owner and root
-              alone.
+              If it fails, the upgrade is rolled back. The master accepts it only from its own user and
+              root.
 
           --every <SECONDS>
-              How long after one check of the canaries the next one begins [default: 10]
+              Time from the end of one check of the canaries to the start of the next [default: 10]
 
           --soak-failures <COUNT>
-              How many checks of the canaries may fail before the upgrade does [default: 1]
+              Fail the upgrade after this many failed checks of the canaries [default: 1]
 
           --label <TEXT>
-              What the release is called in "history" [default: RELEASE of --env-file, or the
-              directory's name]
+              Name of the release in "history" [default: RELEASE of --env-file, or the directory's name]
 
           --continue
               End the soak of the running upgrade and replace the rest
@@ -362,10 +362,10 @@ fn of_upgrade() {
               Follow the running upgrade until it ends
 
           --no-wait
-              Return as soon as the master has begun, or has put the upgrade in line
+              Return as soon as the upgrade has begun or is in the queue
 
           --quiet
-              Show no progress, only how it ended
+              Print no progress, only how it ended
     "#);
 }
 
@@ -380,10 +380,10 @@ fn of_upgrade_fleet() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun, or has put the upgrade in line
+              Return as soon as the upgrade has begun or is in the queue
 
           --quiet
-              Show no progress, only how it ended
+              Print no progress, only how it ended
     "#);
 }
 
@@ -398,10 +398,10 @@ fn of_upgrade_continue() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun, or has put the upgrade in line
+              Return as soon as the upgrade has begun or is in the queue
 
           --quiet
-              Show no progress, only how it ended
+              Print no progress, only how it ended
     "#);
 }
 
@@ -416,10 +416,10 @@ fn of_upgrade_abort() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun, or has put the upgrade in line
+              Return as soon as the upgrade has begun or is in the queue
 
           --quiet
-              Show no progress, only how it ended
+              Print no progress, only how it ended
     "#);
 }
 
@@ -434,10 +434,10 @@ fn of_upgrade_follow() {
 
     Options:
           --no-wait
-              Return as soon as the master has begun, or has put the upgrade in line
+              Return as soon as the upgrade has begun or is in the queue
 
           --quiet
-              Show no progress, only how it ended
+              Print no progress, only how it ended
     "#);
 }
 
@@ -446,18 +446,18 @@ fn of_rollback() {
     assert_snapshot!(help("rollback"), @r#"
     Go back to the previous release
 
-    Aborts a running upgrade, as "upgrade --abort" does. After an upgrade, replaces every worker again,
-    with the previous release, which is kept until the next upgrade begins. Exit code 0 only if every
-    worker runs that release again and takes traffic.
+    Aborts a running upgrade, as "upgrade --abort" does. After an upgrade, replaces every worker with
+    one from the previous release, which is kept until the next upgrade begins. The exit code is 0 only
+    if every worker runs that release and takes traffic.
 
     Usage: einhyrningsinsctl rollback [OPTIONS]
 
     Options:
           --no-wait
-              Return as soon as the master has begun, or has put the upgrade in line
+              Return as soon as the upgrade has begun or is in the queue
 
           --quiet
-              Show no progress, only how it ended
+              Print no progress, only how it ended
     "#);
 }
 
@@ -519,7 +519,7 @@ fn of_signal() {
     assert_snapshot!(help("signal"), @r#"
     Send signals to every worker; without any, list the signals
 
-    A number is taken only alone: in "signal USR1 17" it may stand for a slot, a pid or SIGCHLD.
+    A number is accepted only alone: in "signal USR1 17" it could be a slot, a pid or SIGCHLD.
 
     Usage: einhyrningsinsctl signal [OPTIONS] [SIGNAL]...
 
@@ -529,13 +529,13 @@ fn of_signal() {
 
     Options:
           --slot <SLOT>
-              Only to the worker that has this slot
+              Signal only the worker in this slot
 
           --pid <PID>
-              Only to the worker with this pid
+              Signal only the worker with this pid
 
           --draining
-              Only to workers that are draining
+              Signal only workers that are draining
     "#);
 }
 
@@ -544,15 +544,15 @@ fn of_replace() {
     assert_snapshot!(help("replace"), @r#"
     Replace one worker, its successor first
 
-    A successor from the same release takes the slot when it acks, and the worker before it drains, as
-    with --max-age. One worker is replaced at a time, and none while an upgrade runs. Returns as soon as
-    the worker is in line; "status" shows the rest.
+    A successor from the same release takes the slot when it acks, and then the worker drains, as with
+    --max-age. One worker is replaced at a time, and none while an upgrade runs. Returns as soon as the
+    worker is in the queue; "status" shows the rest.
 
     Usage: einhyrningsinsctl replace [OPTIONS] <--slot <SLOT>|--pid <PID>>
 
     Options:
           --slot <SLOT>
-              The worker that has this slot
+              The worker in this slot
 
           --pid <PID>
               The worker with this pid
@@ -564,7 +564,7 @@ fn of_die() {
     assert_snapshot!(help("die"), @r"
     Stop the workers gracefully, then the master
 
-    Returns when the master has begun to stop; with --wait, when it is gone.
+    Returns when the master has begun to stop; with --wait, when it has exited.
 
     Usage: einhyrningsinsctl die [OPTIONS] [SIGNAL]
 
@@ -574,10 +574,10 @@ fn of_die() {
 
     Options:
           --delay <SECONDS>
-              Wait so long before stopping it, so that load balancers can take it out first
+              Wait this long before stopping it, so that load balancers can take it out first
 
           --wait
-              Return when the master is gone
+              Return when the master has exited
     ");
 }
 
@@ -615,20 +615,20 @@ fn of_metrics() {
     assert_snapshot!(help("metrics"), @r"
     Show counts, queues, memory and CPU time, for Prometheus
 
-    Writes Prometheus' text format, version 0.0.4. Memory and CPU time come from /proc, where this
-    program runs in the pid namespace of the master; else a line on standard error says why they are
-    missing. With --json, writes what the master has counted.
+    Writes the text format of Prometheus, version 0.0.4. Memory and CPU time come from /proc, if this
+    program runs in the pid namespace of the master; otherwise a line on standard error gives the
+    reason. With --json, writes the master's counters.
 
     Usage: einhyrningsinsctl metrics [OPTIONS]
 
     Options:
           --output <FILE>
-              Write to FILE instead, in place of what it has, all at once; for the textfile collector of
-              node_exporter, FILE ends in .prom
+              Write to FILE, which is replaced atomically; for the textfile collector of node_exporter,
+              its name ends in .prom
 
           --pss
               Also write each worker's proportional memory (PSS), which takes the kernel a millisecond
-              or more for each
+              or more per worker
     ");
 }
 
@@ -659,7 +659,7 @@ fn of_state() {
 #[test]
 fn of_louder() {
     assert_snapshot!(help("louder"), @r"
-    Make the master's log say more
+    Make the master's log more verbose
 
     Usage: einhyrningsinsctl louder [OPTIONS]
 
@@ -670,7 +670,7 @@ fn of_louder() {
 #[test]
 fn of_quieter() {
     assert_snapshot!(help("quieter"), @r"
-    Make the master's log say less
+    Make the master's log less verbose
 
     Usage: einhyrningsinsctl quieter [OPTIONS]
 
@@ -727,9 +727,9 @@ fn of_config() {
     Change options of the running master, by a map in YAML
 
     A change holds until the line of the option in the options file (--options-file) is edited and an
-    upgrade reads it, or until the master ends. With --show, lists each option with its value and where
-    that came from: "default", "command line", the line of the options file as FILE:LINE, or "command"
-    for one that a client changed.
+    upgrade reads it, or until the master exits. With --show, lists each option with its value and the
+    origin of the value: "default", "command line", the line of the options file as FILE:LINE, or
+    "command" for one that a client changed.
 
     Usage: einhyrningsinsctl config [OPTIONS] [MAP]...
 
@@ -750,8 +750,7 @@ fn of_list() {
 
     Looks at the socket of -d, -c or EINHYRNINGSINS_SOCKET, at einhorn.sock and einhorn-*.sock in /tmp
     and in XDG_RUNTIME_DIR, and at *.sock in /run/einhyrningsins, in the directory einhyrningsins of
-    XDG_RUNTIME_DIR, and in the directories in these. Does not show masters whose sockets you may not
-    open.
+    XDG_RUNTIME_DIR, and in their subdirectories. Does not show masters whose sockets you may not open.
 
     Usage: einhyrningsinsctl list [OPTIONS]
 
@@ -765,7 +764,7 @@ fn of_probe() {
     Check a server over HTTP
 
     Sends a GET request to the server itself; no master is needed. Exits with 0 if the status of the
-    answer is 2xx, or that of --status, and its body contains the text of --contains. Otherwise exits
+    answer is 2xx, or the one of --status, and its body contains the text of --contains. Otherwise exits
     with 1 and prints the request, what was wrong and the beginning of the body. --timeout limits each
     request, from before it connects; its default is 5 here. Does not retry, follow redirects or speak
     TLS; use curl for these.
@@ -794,7 +793,7 @@ fn of_probe() {
               a Unix socket]
 
           --times <COUNT>
-              Require so many good answers in a row, each on a new connection
+              Require this many good answers in a row, each on a new connection
 
               [default: 1]
     "#);
@@ -802,13 +801,13 @@ fn of_probe() {
 
 #[test]
 fn of_serve() {
-    assert_snapshot!(help("serve"), @r#"
+    assert_snapshot!(help("serve"), @r"
     Serve metrics and a page over HTTP
 
-    Answers until SIGTERM or Ctrl-C: /metrics for Prometheus, and a page about the pool at /, which
-    changes nothing. The page wants a token, as do /status.json, /history.json and /events; without
-    --token-file, one is made and printed as part of the page's address. The master is asked at each
-    request for metrics, and every 5 seconds while somebody reads the page.
+    Serves /metrics for Prometheus and a page about the pool at /, until SIGTERM or Ctrl-C. Nothing
+    there changes the pool. The page, /status.json, /history.json and /events need a token; without
+    --token-file, one is made and printed as part of the page's address. Asks the master at each request
+    for metrics, and every 5 seconds while somebody has the page open.
 
     Usage: einhyrningsinsctl serve [OPTIONS]
 
@@ -820,12 +819,13 @@ fn of_serve() {
               [default: 127.0.0.1:9180]
 
           --host <NAME>
-              Answer requests to this host too, beside localhost and loopback addresses; may be repeated
+              Also answer requests to this host, besides localhost and loopback addresses; may be
+              repeated
 
           --token-file <FILE>
-              Read the token from FILE, which not everybody may read; required where others than this
-              machine can connect
-    "#);
+              Read the token from FILE, which must not be readable by everybody; required if other
+              machines can connect
+    ");
 }
 
 #[test]
@@ -842,14 +842,14 @@ fn of_top() {
 
     Options:
           --batch
-              Write a plain table each time, for pipes and files; with --json, a line of JSON
+              Write plain text each time, for pipes and files; with --json, a line of JSON
 
           --count <COUNT>
-              With --batch: end after this many tables
+              With --batch: exit after this many samples
 
           --interval <SECONDS>
-              How often to look at the master [default: 2, or less often if that would take 2 % of a
-              CPU]
+              How often to look at the master [default: 2, or longer if that would take more than 2 % of
+              a CPU]
     ");
 }
 

@@ -151,9 +151,9 @@ pub enum Command {
     ConfigShow,
     /// Changes options of the running master.
     Config(Settings),
-    /// Makes the master's log say more.
+    /// Makes the master's log more verbose.
     Louder,
-    /// Makes the master's log say less.
+    /// Makes the master's log less verbose.
     Quieter,
     /// Opens the master's log file again, after another program has moved it away.
     Reopen,

@@ -363,8 +363,8 @@ table! {
         |_| Ok(Command::State),
     )
     .private(),
-    Command::Louder => change("louder", "Make the master's log say more", |_| Ok(Command::Louder)),
-    Command::Quieter => change("quieter", "Make the master's log say less", |_| Ok(Command::Quieter)),
+    Command::Louder => change("louder", "Make the master's log more verbose", |_| Ok(Command::Louder)),
+    Command::Quieter => change("quieter", "Make the master's log less verbose", |_| Ok(Command::Quieter)),
     Command::Reopen => change("reopen", "Open the log file again, after a rotation", |_| Ok(Command::Reopen)).since(3),
     Command::Version => question(
         "version",
@@ -531,8 +531,8 @@ mod tests {
         metrics                Show counts, queues, memory and CPU time, for Prometheus
         events                 Show events as they happen
         state                  Show the master's whole state, for programs and bug reports
-        louder                 Make the master's log say more
-        quieter                Make the master's log say less
+        louder                 Make the master's log more verbose
+        quieter                Make the master's log less verbose
         reopen                 Open the log file again, after a rotation
         version                Show the versions of the master and the protocol
         help                   List the commands

@@ -10,7 +10,7 @@ use crate::table::{Align, Span, Style, Table};
 
 const DETAILS: &str = "\
 A change holds until the line of the option in the options file (--options-file) is edited and an upgrade reads it, or until \
-the master ends. With --show, lists each option with its value and where that came from: \"default\", \"command line\", the \
+the master exits. With --show, lists each option with its value and the origin of the value: \"default\", \"command line\", the \
 line of the options file as FILE:LINE, or \"command\" for one that a client changed.";
 
 /// What stands for no value.

@@ -8,7 +8,8 @@ use super::{Context, Typed};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
 
-pub(super) const DETAILS: &str = "Returns when the master has begun to stop; with --wait, when it is gone.";
+pub(super) const DETAILS: &str =
+    "Returns when the master has begun to stop; with --wait, when it has exited.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Die {
@@ -16,11 +17,11 @@ pub(super) struct Die {
     #[arg(value_name = "SIGNAL")]
     signal: Option<String>,
 
-    /// Wait so long before stopping it, so that load balancers can take it out first
+    /// Wait this long before stopping it, so that load balancers can take it out first
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero)]
     delay: Option<Duration>,
 
-    /// Return when the master is gone
+    /// Return when the master has exited
     #[arg(long)]
     wait: bool,
 }

@@ -33,8 +33,8 @@ pub(super) const OWN: Own =
 
 const DETAILS: &str = "\
 Looks at the socket of -d, -c or EINHYRNINGSINS_SOCKET, at einhorn.sock and einhorn-*.sock in /tmp and in \
-XDG_RUNTIME_DIR, and at *.sock in /run/einhyrningsins, in the directory einhyrningsins of XDG_RUNTIME_DIR, and in the \
-directories in these. Does not show masters whose sockets you may not open.";
+XDG_RUNTIME_DIR, and at *.sock in /run/einhyrningsins, in the directory einhyrningsins of XDG_RUNTIME_DIR, and in their \
+subdirectories. Does not show masters whose sockets you may not open.";
 
 /// The directory of the masters that systemd starts; the units in contrib make it.
 const RUN: &str = "/run/einhyrningsins";

@@ -13,18 +13,16 @@ use crate::metrics;
 use crate::processes::Processes;
 
 pub(super) const DETAILS: &str = "\
-Writes Prometheus' text format, version 0.0.4. Memory and CPU time come from /proc, where this program \
-runs in the pid namespace of the master; else a line on standard error says why they are missing. With --json, writes what the \
-master has counted.";
+Writes the text format of Prometheus, version 0.0.4. Memory and CPU time come from /proc, if this program runs in the pid \
+namespace of the master; otherwise a line on standard error gives the reason. With --json, writes the master's counters.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Write to FILE instead, in place of what it has, all at once; for the textfile collector of node_exporter, FILE ends
-    /// in .prom
+    /// Write to FILE, which is replaced atomically; for the textfile collector of node_exporter, its name ends in .prom
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Also write each worker's proportional memory (PSS), which takes the kernel a millisecond or more for each
+    /// Also write each worker's proportional memory (PSS), which takes the kernel a millisecond or more per worker
     #[arg(long)]
     pss: bool,
 }

@@ -26,7 +26,7 @@ const NAME: &str = "probe";
 pub(super) const OWN: Own = Own::of::<Probe>(NAME, "Check a server over HTTP", DETAILS);
 
 const DETAILS: &str = "\
-Sends a GET request to the server itself; no master is needed. Exits with 0 if the status of the answer is 2xx, or that of \
+Sends a GET request to the server itself; no master is needed. Exits with 0 if the status of the answer is 2xx, or the one of \
 --status, and its body contains the text of --contains. Otherwise exits with 1 and prints the request, what was wrong and \
 the beginning of the body. --timeout limits each request, from before it connects; its default is 5 here. Does not retry, follow redirects or speak TLS; use curl for these.";
 
@@ -65,7 +65,7 @@ struct Probe {
     #[arg(long = "header", value_name = "HEADER", value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
 
-    /// Require so many good answers in a row, each on a new connection
+    /// Require this many good answers in a row, each on a new connection
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=TIMES_MAX))]
     times: u32,
 }

@@ -7,14 +7,14 @@ use super::Reader;
 use super::plain::Plain;
 
 const DETAILS: &str = "\
-A successor from the same release takes the slot when it acks, and the worker before it drains, as with --max-age. One \
-worker is replaced at a time, and none while an upgrade runs. Returns as soon as the worker is in line; \"status\" shows \
-the rest.";
+A successor from the same release takes the slot when it acks, and then the worker drains, as with --max-age. One \
+worker is replaced at a time, and none while an upgrade runs. Returns as soon as the worker is in the queue; \"status\" \
+shows the rest.";
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("which").required(true))]
 struct Args {
-    /// The worker that has this slot
+    /// The worker in this slot
     #[arg(long, value_name = "SLOT", group = "which")]
     slot: Option<u32>,
 

@@ -15,9 +15,9 @@ const NAME: &str = "serve";
 pub(super) const OWN: Own = Own::of::<Serve>(NAME, "Serve metrics and a page over HTTP", DETAILS);
 
 const DETAILS: &str = "\
-Answers until SIGTERM or Ctrl-C: /metrics for Prometheus, and a page about the pool at /, which changes nothing. The page \
-wants a token, as do /status.json, /history.json and /events; without --token-file, one is made and printed as part of the \
-page's address. The master is asked at each request for metrics, and every 5 seconds while somebody reads the page.";
+Serves /metrics for Prometheus and a page about the pool at /, until SIGTERM or Ctrl-C. Nothing there changes the pool. The \
+page, /status.json, /history.json and /events need a token; without --token-file, one is made and printed as part of the page's \
+address. Asks the master at each request for metrics, and every 5 seconds while somebody has the page open.";
 
 #[derive(Debug, clap::Args)]
 struct Serve {
@@ -26,11 +26,11 @@ struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
     listen: Listen,
 
-    /// Answer requests to this host too, beside localhost and loopback addresses; may be repeated
+    /// Also answer requests to this host, besides localhost and loopback addresses; may be repeated
     #[arg(long = "host", value_name = "NAME", value_parser = parse_host)]
     hosts: Vec<String>,
 
-    /// Read the token from FILE, which not everybody may read; required where others than this machine can connect
+    /// Read the token from FILE, which must not be readable by everybody; required if other machines can connect
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }

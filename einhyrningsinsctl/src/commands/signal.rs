@@ -7,7 +7,7 @@ use super::Reader;
 use super::plain::{Plain, checked};
 
 const DETAILS: &str = "\
-A number is taken only alone: in \"signal USR1 17\" it may stand for a slot, a pid or SIGCHLD.";
+A number is accepted only alone: in \"signal USR1 17\" it could be a slot, a pid or SIGCHLD.";
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("only").requires("signal"))]
@@ -16,15 +16,15 @@ struct Args {
     #[arg(id = "signal", value_name = "SIGNAL")]
     signals: Vec<String>,
 
-    /// Only to the worker that has this slot
+    /// Signal only the worker in this slot
     #[arg(long, value_name = "SLOT", group = "only")]
     slot: Option<u32>,
 
-    /// Only to the worker with this pid
+    /// Signal only the worker with this pid
     #[arg(long, value_name = "PID", group = "only")]
     pid: Option<i32>,
 
-    /// Only to workers that are draining
+    /// Signal only workers that are draining
     #[arg(long, group = "only")]
     draining: bool,
 }

@@ -22,9 +22,9 @@ takes traffic. If the new release fails, the master rolls back by itself; the re
 1. After Ctrl-C the upgrade continues in the master.";
 
 const ROLLBACK_DETAILS: &str = "\
-Aborts a running upgrade, as \"upgrade --abort\" does. After an upgrade, replaces every worker again, with the \
-previous release, which is kept until the next upgrade begins. Exit code 0 only if every worker runs that release \
-again and takes traffic.";
+Aborts a running upgrade, as \"upgrade --abort\" does. After an upgrade, replaces every worker with one \
+from the previous release, which is kept until the next upgrade begins. The exit code is 0 only if every worker runs \
+that release and takes traffic.";
 
 /// That nobody needs to wait for a rollout.
 pub(super) const CONTINUES: &str = "the upgrade continues in the master: \"upgrade --follow\" waits for its end, \"status\" shows \
@@ -57,52 +57,52 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", group = "plan", requires = "canary", value_parser = parse_seconds_above_zero)]
     soak: Option<Duration>,
 
-    /// Begin once the upgrades that run and wait have ended, rather than be refused
+    /// If other upgrades run or wait, begin after them instead of being refused
     ///
-    /// At most 16 upgrades wait, first come, first served. A rollback, an abort and a stop of the master end the wait,
+    /// At most 16 upgrades wait, first come, first served. A rollback, an abort or a stop of the master cancels them,
     /// with exit code 1; an upgrade that fails does not.
     #[arg(long, group = "plan")]
     wait: bool,
 
-    /// Upgrade the workers even if the master cannot be replaced first
+    /// Upgrade the workers even if the master cannot be replaced
     ///
     /// An upgrade replaces the master first if the program on disk has changed. Without this option, the upgrade fails if
-    /// that program cannot take the master's place.
+    /// that program cannot take over.
     #[arg(long, group = "plan")]
     keep_master: bool,
 
-    /// Return when the last old worker has gone, however long that takes
+    /// Return when the last old worker has exited, however long that takes
     ///
-    /// Without this option, the answer waits for old workers a second at most.
+    /// Without this option, the answer waits for old workers at most a second.
     #[arg(long, group = "plan", conflicts_with = "no_wait")]
     drained: bool,
 
     /// Check the new release with this command, in place of the master's own (--check)
     ///
-    /// The master takes it from its owner and root alone: the command runs as the workers' user.
+    /// The master accepts it only from its own user and root: the command runs as the workers' user.
     #[arg(long, value_name = "CMDLINE", group = "plan", allow_hyphen_values = true)]
     check: Option<String>,
 
-    /// Do not check the new release, although the master would
+    /// Do not check the new release, even if the master has the option --check
     #[arg(long, group = "plan", conflicts_with = "check")]
     no_check: bool,
 
-    /// Check the canaries with this command during the soak, at once and then again and again
+    /// Check the canaries with this command during the soak, at once and then repeatedly
     ///
-    /// If it fails, the upgrade is rolled back. The master takes it from its owner and root alone.
+    /// If it fails, the upgrade is rolled back. The master accepts it only from its own user and root.
     #[arg(long, value_name = "CMDLINE", group = "plan", requires = "canary", allow_hyphen_values = true)]
     soak_check: Option<String>,
 
-    /// How long after one check of the canaries the next one begins [default: 10]
+    /// Time from the end of one check of the canaries to the start of the next [default: 10]
     #[arg(long, value_name = "SECONDS", group = "plan", requires = "soak_check", value_parser = parse_seconds_above_zero)]
     every: Option<Duration>,
 
-    /// How many checks of the canaries may fail before the upgrade does [default: 1]
+    /// Fail the upgrade after this many failed checks of the canaries [default: 1]
     #[arg(long, value_name = "COUNT", group = "plan", requires = "soak_check")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
     soak_failures: Option<u32>,
 
-    /// What the release is called in "history" [default: RELEASE of --env-file, or the directory's name]
+    /// Name of the release in "history" [default: RELEASE of --env-file, or the directory's name]
     #[arg(long, value_name = "TEXT", group = "plan", value_parser = parse_label)]
     label: Option<String>,
 
@@ -125,11 +125,11 @@ pub(super) struct Args {
 /// Whether to wait for the end.
 #[derive(Debug, clap::Args)]
 struct Leave {
-    /// Return as soon as the master has begun, or has put the upgrade in line
+    /// Return as soon as the upgrade has begun or is in the queue
     #[arg(long)]
     no_wait: bool,
 
-    /// Show no progress, only how it ended
+    /// Print no progress, only how it ended
     #[arg(long, conflicts_with = "no_wait")]
     quiet: bool,
 }

@@ -27,9 +27,9 @@ pub(super) use rows::{Row, memory, rows};
 use workers::{Rows, worker_table};
 
 pub(super) const DETAILS: &str = "\
-Shows the cause and age of a slot's last death, and when an empty slot is filled again. A narrow terminal does without \
-INDEX, CPU, RESTARTS, GEN, AGE and RSS before long causes are cut; a pipe gets all of it whole. The summary stands below a table \
-of more than a screen once more.";
+Shows the cause and age of a slot's last death, and when an empty slot is filled again. On a narrow terminal, INDEX, CPU, \
+RESTARTS, GEN, AGE and RSS are left out before long causes are cut; output to a pipe is complete. If the table fills the screen, \
+the summary is repeated below it.";
 
 /// What a narrow terminal does without, in this order, before the last column is cut; and so much of that stays, which is the
 /// time and the reason of most deaths.
@@ -41,12 +41,12 @@ const WATCH_SECONDS: &str = "2";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print nothing; exit with 0 if every slot has a worker up and the master is not stopping, else with 1 and the
-    /// reason on standard error. For probes
+    /// Print nothing; for probes: exit with 0 if every slot has a worker up and the master is not stopping, otherwise
+    /// with 1 and the reason on standard error
     #[arg(long)]
     ready: bool,
 
-    /// Show the summary alone: the master, its workers in numbers, the upgrade, and warnings
+    /// Show only the summary: the master, its workers in numbers, the upgrade, and warnings
     #[arg(long, conflicts_with = "ready")]
     brief: bool,
 
@@ -54,7 +54,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "STATE", value_enum, conflicts_with_all = ["ready", "brief"])]
     state: Option<Rows>,
 
-    /// Show it again and again until Ctrl-C: every 2 seconds, or as often as given
+    /// Repeat until Ctrl-C, every 2 seconds or as often as given
     #[arg(long, value_name = "SECONDS", conflicts_with = "ready", value_parser = parse_seconds_above_zero)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = WATCH_SECONDS)]
     watch: Option<Duration>,

@@ -12,9 +12,9 @@ use crate::text::age;
 /// Which rows to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Rows {
-    /// Workers that have not said yet that they take traffic
+    /// Workers that have not acked
     Starting,
-    /// Workers that take traffic
+    /// Workers that have acked
     Up,
     /// Workers that were asked to stop
     Draining,

@@ -39,15 +39,15 @@ const EVERY: Duration = Duration::from_secs(2);
 /// What `top --help` shows.
 #[derive(Debug, clap::Args)]
 struct Top {
-    /// Write a plain table each time, for pipes and files; with --json, a line of JSON
+    /// Write plain text each time, for pipes and files; with --json, a line of JSON
     #[arg(long)]
     batch: bool,
 
-    /// With --batch: end after this many tables
+    /// With --batch: exit after this many samples
     #[arg(long, value_name = "COUNT", requires = "batch", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// How often to look at the master [default: 2, or less often if that would take 2 % of a CPU]
+    /// How often to look at the master [default: 2, or longer if that would take more than 2 % of a CPU]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero)]
     interval: Option<Duration>,
 }
