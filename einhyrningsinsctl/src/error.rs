@@ -162,7 +162,7 @@ impl Error {
                          \"status\" shows its progress"
                     }
                     Program::Einhornsh => {
-                        "if the master lives, what has begun continues; \"state\" shows its progress"
+                        "if the master lives, what has begun continues; \"status\", or \"state\" in einhorn itself, shows its progress"
                     }
                 })
             }
@@ -237,8 +237,12 @@ fn unanswered_hint(program: Program, command: &str) -> Option<&'static str> {
              progress"
         }
         (Program::Ctl, false) => "the master may have done it anyway; see \"status\"",
-        (Program::Einhornsh, true) => "what has begun continues in the master; \"state\" shows its progress",
-        (Program::Einhornsh, false) => "the master may have done it anyway; see \"state\"",
+        (Program::Einhornsh, true) => {
+            "what has begun continues in the master; \"status\", or \"state\" in einhorn itself, shows its progress"
+        }
+        (Program::Einhornsh, false) => {
+            "the master may have done it anyway; see \"status\", or \"state\" in einhorn itself"
+        }
     })
 }
 

@@ -238,7 +238,8 @@ fn a_master_that_is_lost_is_exit_code_4_and_no_further_command_is_sent() {
         "begun\n",
         &format!(
             "einhornsh: the master at {path} closed the connection before it answered \"upgrade\"\n  \
-             hint: if the master lives, what has begun continues; \"state\" shows its progress\n"
+             hint: if the master lives, what has begun continues; \"status\", or \"state\" in einhorn itself, shows its \
+             progress\n"
         ),
     );
     // Nobody has connected again: this connection is the second.
@@ -300,7 +301,9 @@ fn the_prompt_reports_a_lost_master_and_connects_again() {
     terminal.await_text(PROMPT);
     terminal.type_keys("reload\r");
     terminal.await_text("closed the connection before it answered \"reload\"\r\n");
-    terminal.await_text("hint: the master may have done it anyway; see \"state\"\r\n");
+    terminal.await_text(
+        "hint: the master may have done it anyway; see \"status\", or \"state\" in einhorn itself\r\n",
+    );
     terminal.await_text(PROMPT);
     terminal.type_keys("inc\r");
     terminal.await_text("einhornsh: connected again to ");
