@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use einhorn_proto::{Argument, COMMANDS, CommandInfo, Place};
+use einhorn_proto::{Argument, COMMANDS, CommandInfo, PROTOCOL_VERSION, Place};
 use serde_json::Value;
 use tests::process::run;
 use tests::{Finished, Master, binaries};
@@ -18,6 +18,7 @@ tests::trials! {
     the_clients_page_has_the_options_of_its_help_with_their_values_and_defaults,
     the_clients_page_has_every_command_that_people_type_and_no_other,
     the_protocols_page_lists_the_table_of_commands_in_its_order_with_its_arguments,
+    the_protocols_page_tells_which_commands_each_version_has_added,
     every_field_of_a_status_is_in_the_protocols_page,
     every_metric_and_each_of_its_labels_is_in_the_pages,
     every_event_field_and_outcome_of_an_upgrade_and_its_rollback_is_in_the_protocols_page,
@@ -282,6 +283,23 @@ fn the_protocols_page_lists_the_table_of_commands_in_its_order_with_its_argument
             let since = format!("Since protocol version {}.", info.since);
             assert_eq!(text.contains(&&*since), info.since > 1, "{}: {since}", info.name);
         }
+    }
+}
+
+fn the_protocols_page_tells_which_commands_each_version_has_added() {
+    let page = read("man/einhorn-control.7");
+    let (_, versions) = page.split_once("\n.Sh VERSIONS\n").expect("a part on versions");
+    let (versions, _) = versions.split_once("\n.El\n").expect("a list of versions");
+    // What stands before the list is about the command `version`.
+    let items: Vec<_> = versions.split("\n.It ").skip(1).collect();
+    assert_eq!(items.len(), PROTOCOL_VERSION as usize);
+    for (item, version) in items.iter().zip(1..) {
+        let named = item.lines().filter_map(|line| line.strip_prefix(".Cm ")?.split_whitespace().next());
+        let named: BTreeSet<_> = named.collect();
+        let added = COMMANDS.iter().filter(|info| info.since == version && version > 1);
+        let added: BTreeSet<_> = added.map(|info| info.name).collect();
+        let missing: Vec<_> = added.difference(&named).collect();
+        assert!(missing.is_empty(), "version {version} lacks {missing:?}");
     }
 }
 
