@@ -26,8 +26,8 @@ fn of_the_native_command_line() {
     Run COUNT copies of a server on shared listening sockets, and replace them without dropping a
     connection
 
-    The master binds the sockets once and hands them to every worker, from descriptor 3 upward, in the
-    order of --bind, described by the variables of einhorn, systemd socket activation and
+    The master binds the sockets once and passes them to every worker, from descriptor 3 upward in the
+    order of --bind. Workers find them by the variables of einhorn, systemd socket activation or
     Server::Starter. See einhyrningsins(1), and einhorn-worker(7) for the worker's side.
 
     Usage: einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...
@@ -35,8 +35,9 @@ fn of_the_native_command_line() {
 
     Arguments:
       [PROGRAM [ARGS]]...
-              The program to run, and its arguments. With a slash it is a path, from the directory of
-              --chdir; else it is found in PATH. The first word that is not an option is the program
+              The program to run, and its arguments. The first word that is not an option is the
+              program. With a slash, it is a path, relative to the directory of --chdir; otherwise it is
+              looked up in PATH
 
     Sockets:
       -b, --bind <ADDR:PORT[,OPT...]>
@@ -89,68 +90,68 @@ fn of_the_native_command_line() {
               unicorn, uvicorn. --stop-signal is the same option [default: each worker's own convention]
 
           --capture-startup
-              Show the last words of a worker that fails
+              Show the last lines that a failed worker wrote
 
-              These are the last lines on its standard error, if it dies before its ack. Standard error
-              of each worker then goes through the master as long as it lives.
+              This is for a worker that dies before its ack, and shows its standard error. With this
+              option, the standard error of each worker goes through the master as long as the worker
+              lives.
 
       -t, --signal-timeout <SECONDS>
-              Kill a worker so long after its stop signal
+              Kill a worker this long after its stop signal
 
-              If it still runs then. [default: never]
+              Only a worker that still runs is killed. [default: never]
 
           --stop-group
               Send stop signals to the process group of a worker, not to the worker alone
 
-              For a worker that starts its server as another process, as "npm start" and a shell script
-              without exec do. What is left of the group when the worker has gone is killed after the
-              time of -t, and a stop waits for it. Processes in other groups or sessions are not
-              reached.
+              Use this if the worker starts the server as another process, like "npm start" or a shell
+              script without exec. Processes of the group that outlive the worker are killed after the
+              time of -t, and a stop waits for them. Processes in other groups or sessions get no
+              signal.
 
           --drain-warning <SECONDS>
-              Warn of old workers that still serve so long after their stop signal; 0 for never
+              Log a warning if old workers still serve this long after their stop signal; 0 for never
 
               [default: 30]
 
           --shrink-grace <SECONDS>
-              With reuseport in -b: how long a worker whose slot is taken away still serves connections
+              With reuseport in -b: how long a worker whose slot is removed still serves connections
               that are on their way to it, before it is asked to stop
 
               [default: 5]
 
           --max-unacked <N|auto[:MAX]>
-              Unacked workers at a time, except at the first start and in fleets
+              How many workers may be unacked at a time, except at the first start and in fleets
 
               "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into
-              memory; "auto:MAX": the same, at most MAX. [default: auto; in einhorn's place the number
-              of available CPUs]
+              memory; "auto:MAX": the same, but at most MAX. [default: auto]
 
           --max-upgrade-additional <N>
-              Workers above COUNT that may live during an upgrade, draining ones counted [default: no
-              limit]
+              How many workers above COUNT may live during an upgrade, including draining ones [default:
+              no limit]
 
       -k, --kill-children-on-exit
               Send the workers the graceful signal when the master dies, for whatever reason
 
           --chdir <DIR>
-              Directory to run in, resolved anew at each upgrade [default: the current one, by its name
+              Directory to run in, resolved again at each upgrade [default: the current one, by its name
               in PWD]
 
           --env-file <FILE>
               File of variables for the workers, as lines NAME=value, which override inherited ones.
-              Read anew at each upgrade; a relative path counts from the directory of --chdir
+              Read again at each upgrade; a relative path is relative to the directory of --chdir
 
           --max-age <SECONDS[:JITTER]>
-              Replace a worker that has been up for SECONDS, plus its own share of JITTER; one worker at
+              Replace a worker that has been up for SECONDS, plus a random part of JITTER; one worker at
               a time, after its successor has acked [default: never]
 
           --max-rss <SIZE>
-              Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a
-              number of bytes, or one with K, M, G or T behind it, for powers of 1024 [default: never]
+              Replace a worker that uses more than SIZE of memory (RSS), in bytes, or with K, M, G or T
+              for powers of 1024 [default: never]
 
           --ping-timeout <SECONDS>
-              Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not
-              again for SECONDS [default: never]
+              Replace, then kill, a worker that has pinged (worker:ping or WATCHDOG=1) and then been
+              silent for SECONDS [default: never]
 
           --drop-env-var <VAR>
               Inherited variable to hide from the workers, repeatable
@@ -167,10 +168,10 @@ fn of_the_native_command_line() {
               Command that checks a new release, on a trial worker of its own, before an upgrade
               replaces the first worker
 
-              The trial worker gets private twins of the sockets, and the command their addresses in
-              EINHORN_CHECK_ADDR_0 and up. Unless it exits with status 0, the upgrade fails and no
-              worker was touched. CMDLINE is split into words as a shell does, and runs without a shell,
-              as the workers' user.
+              The trial worker gets private copies of the sockets, and the command gets their addresses
+              in EINHORN_CHECK_ADDR_0, EINHORN_CHECK_ADDR_1 and so on. If the command does not exit with
+              status 0, the upgrade fails and touches no worker. CMDLINE is split into words as a shell
+              does, and runs without a shell, as the workers' user.
 
           --check-timeout <SECONDS>
               How long the check of a release may take before it counts as failed
@@ -178,9 +179,9 @@ fn of_the_native_command_line() {
               [default: 30]
 
           --check-first
-              Check the release of the first start, too
+              Also check the release of the first start
 
-              Connections wait meanwhile. If the check fails, the master exits with 1.
+              Connections wait until then. If the check fails, the master exits with 1.
 
     Worker processes:
           --user <USER[:GROUP]>
@@ -194,12 +195,12 @@ fn of_the_native_command_line() {
               File mode creation mask of the workers, in octal [default: the master's]
 
           --rlimit <NAME=SOFT[:HARD]>
-              Resource limit of the workers, repeatable: a name of setrlimit(2) without RLIMIT_, such as
-              nofile, and numbers or "infinity". SOFT alone sets both
+              Resource limit of the workers, repeatable: NAME is that of setrlimit(2) without RLIMIT_,
+              such as nofile; limits are numbers or "infinity". SOFT alone sets both
 
           --oom-score-adj <N>
-              Preference for killing the workers when memory runs out, from -1000 to 1000 [default: the
-              master's]
+              How readily the kernel kills the workers when memory runs out, from -1000 to 1000
+              [default: the master's]
 
           --cpu-affinity <SETS|auto>
               CPUs of the workers by slot: sets such as 0,1,2-3 or 0+4,1+5, the first for slot 0 and so
@@ -217,7 +218,7 @@ fn of_the_native_command_line() {
               Control socket [default: the value of EINHYRNINGSINS_SOCKET, or /tmp/einhorn.sock]
 
           --control-mode <MODE>
-              Mode of the control socket, in octal, such as 660; others than owner and group get nothing
+              Mode of the control socket, in octal, such as 660; only owner and group may have access
               [default: 600]
 
           --control-group <GROUP>
@@ -225,12 +226,12 @@ fn of_the_native_command_line() {
               master's]
 
           --observe-group <GROUP>
-              Group, by name or number, whose members may connect to the control socket and ask
-              questions only; not with --control-mode
+              Group, by name or number, whose members may ask questions on the control socket, and
+              nothing else; not with --control-mode
 
           --notify-mode <MODE>
-              Mode of the notify socket, in octal, such as 666 for workers that change their user by
-              themselves [default: 600, or 666 where master and workers are root and there is no --user]
+              Mode of the notify socket, in octal, such as 666 for workers that change their user
+              themselves [default: 600, or 666 if master and workers are root and there is no --user]
 
       -e, --pidfile <FILE>
               File to write the master's pid to
@@ -239,14 +240,15 @@ fn of_the_native_command_line() {
               File to lock as long as the master lives
 
           --keep-fd <FD>
-              Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others
-              that are passed and not used are closed
+              Inherited descriptor to keep open, such as that of a lock; repeatable. The master closes
+              other inherited descriptors that it does not use
 
           --pass-fd <FD>
-              Descriptor to hold and to give to the workers too, at the same number; repeatable
+              Inherited descriptor to keep open and to pass to the workers, with the same number;
+              repeatable
 
       -g, --command-socket-as-fd
-              Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
+              Give each worker a connection to the control socket; its descriptor is in EINHORN_SOCK_FD
 
           --reexec-as <CMDLINE>
               Command to run in the master's place when it replaces itself, split into words as a shell
@@ -262,10 +264,10 @@ fn of_the_native_command_line() {
               Log more; repeatable
 
       -q, --quiet...
-              Log less: warnings and errors; twice: errors
+              Log less: warnings and errors; twice: only errors
 
           --log-format <FORMAT>
-              Form of the log on standard error
+              Format of the log on standard error
 
               Possible values:
               - text: A line for people
@@ -277,26 +279,26 @@ fn of_the_native_command_line() {
               File for the log, instead of standard error; "einhyrningsinsctl reopen" opens it again
 
           --syslog
-              Send warnings and errors to syslog too
+              Send warnings and errors to syslog as well
 
           --log-workers <WHERE>
               Where workers write: "inherit", to the master's standard output and error, or
               "journal[=NAME]", to journald
 
-              There, each line has the name of its worker's slot, such as web/3, and the process that
-              wrote it. NAME is that of -c or of the program unless given. Without journald, a worker
-              writes as with "inherit", and the log has a warning. [default: inherit]
+              In the journal, each line has the name of its worker's slot, such as web/3, and the
+              process that wrote it. NAME is by default that of -c or of the program. Without journald,
+              workers write as with "inherit", and the log has a warning. [default: inherit]
 
           --history <FILE>
-              File that "einhyrningsinsctl history" is kept in over a stop of the master
+              File that keeps the history of "einhyrningsinsctl history" when the master stops
 
           --on-event <CMDLINE>
-              Command that hears of the main events: all workers are up, an upgrade is done or has
-              failed, a worker has died, a slot was given up
+              Command to run when all workers are up, an upgrade is done or has failed, a worker has
+              died, or a slot was given up
 
               It runs for one event at a time, as the master's user. EINHORN_EVENT has the name of the
-              event, standard input the event as a line of JSON. CMDLINE is split into words as a shell
-              does, and runs without a shell.
+              event, and standard input has the event as a line of JSON. CMDLINE is split into words as
+              a shell does, and runs without a shell.
 
     Others:
       -h, --help
@@ -306,19 +308,20 @@ fn of_the_native_command_line() {
               Print the version
 
           --options-file <FILE>
-              File of options, one a line as on the command line, read at the start and at each upgrade
+              File of options, one per line as on the command line, read at the start and at each
+              upgrade
 
-              Lines that have changed take effect with the upgrade that reads them, or are named as to
-              take effect at the next start. An option on the command line hides that of the file. The
-              file must belong to root or the master's user, and nobody else may write to it.
+              Changed lines take effect with the upgrade that reads them; options that need a restart
+              are named. An option on the command line overrides the file. The file must belong to root
+              or the master's user, and nobody else may be able to write to it.
 
           --dry-run
-              Find what would be wrong at a start, and spawn nothing
+              Check whether a start would work, and spawn nothing
 
-              Exit code 0, or the error that a start would end with. Addresses and files of a master
-              that runs at the same control socket count as free. TCP addresses are bound and never
-              listened on; of UDP and reuseport ones, the host and the options are checked, and not
-              whether the port is free.
+              Exits with 0, or with the error of a start. Addresses and files of a running master with
+              the same control socket count as free. TCP addresses are bound, but nothing listens on
+              them. For UDP and reuseport, only the host and the options are checked, not whether the
+              port is free.
 
           --color <WHEN>
               When to use colours: in help, in errors, and in the log on a terminal
@@ -326,7 +329,7 @@ fn of_the_native_command_line() {
               [default: auto]
               [possible values: auto, always, never]
 
-    A time is seconds, or has units: 500ms, 1m30s, 1h, 2d.
+    Times are in seconds, or have units: 500ms, 1m30s, 1h, 2d.
     Signals: INT, USR2, TERM stop gracefully; QUIT exits at once; HUP upgrades; TTIN adds a worker, TTOU
     removes one; USR1 goes to every worker.
     Exit codes: 0 done, 1 failed, 2 bad usage.
@@ -356,8 +359,8 @@ fn of_the_native_command_line_in_short() {
 
     Workers:
       -n, --number <COUNT|auto>       Number of workers [default: 1]
-          --capture-startup           Show the last words of a worker that fails
-      -t, --signal-timeout <SECONDS>  Kill a worker so long after its stop signal
+          --capture-startup           Show the last lines that a failed worker wrote
+      -t, --signal-timeout <SECONDS>  Kill a worker this long after its stop signal
       -m, --manual                    Consider a worker up only when it acks
 
     Control:
@@ -368,7 +371,7 @@ fn of_the_native_command_line_in_short() {
     Others:
       -h, --help     Print help (-h: the usual options, --help: all)
       -V, --version  Print the version
-          --dry-run  Find what would be wrong at a start, and spawn nothing
+          --dry-run  Check whether a start would work, and spawn nothing
     ");
 }
 
@@ -394,12 +397,10 @@ fn of_einhorns_command_line() {
 
     Sockets:
       -b, --bind <HOST:PORT[,FLAG...]>
-              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT, udp:ADDRESS,
-              unix:PATH, unix:@NAME, seqpacket:PATH, or passed to the master: fd:N, systemd,
-              systemd:NAME; then options, separated by commas: n (O_NONBLOCK), r (SO_REUSEADDR, which is
-              always set), name=NAME, backlog=N, nodelay, defer, fastopen[=N], freebind, mark=N,
-              device=NAME, reuseport (a socket for each slot), rcvbuf=BYTES, sndbuf=BYTES, keepalive,
-              mode=MODE, user=USER, group=GROUP
+              Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags,
+              separated by commas, in any case: n or o_nonblock, r or so_reuseaddr (always set),
+              name=NAME; unknown ones are ignored. The other addresses and options of einhyrningsins(1)
+              work too
 
       -4, --ipv4-only
               Listen on IPv4 addresses only
@@ -415,8 +416,6 @@ fn of_einhorns_command_line() {
     Workers:
       -n, --number <N>
               Number of workers
-
-              With "auto", one for each CPU that the affinity mask and the cgroup allow.
 
               [default: 1]
 
@@ -445,72 +444,70 @@ fn of_einhorns_command_line() {
               [default: USR2]
 
           --capture-startup
-              Show the last words of a worker that fails
+              Show the last lines that a failed worker wrote
 
-              These are the last lines on its standard error, if it dies before its ack. Standard error
-              of each worker then goes through the master as long as it lives.
+              This is for a worker that dies before its ack, and shows its standard error. With this
+              option, the standard error of each worker goes through the master as long as the worker
+              lives.
 
       -t, --signal-timeout <SECONDS>
-              Kill a worker so long after its stop signal
+              Kill a worker this long after its stop signal
 
-              If it still runs then. [default: never]
+              Only a worker that still runs is killed. [default: never]
 
           --stop-group
               Send stop signals to the process group of a worker, not to the worker alone
 
-              For a worker that starts its server as another process, as "npm start" and a shell script
-              without exec do. What is left of the group when the worker has gone is killed after the
-              time of -t, and a stop waits for it. Processes in other groups or sessions are not
-              reached.
+              Use this if the worker starts the server as another process, like "npm start" or a shell
+              script without exec. Processes of the group that outlive the worker are killed after the
+              time of -t, and a stop waits for them. Processes in other groups or sessions get no
+              signal.
 
           --drain-warning <SECONDS>
-              Warn of old workers that still serve so long after their stop signal; 0 for never
+              Log a warning if old workers still serve this long after their stop signal; 0 for never
 
               [default: 30]
 
           --shrink-grace <SECONDS>
-              With reuseport in -b: how long a worker whose slot is taken away still serves connections
+              With reuseport in -b: how long a worker whose slot is removed still serves connections
               that are on their way to it, before it is asked to stop
 
               [default: 5]
 
           --max-unacked <N|auto[:MAX]>
-              Unacked workers at a time, except at the first start and in fleets
-
-              "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into
-              memory; "auto:MAX": the same, at most MAX. [default: auto; in einhorn's place the number
-              of available CPUs]
+              How many workers may be unacked at a time, except at the first start and in fleets;
+              einhyrningsins(1) describes "auto" [default: the number of available CPUs]
 
           --max-upgrade-additional <N>
-              Workers above COUNT that may live during an upgrade, draining ones counted [default: no
-              limit]
+              How many workers above COUNT may live during an upgrade, including draining ones [default:
+              no limit]
 
       -k, --kill-children-on-exit
               Send the workers the graceful signal when the master dies, for whatever reason
 
           --chdir <DIR>
-              Directory to run in, resolved anew at each upgrade [default: the current one, by its name
+              Directory to run in, resolved again at each upgrade [default: the current one, by its name
               in PWD]
 
           --env-file <FILE>
               File of variables for the workers, as lines NAME=value, which override inherited ones.
-              Read anew at each upgrade; a relative path counts from the directory of --chdir
+              Read again at each upgrade; a relative path is relative to the directory of --chdir
 
           --max-age <SECONDS[:JITTER]>
-              Replace a worker that has been up for SECONDS, plus its own share of JITTER; one worker at
+              Replace a worker that has been up for SECONDS, plus a random part of JITTER; one worker at
               a time, after its successor has acked [default: never]
 
           --max-rss <SIZE>
-              Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a
-              number of bytes, or one with K, M, G or T behind it, for powers of 1024 [default: never]
+              Replace a worker that uses more than SIZE of memory (RSS), in bytes, or with K, M, G or T
+              for powers of 1024 [default: never]
 
           --ping-timeout <SECONDS>
-              Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not
-              again for SECONDS [default: never]
+              Replace, then kill, a worker that has pinged (worker:ping or WATCHDOG=1) and then been
+              silent for SECONDS [default: never]
 
           --drop-env-var <VAR>
-              Variable to remove from the environment at the next upgrade, repeatable; the first start
-              keeps it
+              Variable to remove from the environment at the next upgrade; the first start keeps it;
+              repeatable
 
           --nice <MASTER[:WORKER[:RENICE_CMD]]>
               Nice values of the master and of the workers; RENICE_CMD is not needed, and ignored
@@ -533,12 +530,12 @@ fn of_einhorns_command_line() {
               File mode creation mask of the workers, in octal [default: the master's]
 
           --rlimit <NAME=SOFT[:HARD]>
-              Resource limit of the workers, repeatable: a name of setrlimit(2) without RLIMIT_, such as
-              nofile, and numbers or "infinity". SOFT alone sets both
+              Resource limit of the workers, repeatable: NAME is that of setrlimit(2) without RLIMIT_,
+              such as nofile; limits are numbers or "infinity". SOFT alone sets both
 
           --oom-score-adj <N>
-              Preference for killing the workers when memory runs out, from -1000 to 1000 [default: the
-              master's]
+              How readily the kernel kills the workers when memory runs out, from -1000 to 1000
+              [default: the master's]
 
           --cpu-affinity <SETS|auto>
               CPUs of the workers by slot: sets such as 0,1,2-3 or 0+4,1+5, the first for slot 0 and so
@@ -557,7 +554,7 @@ fn of_einhorns_command_line() {
               einhorn-NAME.sock in TMPDIR or /tmp]
 
           --control-mode <MODE>
-              Mode of the control socket, in octal, such as 660; others than owner and group get nothing
+              Mode of the control socket, in octal, such as 660; only owner and group may have access
               [default: 600]
 
           --control-group <GROUP>
@@ -565,12 +562,12 @@ fn of_einhorns_command_line() {
               master's]
 
           --observe-group <GROUP>
-              Group, by name or number, whose members may connect to the control socket and ask
-              questions only; not with --control-mode
+              Group, by name or number, whose members may ask questions on the control socket, and
+              nothing else; not with --control-mode
 
           --notify-mode <MODE>
-              Mode of the notify socket, in octal, such as 666 for workers that change their user by
-              themselves [default: 600, or 666 where master and workers are root and there is no --user]
+              Mode of the notify socket, in octal, such as 666 for workers that change their user
+              themselves [default: 600, or 666 if master and workers are root and there is no --user]
 
       -e, --pidfile <FILE>
               File to write the master's pid to [default: einhorn.pid or einhorn-NAME.pid, in TMPDIR or
@@ -581,14 +578,15 @@ fn of_einhorns_command_line() {
               in TMPDIR or /tmp]
 
           --keep-fd <FD>
-              Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others
-              that are passed and not used are closed
+              Inherited descriptor to keep open, such as that of a lock; repeatable. The master closes
+              other inherited descriptors that it does not use
 
           --pass-fd <FD>
-              Descriptor to hold and to give to the workers too, at the same number; repeatable
+              Inherited descriptor to keep open and to pass to the workers, with the same number;
+              repeatable
 
       -g, --command-socket-as-fd
-              Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
+              Give each worker a connection to the control socket; its descriptor is in EINHORN_SOCK_FD
 
           --reexec-as <CMDLINE>
               Command to run in the master's place when it replaces itself, split into words as a shell
@@ -607,7 +605,7 @@ fn of_einhorns_command_line() {
               Log less
 
           --log-format <FORMAT>
-              Form of the log on standard error [default: einhorn's]
+              Format of the log on standard error [default: einhorn's]
 
               Possible values:
               - text: A line for people
@@ -617,7 +615,7 @@ fn of_einhorns_command_line() {
               File for the log, instead of standard error; "einhyrningsinsctl reopen" opens it again
 
           --syslog
-              Send warnings and errors to syslog too
+              Send warnings and errors to syslog as well
 
     Others:
       -h, --help

@@ -12,9 +12,9 @@ use super::CommandWords;
 pub struct CheckArgs {
     /// Command that checks a new release, on a trial worker of its own, before an upgrade replaces the first worker
     ///
-    /// The trial worker gets private twins of the sockets, and the command their addresses in EINHORN_CHECK_ADDR_0 and up.
-    /// Unless it exits with status 0, the upgrade fails and no worker was touched. CMDLINE is split into words as a shell
-    /// does, and runs without a shell, as the workers' user.
+    /// The trial worker gets private copies of the sockets, and the command gets their addresses in EINHORN_CHECK_ADDR_0,
+    /// EINHORN_CHECK_ADDR_1 and so on. If the command does not exit with status 0, the upgrade fails and touches no worker.
+    /// CMDLINE is split into words as a shell does, and runs without a shell, as the workers' user.
     #[arg(long, value_name = "CMDLINE", value_parser = command_line, allow_hyphen_values = true, help_heading = "Workers")]
     pub check: Option<String>,
 
@@ -23,9 +23,9 @@ pub struct CheckArgs {
           help_heading = "Workers")]
     pub check_timeout: Duration,
 
-    /// Check the release of the first start, too
+    /// Also check the release of the first start
     ///
-    /// Connections wait meanwhile. If the check fails, the master exits with 1.
+    /// Connections wait until then. If the check fails, the master exits with 1.
     #[arg(long, requires = "check", help_heading = "Workers")]
     pub check_first: bool,
 }

@@ -11,9 +11,9 @@ use super::{Answer, CheckArgs, ReportArgs, SharedArgs, stop_signal};
 
 /// Run COUNT copies of a server on shared listening sockets, and replace them without dropping a connection
 ///
-/// The master binds the sockets once and hands them to every worker, from descriptor 3 upward, in the order of --bind,
-/// described by the variables of einhorn, systemd socket activation and Server::Starter. See einhyrningsins(1), and
-/// einhorn-worker(7) for the worker's side.
+/// The master binds the sockets once and passes them to every worker, from descriptor 3 upward in the order of --bind.
+/// Workers find them by the variables of einhorn, systemd socket activation or Server::Starter. See einhyrningsins(1),
+/// and einhorn-worker(7) for the worker's side.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "einhyrningsins",
@@ -25,7 +25,7 @@ use super::{Answer, CheckArgs, ReportArgs, SharedArgs, stop_signal};
     mut_arg("command", |command| command.required_unless_present_any(["with_state_fd", "upgrade_check"])),
     override_usage = "einhyrningsins [OPTIONS] [--] PROGRAM [ARGS]...\n       \
                       einhyrningsins -b :8080 -n 4 ./server --options-of-its-own",
-    after_long_help = "A time is seconds, or has units: 500ms, 1m30s, 1h, 2d.\n\
+    after_long_help = "Times are in seconds, or have units: 500ms, 1m30s, 1h, 2d.\n\
                        Signals: INT, USR2, TERM stop gracefully; QUIT exits at once; HUP upgrades; TTIN adds a \
                        worker, TTOU removes one; USR1 goes to every worker.\n\
                        Exit codes: 0 done, 1 failed, 2 bad usage."
@@ -47,19 +47,19 @@ pub struct Args {
     #[command(flatten)]
     pub reports: ReportArgs,
 
-    /// File of options, one a line as on the command line, read at the start and at each upgrade
+    /// File of options, one per line as on the command line, read at the start and at each upgrade
     ///
-    /// Lines that have changed take effect with the upgrade that reads them, or are named as to take effect at the next
-    /// start. An option on the command line hides that of the file. The file must belong to root or the master's user, and
-    /// nobody else may write to it.
+    /// Changed lines take effect with the upgrade that reads them; options that need a restart are named. An option on
+    /// the command line overrides the file. The file must belong to root or the master's user, and nobody else may be
+    /// able to write to it.
     #[arg(long, value_name = "FILE", help_heading = "Others")]
     pub options_file: Option<PathBuf>,
 
-    /// Find what would be wrong at a start, and spawn nothing
+    /// Check whether a start would work, and spawn nothing
     ///
-    /// Exit code 0, or the error that a start would end with. Addresses and files of a master that runs at the same
-    /// control socket count as free. TCP addresses are bound and never listened on; of UDP and reuseport ones, the host
-    /// and the options are checked, and not whether the port is free.
+    /// Exits with 0, or with the error of a start. Addresses and files of a running master with the same control socket
+    /// count as free. TCP addresses are bound, but nothing listens on them. For UDP and reuseport, only the host and the
+    /// options are checked, not whether the port is free.
     #[arg(long, help_heading = "Others")]
     pub dry_run: bool,
 

@@ -19,12 +19,12 @@ pub struct ProcessArgs {
     #[arg(long, value_name = "MASK", value_parser = parse_umask, help_heading = "Worker processes")]
     pub umask: Option<u32>,
 
-    /// Resource limit of the workers, repeatable: a name of setrlimit(2) without RLIMIT_, such as nofile, and
-    /// numbers or "infinity". SOFT alone sets both
+    /// Resource limit of the workers, repeatable: NAME is that of setrlimit(2) without RLIMIT_, such as nofile; limits
+    /// are numbers or "infinity". SOFT alone sets both
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Worker processes")]
     pub rlimit: Vec<ResourceLimit>,
 
-    /// Preference for killing the workers when memory runs out, from -1000 to 1000 [default: the master's]
+    /// How readily the kernel kills the workers when memory runs out, from -1000 to 1000 [default: the master's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(-1000..=1000),
           allow_hyphen_values = true, help_heading = "Worker processes")]
     pub oom_score_adj: Option<i16>,

@@ -9,17 +9,17 @@ use super::values::parse_size_above_zero;
 /// When a serving worker is replaced.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RecyclingArgs {
-    /// Replace a worker that has been up for SECONDS, plus its own share of JITTER; one worker at a time, after its
+    /// Replace a worker that has been up for SECONDS, plus a random part of JITTER; one worker at a time, after its
     /// successor has acked [default: never]
     #[arg(long, value_name = "SECONDS[:JITTER]", value_parser = parse_max_age, help_heading = "Workers")]
     pub max_age: Option<MaxAgeArg>,
 
-    /// Replace a worker that uses more than SIZE of memory, as the kernel counts it (RSS): a number of bytes, or one
-    /// with K, M, G or T behind it, for powers of 1024 [default: never]
+    /// Replace a worker that uses more than SIZE of memory (RSS), in bytes, or with K, M, G or T for powers of 1024
+    /// [default: never]
     #[arg(long, value_name = "SIZE", value_parser = parse_size_above_zero, help_heading = "Workers")]
     pub max_rss: Option<u64>,
 
-    /// Replace, then kill, a worker that has pinged, by worker:ping or WATCHDOG=1, and then not again for SECONDS
+    /// Replace, then kill, a worker that has pinged (worker:ping or WATCHDOG=1) and then been silent for SECONDS
     /// [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds_above_zero, help_heading = "Workers")]
     pub ping_timeout: Option<Duration>,

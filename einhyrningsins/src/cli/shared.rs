@@ -84,44 +84,44 @@ pub struct SharedArgs {
           value_parser = parse_stop_signal, help = stop_signal::help(), help_heading = "Workers")]
     pub graceful_signal: Option<nix::sys::signal::Signal>,
 
-    /// Show the last words of a worker that fails
+    /// Show the last lines that a failed worker wrote
     ///
-    /// These are the last lines on its standard error, if it dies before its ack. Standard error of each worker then
-    /// goes through the master as long as it lives.
+    /// This is for a worker that dies before its ack, and shows its standard error. With this option, the standard error
+    /// of each worker goes through the master as long as the worker lives.
     #[arg(long, help_heading = "Workers")]
     pub capture_startup: bool,
 
-    /// Kill a worker so long after its stop signal
+    /// Kill a worker this long after its stop signal
     ///
-    /// If it still runs then. [default: never]
+    /// Only a worker that still runs is killed. [default: never]
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Workers")]
     pub signal_timeout: Option<Duration>,
 
     /// Send stop signals to the process group of a worker, not to the worker alone
     ///
-    /// For a worker that starts its server as another process, as "npm start" and a shell script without exec do. What is
-    /// left of the group when the worker has gone is killed after the time of -t, and a stop waits for it. Processes in
-    /// other groups or sessions are not reached.
+    /// Use this if the worker starts the server as another process, like "npm start" or a shell script without exec.
+    /// Processes of the group that outlive the worker are killed after the time of -t, and a stop waits for them.
+    /// Processes in other groups or sessions get no signal.
     #[arg(long, help_heading = "Workers")]
     pub stop_group: bool,
 
-    /// Warn of old workers that still serve so long after their stop signal; 0 for never
+    /// Log a warning if old workers still serve this long after their stop signal; 0 for never
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds, help_heading = "Workers")]
     pub drain_warning: Duration,
 
-    /// With reuseport in -b: how long a worker whose slot is taken away still serves connections that are on their way
-    /// to it, before it is asked to stop
+    /// With reuseport in -b: how long a worker whose slot is removed still serves connections that are on their way to it,
+    /// before it is asked to stop
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, help_heading = "Workers")]
     pub shrink_grace: Duration,
 
-    /// Unacked workers at a time, except at the first start and in fleets
+    /// How many workers may be unacked at a time, except at the first start and in fleets
     ///
-    /// "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into memory; "auto:MAX": the same, at
-    /// most MAX. [default: auto; in einhorn's place the number of available CPUs]
+    /// "auto": enough to keep the CPUs busy, as measured at earlier boots, if they fit into memory; "auto:MAX": the same,
+    /// but at most MAX. [default: auto]
     #[arg(long, value_name = "N|auto[:MAX]", help_heading = "Workers")]
     pub max_unacked: Option<MaxUnacked>,
 
-    /// Workers above COUNT that may live during an upgrade, draining ones counted [default: no limit]
+    /// How many workers above COUNT may live during an upgrade, including draining ones [default: no limit]
     #[arg(long, value_name = "N", help_heading = "Workers",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
     pub max_upgrade_additional: Option<u32>,
@@ -130,12 +130,12 @@ pub struct SharedArgs {
     #[arg(short = 'k', long, help_heading = "Workers")]
     pub kill_children_on_exit: bool,
 
-    /// Directory to run in, resolved anew at each upgrade [default: the current one, by its name in PWD]
+    /// Directory to run in, resolved again at each upgrade [default: the current one, by its name in PWD]
     #[arg(long, value_name = "DIR", help_heading = "Workers")]
     pub chdir: Option<PathBuf>,
 
-    /// File of variables for the workers, as lines NAME=value, which override inherited ones. Read anew at each upgrade;
-    /// a relative path counts from the directory of --chdir
+    /// File of variables for the workers, as lines NAME=value, which override inherited ones. Read again at each upgrade;
+    /// a relative path is relative to the directory of --chdir
     #[arg(long, value_name = "FILE", help_heading = "Workers")]
     pub env_file: Option<PathBuf>,
 
@@ -166,7 +166,7 @@ pub struct SharedArgs {
           value_parser = PathBufValueParser::new().try_map(parse_socket_path))]
     pub socket_path: Option<PathBuf>,
 
-    /// Mode of the control socket, in octal, such as 660; others than owner and group get nothing [default: 600]
+    /// Mode of the control socket, in octal, such as 660; only owner and group may have access [default: 600]
     #[arg(long, value_name = "MODE", value_parser = parse_control_mode, help_heading = "Control")]
     pub control_mode: Option<u32>,
 
@@ -174,13 +174,13 @@ pub struct SharedArgs {
     #[arg(long, value_name = "GROUP", requires = "control_mode", help_heading = "Control")]
     pub control_group: Option<String>,
 
-    /// Group, by name or number, whose members may connect to the control socket and ask questions only; not with
+    /// Group, by name or number, whose members may ask questions on the control socket, and nothing else; not with
     /// --control-mode
     #[arg(long, value_name = "GROUP", conflicts_with = "control_mode", help_heading = "Control")]
     pub observe_group: Option<String>,
 
-    /// Mode of the notify socket, in octal, such as 666 for workers that change their user by themselves [default: 600, or
-    /// 666 where master and workers are root and there is no --user]
+    /// Mode of the notify socket, in octal, such as 666 for workers that change their user themselves [default: 600, or
+    /// 666 if master and workers are root and there is no --user]
     #[arg(long, value_name = "MODE", value_parser = parse_notify_mode, help_heading = "Control")]
     pub notify_mode: Option<u32>,
 
@@ -192,16 +192,16 @@ pub struct SharedArgs {
     #[arg(short = 'f', long, value_name = "FILE", help_heading = "Control")]
     pub lockfile: Option<PathBuf>,
 
-    /// Descriptor to hold as long as the master lives, such as that of a lock, repeatable; others that are passed and
-    /// not used are closed
+    /// Inherited descriptor to keep open, such as that of a lock; repeatable. The master closes other inherited descriptors
+    /// that it does not use
     #[arg(long, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = "Control")]
     pub keep_fd: Vec<RawFd>,
 
-    /// Descriptor to hold and to give to the workers too, at the same number; repeatable
+    /// Inherited descriptor to keep open and to pass to the workers, with the same number; repeatable
     #[arg(long, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = "Control")]
     pub pass_fd: Vec<RawFd>,
 
-    /// Give each worker a connection to the control socket, at the descriptor in EINHORN_SOCK_FD
+    /// Give each worker a connection to the control socket; its descriptor is in EINHORN_SOCK_FD
     #[arg(short = 'g', long, help_heading = "Control")]
     pub command_socket_as_fd: bool,
 
@@ -213,11 +213,11 @@ pub struct SharedArgs {
     #[arg(short = 'v', long, action = ArgAction::Count, help_heading = "Log")]
     pub verbose: u8,
 
-    /// Log less: warnings and errors; twice: errors
+    /// Log less: warnings and errors; twice: only errors
     #[arg(short = 'q', long, action = ArgAction::Count, help_heading = "Log")]
     pub quiet: u8,
 
-    /// Form of the log on standard error
+    /// Format of the log on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", help_heading = "Log")]
     pub log_format: Option<LogFormat>,
 
@@ -225,7 +225,7 @@ pub struct SharedArgs {
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub log_file: Option<PathBuf>,
 
-    /// Send warnings and errors to syslog too
+    /// Send warnings and errors to syslog as well
     #[arg(long, help_heading = "Log")]
     pub syslog: bool,
 
@@ -237,8 +237,8 @@ pub struct SharedArgs {
     #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Others")]
     pub version: Option<bool>,
 
-    /// The program to run, and its arguments. With a slash it is a path, from the directory of --chdir; else it
-    /// is found in PATH. The first word that is not an option is the program.
+    /// The program to run, and its arguments. The first word that is not an option is the program. With a slash, it is a
+    /// path, relative to the directory of --chdir; otherwise it is looked up in PATH.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     pub command: Vec<OsString>,
 }

@@ -158,7 +158,7 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
     let with_help = [
         (
             "drop_env_var",
-            "Variable to remove from the environment at the next upgrade, repeatable; the first start keeps it",
+            "Variable to remove from the environment at the next upgrade; the first start keeps it; repeatable",
         ),
         ("command_name", "Name of this master, for ps and for its files"),
         (
@@ -183,18 +183,25 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
         .fold(parser, |parser, (name, help)| parser.mut_arg(name, |arg| arg.help(help).long_help(help)))
         .mut_arg("number", |arg| {
             let count = clap::value_parser!(u32).range(0..=i64::from(WORKERS_MAX)).map(NumberArg::Count);
-            arg.value_name("N").value_parser(count).help("Number of workers")
+            arg.value_name("N").value_parser(count).help("Number of workers").long_help(None)
         })
         .mut_arg("bind", |arg| {
-            arg.value_name("HOST:PORT[,FLAG...]").value_parser(BindSpec::parse_ignoring_unknown_options).help(
-                "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags, separated by \
-                 commas, in any case: n or o_nonblock, r or so_reuseaddr (always set), name=NAME; others are ignored",
-            )
+            let help = "Address to listen on, repeatable: IP:PORT, [V6]:PORT, NAME:PORT, :PORT; then flags, separated by \
+                        commas, in any case: n or o_nonblock, r or so_reuseaddr (always set), name=NAME; unknown ones are \
+                        ignored. The other addresses and options of einhyrningsins(1) work too";
+            let parser = BindSpec::parse_ignoring_unknown_options;
+            arg.value_name("HOST:PORT[,FLAG...]").value_parser(parser).help(help).long_help(help)
         })
         .mut_arg("backlog", |arg| {
             arg.default_value("100")
                 .value_parser(clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))
                 .help("Length of the queue of connections that wait for a worker")
+        })
+        .mut_arg("max_unacked", |arg| {
+            arg.long_help(
+                "How many workers may be unacked at a time, except at the first start and in fleets; einhyrningsins(1) \
+                 describes \"auto\" [default: the number of available CPUs]",
+            )
         })
         .mut_arg("graceful_signal", |arg| arg.default_value("USR2"))
         .mut_arg("ack_mode", |arg| arg.short('m'))
@@ -213,7 +220,7 @@ fn in_einhorns_manner(parser: clap::Command) -> clap::Command {
                 .help("Nice values of the master and of the workers; RENICE_CMD is not needed, and ignored")
         })
         .mut_arg("log_format", |arg| {
-            arg.default_value(None).help("Form of the log on standard error [default: einhorn's]")
+            arg.default_value(None).help("Format of the log on standard error [default: einhorn's]")
         })
         .mut_arg("version", |arg| arg.short(None))
         .mut_arg("socket_path", |arg| arg.value_parser(clap::value_parser!(PathBuf)))
