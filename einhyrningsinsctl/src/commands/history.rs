@@ -16,7 +16,7 @@ use crate::trust::Owner;
 pub(super) const DETAILS: &str = "\
 Lists the last 100 upgrades and rollbacks that have ended, oldest first. Times are UTC. \"alice as root\" is a user who \
 logged in as alice and ran the command as root, for example with sudo; \"-\" stands for something unknown. A reload keeps \
-the history; it is lost when the master exits.";
+the history; a stop of the master loses it, except with the master's option --history.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
