@@ -128,6 +128,14 @@ impl Container {
         self.engine.process(self.inspect(".State.Pid").parse().expect("a pid"))
     }
 
+    /// Waits until this command, which somebody has started by [`Self::command`], runs in the container.
+    #[track_caller]
+    pub(crate) fn wait_runs(&self, words: &[&str]) {
+        wait_for(&format!("{words:?} in a container"), || {
+            self.engine.processes().iter().any(|process| process.arguments() == words).then_some(())
+        });
+    }
+
     /// Sends a signal by `podman kill`.
     #[track_caller]
     pub(crate) fn kill(&self, signal: Signal) {

@@ -129,10 +129,15 @@ impl Engine {
         run(self.command(["podman"].into_iter().chain(words)))
     }
 
+    /// All processes of the engine and its containers, as this machine sees them.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        self.init.descendants()
+    }
+
     /// The process of this machine that has `pid` in the engine's namespace.
     #[track_caller]
     pub(crate) fn process(&self, pid: i32) -> Process {
-        let found = self.init.descendants().into_iter().find(|process| pid_inside(process) == Some(pid));
+        let found = self.processes().into_iter().find(|process| pid_inside(process) == Some(pid));
         found.unwrap_or_else(|| panic!("the container engine has no process {pid}"))
     }
 }

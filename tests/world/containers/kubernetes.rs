@@ -225,10 +225,12 @@ fn the_pod_is_played_upgraded_and_stopped_under_load() {
     web.ctl(&["upgrade"]).assert_code(0);
     probe("readinessProbe").assert_code(0);
     load.wait_for_answers(300);
-    let pre_stop = web.command(&words(&wanted["lifecycle"]["preStop"]["exec"]["command"]));
+    let die = words(&wanted["lifecycle"]["preStop"]["exec"]["command"]);
+    let pre_stop = web.command(&die);
     let init = web.init();
     thread::scope(|scope| {
         let stop = scope.spawn(|| run(pre_stop));
+        web.wait_runs(&die);
         // Kubernetes takes the pod out of the Service meanwhile, which podman does not have.
         load.wait_for_answers(1000);
         let report = load.stop();

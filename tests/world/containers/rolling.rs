@@ -88,9 +88,11 @@ fn a_stop_that_is_announced_serves_until_clients_know() {
         let web = Container::serving(image, &["--read-only"], &[]);
         let load = web.load();
         load.wait_for_answers(300);
-        let pre_stop = web.command(&["einhyrningsinsctl", "die", "--delay", "5"]);
+        let die = ["einhyrningsinsctl", "die", "--delay", "5"];
+        let pre_stop = web.command(&die);
         thread::scope(|scope| {
             let stop = scope.spawn(|| run(pre_stop));
+            web.wait_runs(&die);
             // Traffic goes on for as long as whoever routes it has not heard. Then it goes elsewhere.
             load.wait_for_answers(1000);
             load.stop().assert_nothing_lost();
