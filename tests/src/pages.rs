@@ -226,7 +226,7 @@ impl Shown {
 
 /// A line without what differs from run to run: numbers of two digits or more, or with a fraction or a unit, such as pids,
 /// times and sizes; numbers of slots and indexes; all numbers of a line that begins with two of them, which is a row of a
-/// table; and the width of space. Other numbers of one digit stay: generations, exit codes, how many workers are up.
+/// table; names of months and days; and the width of space. Other numbers of one digit stay: generations, exit codes, how many workers are up.
 #[must_use]
 pub fn loosely(line: &str) -> String {
     let mut words: Vec<String> = line.split_whitespace().map(loose_word).collect();
@@ -243,8 +243,14 @@ pub fn loosely(line: &str) -> String {
     words.join(" ")
 }
 
+/// What `date` calls months and days.
+const DATES: &str = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec Mon Tue Wed Thu Fri Sat Sun";
+
 /// A word with `#` for each number in it that is not a single digit alone.
 fn loose_word(word: &str) -> String {
+    if DATES.split(' ').any(|date| date == word) {
+        return "#".to_owned();
+    }
     let mut loose = String::new();
     let mut rest = word;
     while let Some(start) = rest.find(|char: char| char.is_ascii_digit()) {

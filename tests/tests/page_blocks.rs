@@ -106,6 +106,7 @@ fn what_differs_from_run_to_run_is_not_compared_and_the_rest_is() {
             "2026-11-28T22:35:43Z einhyrningsins[24105] INFO: started",
             "2027-01-02T03:04:05Z einhyrningsins[99] INFO: started",
         ),
+        ("Nov 28 23:04:19 vm systemd[1]: Started", "Dec 11 01:02:03 vm systemd[1]: Started"),
         ("   0      4  24489    2  up     2.4s   1M  0.0s", "   1 5 301  2  up  11s  24M  1.1s"),
     ];
     for (shown, printed) in alike {

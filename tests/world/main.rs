@@ -14,12 +14,14 @@ mod network;
 mod packages;
 mod roots;
 mod systemd;
+mod tutorials;
 
 /// Machines and containers mostly wait for one another, but each of them starts a whole system.
 const AT_ONCE: NonZero<usize> = NonZero::new(2).expect("not zero");
 
 fn main() -> ExitCode {
-    let parts = [packages::trials(), browser::trials(), systemd::trials(), containers::trials()];
+    let parts =
+        [packages::trials(), browser::trials(), systemd::trials(), containers::trials(), tutorials::trials()];
     let trials: Vec<_> = parts.into_iter().flatten().collect();
     for part in include_str!("parts").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let name = part.split('|').next().expect("a first column").trim();
