@@ -56,7 +56,7 @@ fn on_tcp(server: &Server) {
 }
 
 fn gunicorn_is_checked() {
-    on_tcp(&real_servers::gunicorn("gunicorn", "gunicorn --workers 1 wsgi_hello"));
+    on_tcp(&real_servers::gunicorn("gunicorn", "gunicorn --preload --workers 1 wsgi_hello"));
 }
 
 fn puma_is_checked() {

@@ -221,16 +221,16 @@ pub(crate) fn gunicorn(name: &'static str, command: &'static str) -> Server {
 }
 
 fn gunicorn_loses_nothing() {
-    gunicorn("gunicorn", "gunicorn --workers 1 wsgi_hello").loses_nothing();
+    gunicorn("gunicorn", "gunicorn --preload --workers 1 wsgi_hello").loses_nothing();
 }
 
 fn gunicorn_with_threads_loses_nothing() {
-    gunicorn("gunicorn, threads", "gunicorn --workers 1 --threads 8 wsgi_hello").loses_nothing_either_way();
+    gunicorn("gunicorn, threads", "gunicorn --preload --workers 1 --threads 8 wsgi_hello").loses_nothing_either_way();
 }
 
 /// Without `--keep-alive 0` it closes idle connections when it stops, with a request perhaps on its way.
 fn gunicorn_for_asgi_loses_nothing() {
-    let command = "gunicorn --workers 1 --worker-class asgi --keep-alive 0 asgi_hello";
+    let command = "gunicorn --preload --workers 1 --worker-class asgi --keep-alive 0 asgi_hello";
     gunicorn("gunicorn, ASGI", command).loses_nothing();
 }
 
