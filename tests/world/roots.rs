@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tests::{binaries, process};
@@ -51,9 +51,12 @@ echo "deb [signed-by=$keyring] $mirror $2 main" >"$1/etc/apt/sources.list"
 /// If it cannot be made.
 #[track_caller]
 pub(crate) fn root(suite: &str) -> PathBuf {
-    static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    static MADE: Mutex<BTreeMap<String, Arc<OnceLock<PathBuf>>>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.entry(suite.to_owned()).or_insert_with(|| make(suite)).clone()
+    let made_once = Arc::clone(made.entry(suite.to_owned()).or_default());
+    // Others need not wait for this one.
+    drop(made);
+    made_once.get_or_init(|| make(suite)).clone()
 }
 
 fn make(suite: &str) -> PathBuf {

@@ -1,12 +1,13 @@
 //! An application under einhyrningsins in a machine, as its administrator sees it.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 
 use tests::load::{Load, Plan};
 use tests::process::Finished;
 use tests::{Process, binaries, wait};
 
 use crate::machine::Machine;
+use crate::made;
 use crate::roots::root;
 
 /// The unit of one application of many.
@@ -15,7 +16,7 @@ const TEMPLATE: &str = "einhyrningsins@web.service";
 /// The unit of an application whose sockets systemd binds.
 const ON_SOCKET: &str = "einhyrningsins.service";
 
-/// A machine with the programs and units, and an application `web`.
+/// A machine with the Debian package, and an application `web`.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) machine: Machine,
@@ -37,7 +38,9 @@ impl App {
     #[track_caller]
     pub(crate) fn of(suite: &str, options: &str) -> Self {
         let machine = Machine::builder(root(suite)).boot();
-        install(&machine);
+        machine.place(&made::deb().einhyrningsins, "/root/einhyrningsins.deb");
+        let installed = machine.run(["dpkg", "--install", "/root/einhyrningsins.deb"]);
+        assert_eq!(installed.status.code(), Some(0), "{installed}");
         machine.place(&binaries::worker("serve"), "/usr/local/bin/serve");
         let mut app = Self { machine, unit: TEMPLATE, port: 8000, releases: 0 };
         app.set_options(options);
@@ -170,7 +173,7 @@ impl App {
 
     /// Requests to it, from inside.
     pub(crate) fn plan(&self) -> Plan {
-        Plan::new(std::net::SocketAddr::from(([127, 0, 0, 1], self.port)))
+        Plan::new(SocketAddr::from(([127, 0, 0, 1], self.port)))
     }
 
     /// Starts a load in the machine's network.
@@ -195,21 +198,4 @@ impl App {
         read.assert_code(0);
         read.stdout
     }
-}
-
-/// Installs the programs and the units as README says.
-#[track_caller]
-fn install(machine: &Machine) {
-    for program in [binaries::einhyrningsins(), binaries::einhyrningsinsctl()] {
-        let name = program.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-        machine.place(&program, &format!("/usr/local/bin/{name}"));
-    }
-    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../einhyrningsins/contrib/systemd");
-    for entry in std::fs::read_dir(&units).expect("the units") {
-        let path: PathBuf = entry.expect("a unit").path();
-        let text = std::fs::read_to_string(&path).expect("a unit");
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-        machine.write(&format!("/etc/systemd/system/{name}"), &text);
-    }
-    machine.run(["systemctl", "daemon-reload"]).assert_code(0);
 }

@@ -7,11 +7,11 @@ use tests::{Cgroup, wait};
 use crate::systemd::app::App;
 
 tests::trials! {
-    nothing_is_lost_when_the_master_is_killed needs "machine",
-    long_requests_end_before_the_master_is_replaced needs "machine",
-    a_master_that_hangs_is_replaced_and_loses_nothing needs "machine",
-    systemd_replaces_itself_under_load needs "machine",
-    a_worker_killed_for_its_memory_is_replaced needs "machine" "memory limit",
+    nothing_is_lost_when_the_master_is_killed needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    long_requests_end_before_the_master_is_replaced needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_master_that_hangs_is_replaced_and_loses_nothing needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    systemd_replaces_itself_under_load needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_worker_killed_for_its_memory_is_replaced needs "machine" "cargo-deb" "dpkg-dev" "Debian 12" "memory limit",
 }
 
 fn nothing_is_lost_when_the_master_is_killed() {

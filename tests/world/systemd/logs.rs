@@ -3,8 +3,8 @@
 use crate::systemd::app::App;
 
 tests::trials! {
-    lines_have_their_priority_and_nothing_twice needs "machine",
-    workers_are_found_by_their_slot needs "machine",
+    lines_have_their_priority_and_nothing_twice needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    workers_are_found_by_their_slot needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
 }
 
 fn lines_have_their_priority_and_nothing_twice() {

@@ -5,11 +5,11 @@ use std::process::Stdio;
 use crate::systemd::app::App;
 
 tests::trials! {
-    a_reload_is_an_upgrade_and_reads_the_options_again needs "machine",
-    a_reload_fails_with_a_bad_release_and_the_old_one_serves needs "machine",
-    a_reload_that_hangs_is_ended_by_the_master_or_by_hand needs "machine",
-    a_reload_by_signal_returns_when_the_upgrade_is_over needs "machine",
-    a_dry_run_before_the_start_says_what_is_wrong needs "machine",
+    a_reload_is_an_upgrade_and_reads_the_options_again needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_reload_fails_with_a_bad_release_and_the_old_one_serves needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_reload_that_hangs_is_ended_by_the_master_or_by_hand needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_reload_by_signal_returns_when_the_upgrade_is_over needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_dry_run_before_the_start_says_what_is_wrong needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
 }
 
 fn a_reload_is_an_upgrade_and_reads_the_options_again() {
@@ -100,7 +100,7 @@ fn a_reload_by_signal_returns_when_the_upgrade_is_over() {
 fn a_dry_run_before_the_start_says_what_is_wrong() {
     let app = App::new("-b :8000 -n 2 -m --no-such-option");
     app.drop_in(
-        "[Service]\nExecStartPre=/usr/local/bin/einhyrningsins -d %t/%p/%i/einhorn.sock --chdir /srv/%i/current \
+        "[Service]\nExecStartPre=einhyrningsins -d %t/%p/%i/einhorn.sock --chdir /srv/%i/current \
          --options-file /etc/einhyrningsins/%i.conf --dry-run -- $COMMAND\n",
     );
     app.systemctl(["start", app.unit]).assert_code(1);

@@ -3,7 +3,7 @@
 use crate::systemd::app::App;
 
 tests::trials! {
-    metrics_are_served_by_a_user_who_may_only_ask needs "machine",
+    metrics_are_served_by_a_user_who_may_only_ask needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
 }
 
 const UNIT: &str = "einhyrningsins-serve.service";

@@ -3,8 +3,8 @@
 use crate::systemd::app::App;
 
 tests::trials! {
-    the_first_connection_starts_the_service_of_a_socket_unit needs "machine",
-    a_user_of_the_moment_binds_a_port_of_the_system needs "machine",
+    the_first_connection_starts_the_service_of_a_socket_unit needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_user_of_the_moment_binds_a_port_of_the_system needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
 }
 
 fn the_first_connection_starts_the_service_of_a_socket_unit() {

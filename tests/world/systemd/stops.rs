@@ -5,8 +5,8 @@ use std::process::Stdio;
 use crate::systemd::app::App;
 
 tests::trials! {
-    a_restart_loses_nothing_because_systemd_keeps_the_sockets needs "machine",
-    a_stop_in_the_middle_of_an_upgrade_finishes_what_was_begun needs "machine",
+    a_restart_loses_nothing_because_systemd_keeps_the_sockets needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
+    a_stop_in_the_middle_of_an_upgrade_finishes_what_was_begun needs "machine" "cargo-deb" "dpkg-dev" "Debian 12",
 }
 
 fn a_restart_loses_nothing_because_systemd_keeps_the_sockets() {
