@@ -225,7 +225,8 @@ fn gunicorn_loses_nothing() {
 }
 
 fn gunicorn_with_threads_loses_nothing() {
-    gunicorn("gunicorn, threads", "gunicorn --preload --workers 1 --threads 8 wsgi_hello").loses_nothing_either_way();
+    gunicorn("gunicorn, threads", "gunicorn --preload --workers 1 --threads 8 wsgi_hello")
+        .loses_nothing_either_way();
 }
 
 /// Without `--keep-alive 0` it closes idle connections when it stops, with a request perhaps on its way.

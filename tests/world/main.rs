@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 mod browser;
 mod containers;
+mod hosts;
 mod machine;
 mod made;
 mod network;
@@ -20,8 +21,14 @@ mod tutorials;
 const AT_ONCE: NonZero<usize> = NonZero::new(2).expect("not zero");
 
 fn main() -> ExitCode {
-    let parts =
-        [packages::trials(), browser::trials(), systemd::trials(), containers::trials(), tutorials::trials()];
+    let parts = [
+        packages::trials(),
+        browser::trials(),
+        systemd::trials(),
+        containers::trials(),
+        hosts::trials(),
+        tutorials::trials(),
+    ];
     let trials: Vec<_> = parts.into_iter().flatten().collect();
     for part in include_str!("parts").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let name = part.split('|').next().expect("a first column").trim();

@@ -226,7 +226,7 @@ class Deploy:
                 message = "would %s" % self.words(step)
         elif step:
             message = step()
-        result = {"changed": step is not None, "msg": message, "release": self.release}
+        result = {"changed": step is not None, "msg": message, "release": self.release, "diff": self.differences()}
         if self.previous:
             result["previous"] = self.previous
         removed = [] if self.module.check_mode else self.prune()
@@ -261,6 +261,20 @@ class Deploy:
         if self.status["master"]["version"] != self.installed_version():
             return self.reload
         return None
+
+    def differences(self):
+        """What Ansible shows with --diff."""
+        link = {
+            "before_header": self.application.current,
+            "before": "%s\n" % (self.old_link or ""),
+            "after": "releases/%s\n" % self.release,
+        }
+        options = {
+            "before_header": self.application.options_file,
+            "before": self.old_text or "",
+            "after": self.text or "",
+        }
+        return [link, options] if self.has_new_options() else [link]
 
     def words(self, step):
         return {
