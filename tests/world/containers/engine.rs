@@ -112,6 +112,11 @@ impl Engine {
         self.configured("containers.conf", words)
     }
 
+    /// A command in the engine's namespaces that runs containers in the network that it is in itself.
+    pub(crate) fn page_command<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Command {
+        self.configured("page.conf", words)
+    }
+
     fn configured<'a>(&self, file: &str, words: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.init.pid().to_string(), "-m", "-n", "-p", "--"]).args(words);

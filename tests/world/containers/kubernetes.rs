@@ -1,8 +1,9 @@
 //! The manifest: valid for three versions of Kubernetes, with times that fit, and played by podman.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -71,8 +72,8 @@ fn seconds_after(words: &[&str], option: &str) -> Option<u64> {
 }
 
 /// The words of the instruction `name` in a Dockerfile.
-fn instruction(dockerfile: &str, name: &str) -> Vec<String> {
-    let text = fs::read_to_string(contrib(dockerfile)).expect("the Dockerfile");
+pub(crate) fn instruction(dockerfile: &Path, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(dockerfile).expect("the Dockerfile");
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
     serde_json::from_str(line.trim()).expect("a list of words")
 }
@@ -106,12 +107,15 @@ pub(crate) fn grace_and_need(pod: &Value, entrypoint: &[&str]) -> (Duration, Dur
 fn the_grace_period_covers_pre_stop_and_the_workers() {
     let documents = documents(&manifest());
     for dockerfile in ["Dockerfile", "Dockerfile.scratch"] {
-        let entrypoint = instruction(dockerfile, "ENTRYPOINT");
+        let entrypoint = instruction(&contrib(dockerfile), "ENTRYPOINT");
         let entrypoint: Vec<_> = entrypoint.iter().map(String::as_str).collect();
         let (grace, need) = grace_and_need(pod(&documents), &entrypoint);
         assert!(grace >= need, "{dockerfile}: {grace:?} are less than {need:?}");
         // The manifest's arguments take the place of the image's.
-        assert_eq!(words(&pod(&documents)["containers"][0]["args"]), instruction(dockerfile, "CMD"));
+        assert_eq!(
+            words(&pod(&documents)["containers"][0]["args"]),
+            instruction(&contrib(dockerfile), "CMD")
+        );
     }
 }
 
@@ -141,6 +145,8 @@ fn the_pod_may_do_nothing_that_it_need_not() {
 #[derive(Debug)]
 pub(crate) struct Played {
     engine: Arc<Engine>,
+    /// Volumes have the names of the manifest, so there is one pod at a time.
+    _alone: MutexGuard<'static, ()>,
     file: tempfile::NamedTempFile,
     volumes: Vec<String>,
 }
@@ -150,6 +156,8 @@ impl Played {
     /// of containers, which it would map to ports of the machine, and more than one replica.
     #[track_caller]
     pub(crate) fn play(documents: &[Value]) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let engine = Engine::get();
         let mut stripped = Vec::new();
         let mut documents = documents.to_vec();
@@ -175,7 +183,7 @@ impl Played {
         // JSON is YAML.
         let text: Vec<_> = documents.iter().map(|document| format!("---\n{document:#}\n")).collect();
         fs::write(file.path(), text.concat()).expect("the manifest");
-        let played = Self { engine, file, volumes };
+        let played = Self { engine, _alone: alone, file, volumes };
         played.kube(&["play", "--network", "none"]).assert_code(0);
         played
     }
@@ -185,7 +193,19 @@ impl Played {
         self.engine.podman(["kube"].into_iter().chain(words.iter().copied()).chain([path.as_str()]))
     }
 
-    /// The first container of the pod of a Deployment.
+    /// Changes a file of a volume.
+    #[track_caller]
+    pub(crate) fn write_volume(&self, volume: &str, file: &str, text: &str) {
+        let find = self.engine.podman(["volume", "inspect", "--format", "{{.Mountpoint}}", volume]);
+        find.assert_code(0);
+        let path = format!("{}/{file}", find.stdout.trim());
+        // Renamed into its place, as the kubelet does it in its way.
+        let script = "cat >\"$1.new\" && chmod 644 \"$1.new\" && mv \"$1.new\" \"$1\"";
+        let write = self.engine.command(["sh", "-c", script, "sh", &path]);
+        run_with_input(write, text).assert_code(0);
+    }
+
+    /// The container of the pod of a Deployment.
     pub(crate) fn container(&self, deployment: &str, container: &str) -> Container {
         Container::of(Arc::clone(&self.engine), &format!("{deployment}-pod-0-{container}"))
     }

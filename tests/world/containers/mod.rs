@@ -6,6 +6,7 @@ mod health;
 mod images;
 mod kubernetes;
 mod limits;
+mod page;
 mod pid_one;
 mod rolling;
 
@@ -13,6 +14,7 @@ use tests::Trial;
 
 pub(crate) use container::Container;
 pub(crate) use engine::{Engine, end};
+pub(crate) use page::{shell as page_shell, validate as validate_block};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let topics = [
@@ -22,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         limits::trials(),
         rolling::trials(),
         kubernetes::trials(),
+        page::trials(),
     ];
     topics.into_iter().flatten().collect()
 }

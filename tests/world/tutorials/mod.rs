@@ -11,11 +11,13 @@ use tests::pages::{self, Mark, Place};
 pub(crate) use self::root::root;
 use self::session::Session;
 use crate::machine::Machine;
-use crate::made;
+use crate::{containers, made};
 
 tests::trials! {
     the_one_on_gunicorn_does_what_it_says needs "machine" "cargo-deb" "dpkg-dev" "Debian 12" "python3" "pm2",
     the_one_on_rails_does_what_it_says needs "machine" "cargo-deb" "dpkg-dev" "Debian 12" "python3" "pm2",
+    the_one_on_node_in_kubernetes_does_what_it_says
+        needs "podman" "machine" "musl target" "kubernetes-validate" "python3" "pm2",
     the_one_on_einhorn_does_what_it_says needs "machine" "cargo-deb" "dpkg-dev" "Debian 12" "python3" "pm2",
     the_one_on_pm2_does_what_it_says needs "machine" "cargo-deb" "dpkg-dev" "Debian 12" "python3" "pm2",
 }
@@ -39,7 +41,7 @@ impl Places {
                     let machine = self.machine.insert(with_packages());
                     machine.command(["sh", "-c", "cd && exec bash --noprofile --norc"])
                 }
-                Place::Podman => panic!("no page runs anything in podman"),
+                Place::Podman => containers::page_shell(root()),
             };
             self.sessions.insert(place, Session::start(shell));
         }
@@ -68,7 +70,7 @@ fn follow(page: &str) {
         match block.mark.as_ref().unwrap_or_else(|fault| panic!("{}: {fault}", block.at)) {
             Mark::Run(place, how) => places.session(*place).run(&block, how),
             Mark::File(place, path) => places.session(*place).write(path, &block.text),
-            Mark::Kubernetes => panic!("{}: no page has manifests", block.at),
+            Mark::Kubernetes => containers::validate_block(page, &block),
             Mark::Tested(_) | Mark::Shown(_) => {}
         }
     }
@@ -80,6 +82,10 @@ fn the_one_on_gunicorn_does_what_it_says() {
 
 fn the_one_on_rails_does_what_it_says() {
     follow("einhyrningsins/doc/tutorials/rails.md");
+}
+
+fn the_one_on_node_in_kubernetes_does_what_it_says() {
+    follow("einhyrningsins/doc/tutorials/node-kubernetes.md");
 }
 
 fn the_one_on_einhorn_does_what_it_says() {
