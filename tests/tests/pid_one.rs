@@ -154,6 +154,8 @@ fn signals_reach_it_from_outside_and_stop_it_with_their_codes() {
         let mut container = Container::serving(2, &[], &[serve()]);
         container.init().signal(signal);
         container.wait_exit_code(code);
+        let from = format!("{signal} from outside the container");
+        assert!(container.log.text().contains(&from), "{}", container.log.text());
         assert!(!container.socket().exists() || code != 0, "{signal} left the control socket behind");
     }
 }

@@ -49,6 +49,10 @@ pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> V
 fn name(signal: Signal, sender: Option<nix::unistd::Pid>) -> String {
     match sender {
         Some(pid) => format!("{signal} from process {pid}"),
+        // The kernel does not name a sender whom the first process of a container cannot see.
+        None if std::process::id() == 1 => {
+            format!("{signal} from outside the container, its terminal or the kernel")
+        }
         None => format!("{signal} from the terminal or the kernel"),
     }
 }

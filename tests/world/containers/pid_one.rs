@@ -24,7 +24,10 @@ fn podman_stop_ends_it_gracefully_with_0() {
         web.podman(&["stop", "--time", "30"]).assert_code(0);
         web.wait_exit_code(0);
         let logs = web.logs();
-        assert!(logs.contains("stopping (SIGUSR2"), "the image's STOPSIGNAL\n{logs}");
+        assert!(
+            logs.contains("stopping (SIGUSR2 from outside the container"),
+            "the image's STOPSIGNAL\n{logs}"
+        );
         assert!(logs.contains("the last worker has gone"), "{logs}");
     }
 }
