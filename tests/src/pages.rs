@@ -226,9 +226,13 @@ impl Shown {
 
 /// A line without what differs from run to run: numbers of two digits or more, or with a fraction or a unit, such as pids,
 /// times and sizes; numbers of slots and indexes; all numbers of a line that begins with two of them, which is a row of a
-/// table; names of months and days; and the width of space. Other numbers of one digit stay: generations, exit codes, how many workers are up.
+/// table; names of months and days; whether old workers still finish their requests; and the width of space. Other numbers of one digit stay: generations, exit codes, how many workers are up.
 #[must_use]
 pub fn loosely(line: &str) -> String {
+    let line = match line.split_once("; ") {
+        Some((done, rest)) if rest.contains(" old worker") => done,
+        _ => line,
+    };
     let mut words: Vec<String> = line.split_whitespace().map(loose_word).collect();
     let is_number =
         |word: Option<&String>| word.is_some_and(|word| word == "#" || word.parse::<u32>().is_ok());

@@ -16,6 +16,11 @@ fn each_block_of_the_readme_and_the_tutorials_is_marked_with_where_it_runs() {
     let marked = pages::marked();
     let blocks: Vec<_> = marked.iter().flat_map(|page| pages::blocks(page)).collect();
     assert!(blocks.len() > 5, "{blocks:?}");
+    let runner =
+        fs::read_to_string(pages::repository().join("tests/world/tutorials/mod.rs")).expect("the runner");
+    for page in &marked {
+        assert!(runner.contains(&format!("follow(\"{page}\")")), "nobody runs the blocks of {page}");
+    }
     let wrong: Vec<_> =
         blocks.iter().filter_map(|block| Some(format!("{}: {}", block.at, fault(block)?))).collect();
     assert!(wrong.is_empty(), "tests/src/pages.rs describes marks\n{}", wrong.join("\n"));
@@ -105,6 +110,10 @@ fn what_differs_from_run_to_run_is_not_compared_and_the_rest_is() {
         (
             "2026-11-28T22:35:43Z einhyrningsins[24105] INFO: started",
             "2027-01-02T03:04:05Z einhyrningsins[99] INFO: started",
+        ),
+        (
+            "upgrade to generation 2 done in 6ms",
+            "upgrade to generation 2 done in 9ms; 1 old worker still finishes its requests",
         ),
         ("Nov 28 23:04:19 vm systemd[1]: Started", "Dec 11 01:02:03 vm systemd[1]: Started"),
         ("   0      4  24489    2  up     2.4s   1M  0.0s", "   1 5 301  2  up  11s  24M  1.1s"),

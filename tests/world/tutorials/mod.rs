@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::{containers, made};
 
 tests::trials! {
+    the_readme_does_what_it_says needs "overlay",
     the_one_on_gunicorn_does_what_it_says needs "machine" "cargo-deb" "dpkg-dev" "Debian 12" "python3" "pm2",
     the_one_on_rails_does_what_it_says needs "machine" "cargo-deb" "dpkg-dev" "Debian 12" "python3" "pm2",
     the_one_on_node_in_kubernetes_does_what_it_says
@@ -74,6 +75,10 @@ fn follow(page: &str) {
             Mark::Tested(_) | Mark::Shown(_) => {}
         }
     }
+}
+
+fn the_readme_does_what_it_says() {
+    follow("README.md");
 }
 
 fn the_one_on_gunicorn_does_what_it_says() {
