@@ -52,3 +52,12 @@ set_time() {
     export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C
     umask 022
 }
+
+# stage_units DIRECTORY: copies the units, with the programs' paths in a package of a distribution.
+stage_units() {
+    local unit
+    mkdir -p "$1"
+    for unit in "$TOP"/einhyrningsins/contrib/systemd/*; do
+        sed 's|/usr/local/bin/|/usr/bin/|g' "$unit" >"$1/${unit##*/}"
+    done
+}

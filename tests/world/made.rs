@@ -39,6 +39,18 @@ pub(crate) fn deb() -> &'static Debs {
     })
 }
 
+/// The RPM package. A test with it needs "cargo-generate-rpm" and "Debian 12".
+pub(crate) fn rpm() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| make("rpm", &[]).remove(0))
+}
+
+/// The archive of the static programs, with all that belongs to them. A test with it needs "musl target".
+pub(crate) fn tarball() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| make("tarball", &[MUSL]).remove(0))
+}
+
 /// A directory with `einhyrningsins`, `einhyrningsinsctl` and the example `hello` of `einhorn-child`, which need no
 /// library. A test with them needs "musl target".
 pub(crate) fn musl() -> &'static Path {
@@ -76,8 +88,8 @@ pub(crate) fn script(name: &str) -> Command {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../einhyrningsins/package");
     let mut command = Command::new(scripts.join(name));
     let path = env::var_os("PATH").unwrap_or_default();
-    let tools = install::cargo_programs("cargo-deb");
-    let path: OsString = env::join_paths([tools].into_iter().chain(env::split_paths(&path))).expect("a path");
+    let tools = ["cargo-deb", "cargo-generate-rpm"].map(install::cargo_programs);
+    let path: OsString = env::join_paths(tools.into_iter().chain(env::split_paths(&path))).expect("a path");
     let target = binaries::installed_directory();
     command.env("PATH", path).env("CARGO_TARGET_DIR", target.parent().expect("the target directory"));
     // Cargo's variables for this test program are none of the build's.

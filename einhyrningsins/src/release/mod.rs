@@ -187,14 +187,7 @@ impl ReleaseError {
             Self::EnvFile { source: EnvFileError::Read(_), .. } => {
                 Some("a relative --env-file starts at the directory of --chdir, or at the current one")
             }
-            Self::Account { source, .. } => Some(match source {
-                AccountError::UnknownUser(_) => {
-                    "--user takes a name that \"getent passwd\" knows, or a number with a group"
-                }
-                AccountError::UnknownGroup(_) => "a group is a name that \"getent group\" knows, or a number",
-                AccountError::NoGroup(_) => "give one: --user USER:GROUP",
-                AccountError::Lookup { .. } => "does \"getent passwd\" answer?",
-            }),
+            Self::Account { source, .. } => Some(source.hint()),
             Self::EnvFile { .. } | Self::Nul => None,
         };
         hint.map(str::to_owned)

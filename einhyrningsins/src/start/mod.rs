@@ -351,12 +351,12 @@ fn lock_failure(error: LockError) -> Failure {
 fn share_failure(error: anyhow::Error) -> Failure {
     let is_refused =
         error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::PermissionDenied);
-    let is_unknown = matches!(error.downcast_ref(), Some(AccountError::UnknownGroup(_)));
-    let hint = match (is_refused, is_unknown) {
-        (true, _) => Some("the master must be root or a member of the group"),
-        (_, true) => {
+    let hint = match error.downcast_ref() {
+        _ if is_refused => Some("the master must be root or a member of the group"),
+        Some(AccountError::UnknownGroup(_)) if !cfg!(target_env = "musl") => {
             Some("make it, as with \"groupadd --system NAME\", or give the name or number of another one")
         }
+        Some(unknown @ AccountError::UnknownGroup(_)) => Some(unknown.hint()),
         _ => None,
     };
     Failure { error, hint: hint.map(str::to_owned) }

@@ -1,7 +1,7 @@
 //! Users and groups of workers: resolves names and numbers to credentials.
 //!
 //! A lookup asks the name service (`nsswitch.conf(5)`). It reads files or, if the system is set up so, blocks
-//! on a server over the network.
+//! on a server over the network. With musl, it reads `/etc/passwd` and `/etc/group`, and asks nscd if that runs.
 
 use std::ffi::{CString, OsString};
 use std::{fmt, fs};
@@ -61,6 +61,28 @@ pub enum AccountError {
         what: String,
         source: Errno,
     },
+}
+
+impl AccountError {
+    /// What helps, by option and build. musl has no name service switch, so a program linked with it does not find each
+    /// name that `getent` finds.
+    pub fn hint(&self) -> &'static str {
+        let is_musl = cfg!(target_env = "musl");
+        match self {
+            Self::UnknownUser(_) if is_musl => {
+                "this build finds users in /etc/passwd and by nscd only, none of LDAP, SSSD or systemd; \
+                 give numbers, such as --user 1000:1000"
+            }
+            Self::UnknownUser(_) => "a user is a name that \"getent passwd\" knows, or a number",
+            Self::UnknownGroup(_) if is_musl => {
+                "this build finds groups in /etc/group and by nscd only, none of LDAP, SSSD or systemd; \
+                 give a number"
+            }
+            Self::UnknownGroup(_) => "a group is a name that \"getent group\" knows, or a number",
+            Self::NoGroup(_) => "give one: --user USER:GROUP",
+            Self::Lookup { .. } => "does \"getent passwd\" answer?",
+        }
+    }
 }
 
 impl AccountSpec {

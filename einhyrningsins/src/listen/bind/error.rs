@@ -70,7 +70,7 @@ impl BindError {
             Self::Bind { address, source } => return bind_hint(address, source),
             Self::Place { source, .. } => place_hint(source.remedy()?),
             Self::Option { option, source, .. } => return option_hint(option, source),
-            Self::Account(_) => "give a name from getent passwd or getent group, or a number",
+            Self::Account(source) => source.hint(),
             Self::WrongFamily { .. } | Self::NoAddress { .. } => {
                 "leave out -4 or -6, or give an address of that family"
             }
