@@ -7,11 +7,17 @@ use std::path::Path;
 use tests::{Finished, Trial};
 
 mod deb;
+mod life;
+mod musl;
+mod reproducible;
 mod rpm;
 mod tarball;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [deb::trials(), rpm::trials(), tarball::trials()].into_iter().flatten().collect()
+    [deb::trials(), life::trials(), musl::trials(), reproducible::trials(), rpm::trials(), tarball::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Asserts that a program has ended with 0, and that its standard output holds `text`.
