@@ -18,6 +18,7 @@ mod fleet;
 mod floor;
 mod latency;
 mod memory;
+mod musl;
 mod pace;
 mod peers;
 mod reexec;
@@ -40,7 +41,7 @@ use clap::builder::PossibleValuesParser;
 use results::Machine;
 
 /// What can be measured, in the order in which it is.
-const TOPICS: [(&str, fn()); 16] = [
+const TOPICS: [(&str, fn()); 17] = [
     ("upgrade", upgrade::run),
     ("pace", pace::run),
     ("check", check::run),
@@ -57,6 +58,7 @@ const TOPICS: [(&str, fn()); 16] = [
     ("backlog", backlog::run),
     ("balance", balance::run),
     ("even", even::run),
+    ("musl", musl::run),
 ];
 
 /// Measure how fast and how small the daemon is

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tests::{Master, binaries};
+use tests::{Master, MasterBuilder, binaries};
 
 use crate::client::Client;
 use crate::floor::Floor;
@@ -59,12 +59,16 @@ pub(crate) struct Subject {
 impl Subject {
     /// Starts it with these options, and these variables of its workers.
     pub(crate) fn start(workers: u32, options: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut builder = Master::builder().workers(workers).program([binaries::worker("tiny")]);
-        builder = builder.options(options);
+        let mut builder = Master::builder().options(options);
         for (name, value) in variables {
             builder = builder.env(name, value);
         }
-        let master = builder.start();
+        Self::of(builder, workers)
+    }
+
+    /// Starts what `builder` describes with so many workers.
+    pub(crate) fn of(builder: MasterBuilder, workers: u32) -> Self {
+        let master = builder.workers(workers).program([binaries::worker("tiny")]).start();
         let client = Client::connect(master.socket());
         let [answered, gone, cpu] = [(); 3].map(|()| Figure::new(Unit::Time));
         Self { master, client, workers, answered, gone, cpu }
@@ -111,6 +115,17 @@ impl Subject {
         report::line(&format!("{what}: answered"), &self.answered, Some(floor), aim);
         report::line(&format!("{what}: old ones gone"), &self.gone, Some(floor), aim);
         report::line(&format!("{what}: CPU for each"), &self.cpu, None, Aim::AtMost(60e-6));
+    }
+
+    /// Shows its figures, each with the other's as its floor.
+    pub(crate) fn show_beside(&self, what: &str, floor: &Self, aim: Aim) {
+        for (name, figure, floor) in [
+            ("answered", &self.answered, &floor.answered),
+            ("old ones gone", &self.gone, &floor.gone),
+            ("CPU for each", &self.cpu, &floor.cpu),
+        ] {
+            report::line(&format!("{what}: {name}"), figure, Some(floor), aim);
+        }
     }
 
     pub(crate) fn stop(mut self) {
