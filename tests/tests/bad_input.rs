@@ -1,6 +1,7 @@
 //! What is wrong at the start is said in one message that names it, and hurts nobody who is there already.
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -344,10 +345,12 @@ fn a_dry_run_finds_what_is_wrong_and_leaves_nothing_behind() {
         &["/no/such/directory/pid"],
     );
     refused(&dry_run(Master::builder().options(["--user", "no-such-user"])), 1, &["no-such-user"]);
+    let mut other = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(other, "something else").expect("a line");
     for (file, why) in [
         ("/no/such/directory/history", "No such file or directory"),
         ("/dev/null", "it is not a file"),
-        ("/etc/passwd", "it is not a history of rollouts"),
+        (other.path().to_str().expect("UTF-8"), "it is not a history of rollouts"),
     ] {
         let finished = dry_run(Master::builder().options(["--history", file]));
         finished.assert_code(0);
