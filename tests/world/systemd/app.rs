@@ -191,9 +191,10 @@ impl App {
         });
     }
 
-    /// What the journal has of its unit.
+    /// What the journal has of its unit, of all that it was sent until now.
     #[track_caller]
     pub(crate) fn journal<const N: usize>(&self, words: [&str; N]) -> String {
+        self.machine.run(["journalctl", "--sync"]).assert_code(0);
         let read = self.machine.run(["journalctl", "--no-pager", "-u", self.unit].into_iter().chain(words));
         read.assert_code(0);
         read.stdout

@@ -56,7 +56,7 @@ fn a_master_that_hangs_is_replaced_and_loses_nothing() {
     let master = app.master();
     master.signal(Signal::SIGSTOP);
     app.wait_next_master(master);
-    assert!(app.journal([]).contains("Watchdog timeout"), "{}", app.machine);
+    app.wait_journal("Watchdog timeout");
     load.wait_for_answers(64);
     load.stop().assert_nothing_lost();
     assert_eq!(app.property("NRestarts"), "1");

@@ -12,6 +12,9 @@ fn lines_have_their_priority_and_nothing_twice() {
     app.start();
     app.release("exit_before_ack=3");
     app.reload().assert_code(1);
+    // journald reads what it is sent when it gets to it.
+    app.wait_journal("exited with status 3");
+    app.wait_journal("2 of 2 workers up (generation 1), ");
     let warnings = app.journal(["-p", "warning", "--output=cat"]);
     assert!(warnings.contains("exited with status 3"), "{}", app.machine);
     assert!(!warnings.contains("2 of 2 workers up"), "{warnings}");

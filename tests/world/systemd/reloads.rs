@@ -49,7 +49,7 @@ fn a_reload_fails_with_a_bad_release_and_the_old_one_serves() {
     assert_eq!(report.generations().into_iter().collect::<Vec<_>>(), [1]);
     // systemctl points to the journal, which has the reason.
     assert!(reload.stderr.contains("journalctl"), "{reload}");
-    assert!(app.journal([]).contains("asked to exit with 3"), "{}", app.machine);
+    app.wait_journal("asked to exit with 3");
 }
 
 fn a_reload_that_hangs_is_ended_by_the_master_or_by_hand() {
@@ -98,14 +98,14 @@ fn a_reload_by_signal_returns_when_the_upgrade_is_over() {
 }
 
 fn a_dry_run_before_the_start_says_what_is_wrong() {
-    let app = App::new("-b :8000 -n 2 -m --no-such-option");
+    let mut app = App::new("-b :8000 -n 2 -m --no-such-option");
     app.drop_in(
         "[Service]\nExecStartPre=einhyrningsins -d %t/%p/%i/einhorn.sock --chdir /srv/%i/current \
          --options-file /etc/einhyrningsins/%i.conf --dry-run -- $COMMAND\n",
     );
     app.systemctl(["start", app.unit]).assert_code(1);
     assert_eq!(app.property("ExecMainPID"), "0", "no master was started\n{}", app.machine);
-    assert!(app.journal([]).contains("no-such-option"), "{}", app.machine);
+    app.wait_journal("no-such-option");
     app.systemctl(["stop", app.unit]).assert_code(0);
     app.set_options("-b :8000 -n 2 -m");
     app.start();

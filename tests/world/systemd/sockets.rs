@@ -29,7 +29,7 @@ fn a_user_of_the_moment_binds_a_port_of_the_system() {
     app.port = 80;
     // As shipped, it may not, and says what would help.
     app.systemctl(["start", app.unit]).assert_code(1);
-    assert!(app.journal([]).contains("CAP_NET_BIND_SERVICE"), "{}", app.machine);
+    app.wait_journal("CAP_NET_BIND_SERVICE");
     app.systemctl(["stop", app.unit]).assert_code(0);
     let capability =
         "[Service]\nAmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n";

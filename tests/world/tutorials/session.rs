@@ -104,6 +104,10 @@ impl Session {
     /// Runs a script after the line `before`, and gives its exit status and what was printed meanwhile.
     #[track_caller]
     fn execute(&mut self, script: &str, before: &str) -> (i32, String) {
+        if script.contains("journalctl") {
+            // A reader looks a moment later than a script does: journald reads what it is sent when it gets to it.
+            self.say("journalctl --sync");
+        }
         // Another end than that of a file that it writes.
         self.say(&format!("IFS= read -r -d '' block <<'{MARKER}script'\n{script}\n{MARKER}script"));
         self.say(&format!("{before}\neval \"$block\" </dev/null\nstatus=$?\nset +e"));
