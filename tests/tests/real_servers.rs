@@ -2,8 +2,8 @@
 //!
 //! Some do that with a listener for each slot (`reuseport`) too, and then through a slot that goes and comes back.
 //!
-//! Each prints its row of the table in einhyrningsins/doc/workers.md (`--nocapture` shows it), which must have the same row but for the
-//! figures. Every command is run as the table has it, in `tests/servers`.
+//! Each test prints its row of the table in einhyrningsins/doc/workers.md (`--nocapture` shows it). The page must have that
+//! row; the figures may differ. Every command is run as the table has it, in `tests/servers`.
 
 use std::env;
 use std::ffi::OsString;

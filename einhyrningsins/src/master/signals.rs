@@ -49,7 +49,7 @@ pub(super) fn turn(signals: &mut Signals, ready: &mut Ready, log: &mut Log) -> V
 fn name(signal: Signal, sender: Option<nix::unistd::Pid>) -> String {
     match sender {
         Some(pid) => format!("{signal} from process {pid}"),
-        // The kernel does not name a sender whom the first process of a container cannot see.
+        // A sender outside the container has no pid in it, so the kernel reports none.
         None if std::process::id() == 1 => {
             format!("{signal} from outside the container, its terminal or the kernel")
         }

@@ -366,7 +366,7 @@ mod tests {
         assert!(own.are_own() && !own.is_other_user());
         let other = Credentials { uid: Some(getuid().as_raw() + 1), ..own.clone() };
         assert!(!other.are_own() && other.is_other_user());
-        // Who is not root could not change them anyway.
+        // Only root may change its groups, so for other users a difference does not count.
         let with_other_groups = Credentials { groups: Some(vec![54_321]), ..own };
         assert_eq!(with_other_groups.are_own(), !getuid().is_root());
         assert!(Credentials::default().are_own());

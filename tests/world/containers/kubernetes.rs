@@ -152,8 +152,8 @@ pub(crate) struct Played {
 }
 
 impl Played {
-    /// Plays a manifest, as it is but for what podman 4.3 cannot do where pods have no network beside their own: the ports
-    /// of containers, which it would map to ports of the machine, and more than one replica.
+    /// Plays a manifest, without two things that podman 4.3 cannot do here: several replicas, and the ports of containers,
+    /// which it would map to ports of this machine.
     #[track_caller]
     pub(crate) fn play(documents: &[Value]) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());

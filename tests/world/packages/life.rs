@@ -22,8 +22,8 @@ const README: [&str; 3] =
 /// A release that does not start: the one of the README.
 const BROKEN: &str = "#!/bin/sh\necho \"settings.toml: no such file\" >&2\nexit 3\n";
 
-/// All files of the machine but for caches, logs, copies that were made of files before they were changed, and what apt
-/// and dpkg know themselves.
+/// Lists the files of the machine, without caches, logs, backup copies (`passwd-`, `sources.list-old`) and the databases of
+/// apt and dpkg.
 fn files(machine: &Machine) -> BTreeSet<String> {
     let found = machine.shell(
         "find / -xdev \\( -path /tmp -o -path /run -o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path \

@@ -54,7 +54,7 @@ fn machines_of_a_network_reach_each_other_and_the_test() {
     assert_eq!(one.process(server).status("Name").as_deref(), Some("sshd"));
 }
 
-/// Set in a test program that is to be killed while it has a machine.
+/// This variable tells a test program to boot a machine and wait for its own SIGKILL.
 const MARKER: &str = "EINHYRNINGSINS_TEST_MACHINE";
 
 fn a_machine_ends_with_the_test_program_however_that_ends() {
